@@ -1,0 +1,2 @@
+//! Tidewheel.
+fn main() {}
