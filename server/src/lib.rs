@@ -1,1 +1,4 @@
 //! Tidewheel.
+#![deny(unsafe_code)]
+#[allow(unsafe_code)]
+pub mod ring;

@@ -1,0 +1,226 @@
+//! The ring: what a shard asks of the kernel, and what it hears back.
+//!
+//! [`Ring`] has two implementations: [`Uring`], an io_uring instance, and (with the feature
+//! `sim`) `SimRing`, a simulated kernel and network in virtual time. A shard cannot tell them
+//! apart.
+
+mod buffers;
+mod probe;
+mod token;
+mod uring;
+
+pub use buffers::{Buffer, BufferMemory};
+pub use probe::{RingError, kernel_release};
+pub use token::{OpCode, Token};
+pub use uring::{Setup, Uring};
+
+use std::{io, net::SocketAddr, time::Duration};
+
+/// A direct descriptor: an index into the ring's own table of open sockets.
+///
+/// It is no process file descriptor, and counts against `RLIMIT_NOFILE` per ring, not per
+/// process (io_uring_register_files_sparse(3)).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub struct Socket(pub u32);
+
+/// One operation for the kernel.
+#[derive(Debug)]
+pub enum Op {
+    /// Accept connections of the ring's listener into direct descriptors; `result` is the
+    /// [`Socket`]. Multishot goes on until a completion without `more`.
+    Accept {
+        /// Whether one submission accepts any number of connections.
+        multishot: bool,
+    },
+    /// Receive into provided buffers, until a completion without `more`.
+    ///
+    /// `ENOBUFS` ends it when no buffer is free, also on a quiet socket.
+    Receive {
+        /// The socket to receive from.
+        socket: Socket,
+    },
+    /// Send bytes, all of them or as many as `mode` allows.
+    Send {
+        /// The socket to send to.
+        socket: Socket,
+        /// What to send.
+        data: Outbound,
+        /// What happens when the socket's buffer is full.
+        mode: SendMode,
+        /// Shut down the sending direction once every byte has been taken (FIN follows them).
+        /// After a short send it is not done, and no completion tells so but the send's.
+        finish: bool,
+    },
+    /// Shut down the sending direction (FIN). Silent on success.
+    Finish {
+        /// The socket to shut down.
+        socket: Socket,
+    },
+    /// Cancel everything under way on a socket. Silent on success; what was cancelled completes.
+    CancelSocket {
+        /// The socket whose operations end.
+        socket: Socket,
+    },
+    /// Cancel the operation with this token. Silent on success; what was cancelled completes.
+    Cancel {
+        /// The token of the operation to end.
+        target: Token,
+    },
+    /// Close a direct descriptor. With an operation still armed on it this leaks: cancel first.
+    Close {
+        /// The socket to close.
+        socket: Socket,
+    },
+    /// Complete, again and again, when another thread has rung the ring's [`Bell`].
+    Listen,
+    /// Make a TCP socket in the direct descriptor given, and connect it.
+    ///
+    /// `abortive` sets `SO_LINGER` to zero first, so that closing it resets the connection;
+    /// it needs Linux 6.7.
+    Connect {
+        /// The free direct descriptor to fill.
+        socket: Socket,
+        /// Whom to connect to.
+        peer: SocketAddr,
+        /// Whether closing the socket resets the connection.
+        abortive: bool,
+    },
+}
+
+/// What a send does when the socket's buffer is full.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendMode {
+    /// Take what fits now. Completes only if not everything did: with the count of bytes taken,
+    /// or `EAGAIN`. Nothing is pending after [`Ring::enter`]: the bytes are free as soon as
+    /// [`Ring::reap`] has returned `None` after it.
+    Silent,
+    /// Wait until every byte is taken. Completes once, with the count of bytes, which is short
+    /// only if the send was cancelled or the connection ended.
+    Waiting,
+}
+
+/// Bytes that the kernel reads while a send is under way.
+#[derive(Clone, Copy, Debug)]
+pub enum Outbound {
+    /// One contiguous run of bytes.
+    Bytes {
+        /// The first byte.
+        start: *const u8,
+        /// The number of bytes, below 2 GiB.
+        length: u32,
+    },
+    /// Several runs of bytes, by a message header that lives elsewhere (sendmsg(2)).
+    Message(*const libc::msghdr),
+}
+
+impl Outbound {
+    /// Lends one run of bytes to the kernel.
+    ///
+    /// # Safety
+    /// The bytes must neither move nor change nor be freed before the send is over: for
+    /// [`SendMode::Waiting`] that is its completion, for [`SendMode::Silent`] the first
+    /// [`Ring::reap`] that returns `None` after the next [`Ring::enter`].
+    #[must_use]
+    pub unsafe fn bytes(bytes: &[u8]) -> Self {
+        debug_assert!(u32::try_from(bytes.len()).is_ok(), "a send is below 4 GiB");
+        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
+        Self::Bytes {
+            start: bytes.as_ptr(),
+            length: bytes.len() as u32,
+        }
+    }
+
+    /// Lends a message header, its vector and the bytes that it names to the kernel.
+    ///
+    /// # Safety
+    /// As for [`Outbound::bytes`], for all three.
+    #[must_use]
+    pub unsafe fn message(header: *const libc::msghdr) -> Self {
+        Self::Message(header)
+    }
+}
+
+/// What the kernel says about an operation.
+#[derive(Debug)]
+pub struct Completion {
+    /// The token that the operation was submitted with.
+    pub token: Token,
+    /// A count, a [`Socket`], or a negated errno.
+    pub result: i32,
+    /// Whether the operation goes on and completes again (`IORING_CQE_F_MORE`).
+    pub more: bool,
+    /// The provided buffer that was filled; its length is what was received.
+    pub buffer: Option<Buffer>,
+}
+
+/// How long [`Ring::enter`] may wait for a completion.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wait {
+    /// Not at all: there is more to do.
+    No,
+    /// At most so long.
+    For(Duration),
+    /// Until something completes.
+    Forever,
+}
+
+/// A queue of operations to the kernel and one of completions from it.
+pub trait Ring {
+    /// Queues an operation. If the submission queue is full, what is queued is submitted.
+    fn push(&mut self, op: Op, token: Token);
+
+    /// Submits what is queued, lets the kernel complete what it can, and waits for a completion.
+    ///
+    /// # Errors
+    /// Only such as leave the ring unusable; an interrupted or timed-out wait is no error.
+    fn enter(&mut self, wait: Wait) -> io::Result<()>;
+
+    /// Takes the next completion; `None` when the kernel has no other to tell for now.
+    fn reap(&mut self) -> Option<Completion>;
+
+    /// Gives a receive buffer back to the kernel.
+    fn provide(&mut self, buffer: Buffer);
+
+    /// How many receive buffers the kernel holds at the moment.
+    fn buffers_free(&self) -> usize;
+
+    /// What another thread holds to wake this ring.
+    fn bell(&self) -> Bell;
+}
+
+/// Wakes a ring from another thread: an [`Op::Listen`] completes.
+#[derive(Clone, Debug)]
+pub struct Bell {
+    event: std::sync::Arc<std::os::fd::OwnedFd>,
+}
+
+impl Bell {
+    /// A new bell, which nobody listens to yet.
+    ///
+    /// # Errors
+    /// Those of eventfd(2).
+    pub fn new() -> io::Result<Self> {
+        use rustix::event::{EventfdFlags, eventfd};
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self {
+            event: std::sync::Arc::new(event),
+        })
+    }
+
+    /// Wakes the ring; several rings of the bell before it wakes count as one.
+    pub fn ring(&self) {
+        // The only error that an eventfd gives is EAGAIN, when its counter is full: then the
+        // ring has yet to hear an earlier call, which is all that this one wants.
+        let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+    }
+
+    /// Forgets the rings so far, so that the next one is heard.
+    pub(crate) fn hush(&self) {
+        let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
+    }
+
+    pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
+        use std::os::fd::AsRawFd;
+        self.event.as_raw_fd()
+    }
+}

@@ -1,0 +1,440 @@
+//! The io_uring implementation of a [`Ring`].
+
+use std::{
+    collections::VecDeque,
+    io,
+    os::fd::{AsRawFd, OwnedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use io_uring::{IoUring, cqueue, opcode, squeue, types};
+use socket2::SockAddr;
+
+use super::{
+    Bell, Buffer, BufferMemory, Completion, Op, Outbound, Ring, SendMode, Socket, Token, Wait,
+    buffers::Pages,
+    probe::{self, RingError},
+};
+
+/// The one group of provided buffers in each ring.
+const BUFFER_GROUP: u16 = 0;
+
+/// Sends never raise SIGPIPE.
+const SILENT_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
+const WAITING_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+
+/// Closing with this set resets the connection, and leaves nothing behind (socket(7)).
+static ABORT: libc::linger = libc::linger {
+    l_onoff: 1,
+    l_linger: 0,
+};
+
+/// What a ring is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// Submission queue entries; a turn that queues more submits in between.
+    pub submissions: u32,
+    /// Completion queue entries; what does not fit is kept by the kernel, at a cost.
+    pub completions: u32,
+    /// The size of the direct descriptor table, at most `RLIMIT_NOFILE`.
+    pub sockets: u32,
+    /// Receive buffers, a power of two of at most 32768.
+    pub buffers: u16,
+    /// The bytes in each receive buffer.
+    pub buffer_size: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            submissions: 1024,
+            completions: 8192,
+            sockets: 1024,
+            buffers: 64,
+            buffer_size: 16 * 1024,
+        }
+    }
+}
+
+/// An io_uring with direct descriptors and a provided-buffer ring, for the thread that made it.
+pub struct Uring {
+    ring: IoUring,
+    listener: Option<OwnedFd>,
+    bell: Bell,
+    buffers: BufferMemory,
+    entries: BufferEntries,
+    /// Completions taken early, when the kernel would not accept more submissions before.
+    early: VecDeque<Completion>,
+    /// Addresses of the connects in the submission queue; the kernel copies them on submission.
+    peers: Vec<SockAddr>,
+}
+
+impl std::fmt::Debug for Uring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Uring")
+            .field("buffers", &self.buffers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Uring {
+    /// Makes a ring for the calling thread; `listener` is what [`Op::Accept`] accepts from.
+    ///
+    /// The flags are `SINGLE_ISSUER | DEFER_TASKRUN` (io_uring_setup(2)): no other thread may
+    /// submit, and the kernel works for the ring only while it is entered.
+    ///
+    /// # Errors
+    /// [`RingError`] names the cause and the command that mends it.
+    pub fn new(setup: &Setup, listener: Option<OwnedFd>) -> Result<Self, RingError> {
+        let mut ring = build(setup).map_err(RingError::setup)?;
+        // Spares the kernel a look-up at each enter; not having it (before 5.18) costs nothing else.
+        let _ = ring.submitter().register_ring_fd();
+        probe::require(&ring)?;
+        ring.submitter()
+            .register_files_sparse(setup.sockets)
+            .map_err(|error| RingError::sockets(error, setup.sockets))?;
+        let buffers =
+            BufferMemory::new(setup.buffers, setup.buffer_size).map_err(RingError::memory)?;
+        let mut entries = BufferEntries::new(setup.buffers).map_err(RingError::memory)?;
+        // SAFETY: the entries are page-aligned, live as long as the ring (it is dropped first),
+        // and number `setup.buffers`.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                entries.pages.start().as_ptr() as u64,
+                setup.buffers,
+                BUFFER_GROUP,
+                0,
+            )
+        }
+        .map_err(RingError::memory)?;
+        for id in 0..setup.buffers {
+            entries.add(&buffers, id);
+        }
+        let bell = Bell::new().map_err(RingError::setup)?;
+        let peers = Vec::new();
+        Ok(Self {
+            ring,
+            listener,
+            bell,
+            buffers,
+            entries,
+            early: VecDeque::new(),
+            peers,
+        })
+    }
+
+    /// Queues `count` linked entries so that one submission takes them all.
+    fn queue(&mut self, entries: &[squeue::Entry]) {
+        let queue = self.ring.submission();
+        let room = queue.capacity() - queue.len();
+        drop(queue);
+        if room < entries.len() {
+            self.submit();
+        }
+        // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
+        // sends by the promise behind `Outbound`, addresses until `submit`, `ABORT` for ever.
+        unsafe { self.ring.submission().push_multiple(entries) }
+            .expect("the submission queue has just been emptied");
+    }
+
+    /// Submits all that is queued.
+    fn submit(&mut self) {
+        loop {
+            match self.ring.submit() {
+                Ok(_) if self.ring.submission().is_empty() => break,
+                Ok(_) => {}
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EINTR) => {}
+                    // The completion queue is full: make room, in order.
+                    Some(libc::EBUSY | libc::EAGAIN) => {
+                        while let Some(completion) = self.pop() {
+                            self.early.push_back(completion);
+                        }
+                    }
+                    _ => panic!("the ring takes no submissions: {error}"),
+                },
+            }
+        }
+        self.peers.clear();
+    }
+
+    /// Takes a completion from the queue that is shared with the kernel.
+    fn pop(&mut self) -> Option<Completion> {
+        let entry = self.ring.completion().next()?;
+        let flags = entry.flags();
+        #[expect(
+            clippy::cast_sign_loss,
+            reason = "a filled buffer has a positive length"
+        )]
+        let buffer = cqueue::buffer_select(flags).map(|id| {
+            self.entries.taken();
+            self.buffers.take(id, entry.result().max(0) as u32)
+        });
+        Some(Completion {
+            token: Token::from_bits(entry.user_data()),
+            result: entry.result(),
+            more: cqueue::more(flags),
+            buffer,
+        })
+    }
+}
+
+impl Ring for Uring {
+    fn push(&mut self, op: Op, token: Token) {
+        let silent = squeue::Flags::SKIP_SUCCESS;
+        match op {
+            Op::Accept { multishot } => {
+                let listener = self
+                    .listener
+                    .as_ref()
+                    .expect("a ring without listener accepts nothing");
+                let fd = types::Fd(listener.as_raw_fd());
+                let entry = if multishot {
+                    opcode::AcceptMulti::new(fd)
+                        .allocate_file_index(true)
+                        .build()
+                } else {
+                    let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                    opcode::Accept::new(fd, address, length)
+                        .file_index(Some(types::DestinationSlot::auto_target()))
+                        .build()
+                };
+                self.queue(&[entry.user_data(token.bits())]);
+            }
+            Op::Receive { socket } => {
+                let entry = opcode::RecvMulti::new(fixed(socket), BUFFER_GROUP).build();
+                self.queue(&[entry.user_data(token.bits())]);
+            }
+            Op::Send {
+                socket,
+                data,
+                mode,
+                finish,
+            } => {
+                let send = send(socket, data, mode).user_data(token.bits());
+                if finish {
+                    let shutdown = shutdown(socket).user_data(token.bits()).flags(silent);
+                    self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
+                } else {
+                    self.queue(&[send]);
+                }
+            }
+            Op::Finish { socket } => {
+                self.queue(&[shutdown(socket).user_data(token.bits()).flags(silent)]);
+            }
+            Op::CancelSocket { socket } => {
+                let every = types::CancelBuilder::fd(fixed(socket)).all();
+                let entry = opcode::AsyncCancel2::new(every).build();
+                self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+            }
+            Op::Cancel { target } => {
+                let entry = opcode::AsyncCancel::new(target.bits()).build();
+                self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+            }
+            Op::Close { socket } => {
+                let entry = opcode::Close::new(fixed(socket)).build();
+                self.queue(&[entry.user_data(token.bits())]);
+            }
+            Op::Listen => {
+                let fd = types::Fd(self.bell.raw_fd());
+                let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
+                    .multi(true)
+                    .build();
+                self.queue(&[entry.user_data(token.bits())]);
+            }
+            Op::Connect {
+                socket,
+                peer,
+                abortive,
+            } => self.connect(socket, peer, abortive, token),
+        }
+    }
+
+    fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        let result = match wait {
+            _ if !self.early.is_empty() => self.ring.submit(),
+            Wait::No => self.ring.submit(),
+            Wait::Forever => self.ring.submit_and_wait(1),
+            Wait::For(limit) => {
+                let timespec = types::Timespec::from(limit);
+                let args = types::SubmitArgs::new().timespec(&timespec);
+                self.ring.submitter().submit_with_args(1, &args)
+            }
+        };
+        match result.map_err(|error| (error.raw_os_error(), error)) {
+            Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
+            Err((_, error)) => return Err(error),
+        }
+        if self.ring.submission().is_empty() {
+            self.peers.clear();
+        }
+        Ok(())
+    }
+
+    fn reap(&mut self) -> Option<Completion> {
+        if let Some(completion) = self.early.pop_front() {
+            return Some(completion);
+        }
+        if let Some(completion) = self.pop() {
+            return Some(completion);
+        }
+        // What did not fit into the completion queue is with the kernel, which hands it over
+        // when it is entered.
+        if self.ring.submission().cq_overflow() {
+            let _ = self.ring.submit();
+            return self.pop();
+        }
+        None
+    }
+
+    fn provide(&mut self, buffer: Buffer) {
+        let id = self.buffers.put_back(buffer);
+        self.entries.add(&self.buffers, id);
+    }
+
+    fn buffers_free(&self) -> usize {
+        self.buffers.free()
+    }
+
+    fn bell(&self) -> Bell {
+        self.bell.clone()
+    }
+}
+
+impl Uring {
+    /// Queues SOCKET, the socket option where asked for, and CONNECT as a chain.
+    fn connect(&mut self, socket: Socket, peer: SocketAddr, abortive: bool, token: Token) {
+        if self.peers.len() == self.peers.capacity() {
+            // A vector that grew would move the addresses that queued entries point to.
+            self.submit();
+            self.peers
+                .reserve_exact(self.ring.params().sq_entries() as usize);
+        }
+        self.peers.push(SockAddr::from(peer));
+        let address = self.peers.last().expect("just pushed");
+        let domain = if peer.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
+        let slot = types::DestinationSlot::try_from_slot_target(socket.0)
+            .expect("a direct descriptor is below 2^32 - 2");
+        let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
+        let open = opcode::Socket::new(domain, libc::SOCK_STREAM, 0)
+            .file_index(Some(slot))
+            .build();
+        let open = open.user_data(token.bits()).flags(quiet);
+        let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
+        let connect = connect.build().user_data(token.bits());
+        if abortive {
+            #[expect(
+                clippy::cast_sign_loss,
+                reason = "both constants are small and positive"
+            )]
+            let linger = opcode::SetSockOpt::new(
+                fixed(socket),
+                libc::SOL_SOCKET as u32,
+                libc::SO_LINGER as u32,
+                (&raw const ABORT).cast(),
+                size_of::<libc::linger>() as u32,
+            );
+            let linger = linger.build().user_data(token.bits()).flags(quiet);
+            self.queue(&[open, linger, connect]);
+        } else {
+            self.queue(&[open, connect]);
+        }
+    }
+}
+
+fn fixed(socket: Socket) -> types::Fixed {
+    types::Fixed(socket.0)
+}
+
+fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
+    let (flags, options) = match mode {
+        SendMode::Silent => (SILENT_FLAGS, squeue::Flags::SKIP_SUCCESS),
+        SendMode::Waiting => (WAITING_FLAGS, squeue::Flags::empty()),
+    };
+    let entry = match data {
+        Outbound::Bytes { start, length } => opcode::Send::new(fixed(socket), start, length)
+            .flags(flags)
+            .build(),
+        #[expect(clippy::cast_sign_loss, reason = "message flags are bits")]
+        Outbound::Message(header) => opcode::SendMsg::new(fixed(socket), header)
+            .flags(flags as u32)
+            .build(),
+    };
+    entry.flags(options)
+}
+
+fn shutdown(socket: Socket) -> squeue::Entry {
+    opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build()
+}
+
+/// Builds the ring, without what is new where the kernel is too old for it.
+fn build(setup: &Setup) -> io::Result<IoUring> {
+    let build = |no_array: bool| {
+        let mut builder = IoUring::builder();
+        builder
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_clamp()
+            .setup_submit_all()
+            .setup_cqsize(setup.completions);
+        if no_array {
+            builder.setup_no_sqarray(); // Linux 6.6
+        }
+        builder.build(setup.submissions)
+    };
+    match build(true) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => build(false),
+        result => result,
+    }
+}
+
+/// The ring of buffers that the kernel takes from (io_uring_register_buf_ring(3)).
+struct BufferEntries {
+    pages: Pages,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferEntries {
+    fn new(count: u16) -> io::Result<Self> {
+        assert!(
+            count.is_power_of_two(),
+            "{count} buffers: not a power of two"
+        );
+        let pages = Pages::new(usize::from(count) * size_of::<types::BufRingEntry>())?;
+        Ok(Self {
+            pages,
+            mask: count - 1,
+            tail: 0,
+        })
+    }
+
+    fn taken(&mut self) {}
+
+    fn add(&mut self, memory: &BufferMemory, id: u16) {
+        let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
+        // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
+        // once the tail, published below, has passed it, so nobody else looks at this one.
+        let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
+        entry.set_addr(memory.address(id).as_ptr() as u64);
+        entry.set_len(memory.size());
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
+        // only reads it, and this thread alone writes it.
+        unsafe {
+            let tail = types::BufRingEntry::tail(base.as_ptr())
+                .cast_mut()
+                .cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+    }
+}
+
+use std::net::SocketAddr;
