@@ -1,0 +1,113 @@
+use std::time::Duration;
+
+/// Which side of RFC 6455 an endpoint plays: clients mask, servers do not (5.1), and servers
+/// close TCP first (7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Connects, masks its frames, and waits for the server to close TCP.
+    Client,
+    /// Accepts, does not mask, and closes TCP first.
+    Server,
+}
+
+/// Limits and deadlines of all connections of an [`Endpoint`](crate::Endpoint).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Client or server.
+    pub role: Role,
+    /// Bytes of one message, all fragments together; 1 MiB.
+    pub max_message_size: usize,
+    /// Bytes of the payload of one frame; 1 MiB.
+    pub max_frame_size: usize,
+    /// Fragments of one message; 1,048,576.
+    pub max_fragments: u32,
+    /// A ping goes out when nothing was heard for so long, and up to an eighth earlier; 20 s.
+    /// `None`: never. At least 8 ms.
+    pub ping_interval: Option<Duration>,
+    /// The connection fails with 1011 when nothing is heard for so long after the ping interval;
+    /// 20 s. `None`: never; pings repeat at the interval.
+    pub ping_timeout: Option<Duration>,
+    /// From the start of the closing handshake to the reset, and from our FIN to the reset; 10 s.
+    pub close_timeout: Duration,
+    /// The connection closes with 1001 when no message arrived for so long; control frames do not
+    /// count. `None`: never, the default.
+    pub idle_timeout: Option<Duration>,
+    /// The connection closes with 1001 at this age. `None`: never, the default.
+    pub max_lifetime: Option<Duration>,
+    /// Buffers that are kept for messages that span receive buffers; 64.
+    pub max_pooled_buffers: usize,
+    /// Bytes of the largest buffer that is kept; 64 KiB. Larger ones are freed after use.
+    pub max_pooled_buffer_size: usize,
+}
+
+impl Config {
+    /// The smallest ping interval.
+    pub const PING_INTERVAL_MIN: Duration = Duration::from_millis(8);
+
+    /// The defaults for `role`.
+    #[must_use]
+    pub const fn new(role: Role) -> Self {
+        Self {
+            role,
+            max_message_size: 1 << 20,
+            max_frame_size: 1 << 20,
+            max_fragments: 1 << 20,
+            ping_interval: Some(Duration::from_secs(20)),
+            ping_timeout: Some(Duration::from_secs(20)),
+            close_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_lifetime: None,
+            max_pooled_buffers: 64,
+            max_pooled_buffer_size: 64 << 10,
+        }
+    }
+
+    /// Checks that every limit lets a connection work.
+    ///
+    /// # Errors
+    ///
+    /// One variant per rule.
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        if self.max_fragments == 0 {
+            return Err(InvalidConfig::NoFragments);
+        }
+        if let Some(got) = self.ping_interval
+            && got < Self::PING_INTERVAL_MIN
+        {
+            return Err(InvalidConfig::PingIntervalTooShort { got });
+        }
+        let timeouts = [
+            ("ping timeout", self.ping_timeout),
+            ("close timeout", Some(self.close_timeout)),
+            ("idle timeout", self.idle_timeout),
+            ("maximum lifetime", self.max_lifetime),
+        ];
+        for (name, timeout) in timeouts {
+            if timeout.is_some_and(|timeout| timeout.is_zero()) {
+                return Err(InvalidConfig::ZeroTimeout { name });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A configuration with which no connection could work.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidConfig {
+    /// Every message has one fragment at least.
+    #[error("maximum of fragments is 0; least is 1")]
+    NoFragments,
+    /// Pings at such a rate would be the load.
+    #[error("ping interval is {got:?}; least is 8ms")]
+    PingIntervalTooShort {
+        /// The interval as given.
+        got: Duration,
+    },
+    /// A deadline that has passed when it is set.
+    #[error("{name} is 0; least is 1ms")]
+    ZeroTimeout {
+        /// Which of the timeouts.
+        name: &'static str,
+    },
+}

@@ -1,0 +1,175 @@
+//! The deadlines of a connection: which is next, and what happens at it.
+
+use super::{Closing, Connection, State, close_reason, send};
+use crate::close::CloseCode;
+use crate::config::Config;
+use crate::disconnect::{Cause, Initiator};
+use crate::endpoint::Endpoint;
+use crate::frame::Opcode;
+use crate::time::{Time, millis};
+
+/// A ping goes out up to this part of the interval early.
+const PING_JITTER_DIVISOR: u64 = 8;
+
+/// What is due on an open connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    /// Nothing was heard, and a ping goes out.
+    Ping,
+    /// Nothing was heard since the ping.
+    PingTimeout,
+    /// No message arrived.
+    IdleTimeout,
+    /// The connection is old.
+    Lifetime,
+}
+
+impl Connection {
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next, whatever the deadline
+    /// is for; `None` when there is none. Each deadline is fixed by what was received, and moves
+    /// when bytes arrive.
+    #[inline]
+    #[must_use]
+    pub fn poll_timeout(&self, config: &Config) -> Option<Time> {
+        match &self.state {
+            State::Open { pinged, phase, .. } => {
+                self.next_due(config, *pinged, *phase).map(|(time, _)| time)
+            }
+            State::Closing { deadline, .. }
+            | State::Lingering { deadline, .. }
+            | State::AwaitingEof { deadline, .. } => Some(*deadline),
+            State::Expired { .. } | State::Released { .. } => None,
+        }
+    }
+
+    /// Does what is due at `now`: sends a ping, starts the closing handshake, fails or resets the
+    /// connection. Does nothing when nothing is due.
+    pub fn handle_timeout(&mut self, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {
+        match &mut self.state {
+            State::Open { pinged, phase, .. } => {
+                let (pinged, phase) = (*pinged, *phase);
+                if let Some((time, due)) = self.next_due(&endpoint.config, pinged, phase)
+                    && time <= now
+                {
+                    self.handle_due(due, endpoint, out, now);
+                }
+            }
+            State::Closing { closing, deadline } if *deadline <= now => {
+                let (cause, sent) = (closing.cause_at_deadline(), closing.take_sent());
+                closing.receiver.release(&mut endpoint.pool);
+                let end = Some(self.end(Initiator::Local, cause, None, Some(sent), now));
+                self.state = State::Expired { end };
+            }
+            State::Lingering { end, deadline } | State::AwaitingEof { end, deadline }
+                if *deadline <= now =>
+            {
+                let end = end.take();
+                self.state = State::Expired { end };
+            }
+            State::Closing { .. }
+            | State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => {}
+        }
+    }
+
+    fn handle_due(&mut self, due: Due, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {
+        match due {
+            Due::Ping => {
+                // Milliseconds since the opening handshake: tells pings apart in a trace.
+                let payload = (now.since(self.opened).as_millis() as u32).to_be_bytes();
+                send(endpoint, Opcode::Ping, &payload, out);
+                if let State::Open { pinged, .. } = &mut self.state {
+                    *pinged = now;
+                }
+            }
+            Due::PingTimeout => {
+                self.fail(
+                    endpoint,
+                    CloseCode::INTERNAL_ERROR,
+                    Cause::PingTimeout,
+                    out,
+                    now,
+                );
+            }
+            Due::IdleTimeout => self.go_away(endpoint, Cause::IdleTimeout, out, now),
+            Due::Lifetime => self.go_away(endpoint, Cause::Lifetime, out, now),
+        }
+    }
+
+    /// No timer closes with 1000: the peer is told that it was not its doing.
+    fn go_away(&mut self, endpoint: &mut Endpoint, cause: Cause, out: &mut Vec<u8>, now: Time) {
+        self.start_closing_handshake(
+            endpoint,
+            CloseCode::GOING_AWAY,
+            &close_reason(cause),
+            cause,
+            out,
+            now,
+        )
+        .expect("the code may be sent and the reason is short");
+    }
+
+    /// The earliest deadline of an open connection.
+    #[inline]
+    fn next_due(&self, config: &Config, pinged: Time, phase: u16) -> Option<(Time, Due)> {
+        let mut next = self.keepalive(config, pinged, phase);
+        let mut sooner = |time: Time, due| {
+            if next.is_none_or(|(earliest, _)| time < earliest) {
+                next = Some((time, due));
+            }
+        };
+        if let Some(timeout) = config.idle_timeout {
+            sooner(self.messaged + timeout, Due::IdleTimeout);
+        }
+        if let Some(lifetime) = config.max_lifetime {
+            sooner(self.opened + lifetime, Due::Lifetime);
+        }
+        next
+    }
+
+    /// The ping, or the end of the wait for its answer. Pings are early by the jitter, but a peer
+    /// that is silent has the whole interval and timeout.
+    #[inline]
+    fn keepalive(&self, config: &Config, pinged: Time, phase: u16) -> Option<(Time, Due)> {
+        let interval = config.ping_interval?;
+        let unanswered = pinged > self.heard;
+        match config.ping_timeout {
+            Some(timeout) if unanswered => {
+                let waiting_since = (self.heard + interval).max(pinged);
+                Some((waiting_since + timeout, Due::PingTimeout))
+            }
+            Some(_) | None => {
+                let interval = millis(interval);
+                let jitter =
+                    (interval / PING_JITTER_DIVISOR).saturating_mul(u64::from(phase)) >> 16;
+                let quiet_since = self.heard.max(pinged).as_millis();
+                let time = quiet_since.saturating_add(interval - jitter);
+                Some((Time::from_millis(time), Due::Ping))
+            }
+        }
+    }
+}
+
+impl Closing {
+    /// Why the connection is reset. A shutdown, an idle timeout or the lifetime says more than
+    /// that the peer did not answer, which `Disconnect::received` tells; a close of the
+    /// application's says less.
+    fn cause_at_deadline(&self) -> Cause {
+        match self.cause {
+            Cause::LocalClose => Cause::CloseTimeout,
+            Cause::PeerClose
+            | Cause::PingTimeout
+            | Cause::IdleTimeout
+            | Cause::EofWithoutClose
+            | Cause::Reset
+            | Cause::ProtocolError(_)
+            | Cause::TooBig
+            | Cause::SlowConsumer
+            | Cause::CloseTimeout
+            | Cause::Shutdown
+            | Cause::Lifetime => self.cause,
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! Frames (RFC 6455 5.2).
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::mask::mask;
+use crate::violation::Violation;
+
+/// The longest header: 2 bytes, 8 of extended length, 4 of masking key.
+pub const HEADER_SIZE_MAX: usize = 14;
+
+/// The longest payload of a control frame (RFC 6455 5.5).
+pub const CONTROL_PAYLOAD_SIZE_MAX: usize = 125;
+
+/// The first length that takes 16 bits, and the marker for it.
+const LENGTH_16_BIT: u64 = 126;
+/// The first length that takes 64 bits.
+const LENGTH_64_BIT: u64 = 1 << 16;
+/// The marker of a 64-bit length.
+const LENGTH_64_BIT_MARKER: u8 = 127;
+
+const FIN: u8 = 0x80;
+const MASK: u8 = 0x80;
+
+/// How the payload of a frame is to be read (RFC 6455 5.2); reserved opcodes have no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A further fragment of a message.
+    Continuation = 0x0,
+    /// UTF-8 text.
+    Text = 0x1,
+    /// Any bytes.
+    Binary = 0x2,
+    /// The closing handshake.
+    Close = 0x8,
+    /// A question that asks for a Pong with the same payload.
+    Ping = 0x9,
+    /// The answer to a Ping, or unsolicited.
+    Pong = 0xa,
+}
+
+impl Opcode {
+    /// Whether this is a control frame (RFC 6455 5.5).
+    #[inline]
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+
+    #[inline]
+    const fn from_bits(bits: u8) -> Result<Self, Violation> {
+        match bits {
+            0x0 => Ok(Self::Continuation),
+            0x1 => Ok(Self::Text),
+            0x2 => Ok(Self::Binary),
+            0x8 => Ok(Self::Close),
+            0x9 => Ok(Self::Ping),
+            0xa => Ok(Self::Pong),
+            got => Err(Violation::ReservedOpcode { got }),
+        }
+    }
+}
+
+/// Everything of a frame that stands before its payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Whether this is the last fragment of a message.
+    pub fin: bool,
+    /// RSV1, RSV2, RSV3 as bits 2, 1, 0: an extension's.
+    pub reserved: u8,
+    /// What the payload is.
+    pub opcode: Opcode,
+    /// The key with which the payload is masked, if it is.
+    pub masking_key: Option<[u8; 4]>,
+    /// Bytes of the payload; at most 2^63 - 1.
+    pub payload_len: u64,
+}
+
+impl FrameHeader {
+    /// The header of an unfragmented frame without reserved bits.
+    #[must_use]
+    pub const fn new(opcode: Opcode, masking_key: Option<[u8; 4]>, payload_len: u64) -> Self {
+        Self {
+            fin: true,
+            reserved: 0,
+            opcode,
+            masking_key,
+            payload_len,
+        }
+    }
+
+    /// Parses the header at the start of `bytes`; `None` while it is incomplete.
+    ///
+    /// Whether the frame must be masked and which reserved bits may be set depends on the
+    /// connection, and is not checked here.
+    ///
+    /// # Errors
+    ///
+    /// A reserved opcode, a control frame that is fragmented or too long, a length that is not
+    /// minimal or has its top bit set.
+    #[inline]
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        let &[first, second, ref rest @ ..] = bytes else {
+            return Ok(None);
+        };
+        let opcode = Opcode::from_bits(first & 0x0f)?;
+        let fin = first & FIN != 0;
+        let short = second & !MASK;
+        if opcode.is_control() {
+            check_control(fin, short)?;
+        }
+        let (payload_len, rest) = if u64::from(short) < LENGTH_16_BIT {
+            (u64::from(short), rest)
+        } else {
+            match parse_extended_length(short, rest)? {
+                Some(parsed) => parsed,
+                None => return Ok(None),
+            }
+        };
+        let masking_key = if second & MASK == 0 {
+            None
+        } else {
+            match rest.first_chunk::<4>() {
+                Some(&key) => Some(key),
+                None => return Ok(None),
+            }
+        };
+        let reserved = (first >> 4) & 0b111;
+        Ok(Some(Self {
+            fin,
+            reserved,
+            opcode,
+            masking_key,
+            payload_len,
+        }))
+    }
+
+    /// Bytes of the encoded header: 2 to 14.
+    #[inline]
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        let masking_key = if self.masking_key.is_some() { 4 } else { 0 };
+        unmasked_header_size(self.payload_len) + masking_key
+    }
+
+    /// Appends the encoded header to `out`.
+    #[inline]
+    pub fn encode(&self, out: &mut impl BufMut) {
+        let mut bytes = [0; HEADER_SIZE_MAX];
+        let size = self.encode_to(&mut bytes);
+        out.put_slice(&bytes[..size]);
+    }
+
+    /// Writes the encoded header to the start of `bytes`, and gives its size.
+    ///
+    /// # Panics
+    ///
+    /// When `bytes` is shorter than [`size`](Self::size), or the length has its top bit set.
+    #[inline]
+    pub fn encode_to(&self, bytes: &mut [u8]) -> usize {
+        assert!(
+            self.payload_len >> 63 == 0,
+            "payload length {} has its top bit set",
+            self.payload_len
+        );
+        bytes[0] = u8::from(self.fin) << 7 | self.reserved << 4 | self.opcode as u8;
+        let masked = if self.masking_key.is_some() { MASK } else { 0 };
+        let size = unmasked_header_size(self.payload_len);
+        match size {
+            2 => bytes[1] = masked | self.payload_len as u8,
+            4 => {
+                bytes[1] = masked | LENGTH_16_BIT as u8;
+                bytes[2..4].copy_from_slice(&(self.payload_len as u16).to_be_bytes());
+            }
+            _ => {
+                bytes[1] = masked | LENGTH_64_BIT_MARKER;
+                bytes[2..10].copy_from_slice(&self.payload_len.to_be_bytes());
+            }
+        }
+        match self.masking_key {
+            Some(key) => {
+                bytes[size..size + 4].copy_from_slice(&key);
+                size + 4
+            }
+            None => size,
+        }
+    }
+}
+
+/// Bytes of the header of an unmasked frame: 2, 4 or 10.
+#[inline]
+pub(crate) const fn unmasked_header_size(payload_len: u64) -> usize {
+    if payload_len < LENGTH_16_BIT {
+        2
+    } else if payload_len < LENGTH_64_BIT {
+        4
+    } else {
+        10
+    }
+}
+
+/// Encodes one unmasked, unfragmented frame, to be shared by all receivers of a broadcast.
+#[must_use]
+pub fn encode_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
+    let header = FrameHeader::new(opcode, None, payload.len() as u64);
+    let mut frame = BytesMut::with_capacity(header.size() + payload.len());
+    header.encode(&mut frame);
+    frame.extend_from_slice(payload);
+    frame.freeze()
+}
+
+/// Appends one frame to `out`, masked if `header` has a key.
+#[inline]
+pub(crate) fn append_frame(header: FrameHeader, payload: &[u8], out: &mut Vec<u8>) {
+    debug_assert_eq!(header.payload_len, payload.len() as u64);
+    out.reserve(HEADER_SIZE_MAX + payload.len());
+    header.encode(out);
+    let start = out.len();
+    out.extend_from_slice(payload);
+    if let Some(key) = header.masking_key {
+        mask(&mut out[start..], key);
+    }
+}
+
+#[inline]
+fn check_control(fin: bool, short: u8) -> Result<(), Violation> {
+    if !fin {
+        return Err(Violation::FragmentedControlFrame);
+    }
+    match short {
+        0..=125 => Ok(()),
+        126 => Err(Violation::ControlFrameTooLong { got: 126 }),
+        _ => Err(Violation::ControlFrameTooLong { got: 1 << 16 }),
+    }
+}
+
+#[inline]
+fn parse_extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
+    let (got, least, rest) = if short == LENGTH_64_BIT_MARKER {
+        let Some((length, rest)) = rest.split_first_chunk::<8>() else {
+            return Ok(None);
+        };
+        (u64::from_be_bytes(*length), LENGTH_64_BIT, rest)
+    } else {
+        let Some((length, rest)) = rest.split_first_chunk::<2>() else {
+            return Ok(None);
+        };
+        (u64::from(u16::from_be_bytes(*length)), LENGTH_16_BIT, rest)
+    };
+    if got >> 63 != 0 {
+        return Err(Violation::LengthTopBit);
+    }
+    if got < least {
+        return Err(Violation::NonMinimalLength { got });
+    }
+    Ok(Some((got, rest)))
+}

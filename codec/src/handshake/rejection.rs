@@ -1,0 +1,120 @@
+use std::borrow::Cow;
+use std::fmt;
+
+use super::header::write_header;
+
+/// An HTTP response that refuses a connection: what the handshake's rules ask for, or the
+/// application's own.
+///
+/// ```
+/// use tidewheel_codec::handshake::Rejection;
+///
+/// let mut out = Vec::new();
+/// Rejection::new(503, "too many connections").with_header("Retry-After", "5").write(&mut out);
+/// assert!(out.starts_with(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n"));
+/// assert!(out.ends_with(b"\r\n\r\ntoo many connections\n"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    status: u16,
+    message: Cow<'static, str>,
+    headers: Vec<(Cow<'static, str>, Cow<'static, str>)>,
+}
+
+impl Rejection {
+    /// A response with an HTTP status, 300 to 599, and one line of text as its body.
+    ///
+    /// # Panics
+    ///
+    /// When the status is another.
+    #[must_use]
+    pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
+        assert!(
+            matches!(status, 300..=599),
+            "status {status} refuses nothing; 300 to 599 do"
+        );
+        Self {
+            status,
+            message: message.into(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a header; line breaks in it are sent as spaces.
+    #[must_use]
+    pub fn with_header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The line of the body.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Appends the response to `out`; the connection is to be closed after it.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(
+            format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status)).as_bytes(),
+        );
+        for (name, value) in &self.headers {
+            write_header(name, value, out);
+        }
+        write_header("Content-Type", "text/plain; charset=utf-8", out);
+        write_header("Content-Length", &(self.message.len() + 1).to_string(), out);
+        write_header("Connection", "close", out);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(self.message.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} {}: {}",
+            self.status,
+            phrase(self.status),
+            self.message
+        )
+    }
+}
+
+impl std::error::Error for Rejection {}
+
+/// The phrase of RFC 9110 15 for the statuses that servers of WebSockets use.
+const fn phrase(status: u16) -> &'static str {
+    match status {
+        301 => "Moved Permanently",
+        302 => "Found",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Content Too Large",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Refused",
+    }
+}

@@ -1,0 +1,273 @@
+use std::mem::MaybeUninit;
+
+use base64::Engine as _;
+
+use super::accept::Accept;
+use super::header::{Header, Headers, is_token};
+use super::rejection::Rejection;
+use super::{BASE64, HEADERS_MAX, Limits, VERSION};
+
+/// A client's opening handshake that meets every rule of RFC 6455 4.2.1.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: Headers<'a>,
+    host: &'a str,
+    key: &'a str,
+}
+
+impl<'a> Request<'a> {
+    /// Parses the request at the start of `bytes`, which is all that was received so far. Gives
+    /// the request and its size, a body included; `None` while it is incomplete.
+    ///
+    /// # Errors
+    ///
+    /// The response to send: 400, 405, 413, 426, 431, 501 or 505.
+    pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Self, usize)>, Rejection> {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let mut parser = httparse::ParserConfig::default();
+        parser.allow_multiple_spaces_in_request_line_delimiters(false);
+        let head_size =
+            match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
+                Ok(httparse::Status::Complete(size)) => size,
+                Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
+                    return Err(too_large(limits));
+                }
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
+                Err(httparse::Error::Version) => return Err(version_not_supported()),
+                Err(error) => {
+                    return Err(Rejection::new(400, format!("malformed request: {error}")));
+                }
+            };
+        if head_size > limits.max_bytes {
+            return Err(too_large(limits));
+        }
+        if request.headers.len() > limits.max_headers {
+            return Err(too_many_headers(limits));
+        }
+        check_start_line(&request)?;
+        let headers = Headers::new(request.headers);
+        let body_size = body_size(&headers, limits.max_bytes - head_size)?;
+        if bytes.len() - head_size < body_size {
+            return Ok(None);
+        }
+        let (path, query) = split_target(request.path.unwrap_or_default())?;
+        let (host, key) = check_headers(&headers)?;
+        Ok(Some((
+            Self {
+                path,
+                query,
+                headers,
+                host,
+                key,
+            },
+            head_size + body_size,
+        )))
+    }
+
+    /// The path of the request's target, not decoded; starts with `/`.
+    #[must_use]
+    pub const fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// What follows the first `?` of the target.
+    #[must_use]
+    pub const fn query(&self) -> Option<&'a str> {
+        self.query
+    }
+
+    /// The `Host` header.
+    #[must_use]
+    pub const fn host(&self) -> &'a str {
+        self.host
+    }
+
+    /// The `Origin` header, which browsers always send (RFC 6455 10.2).
+    #[must_use]
+    pub fn origin(&self) -> Option<&'a str> {
+        self.header("Origin")
+    }
+
+    /// The subprotocols that the client asks for, best first.
+    pub fn protocols(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.headers.tokens("Sec-WebSocket-Protocol")
+    }
+
+    /// The client's first choice among `supported` subprotocols.
+    pub fn choose_protocol(&self, supported: &[&str]) -> Option<&'a str> {
+        self.protocols()
+            .find(|protocol| supported.contains(protocol))
+    }
+
+    /// The values of the `Sec-WebSocket-Extensions` headers, each a list of offers.
+    pub fn extensions(&self) -> impl Iterator<Item = &'a str> + '_ {
+        self.headers
+            .all("Sec-WebSocket-Extensions")
+            .filter_map(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// The first value of a header, if it is text; names are equal in any case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.headers.text(name)
+    }
+
+    /// All headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + '_ {
+        self.headers.iter()
+    }
+
+    /// The `Sec-WebSocket-Key` header.
+    #[must_use]
+    pub const fn key(&self) -> &'a str {
+        self.key
+    }
+
+    /// The response that opens the connection.
+    #[must_use]
+    pub fn accept(&self) -> Accept<'static> {
+        Accept::new(self.key)
+    }
+}
+
+fn too_large(limits: &Limits) -> Rejection {
+    Rejection::new(
+        431,
+        format!(
+            "request head is too large; limit is {} bytes",
+            limits.max_bytes
+        ),
+    )
+}
+
+fn too_many_headers(limits: &Limits) -> Rejection {
+    let limit = limits.max_headers.min(HEADERS_MAX);
+    Rejection::new(431, format!("too many request headers; limit is {limit}"))
+}
+
+fn version_not_supported() -> Rejection {
+    Rejection::new(505, "HTTP version is not supported; HTTP/1.1 is")
+}
+
+/// RFC 6455 4.2.1 1: "An HTTP/1.1 or higher GET request".
+fn check_start_line(request: &httparse::Request<'_, '_>) -> Result<(), Rejection> {
+    if request.version != Some(1) {
+        return Err(version_not_supported());
+    }
+    match request.method {
+        Some("GET") => Ok(()),
+        method => {
+            let message = format!(
+                "method {} is not allowed; GET is",
+                method.unwrap_or_default()
+            );
+            Err(Rejection::new(405, message).with_header("Allow", "GET"))
+        }
+    }
+}
+
+/// Bytes of the body, which is nothing to a WebSocket, but stands before its frames.
+fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
+    if headers.count("Transfer-Encoding") > 0 {
+        return Err(Rejection::new(
+            501,
+            "a transfer coding in an opening handshake is not supported",
+        ));
+    }
+    let mut sizes = headers.all("Content-Length");
+    let Some(size) = sizes.next() else {
+        return Ok(0);
+    };
+    if sizes.any(|other| other != size) {
+        return Err(Rejection::new(
+            400,
+            "Content-Length headers contradict each other",
+        ));
+    }
+    let is_number = !size.is_empty() && size.iter().all(u8::is_ascii_digit);
+    let size = std::str::from_utf8(size).unwrap_or_default();
+    match size.parse::<usize>() {
+        Ok(size) if is_number && size <= limit => Ok(size),
+        // A number that does not fit is above every limit.
+        Ok(_) | Err(_) if is_number => Err(Rejection::new(
+            413,
+            format!("request body is {size} bytes; limit is {limit}"),
+        )),
+        Ok(_) | Err(_) => Err(Rejection::new(400, "Content-Length is not a number")),
+    }
+}
+
+/// RFC 6455 4.2.1 1: the target is a path, or an absolute HTTP URI that contains it.
+fn split_target(target: &str) -> Result<(&str, Option<&str>), Rejection> {
+    let invalid = || Rejection::new(400, "request target is neither a path nor an HTTP URI");
+    let target = if target.starts_with('/') {
+        target
+    } else {
+        let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
+        if !["http", "https", "ws", "wss"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+        {
+            return Err(invalid());
+        }
+        rest.find('/').map_or("/", |start| &rest[start..])
+    };
+    match target.split_once('?') {
+        Some((path, query)) => Ok((path, Some(query))),
+        None => Ok((target, None)),
+    }
+}
+
+/// RFC 6455 4.2.1 2-6; gives the host and the key.
+fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Rejection> {
+    let host = only(headers, "Host")?;
+    if !headers.has_token("Upgrade", "websocket") {
+        return Err(Rejection::new(
+            426,
+            "this is a WebSocket server; Upgrade: websocket is missing",
+        )
+        .with_header("Upgrade", "websocket"));
+    }
+    if !headers.has_token("Connection", "Upgrade") {
+        return Err(Rejection::new(
+            400,
+            "Connection: Upgrade is missing; is a proxy not set up for it?",
+        ));
+    }
+    let version = only(headers, "Sec-WebSocket-Version")?;
+    if version != VERSION {
+        let message = format!("WebSocket version {version} is not supported; 13 is");
+        return Err(Rejection::new(426, message)
+            .with_header("Upgrade", "websocket")
+            .with_header("Sec-WebSocket-Version", VERSION));
+    }
+    let key = only(headers, "Sec-WebSocket-Key")?;
+    if BASE64.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
+        return Err(Rejection::new(
+            400,
+            "Sec-WebSocket-Key is not 16 bytes in base64",
+        ));
+    }
+    if !headers.tokens("Sec-WebSocket-Protocol").all(is_token) {
+        return Err(Rejection::new(
+            400,
+            "Sec-WebSocket-Protocol is not a list of tokens",
+        ));
+    }
+    Ok((host, key))
+}
+
+/// The value of a header that must stand there once.
+fn only<'a>(headers: &Headers<'a>, name: &'static str) -> Result<&'a str, Rejection> {
+    let mut values = headers.all(name);
+    match (values.next(), values.next()) {
+        (Some(value), None) => std::str::from_utf8(value)
+            .map_err(|_| Rejection::new(400, format!("{name} header is not text"))),
+        (None, _) => Err(Rejection::new(400, format!("{name} header is missing"))),
+        (Some(_), Some(_)) => Err(Rejection::new(400, format!("{name} header is repeated"))),
+    }
+}
