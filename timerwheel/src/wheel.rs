@@ -149,21 +149,23 @@ impl Wheel {
 
     /// Looks at what the current slot holds. Returns whether the budget sufficed for all of it.
     fn sweep<T: Timers>(&mut self, now: Tick, budget: &mut usize, timers: &mut T) -> bool {
-        let slot = slot_of(self.now);
-        if !self.occupancy.contains(slot) {
-            return true;
-        }
-        self.prefetch_first(self.chain_to_sweep(slot), *budget, timers);
-        while *budget > 0 {
-            // An `advance` within `expire` can have finished this slot.
-            if !self.occupancy.contains(slot) || slot != slot_of(self.now) {
+        let mut fetched = None;
+        loop {
+            // Asked for each time, because an `advance` within `expire` may have moved on.
+            let slot = slot_of(self.now);
+            if !self.occupancy.contains(slot) {
                 return true;
+            }
+            if *budget == 0 {
+                return false;
+            }
+            if fetched.replace(slot) != Some(slot) {
+                self.prefetch_first(self.chain_to_sweep(slot), *budget, timers);
             }
             *budget -= 1;
             let id = self.pop_to_sweep(slot, timers);
             self.look_at(id, slot, now, timers);
         }
-        !self.occupancy.contains(slot)
     }
 
     /// An entry has come up: the timer expires, or is queued anew, or the entry no longer means anything.
@@ -176,8 +178,9 @@ impl Wheel {
         }
         match timer.deadline() {
             None => timer.queue(Label::NONE),
-            Some(deadline) if now.is_before(deadline) => {
-                self.queue(id, timer, self.ticks_ahead(deadline))
+            // The wheel is past `now` if this `advance` was given an earlier one, or if one within `expire` went further.
+            Some(deadline) if now.is_before(deadline) && self.now.is_before(deadline) => {
+                self.queue(id, timer, self.ticks_ahead(deadline));
             }
             Some(_) => {
                 timer.queue(Label::NONE);
