@@ -1,8 +1,11 @@
-//! Masking (RFC 6455 5.3): `bytes[i] ^= key[i % 4]`, in place, as fast as memory allows.
+//! Masking (RFC 6455 5.3): `bytes[i] ^= key[i % 4]`, in place, at the speed of memory.
 
-mod portable;
+mod arch;
+mod short;
 
 /// Masks or unmasks `bytes` with `key`: the operation is its own inverse.
+///
+/// The widest vectors that the processor has are chosen at run time.
 ///
 /// ```
 /// let mut bytes = *b"\x7f\x9f\x4d\x51\x58";
@@ -11,17 +14,80 @@ mod portable;
 /// ```
 #[inline]
 pub fn mask(bytes: &mut [u8], key: [u8; 4]) {
-    portable::mask(bytes, key);
+    if bytes.len() <= short::LEN_MAX {
+        short::mask(bytes, key);
+    } else {
+        arch::mask(bytes, key);
+    }
 }
 
 /// The key for the bytes that follow the first `position` bytes of a payload.
 ///
 /// A payload that arrives in pieces is unmasked piece by piece:
-/// `mask(piece, key_at(key, bytes_before_this_piece))`.
+/// `mask(piece, key_at(key, bytes_before_the_piece))`.
 #[inline]
 #[must_use]
 pub const fn key_at(key: [u8; 4], position: usize) -> [u8; 4] {
     u32::from_le_bytes(key)
         .rotate_right(8 * (position % 4) as u32)
         .to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEN_MAX: usize = 600;
+    const OFFSET_MAX: usize = 63;
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// RFC 6455 5.3, literally.
+    fn oracle(bytes: &mut [u8], key: [u8; 4]) {
+        bytes
+            .iter_mut()
+            .enumerate()
+            .for_each(|(i, byte)| *byte ^= key[i % 4]);
+    }
+
+    /// Compares at all lengths and alignments, the bytes around included.
+    fn assert_equals_oracle(name: &str, len_min: usize, mask: impl Fn(&mut [u8], [u8; 4])) {
+        let original: Vec<u8> = (0..OFFSET_MAX + LEN_MAX + 64)
+            .map(|i| (i * 7 + i / 256) as u8)
+            .collect();
+        for len in len_min..=LEN_MAX {
+            for offset in 0..=OFFSET_MAX {
+                let mut expected = original.clone();
+                oracle(&mut expected[offset..offset + len], KEY);
+                let mut got = original.clone();
+                mask(&mut got[offset..offset + len], KEY);
+                assert!(got == expected, "{name}: {len} bytes at offset {offset}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_chosen_backend_equals_the_oracle() {
+        assert_equals_oracle("chosen", 0, mask);
+    }
+
+    #[test]
+    fn each_backend_of_this_machine_equals_the_oracle() {
+        for (name, mask) in arch::backends() {
+            assert_equals_oracle(name, short::LEN_MAX + 1, mask);
+        }
+    }
+
+    #[test]
+    fn pieces_equal_the_whole_at_every_split() {
+        let original: Vec<u8> = (0..200).collect();
+        let mut expected = original.clone();
+        mask(&mut expected, KEY);
+        for split in 0..=original.len() {
+            let mut got = original.clone();
+            let (head, tail) = got.split_at_mut(split);
+            mask(head, KEY);
+            mask(tail, key_at(KEY, split));
+            assert_eq!(got, expected, "split at {split}");
+        }
+    }
 }

@@ -1,0 +1,26 @@
+//! Any machine: chunks of 64 bytes, which the compiler turns into its vectors (NEON on AArch64).
+
+use super::short;
+use crate::mask::key_at;
+
+/// As [`crate::mask::mask`].
+#[cfg_attr(
+    target_arch = "x86_64",
+    allow(dead_code, reason = "the tests compare with it")
+)]
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    let mut words = [0; 64];
+    for word in words.as_chunks_mut::<4>().0 {
+        *word = key;
+    }
+    let (chunks, rest) = bytes.as_chunks_mut::<64>();
+    for chunk in chunks {
+        for (byte, key) in chunk.iter_mut().zip(words) {
+            *byte ^= key;
+        }
+    }
+    // Chunks of 64 and halves of 32 leave the phase of the key as it is.
+    let (half, rest) = rest.split_at_mut(rest.len() & short::LEN_MAX);
+    short::mask(half, key);
+    short::mask(rest, key_at(key, half.len()));
+}

@@ -1,0 +1,130 @@
+//! SSE2, which every x86-64 has, AVX2, and AVX-512.
+#![allow(unsafe_code)]
+
+use std::arch::x86_64::{
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_set1_epi32, _mm_storeu_si128, _mm_xor_si128,
+    _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_xor_si256,
+    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_xor_si512,
+};
+
+use super::short;
+
+/// As [`crate::mask::mask`], for more than [`short::LEN_MAX`] bytes.
+#[inline]
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    // Below one vector of AVX-512, a choice costs more than it gains.
+    let is_long = bytes.len() >= size_of::<__m512i>();
+    if is_long && is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512F, and there are 64 bytes at least.
+        unsafe { avx512(bytes, key) }
+    } else if is_long && is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, and there are 32 bytes at least.
+        unsafe { avx2(bytes, key) }
+    } else {
+        debug_assert!(bytes.len() > short::LEN_MAX);
+        // SAFETY: every x86-64 has SSE2, and there are 16 bytes at least.
+        unsafe { sse2(bytes, key) }
+    }
+}
+
+/// Masks with vectors of `$width` bytes.
+///
+/// The first and the last vector may lie anywhere and overlap with others, so there is no loop
+/// over single bytes. They are read before anything is written and written after everything else,
+/// so that each byte is masked once. Those between start at multiples of `$width`, so that none
+/// lies in two cache lines.
+macro_rules! backend {
+    ($name:ident, $feature:literal, $vector:ty, $load:ident, $store:ident, $xor:ident, $splat:ident) => {
+        /// # Safety
+        ///
+        /// The processor has the feature, and `bytes` is at least as long as one vector.
+        #[target_feature(enable = $feature)]
+        unsafe fn $name(bytes: &mut [u8], key: [u8; 4]) {
+            const WIDTH: usize = size_of::<$vector>();
+            let key = u32::from_le_bytes(key);
+            let key_at =
+                |position: usize| $splat(key.rotate_right(8 * (position % 4) as u32) as i32);
+            let start = bytes.as_mut_ptr();
+            let last = bytes.len() - WIDTH;
+            let aligned = WIDTH - start.addr() % WIDTH;
+            // SAFETY: `last + WIDTH` is the length, so the first and the last vector are within
+            // `bytes`. `position` is at most `last` at each access of the loops, by their
+            // conditions, so those are too. The accesses need no alignment.
+            unsafe {
+                let first_vector = $xor($load(start.cast()), key_at(0));
+                let last_vector = $xor($load(start.add(last).cast()), key_at(last));
+                let key = key_at(aligned);
+                let mut position = aligned;
+                while position + 3 * WIDTH <= last {
+                    let vectors: *mut $vector = start.add(position).cast();
+                    let one = $xor($load(vectors), key);
+                    let two = $xor($load(vectors.add(1)), key);
+                    let three = $xor($load(vectors.add(2)), key);
+                    let four = $xor($load(vectors.add(3)), key);
+                    $store(vectors, one);
+                    $store(vectors.add(1), two);
+                    $store(vectors.add(2), three);
+                    $store(vectors.add(3), four);
+                    position += 4 * WIDTH;
+                }
+                while position < last {
+                    let vector: *mut $vector = start.add(position).cast();
+                    $store(vector, $xor($load(vector), key));
+                    position += WIDTH;
+                }
+                $store(start.cast(), first_vector);
+                $store(start.add(last).cast(), last_vector);
+            }
+        }
+    };
+}
+
+backend!(
+    sse2,
+    "sse2",
+    __m128i,
+    _mm_loadu_si128,
+    _mm_storeu_si128,
+    _mm_xor_si128,
+    _mm_set1_epi32
+);
+backend!(
+    avx2,
+    "avx2",
+    __m256i,
+    _mm256_loadu_si256,
+    _mm256_storeu_si256,
+    _mm256_xor_si256,
+    _mm256_set1_epi32
+);
+backend!(
+    avx512,
+    "avx512f",
+    __m512i,
+    _mm512_loadu_si512,
+    _mm512_storeu_si512,
+    _mm512_xor_si512,
+    _mm512_set1_epi32
+);
+
+#[cfg(test)]
+pub(super) fn backends() -> Vec<(&'static str, super::Backend)> {
+    // SAFETY: every x86-64 has SSE2, and callers mask more than `short::LEN_MAX` bytes.
+    let mut backends: Vec<(&'static str, super::Backend)> =
+        vec![("sse2", |bytes, key| unsafe { sse2(bytes, key) })];
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has AVX2, and callers mask more than `short::LEN_MAX` bytes.
+        backends.push(("avx2", |bytes, key| unsafe { avx2(bytes, key) }));
+    }
+    if is_x86_feature_detected!("avx512f") {
+        backends.push(("avx512", |bytes, key| {
+            if bytes.len() >= 64 {
+                // SAFETY: the processor has AVX-512F, and there are 64 bytes at least.
+                unsafe { avx512(bytes, key) }
+            } else {
+                mask(bytes, key);
+            }
+        }));
+    }
+    backends
+}
