@@ -116,6 +116,12 @@ impl BufferMemory {
         }
     }
 
+    /// [`BufferMemory::take`], for tests outside the ring.
+    #[cfg(test)]
+    pub(crate) fn take_for_test(&mut self, id: u16, length: u32) -> Buffer {
+        self.take(id, length)
+    }
+
     /// Takes a buffer back, so that it may be filled anew.
     pub(super) fn put_back(&mut self, buffer: Buffer) -> u16 {
         assert!(

@@ -87,7 +87,7 @@ impl Uring {
     /// # Errors
     /// [`RingError`] names the cause and the command that mends it.
     pub fn new(setup: &Setup, listener: Option<OwnedFd>) -> Result<Self, RingError> {
-        let mut ring = build(setup).map_err(RingError::setup)?;
+        let ring = build(setup).map_err(RingError::setup)?;
         // Spares the kernel a look-up at each enter; not having it (before 5.18) costs nothing else.
         let _ = ring.submitter().register_ring_fd();
         probe::require(&ring)?;

@@ -1,0 +1,19 @@
+//! Sends every message back: `cargo run --release -p tidewheel --example echo`.
+
+use tidewheel::{Config, Conn, Error, Handler, Message, Request, Sent, Server, Verdict};
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+        Verdict::accept(())
+    }
+    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        let _: Sent = conn.send(message);
+    }
+}
+
+fn main() -> Result<(), Error> {
+    Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Echo)
+}

@@ -1,0 +1,99 @@
+//! The command line: `tidewheel echo`, `tidewheel check`.
+//!
+//! It is a library function, so that other programs can carry a server in themselves.
+
+mod check;
+mod echo;
+mod options;
+pub mod units;
+
+use std::{
+    ffi::OsString,
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use self::options::{LogFormat, Options};
+use crate::Error;
+
+/// A WebSocket server runtime on io_uring.
+#[derive(Debug, Parser)]
+#[command(name = "tidewheel", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Send every message back, on every path: for conformance tests and benchmarks
+    Echo(Options),
+    /// Tell what on this host limits or forbids what, and the command that mends it
+    Check,
+}
+
+/// Exit status for a command line or a configuration file that cannot be followed.
+const USAGE: u8 = 2;
+
+/// Runs the program `tidewheel` with these arguments, the first being its name.
+///
+/// Prints `listening on ADDRESS` on standard output when it serves; logs go to standard error.
+/// The status is 0 after a drain, 1 after an error, 2 for a wrong flag or value.
+pub fn main<I>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item: Into<OsString> + Clone>,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Standard output may be closed: then nobody reads this anyway.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match cli.command {
+        Command::Echo(options) => serve(options),
+        Command::Check => check::run(),
+    }
+}
+
+fn serve(options: Options) -> ExitCode {
+    let options = match options.settle() {
+        Ok(options) => options,
+        Err(error) => return fail(&error, USAGE),
+    };
+    log_to_stderr(options.log_format);
+    match echo::run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ Error::Config(_)) => fail(&error, USAGE),
+        Err(error) => fail(&error, 1),
+    }
+}
+
+fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
+    // If standard error is closed, the status is all that can be told.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(status)
+}
+
+/// Logs to standard error, as much as `TIDEWHEEL_LOG` asks for: `info` if it is not set.
+fn log_to_stderr(format: LogFormat) {
+    let filter =
+        EnvFilter::try_from_env("TIDEWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    // A program that carries the server may have a subscriber of its own: that one stays.
+    let _ = match format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

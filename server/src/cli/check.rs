@@ -1,0 +1,139 @@
+//! `tidewheel check`: what this host allows.
+
+use std::{io::Write, process::ExitCode};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::{
+    host,
+    ring::{Setup, Uring, kernel_release},
+};
+
+/// One thing that was looked at.
+struct Finding {
+    about: &'static str,
+    value: String,
+    advice: Option<String>,
+}
+
+/// Prints what was found; the status is 1 if a server cannot run here.
+pub(super) fn run() -> ExitCode {
+    let limit = host::raise_descriptor_limit();
+    let ring = Uring::new(&Setup::default(), None);
+    let findings = [
+        Finding {
+            about: "kernel",
+            value: kernel_release(),
+            advice: None,
+        },
+        match &ring {
+            Ok(_) => Finding {
+                about: "io_uring",
+                value: "allowed".to_owned(),
+                advice: None,
+            },
+            Err(error) => Finding {
+                about: "io_uring",
+                value: "not usable".to_owned(),
+                advice: Some(error.to_string()),
+            },
+        },
+        Finding {
+            about: "cores",
+            value: host::cores().to_string(),
+            advice: None,
+        },
+        descriptors(limit),
+        memory(),
+        sysctl(
+            "backlog",
+            "net/core/somaxconn",
+            4096,
+            "clients that wait to be accepted are dropped beyond it",
+        ),
+        sysctl(
+            "SYN backlog",
+            "net/ipv4/tcp_max_syn_backlog",
+            1024,
+            "handshakes under way are dropped beyond it",
+        ),
+        sysctl(
+            "files",
+            "fs/file-max",
+            1 << 20,
+            "all sockets of the host count against it",
+        ),
+    ];
+    let mut out = std::io::stdout().lock();
+    for Finding {
+        about,
+        value,
+        advice,
+    } in findings
+    {
+        // Who closed standard output does not want to know.
+        let _ = writeln!(out, "{about:<14}{value}");
+        if let Some(advice) = advice {
+            let _ = writeln!(out, "{:<14}{advice}", "");
+        }
+    }
+    if ring.is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn descriptors(limit: u32) -> Finding {
+    let advice = (limit < 1 << 20).then(|| {
+        format!(
+            "a shard holds {limit} connections at most; `ulimit -n 1048576` (or \
+             LimitNOFILE=1048576 in the systemd unit) or more --shards hold more"
+        )
+    });
+    Finding {
+        about: "RLIMIT_NOFILE",
+        value: limit.to_string(),
+        advice,
+    }
+}
+
+fn memory() -> Finding {
+    let about = "RLIMIT_MEMLOCK";
+    match getrlimit(Resource::Memlock).current {
+        None => Finding {
+            about,
+            value: "unlimited".to_owned(),
+            advice: None,
+        },
+        Some(limit) => Finding {
+            about,
+            value: format!("{limit} bytes"),
+            advice: (limit < 8 << 20).then(|| {
+                "rings count against it where CAP_IPC_LOCK is missing; `ulimit -l unlimited` (or \
+                 LimitMEMLOCK=infinity in the systemd unit) raises it"
+                    .to_owned()
+            }),
+        },
+    }
+}
+
+/// A setting of the kernel, and the advice to raise it where it is below `enough`.
+fn sysctl(about: &'static str, path: &str, enough: u64, why: &str) -> Finding {
+    let name = path.replace('/', ".");
+    let Ok(text) = std::fs::read_to_string(format!("/proc/sys/{path}")) else {
+        return Finding {
+            about,
+            value: format!("{name} cannot be read"),
+            advice: None,
+        };
+    };
+    let value = text.trim();
+    let low = value.parse::<u64>().is_ok_and(|value| value < enough);
+    let advice = low.then(|| format!("{why}; `sysctl -w {name}={enough}` raises it"));
+    Finding {
+        about,
+        value: format!("{value} ({name})"),
+        advice,
+    }
+}

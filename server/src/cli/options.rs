@@ -1,0 +1,260 @@
+//! The options of a server: flags over environment over file over defaults.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use serde::Deserialize;
+
+use super::units::{Size, Span, SpanOrOff};
+use crate::{Config, SlowConsumer};
+
+/// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) struct Options {
+    /// Address and port to listen on; port 0 lets the kernel choose [default: 127.0.0.1:8080]
+    #[arg(long, env = "TIDEWHEEL_LISTEN", value_name = "ADDRESS")]
+    listen: Option<String>,
+    /// Address of the admin listener (/metrics, /healthz, /readyz), or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_ADMIN", value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// Threads, each with a ring and a core of its own: a number, or auto for one per core
+    /// [default: auto]
+    #[arg(long, env = "TIDEWHEEL_SHARDS", value_name = "N", value_parser = shards)]
+    #[serde(default, deserialize_with = "shards_in_file")]
+    shards: Option<Shards>,
+    /// Connections at most [default: as many as the limits of the process allow]
+    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS", value_name = "N")]
+    max_connections: Option<u32>,
+    /// Ping a client that was silent for so long, or off [default: 20s]
+    #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION")]
+    ping_interval: Option<SpanOrOff>,
+    /// Cut a client that stays silent for so long after that, or off [default: 20s]
+    #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION")]
+    ping_timeout: Option<SpanOrOff>,
+    /// Reset a closing connection after so long [default: 10s]
+    #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION")]
+    close_timeout: Option<Span>,
+    /// Cut a client whose request is not complete after so long [default: 10s]
+    #[arg(long, env = "TIDEWHEEL_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
+    handshake_timeout: Option<Span>,
+    /// Close a connection that has carried no message for so long, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_IDLE_TIMEOUT", value_name = "DURATION")]
+    idle_timeout: Option<SpanOrOff>,
+    /// Close a connection of this age, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_LIFETIME", value_name = "DURATION")]
+    max_lifetime: Option<SpanOrOff>,
+    /// Bytes of a message at most [default: 1MiB]
+    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_SIZE", value_name = "SIZE")]
+    max_message_size: Option<Size>,
+    /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
+    #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE")]
+    max_send_queue: Option<Size>,
+    /// What happens to a slow client [default: close]
+    #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY")]
+    slow_consumer: Option<Policy>,
+    /// Form of the log on standard error; TIDEWHEEL_LOG says how much of it [default: text]
+    #[arg(long, env = "TIDEWHEEL_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+    /// A TOML file with any of these, named like the flags
+    #[arg(long, env = "TIDEWHEEL_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    config: Option<PathBuf>,
+}
+
+/// A number of shards.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Shards {
+    Auto,
+    Count(u16),
+}
+
+/// What happens to a peer that reads too slowly.
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum Policy {
+    /// It is closed with 1008
+    Close,
+    /// New messages to it are dropped until it has caught up
+    DropNewest,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// A JSON object in each line
+    Json,
+}
+
+/// Options with everything decided.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) listen: String,
+    pub(super) admin: Option<String>,
+    pub(super) config: Config,
+    pub(super) log_format: LogFormat,
+}
+
+/// Why a configuration file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FileError {
+    #[error("cannot read {path}: {error}")]
+    Read {
+        path: PathBuf,
+        error: std::io::Error,
+    },
+    #[error("{path} is wrong: {error}")]
+    Parse {
+        path: PathBuf,
+        error: Box<toml::de::Error>,
+    },
+}
+
+impl Options {
+    /// Fills in the file's values, then the defaults.
+    pub(super) fn settle(self) -> Result<Settled, FileError> {
+        let file = match &self.config {
+            Some(path) => read(path)?,
+            None => Self::default(),
+        };
+        let default = Config::default();
+        let span = |flag: Option<SpanOrOff>, file: Option<SpanOrOff>, default| match flag.or(file) {
+            Some(SpanOrOff(span)) => span,
+            None => default,
+        };
+        let config = Config {
+            shards: match self.shards.or(file.shards) {
+                Some(Shards::Count(count)) => Some(count),
+                Some(Shards::Auto) | None => None,
+            },
+            max_connections: self.max_connections.or(file.max_connections),
+            ping_interval: span(
+                self.ping_interval,
+                file.ping_interval,
+                default.ping_interval,
+            ),
+            ping_timeout: span(self.ping_timeout, file.ping_timeout, default.ping_timeout),
+            close_timeout: self
+                .close_timeout
+                .or(file.close_timeout)
+                .map_or(default.close_timeout, |it| it.0),
+            handshake_timeout: self
+                .handshake_timeout
+                .or(file.handshake_timeout)
+                .map_or(default.handshake_timeout, |it| it.0),
+            idle_timeout: span(self.idle_timeout, file.idle_timeout, default.idle_timeout),
+            max_lifetime: span(self.max_lifetime, file.max_lifetime, default.max_lifetime),
+            max_message_size: self
+                .max_message_size
+                .or(file.max_message_size)
+                .map_or(default.max_message_size, |it| it.0),
+            max_send_queue: self
+                .max_send_queue
+                .or(file.max_send_queue)
+                .map_or(default.max_send_queue, |it| it.0),
+            slow_consumer: match self.slow_consumer.or(file.slow_consumer) {
+                Some(Policy::Close) | None => SlowConsumer::Close,
+                Some(Policy::DropNewest) => SlowConsumer::DropNewest,
+            },
+            ..default
+        };
+        Ok(Settled {
+            listen: self
+                .listen
+                .or(file.listen)
+                .unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+            admin: self.admin.or(file.admin).filter(|address| address != "off"),
+            config,
+            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<Options, FileError> {
+    let text = std::fs::read_to_string(path).map_err(|error| FileError::Read {
+        path: path.to_owned(),
+        error,
+    })?;
+    toml::from_str(&text).map_err(|error| FileError::Parse {
+        path: path.to_owned(),
+        error: Box::new(error),
+    })
+}
+
+fn shards(text: &str) -> Result<Shards, String> {
+    match text {
+        "auto" => Ok(Shards::Auto),
+        _ => match text.parse() {
+            Ok(count @ 1..) => Ok(Shards::Count(count)),
+            Ok(0) | Err(_) => Err(format!(
+                "`{text}` is no number of shards; 1 to 65535 and auto are"
+            )),
+        },
+    }
+}
+
+/// As text in the form of the command line, or as a number.
+fn shards_in_file<'de, D: serde::Deserializer<'de>>(file: D) -> Result<Option<Shards>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u16),
+        Text(String),
+    }
+    let text = match Either::deserialize(file)? {
+        Either::Number(count) => count.to_string(),
+        Either::Text(text) => text,
+    };
+    shards(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write, time::Duration};
+
+    use super::*;
+
+    fn with_file(text: &str, flags: Options) -> Result<Settled, FileError> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        Options {
+            config: Some(file.path().to_owned()),
+            ..flags
+        }
+        .settle()
+    }
+
+    #[test]
+    fn flags_come_before_the_file_and_the_file_before_defaults() {
+        let flags = Options {
+            ping_interval: Some(SpanOrOff(None)),
+            ..Options::default()
+        };
+        let text =
+            "ping-interval = '1s'\nping-timeout = '3s'\nshards = 2\nmax-message-size = '2KiB'";
+        let settled = with_file(text, flags).unwrap();
+        assert_eq!(settled.config.ping_interval, None);
+        assert_eq!(settled.config.ping_timeout, Some(Duration::from_secs(3)));
+        assert_eq!(settled.config.shards, Some(2));
+        assert_eq!(settled.config.max_message_size, 2048);
+        assert_eq!(settled.config.close_timeout, Duration::from_secs(10));
+        assert_eq!(settled.listen, "127.0.0.1:8080");
+    }
+
+    #[test]
+    fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_name() {
+        for (text, told) in [
+            ("pong-interval = '1s'", "unknown field `pong-interval`"),
+            ("ping-interval = '1x'", "`1x` is no duration"),
+            ("shards = 0", "`0` is no number of shards"),
+            ("listen = ", "wrong"),
+        ] {
+            let error = with_file(text, Options::default()).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What can be set, and within which bounds.
+
+use std::time::Duration;
+
+use tidewheel_codec::Role;
+
+/// The settings of a server. Every limit has a default; [`Config::check`] is called once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Shards, each a thread with a ring of its own; `None`: one per core that the process may
+    /// use. More than there are cores lifts the limit that `RLIMIT_NOFILE` sets to each ring.
+    pub shards: Option<u16>,
+    /// Connections, all shards together; `None`: as many as the limits of the process allow.
+    pub max_connections: Option<u32>,
+    /// A ping goes out when a peer was silent for so long, or up to an eighth earlier; `None`:
+    /// never. 20 s, well below what proxies and NAT devices cut.
+    pub ping_interval: Option<Duration>,
+    /// A peer that stays silent for so long after the ping interval is cut; 20 s.
+    pub ping_timeout: Option<Duration>,
+    /// How long a closing connection is waited for before it is reset; 10 s.
+    pub close_timeout: Duration,
+    /// How long a client may take to send its request; 10 s.
+    pub handshake_timeout: Duration,
+    /// A connection without messages for so long is closed with 1001; `None`: never.
+    pub idle_timeout: Option<Duration>,
+    /// A connection is closed with 1001 at this age; `None`: never.
+    pub max_lifetime: Option<Duration>,
+    /// Bytes of a message; 1 MiB. A larger one ends the connection with 1009.
+    pub max_message_size: usize,
+    /// Bytes that may wait for a peer before the policy for slow consumers applies; 1 MiB.
+    pub max_send_queue: usize,
+    /// What happens then.
+    pub slow_consumer: SlowConsumer,
+    /// Bytes and headers of a request.
+    pub request_limits: tidewheel_codec::handshake::Limits,
+    /// Receive buffers of each shard, a power of two; 64.
+    pub receive_buffers: u16,
+    /// Bytes of each receive buffer; 16 KiB.
+    pub receive_buffer_size: u32,
+}
+
+/// What happens to a peer that reads too slowly.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SlowConsumer {
+    /// It is closed with 1008.
+    #[default]
+    Close,
+    /// New messages to it are dropped until it has read what waits; then the handler's `gap` is
+    /// called with their number.
+    DropNewest,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            shards: None,
+            max_connections: None,
+            ping_interval: Some(Duration::from_secs(20)),
+            ping_timeout: Some(Duration::from_secs(20)),
+            close_timeout: Duration::from_secs(10),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: None,
+            max_lifetime: None,
+            max_message_size: 1 << 20,
+            max_send_queue: 1 << 20,
+            slow_consumer: SlowConsumer::default(),
+            request_limits: tidewheel_codec::handshake::Limits::default(),
+            receive_buffers: 64,
+            receive_buffer_size: 16 * 1024,
+        }
+    }
+}
+
+/// A setting that no server can work with.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidConfig {
+    /// Every server has a shard.
+    #[error("the number of shards is 0; least is 1")]
+    NoShards,
+    /// Every server has room for a connection on each shard.
+    #[error("the maximum of connections is {got}; least is one for each of {shards} shards")]
+    TooFewConnections {
+        /// The maximum as given.
+        got: u32,
+        /// The number of shards.
+        shards: u16,
+    },
+    /// A deadline that has passed when it is set.
+    #[error("the handshake timeout is 0; least is 1ms")]
+    NoHandshakeTimeout,
+    /// Nothing could ever be sent.
+    #[error("the maximum of the send queue is 0; least is 1 byte")]
+    NoSendQueue,
+    /// The kernel takes a power of two.
+    #[error("{got} receive buffers; it takes a power of two, 1 to 32768")]
+    ReceiveBuffers {
+        /// The number as given.
+        got: u16,
+    },
+    /// A buffer holds at least a whole control frame, and the ring bounds its size.
+    #[error("receive buffers are of {got} bytes; 256 to 1048576 are allowed")]
+    ReceiveBufferSize {
+        /// The size as given.
+        got: u32,
+    },
+    /// A rule of the protocol's own settings.
+    #[error(transparent)]
+    Protocol(#[from] tidewheel_codec::InvalidConfig),
+}
+
+impl Config {
+    /// Checks that a server can work so.
+    ///
+    /// # Errors
+    /// The first rule that does not hold.
+    pub fn check(&self) -> Result<(), InvalidConfig> {
+        if self.shards == Some(0) {
+            return Err(InvalidConfig::NoShards);
+        }
+        let shards = self.shards.unwrap_or(1);
+        if let Some(got) = self.max_connections
+            && got < u32::from(shards)
+        {
+            return Err(InvalidConfig::TooFewConnections { got, shards });
+        }
+        if self.handshake_timeout < Duration::from_millis(1) {
+            return Err(InvalidConfig::NoHandshakeTimeout);
+        }
+        if self.max_send_queue == 0 {
+            return Err(InvalidConfig::NoSendQueue);
+        }
+        if !self.receive_buffers.is_power_of_two() || self.receive_buffers > 1 << 15 {
+            return Err(InvalidConfig::ReceiveBuffers {
+                got: self.receive_buffers,
+            });
+        }
+        if !(256..=1 << 20).contains(&self.receive_buffer_size) {
+            return Err(InvalidConfig::ReceiveBufferSize {
+                got: self.receive_buffer_size,
+            });
+        }
+        Ok(self.protocol().validate()?)
+    }
+
+    /// The part that the protocol needs.
+    pub(crate) fn protocol(&self) -> tidewheel_codec::Config {
+        let mut protocol = tidewheel_codec::Config::new(Role::Server);
+        protocol.max_message_size = self.max_message_size;
+        protocol.max_frame_size = self.max_message_size;
+        protocol.ping_interval = self.ping_interval;
+        protocol.ping_timeout = self.ping_timeout;
+        protocol.close_timeout = self.close_timeout;
+        protocol.idle_timeout = self.idle_timeout;
+        protocol.max_lifetime = self.max_lifetime;
+        protocol
+    }
+}

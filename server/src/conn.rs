@@ -1,0 +1,243 @@
+//! The connection as a handler sees it.
+
+use std::{fmt, ops::Range};
+
+use bytes::Bytes;
+use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Message, Reply, Time};
+
+use crate::{
+    SlowConsumer,
+    outbox::{IN_PLACE_MIN, Queue},
+};
+
+/// One connection, lent to a callback.
+pub struct Conn<'a, S> {
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Time,
+    pub(crate) protocol: &'a mut Protocol,
+    pub(crate) state: &'a mut S,
+    pub(crate) queue: &'a mut Queue,
+    pub(crate) endpoint: &'a mut Endpoint,
+    pub(crate) limits: SendLimits,
+    /// The receive buffer that the message of this callback may lie in.
+    pub(crate) received: Range<*const u8>,
+}
+
+/// Which connection: unique in a server for as long as 2^24 others opened on its shard since.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub struct ConnectionId {
+    pub(crate) shard: u16,
+    pub(crate) generation: u32,
+    pub(crate) slot: u32,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}-{}", self.shard, self.slot, self.generation)
+    }
+}
+
+/// How much may wait for a peer that does not read, and what happens then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SendLimits {
+    pub(crate) bytes_max: usize,
+    pub(crate) policy: SlowConsumer,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use = "a message that was dropped, or that waits, may matter"]
+pub enum Sent {
+    /// Nothing waited before it: it leaves at the end of this turn.
+    Sent,
+    /// It waits behind others.
+    Queued {
+        /// Bytes that wait now, this message included.
+        bytes: usize,
+    },
+    /// The peer reads too slowly, and the policy is to drop what is newest.
+    Dropped,
+    /// The connection is closing, or has just been closed because the peer reads too slowly.
+    Closed,
+}
+
+/// A message to send.
+#[derive(Debug)]
+pub enum Outgoing<'m> {
+    /// A text message, copied.
+    Text(&'m str),
+    /// A binary message, copied.
+    Binary(&'m [u8]),
+    /// The message just received, sent from where it lies when it is large.
+    Received(Message<'m>),
+}
+
+impl<'m> From<&'m str> for Outgoing<'m> {
+    fn from(text: &'m str) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl<'m> From<&'m [u8]> for Outgoing<'m> {
+    fn from(bytes: &'m [u8]) -> Self {
+        Self::Binary(bytes)
+    }
+}
+
+impl<'m> From<Message<'m>> for Outgoing<'m> {
+    fn from(message: Message<'m>) -> Self {
+        Self::Received(message)
+    }
+}
+
+impl Outgoing<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Received(message) => message.len(),
+        }
+    }
+}
+
+impl<S> Conn<'_, S> {
+    /// Which connection this is.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// What the application keeps for it.
+    pub fn state(&mut self) -> &mut S {
+        self.state
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.queue.unsent()
+    }
+
+    /// Whether messages can be sent.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.protocol.is_open()
+    }
+
+    /// Sends a message: `&str` as text, `&[u8]` as binary, a received [`Message`] as it came.
+    ///
+    /// All that is sent in one turn leaves in one send. A message is taken while less than
+    /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes wait; beyond, the policy
+    /// for [slow consumers](SlowConsumer) decides.
+    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Sent {
+        let message = message.into();
+        if !self.protocol.is_open() {
+            return Sent::Closed;
+        }
+        let waiting = self.queue.unsent();
+        if waiting >= self.limits.bytes_max {
+            return self.overflow();
+        }
+        let length = message.len();
+        match message {
+            Outgoing::Text(text) => self.encode(|protocol, endpoint, out| {
+                let _ = protocol.send_text(endpoint, text, out);
+            }),
+            Outgoing::Binary(bytes) => self.encode(|protocol, endpoint, out| {
+                let _ = protocol.send_binary(endpoint, bytes, out);
+            }),
+            Outgoing::Received(message) => {
+                match message.into_frame() {
+                    Reply::Borrowed(frame) => self.send_in_place(frame),
+                    Reply::Owned(frame) => self.send_shared(frame),
+                }
+                self.protocol.note_sent(1, length as u64);
+            }
+        }
+        if waiting == 0 {
+            Sent::Sent
+        } else {
+            Sent::Queued {
+                bytes: self.queue.unsent(),
+            }
+        }
+    }
+
+    fn send_in_place(&mut self, frame: &mut [u8]) {
+        if frame.len() < IN_PLACE_MIN || !self.queue.push_received(frame, &self.received) {
+            self.queue.write(|out| out.extend_from_slice(frame));
+        }
+    }
+
+    fn send_shared(&mut self, frame: Bytes) {
+        if frame.len() < IN_PLACE_MIN {
+            self.queue.write(|out| out.extend_from_slice(&frame));
+        } else {
+            self.queue.push_shared(frame);
+        }
+    }
+
+    fn overflow(&mut self) -> Sent {
+        match self.limits.policy {
+            SlowConsumer::DropNewest => {
+                self.queue.missed += 1;
+                Sent::Dropped
+            }
+            SlowConsumer::Close => {
+                let now = self.now;
+                self.encode(|protocol, endpoint, out| {
+                    let code = CloseCode::POLICY_VIOLATION;
+                    protocol.fail(endpoint, code, Cause::SlowConsumer, out, now);
+                });
+                Sent::Closed
+            }
+        }
+    }
+
+    /// Sends a Ping with up to 125 bytes of payload (RFC 6455 5.5.2). Keepalive needs no help:
+    /// this is for those who measure.
+    ///
+    /// # Errors
+    /// If the payload is longer, or the connection is closing.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), tidewheel_codec::PingError> {
+        self.encode(|protocol, endpoint, out| protocol.ping(endpoint, payload, out))
+    }
+
+    /// Starts the closing handshake (RFC 6455 7.1.2). The `close` callback follows when the
+    /// peer has answered, or at the close timeout.
+    ///
+    /// # Errors
+    /// If the code must not be sent, or the reason is longer than 123 bytes.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), tidewheel_codec::CloseError> {
+        let now = self.now;
+        self.encode(|protocol, endpoint, out| {
+            protocol.start_closing_handshake(endpoint, code, reason, Cause::LocalClose, out, now)
+        })
+    }
+
+    fn encode<T>(
+        &mut self,
+        encode: impl FnOnce(&mut Protocol, &mut Endpoint, &mut Vec<u8>) -> T,
+    ) -> T {
+        let Self {
+            protocol,
+            endpoint,
+            queue,
+            ..
+        } = self;
+        queue.write(|out| encode(protocol, endpoint, out))
+    }
+}
+
+impl<S> fmt::Debug for Conn<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conn")
+            .field("id", &self.id)
+            .field("unsent", &self.unsent())
+            .finish_non_exhaustive()
+    }
+}

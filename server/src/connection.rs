@@ -1,0 +1,130 @@
+//! The slot of a connection: everything that a shard keeps for it.
+
+use tidewheel_codec::{Connection as Protocol, Time};
+use tidewheel_timerwheel::Timer;
+
+use crate::{
+    outbox::Queue,
+    ring::{OpCode, Socket, Token},
+};
+
+/// One connection, from accept to the last completion.
+pub(crate) struct Connection<S> {
+    /// Its one timer, for whichever deadline is next.
+    pub(crate) timer: Timer,
+    pub(crate) socket: Socket,
+    /// Tells it from those that had the slot before; 24 bits.
+    pub(crate) generation: u32,
+    pub(crate) receive: Receive,
+    pub(crate) flight: Flight,
+    pub(crate) fin: Fin,
+    /// Whether it is on the list of those to look at when the turn ends.
+    pub(crate) dirty: bool,
+    /// What it has to send; none while it has nothing.
+    pub(crate) queue: Option<Box<Queue>>,
+    pub(crate) phase: Phase<S>,
+}
+
+// Two cache lines for a connection of an application that keeps nothing of its own.
+const _: () = assert!(size_of::<Connection<()>>() <= 128);
+
+/// How far a connection has come.
+///
+/// ```text
+///  accept ──► Handshake ──► Open ─────────────────────────► Leaving ──► slot free
+///                 │          (its protocol closes,             ▲
+///                 │           and says when to leave)          │
+///                 └───────► Refused ── peer's FIN, deadline ───┘
+/// ```
+pub(crate) enum Phase<S> {
+    /// The request is awaited, until `deadline`; `head` is what has come of it.
+    Handshake { head: Vec<u8>, deadline: Time },
+    /// The request was answered with an error and FIN. Reset at `deadline`.
+    Refused { deadline: Time },
+    /// The WebSocket, and its closing.
+    Open { protocol: Protocol, state: S },
+    /// Everything on the descriptor is cancelled, and its Close is submitted. The slot is free
+    /// when `closed`, and no receive or send is under way.
+    Leaving { closed: bool },
+}
+
+/// The state of the multishot receive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Receive {
+    /// The kernel has it.
+    Armed,
+    /// It ended for want of a buffer, and is armed again when there is one.
+    Starved,
+    /// It is being cancelled, because nothing can be sent.
+    Pausing,
+    /// It is cancelled, and armed again when everything is sent.
+    Paused,
+    /// The same, and it had heard the peer's FIN.
+    PausedAtEnd,
+    /// None is under way: it was not armed yet, or is over.
+    Ended,
+}
+
+/// The state of the one send that may be under way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Flight {
+    /// None is.
+    Idle,
+    /// None is, but the last one was short: the next waits for the socket.
+    Stalled,
+    /// One that completes only if it was short; else it is over with the next look at the ring.
+    Silent,
+    /// One that waits for the socket.
+    Waiting,
+}
+
+/// The state of our FIN.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fin {
+    /// Not due.
+    No,
+    /// To follow the last byte that is queued.
+    Wanted,
+    /// Submitted.
+    Sent,
+}
+
+impl<S> Connection<S> {
+    pub(crate) fn new(socket: Socket, generation: u32, deadline: Time) -> Self {
+        Self {
+            timer: Timer::new(),
+            socket,
+            generation,
+            receive: Receive::Ended,
+            flight: Flight::Idle,
+            fin: Fin::No,
+            dirty: false,
+            queue: None,
+            phase: Phase::Handshake {
+                head: Vec::new(),
+                deadline,
+            },
+        }
+    }
+
+    /// The token of an operation on this connection, which is in `slot`.
+    pub(crate) fn token(&self, op: OpCode, slot: u32) -> Token {
+        Token::new(op, self.generation, slot)
+    }
+
+    /// Whether something that was submitted for the descriptor has yet to complete.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.receive, Receive::Armed | Receive::Pausing)
+            || matches!(self.flight, Flight::Silent | Flight::Waiting)
+    }
+
+    /// Whether something on the descriptor ends only when it is cancelled.
+    pub(crate) fn is_cancellable(&self) -> bool {
+        matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Waiting
+    }
+
+    /// Whether a message cannot be answered now, so that none should be read.
+    pub(crate) fn is_congested(&self) -> bool {
+        matches!(self.flight, Flight::Stalled | Flight::Waiting)
+    }
+}

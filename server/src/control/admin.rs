@@ -1,0 +1,94 @@
+//! The admin listener: HTTP for whoever watches the server.
+
+use std::{cell::Cell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use super::{Readiness, metrics};
+use crate::stats::Stats;
+
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After an accept has failed for want of descriptors or memory.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+
+struct Admin {
+    stats: Vec<Arc<Stats>>,
+    readiness: Rc<Cell<Readiness>>,
+}
+
+/// Answers requests for as long as the control plane runs.
+pub(super) async fn serve(
+    listener: TcpListener,
+    stats: Vec<Arc<Stats>>,
+    readiness: Rc<Cell<Readiness>>,
+) {
+    let admin = Rc::new(Admin { stats, readiness });
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(RETRY_AFTER).await;
+                continue;
+            }
+        };
+        let admin = Rc::clone(&admin);
+        tokio_uring::spawn(async move {
+            let service = service_fn(|request| {
+                let response = admin.answer(&request);
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an admin connection has failed");
+            }
+        });
+    }
+}
+
+impl Admin {
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET is allowed here\n");
+        }
+        match request.uri().path() {
+            "/healthz" => text(StatusCode::OK, "ok\n"),
+            "/readyz" => match self.readiness.get() {
+                Readiness::Serving => text(StatusCode::OK, "ready\n"),
+                Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+            },
+            "/metrics" => {
+                let mut response = text(StatusCode::OK, metrics::encode(&self.stats));
+                let kind = header::HeaderValue::from_static(metrics::CONTENT_TYPE);
+                response.headers_mut().insert(header::CONTENT_TYPE, kind);
+                response
+            }
+            _ => text(
+                StatusCode::NOT_FOUND,
+                "there are /metrics, /healthz and /readyz\n",
+            ),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

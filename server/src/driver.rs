@@ -1,0 +1,115 @@
+//! The plain loop: a shard on a thread of its own.
+
+use std::{io, os::fd::OwnedFd, sync::mpsc::Sender, time::Instant};
+
+use tidewheel_codec::{Endpoint, Time};
+
+use crate::{
+    Config, Handler, host,
+    ring::{Bell, Ring, RingError, Setup, Uring},
+    shard::{Next, Parts, Shard},
+};
+
+/// What a shard's thread begins with.
+pub(crate) struct Plan {
+    pub(crate) index: u16,
+    pub(crate) listener: OwnedFd,
+    pub(crate) capacity: u32,
+    pub(crate) core: Option<usize>,
+    pub(crate) config: Config,
+}
+
+/// The least that a ring can work with, where memory is short.
+const SUBMISSIONS_MIN: u32 = 64;
+
+/// Runs a shard until it has finished. Tells `ready` whether it can start; the result is `None`
+/// if it cannot.
+pub(crate) fn run<H: Handler>(
+    plan: Plan,
+    parts: Parts,
+    endpoint: Endpoint,
+    make: impl Fn(u16) -> H,
+    ready: &Sender<Result<Bell, RingError>>,
+) -> Option<io::Result<()>> {
+    if let Some(core) = plan.core {
+        host::pin(core);
+    }
+    let ring = match open_ring(&plan) {
+        Ok(ring) => ring,
+        Err(error) => {
+            // Whoever started the thread waits for this.
+            let _ = ready.send(Err(error));
+            return None;
+        }
+    };
+    let bell = ring.bell();
+    let clock = Clock::start();
+    let handler = make(plan.index);
+    let mut shard = match Shard::new(ring, handler, &plan.config, endpoint, parts, clock.now()) {
+        Ok(shard) => shard,
+        Err(error) => unreachable!("the server has checked its configuration: {error}"),
+    };
+    let _ = ready.send(Ok(bell));
+    loop {
+        match shard.turn(clock.now()) {
+            Next::Finished => return Some(Ok(())),
+            Next::Enter(wait) => {
+                if let Err(error) = shard.ring().enter(wait) {
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}
+
+/// Makes the shard's ring; where memory for it is short, a smaller one.
+fn open_ring(plan: &Plan) -> Result<Uring, RingError> {
+    let mut setup = Setup {
+        sockets: plan.capacity,
+        buffers: plan.config.receive_buffers,
+        buffer_size: plan.config.receive_buffer_size,
+        ..Setup::default()
+    };
+    loop {
+        let listener = plan.listener.try_clone().map_err(RingError::Other)?;
+        match Uring::new(&setup, Some(listener)) {
+            Err(RingError::Memory { .. }) if setup.submissions > SUBMISSIONS_MIN => {
+                setup.submissions /= 2;
+                setup.completions /= 2;
+                tracing::warn!(
+                    shard = plan.index,
+                    submissions = setup.submissions,
+                    completions = setup.completions,
+                    "RLIMIT_MEMLOCK is too low for the queues of the ring; trying with half. \
+                     `ulimit -l unlimited` raises it"
+                );
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Milliseconds since the shard started.
+struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is one of the loops that read the clock"
+    )]
+    fn start() -> Self {
+        Self {
+            start: Instant::now(),
+        }
+    }
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "milliseconds last for longer"
+    )]
+    fn now(&self) -> Time {
+        Time::from_millis(self.start.elapsed().as_millis() as u64)
+    }
+}

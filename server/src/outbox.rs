@@ -1,0 +1,432 @@
+//! What a connection still has to send: bytes that the kernel may be reading.
+//!
+//! The invariant that makes lending memory to the kernel safe lives here. A [`Queue`] is boxed
+//! and never moves. From [`Queue::lend`] until [`Queue::settle`] its first `lent` segments are
+//! neither changed nor freed: new output goes into later segments, and the shard drops a
+//! connection only when nothing of it is lent. The shard's ring is dropped before its queues.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::ring::{Buffer, Outbound};
+
+/// Segments that one send takes at most; the next send takes the others.
+const SEGMENTS_PER_SEND: usize = 16;
+
+/// Queues that the pool keeps for reuse.
+const POOLED_QUEUES_MAX: usize = 1024;
+
+/// A pooled queue keeps a vector of at most so many bytes.
+const POOLED_BYTES_MAX: usize = 64 * 1024;
+
+/// A message received in place is sent from the receive buffer itself from this length on; a
+/// shorter one is cheaper to copy behind the other replies of the turn.
+pub(crate) const IN_PLACE_MIN: usize = 4096;
+
+/// Bytes to send, in order.
+#[derive(Default)]
+pub(crate) struct Queue {
+    segments: VecDeque<Segment>,
+    /// Bytes of the first segment that the kernel has taken already.
+    taken: usize,
+    /// Bytes in all segments less `taken`.
+    unsent: usize,
+    /// How many leading segments the kernel may be reading.
+    lent: usize,
+    /// An empty vector, kept for the next segment.
+    spare: Vec<u8>,
+    /// Messages dropped since the peer last kept up.
+    pub(crate) missed: u64,
+    /// Bytes received while nothing more could be sent, to be looked at when it can.
+    pub(crate) parked: Vec<u8>,
+    /// What a send of several segments points to.
+    vector: Option<Box<Vector>>,
+}
+
+enum Segment {
+    /// Frames encoded one behind the other.
+    Owned(Vec<u8>),
+    /// A frame that others may be sending too, or an assembled message.
+    Shared(Bytes),
+    /// A frame in a receive buffer. The buffer itself hangs on the last such segment of it.
+    Received {
+        bytes: *const [u8],
+        buffer: Option<Buffer>,
+    },
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Owned(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+            // SAFETY: `bytes` lies in a receive buffer that this segment or a later one of the
+            // same queue owns, and the frame's bytes were given up by their only user.
+            Self::Received { bytes, .. } => unsafe { &**bytes },
+        }
+    }
+}
+
+/// The message header of a send of several segments (sendmsg(2)).
+struct Vector {
+    header: libc::msghdr,
+    runs: [libc::iovec; SEGMENTS_PER_SEND],
+}
+
+impl Queue {
+    /// Bytes that are queued, those under way included.
+    pub(crate) fn unsent(&self) -> usize {
+        self.unsent
+    }
+
+    /// Whether there is nothing to send and nothing lent.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// Whether the connection can do without a queue.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.segments.is_empty() && self.parked.is_empty() && self.missed == 0
+    }
+
+    /// Lets `write` append to the bytes to send, which it must not shorten.
+    pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        if self.segments.len() == self.lent
+            || !matches!(self.segments.back(), Some(Segment::Owned(_)))
+        {
+            self.segments
+                .push_back(Segment::Owned(std::mem::take(&mut self.spare)));
+        }
+        let Some(Segment::Owned(out)) = self.segments.back_mut() else {
+            unreachable!()
+        };
+        let before = out.len();
+        let result = write(out);
+        self.unsent += out.len() - before;
+        if out.is_empty() {
+            self.drop_last();
+        }
+        result
+    }
+
+    /// Takes away the empty last segment, keeping its memory.
+    fn drop_last(&mut self) {
+        if let Some(Segment::Owned(bytes)) = self.segments.pop_back() {
+            self.spare = bytes;
+        }
+    }
+
+    /// Appends a frame without copying it.
+    pub(crate) fn push_shared(&mut self, frame: Bytes) {
+        self.unsent += frame.len();
+        self.segments.push_back(Segment::Shared(frame));
+    }
+
+    /// Appends a frame that lies in the receive buffer `received`, without copying it. Whoever
+    /// calls this attaches that buffer before the next [`Queue::lend`].
+    ///
+    /// Returns whether the frame does lie there; if not, nothing is appended.
+    pub(crate) fn push_received(
+        &mut self,
+        frame: &mut [u8],
+        received: &std::ops::Range<*const u8>,
+    ) -> bool {
+        let within = frame.as_ptr_range();
+        if within.start < received.start || within.end > received.end {
+            return false;
+        }
+        self.unsent += frame.len();
+        self.segments.push_back(Segment::Received {
+            bytes: frame,
+            buffer: None,
+        });
+        true
+    }
+
+    /// Gives the queue the receive buffer that its newest received segments lie in, or gives it
+    /// back if there are none.
+    pub(crate) fn attach(&mut self, received: Buffer) -> Option<Buffer> {
+        for segment in self.segments.iter_mut().rev() {
+            if let Segment::Received { bytes, buffer } = segment {
+                let owned =
+                    buffer.is_none() && received.as_ptr_range().contains(&bytes.cast::<u8>());
+                if owned {
+                    *buffer = Some(received);
+                    return None;
+                }
+                break;
+            }
+        }
+        Some(received)
+    }
+
+    /// Lends the first segments to the kernel; `whole` tells whether those are all.
+    ///
+    /// The caller queues the send at once, and calls [`Queue::settle`] when it is over and not
+    /// before.
+    ///
+    /// # Panics
+    /// If there is nothing to send, or something is lent already.
+    pub(crate) fn lend(&mut self) -> Lent {
+        assert!(
+            self.lent == 0 && !self.segments.is_empty(),
+            "one send at a time, of something"
+        );
+        self.lent = self.segments.len().min(SEGMENTS_PER_SEND);
+        let whole = self.lent == self.segments.len();
+        let data = if self.lent == 1 {
+            let bytes = &self.segments[0].bytes()[self.taken..];
+            // SAFETY: the segment stays as it is until `settle`, see the top of this file.
+            unsafe { Outbound::bytes(bytes) }
+        } else {
+            self.lend_vector()
+        };
+        Lent { data, whole }
+    }
+
+    fn lend_vector(&mut self) -> Outbound {
+        let vector = self.vector.get_or_insert_with(|| {
+            // SAFETY: a message header and a vector of runs are valid when all zero.
+            unsafe { Box::new(std::mem::zeroed()) }
+        });
+        for (at, (segment, run)) in self.segments.iter().zip(&mut vector.runs).enumerate() {
+            let bytes = &segment.bytes()[if at == 0 { self.taken } else { 0 }..];
+            *run = libc::iovec {
+                iov_base: bytes.as_ptr().cast_mut().cast(),
+                iov_len: bytes.len(),
+            };
+        }
+        vector.header.msg_iov = vector.runs.as_mut_ptr();
+        vector.header.msg_iovlen = self.lent as _;
+        // SAFETY: header, vector and segments stay as they are until `settle`, see above.
+        unsafe { Outbound::message(&raw const vector.header) }
+    }
+
+    /// The send of what was lent is over, and took `sent` bytes; `None` means all of them.
+    ///
+    /// What remains of a receive buffer is copied, so that a slow reader holds none.
+    ///
+    /// # Panics
+    /// If nothing was lent, or more was sent than that.
+    pub(crate) fn settle(&mut self, sent: Option<usize>, mut release: impl FnMut(Buffer)) {
+        assert!(self.lent > 0, "a send that was not begun is over");
+        let mut lent = std::mem::take(&mut self.lent);
+        let mut rest = sent.unwrap_or(usize::MAX);
+        while lent > 0 {
+            let length = self.segments[0].bytes().len() - self.taken;
+            if length > rest {
+                break;
+            }
+            if sent.is_some() {
+                rest -= length;
+            }
+            self.unsent -= length;
+            self.taken = 0;
+            lent -= 1;
+            let done = self.segments.pop_front().expect("a lent segment is there");
+            self.retire(done, &mut release);
+        }
+        match sent {
+            Some(_) if lent > 0 => {
+                self.taken += rest;
+                self.unsent -= rest;
+                self.copy_received(&mut release);
+            }
+            Some(_) => assert!(rest == 0, "more was sent than was lent"),
+            None => {}
+        }
+    }
+
+    fn retire(&mut self, segment: Segment, release: &mut impl FnMut(Buffer)) {
+        match segment {
+            Segment::Owned(mut bytes) => {
+                if self.spare.capacity() == 0 && bytes.capacity() <= POOLED_BYTES_MAX {
+                    bytes.clear();
+                    self.spare = bytes;
+                }
+            }
+            Segment::Shared(_) => {}
+            Segment::Received { buffer, .. } => {
+                if let Some(buffer) = buffer {
+                    release(buffer);
+                }
+            }
+        }
+    }
+
+    fn copy_received(&mut self, release: &mut impl FnMut(Buffer)) {
+        for segment in &mut self.segments {
+            if matches!(segment, Segment::Received { .. }) {
+                let copy = Segment::Owned(segment.bytes().to_vec());
+                if let Segment::Received {
+                    buffer: Some(buffer),
+                    ..
+                } = std::mem::replace(segment, copy)
+                {
+                    release(buffer);
+                }
+            }
+        }
+    }
+
+    /// Forgets all that is queued; nothing may be lent.
+    pub(crate) fn clear(&mut self, mut release: impl FnMut(Buffer)) {
+        assert!(self.lent == 0, "what the kernel reads is not freed");
+        while let Some(segment) = self.segments.pop_front() {
+            self.retire(segment, &mut release);
+        }
+        self.taken = 0;
+        self.unsent = 0;
+        self.missed = 0;
+        self.parked = Vec::new();
+    }
+}
+
+/// What [`Queue::lend`] lends.
+pub(crate) struct Lent {
+    /// What to send.
+    pub(crate) data: Outbound,
+    /// Whether nothing else is queued.
+    pub(crate) whole: bool,
+}
+
+/// Empty queues for connections that have something to send: one that has not holds none.
+#[derive(Default)]
+pub(crate) struct QueuePool {
+    #[expect(clippy::vec_box, reason = "a queue keeps its address")]
+    queues: Vec<Box<Queue>>,
+}
+
+impl QueuePool {
+    pub(crate) fn take(&mut self) -> Box<Queue> {
+        self.queues.pop().unwrap_or_default()
+    }
+
+    /// Takes back an empty queue.
+    pub(crate) fn put_back(&mut self, queue: Box<Queue>) {
+        debug_assert!(
+            queue.is_idle() && queue.unsent == 0,
+            "a pooled queue is empty"
+        );
+        if self.queues.len() < POOLED_QUEUES_MAX {
+            self.queues.push(queue);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::BufferMemory;
+
+    fn lent_bytes(queue: &mut Queue) -> (Vec<u8>, bool) {
+        let Lent { data, whole } = queue.lend();
+        let bytes = match data {
+            // SAFETY: lent just now.
+            Outbound::Bytes { start, length } => unsafe {
+                std::slice::from_raw_parts(start, length as usize).to_vec()
+            },
+            // SAFETY: lent just now.
+            Outbound::Message(header) => unsafe {
+                let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
+                runs.iter()
+                    .flat_map(|run| {
+                        std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len)
+                    })
+                    .copied()
+                    .collect()
+            },
+        };
+        (bytes, whole)
+    }
+
+    fn none(_: Buffer) {
+        panic!("no buffer was attached");
+    }
+
+    #[test]
+    fn writes_are_coalesced_and_taken_piece_by_piece() {
+        let mut queue = Queue::default();
+        queue.write(|out| out.extend_from_slice(b"hello "));
+        queue.write(|out| out.extend_from_slice(b"world"));
+        assert_eq!(lent_bytes(&mut queue), (b"hello world".to_vec(), true));
+        queue.settle(Some(4), none);
+        assert_eq!(queue.unsent(), 7);
+        assert_eq!(lent_bytes(&mut queue), (b"o world".to_vec(), true));
+        queue.settle(None, none);
+        assert!(queue.is_empty() && queue.unsent() == 0);
+    }
+
+    #[test]
+    fn output_goes_behind_what_is_lent() {
+        let mut queue = Queue::default();
+        queue.write(|out| out.extend_from_slice(b"one"));
+        let (first, _) = lent_bytes(&mut queue);
+        queue.write(|out| out.extend_from_slice(b"two"));
+        queue.push_shared(Bytes::from_static(b"three"));
+        queue.write(|out| out.extend_from_slice(b"four"));
+        assert_eq!(first, b"one");
+        queue.settle(Some(2), none);
+        assert_eq!(lent_bytes(&mut queue), (b"etwothreefour".to_vec(), true));
+        queue.settle(Some(5), none);
+        assert_eq!(lent_bytes(&mut queue), (b"hreefour".to_vec(), true));
+        queue.settle(Some(8), none);
+        assert!(queue.is_empty() && queue.unsent() == 0);
+    }
+
+    #[test]
+    fn an_empty_write_leaves_nothing() {
+        let mut queue = Queue::default();
+        queue.write(|_| ());
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_send_takes_a_bounded_number_of_segments() {
+        let mut queue = Queue::default();
+        for _ in 0..SEGMENTS_PER_SEND + 1 {
+            queue.push_shared(Bytes::from_static(b"x"));
+        }
+        assert_eq!(
+            lent_bytes(&mut queue),
+            (vec![b'x'; SEGMENTS_PER_SEND], false)
+        );
+        queue.settle(None, none);
+        assert_eq!(queue.unsent(), 1);
+    }
+
+    #[test]
+    fn a_receive_buffer_is_released_when_its_last_frame_is_sent() {
+        let mut memory = BufferMemory::new(2, 4096).unwrap();
+        let mut buffer = memory.take_for_test(0, 8);
+        buffer.copy_from_slice(b"abcdefgh");
+        let range = buffer.as_ptr_range();
+        let mut queue = Queue::default();
+        let (front, back) = buffer.split_at_mut(4);
+        assert!(queue.push_received(front, &range));
+        assert!(queue.push_received(back, &range));
+        assert!(!queue.push_received(&mut [0; 3], &range));
+        assert!(queue.attach(buffer).is_none());
+        let mut released = 0;
+        assert_eq!(lent_bytes(&mut queue).0, b"abcdefgh");
+        queue.settle(Some(4), |_| released += 1);
+        assert_eq!(
+            (released, queue.unsent()),
+            (1, 4),
+            "what remains was copied"
+        );
+        assert_eq!(lent_bytes(&mut queue).0, b"efgh");
+        queue.settle(None, none);
+        assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn a_buffer_that_nothing_lies_in_comes_back() {
+        let mut memory = BufferMemory::new(2, 4096).unwrap();
+        let buffer = memory.take_for_test(0, 8);
+        let mut queue = Queue::default();
+        queue.write(|out| out.push(1));
+        assert!(queue.attach(buffer).is_some());
+    }
+}

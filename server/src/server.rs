@@ -1,0 +1,408 @@
+//! A server: its listeners, its shards and the thread of each.
+
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    os::fd::OwnedFd,
+    sync::{Arc, mpsc},
+    thread::JoinHandle,
+};
+
+use tidewheel_codec::Endpoint;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::{
+    Config, Handler, InvalidConfig, control, driver, host,
+    ring::{Bell, RingError},
+    shard::{Command, Parts},
+    stats::Stats,
+};
+
+/// Clients that wait to be accepted, on each shard; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why a server cannot start, or has ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is out of bounds.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The address names no host.
+    #[error("cannot resolve {address}: {error}")]
+    Resolve {
+        /// The address as given.
+        address: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The port belongs to another process.
+    #[error(
+        "cannot listen on {address}: the port is taken; `ss -ltnp 'sport = :{}'` tells by whom, \
+         --listen names another",
+        address.port()
+    )]
+    PortTaken {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The port is reserved for root.
+    #[error(
+        "cannot listen on {address}: ports below 1024 are reserved; \
+         `setcap cap_net_bind_service=+ep` on the program, or --listen with another port"
+    )]
+    PortReserved {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Anything else that keeps the server from listening.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// There is no io_uring for a shard.
+    #[error("shard {shard}: {error}")]
+    Ring {
+        /// Which shard.
+        shard: u16,
+        /// Why.
+        error: RingError,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start the thread of shard {shard}: {error}")]
+    Thread {
+        /// Which shard.
+        shard: u16,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The control plane cannot start.
+    #[error("cannot start the control plane: {0}")]
+    Control(io::Error),
+    /// The ring of a running shard has failed.
+    #[error("shard {shard} has failed: {error}")]
+    Failed {
+        /// Which shard.
+        shard: u16,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A shard has panicked, which is a defect of this library or of the handler.
+    #[error("shard {shard} has panicked")]
+    Panicked {
+        /// Which shard.
+        shard: u16,
+    },
+    /// A second signal cut the drain short.
+    #[error("ended by a second signal before all connections were closed")]
+    Interrupted,
+}
+
+/// A server that listens, and does not accept yet.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    address: SocketAddr,
+    listeners: Vec<OwnedFd>,
+    admin: Option<std::net::TcpListener>,
+}
+
+impl Server {
+    /// Listens on `address`, with port 0 on one of the kernel's choosing.
+    ///
+    /// # Errors
+    /// If the configuration is out of bounds, or the address cannot be listened on.
+    pub fn bind(address: impl ToSocketAddrs + ToString, config: Config) -> Result<Self, Error> {
+        config.check()?;
+        let resolved = resolve(&address)?;
+        let shards = config.shards.unwrap_or_else(host::cores);
+        let (listeners, address) = listen(resolved, shards)?;
+        let config = Config {
+            shards: Some(shards),
+            ..config
+        };
+        Ok(Self {
+            config,
+            address,
+            listeners,
+            admin: None,
+        })
+    }
+
+    /// Also serves HTTP on `address`: `/metrics`, `/healthz` and `/readyz`.
+    ///
+    /// # Errors
+    /// If the address cannot be listened on.
+    pub fn with_admin(mut self, address: impl ToSocketAddrs + ToString) -> Result<Self, Error> {
+        let address = resolve(&address)?;
+        let listener = std::net::TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .map_err(|error| listen_error(address, error))?;
+        self.admin = Some(listener);
+        Ok(self)
+    }
+
+    /// The address, with the real port.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the admin listener, if there is one.
+    #[must_use]
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Starts the shards; `make` makes the handler of each, on its thread.
+    ///
+    /// # Errors
+    /// If a shard cannot start; those that could are stopped.
+    pub fn start<H: Handler>(
+        self,
+        make: impl Fn(u16) -> H + Clone + Send + 'static,
+    ) -> Result<Running, Error> {
+        let limit = host::raise_descriptor_limit();
+        let capacity = host::capacity(&self.config, limit);
+        let cores = host::core_ids();
+        let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+        let mut running = Running {
+            shards: Vec::new(),
+            ends,
+            admin: self.admin,
+        };
+        for (index, listener) in (0..).zip(self.listeners) {
+            let core = (!cores.is_empty()).then(|| cores[usize::from(index) % cores.len()]);
+            let plan = driver::Plan {
+                index,
+                listener,
+                capacity,
+                core,
+                config: self.config.clone(),
+            };
+            match ShardHandle::start(plan, make.clone(), ended.clone()) {
+                Ok(shard) => running.shards.push(shard),
+                Err(error) => {
+                    running.stop();
+                    return Err(error);
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Starts, and serves until SIGTERM or SIGINT, then drains: [`Server::start`] and
+    /// [`Running::until_signal`].
+    ///
+    /// # Errors
+    /// As those.
+    pub fn run<H: Handler>(
+        self,
+        make: impl Fn(u16) -> H + Clone + Send + 'static,
+    ) -> Result<(), Error> {
+        self.start(make)?.until_signal()
+    }
+}
+
+/// A server whose shards run.
+#[derive(Debug)]
+pub struct Running {
+    pub(crate) shards: Vec<ShardHandle>,
+    pub(crate) ends: tokio::sync::mpsc::UnboundedReceiver<Ended>,
+    pub(crate) admin: Option<std::net::TcpListener>,
+}
+
+/// A shard's thread has ended, in one way or another.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) shard: u16,
+    pub(crate) result: Option<io::Result<()>>,
+}
+
+impl Running {
+    /// Serves until SIGTERM or SIGINT; then closes every connection with 1001, and returns when
+    /// all are gone, which is within the close timeout. A second signal ends that at once.
+    ///
+    /// The calling thread becomes the control plane, on a runtime of its own.
+    ///
+    /// # Errors
+    /// If a shard fails, or a second signal came.
+    pub fn until_signal(mut self) -> Result<(), Error> {
+        let result = control::run(&mut self);
+        self.stop();
+        result
+    }
+
+    /// Begins to drain, without waiting for a signal.
+    pub fn drain(&self) {
+        self.shards
+            .iter()
+            .for_each(|shard| shard.tell(Command::Drain));
+    }
+
+    /// Ends all shards now, and waits for their threads. What is open is reset.
+    pub fn stop(&mut self) {
+        self.shards
+            .iter()
+            .for_each(|shard| shard.tell(Command::Stop));
+        for shard in &mut self.shards {
+            if let Some(thread) = shard.thread.take() {
+                // A panic was told as an end without a result.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A shard's thread, as seen from others.
+#[derive(Debug)]
+pub(crate) struct ShardHandle {
+    commands: mpsc::Sender<Command>,
+    bell: Bell,
+    pub(crate) stats: Arc<Stats>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ShardHandle {
+    fn start<H: Handler>(
+        plan: driver::Plan,
+        make: impl Fn(u16) -> H + Send + 'static,
+        ended: UnboundedSender<Ended>,
+    ) -> Result<Self, Error> {
+        let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
+        let (commands, receiver) = mpsc::channel();
+        let index = plan.index;
+        let parts = Parts::new(index, plan.capacity, receiver);
+        let stats = Arc::clone(&parts.stats);
+        let (ready, readiness) = mpsc::channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || {
+                let mut report = Report {
+                    shard: index,
+                    ended,
+                    result: None,
+                };
+                report.result = driver::run(plan, parts, endpoint, make, &ready);
+            })
+            .map_err(|error| Error::Thread {
+                shard: index,
+                error,
+            })?;
+        match readiness.recv() {
+            Ok(Ok(bell)) => Ok(Self {
+                commands,
+                bell,
+                stats,
+                thread: Some(thread),
+            }),
+            Ok(Err(error)) => Err(Error::Ring {
+                shard: index,
+                error,
+            }),
+            Err(mpsc::RecvError) => Err(Error::Panicked { shard: index }),
+        }
+    }
+
+    /// Asks the shard for something; if it has ended, that has been told elsewhere.
+    pub(crate) fn tell(&self, command: Command) {
+        if self.commands.send(command).is_ok() {
+            self.bell.ring();
+        }
+    }
+}
+
+/// Tells that a shard has ended, also when it unwinds.
+struct Report {
+    shard: u16,
+    ended: UnboundedSender<Ended>,
+    result: Option<io::Result<()>>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let ended = Ended {
+            shard: self.shard,
+            result: self.result.take(),
+        };
+        // Nobody listens any more if the server was stopped.
+        let _ = self.ended.send(ended);
+    }
+}
+
+fn resolve(address: &(impl ToSocketAddrs + ToString)) -> Result<SocketAddr, Error> {
+    let failed = |error| Error::Resolve {
+        address: address.to_string(),
+        error,
+    };
+    let mut addresses = address.to_socket_addrs().map_err(failed)?;
+    addresses
+        .next()
+        .ok_or_else(|| failed(io::Error::other("it names no address")))
+}
+
+/// One listener for each shard, all on one address (`SO_REUSEPORT`, socket(7)).
+fn listen(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Error> {
+    let failed = |error| listen_error(address, error);
+    let first = socket(address).map_err(failed)?;
+    // Bound without SO_REUSEPORT, the first one fails if anybody else is there; given it
+    // afterwards, it lets the others of this process in.
+    first.bind(&address.into()).map_err(failed)?;
+    let address = first
+        .local_addr()
+        .and_then(|bound| {
+            bound
+                .as_socket()
+                .ok_or_else(|| io::Error::other("not an IP socket"))
+        })
+        .map_err(failed)?;
+    let mut sockets = vec![first];
+    if shards > 1 {
+        sockets[0].set_reuse_port(true).map_err(failed)?;
+    }
+    for _ in 1..shards {
+        let next = socket(address).map_err(failed)?;
+        next.set_reuse_port(true).map_err(failed)?;
+        next.bind(&address.into()).map_err(failed)?;
+        sockets.push(next);
+    }
+    for socket in &sockets {
+        socket.listen(BACKLOG).map_err(failed)?;
+    }
+    Ok((sockets.into_iter().map(OwnedFd::from).collect(), address))
+}
+
+/// A listening socket to be, whose options every accepted connection inherits.
+fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    use socket2::{Domain, Protocol, Socket, Type};
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    // Replies of a turn leave in one send: there is nothing to wait for.
+    socket.set_tcp_nodelay(true)?;
+    // A Close before the peer's FIN resets, and leaves no orphan.
+    socket.set_linger(Some(std::time::Duration::ZERO))?;
+    Ok(socket)
+}
+
+fn listen_error(address: SocketAddr, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => Error::PortTaken { address },
+        io::ErrorKind::PermissionDenied => Error::PortReserved { address },
+        _ => Error::Listen { address, error },
+    }
+}

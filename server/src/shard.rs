@@ -1,0 +1,381 @@
+//! A shard: one thread, one ring, and the connections that live on it.
+//!
+//! [`Shard::turn`] is all that it does: look at what the kernel has completed, let the handler
+//! run, let deadlines pass, and queue what follows from it. It neither waits nor reads a clock.
+
+mod accept;
+mod deliver;
+mod depart;
+mod transmit;
+
+use std::{sync::Arc, sync::mpsc::Receiver, time::Duration};
+
+use slab::Slab;
+use tidewheel_codec::{Endpoint, Time};
+use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
+
+use self::accept::Acceptor;
+use crate::{
+    Config, Handler,
+    conn::SendLimits,
+    connection::{Connection, Phase},
+    outbox::QueuePool,
+    ring::{Completion, Op, OpCode, Ring, Token, Wait},
+    stats::Stats,
+};
+
+/// Deadlines that one turn looks at; the others are looked at in the next, so that mass expiry
+/// never holds up the network.
+const EXPIRIES_PER_TURN: usize = 1024;
+
+/// Slots that one turn of a drain looks at.
+const DRAINED_SLOTS_PER_TURN: u32 = 4096;
+
+/// Length of a tick of the wheel, in milliseconds.
+pub const TICK_MS: u64 = 16;
+
+/// What another thread asks of a shard.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Accept no more, close every connection with 1001, and end when all are gone.
+    Drain,
+    /// End now; what is open is reset.
+    Stop,
+}
+
+/// What a shard is to do next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Next {
+    /// Enter the ring and wait as told, then take the next turn.
+    Enter(Wait),
+    /// Nothing any more: the shard is at its end.
+    Finished,
+}
+
+/// A shard on ring `R` with the application `H`.
+#[expect(
+    missing_debug_implementations,
+    reason = "neither ring nor handler need have one"
+)]
+pub struct Shard<R: Ring, H: Handler> {
+    /// First, so that the kernel lets go of everything before its memory goes.
+    ring: R,
+    handler: H,
+    connections: Slab<Connection<H::State>>,
+    wheel: Wheel,
+    endpoint: Endpoint,
+    pool: QueuePool,
+    acceptor: Acceptor,
+    lists: Lists,
+    commands: Receiver<Command>,
+    life: Life,
+    settings: Settings,
+    stats: Arc<Stats>,
+    /// Given to the next connection.
+    generation: u32,
+}
+
+/// How far the shard itself has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Life {
+    Serving,
+    /// Connections in slots below `next` have been told.
+    Draining {
+        next: u32,
+    },
+    Stopped,
+}
+
+/// Slots of connections that something is to be done for, and memory for the lists.
+#[derive(Default)]
+struct Lists {
+    /// Have something to send, or a FIN.
+    dirty: Vec<u32>,
+    /// Have a silent send under way.
+    silent: Vec<u32>,
+    /// Are without an armed receive, for want of buffers; with their generation.
+    starved: std::collections::VecDeque<(u32, u32)>,
+    /// Are due.
+    due: Vec<u32>,
+    /// Completions of this turn.
+    completions: Vec<Completion>,
+}
+
+/// What of the configuration is needed in every turn.
+struct Settings {
+    index: u16,
+    handshake_timeout: Duration,
+    close_timeout: Duration,
+    request: tidewheel_codec::handshake::Limits,
+    send: SendLimits,
+}
+
+/// What a shard is made of, besides its ring and its handler.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which shard of the server this is.
+    pub index: u16,
+    /// How many connections it holds at most: no more than the ring's table has room for.
+    pub capacity: u32,
+    /// What others ask of it; whoever sends rings the ring's bell.
+    pub commands: Receiver<Command>,
+    pub(crate) stats: Arc<Stats>,
+}
+
+impl Parts {
+    /// Parts with fresh counts.
+    #[must_use]
+    pub fn new(index: u16, capacity: u32, commands: Receiver<Command>) -> Self {
+        Self {
+            index,
+            capacity,
+            commands,
+            stats: Arc::default(),
+        }
+    }
+}
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// A shard that begins to accept with its first turn.
+    ///
+    /// Memory for all connections is reserved here and never moves; untouched, it costs nothing.
+    ///
+    /// # Errors
+    /// If the configuration is not one that a server can work with.
+    pub fn new(
+        ring: R,
+        handler: H,
+        config: &Config,
+        endpoint: Endpoint,
+        parts: Parts,
+        now: Time,
+    ) -> Result<Self, crate::InvalidConfig> {
+        config.check()?;
+        let mut shard = Self {
+            ring,
+            handler,
+            connections: Slab::with_capacity(parts.capacity as usize),
+            wheel: Wheel::new(tick_at(now)),
+            endpoint,
+            pool: QueuePool::default(),
+            acceptor: Acceptor::new(parts.capacity),
+            lists: Lists::default(),
+            commands: parts.commands,
+            life: Life::Serving,
+            settings: Settings {
+                index: parts.index,
+                handshake_timeout: config.handshake_timeout,
+                close_timeout: config.close_timeout,
+                request: config.request_limits.clone(),
+                send: SendLimits {
+                    bytes_max: config.max_send_queue,
+                    policy: config.slow_consumer,
+                },
+            },
+            stats: parts.stats,
+            generation: 0,
+        };
+        shard
+            .ring
+            .push(Op::Listen, Token::new(OpCode::Listen, 0, 0));
+        shard.accept_more(now);
+        Ok(shard)
+    }
+
+    /// Does all there is to do at `now`, and says what next.
+    pub fn turn(&mut self, now: Time) -> Next {
+        self.reap(now);
+        self.obey();
+        let expired = self.expire(now);
+        let drained = self.drain(now);
+        self.flush();
+        self.feed();
+        if self.is_finished() {
+            return Next::Finished;
+        }
+        if !expired || !drained || !self.lists.dirty.is_empty() {
+            return Next::Enter(Wait::No);
+        }
+        self.accept_more(now);
+        let wake = self.wheel.next_wake().map(|tick| until(tick, now));
+        Next::Enter(
+            match wake.into_iter().chain(self.acceptor.retry_in(now)).min() {
+                Some(limit) => Wait::For(limit),
+                None => Wait::Forever,
+            },
+        )
+    }
+
+    /// The ring, for whoever drives the shard.
+    pub fn ring(&mut self) -> &mut R {
+        &mut self.ring
+    }
+
+    /// The application.
+    pub fn handler(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// How many connections hold a slot.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Takes all completions, sends first: what those say decides which memory is free.
+    fn reap(&mut self, now: Time) {
+        let mut completions = std::mem::take(&mut self.lists.completions);
+        while let Some(completion) = self.ring.reap() {
+            match completion.token.op() {
+                OpCode::Send => self.sent(&completion, now),
+                _ => completions.push(completion),
+            }
+        }
+        self.retire_silent();
+        for completion in completions.drain(..) {
+            self.complete(completion, now);
+        }
+        self.lists.completions = completions;
+    }
+
+    fn complete(&mut self, completion: Completion, now: Time) {
+        let token = completion.token;
+        match token.op() {
+            OpCode::Accept => self.accepted(&completion, now),
+            OpCode::Receive => self.received(completion, now),
+            OpCode::Close => self.closed(token.slot()),
+            OpCode::Listen => {
+                self.ring.bell().hush();
+                if !completion.more {
+                    self.ring.push(Op::Listen, token);
+                }
+            }
+            // These are silent on success. That a FIN finds the peer gone, or a cancellation
+            // nothing to cancel, needs no answer: what it was meant to end tells of itself.
+            OpCode::Finish | OpCode::Cancel => {}
+            OpCode::Send | OpCode::Connect => unreachable!("taken before, or never submitted"),
+        }
+    }
+
+    fn obey(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            match (command, self.life) {
+                (Command::Drain, Life::Serving) => {
+                    tracing::info!(
+                        shard = self.settings.index,
+                        connections = self.connections.len(),
+                        "draining"
+                    );
+                    self.life = Life::Draining { next: 0 };
+                    self.acceptor.stop(&mut self.ring);
+                }
+                (Command::Drain, Life::Draining { .. } | Life::Stopped) => {}
+                (Command::Stop, _) => self.life = Life::Stopped,
+            }
+        }
+    }
+
+    /// Lets deadlines pass; says whether all that are due have.
+    fn expire(&mut self, now: Time) -> bool {
+        let mut due = std::mem::take(&mut self.lists.due);
+        let mut view = Due {
+            connections: &mut self.connections,
+            due: &mut due,
+        };
+        let done = self
+            .wheel
+            .advance(tick_at(now), EXPIRIES_PER_TURN, &mut view);
+        for slot in due.drain(..) {
+            self.timed_out(slot, now);
+        }
+        self.lists.due = due;
+        done
+    }
+
+    /// Goes on with a drain; says whether every connection has been told.
+    fn drain(&mut self, now: Time) -> bool {
+        let Life::Draining { next } = self.life else {
+            return true;
+        };
+        let end = u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX);
+        let upto = next.saturating_add(DRAINED_SLOTS_PER_TURN).min(end);
+        for slot in next..upto {
+            self.say_goodbye(slot, now);
+        }
+        self.life = Life::Draining { next: upto };
+        upto == end
+    }
+
+    fn is_finished(&self) -> bool {
+        match self.life {
+            Life::Serving => false,
+            Life::Draining { .. } => self.connections.is_empty() && self.acceptor.is_stopped(),
+            Life::Stopped => true,
+        }
+    }
+
+    /// Sets a connection's timer to whichever of its deadlines is next.
+    fn schedule(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let deadline = match &connection.phase {
+            Phase::Handshake { deadline, .. } | Phase::Refused { deadline } => Some(*deadline),
+            Phase::Open { protocol, .. } => protocol.poll_timeout(self.endpoint.config()),
+            Phase::Leaving { .. } => None,
+        };
+        match deadline {
+            Some(deadline) => self
+                .wheel
+                .set(slot, &mut connection.timer, tick_after(deadline)),
+            None => self.wheel.clear(&mut connection.timer),
+        }
+    }
+
+    /// Puts a connection on the list of those to look at when the turn ends.
+    fn mark(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.dirty {
+            connection.dirty = true;
+            self.lists.dirty.push(slot);
+        }
+    }
+}
+
+/// The wheel's view of the connections.
+struct Due<'a, S> {
+    connections: &'a mut Slab<Connection<S>>,
+    due: &'a mut Vec<u32>,
+}
+
+impl<S> Timers for Due<'_, S> {
+    fn timer(&mut self, id: u32) -> Option<&mut Timer> {
+        self.connections
+            .get_mut(id as usize)
+            .map(|connection| &mut connection.timer)
+    }
+
+    fn expire(&mut self, _: &mut Wheel, id: u32) {
+        self.due.push(id);
+    }
+}
+
+/// The last tick that has begun at `now`.
+#[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
+fn tick_at(now: Time) -> Tick {
+    Tick::new((now.as_millis() / TICK_MS) as u32)
+}
+
+/// The first tick that is not before `deadline`.
+#[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
+fn tick_after(deadline: Time) -> Tick {
+    Tick::new(deadline.as_millis().div_ceil(TICK_MS) as u32)
+}
+
+/// From `now` until `tick` begins.
+fn until(tick: Tick, now: Time) -> Duration {
+    let current = tick_at(now);
+    if !current.is_before(tick) {
+        return Duration::ZERO;
+    }
+    let begins = (now.as_millis() / TICK_MS + u64::from(tick.since(current))) * TICK_MS;
+    Duration::from_millis(begins - now.as_millis())
+}

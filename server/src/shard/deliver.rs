@@ -1,0 +1,369 @@
+//! From a filled buffer to the handler.
+
+use tidewheel_codec::{Event, Time, handshake::Request};
+
+use super::{Life, Shard};
+use crate::{
+    Conn, ConnectionId, Handler, Verdict,
+    connection::{Connection, Phase, Receive},
+    outbox::Queue,
+    ring::{Buffer, Completion, Op, OpCode, Ring},
+};
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// A receive has completed: with bytes, with the peer's FIN, or with an error.
+    pub(super) fn received(&mut self, completion: Completion, now: Time) {
+        let slot = completion.token.slot();
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(
+            connection.generation,
+            completion.token.generation(),
+            "a slot reused too early"
+        );
+        if !completion.more {
+            connection.receive = match (connection.receive, -completion.result) {
+                (Receive::Pausing, 0) => Receive::PausedAtEnd,
+                (Receive::Pausing, _) => Receive::Paused,
+                _ => Receive::Ended,
+            };
+        }
+        let at_end = connection.receive == Receive::PausedAtEnd;
+        if let Phase::Leaving { .. } = connection.phase {
+            if let Some(buffer) = completion.buffer {
+                self.ring.provide(buffer);
+            }
+            return self.release_if_idle(slot);
+        }
+        match completion.result {
+            1.. => {
+                let buffer = completion.buffer.expect("bytes are received into a buffer");
+                self.deliver(slot, buffer, now);
+                self.rearm(slot);
+            }
+            0 if at_end => {}
+            0 => self.peer_finished(slot, now),
+            error => match -error {
+                libc::ENOBUFS => self.starve(slot),
+                libc::ECANCELED => self.rearm(slot),
+                _ => self.peer_reset(slot, now),
+            },
+        }
+    }
+
+    /// Hands received bytes to whom they belong, or keeps them while nothing can be answered.
+    fn deliver(&mut self, slot: u32, mut buffer: Buffer, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.is_congested()
+            && let Phase::Open { protocol, .. } = &mut connection.phase
+            && protocol.is_open()
+        {
+            protocol.receive(&mut [], now);
+            let queue = connection.queue.as_mut().expect("congestion has a cause");
+            queue.parked.extend_from_slice(&buffer);
+            self.ring.provide(buffer);
+            return self.pause(slot);
+        }
+        let received = buffer.as_ptr_range();
+        let leftover = self.process(slot, &mut buffer, received, now);
+        match leftover {
+            Leftover::None => {}
+            Leftover::Frames { at } => {
+                let received = buffer.as_ptr_range();
+                self.frames(slot, &mut buffer[at..], received, now);
+            }
+        }
+        let queue = self
+            .connections
+            .get_mut(slot as usize)
+            .and_then(|it| it.queue.as_mut());
+        let unused = match queue {
+            Some(queue) => queue.attach(buffer),
+            None => Some(buffer),
+        };
+        if let Some(buffer) = unused {
+            self.ring.provide(buffer);
+        }
+        self.conclude(slot, now);
+    }
+
+    fn process(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        received: std::ops::Range<*const u8>,
+        now: Time,
+    ) -> Leftover {
+        match &mut self.connections[slot as usize].phase {
+            Phase::Handshake { head, .. } => {
+                if head.is_empty() {
+                    return self.request(slot, bytes, now);
+                }
+                head.extend_from_slice(bytes);
+                let mut head = std::mem::take(head);
+                match self.request(slot, &head, now) {
+                    Leftover::Frames { at } => {
+                        // They lie behind a request in memory of our own.
+                        self.frames(
+                            slot,
+                            &mut head[at..],
+                            std::ptr::null()..std::ptr::null(),
+                            now,
+                        );
+                    }
+                    Leftover::None => {
+                        if let Phase::Handshake { head: kept, .. } =
+                            &mut self.connections[slot as usize].phase
+                        {
+                            *kept = head;
+                        }
+                    }
+                }
+                Leftover::None
+            }
+            Phase::Open { .. } => {
+                self.frames(slot, bytes, received, now);
+                Leftover::None
+            }
+            // Refused: what it says beyond its request is of no interest.
+            Phase::Refused { .. } | Phase::Leaving { .. } => Leftover::None,
+        }
+    }
+
+    /// Looks for a whole request at the start of `bytes`, and answers it.
+    fn request(&mut self, slot: u32, bytes: &[u8], now: Time) -> Leftover {
+        let connection = &mut self.connections[slot as usize];
+        let (request, size) = match Request::parse(bytes, &self.settings.request) {
+            Ok(Some(parsed)) => parsed,
+            Ok(None) => {
+                if let Phase::Handshake { head, .. } = &mut connection.phase
+                    && head.is_empty()
+                {
+                    head.extend_from_slice(bytes);
+                }
+                return Leftover::None;
+            }
+            Err(rejection) => {
+                self.refuse(slot, &rejection, now);
+                return Leftover::None;
+            }
+        };
+        match self.handler.upgrade(&request) {
+            Verdict::Accept { state, protocol } => {
+                let mut accept = request.accept();
+                if let Some(protocol) = protocol {
+                    accept = accept.with_protocol(protocol);
+                }
+                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
+                queue.write(|out| accept.write(out));
+                self.open(slot, state, now);
+                Leftover::Frames { at: size }
+            }
+            Verdict::Reject(rejection) => {
+                self.refuse(slot, &rejection, now);
+                Leftover::None
+            }
+        }
+    }
+
+    fn open(&mut self, slot: u32, state: H::State, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        let protocol = tidewheel_codec::Connection::new(now, phase_of(connection.generation));
+        connection.phase = Phase::Open { protocol, state };
+        self.stats.opens.add(1);
+        self.with_conn(slot, now, Handler::open);
+        if let Life::Draining { .. } = self.life {
+            self.say_goodbye(slot, now);
+        }
+    }
+
+    /// Hands the frames in `bytes` to the handler, message by message.
+    fn frames(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        received: std::ops::Range<*const u8>,
+        now: Time,
+    ) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Open { protocol, state } = &mut connection.phase else {
+            return;
+        };
+        let queue = connection.queue.get_or_insert_with(|| self.pool.take());
+        let id = ConnectionId {
+            shard: self.settings.index,
+            generation: connection.generation,
+            slot,
+        };
+        let mut input = protocol.receive(bytes, now);
+        let endpoint = &mut self.endpoint;
+        while let Some(event) = queue.write(|out| protocol.poll_event(endpoint, &mut input, out)) {
+            match event {
+                Event::Message(message) => {
+                    let limits = self.settings.send;
+                    let received = received.clone();
+                    let mut conn = Conn {
+                        id,
+                        now,
+                        protocol,
+                        state,
+                        queue,
+                        endpoint,
+                        limits,
+                        received,
+                    };
+                    self.handler.message(&mut conn, message);
+                }
+                // Answered already; and a pong has been heard, as everything is.
+                Event::Ping(_) | Event::Pong(_) => {}
+            }
+        }
+    }
+
+    /// Lets the handler see an open connection.
+    pub(super) fn with_conn(
+        &mut self,
+        slot: u32,
+        now: Time,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H::State>),
+    ) {
+        let connection = &mut self.connections[slot as usize];
+        let Connection {
+            phase,
+            queue,
+            generation,
+            ..
+        } = connection;
+        let Phase::Open { protocol, state } = phase else {
+            return;
+        };
+        let queue: &mut Queue = queue.get_or_insert_with(|| self.pool.take());
+        let mut conn = Conn {
+            id: ConnectionId {
+                shard: self.settings.index,
+                generation: *generation,
+                slot,
+            },
+            now,
+            protocol,
+            state,
+            queue,
+            endpoint: &mut self.endpoint,
+            limits: self.settings.send,
+            received: std::ptr::null()..std::ptr::null(),
+        };
+        callback(&mut self.handler, &mut conn);
+    }
+
+    /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
+    pub(super) fn resume(&mut self, slot: u32, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        let Some(queue) = connection.queue.as_mut() else {
+            return;
+        };
+        let missed = std::mem::take(&mut queue.missed);
+        let mut parked = std::mem::take(&mut queue.parked);
+        if missed > 0 {
+            self.with_conn(slot, now, |handler, conn| handler.gap(conn, missed));
+        }
+        self.with_conn(slot, now, |handler, conn| {
+            if conn.is_open() {
+                handler.drained(conn);
+            }
+        });
+        if !parked.is_empty() {
+            self.frames(slot, &mut parked, std::ptr::null()..std::ptr::null(), now);
+        }
+        if self.connections[slot as usize].receive == Receive::PausedAtEnd {
+            self.connections[slot as usize].receive = Receive::Ended;
+            return self.peer_finished(slot, now);
+        }
+        self.rearm(slot);
+        self.conclude(slot, now);
+    }
+
+    /// Stops receiving until everything is sent.
+    fn pause(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        match connection.receive {
+            Receive::Armed => {
+                connection.receive = Receive::Pausing;
+                let target = connection.token(OpCode::Receive, slot);
+                let token = connection.token(OpCode::Cancel, slot);
+                self.ring.push(Op::Cancel { target }, token);
+            }
+            Receive::Starved | Receive::Ended => connection.receive = Receive::Paused,
+            Receive::Pausing | Receive::Paused | Receive::PausedAtEnd => {}
+        }
+    }
+
+    /// Arms a receive that is not armed and should be.
+    fn rearm(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        let wanted = match connection.receive {
+            Receive::Ended => true,
+            Receive::Paused => !connection.is_congested(),
+            Receive::Armed | Receive::Starved | Receive::Pausing | Receive::PausedAtEnd => false,
+        };
+        if wanted && !matches!(connection.phase, Phase::Leaving { .. }) {
+            self.arm(slot);
+        }
+    }
+
+    pub(super) fn arm(&mut self, slot: u32) {
+        if self.ring.buffers_free() == 0 {
+            return self.starve(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
+        connection.receive = Receive::Armed;
+        let token = connection.token(OpCode::Receive, slot);
+        self.ring.push(
+            Op::Receive {
+                socket: connection.socket,
+            },
+            token,
+        );
+    }
+
+    /// There was no buffer to receive into.
+    fn starve(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.receive == Receive::Paused {
+            return;
+        }
+        connection.receive = Receive::Starved;
+        self.stats.starvations.add(1);
+        self.lists.starved.push_back((slot, connection.generation));
+    }
+
+    /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
+    /// each of them may take one.
+    pub(super) fn feed(&mut self) {
+        for _ in 0..self.ring.buffers_free() {
+            let Some((slot, generation)) = self.lists.starved.pop_front() else {
+                break;
+            };
+            if let Some(connection) = self.connections.get(slot as usize)
+                && connection.generation == generation
+                && connection.receive == Receive::Starved
+            {
+                self.arm(slot);
+            }
+        }
+    }
+}
+
+/// What is left of received bytes when the request at their start is answered.
+enum Leftover {
+    None,
+    /// Frames, from `at` on.
+    Frames {
+        at: usize,
+    },
+}
+
+/// Spreads the pings of connections that opened together (a multiplicative hash).
+fn phase_of(generation: u32) -> u16 {
+    (generation.wrapping_mul(0x9E37_79B1) >> 16) as u16
+}

@@ -1,0 +1,249 @@
+//! The ways in which a connection ends, and the one way in which its slot comes back.
+//!
+//! Closing TCP is always one of two: our FIN, then the peer's, then Close, which leaves nothing
+//! but the kernel's TIME_WAIT; or, at a deadline, Close alone, which resets, because the listener
+//! hands down `SO_LINGER` of zero to every connection (socket(7), tcp(7)). Neither waits for the
+//! socket to become writable.
+
+use tidewheel_codec::{Cause, CloseCode, Disconnect, Time, Transmit, handshake::Rejection};
+
+use super::Shard;
+use crate::{
+    ConnectionId, Handler,
+    connection::{Fin, Flight, Phase, Receive},
+    ring::{Op, OpCode, Ring},
+};
+
+/// How a descriptor is closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Exit {
+    /// The peer's FIN is here: what is queued and our FIN go out first.
+    Polite,
+    /// Nothing more is to be expected, or waited for.
+    Reset,
+}
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// Does what the protocol asks for after it has seen bytes, time, or the handler.
+    pub(super) fn conclude(&mut self, slot: u32, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        let transmit = match &mut connection.phase {
+            Phase::Open { protocol, .. } => {
+                if let Some(end) = protocol.poll_disconnect() {
+                    self.report(slot, &end, now);
+                }
+                match &self.connections[slot as usize].phase {
+                    Phase::Open { protocol, .. } => protocol.poll_transmit(),
+                    Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving { .. } => {
+                        unreachable!("a report changes no phase")
+                    }
+                }
+            }
+            Phase::Refused { .. } => Transmit::Finish,
+            Phase::Handshake { .. } => Transmit::Nothing,
+            Phase::Leaving { .. } => return,
+        };
+        let connection = &mut self.connections[slot as usize];
+        match transmit {
+            Transmit::Nothing => {}
+            Transmit::Finish if connection.fin == Fin::No => connection.fin = Fin::Wanted,
+            Transmit::Finish => {}
+            Transmit::Release => return self.leave(slot, Exit::Polite),
+            Transmit::Reset => {
+                self.stats.deadline_resets.add(1);
+                return self.leave(slot, Exit::Reset);
+            }
+        }
+        if connection.queue.is_some() || connection.fin == Fin::Wanted {
+            self.mark(slot);
+        }
+        self.schedule(slot);
+    }
+
+    /// Tells the handler, the log and the counts how a connection has ended.
+    fn report(&mut self, slot: u32, end: &Disconnect, now: Time) {
+        let generation = self.connections[slot as usize].generation;
+        let id = ConnectionId {
+            shard: self.settings.index,
+            generation,
+            slot,
+        };
+        self.stats.closed(end.cause);
+        tracing::debug!(
+            target: "tidewheel::close",
+            connection = %id,
+            initiator = end.initiator.as_str(),
+            cause = end.cause.as_str(),
+            received = end.received.as_ref().map(|close| close.code.0),
+            sent = end.sent.as_ref().map(|close| close.code.0),
+            lived_ms = end.lived.as_millis() as u64,
+            messages_received = end.traffic.received_messages,
+            messages_sent = end.traffic.sent_messages,
+            bytes_received = end.traffic.received_bytes,
+            bytes_sent = end.traffic.sent_bytes,
+            "connection ended"
+        );
+        self.with_conn(slot, now, |handler, conn| handler.close(conn, end));
+    }
+
+    /// Answers a request with an error, and closes.
+    pub(super) fn refuse(&mut self, slot: u32, rejection: &Rejection, now: Time) {
+        self.stats.rejections.add(1);
+        tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
+        let connection = &mut self.connections[slot as usize];
+        let queue = connection.queue.get_or_insert_with(|| self.pool.take());
+        queue.write(|out| rejection.write(out));
+        connection.phase = Phase::Refused {
+            deadline: now + self.settings.close_timeout,
+        };
+    }
+
+    /// The peer has sent FIN, and everything before it has been read.
+    pub(super) fn peer_finished(&mut self, slot: u32, now: Time) {
+        match &mut self.connections[slot as usize].phase {
+            Phase::Open { protocol, .. } => {
+                protocol.receive_eof(now);
+                self.conclude(slot, now);
+            }
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Polite),
+            Phase::Leaving { .. } => {}
+        }
+    }
+
+    /// The connection has failed underneath: RST, or the kernel gave up.
+    pub(super) fn peer_reset(&mut self, slot: u32, now: Time) {
+        match &mut self.connections[slot as usize].phase {
+            Phase::Open { protocol, .. } => {
+                protocol.receive_reset(now);
+                self.conclude(slot, now);
+            }
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Reset),
+            Phase::Leaving { .. } => {}
+        }
+    }
+
+    /// One of the connection's deadlines may have passed.
+    pub(super) fn timed_out(&mut self, slot: u32, now: Time) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        match &mut connection.phase {
+            Phase::Handshake { .. } => {
+                self.stats.handshake_timeouts.add(1);
+                self.leave(slot, Exit::Reset);
+            }
+            Phase::Refused { .. } => {
+                self.stats.deadline_resets.add(1);
+                self.leave(slot, Exit::Reset);
+            }
+            Phase::Open { protocol, .. } => {
+                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
+                queue.write(|out| protocol.handle_timeout(&mut self.endpoint, out, now));
+                self.conclude(slot, now);
+            }
+            Phase::Leaving { .. } => {}
+        }
+    }
+
+    /// The server shuts down (RFC 6455 7.4.1: 1001, going away).
+    pub(super) fn say_goodbye(&mut self, slot: u32, now: Time) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        match &mut connection.phase {
+            Phase::Handshake { .. } => self.leave(slot, Exit::Reset),
+            Phase::Open { protocol, .. } => {
+                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
+                let endpoint = &mut self.endpoint;
+                let started = queue.write(|out| {
+                    let (code, cause) = (CloseCode::GOING_AWAY, Cause::Shutdown);
+                    protocol.start_closing_handshake(
+                        endpoint,
+                        code,
+                        "server shutting down",
+                        cause,
+                        out,
+                        now,
+                    )
+                });
+                debug_assert!(started.is_ok(), "a code and a reason that may be sent");
+                self.conclude(slot, now);
+            }
+            Phase::Refused { .. } | Phase::Leaving { .. } => {}
+        }
+    }
+
+    /// Ends everything on the descriptor and closes it. The slot follows when the last
+    /// completion has come.
+    pub(super) fn leave(&mut self, slot: u32, exit: Exit) {
+        if exit == Exit::Polite {
+            self.last_words(slot);
+        }
+        let connection = &mut self.connections[slot as usize];
+        debug_assert!(
+            !matches!(connection.phase, Phase::Leaving { .. }),
+            "it leaves once"
+        );
+        self.wheel.clear(&mut connection.timer);
+        if connection.is_cancellable() {
+            let token = connection.token(OpCode::Cancel, slot);
+            self.ring.push(
+                Op::CancelSocket {
+                    socket: connection.socket,
+                },
+                token,
+            );
+        }
+        let token = connection.token(OpCode::Close, slot);
+        self.ring.push(
+            Op::Close {
+                socket: connection.socket,
+            },
+            token,
+        );
+        connection.phase = Phase::Leaving { closed: false };
+        match connection.receive {
+            Receive::Armed | Receive::Pausing => {}
+            Receive::Starved | Receive::Paused | Receive::PausedAtEnd | Receive::Ended => {
+                connection.receive = Receive::Ended;
+            }
+        }
+    }
+
+    /// Sends what is queued, as far as the socket takes it, and FIN.
+    fn last_words(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.flight != Flight::Idle || connection.fin == Fin::Sent {
+            return;
+        }
+        connection.fin = Fin::Wanted;
+        self.transmit(slot);
+    }
+
+    /// The descriptor is closed.
+    pub(super) fn closed(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Leaving { closed } = &mut connection.phase else {
+            unreachable!("only who leaves is closed")
+        };
+        *closed = true;
+        self.release_if_idle(slot);
+    }
+
+    /// Gives the slot back if no completion is to come for it.
+    pub(super) fn release_if_idle(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let Phase::Leaving { closed: true } = connection.phase else {
+            return;
+        };
+        if connection.is_busy() {
+            return;
+        }
+        if let Some(mut queue) = connection.queue.take() {
+            queue.clear(|buffer| self.ring.provide(buffer));
+            self.pool.put_back(queue);
+        }
+        self.connections.remove(slot as usize);
+        self.stats.connections.set(self.connections.len() as u64);
+    }
+}

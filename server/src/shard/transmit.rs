@@ -1,0 +1,137 @@
+//! From the bytes that were queued to the kernel: one send for each connection and turn.
+
+use tidewheel_codec::Time;
+
+use super::Shard;
+use crate::{
+    Handler,
+    connection::{Fin, Flight, Phase},
+    ring::{Completion, Op, OpCode, Ring, SendMode},
+};
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// Sends what the turn has queued.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.lists.dirty);
+        for slot in dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(slot as usize)
+                && std::mem::take(&mut connection.dirty)
+            {
+                self.transmit(slot);
+            }
+        }
+        self.lists.dirty = dirty;
+    }
+
+    /// Sends what a connection has queued, and its FIN behind that, unless a send is under way.
+    pub(super) fn transmit(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        let mode = match connection.flight {
+            Flight::Idle => SendMode::Silent,
+            Flight::Stalled => SendMode::Waiting,
+            Flight::Silent | Flight::Waiting => return,
+        };
+        let socket = connection.socket;
+        let Some(queue) = connection.queue.as_mut().filter(|queue| !queue.is_empty()) else {
+            if connection
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.is_idle())
+            {
+                self.pool
+                    .put_back(connection.queue.take().expect("just looked at"));
+            }
+            if connection.fin == Fin::Wanted {
+                connection.fin = Fin::Sent;
+                self.ring.push(
+                    Op::Finish { socket },
+                    connection.token(OpCode::Finish, slot),
+                );
+            }
+            return;
+        };
+        let lent = queue.lend();
+        let finish = lent.whole && connection.fin == Fin::Wanted;
+        if finish {
+            connection.fin = Fin::Sent;
+        }
+        match mode {
+            SendMode::Silent => {
+                connection.flight = Flight::Silent;
+                self.lists.silent.push(slot);
+            }
+            SendMode::Waiting => connection.flight = Flight::Waiting,
+        }
+        let token = connection.token(OpCode::Send, slot);
+        self.ring.push(
+            Op::Send {
+                socket,
+                data: lent.data,
+                mode,
+                finish,
+            },
+            token,
+        );
+    }
+
+    /// A send has completed: a silent one because it was short, or one that waited.
+    pub(super) fn sent(&mut self, completion: &Completion, now: Time) {
+        let slot = completion.token.slot();
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(
+            connection.generation,
+            completion.token.generation(),
+            "a slot reused too early"
+        );
+        let queue = connection.queue.as_mut().expect("something was lent");
+        let before = queue.unsent();
+        let taken = usize::try_from(completion.result).unwrap_or(0);
+        queue.settle(Some(taken), |buffer| self.ring.provide(buffer));
+        let short = completion.result < 0 || queue.unsent() > 0;
+        let flight = std::mem::replace(&mut connection.flight, Flight::Idle);
+        if short && connection.fin == Fin::Sent && before > taken {
+            // It was linked to the send, and is not done.
+            connection.fin = Fin::Wanted;
+        }
+        if let Phase::Leaving { .. } = connection.phase {
+            return self.release_if_idle(slot);
+        }
+        match (flight, completion.result) {
+            (Flight::Silent, result) if result >= 0 || result == -libc::EAGAIN => self.stall(slot),
+            (Flight::Waiting, 1..) if short => self.stall(slot),
+            (Flight::Waiting, 1..) => self.resume(slot, now),
+            // The connection has ended. What was received before is still to be read.
+            (Flight::Silent | Flight::Waiting, _) => self.peer_reset(slot, now),
+            (Flight::Idle | Flight::Stalled, _) => unreachable!("no send was under way"),
+        }
+    }
+
+    /// Not everything was taken: until it is, sends wait for the socket, and nothing is read.
+    fn stall(&mut self, slot: u32) {
+        self.connections[slot as usize].flight = Flight::Stalled;
+        self.mark(slot);
+    }
+
+    /// Silent sends of which nothing was heard have taken everything.
+    pub(super) fn retire_silent(&mut self) {
+        let mut silent = std::mem::take(&mut self.lists.silent);
+        for slot in silent.drain(..) {
+            let connection = &mut self.connections[slot as usize];
+            if connection.flight != Flight::Silent {
+                continue;
+            }
+            connection.flight = Flight::Idle;
+            let queue = connection.queue.as_mut().expect("something was lent");
+            queue.settle(None, |buffer| self.ring.provide(buffer));
+            if let Phase::Leaving { .. } = connection.phase {
+                self.release_if_idle(slot);
+            } else if queue.is_idle() && connection.fin != Fin::Wanted {
+                self.pool
+                    .put_back(connection.queue.take().expect("just looked at"));
+            } else {
+                self.mark(slot);
+            }
+        }
+        self.lists.silent = silent;
+    }
+}
