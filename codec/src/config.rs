@@ -34,10 +34,8 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// The connection closes with 1001 at this age. `None`: never, the default.
     pub max_lifetime: Option<Duration>,
-    /// Buffers that are kept for messages that span receive buffers; 64.
-    pub max_pooled_buffers: usize,
-    /// Bytes of the largest buffer that is kept; 64 KiB. Larger ones are freed after use.
-    pub max_pooled_buffer_size: usize,
+    /// Bytes of the buffers that are kept for messages which span receive buffers; 4 MiB.
+    pub max_pooled_bytes: usize,
 }
 
 impl Config {
@@ -57,8 +55,7 @@ impl Config {
             close_timeout: Duration::from_secs(10),
             idle_timeout: None,
             max_lifetime: None,
-            max_pooled_buffers: 64,
-            max_pooled_buffer_size: 64 << 10,
+            max_pooled_bytes: 4 << 20,
         }
     }
 

@@ -12,6 +12,9 @@ use crate::receiver::{Item, Receiver};
 use crate::time::Time;
 
 mod deadline;
+mod error;
+
+pub use error::{CloseError, Closed, PingError};
 
 /// The reason of a Close frame: what a control frame holds, less the code.
 const CLOSE_REASON_SIZE_MAX: usize = CONTROL_PAYLOAD_SIZE_MAX - 2;
@@ -37,23 +40,14 @@ const _: () = assert!(size_of::<Connection>() <= 88);
 /// The states of RFC 6455 7.
 ///
 /// ```text
-///          start_closing_handshake            Close received
-///        +------------ Open ---------------------------+
-///        |              | fail                         |
-///        v              |                              |
-///     Closing ----------+--- Close received ----------+|
-///        |   |          | fail                        ||
-///        |   |          v                             vv
-///        |   |      Lingering <---- server ------ (handshake done) --- client ---> AwaitingEof
-///        |   |       |     |                                                        |     |
-///        |   | EOF   | EOF | deadline                                      deadline |     | EOF
-///        |   +-------|-----|-------------------------+------------------------------+     |
-///        | deadline  |     |                         |                                    |
-///        +-----------|-----+-------> Expired <-------+                                    |
-///                    v                                                                    |
-///                 Released <--------------------------------------------------------------+
-///                    ^
-///                    +---- EOF or reset, from any state
+///   Open --+-- Close received, ours goes out ----------------+
+///     |    |                                                 |
+///     |    +-- start_closing_handshake --> Closing --+-- Close received --> server: Lingering
+///     |                                      |   |   |                      client: AwaitingEof
+///     +-- fail --> Lingering <------ fail ---+   +-- deadline ------------> Expired
+///
+///   Lingering, AwaitingEof --- deadline -----------------------------------> Expired
+///   any ---------------------- EOF, or the transport failed ---------------> Released
 /// ```
 ///
 /// `end` is taken by `poll_disconnect`, once.
@@ -114,44 +108,9 @@ pub enum Transmit {
     Finish,
     /// RST, at once, whatever is unsent; the connection is over.
     Reset,
-    /// Release the descriptor; the connection is over.
+    /// Release the descriptor: the peer has ended, so what cannot be sent without waiting is lost.
+    /// The connection is over.
     Release,
-}
-
-/// The connection is no longer open: nothing can be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("connection is closing or closed")]
-pub struct Closed;
-
-/// A ping that cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PingError {
-    /// The connection is no longer open.
-    #[error(transparent)]
-    Closed(#[from] Closed),
-    /// RFC 6455 5.5: a control frame has a payload of 125 bytes or less.
-    #[error("ping payload is {got} bytes; limit is 125")]
-    TooLong {
-        /// Bytes of the payload as given.
-        got: usize,
-    },
-}
-
-/// A Close frame that cannot be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CloseError {
-    /// RFC 6455 7.4: a code that must not be sent.
-    #[error("close code {got} must not be sent; 1000-1003, 1007-1014 and 3000-4999 may")]
-    InvalidCode {
-        /// The code as given.
-        got: CloseCode,
-    },
-    /// RFC 6455 5.5: a control frame has a payload of 125 bytes or less, of which the code is 2.
-    #[error("close reason is {got} bytes; limit is 123")]
-    ReasonTooLong {
-        /// Bytes of the reason as given.
-        got: usize,
-    },
 }
 
 impl Connection {

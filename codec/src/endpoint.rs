@@ -33,7 +33,7 @@ impl Endpoint {
 
     fn with_keys(config: Config, keys: MaskingKeys) -> Result<Self, InvalidConfig> {
         config.validate()?;
-        let pool = Pool::new(config.max_pooled_buffers, config.max_pooled_buffer_size);
+        let pool = Pool::new(config.max_pooled_bytes);
         Ok(Self { config, pool, keys })
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Partial {
     /// Headroom for a header and the payload of `message`; empty when there is none. Grows with
     /// what has arrived, never with what was announced.
     buffer: BytesMut,
+    /// Bytes that `buffer` holds at most, together with the messages that were split off it.
+    allocation: usize,
 }
 
 /// Where in a frame the last buffer ended.
@@ -75,6 +77,7 @@ impl Partial {
             position: FRAME_START,
             message: Assembly::None,
             buffer: BytesMut::new(),
+            allocation: 0,
         }
     }
 
@@ -86,19 +89,23 @@ impl Partial {
         )
     }
 
-    /// Forgets everything but a buffer of at most `buffer_size_max` bytes.
-    pub(super) fn reset(&mut self, buffer_size_max: usize) {
+    /// Bytes on the heap.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.allocation
+    }
+
+    /// Forgets everything but the buffer.
+    pub(super) fn reset(&mut self) {
         self.position = FRAME_START;
         self.message = Assembly::None;
+        self.allocation = self.allocation.max(self.buffer.capacity());
         self.buffer.clear();
-        if self.buffer.capacity() > buffer_size_max {
-            self.buffer = BytesMut::new();
-        }
     }
 
     pub(super) fn discard_messages(&mut self) {
         self.message = Assembly::Discard;
         self.buffer = BytesMut::new();
+        self.allocation = 0;
     }
 
     /// Takes one step: to the end of a header, a payload, or `bytes`.
@@ -165,7 +172,7 @@ impl Partial {
                 if complete {
                     self.position = FRAME_START;
                 }
-                self.append(piece, complete, last, config.max_pooled_buffer_size)
+                self.append(piece, complete, last)
             }
         }
     }
@@ -227,7 +234,6 @@ impl Partial {
         piece: &[u8],
         complete: bool,
         last: bool,
-        buffer_size_max: usize,
     ) -> Result<Progress<'b>, Violation> {
         let progress = if complete {
             Progress::Continue
@@ -255,18 +261,14 @@ impl Partial {
         self.message = Assembly::None;
         Ok(Progress::Item(Item::Message(Message::assembled(
             kind,
-            self.take_buffer(buffer_size_max),
+            self.take_buffer(),
         ))))
     }
 
     /// The assembled message. What is left of the buffer shares its allocation, so that
-    /// `BytesMut::reserve` reclaims the whole of it once the message is dropped; above
-    /// `buffer_size_max` bytes nothing is kept.
-    fn take_buffer(&mut self, buffer_size_max: usize) -> BytesMut {
-        if self.buffer.capacity() > buffer_size_max {
-            std::mem::take(&mut self.buffer)
-        } else {
-            self.buffer.split()
-        }
+    /// `BytesMut::reserve` reclaims the whole of it once the message is dropped.
+    fn take_buffer(&mut self) -> BytesMut {
+        self.allocation = self.allocation.max(self.buffer.capacity());
+        self.buffer.split()
     }
 }

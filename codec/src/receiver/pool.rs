@@ -9,29 +9,36 @@ pub(crate) struct Pool {
         reason = "the boxes are handed out, not what is in them"
     )]
     free: Vec<Box<Partial>>,
-    /// The limit of `free`.
-    count_max: usize,
-    /// Bytes of the largest buffer that is kept.
-    buffer_size_max: usize,
+    /// What `free` holds.
+    bytes: usize,
+    /// The limit of `bytes`.
+    bytes_max: usize,
 }
 
 impl Pool {
-    pub(crate) fn new(count_max: usize, buffer_size_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
             free: Vec::new(),
-            count_max,
-            buffer_size_max,
+            bytes: 0,
+            bytes_max,
         }
     }
 
     #[cold]
     pub(super) fn take(&mut self) -> Box<Partial> {
-        self.free.pop().unwrap_or_else(|| Box::new(Partial::new()))
+        match self.free.pop() {
+            Some(partial) => {
+                self.bytes -= partial.size();
+                partial
+            }
+            None => Box::new(Partial::new()),
+        }
     }
 
     pub(super) fn put(&mut self, mut partial: Box<Partial>) {
-        if self.free.len() < self.count_max {
-            partial.reset(self.buffer_size_max);
+        partial.reset();
+        if self.bytes + partial.size() <= self.bytes_max {
+            self.bytes += partial.size();
             self.free.push(partial);
         }
     }
@@ -42,8 +49,8 @@ impl fmt::Debug for Pool {
         formatter
             .debug_struct("Pool")
             .field("free", &self.free.len())
-            .field("count_max", &self.count_max)
-            .field("buffer_size_max", &self.buffer_size_max)
+            .field("bytes", &self.bytes)
+            .field("bytes_max", &self.bytes_max)
             .finish()
     }
 }

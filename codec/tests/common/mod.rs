@@ -1,0 +1,160 @@
+//! Runs a connection over literal bytes, whole and in pieces.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use tidewheel_codec::{
+    CloseCode, Config, Connection, Disconnect, Endpoint, Event, Message, Role, Time, Transmit,
+};
+
+pub(crate) const SEED: u64 = 0x7164_6577;
+
+/// An event that outlives the receive buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Observed {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+}
+
+impl From<Event<'_>> for Observed {
+    fn from(event: Event<'_>) -> Self {
+        match event {
+            Event::Message(message) => Self::from(message),
+            Event::Ping(payload) => Self::Ping(payload.into_owned()),
+            Event::Pong(payload) => Self::Pong(payload.into_owned()),
+        }
+    }
+}
+
+impl From<Message<'_>> for Observed {
+    fn from(message: Message<'_>) -> Self {
+        match message.as_text() {
+            Some(text) => Self::Text(text.to_owned()),
+            None => Self::Binary(message.payload().to_vec()),
+        }
+    }
+}
+
+pub(crate) fn text(text: &str) -> Observed {
+    Observed::Text(text.to_owned())
+}
+
+pub(crate) fn binary(bytes: &[u8]) -> Observed {
+    Observed::Binary(bytes.to_vec())
+}
+
+/// Everything that can be seen of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Trace {
+    pub(crate) events: Vec<Observed>,
+    pub(crate) out: Vec<u8>,
+    pub(crate) disconnect: Option<Disconnect>,
+    pub(crate) transmit: Transmit,
+}
+
+impl Trace {
+    /// The code of the Close frame that we sent.
+    pub(crate) fn sent_code(&self) -> Option<CloseCode> {
+        self.disconnect
+            .as_ref()?
+            .sent
+            .as_ref()
+            .map(|close| close.code)
+    }
+
+    /// The reason of the Close frame that we sent.
+    pub(crate) fn sent_reason(&self) -> &str {
+        self.disconnect
+            .as_ref()
+            .and_then(|disconnect| disconnect.sent.as_ref())
+            .map_or("", |close| &close.reason)
+    }
+}
+
+pub(crate) fn server() -> Config {
+    Config::new(Role::Server)
+}
+
+pub(crate) fn client() -> Config {
+    Config::new(Role::Client)
+}
+
+/// Feeds `pieces`, each in a receive buffer of its own.
+pub(crate) fn receive_pieces<'p>(
+    config: &Config,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Trace {
+    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let now = Time::from_millis(1);
+    let mut connection = Connection::new(now, 0);
+    let (mut events, mut out) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        let mut buffer = piece.to_vec();
+        let mut input = connection.receive(&mut buffer, now);
+        while let Some(event) = connection.poll_event(&mut endpoint, &mut input, &mut out) {
+            events.push(Observed::from(event));
+        }
+    }
+    let disconnect = connection.poll_disconnect();
+    assert_eq!(connection.poll_disconnect(), None, "a connection ends once");
+    Trace {
+        events,
+        out,
+        disconnect,
+        transmit: connection.poll_transmit(),
+    }
+}
+
+/// Feeds `bytes` whole, at every split into two, and byte by byte: what is seen must be the same.
+pub(crate) fn receive(config: &Config, bytes: &[u8]) -> Trace {
+    let whole = receive_pieces(config, [bytes]);
+    for split in 1..bytes.len() {
+        let (head, tail) = bytes.split_at(split);
+        assert_eq!(
+            receive_pieces(config, [head, tail]),
+            whole,
+            "split at {split} of {bytes:02x?}"
+        );
+    }
+    assert_eq!(
+        receive_pieces(config, bytes.chunks(1)),
+        whole,
+        "byte by byte: {bytes:02x?}"
+    );
+    whole
+}
+
+/// A frame with the first byte `first`, masked with a fixed key.
+pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = unmasked(first, payload);
+    frame[1] |= 0x80;
+    let header_size = frame.len() - payload.len();
+    frame.truncate(header_size);
+    frame.extend(KEY);
+    frame.extend(
+        payload
+            .iter()
+            .zip(KEY.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
+}
+
+/// A frame with the first byte `first`, not masked.
+pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        len @ 0..=125 => frame.push(len as u8),
+        len @ 126..=0xffff => {
+            frame.push(126);
+            frame.extend((len as u16).to_be_bytes());
+        }
+        len => {
+            frame.push(127);
+            frame.extend((len as u64).to_be_bytes());
+        }
+    }
+    frame.extend(payload);
+    frame
+}

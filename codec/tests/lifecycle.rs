@@ -1,0 +1,656 @@
+//! Life and death of a connection, in virtual time.
+
+mod common;
+mod pair;
+
+use std::time::Duration;
+
+use common::{client, server};
+use pair::{Pair, Side};
+use tidewheel_codec::{
+    Cause, CloseCode, Closed, Config, Connection, Disconnect, Endpoint, Initiator, PingError, Time,
+    Transmit,
+};
+
+const P: u64 = 20_000;
+const T: u64 = 20_000;
+const C: u64 = 10_000;
+/// A round trip of the pair's link, and a little.
+const SOON: Duration = Duration::from_millis(50);
+
+/// A client that leaves keepalive to the server.
+fn quiet_client() -> Config {
+    let mut config = client();
+    config.ping_interval = None;
+    config
+}
+
+fn pair() -> Pair {
+    Pair::new(quiet_client(), server())
+}
+
+fn close(side: &mut Side, code: CloseCode, cause: Cause, now: Time) {
+    side.connection
+        .start_closing_handshake(&mut side.endpoint, code, "bye", cause, &mut side.out, now)
+        .unwrap();
+}
+
+fn end(side: &Side) -> &Disconnect {
+    &side.disconnect.as_ref().expect("the connection ended").1
+}
+
+fn codes(disconnect: &Disconnect) -> (Option<CloseCode>, Option<CloseCode>) {
+    let code = |frame: &Option<tidewheel_codec::CloseFrame>| frame.as_ref().map(|close| close.code);
+    (code(&disconnect.received), code(&disconnect.sent))
+}
+
+#[test]
+fn the_client_closes_and_the_server_sends_the_first_fin_in_the_same_turn() {
+    let mut pair = pair();
+    let start = pair.now;
+    close(
+        &mut pair.client,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        start,
+    );
+    pair.run_for(SOON);
+    let normal = Some(CloseCode::NORMAL_CLOSURE);
+    assert_eq!(pair.server.finished, Some(start + pair.latency));
+    assert_eq!(
+        pair.client.finished, None,
+        "the client waits for the server's FIN"
+    );
+    assert_eq!(pair.server.gone.unwrap().1, Transmit::Release);
+    assert_eq!(pair.client.gone.unwrap().1, Transmit::Release);
+    let server = end(&pair.server);
+    assert_eq!(
+        (server.initiator, server.cause),
+        (Initiator::Peer, Cause::PeerClose)
+    );
+    assert_eq!(codes(server), (normal, normal));
+    let client = end(&pair.client);
+    assert_eq!(
+        (client.initiator, client.cause),
+        (Initiator::Local, Cause::LocalClose)
+    );
+    assert_eq!(codes(client), (normal, normal));
+}
+
+#[test]
+fn the_server_closes_and_waits_for_the_answer_before_its_fin() {
+    let mut pair = pair();
+    let start = pair.now;
+    close(
+        &mut pair.server,
+        CloseCode::GOING_AWAY,
+        Cause::Shutdown,
+        start,
+    );
+    pair.run_for(SOON);
+    assert_eq!(pair.server.finished, Some(start + 2 * pair.latency));
+    assert_eq!(end(&pair.server).cause, Cause::Shutdown);
+    assert_eq!(
+        codes(end(&pair.server)),
+        (Some(CloseCode::GOING_AWAY), Some(CloseCode::GOING_AWAY))
+    );
+    assert_eq!(end(&pair.client).cause, Cause::PeerClose);
+    assert_eq!(&*end(&pair.client).received.as_ref().unwrap().reason, "bye");
+}
+
+#[test]
+fn both_close_at_once() {
+    let mut pair = pair();
+    let start = pair.now;
+    close(
+        &mut pair.server,
+        CloseCode::GOING_AWAY,
+        Cause::LocalClose,
+        start,
+    );
+    close(
+        &mut pair.client,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        start,
+    );
+    pair.run_for(SOON);
+    let (away, normal) = (Some(CloseCode::GOING_AWAY), Some(CloseCode::NORMAL_CLOSURE));
+    assert_eq!(codes(end(&pair.server)), (normal, away));
+    assert_eq!(codes(end(&pair.client)), (away, normal));
+    assert!(pair.server.gone.is_some() && pair.client.gone.is_some());
+}
+
+#[test]
+fn an_idle_connection_is_pinged_and_stays() {
+    let mut pair = pair();
+    pair.run_for(Duration::from_secs(3600));
+    assert!(pair.server.connection.is_open() && pair.client.connection.is_open());
+}
+
+#[test]
+fn both_sides_may_ping() {
+    let mut pair = Pair::new(client(), server());
+    pair.run_for(Duration::from_secs(3600));
+    assert!(pair.server.connection.is_open() && pair.client.connection.is_open());
+}
+
+#[test]
+fn after_a_cut_the_connection_fails_with_1011_and_is_reset() {
+    let mut pair = pair();
+    pair.cut = true;
+    let start = pair.now;
+    pair.run_for(Duration::from_millis(P + T + C));
+    let (at, disconnect) = pair.server.disconnect.as_ref().unwrap();
+    assert_eq!(Pair::millis_since(start, *at), P + T);
+    assert_eq!(
+        (disconnect.initiator, disconnect.cause),
+        (Initiator::Local, Cause::PingTimeout)
+    );
+    assert_eq!(codes(disconnect), (None, Some(CloseCode::INTERNAL_ERROR)));
+    assert_eq!(
+        &*disconnect.sent.as_ref().unwrap().reason,
+        "keepalive ping timeout"
+    );
+    assert_eq!(disconnect.code(), CloseCode::ABNORMAL_CLOSURE);
+    assert_eq!(disconnect.lived, Duration::from_millis(P + T));
+    assert_eq!(
+        pair.server.finished,
+        Some(start + Duration::from_millis(P + T))
+    );
+    let (gone, how) = pair.server.gone.unwrap();
+    assert_eq!(
+        (Pair::millis_since(start, gone), how),
+        (P + T + C, Transmit::Reset)
+    );
+}
+
+#[test]
+fn a_close_that_is_cut_off_is_reset_at_the_close_timeout() {
+    for (cause, reported) in [
+        (Cause::LocalClose, Cause::CloseTimeout),
+        (Cause::Shutdown, Cause::Shutdown),
+    ] {
+        let mut pair = pair();
+        pair.cut = true;
+        let start = pair.now;
+        close(&mut pair.server, CloseCode::GOING_AWAY, cause, start);
+        pair.run_for(Duration::from_millis(C));
+        let (gone, how) = pair.server.gone.unwrap();
+        assert_eq!((Pair::millis_since(start, gone), how), (C, Transmit::Reset));
+        let disconnect = end(&pair.server);
+        assert_eq!(
+            (disconnect.initiator, disconnect.cause),
+            (Initiator::Local, reported)
+        );
+        assert_eq!(codes(disconnect), (None, Some(CloseCode::GOING_AWAY)));
+    }
+}
+
+#[test]
+fn a_peer_that_never_sends_fin_is_reset_at_the_close_timeout() {
+    let mut pair = pair();
+    let start = pair.now;
+    close(
+        &mut pair.client,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        start,
+    );
+    pair.turn();
+    pair.client.mute = true;
+    pair.run_for(Duration::from_secs(60));
+    let closed_at = pair.server.finished.unwrap();
+    assert_eq!(closed_at, start + pair.latency);
+    let (gone, how) = pair.server.gone.unwrap();
+    assert_eq!(
+        (Pair::millis_since(closed_at, gone), how),
+        (C, Transmit::Reset)
+    );
+    assert_eq!(
+        end(&pair.server).cause,
+        Cause::PeerClose,
+        "the end was known before"
+    );
+}
+
+#[test]
+fn a_client_whose_server_never_sends_fin_resets_at_the_close_timeout() {
+    let mut endpoint = Endpoint::with_seed(quiet_client(), 1).unwrap();
+    let start = Time::from_millis(0);
+    let mut connection = Connection::new(start, 0);
+    let mut out = Vec::new();
+    let mut close = *b"\x88\x02\x03\xe8";
+    let mut input = connection.receive(&mut close, start);
+    assert!(
+        connection
+            .poll_event(&mut endpoint, &mut input, &mut out)
+            .is_none()
+    );
+    assert_eq!(connection.poll_transmit(), Transmit::Nothing);
+    let deadline = connection.poll_timeout(endpoint.config()).unwrap();
+    assert_eq!(deadline.as_millis(), C);
+    connection.handle_timeout(&mut endpoint, &mut out, deadline);
+    assert_eq!(connection.poll_transmit(), Transmit::Reset);
+}
+
+#[test]
+fn eof_and_reset_are_told_apart() {
+    type End = fn(&mut Connection, Time);
+    let ends: [(End, Cause); 2] = [
+        (Connection::receive_eof, Cause::EofWithoutClose),
+        (Connection::receive_reset, Cause::Reset),
+    ];
+    for (end, cause) in ends {
+        let mut connection = Connection::new(Time::from_millis(10), 0);
+        end(&mut connection, Time::from_millis(30));
+        assert_eq!(connection.poll_transmit(), Transmit::Release);
+        let disconnect = connection.poll_disconnect().unwrap();
+        assert_eq!(
+            (disconnect.initiator, disconnect.cause),
+            (Initiator::Network, cause)
+        );
+        assert_eq!(codes(&disconnect), (None, None));
+        assert_eq!(disconnect.code(), CloseCode::ABNORMAL_CLOSURE);
+        assert_eq!(disconnect.lived, Duration::from_millis(20));
+        end(&mut connection, Time::from_millis(40));
+        assert_eq!(connection.poll_disconnect(), None);
+        assert_eq!(connection.poll_timeout(&server()), None);
+    }
+}
+
+#[test]
+fn an_end_of_the_transport_after_our_close_keeps_the_cause() {
+    let mut pair = pair();
+    let now = pair.now;
+    close(
+        &mut pair.server,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        now,
+    );
+    pair.server.connection.receive_eof(now);
+    pair.turn();
+    assert_eq!(end(&pair.server).cause, Cause::LocalClose);
+    assert_eq!(
+        codes(end(&pair.server)),
+        (None, Some(CloseCode::NORMAL_CLOSURE))
+    );
+}
+
+#[test]
+fn no_message_is_delivered_or_sent_after_our_close() {
+    let mut pair = pair();
+    let now = pair.now;
+    let client = &mut pair.client;
+    client
+        .connection
+        .send_text(&mut client.endpoint, "one", &mut client.out)
+        .unwrap();
+    pair.run_for(SOON);
+    let now = now + SOON;
+    let client = &mut pair.client;
+    client
+        .connection
+        .send_text(&mut client.endpoint, "two", &mut client.out)
+        .unwrap();
+    let server = &mut pair.server;
+    close(server, CloseCode::NORMAL_CLOSURE, Cause::LocalClose, now);
+    assert_eq!(
+        server
+            .connection
+            .send_text(&mut server.endpoint, "x", &mut server.out),
+        Err(Closed)
+    );
+    assert_eq!(
+        server
+            .connection
+            .send_binary(&mut server.endpoint, b"x", &mut server.out),
+        Err(Closed)
+    );
+    let ping = server
+        .connection
+        .ping(&mut server.endpoint, b"x", &mut server.out);
+    assert_eq!(ping, Err(PingError::Closed(Closed)));
+    pair.run_for(SOON);
+    assert_eq!(pair.server.texts, ["one"]);
+    assert_eq!(end(&pair.server).traffic.received_messages, 1);
+    assert_eq!(end(&pair.client).traffic.sent_messages, 2);
+}
+
+#[test]
+fn a_close_in_the_middle_of_a_received_message_still_completes() {
+    let mut endpoint = Endpoint::with_seed(server(), 1).unwrap();
+    let now = Time::from_millis(0);
+    let mut connection = Connection::new(now, 0);
+    let mut out = Vec::new();
+    let bytes = [
+        common::masked(0x01, b"begun"),
+        common::masked(0x80, b"done"),
+        common::masked(0x88, b"\x03\xe8"),
+    ];
+    let bytes = bytes.concat();
+    for split in 0..11 {
+        let mut connection_of_split = std::mem::replace(&mut connection, Connection::new(now, 0));
+        let (head, tail) = bytes.split_at(split);
+        for (piece, close_after) in [(head, true), (tail, false)] {
+            let mut buffer = piece.to_vec();
+            let mut input = connection_of_split.receive(&mut buffer, now);
+            assert!(
+                connection_of_split
+                    .poll_event(&mut endpoint, &mut input, &mut out)
+                    .is_none()
+            );
+            if close_after {
+                let code = CloseCode::NORMAL_CLOSURE;
+                connection_of_split
+                    .start_closing_handshake(
+                        &mut endpoint,
+                        code,
+                        "",
+                        Cause::LocalClose,
+                        &mut out,
+                        now,
+                    )
+                    .unwrap();
+            }
+        }
+        assert_eq!(
+            connection_of_split.poll_disconnect().unwrap().cause,
+            Cause::LocalClose,
+            "split at {split}"
+        );
+    }
+}
+
+#[test]
+fn closing_again_changes_nothing() {
+    let mut pair = pair();
+    let start = pair.now;
+    close(
+        &mut pair.server,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        start,
+    );
+    let out = pair.server.out.clone();
+    let later = start + Duration::from_secs(5);
+    close(
+        &mut pair.server,
+        CloseCode::GOING_AWAY,
+        Cause::Shutdown,
+        later,
+    );
+    assert_eq!(pair.server.out, out);
+    let deadline = pair
+        .server
+        .connection
+        .poll_timeout(pair.server.endpoint.config());
+    assert_eq!(
+        deadline,
+        Some(start + Duration::from_millis(C)),
+        "the deadline is absolute"
+    );
+}
+
+#[test]
+fn a_failure_reports_and_finishes_at_once() {
+    let mut pair = pair();
+    let now = pair.now;
+    let Side {
+        connection,
+        endpoint,
+        out,
+        ..
+    } = &mut pair.server;
+    connection.fail(
+        endpoint,
+        CloseCode::POLICY_VIOLATION,
+        Cause::SlowConsumer,
+        out,
+        now,
+    );
+    pair.turn();
+    assert_eq!(pair.server.finished, Some(now));
+    assert_eq!(end(&pair.server).cause, Cause::SlowConsumer);
+    pair.run_for(SOON);
+    assert_eq!(
+        pair.server.gone.unwrap().1,
+        Transmit::Release,
+        "the client answered and ended"
+    );
+    assert_eq!(
+        &*end(&pair.client).received.as_ref().unwrap().reason,
+        "slow consumer"
+    );
+}
+
+#[test]
+fn a_failure_while_closing_sends_no_second_close() {
+    let mut pair = pair();
+    let now = pair.now;
+    close(
+        &mut pair.server,
+        CloseCode::NORMAL_CLOSURE,
+        Cause::LocalClose,
+        now,
+    );
+    let Side {
+        connection,
+        endpoint,
+        out,
+        ..
+    } = &mut pair.server;
+    let close_size = out.len();
+    connection.fail(
+        endpoint,
+        CloseCode::POLICY_VIOLATION,
+        Cause::SlowConsumer,
+        out,
+        now,
+    );
+    assert_eq!(out.len(), close_size);
+    assert_eq!(connection.poll_transmit(), Transmit::Finish);
+    let disconnect = connection.poll_disconnect().unwrap();
+    assert_eq!(disconnect.cause, Cause::SlowConsumer);
+    assert_eq!(disconnect.sent.unwrap().code, CloseCode::NORMAL_CLOSURE);
+}
+
+#[test]
+fn idle_timeout_and_lifetime_close_with_1001() {
+    let mut idle = server();
+    idle.idle_timeout = Some(Duration::from_secs(60));
+    let mut short_lived = server();
+    short_lived.max_lifetime = Some(Duration::from_secs(60));
+    for (config, cause) in [(idle, Cause::IdleTimeout), (short_lived, Cause::Lifetime)] {
+        let mut pair = Pair::new(quiet_client(), config);
+        pair.run_for(Duration::from_secs(60) - Duration::from_millis(1));
+        assert!(pair.server.connection.is_open());
+        pair.run_for(SOON);
+        let disconnect = end(&pair.server);
+        assert_eq!(
+            (disconnect.initiator, disconnect.cause),
+            (Initiator::Local, cause)
+        );
+        assert_eq!(
+            codes(disconnect),
+            (Some(CloseCode::GOING_AWAY), Some(CloseCode::GOING_AWAY))
+        );
+        assert!(!disconnect.sent.as_ref().unwrap().reason.is_empty());
+    }
+}
+
+#[test]
+fn a_message_puts_the_idle_timeout_off_and_a_pong_does_not() {
+    let mut idle = server();
+    idle.idle_timeout = Some(Duration::from_secs(60));
+    let mut pair = Pair::new(quiet_client(), idle);
+    pair.run_for(Duration::from_secs(50));
+    let client = &mut pair.client;
+    client
+        .connection
+        .send_text(&mut client.endpoint, "here", &mut client.out)
+        .unwrap();
+    pair.run_for(Duration::from_secs(59));
+    assert!(pair.server.connection.is_open());
+    pair.run_for(Duration::from_secs(2));
+    assert_eq!(end(&pair.server).cause, Cause::IdleTimeout);
+}
+
+#[test]
+fn any_byte_puts_the_ping_timeout_off() {
+    let mut endpoint = Endpoint::with_seed(server(), 1).unwrap();
+    let mut connection = Connection::new(Time::from_millis(0), 0);
+    let mut out = Vec::new();
+    connection.handle_timeout(&mut endpoint, &mut out, Time::from_millis(P));
+    assert_eq!(out[..2], *b"\x89\x04");
+    assert_eq!(
+        connection.poll_timeout(endpoint.config()),
+        Some(Time::from_millis(P + T))
+    );
+    // One byte of a frame that never ends, as late as can be.
+    let now = Time::from_millis(P + T - 1);
+    let mut byte = *b"\x81";
+    let mut input = connection.receive(&mut byte, now);
+    assert!(
+        connection
+            .poll_event(&mut endpoint, &mut input, &mut out)
+            .is_none()
+    );
+    assert_eq!(
+        connection.poll_timeout(endpoint.config()),
+        Some(now + Duration::from_millis(P))
+    );
+}
+
+#[test]
+fn the_phase_makes_a_ping_early_and_the_deadline_no_earlier() {
+    for (phase, ping_due) in [
+        (0, P),
+        (u16::MAX / 2, P - P / 16 + 1),
+        (u16::MAX, P - P / 8 + 1),
+    ] {
+        let mut endpoint = Endpoint::with_seed(server(), 1).unwrap();
+        let mut connection = Connection::new(Time::from_millis(0), phase);
+        let mut out = Vec::new();
+        let due = connection.poll_timeout(endpoint.config()).unwrap();
+        assert_eq!(due.as_millis(), ping_due, "phase {phase}");
+        let early = Time::from_millis(ping_due - 1);
+        connection.handle_timeout(&mut endpoint, &mut out, early);
+        assert!(out.is_empty(), "nothing is due");
+        connection.handle_timeout(&mut endpoint, &mut out, due);
+        assert_eq!(out.len(), 6);
+        assert_eq!(
+            connection.poll_timeout(endpoint.config()),
+            Some(Time::from_millis(P + T))
+        );
+    }
+}
+
+#[test]
+fn a_ping_that_went_out_late_has_the_whole_timeout() {
+    let mut endpoint = Endpoint::with_seed(server(), 1).unwrap();
+    let mut connection = Connection::new(Time::from_millis(0), 0);
+    let mut out = Vec::new();
+    connection.handle_timeout(&mut endpoint, &mut out, Time::from_millis(P + 500));
+    assert_eq!(
+        connection.poll_timeout(endpoint.config()),
+        Some(Time::from_millis(P + 500 + T))
+    );
+}
+
+#[test]
+fn without_a_ping_timeout_pings_repeat() {
+    let mut config = server();
+    config.ping_timeout = None;
+    let mut endpoint = Endpoint::with_seed(config, 1).unwrap();
+    let mut connection = Connection::new(Time::from_millis(0), 0);
+    let mut out = Vec::new();
+    for round in 1..=10 {
+        let due = connection.poll_timeout(endpoint.config()).unwrap();
+        assert_eq!(due.as_millis(), round * P);
+        connection.handle_timeout(&mut endpoint, &mut out, due);
+    }
+    assert_eq!(out.len(), 60);
+    assert!(connection.is_open());
+}
+
+#[test]
+fn no_timer_closes_with_1000() {
+    let mut config = server();
+    config.idle_timeout = Some(Duration::from_secs(3));
+    config.max_lifetime = Some(Duration::from_secs(5));
+    for (idle, lifetime, ping) in [
+        (true, false, false),
+        (false, true, false),
+        (false, false, true),
+    ] {
+        let mut config = config.clone();
+        if !idle {
+            config.idle_timeout = None;
+        }
+        if !lifetime {
+            config.max_lifetime = None;
+        }
+        if !ping {
+            config.ping_interval = None;
+        }
+        let mut pair = Pair::new(quiet_client(), config);
+        pair.cut = true;
+        pair.run_for(Duration::from_millis(P + T + C));
+        let sent = end(&pair.server).sent.as_ref().unwrap().code;
+        assert_ne!(sent, CloseCode::NORMAL_CLOSURE);
+        assert!(pair.server.gone.is_some());
+    }
+}
+
+#[test]
+fn with_all_timers_off_there_is_no_deadline() {
+    let mut config = server();
+    config.ping_interval = None;
+    let connection = Connection::new(Time::from_millis(0), 7);
+    assert_eq!(connection.poll_timeout(&config), None);
+}
+
+#[test]
+fn a_ping_of_the_application_has_a_limit() {
+    let mut endpoint = Endpoint::with_seed(server(), 1).unwrap();
+    let mut connection = Connection::new(Time::from_millis(0), 0);
+    let mut out = Vec::new();
+    connection.ping(&mut endpoint, &[0; 125], &mut out).unwrap();
+    let error = connection
+        .ping(&mut endpoint, &[0; 126], &mut out)
+        .unwrap_err();
+    assert_eq!(error.to_string(), "ping payload is 126 bytes; limit is 125");
+}
+
+#[test]
+fn a_close_that_must_not_be_sent_is_refused() {
+    let mut pair = pair();
+    let now = pair.now;
+    let Side {
+        connection,
+        endpoint,
+        out,
+        ..
+    } = &mut pair.server;
+    for code in [
+        CloseCode::NO_STATUS_RECEIVED,
+        CloseCode::ABNORMAL_CLOSURE,
+        CloseCode::TLS_HANDSHAKE,
+        CloseCode(999),
+    ] {
+        connection
+            .start_closing_handshake(endpoint, code, "", Cause::LocalClose, out, now)
+            .unwrap_err();
+    }
+    let reason = "x".repeat(124);
+    let code = CloseCode::NORMAL_CLOSURE;
+    connection
+        .start_closing_handshake(endpoint, code, &reason, Cause::LocalClose, out, now)
+        .unwrap_err();
+    assert!(connection.is_open() && out.is_empty());
+    connection
+        .start_closing_handshake(endpoint, code, &reason[1..], Cause::LocalClose, out, now)
+        .unwrap();
+}

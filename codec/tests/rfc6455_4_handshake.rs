@@ -1,0 +1,424 @@
+//! RFC 6455 4: the opening handshake, as literal bytes under the number of the section.
+
+use tidewheel_codec::handshake::{
+    Accept, ClientRequest, Limits, Refusal, Rejection, Request, Response, accept_key,
+};
+
+/// RFC 6455 1.2.
+const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
+    Host: server.example.com\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Origin: http://example.com\r\n\
+    Sec-WebSocket-Protocol: chat, superchat\r\n\
+    Sec-WebSocket-Version: 13\r\n\r\n";
+
+/// RFC 6455 1.2.
+const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+    Sec-WebSocket-Protocol: chat\r\n\r\n";
+
+fn parse(request: &str) -> Result<Option<(Request<'_>, usize)>, Rejection> {
+    Request::parse(request.as_bytes(), &Limits::default())
+}
+
+fn accepted(request: &str) -> Request<'_> {
+    parse(request).unwrap().expect("the request is complete").0
+}
+
+/// The response to a request that is refused.
+fn rejected(request: &str) -> (u16, String) {
+    let rejection = parse(request).expect_err("the request is refused");
+    let mut out = Vec::new();
+    rejection.write(&mut out);
+    let response = String::from_utf8(out).unwrap();
+    assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
+    let (head, body) = response.split_once("\r\n\r\n").unwrap();
+    assert!(
+        head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
+        "{response}"
+    );
+    assert_eq!(body, format!("{}\n", rejection.message()));
+    (rejection.status(), response)
+}
+
+/// The request of section 1.2 with one line changed.
+fn with(line: &str, replacement: &str) -> String {
+    assert!(REQUEST.contains(line));
+    REQUEST.replace(line, replacement)
+}
+
+#[test]
+fn section_1_2_the_example() {
+    let (request, size) = parse(REQUEST).unwrap().unwrap();
+    assert_eq!(size, REQUEST.len());
+    assert_eq!((request.path(), request.query()), ("/chat", None));
+    assert_eq!(request.host(), "server.example.com");
+    assert_eq!(request.origin(), Some("http://example.com"));
+    assert_eq!(
+        request.protocols().collect::<Vec<_>>(),
+        ["chat", "superchat"]
+    );
+    assert_eq!(request.extensions().next(), None);
+    let mut out = Vec::new();
+    request.accept().with_protocol("chat").write(&mut out);
+    assert_eq!(String::from_utf8(out).unwrap(), RESPONSE);
+}
+
+#[test]
+fn section_1_3_the_accept_key() {
+    assert_eq!(
+        &accept_key("dGhlIHNhbXBsZSBub25jZQ=="),
+        b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
+}
+
+#[test]
+fn section_4_2_1_every_prefix_is_incomplete() {
+    for size in 0..REQUEST.len() {
+        assert!(parse(&REQUEST[..size]).unwrap().is_none(), "{size} bytes");
+    }
+}
+
+#[test]
+fn section_4_2_1_frames_may_stand_right_behind() {
+    let bytes = [
+        REQUEST.as_bytes(),
+        b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
+    ]
+    .concat();
+    let (_, size) = Request::parse(&bytes, &Limits::default()).unwrap().unwrap();
+    assert_eq!(&bytes[size..size + 2], b"\x81\x85");
+}
+
+#[test]
+fn section_4_2_1_a_body_is_part_of_the_request() {
+    let request = with("Origin:", "Content-Length: 5\r\nOrigin:") + "12345\u{1}";
+    for size in 0..request.len() - 1 {
+        assert!(parse(&request[..size]).unwrap().is_none(), "{size} bytes");
+    }
+    let (_, size) = parse(&request).unwrap().unwrap();
+    assert_eq!(&request[size..], "\u{1}");
+    for (line, status) in [
+        ("Content-Length: 1\r\nContent-Length: 2", 400),
+        ("Content-Length: +1", 400),
+        ("Content-Length: ", 400),
+        ("Content-Length: 99999", 413),
+        ("Content-Length: 99999999999999999999999", 413),
+        ("Transfer-Encoding: chunked", 501),
+    ] {
+        assert_eq!(
+            rejected(&with("Origin:", &format!("{line}\r\nOrigin:"))).0,
+            status,
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn section_4_2_1_names_and_tokens_are_equal_in_any_case() {
+    let request = "GET / HTTP/1.1\r\nHOST:h\r\nuPGRADE: h2c ,  WebSocket\r\n\
+        connection: keep-alive\r\nConnection: ,foo,\tUPGRADE ,\r\n\
+        SEC-WEBSOCKET-KEY:   dGhlIHNhbXBsZSBub25jZQ==  \r\nsec-websocket-version: 13\r\n\r\n";
+    let request = accepted(request);
+    assert_eq!(request.host(), "h");
+    assert_eq!(request.header("host"), Some("h"));
+    assert_eq!(request.header("absent"), None);
+    assert_eq!(request.headers().count(), 6);
+}
+
+#[test]
+fn section_4_2_1_repeated_lists_are_one() {
+    let request = with(
+        "Origin:",
+        "Sec-WebSocket-Protocol: third\r\nSec-WebSocket-Extensions: a; b=1\r\nOrigin:",
+    );
+    let request = with_lines(&request, "Sec-WebSocket-Extensions: c, d");
+    let request = accepted(&request);
+    assert_eq!(
+        request.protocols().collect::<Vec<_>>(),
+        ["third", "chat", "superchat"]
+    );
+    assert_eq!(request.extensions().collect::<Vec<_>>(), ["a; b=1", "c, d"]);
+    assert_eq!(request.choose_protocol(&["chat", "third"]), Some("third"));
+    assert_eq!(request.choose_protocol(&["fourth"]), None);
+}
+
+/// `request` with more lines at its end.
+fn with_lines(request: &str, lines: &str) -> String {
+    format!("{}\r\n{lines}\r\n\r\n", request.trim_end())
+}
+
+#[test]
+fn section_4_2_1_1_the_target() {
+    for (target, path, query) in [
+        ("/", "/", None),
+        ("/a/b?c=d?e", "/a/b", Some("c=d?e")),
+        ("/?", "/", Some("")),
+        ("http://example.com/a?b", "/a", Some("b")),
+        ("WSS://example.com:443", "/", None),
+    ] {
+        let request = with("/chat", target);
+        let request = accepted(&request);
+        assert_eq!((request.path(), request.query()), (path, query), "{target}");
+    }
+    for target in ["*", "chat", "ftp://example.com/", "example.com:443"] {
+        assert_eq!(rejected(&with("/chat", target)).0, 400, "{target}");
+    }
+}
+
+#[test]
+fn section_4_2_1_1_the_method_is_get() {
+    for method in ["POST", "HEAD", "CONNECT", "OPTIONS", "get"] {
+        let (status, response) = rejected(&with("GET", method));
+        assert_eq!(status, 405);
+        assert!(response.contains("\r\nAllow: GET\r\n"), "{response}");
+    }
+}
+
+#[test]
+fn section_4_2_1_1_http_is_1_1() {
+    for version in ["HTTP/1.0", "HTTP/2.0", "HTTP/0.9"] {
+        assert_eq!(rejected(&with("HTTP/1.1", version)).0, 505, "{version}");
+    }
+    assert_eq!(rejected("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").0, 505);
+}
+
+#[test]
+fn section_4_2_1_2_the_host_stands_there_once() {
+    assert_eq!(rejected(&with("Host: server.example.com\r\n", "")).0, 400);
+    assert_eq!(rejected(&with("Host:", "Host: a\r\nHost:")).0, 400);
+}
+
+#[test]
+fn section_4_2_1_3_the_upgrade() {
+    for line in ["", "Upgrade: h2c\r\n"] {
+        let (status, response) = rejected(&with("Upgrade: websocket\r\n", line));
+        assert_eq!(status, 426);
+        assert!(
+            response.contains("\r\nUpgrade: websocket\r\n"),
+            "{response}"
+        );
+    }
+}
+
+#[test]
+fn section_4_2_1_4_the_connection() {
+    for line in ["", "Connection: keep-alive\r\n"] {
+        let (status, response) = rejected(&with("Connection: Upgrade\r\n", line));
+        assert_eq!(status, 400);
+        assert!(response.contains("proxy"), "{response}");
+    }
+}
+
+#[test]
+fn section_4_2_1_5_the_key_is_16_bytes_in_base64() {
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    for wrong in [
+        "",
+        "dGhlIHNhbXBsZSBub25jZQ",
+        "dGhlIHNhbXBsZSBub25j",
+        "dGhlIHNhbXBsZSBub25jZSE=",
+        "????",
+    ] {
+        assert_eq!(rejected(&with(key, wrong)).0, 400, "{wrong}");
+    }
+    assert_eq!(rejected(&with("Sec-WebSocket-Key", "X-Key")).0, 400);
+    let again = with_lines(REQUEST, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==");
+    assert_eq!(rejected(&again).0, 400);
+}
+
+#[test]
+fn section_4_2_1_6_the_version_is_13() {
+    for version in ["8", "14", "013", "13, 8", "x"] {
+        let (status, response) = rejected(&with("Version: 13", &format!("Version: {version}")));
+        assert_eq!(status, 426, "{version}");
+        assert!(
+            response.contains("\r\nSec-WebSocket-Version: 13\r\n"),
+            "{response}"
+        );
+    }
+    assert_eq!(rejected(&with("Sec-WebSocket-Version: 13\r\n", "")).0, 400);
+    assert_eq!(
+        rejected(&with_lines(REQUEST, "Sec-WebSocket-Version: 13")).0,
+        400
+    );
+}
+
+#[test]
+fn section_4_1_10_subprotocols_are_tokens() {
+    assert_eq!(
+        rejected(&with("chat, superchat", "chat, super chat")).0,
+        400
+    );
+    let request = with("chat, superchat", ", ,chat,");
+    assert_eq!(accepted(&request).protocols().collect::<Vec<_>>(), ["chat"]);
+}
+
+#[test]
+fn limits_are_431() {
+    let many = "X: y\r\n".repeat(58);
+    let fits = with_lines(REQUEST, &many[..many.len() - 8]);
+    assert_eq!(accepted(&fits).headers().count(), 64);
+    assert_eq!(rejected(&with_lines(REQUEST, many.trim_end())).0, 431);
+    assert_eq!(
+        rejected(&with_lines(REQUEST, &"X: y\r\n".repeat(500))).0,
+        431
+    );
+    let large = format!("X: {}", "y".repeat(16 << 10));
+    assert_eq!(rejected(&with_lines(REQUEST, &large)).0, 431);
+    assert_eq!(rejected(&format!("GET /{}", "y".repeat(16 << 10))).0, 431);
+}
+
+#[test]
+fn junk_is_400_as_soon_as_it_is_seen() {
+    for junk in [
+        "\u{16}\u{3}\u{1}\u{2}",
+        "GET\0/ HTTP/1.1\r\n",
+        "GET / HTTP/1.1\r\nno colon\r\n",
+        "\r\r\r\r",
+    ] {
+        assert_eq!(rejected(junk).0, 400, "{junk:?}");
+    }
+}
+
+#[test]
+fn no_value_adds_a_header_of_its_own() {
+    let mut out = Vec::new();
+    Accept::new("dGhlIHNhbXBsZSBub25jZQ==")
+        .with_protocol("a\r\nInjected: 1")
+        .with_header("X-Two\r\nX", "b\r\n\r\nInjected: 3")
+        .write(&mut out);
+    Rejection::new(403, "no")
+        .with_header("Location", "c\r\nInjected: 4")
+        .write(&mut out);
+    ClientRequest::new("host\r\nInjected: 5", "/ HTTP/1.1\r\nInjected: 6", [0; 16]).write(&mut out);
+    let written = String::from_utf8(out).unwrap();
+    assert!(!written.contains("\nInjected"), "{written}");
+}
+
+fn client_request() -> ClientRequest<'static> {
+    ClientRequest::new("server.example.com", "/chat", *b"the sample nonce")
+        .with_origin("http://example.com")
+        .with_protocol("chat")
+        .with_protocol("superchat")
+        .with_extension("permessage-deflate; client_max_window_bits")
+}
+
+fn parse_response(response: &str) -> Result<Option<(Response<'_>, usize)>, Refusal> {
+    Response::parse(response.as_bytes(), &Limits::default(), &client_request())
+}
+
+#[test]
+fn section_4_1_what_a_client_sends_a_server_accepts() {
+    let mut out = Vec::new();
+    client_request()
+        .with_header("Authorization", "Bearer x")
+        .write(&mut out);
+    let (request, size) = Request::parse(&out, &Limits::default()).unwrap().unwrap();
+    assert_eq!(size, out.len());
+    assert_eq!(request.key(), "dGhlIHNhbXBsZSBub25jZQ==");
+    assert_eq!(
+        request.protocols().collect::<Vec<_>>(),
+        ["chat", "superchat"]
+    );
+    assert_eq!(
+        request.extensions().collect::<Vec<_>>(),
+        ["permessage-deflate; client_max_window_bits"]
+    );
+    assert_eq!(request.header("authorization"), Some("Bearer x"));
+
+    let mut response = Vec::new();
+    request
+        .accept()
+        .with_protocol("superchat")
+        .with_extensions("permessage-deflate")
+        .write(&mut response);
+    response.extend(b"\x81\x00");
+    let (response, size) = Response::parse(&response, &Limits::default(), &client_request())
+        .unwrap()
+        .unwrap();
+    assert_eq!(response.protocol(), Some("superchat"));
+    assert_eq!(
+        response.extensions().collect::<Vec<_>>(),
+        ["permessage-deflate"]
+    );
+    assert_eq!(response.header("upgrade"), Some("websocket"));
+    assert!(size > 100);
+}
+
+#[test]
+fn section_4_1_every_prefix_of_the_response_is_incomplete() {
+    for size in 0..RESPONSE.len() {
+        assert!(
+            parse_response(&RESPONSE[..size]).unwrap().is_none(),
+            "{size} bytes"
+        );
+    }
+    let (response, size) = parse_response(RESPONSE).unwrap().unwrap();
+    assert_eq!((response.protocol(), size), (Some("chat"), RESPONSE.len()));
+}
+
+#[test]
+fn section_4_1_each_requirement_of_the_response() {
+    let protocol = |got: &str| Refusal::Protocol {
+        got: got.to_owned(),
+    };
+    let extension = |got: &str| Refusal::Extension {
+        got: got.to_owned(),
+    };
+    for (line, replacement, refusal) in [
+        (
+            "101 Switching Protocols",
+            "403 Forbidden",
+            Refusal::Status { got: 403 },
+        ),
+        (
+            "HTTP/1.1",
+            "HTTP/1.0",
+            Refusal::Malformed(httparse::Error::Version),
+        ),
+        (
+            "HTTP/1.1",
+            "HTTQ/1.1",
+            Refusal::Malformed(httparse::Error::Version),
+        ),
+        ("Upgrade: websocket", "Upgrade: h2c", Refusal::Upgrade),
+        ("Connection: Upgrade\r\n", "", Refusal::Connection),
+        (
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            "S3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
+            Refusal::Accept,
+        ),
+        ("Sec-WebSocket-Accept", "X-Accept", Refusal::Accept),
+        ("Protocol: chat", "Protocol: other", protocol("other")),
+        (
+            "Protocol: chat",
+            "Protocol: chat, superchat",
+            protocol("superchat"),
+        ),
+        (
+            "Protocol: chat",
+            "Extensions: x-webkit; a",
+            extension("x-webkit; a"),
+        ),
+    ] {
+        let response = RESPONSE.replacen(line, replacement, 1);
+        assert_eq!(
+            parse_response(&response).unwrap_err(),
+            refusal,
+            "{replacement}"
+        );
+    }
+    let large = RESPONSE.replace(
+        "Upgrade:",
+        &format!("X: {}\r\nUpgrade:", "y".repeat(16 << 10)),
+    );
+    assert!(matches!(
+        parse_response(&large),
+        Err(Refusal::TooLarge { .. })
+    ));
+}
