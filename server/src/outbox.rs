@@ -85,6 +85,16 @@ impl Queue {
         self.segments.is_empty()
     }
 
+    /// Bytes that the kernel may be reading.
+    pub(crate) fn lent_bytes(&self) -> usize {
+        let lent: usize = self
+            .segments
+            .range(..self.lent)
+            .map(|segment| segment.bytes().len())
+            .sum();
+        lent - if self.lent > 0 { self.taken } else { 0 }
+    }
+
     /// Whether the connection can do without a queue.
     pub(crate) fn is_idle(&self) -> bool {
         self.segments.is_empty() && self.parked.is_empty() && self.missed == 0

@@ -6,6 +6,8 @@
 
 mod buffers;
 mod probe;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod token;
 mod uring;
 

@@ -93,6 +93,8 @@ struct Lists {
     dirty: Vec<u32>,
     /// Have a silent send under way.
     silent: Vec<u32>,
+    /// Have had a send that was not silently over.
+    settled: Vec<(u32, transmit::Settled)>,
     /// Are without an armed receive, for want of buffers; with their generation.
     starved: std::collections::VecDeque<(u32, u32)>,
     /// Are due.
@@ -227,11 +229,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let mut completions = std::mem::take(&mut self.lists.completions);
         while let Some(completion) = self.ring.reap() {
             match completion.token.op() {
-                OpCode::Send => self.sent(&completion, now),
+                OpCode::Send => self.settle(&completion),
                 _ => completions.push(completion),
             }
         }
         self.retire_silent();
+        self.after_sends(now);
         for completion in completions.drain(..) {
             self.complete(completion, now);
         }

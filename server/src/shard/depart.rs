@@ -112,6 +112,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// The connection has failed underneath: RST, or the kernel gave up.
     pub(super) fn peer_reset(&mut self, slot: u32, now: Time) {
+        // There is nobody left to send a FIN to, nor anything before it.
+        self.connections[slot as usize].fin = Fin::Sent;
         match &mut self.connections[slot as usize].phase {
             Phase::Open { protocol, .. } => {
                 protocol.receive_reset(now);

@@ -9,6 +9,15 @@ use crate::{
     ring::{Completion, Op, OpCode, Ring, SendMode},
 };
 
+/// How a send ended that was not silently over.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Settled {
+    /// After waiting, everything was taken.
+    Whole,
+    /// The connection has ended underneath.
+    Failed,
+}
+
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends what the turn has queued.
     pub(super) fn flush(&mut self) {
@@ -16,6 +25,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize)
                 && std::mem::take(&mut connection.dirty)
+                && !matches!(connection.phase, Phase::Leaving { .. })
             {
                 self.transmit(slot);
             }
@@ -74,8 +84,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         );
     }
 
-    /// A send has completed: a silent one because it was short, or one that waited.
-    pub(super) fn sent(&mut self, completion: &Completion, now: Time) {
+    /// A send has completed: a silent one because it was short, or one that waited. What follows
+    /// from it is left for later in the turn: nothing may be lent anew before it is known which
+    /// of the earlier silent sends are over.
+    pub(super) fn settle(&mut self, completion: &Completion) {
         let slot = completion.token.slot();
         let connection = &mut self.connections[slot as usize];
         assert_eq!(
@@ -84,32 +96,50 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             "a slot reused too early"
         );
         let queue = connection.queue.as_mut().expect("something was lent");
-        let before = queue.unsent();
+        let lent = queue.lent_bytes();
         let taken = usize::try_from(completion.result).unwrap_or(0);
         queue.settle(Some(taken), |buffer| self.ring.provide(buffer));
-        let short = completion.result < 0 || queue.unsent() > 0;
         let flight = std::mem::replace(&mut connection.flight, Flight::Idle);
-        if short && connection.fin == Fin::Sent && before > taken {
-            // It was linked to the send, and is not done.
+        if taken < lent && connection.fin == Fin::Sent {
+            // It was linked to this send, and is not done.
             connection.fin = Fin::Wanted;
-        }
-        if let Phase::Leaving { .. } = connection.phase {
-            return self.release_if_idle(slot);
         }
         match (flight, completion.result) {
             (Flight::Silent, result) if result >= 0 || result == -libc::EAGAIN => self.stall(slot),
-            (Flight::Waiting, 1..) if short => self.stall(slot),
-            (Flight::Waiting, 1..) => self.resume(slot, now),
-            // The connection has ended. What was received before is still to be read.
-            (Flight::Silent | Flight::Waiting, _) => self.peer_reset(slot, now),
+            (Flight::Waiting, 1..) if !queue.is_empty() => self.stall(slot),
+            (Flight::Waiting, 1..) => self.lists.settled.push((slot, Settled::Whole)),
+            (Flight::Silent | Flight::Waiting, _) => {
+                self.lists.settled.push((slot, Settled::Failed))
+            }
             (Flight::Idle | Flight::Stalled, _) => unreachable!("no send was under way"),
         }
     }
 
+    /// Draws the conclusions from sends that have completed.
+    pub(super) fn after_sends(&mut self, now: Time) {
+        let mut settled = std::mem::take(&mut self.lists.settled);
+        for (slot, how) in settled.drain(..) {
+            if let Phase::Leaving { .. } = self.connections[slot as usize].phase {
+                self.release_if_idle(slot);
+                continue;
+            }
+            match how {
+                Settled::Whole => self.resume(slot, now),
+                // The connection has ended. What was received before it did is of no use.
+                Settled::Failed => self.peer_reset(slot, now),
+            }
+        }
+        self.lists.settled = settled;
+    }
+
     /// Not everything was taken: until it is, sends wait for the socket, and nothing is read.
     fn stall(&mut self, slot: u32) {
-        self.connections[slot as usize].flight = Flight::Stalled;
-        self.mark(slot);
+        let connection = &mut self.connections[slot as usize];
+        connection.flight = Flight::Stalled;
+        match connection.phase {
+            Phase::Leaving { .. } => self.lists.settled.push((slot, Settled::Failed)),
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Open { .. } => self.mark(slot),
+        }
     }
 
     /// Silent sends of which nothing was heard have taken everything.

@@ -1,0 +1,553 @@
+//! The simulated kernel: operations in, events in virtual time, completions out.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    io,
+    time::Duration,
+};
+
+use tidewheel_codec::Time;
+
+use super::{
+    super::{Buffer, BufferMemory, Completion, Op, OpCode, Outbound, SendMode, Socket, Token},
+    Event, Simulation, What,
+    client::{Client, ClientId},
+    socket::{Lent, PeerState, PendingSend, SimSocket},
+};
+
+/// Something that is to happen.
+#[derive(Debug)]
+pub(super) enum Due {
+    Completion(Completion),
+    /// A client's connection is ready to be accepted.
+    Connect(ClientId),
+    /// From a client to the server.
+    ToServer(ClientId, Segment),
+    /// From the server to a client.
+    ToClient(ClientId, Segment),
+}
+
+#[derive(Debug)]
+pub(super) enum Segment {
+    Bytes(Vec<u8>),
+    Finish,
+    Reset,
+}
+
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) simulation: Simulation,
+    pub(super) random: fastrand::Rng,
+    now_ms: u64,
+    /// When something happens, its place among what happens then, and which it is.
+    due: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    events: BTreeMap<u64, Due>,
+    serial: u64,
+    ready: VecDeque<Completion>,
+    sockets: Vec<Option<SimSocket>>,
+    vacant: BTreeSet<u32>,
+    accepts: VecDeque<(Token, bool)>,
+    backlog: VecDeque<ClientId>,
+    pub(super) clients: Vec<Client>,
+    memory: BufferMemory,
+    provided: VecDeque<u16>,
+    /// The test wants to act then.
+    pub(super) alarm_ms: Option<u64>,
+    pub(super) trace: Vec<Event>,
+}
+
+impl Kernel {
+    pub(super) fn new(simulation: Simulation) -> io::Result<Self> {
+        Ok(Self {
+            random: fastrand::Rng::with_seed(simulation.seed),
+            now_ms: 0,
+            due: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            serial: 0,
+            ready: VecDeque::new(),
+            sockets: (0..simulation.sockets).map(|_| None).collect(),
+            vacant: (0..simulation.sockets).collect(),
+            accepts: VecDeque::new(),
+            backlog: VecDeque::new(),
+            clients: Vec::new(),
+            memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
+            provided: (0..simulation.buffers).collect(),
+            alarm_ms: None,
+            trace: Vec::new(),
+            simulation,
+        })
+    }
+
+    pub(super) fn now(&self) -> Time {
+        Time::from_millis(self.now_ms)
+    }
+
+    /// Descriptors in use.
+    pub(super) fn open_sockets(&self) -> usize {
+        self.sockets.len() - self.vacant.len()
+    }
+
+    pub(super) fn buffers_free(&self) -> usize {
+        self.memory.free()
+    }
+
+    pub(super) fn note(&mut self, what: What) {
+        self.trace.push(Event {
+            at_ms: self.now_ms,
+            what,
+        });
+    }
+
+    fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.random.f64() < probability
+    }
+
+    /// A time for something that travels, not before `after_ms`.
+    pub(super) fn arrival_ms(&mut self, after_ms: u64) -> u64 {
+        let latency = self.random.u64(0..=self.simulation.latency_ms_max);
+        (self.now_ms + latency).max(after_ms)
+    }
+
+    pub(super) fn schedule(&mut self, at_ms: u64, place: u64, due: Due) {
+        self.serial += 1;
+        self.due.push(Reverse((at_ms, place, self.serial)));
+        self.events.insert(self.serial, due);
+    }
+
+    // ---- completions -----------------------------------------------------------------------
+
+    pub(super) fn reap(&mut self) -> Option<Completion> {
+        self.ready.pop_front()
+    }
+
+    pub(super) fn provide(&mut self, buffer: Buffer) {
+        let id = self.memory.put_back(buffer);
+        self.provided.push_back(id);
+    }
+
+    /// Completes now or, as a late completion, after what others complete meanwhile.
+    fn complete(&mut self, token: Token, result: i32) {
+        let late = self.simulation.faults.late;
+        let at_ms = if self.chance(late) {
+            self.now_ms + self.random.u64(0..=2)
+        } else {
+            self.now_ms
+        };
+        let place = self.random.u64(..) >> 1;
+        let completion = Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+        };
+        self.schedule(at_ms, place, Due::Completion(completion));
+    }
+
+    /// Completes a receive: those of one socket keep their order.
+    fn complete_receive(&mut self, index: u32, completion: Completion) {
+        let late = self.simulation.faults.late;
+        let mut at_ms = self.now_ms;
+        if self.chance(late) {
+            at_ms += self.random.u64(0..=2);
+        }
+        let random = self.random.u64(..) >> 1;
+        let socket = self.socket(index);
+        let (newest_ms, newest_place) = socket.newest;
+        let at_ms = at_ms.max(newest_ms);
+        let place = if at_ms == newest_ms {
+            random.max(newest_place + 1)
+        } else {
+            random
+        };
+        socket.newest = (at_ms, place);
+        self.schedule(at_ms, place, Due::Completion(completion));
+    }
+
+    // ---- time ------------------------------------------------------------------------------
+
+    /// Lets happen what is due; if nothing completes by it, time passes until something does, but
+    /// no longer than `limit`, or until the test's alarm.
+    pub(super) fn enter(&mut self, limit: Option<Duration>) {
+        let until = limit.map(|limit| {
+            let whole = limit.as_micros().div_ceil(1000);
+            self.now_ms + u64::try_from(whole).expect("a wait in milliseconds")
+        });
+        loop {
+            self.happen();
+            if !self.ready.is_empty() || until.is_some_and(|until| until <= self.now_ms) {
+                return;
+            }
+            let next = self.due.peek().map(|Reverse((at_ms, ..))| *at_ms);
+            let alarm = self.alarm_ms.filter(|alarm| *alarm > self.now_ms);
+            let wake = [next, until, alarm].into_iter().flatten().min();
+            let Some(wake) = wake else {
+                panic!("the shard waits for what never happens")
+            };
+            self.now_ms = wake.max(self.now_ms);
+            if alarm == Some(wake) {
+                self.happen();
+                return;
+            }
+        }
+    }
+
+    /// Lets everything happen that is due by now.
+    fn happen(&mut self) {
+        while let Some(Reverse((at_ms, _, serial))) = self.due.peek().copied() {
+            if at_ms > self.now_ms {
+                return;
+            }
+            self.due.pop();
+            match self.events.remove(&serial).expect("each is scheduled once") {
+                Due::Completion(completion) => {
+                    let Completion {
+                        token,
+                        result,
+                        more,
+                        ..
+                    } = completion;
+                    self.note(What::Completed {
+                        token,
+                        result,
+                        more,
+                    });
+                    self.ready.push_back(completion);
+                }
+                Due::Connect(client) => {
+                    self.backlog.push_back(client);
+                    self.accept();
+                }
+                Due::ToServer(client, segment) => self.reach_server(client, segment),
+                Due::ToClient(client, segment) => self.reach_client(client, segment),
+            }
+        }
+    }
+
+    fn reach_server(&mut self, client: ClientId, segment: Segment) {
+        let Some(index) = self.clients[client.0].socket else {
+            if !self.clients[client.0].gone {
+                // Not accepted yet: the kernel keeps it.
+                self.clients[client.0].early.push_back(segment);
+            }
+            return;
+        };
+        let socket = self.socket(index);
+        match segment {
+            Segment::Bytes(bytes) => socket.inbound.extend(bytes),
+            Segment::Finish => socket.peer = PeerState::Finished,
+            Segment::Reset => {
+                socket.peer = PeerState::Reset;
+                socket.inbound.clear();
+            }
+        }
+        self.pump(index);
+        self.progress(index);
+    }
+
+    // ---- operations ------------------------------------------------------------------------
+
+    pub(super) fn push(&mut self, op: Op, token: Token) {
+        self.note(What::Submitted { token });
+        match op {
+            Op::Accept { multishot } => {
+                self.accepts.push_back((token, multishot));
+                self.accept();
+            }
+            Op::Receive { socket } => {
+                let state = self.socket(socket.0);
+                assert!(state.receive.is_none(), "a second receive on {socket:?}");
+                state.receive = Some(token);
+                if self.provided.is_empty() {
+                    return self.end_receive(socket.0, -libc::ENOBUFS);
+                }
+                self.pump(socket.0);
+            }
+            Op::Send {
+                socket,
+                data,
+                mode,
+                finish,
+            } => self.send(socket, data, mode, finish, token),
+            Op::Finish { socket } => self.finish(socket.0),
+            Op::CancelSocket { socket } => self.cancel_socket(socket.0),
+            Op::Cancel { target } => self.cancel(target),
+            Op::Close { socket } => self.close(socket, token),
+            Op::Listen => {}
+            Op::Connect { .. } => panic!("a server connects to nobody"),
+        }
+    }
+
+    pub(super) fn socket(&mut self, index: u32) -> &mut SimSocket {
+        self.sockets[index as usize]
+            .as_mut()
+            .unwrap_or_else(|| panic!("socket {index} is not open"))
+    }
+
+    fn accept(&mut self) {
+        while !self.backlog.is_empty() && !self.accepts.is_empty() {
+            let client = self.backlog.pop_front().expect("just looked at");
+            if self.clients[client.0].gone {
+                continue;
+            }
+            let (token, multishot) = self.accepts.pop_front().expect("just looked at");
+            // Any free place will do, as far as the shard is concerned.
+            let Some(&lowest) = self.vacant.first() else {
+                self.clients[client.0].dropped = true;
+                self.complete(token, -libc::ENFILE);
+                continue;
+            };
+            let from = self.random.u32(lowest..self.simulation.sockets);
+            let index = self.vacant.range(from..).next().copied().unwrap_or(lowest);
+            self.vacant.remove(&index);
+            self.sockets[index as usize] = Some(SimSocket::new(client));
+            self.clients[client.0].socket = Some(index);
+            let end = self.simulation.faults.multishot_end;
+            let more = multishot && !self.chance(end);
+            if more {
+                self.accepts.push_front((token, multishot));
+            }
+            let result = i32::try_from(index).expect("a small table");
+            let place = self.random.u64(..) >> 1;
+            let completion = Completion {
+                token,
+                result,
+                more,
+                buffer: None,
+            };
+            // Those of one multishot accept keep their order only in that the last is the last.
+            self.schedule(
+                self.now_ms,
+                if more { place } else { u64::MAX },
+                Due::Completion(completion),
+            );
+            for segment in std::mem::take(&mut self.clients[client.0].early) {
+                self.reach_server(client, segment);
+            }
+        }
+    }
+
+    /// Completes the receive of a socket with what there is, for as long as it goes on.
+    fn pump(&mut self, index: u32) {
+        while let Some(token) = self.socket(index).receive {
+            if self.socket(index).peer == PeerState::Reset {
+                return self.end_receive(index, -libc::ECONNRESET);
+            }
+            if self.socket(index).inbound.is_empty() {
+                if self.socket(index).peer == PeerState::Finished {
+                    self.end_receive(index, 0);
+                }
+                return;
+            }
+            let faults = self.simulation.faults;
+            if self.provided.is_empty() || self.chance(faults.no_buffers) {
+                return self.end_receive(index, -libc::ENOBUFS);
+            }
+            let id = self.provided.pop_front().expect("just looked at");
+            let mut length = self
+                .socket(index)
+                .inbound
+                .len()
+                .min(self.memory.size() as usize);
+            if self.chance(faults.small_pieces) {
+                length = self.random.usize(1..=length);
+            }
+            let mut buffer = self
+                .memory
+                .take(id, u32::try_from(length).expect("below a buffer's size"));
+            for (byte, received) in buffer
+                .iter_mut()
+                .zip(self.socket(index).inbound.drain(..length))
+            {
+                *byte = received;
+            }
+            let more = !self.chance(faults.multishot_end);
+            if !more {
+                self.socket(index).receive = None;
+            }
+            let result = i32::try_from(length).expect("below a buffer's size");
+            self.complete_receive(
+                index,
+                Completion {
+                    token,
+                    result,
+                    more,
+                    buffer: Some(buffer),
+                },
+            );
+        }
+    }
+
+    fn end_receive(&mut self, index: u32, result: i32) {
+        if let Some(token) = self.socket(index).receive.take() {
+            self.complete_receive(
+                index,
+                Completion {
+                    token,
+                    result,
+                    more: false,
+                    buffer: None,
+                },
+            );
+        }
+    }
+
+    fn send(&mut self, socket: Socket, data: Outbound, mode: SendMode, finish: bool, token: Token) {
+        let lent = Lent::new(data);
+        assert!(lent.len() > 0, "a send of nothing");
+        let state = self.socket(socket.0);
+        assert!(state.send.is_none(), "a second send on {socket:?}");
+        assert!(!state.finished, "a send behind FIN on {socket:?}");
+        state.send = Some(PendingSend {
+            token,
+            mode,
+            lent,
+            taken: 0,
+            finish,
+        });
+        self.progress(socket.0);
+        if mode == SendMode::Silent
+            && let Some(send) = self.socket(socket.0).send.take()
+        {
+            let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
+            self.tell_now(token, if taken == 0 { -libc::EAGAIN } else { taken });
+        }
+    }
+
+    /// Completes in the enter that is under way.
+    fn tell_now(&mut self, token: Token, result: i32) {
+        self.note(What::Completed {
+            token,
+            result,
+            more: false,
+        });
+        self.ready.push_back(Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+        });
+    }
+
+    /// Goes on with the send of a socket as far as there is room.
+    pub(super) fn progress(&mut self, index: u32) {
+        let (send_buffer, short_send) = (
+            self.simulation.send_buffer,
+            self.simulation.faults.short_send,
+        );
+        let short = self.chance(short_send);
+        let random = self.random.u64(..);
+        let socket = self.socket(index);
+        let Some(mut send) = socket.send.take() else {
+            return;
+        };
+        if socket.peer == PeerState::Reset {
+            return match send.mode {
+                SendMode::Silent => self.tell_now(send.token, -libc::EPIPE),
+                SendMode::Waiting => self.complete(send.token, -libc::EPIPE),
+            };
+        }
+        let room = send_buffer.saturating_sub(socket.unread);
+        let mut length = (send.lent.len() - send.taken).min(room);
+        if short && length > 0 {
+            length = usize::try_from(random % length as u64).expect("below a length");
+        }
+        let bytes = send.lent.bytes()[send.taken..send.taken + length].to_vec();
+        let client = socket.client;
+        socket.unread += length;
+        send.taken += length;
+        let whole = send.taken == send.lent.len();
+        let (token, mode, finish) = (send.token, send.mode, send.finish);
+        let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
+        if !whole {
+            socket.send = Some(send);
+        }
+        if !bytes.is_empty() {
+            self.to_client(client, Segment::Bytes(bytes));
+        }
+        if whole {
+            if finish {
+                self.finish(index);
+            }
+            if mode == SendMode::Waiting {
+                self.complete(token, taken);
+            }
+        } else if short {
+            // There is room after all: the socket turns out writable by itself.
+            let nudge = Due::ToServer(client, Segment::Bytes(Vec::new()));
+            self.schedule(self.now_ms + 1, 0, nudge);
+        }
+    }
+
+    fn finish(&mut self, index: u32) {
+        let socket = self.socket(index);
+        if socket.finished || socket.peer == PeerState::Reset {
+            return;
+        }
+        socket.finished = true;
+        let client = socket.client;
+        self.to_client(client, Segment::Finish);
+    }
+
+    fn cancel_socket(&mut self, index: u32) {
+        self.end_receive(index, -libc::ECANCELED);
+        if let Some(send) = self.socket(index).send.take() {
+            let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
+            self.complete(
+                send.token,
+                if taken == 0 { -libc::ECANCELED } else { taken },
+            );
+        }
+    }
+
+    fn cancel(&mut self, target: Token) {
+        if let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
+            let (token, _) = self.accepts.remove(at).expect("just found");
+            // After every connection that it has accepted.
+            let completion = Completion {
+                token,
+                result: -libc::ECANCELED,
+                more: false,
+                buffer: None,
+            };
+            return self.schedule(self.now_ms, u64::MAX, Due::Completion(completion));
+        }
+        if target.op() == OpCode::Receive {
+            let armed = |socket: &Option<SimSocket>| {
+                socket
+                    .as_ref()
+                    .is_some_and(|socket| socket.receive == Some(target))
+            };
+            if let Some(index) = self.sockets.iter().position(armed) {
+                self.end_receive(
+                    u32::try_from(index).expect("a small table"),
+                    -libc::ECANCELED,
+                );
+            }
+        }
+    }
+
+    /// Closes a descriptor: before the peer's FIN that resets (the listener's linger is zero).
+    fn close(&mut self, socket: Socket, token: Token) {
+        let state = self.sockets[socket.0 as usize]
+            .take()
+            .expect("a descriptor is closed once");
+        assert!(
+            state.receive.is_none(),
+            "{socket:?} is closed over an armed receive: it leaks"
+        );
+        assert!(
+            state.send.is_none(),
+            "{socket:?} is closed over a send: it leaks"
+        );
+        self.vacant.insert(socket.0);
+        let client = state.client;
+        self.clients[client.0].socket = None;
+        self.clients[client.0].gone = true;
+        if !(state.peer == PeerState::Finished && state.finished) && state.peer != PeerState::Reset
+        {
+            self.to_client(client, Segment::Reset);
+        }
+        self.complete(token, 0);
+    }
+}

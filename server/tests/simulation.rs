@@ -1,0 +1,9 @@
+//! The shard on a simulated kernel and network, in virtual time.
+//!
+//! A failing seed is named; the same seed gives the same run again.
+
+mod simulation {
+    pub(crate) mod bench;
+    mod close_storm;
+    mod faults;
+}

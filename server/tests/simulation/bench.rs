@@ -1,0 +1,299 @@
+//! A shard, its network, and clients that behave as told.
+
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::mpsc, time::Duration};
+
+use tidewheel::{
+    Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Handler, Message, Request, Time,
+    Verdict,
+    ring::{
+        Ring,
+        sim::{Arrival, ClientId, Network, SimRing, Simulation},
+    },
+    shard::{Command, Next, Parts, Shard},
+};
+use tidewheel_codec::{
+    Connection as Protocol, Endpoint, Event, Role, Transmit,
+    handshake::{ClientRequest, Limits, Response},
+};
+
+/// What the server's handler saw.
+#[derive(Debug, Default)]
+pub(crate) struct Record {
+    pub(crate) open: HashMap<ConnectionId, usize>,
+    pub(crate) ends: Vec<(ConnectionId, Time, Disconnect)>,
+}
+
+/// Echoes, and keeps a record.
+pub(crate) struct Echo {
+    record: Rc<RefCell<Record>>,
+    network: Network,
+}
+
+impl Handler for Echo {
+    type State = ();
+
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+        Verdict::accept(())
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, ()>) {
+        *self.record.borrow_mut().open.entry(conn.id()).or_default() += 1;
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        let _ = conn.send(message);
+    }
+
+    fn close(&mut self, conn: &mut Conn<'_, ()>, end: &Disconnect) {
+        self.record
+            .borrow_mut()
+            .ends
+            .push((conn.id(), self.network.now(), end.clone()));
+    }
+}
+
+/// How far a client has come.
+#[derive(Debug)]
+enum Phase {
+    Handshake {
+        head: Vec<u8>,
+        request: ClientRequest<'static>,
+    },
+    Open(Protocol),
+    /// It ended, with the server's Close if there was one; FIN or RST came last.
+    Ended,
+}
+
+/// A client of the simulation, which answers everything unless it is told to be silent.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) id: ClientId,
+    phase: Phase,
+    pub(crate) silent: bool,
+    /// When it last sent something.
+    pub(crate) last_sent: Time,
+    pub(crate) end: Option<Disconnect>,
+    pub(crate) got_finish: bool,
+    pub(crate) got_reset: bool,
+    pub(crate) echoes: Vec<Vec<u8>>,
+}
+
+/// Everything together.
+pub(crate) struct Bench {
+    pub(crate) shard: Shard<SimRing, Echo>,
+    pub(crate) network: Network,
+    pub(crate) record: Rc<RefCell<Record>>,
+    pub(crate) clients: Vec<Client>,
+    endpoint: Endpoint,
+    commands: mpsc::Sender<Command>,
+    pub(crate) finished: bool,
+    /// Receive buffers in all.
+    pub(crate) buffers: usize,
+}
+
+/// The keepalive and close timeouts of all simulations.
+pub(crate) const SECOND: Duration = Duration::from_secs(1);
+
+pub(crate) fn config() -> Config {
+    Config {
+        ping_interval: Some(SECOND),
+        ping_timeout: Some(SECOND),
+        close_timeout: SECOND,
+        handshake_timeout: SECOND,
+        ..Config::default()
+    }
+}
+
+impl Bench {
+    pub(crate) fn new(simulation: Simulation, config: &Config) -> Self {
+        let ring = SimRing::new(simulation).unwrap();
+        let network = ring.network();
+        let record = Rc::new(RefCell::new(Record::default()));
+        let mut protocol = tidewheel_codec::Config::new(Role::Server);
+        protocol.ping_interval = config.ping_interval;
+        protocol.ping_timeout = config.ping_timeout;
+        protocol.close_timeout = config.close_timeout;
+        let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
+        let (commands, receiver) = mpsc::channel();
+        let parts = Parts::new(0, simulation.sockets, receiver);
+        let handler = Echo {
+            record: Rc::clone(&record),
+            network: network.clone(),
+        };
+        let shard = Shard::new(ring, handler, config, endpoint, parts, network.now()).unwrap();
+        let mut client = tidewheel_codec::Config::new(Role::Client);
+        client.ping_interval = None;
+        let endpoint = Endpoint::with_seed(client, simulation.seed).unwrap();
+        let clients = Vec::new();
+        let buffers = usize::from(simulation.buffers);
+        Self {
+            shard,
+            network,
+            record,
+            clients,
+            endpoint,
+            commands,
+            finished: false,
+            buffers,
+        }
+    }
+
+    /// Connects a client, which sends its request at once; gives its place among the clients.
+    pub(crate) fn connect(&mut self) -> usize {
+        let id = self.network.connect();
+        let nonce = self.endpoint.handshake_nonce();
+        let request = ClientRequest::new("sim", "/", nonce);
+        let mut bytes = Vec::new();
+        request.write(&mut bytes);
+        self.network.send(id, &bytes);
+        self.clients.push(Client {
+            id,
+            phase: Phase::Handshake {
+                head: Vec::new(),
+                request,
+            },
+            silent: false,
+            last_sent: self.network.now(),
+            end: None,
+            got_finish: false,
+            got_reset: false,
+            echoes: Vec::new(),
+        });
+        self.clients.len() - 1
+    }
+
+    /// Takes turns until `until`, or until `done`; clients act whenever the shard has entered.
+    pub(crate) fn run(&mut self, until: Time, done: impl Fn(&Self) -> bool) {
+        self.network.wake_at(until);
+        while !self.finished && self.network.now() < until && !done(self) {
+            match self.shard.turn(self.network.now()) {
+                Next::Finished => self.finished = true,
+                Next::Enter(wait) => self.shard.ring().enter(wait).unwrap(),
+            }
+            for at in 0..self.clients.len() {
+                self.play(at);
+            }
+        }
+    }
+
+    /// Takes turns for so long.
+    pub(crate) fn run_for(&mut self, span: Duration) {
+        self.run(self.network.now() + span, |_| false);
+    }
+
+    /// Asks the shard to drain.
+    pub(crate) fn drain(&mut self) {
+        self.commands.send(Command::Drain).unwrap();
+    }
+
+    pub(crate) fn is_open(&self, at: usize) -> bool {
+        matches!(&self.clients[at].phase, Phase::Open(protocol) if protocol.is_open())
+    }
+
+    /// The client at `at` starts the closing handshake.
+    pub(crate) fn close(&mut self, at: usize) {
+        let now = self.network.now();
+        let client = &mut self.clients[at];
+        let Phase::Open(protocol) = &mut client.phase else {
+            return;
+        };
+        let mut out = Vec::new();
+        protocol
+            .start_closing_handshake(
+                &mut self.endpoint,
+                CloseCode::NORMAL_CLOSURE,
+                "",
+                Cause::LocalClose,
+                &mut out,
+                now,
+            )
+            .unwrap();
+        client.last_sent = now;
+        self.network.send(client.id, &out);
+    }
+
+    /// The client at `at` sends a binary message.
+    pub(crate) fn say(&mut self, at: usize, message: &[u8]) {
+        let client = &mut self.clients[at];
+        let Phase::Open(protocol) = &mut client.phase else {
+            return;
+        };
+        let mut out = Vec::new();
+        if protocol
+            .send_binary(&mut self.endpoint, message, &mut out)
+            .is_ok()
+        {
+            client.last_sent = self.network.now();
+            self.network.send(client.id, &out);
+        }
+    }
+
+    /// Lets a client read and answer.
+    fn play(&mut self, at: usize) {
+        let now = self.network.now();
+        let client = &mut self.clients[at];
+        if client.silent || matches!(client.phase, Phase::Ended) {
+            return;
+        }
+        while let Some(arrival) = self.network.read(client.id) {
+            match arrival {
+                Arrival::Bytes(bytes) => client.read(bytes, &mut self.endpoint, &self.network, now),
+                Arrival::Finish => {
+                    client.got_finish = true;
+                    if let Phase::Open(protocol) = &mut client.phase {
+                        protocol.receive_eof(now);
+                        client.end = client.end.take().or_else(|| protocol.poll_disconnect());
+                    }
+                    self.network.finish(client.id);
+                    client.phase = Phase::Ended;
+                    return;
+                }
+                Arrival::Reset => {
+                    client.got_reset = true;
+                    if let Phase::Open(protocol) = &mut client.phase {
+                        protocol.receive_reset(now);
+                        client.end = client.end.take().or_else(|| protocol.poll_disconnect());
+                    }
+                    client.phase = Phase::Ended;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Client {
+    fn read(&mut self, mut bytes: Vec<u8>, endpoint: &mut Endpoint, network: &Network, now: Time) {
+        if let Phase::Handshake { head, request } = &mut self.phase {
+            head.extend_from_slice(&bytes);
+            let parsed = Response::parse(head, &Limits::default(), request);
+            let Some((_, size)) = parsed.expect("the server accepts") else {
+                return;
+            };
+            bytes = head.split_off(size);
+            self.phase = Phase::Open(Protocol::new(now, 0));
+        }
+        let Phase::Open(protocol) = &mut self.phase else {
+            return;
+        };
+        let mut out = Vec::new();
+        let mut input = protocol.receive(&mut bytes, now);
+        while let Some(event) = protocol.poll_event(endpoint, &mut input, &mut out) {
+            match event {
+                Event::Message(message) => self.echoes.push(message.payload().to_vec()),
+                Event::Ping(_) | Event::Pong(_) => {}
+            }
+        }
+        if !out.is_empty() {
+            self.last_sent = now;
+            network.send(self.id, &out);
+        }
+        if self.end.is_none() {
+            self.end = protocol.poll_disconnect();
+        }
+        match protocol.poll_transmit() {
+            Transmit::Nothing | Transmit::Finish | Transmit::Release => {}
+            Transmit::Reset => network.reset(self.id),
+        }
+    }
+}

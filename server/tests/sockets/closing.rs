@@ -1,0 +1,168 @@
+//! The closing handshake, and what may follow it.
+
+use std::io::Write;
+
+use crate::support::{
+    SLACK,
+    client::{CLOSE, Client, End, PING, binary, close, frame, text},
+    ms,
+    process::Server,
+    socket_table::{self, State},
+    wait,
+};
+
+/// R1
+const ECHO_WITHIN_MS: u64 = 100;
+
+#[test]
+fn r01_a_close_is_echoed_with_its_code_and_fin_follows_though_the_client_sends_none() {
+    let server = Server::start("--close-timeout 5s");
+    for code in [1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 4999] {
+        let mut client = Client::open(&server);
+        let start = wait::now();
+        client.send(&close(code, "so long"));
+        assert_eq!(client.frame().close_code(), code);
+        assert_eq!(client.end(), End::Fin);
+        let elapsed = start.elapsed();
+        assert!(elapsed < ms(ECHO_WITHIN_MS), "{code} took {elapsed:?}");
+    }
+    let mut client = Client::open(&server);
+    client.send(&frame(CLOSE, b""));
+    client.expect(CLOSE, b"");
+    assert_eq!(client.end(), End::Fin);
+    assert_eq!(server.closes("peer_close"), 10);
+}
+
+#[test]
+fn r01_time_wait_is_on_the_server() {
+    let server = Server::start("--close-timeout 5s");
+    let mut client = Client::open(&server);
+    let (here, there) = (client.port(), server.port());
+    client.send(&close(1000, ""));
+    client.expect(CLOSE, 1000_u16.to_be_bytes());
+    assert_eq!(client.end(), End::Fin);
+    assert_eq!(
+        socket_table::state(there, here),
+        Some(State::FinWait2),
+        "the server has closed its half, and waits for ours"
+    );
+    drop(client);
+    server.until_empty(SLACK);
+    assert_eq!(
+        socket_table::state(there, here),
+        Some(State::TimeWait),
+        "who closes first waits"
+    );
+    assert_eq!(socket_table::state(here, there), None);
+}
+
+#[test]
+fn r02_bytes_behind_a_close_do_not_become_a_reset() {
+    let server = Server::start("--close-timeout 5s --shards 1");
+    let behind = [
+        text("a message"),
+        frame(PING, b"a ping"),
+        close(1000, "a second close"),
+        vec![0xFF; 300_000],
+    ];
+    for behind in &behind {
+        let mut client = Client::open(&server);
+        let port = client.port();
+        client.send(&[close(4000, "done").as_slice(), behind].concat());
+        assert_eq!(client.frame().close_code(), 4000);
+        assert_eq!(client.end(), End::Fin);
+        // It sends on, as if it had not heard.
+        for _ in 0..3 {
+            client.send(behind);
+        }
+        wait::until(ms(5000), "the server reads what it ignores", || {
+            let sockets = socket_table::sockets(server.port());
+            let server_side = sockets.iter().find(|row| row.remote_port == port);
+            let client_side = socket_table::sockets(port);
+            server_side.is_some_and(|row| row.unread == 0 && row.state == State::FinWait2)
+                && client_side.iter().all(|row| row.unsent == 0)
+        });
+        let error = client.stream.take_error().expect("an option of sockets");
+        assert!(error.is_none(), "{error:?}");
+        client.finish();
+        server.until_empty(SLACK);
+        assert_eq!(
+            socket_table::state(server.port(), port),
+            Some(State::TimeWait)
+        );
+    }
+    assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
+}
+
+#[test]
+fn r03_after_fin_the_descriptor_is_released_within_c_whatever_the_peer_does() {
+    let server = Server::start("--close-timeout 400ms --shards 1");
+    let mut silent = Client::open(&server);
+    let mut talking = Client::open(&server);
+    let mut deaf = Client::open(&server);
+    let start = wait::now();
+    // One that does not read as much as the echo of what it sends.
+    deaf.send(&binary(&[0; 50_000]));
+    for client in [&mut silent, &mut talking, &mut deaf] {
+        client.send(&close(1000, ""));
+    }
+    for client in [&mut silent, &mut talking] {
+        assert_eq!(client.frame().close_code(), 1000);
+        assert_eq!(client.end(), End::Fin);
+    }
+    let mut talking = talking.stream;
+    let talk = std::thread::spawn(move || {
+        let mut count = 0;
+        while talking.write_all(&text("still here")).is_ok() {
+            count += 1;
+            wait::pause(ms(10));
+        }
+        count
+    });
+    let limit = ms(400) + SLACK;
+    server.until_empty(limit);
+    assert!(
+        start.elapsed() >= ms(400),
+        "they have the whole of C to finish"
+    );
+    socket_table::assert_no_orphans_soon(server.port());
+    assert!(talk.join().expect("it only writes") > 1);
+    assert_eq!(
+        silent.stream.take_error().expect("an option").map(|it| it.kind()),
+        Some(std::io::ErrorKind::ConnectionReset),
+        "at the deadline it is reset"
+    );
+    assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 3);
+    assert_eq!(server.closes("peer_close"), 3);
+    assert_eq!(server.closes("close_timeout"), 0);
+}
+
+#[test]
+fn r10_no_orphans_half_a_second_after_any_deadline() {
+    let server = Server::start(
+        "--ping-interval 300ms --ping-timeout 200ms --close-timeout 300ms \
+         --handshake-timeout 300ms",
+    );
+    // One of each sort, ten times; none of them ever says FIN.
+    let clients: Vec<Client> = (0..10)
+        .flat_map(|_| {
+            let connected = Client::connect(&server);
+            let silent = Client::open(&server);
+            let mut closing = Client::open(&server);
+            closing.send(&close(1000, ""));
+            let mut wrong = Client::open(&server);
+            wrong.send(&[0x83, 0x80, 0, 0, 0, 0]);
+            let mut deaf = Client::open(&server);
+            deaf.set_patience(ms(50));
+            while deaf.stream.write_all(&binary(&[7; 60_000])).is_ok() {}
+            [connected, silent, closing, wrong, deaf]
+        })
+        .collect();
+    server.until_empty(ms(300 + 200 + 300) + SLACK);
+    socket_table::assert_no_orphans_soon(server.port());
+    for client in &clients {
+        let state = socket_table::state(server.port(), client.port());
+        assert!(matches!(state, None | Some(State::TimeWait)), "{state:?}");
+    }
+    assert_eq!(server.closes("ping_timeout"), 20);
+}

@@ -1,0 +1,99 @@
+//! Signals.
+
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use crate::support::{
+    client::{Client, End, close},
+    ms,
+    process::Server,
+    socket_table, wait,
+};
+
+const C: Duration = ms(700);
+
+#[test]
+fn r16_sigterm_tells_everybody_1001_and_ends_within_c_though_half_are_mute() {
+    let server = Server::start("--close-timeout 700ms");
+    let port = server.port();
+    let mut mute = Client::open_many(&server, 40);
+    let mut polite = Client::open_many(&server, 40);
+    let in_handshake = Client::connect(&server);
+    server.until_connections(81);
+    let start = wait::now();
+    server.signal(Signal::TERM);
+    for client in &mut polite {
+        assert_eq!(client.frame().close_code(), 1001);
+        client.send(&close(1001, ""));
+        assert_eq!(client.end(), End::Fin);
+        client.finish();
+    }
+    for client in &mut mute {
+        assert_eq!(client.frame().close_code(), 1001);
+    }
+    assert!(start.elapsed() < C, "nobody waits for those who are mute");
+    let limit = C + ms(800);
+    let (status, log) = server.wait(limit.saturating_sub(start.elapsed()));
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(start.elapsed() >= C, "the mute had all of C");
+    for client in &mut mute {
+        assert_eq!(client.end(), End::Reset);
+    }
+    drop(in_handshake);
+    socket_table::assert_no_orphans_soon(port);
+}
+
+#[test]
+fn r16_nothing_is_waited_for_when_all_answer() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Server::start("--close-timeout 30s");
+        let mut clients = Client::open_many(&server, 10);
+        server.signal(signal);
+        for client in &mut clients {
+            assert_eq!(client.frame().close_code(), 1001);
+            client.send(&close(1001, ""));
+            client.finish();
+        }
+        let (status, log) = server.wait(ms(1000));
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+}
+
+#[test]
+fn r16_a_server_without_connections_ends_at_once() {
+    let server = Server::start("--close-timeout 30s");
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(ms(1000)).0.code(), Some(0));
+}
+
+#[test]
+fn r16_while_it_drains_it_is_not_ready_and_accepts_nobody() {
+    let server = Server::start("--close-timeout 30s");
+    let mut client = Client::open(&server);
+    assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 "));
+    server.signal(Signal::TERM);
+    assert_eq!(client.frame().close_code(), 1001);
+    assert!(server.admin("/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(server.admin("/healthz").starts_with("HTTP/1.1 200 "));
+    // Its listener may still take the connection, but nobody opens it.
+    let late = Client::connect(&server);
+    assert_eq!(server.metric("tidewheel_opens_total", ""), 1);
+    drop(late);
+    client.send(&close(1001, ""));
+    client.finish();
+    assert_eq!(server.wait(ms(1000)).0.code(), Some(0));
+}
+
+#[test]
+fn r16_a_second_signal_ends_it_at_once() {
+    let server = Server::start("--close-timeout 30s");
+    let mut client = Client::open(&server);
+    server.signal(Signal::TERM);
+    assert_eq!(client.frame().close_code(), 1001);
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait(ms(1000));
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("second signal"), "{log}");
+    assert_eq!(client.end(), End::Reset);
+}

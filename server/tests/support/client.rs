@@ -1,0 +1,266 @@
+//! A client that writes every byte by itself: it shares no code with the server.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    time::Duration,
+};
+
+use super::process::Server;
+
+/// No answer takes so long.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A request as in RFC 6455 1.3.
+pub(crate) const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
+    Host: server.example.com\r\n\
+    Upgrade: websocket\r\n\
+    Connection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+    Sec-WebSocket-Version: 13\r\n\
+    \r\n";
+
+/// The first byte of a frame: FIN, RSV1-3, opcode (RFC 6455 5.2).
+pub(crate) const FIN: u8 = 0x80;
+pub(crate) const CONTINUATION: u8 = 0x00;
+pub(crate) const TEXT: u8 = 0x01;
+pub(crate) const BINARY: u8 = 0x02;
+pub(crate) const CLOSE: u8 = 0x88;
+pub(crate) const PING: u8 = 0x89;
+pub(crate) const PONG: u8 = 0x8A;
+
+const MASKING_KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
+
+/// A masked frame with this first byte.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(payload.len() + 14);
+    bytes.push(first);
+    match payload.len() {
+        length @ 0..=125 => bytes.push(0x80 | length as u8),
+        length @ 126..=65535 => {
+            bytes.push(0x80 | 126);
+            bytes.extend((length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend((length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend(MASKING_KEY);
+    let key = MASKING_KEY.iter().cycle();
+    bytes.extend(payload.iter().zip(key).map(|(byte, key)| byte ^ key));
+    bytes
+}
+
+/// A whole text message.
+pub(crate) fn text(payload: &str) -> Vec<u8> {
+    frame(FIN | TEXT, payload.as_bytes())
+}
+
+/// A whole binary message.
+pub(crate) fn binary(payload: &[u8]) -> Vec<u8> {
+    frame(FIN | BINARY, payload)
+}
+
+/// A Close with a code and a reason.
+pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+}
+
+/// A frame that the server has sent.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) struct Received {
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Received {
+    pub(crate) fn new(first: u8, payload: impl AsRef<[u8]>) -> Self {
+        Self {
+            first,
+            payload: payload.as_ref().to_vec(),
+        }
+    }
+
+    /// The code of a Close.
+    #[track_caller]
+    pub(crate) fn close_code(&self) -> u16 {
+        assert_eq!(self.first, CLOSE, "a Close, not {self:?}");
+        u16::from_be_bytes([self.payload[0], self.payload[1]])
+    }
+}
+
+impl std::fmt::Debug for Received {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let shown = &self.payload[..self.payload.len().min(32)];
+        write!(
+            f,
+            "frame {:#04x} of {} bytes: {}",
+            self.first,
+            self.payload.len(),
+            shown.escape_ascii()
+        )
+    }
+}
+
+/// How TCP ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    Fin,
+    Reset,
+}
+
+/// A connection from the client's side.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
+}
+
+impl Client {
+    /// Connects, and says nothing.
+    pub(crate) fn connect(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.address).expect("the server accepts");
+        stream.set_nodelay(true).expect("an option of TCP");
+        let mut client = Self { stream };
+        client.set_patience(PATIENCE);
+        client
+    }
+
+    /// Connects, and completes the opening handshake.
+    pub(crate) fn open(server: &Server) -> Self {
+        let mut client = Self::connect(server);
+        client.send(REQUEST.as_bytes());
+        client.accept();
+        client
+    }
+
+    /// So many, all open.
+    pub(crate) fn open_many(server: &Server, count: usize) -> Vec<Self> {
+        (0..count).map(|_| Self::open(server)).collect()
+    }
+
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| self.stream.set_write_timeout(Some(patience)))
+            .expect("it is not zero");
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.stream.local_addr().expect("it is connected").port()
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("the server reads");
+    }
+
+    /// Reads the head of a response, and no byte more.
+    #[track_caller]
+    pub(crate) fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(self.bytes(1));
+        }
+        String::from_utf8(head).expect("a head is text")
+    }
+
+    /// Reads the answer to [`REQUEST`].
+    #[track_caller]
+    pub(crate) fn accept(&mut self) {
+        let head = self.head();
+        assert!(
+            head.starts_with("HTTP/1.1 101 "),
+            "switching protocols, not {head}"
+        );
+        let accept = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+        assert!(
+            head.to_ascii_lowercase()
+                .contains(&accept.to_ascii_lowercase()),
+            "the accept key of RFC 6455 1.3 is in {head}"
+        );
+    }
+
+    /// Reads so many bytes.
+    #[track_caller]
+    pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        if let Err(error) = self.stream.read_exact(&mut bytes) {
+            panic!("{count} more bytes come, but: {error}");
+        }
+        bytes
+    }
+
+    /// Reads a frame.
+    #[track_caller]
+    pub(crate) fn frame(&mut self) -> Received {
+        let head = self.bytes(2);
+        assert_eq!(head[1] & 0x80, 0, "a server does not mask (RFC 6455 5.1)");
+        let length = match head[1] {
+            126 => u64::from(u16::from_be_bytes(self.bytes(2).try_into().expect("2"))),
+            127 => u64::from_be_bytes(self.bytes(8).try_into().expect("8")),
+            length => u64::from(length),
+        };
+        Received {
+            first: head[0],
+            payload: self.bytes(usize::try_from(length).expect("64 bits")),
+        }
+    }
+
+    /// Reads a frame that is no Ping; Pings on the way are left unanswered.
+    #[track_caller]
+    pub(crate) fn frame_but_ping(&mut self) -> Received {
+        loop {
+            let frame = self.frame();
+            if frame.first != PING {
+                return frame;
+            }
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, first: u8, payload: impl AsRef<[u8]>) {
+        assert_eq!(self.frame(), Received::new(first, payload));
+    }
+
+    /// Reads until TCP ends, and gives what came before that.
+    #[track_caller]
+    pub(crate) fn rest(&mut self) -> (Vec<u8>, End) {
+        let mut rest = Vec::new();
+        let mut chunk = [0; 16384];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return (rest, End::Fin),
+                Ok(count) => rest.extend(&chunk[..count]),
+                Err(error) => match error.kind() {
+                    ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
+                        return (rest, End::Reset);
+                    }
+                    _ => panic!("TCP ends, but: {error}"),
+                },
+            }
+        }
+    }
+
+    /// Reads the end of TCP, and nothing before that.
+    #[track_caller]
+    pub(crate) fn end(&mut self) -> End {
+        let (rest, end) = self.rest();
+        assert!(rest.is_empty(), "nothing follows: {}", rest.escape_ascii());
+        end
+    }
+
+    /// Sends FIN.
+    pub(crate) fn finish(&mut self) {
+        // The server may have reset meanwhile.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// Sends RST.
+    pub(crate) fn reset(self) {
+        let socket = socket2::Socket::from(self.stream);
+        socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("an option of sockets");
+    }
+}

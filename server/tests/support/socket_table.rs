@@ -1,0 +1,87 @@
+//! The kernel's table of TCP sockets, `/proc/net/tcp` (proc_pid_net(5)).
+
+use std::time::Duration;
+
+use super::wait;
+
+/// A state of TCP, by the kernel's number (include/net/tcp_states.h).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum State {
+    Established = 1,
+    FinWait1 = 4,
+    FinWait2 = 5,
+    TimeWait = 6,
+    CloseWait = 8,
+    LastAck = 9,
+    Closing = 11,
+    Other,
+}
+
+/// One socket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) state: State,
+    /// Bytes that the peer has not acknowledged.
+    pub(crate) unsent: u64,
+    /// Bytes that the process has not read.
+    pub(crate) unread: u64,
+}
+
+/// All sockets whose own port is `port`.
+pub(crate) fn sockets(port: u16) -> Vec<Row> {
+    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
+    let rows = table.lines().skip(1).map(|line| row(line).expect("a row"));
+    rows.filter(|row| row.local_port == port).collect()
+}
+
+/// The state of the socket between these two ports, on the side of the first.
+pub(crate) fn state(local_port: u16, remote_port: u16) -> Option<State> {
+    let rows = sockets(local_port).into_iter();
+    rows.filter(|row| row.remote_port == remote_port)
+        .map(|row| row.state)
+        .next()
+}
+
+/// Sockets that the kernel keeps for want of an answer from the peer.
+pub(crate) fn orphans(port: u16) -> usize {
+    let is_orphan =
+        |row: &Row| matches!(row.state, State::FinWait1 | State::Closing | State::LastAck);
+    sockets(port).iter().filter(|row| is_orphan(row)).count()
+}
+
+/// R10: half a second after a bound the kernel keeps nothing any more.
+#[track_caller]
+pub(crate) fn assert_no_orphans_soon(port: u16) {
+    wait::until(Duration::from_millis(500), "no orphan is left", || {
+        orphans(port) == 0
+    });
+}
+
+fn row(line: &str) -> Option<Row> {
+    let mut fields = line.split_whitespace().skip(1);
+    let mut port = || {
+        let (_, port) = fields.next()?.split_once(':')?;
+        u16::from_str_radix(port, 16).ok()
+    };
+    let (local_port, remote_port) = (port()?, port()?);
+    let state = match u8::from_str_radix(fields.next()?, 16).ok()? {
+        1 => State::Established,
+        4 => State::FinWait1,
+        5 => State::FinWait2,
+        6 => State::TimeWait,
+        8 => State::CloseWait,
+        9 => State::LastAck,
+        11 => State::Closing,
+        _ => State::Other,
+    };
+    let (unsent, unread) = fields.next()?.split_once(':')?;
+    Some(Row {
+        local_port,
+        remote_port,
+        state,
+        unsent: u64::from_str_radix(unsent, 16).ok()?,
+        unread: u64::from_str_radix(unread, 16).ok()?,
+    })
+}
