@@ -30,7 +30,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Send every message back, on every path: for conformance tests and benchmarks
-    Echo(Options),
+    Echo(Box<Options>),
     /// Tell what on this host limits or forbids what, and the command that mends it
     Check,
 }
@@ -64,7 +64,7 @@ where
     }
 }
 
-fn serve(options: Options) -> ExitCode {
+fn serve(options: Box<Options>) -> ExitCode {
     let options = match options.settle() {
         Ok(options) => options,
         Err(error) => return fail(&error, USAGE),

@@ -105,10 +105,6 @@ impl Clock {
         }
     }
 
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "milliseconds last for longer"
-    )]
     fn now(&self) -> Time {
         Time::from_millis(self.start.elapsed().as_millis() as u64)
     }

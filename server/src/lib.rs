@@ -1,4 +1,38 @@
-//! Tidewheel.
+//! A WebSocket server runtime for Linux on io_uring.
+//!
+//! It is for servers that hold very many connections, fan messages out to them, and stay in
+//! control when a great many go away at once: every connection has a deadline that holds,
+//! whatever the network does. It needs Linux 6.1 or newer.
+//!
+//! ```no_run
+//! use tidewheel::{Config, Conn, Error, Handler, Message, Request, Sent, Server, Verdict};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type State = ();
+//!     fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+//!         Verdict::accept(())
+//!     }
+//!     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+//!         let _: Sent = conn.send(message);
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Error> {
+//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Echo)
+//! }
+//! ```
+//!
+//! # The parts
+//!
+//! A [`Server`] runs one [shard](shard) on each core: a thread that owns a ring, the connections
+//! that it accepted, and one value of the application's [`Handler`]. Nothing is shared between
+//! shards, so a handler needs no lock. [`Config`] has the limits and deadlines, each with a
+//! default. How a connection ended, [`Disconnect`] tells: who, why, and the codes both ways.
+//!
+//! Underneath, the [`ring`] is a trait: io_uring, or (feature `sim`) a simulated kernel and
+//! network in virtual time, for tests.
 #![deny(unsafe_code)]
 
 #[cfg(feature = "cli")]

@@ -125,7 +125,6 @@ impl Outbound {
     #[must_use]
     pub unsafe fn bytes(bytes: &[u8]) -> Self {
         debug_assert!(u32::try_from(bytes.len()).is_ok(), "a send is below 4 GiB");
-        #[expect(clippy::cast_possible_truncation, reason = "asserted above")]
         Self::Bytes {
             start: bytes.as_ptr(),
             length: bytes.len() as u32,

@@ -168,7 +168,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 index: parts.index,
                 handshake_timeout: config.handshake_timeout,
                 close_timeout: config.close_timeout,
-                request: config.request_limits.clone(),
+                request: config.request_limits,
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,
@@ -362,13 +362,11 @@ impl<S> Timers for Due<'_, S> {
 }
 
 /// The last tick that has begun at `now`.
-#[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
 fn tick_at(now: Time) -> Tick {
     Tick::new((now.as_millis() / TICK_MS) as u32)
 }
 
 /// The first tick that is not before `deadline`.
-#[expect(clippy::cast_possible_truncation, reason = "ticks wrap")]
 fn tick_after(deadline: Time) -> Tick {
     Tick::new(deadline.as_millis().div_ceil(TICK_MS) as u32)
 }

@@ -71,17 +71,12 @@ impl Token {
 
     /// The generation of the connection, 24 bits.
     #[must_use]
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the bits in question are 24"
-    )]
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32 & (Self::GENERATIONS - 1)
     }
 
     /// The connection's slot.
     #[must_use]
-    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
     pub const fn slot(self) -> u32 {
         self.0 as u32
     }

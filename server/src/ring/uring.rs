@@ -163,10 +163,6 @@ impl Uring {
     fn pop(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
         let flags = entry.flags();
-        #[expect(
-            clippy::cast_sign_loss,
-            reason = "a filled buffer has a positive length"
-        )]
         let buffer = cqueue::buffer_select(flags).map(|id| {
             self.entries.taken();
             self.buffers.take(id, entry.result().max(0) as u32)
@@ -328,10 +324,6 @@ impl Uring {
         let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
         let connect = connect.build().user_data(token.bits());
         if abortive {
-            #[expect(
-                clippy::cast_sign_loss,
-                reason = "both constants are small and positive"
-            )]
             let linger = opcode::SetSockOpt::new(
                 fixed(socket),
                 libc::SOL_SOCKET as u32,
@@ -360,7 +352,6 @@ fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
         Outbound::Bytes { start, length } => opcode::Send::new(fixed(socket), start, length)
             .flags(flags)
             .build(),
-        #[expect(clippy::cast_sign_loss, reason = "message flags are bits")]
         Outbound::Message(header) => opcode::SendMsg::new(fixed(socket), header)
             .flags(flags as u32)
             .build(),

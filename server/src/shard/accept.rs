@@ -139,7 +139,6 @@ fn cancel() -> Token {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Accepts as many connections as there is room for.
     pub(super) fn accept_more(&mut self, now: Time) {
-        #[expect(clippy::cast_possible_truncation, reason = "a slab of u32 capacity")]
         self.acceptor
             .arm(self.connections.len() as u32, now, &mut self.ring);
     }
@@ -169,7 +168,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.generation,
             now + self.settings.handshake_timeout,
         );
-        #[expect(clippy::cast_possible_truncation, reason = "a slab of u32 capacity")]
         let slot = self.connections.insert(connection) as u32;
         self.stats.accepts.add(1);
         self.stats.connections.set(self.connections.len() as u64);

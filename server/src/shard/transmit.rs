@@ -109,7 +109,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             (Flight::Waiting, 1..) if !queue.is_empty() => self.stall(slot),
             (Flight::Waiting, 1..) => self.lists.settled.push((slot, Settled::Whole)),
             (Flight::Silent | Flight::Waiting, _) => {
-                self.lists.settled.push((slot, Settled::Failed))
+                self.lists.settled.push((slot, Settled::Failed));
             }
             (Flight::Idle | Flight::Stalled, _) => unreachable!("no send was under way"),
         }
@@ -137,7 +137,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let connection = &mut self.connections[slot as usize];
         connection.flight = Flight::Stalled;
         match connection.phase {
-            Phase::Leaving { .. } => self.lists.settled.push((slot, Settled::Failed)),
+            Phase::Leaving { .. } => {
+                self.lists.settled.push((slot, Settled::Failed));
+            }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Open { .. } => self.mark(slot),
         }
     }

@@ -46,8 +46,8 @@ fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
                 bench.connect();
             }
         }
-        for at in 0..bench.clients.len() {
-            act(&mut bench, at, &mut said[at], &mut random);
+        for (at, said) in said.iter_mut().enumerate().take(bench.clients.len()) {
+            act(&mut bench, at, said, &mut random);
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
     }

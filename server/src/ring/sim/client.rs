@@ -85,9 +85,11 @@ impl Network {
     /// A client sends bytes.
     pub fn send(&self, client: ClientId, bytes: &[u8]) {
         if !bytes.is_empty() {
-            self.kernel
-                .borrow_mut()
-                .to_server(client, "send", Segment::Bytes(bytes.to_vec()));
+            self.kernel.borrow_mut().carry_to_server(
+                client,
+                "send",
+                Segment::Bytes(bytes.to_vec()),
+            );
         }
     }
 
@@ -95,14 +97,14 @@ impl Network {
     pub fn finish(&self, client: ClientId) {
         self.kernel
             .borrow_mut()
-            .to_server(client, "finish", Segment::Finish);
+            .carry_to_server(client, "finish", Segment::Finish);
     }
 
     /// A client resets its connection.
     pub fn reset(&self, client: ClientId) {
         self.kernel
             .borrow_mut()
-            .to_server(client, "reset", Segment::Reset);
+            .carry_to_server(client, "reset", Segment::Reset);
     }
 
     /// A client's network is cut: nothing passes any more, and nobody is told.
@@ -159,7 +161,7 @@ impl Network {
 }
 
 impl Kernel {
-    fn to_server(&mut self, client: ClientId, act: &'static str, segment: Segment) {
+    fn carry_to_server(&mut self, client: ClientId, act: &'static str, segment: Segment) {
         let bytes = match &segment {
             Segment::Bytes(bytes) => bytes.len(),
             Segment::Finish | Segment::Reset => 0,
@@ -175,7 +177,7 @@ impl Kernel {
         self.schedule(at_ms, place, Due::ToServer(client, segment));
     }
 
-    pub(super) fn to_client(&mut self, client: ClientId, segment: Segment) {
+    pub(super) fn carry_to_client(&mut self, client: ClientId, segment: Segment) {
         if self.clients[client.0].vanished {
             return;
         }

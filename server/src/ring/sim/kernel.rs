@@ -463,7 +463,7 @@ impl Kernel {
             socket.send = Some(send);
         }
         if !bytes.is_empty() {
-            self.to_client(client, Segment::Bytes(bytes));
+            self.carry_to_client(client, Segment::Bytes(bytes));
         }
         if whole {
             if finish {
@@ -486,7 +486,7 @@ impl Kernel {
         }
         socket.finished = true;
         let client = socket.client;
-        self.to_client(client, Segment::Finish);
+        self.carry_to_client(client, Segment::Finish);
     }
 
     fn cancel_socket(&mut self, index: u32) {
@@ -546,7 +546,7 @@ impl Kernel {
         self.clients[client.0].gone = true;
         if !(state.peer == PeerState::Finished && state.finished) && state.peer != PeerState::Reset
         {
-            self.to_client(client, Segment::Reset);
+            self.carry_to_client(client, Segment::Reset);
         }
         self.complete(token, 0);
     }
