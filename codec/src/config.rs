@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use crate::deflate::{Deflate, WINDOW_BITS};
+
 /// Which side of RFC 6455 an endpoint plays: clients mask, servers do not (5.1), and servers
 /// close TCP first (7.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub max_lifetime: Option<Duration>,
     /// Bytes of the buffers that are kept for messages which span receive buffers; 4 MiB.
     pub max_pooled_bytes: usize,
+    /// permessage-deflate (RFC 7692). `None`: never negotiated, the default.
+    pub deflate: Option<Deflate>,
 }
 
 impl Config {
@@ -56,6 +60,7 @@ impl Config {
             idle_timeout: None,
             max_lifetime: None,
             max_pooled_bytes: 4 << 20,
+            deflate: None,
         }
     }
 
@@ -84,8 +89,21 @@ impl Config {
                 return Err(InvalidConfig::ZeroTimeout { name });
             }
         }
-        Ok(())
+        self.deflate.as_ref().map_or(Ok(()), validate_deflate)
     }
+}
+
+fn validate_deflate(deflate: &Deflate) -> Result<(), InvalidConfig> {
+    const LEVEL_MAX: u32 = 9;
+    if deflate.level > LEVEL_MAX {
+        return Err(InvalidConfig::DeflateLevel { got: deflate.level });
+    }
+    for got in [deflate.max_window_bits, deflate.peer_max_window_bits] {
+        if !WINDOW_BITS.contains(&got) {
+            return Err(InvalidConfig::DeflateWindowBits { got });
+        }
+    }
+    Ok(())
 }
 
 /// A configuration with which no connection could work.
@@ -100,6 +118,18 @@ pub enum InvalidConfig {
     PingIntervalTooShort {
         /// The interval as given.
         got: Duration,
+    },
+    /// zlib has levels 0 to 9.
+    #[error("deflate level is {got}; 0 to 9 are supported")]
+    DeflateLevel {
+        /// The level as given.
+        got: u32,
+    },
+    /// zlib has windows of 9 to 15 bits.
+    #[error("deflate window bits are {got}; 9 to 15 are supported")]
+    DeflateWindowBits {
+        /// The bits as given.
+        got: u8,
     },
     /// A deadline that has passed when it is set.
     #[error("{name} is 0; least is 1ms")]

@@ -1,14 +1,20 @@
+use bytes::Bytes;
+
 use crate::config::{Config, InvalidConfig};
+use crate::deflate::{Agreement, Codec, InvalidAgreement};
+use crate::frame::{Opcode, encode_frame};
 use crate::masking_key::MaskingKeys;
 use crate::receiver::Pool;
 
 /// What all connections of one thread share: limits and deadlines, the pool of assembly buffers,
-/// and the generator of masking keys.
+/// the generator of masking keys, and the compressor.
 #[derive(Debug)]
 pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) pool: Pool,
     pub(crate) keys: MaskingKeys,
+    /// None if permessage-deflate is off.
+    pub(crate) codec: Option<Box<Codec>>,
 }
 
 impl Endpoint {
@@ -34,7 +40,16 @@ impl Endpoint {
     fn with_keys(config: Config, keys: MaskingKeys) -> Result<Self, InvalidConfig> {
         config.validate()?;
         let pool = Pool::new(config.max_pooled_bytes);
-        Ok(Self { config, pool, keys })
+        let codec = config
+            .deflate
+            .as_ref()
+            .map(|deflate| Box::new(Codec::new(deflate)));
+        Ok(Self {
+            config,
+            pool,
+            keys,
+            codec,
+        })
     }
 
     /// The configuration.
@@ -47,5 +62,57 @@ impl Endpoint {
     /// Random bytes for the `Sec-WebSocket-Key` of one opening handshake (RFC 6455 4.1).
     pub fn handshake_nonce(&mut self) -> [u8; 16] {
         self.keys.take()
+    }
+    /// Server: agrees to the first possible offer of permessage-deflate among the values of the
+    /// request's `Sec-WebSocket-Extensions`. Displayed, the agreement is the response's.
+    ///
+    /// `None` if there is none or the extension is off.
+    pub fn accept_deflate<'a>(
+        &self,
+        offers: impl IntoIterator<Item = &'a str>,
+    ) -> Option<Agreement> {
+        let codec = self.codec.as_ref()?;
+        codec.settings().accept(offers, &codec.budget)
+    }
+
+    /// Client: the offer of permessage-deflate for the request's `Sec-WebSocket-Extensions`; `None`
+    /// if the extension is off.
+    #[must_use]
+    pub fn offer_deflate(&self) -> Option<String> {
+        let codec = self.codec.as_ref()?;
+        Some(codec.settings().offer(&codec.budget))
+    }
+
+    /// Client: what the server made of [`offer_deflate`](Self::offer_deflate), by the values of the
+    /// response's `Sec-WebSocket-Extensions`; `None` if it declined.
+    ///
+    /// # Errors
+    ///
+    /// When the response does not fit the offer: the client must fail the connection.
+    pub fn confirm_deflate<'a>(
+        &self,
+        accepted: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Option<Agreement>, InvalidAgreement> {
+        match &self.codec {
+            Some(codec) => codec.settings().confirm(accepted, &codec.budget),
+            None => Ok(None),
+        }
+    }
+
+    /// Encodes one message of a server's as one compressed frame, for all connections that
+    /// [share compression](crate::Connection::shares_compression); as one plain frame if it is no
+    /// longer then.
+    pub fn encode_compressed(&mut self, opcode: Opcode, payload: &[u8]) -> Bytes {
+        let compressed = self
+            .codec
+            .as_mut()
+            .and_then(|codec| codec.encode_frame(opcode, payload));
+        compressed.unwrap_or_else(|| encode_frame(opcode, payload))
+    }
+
+    /// Bytes that are reserved for the compressors of connections with context takeover.
+    #[must_use]
+    pub fn takeover_bytes(&self) -> usize {
+        self.codec.as_ref().map_or(0, |codec| codec.budget.used())
     }
 }

@@ -35,6 +35,7 @@
 #![deny(unsafe_code)]
 
 pub mod close;
+pub mod deflate;
 pub mod frame;
 pub mod handshake;
 pub mod mask;

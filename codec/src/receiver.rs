@@ -6,10 +6,13 @@
 
 use std::borrow::Cow;
 
+use bytes::BytesMut;
+
 use crate::close::CloseCode;
 use crate::config::{Config, Role};
+use crate::deflate::{RESERVED_1, wire_size_max};
 use crate::disconnect::CloseFrame;
-use crate::frame::{FrameHeader, Opcode};
+use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode};
 use crate::mask::mask;
 use crate::message::{Kind, Message};
 use crate::utf8;
@@ -28,13 +31,45 @@ pub(crate) struct Receiver {
     partial: Option<Box<Partial>>,
 }
 
+/// What frames are checked against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<'c> {
+    pub(crate) config: &'c Config,
+    /// Whether permessage-deflate was negotiated.
+    pub(crate) deflate: bool,
+}
+
 /// What the receiver found.
 #[derive(Debug)]
 pub(crate) enum Item<'b> {
     Message(Message<'b>),
+    Compressed(Compressed<'b>),
     Ping(Cow<'b, [u8]>),
     Pong(Cow<'b, [u8]>),
     Close(CloseFrame),
+}
+
+/// A whole message that is yet to be decompressed and validated.
+#[derive(Debug)]
+pub(crate) struct Compressed<'b> {
+    pub(crate) kind: Kind,
+    body: CompressedBody<'b>,
+}
+
+#[derive(Debug)]
+enum CompressedBody<'b> {
+    InPlace(&'b [u8]),
+    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload.
+    Assembled(BytesMut),
+}
+
+impl Compressed<'_> {
+    pub(crate) fn payload(&self) -> &[u8] {
+        match &self.body {
+            CompressedBody::InPlace(payload) => payload,
+            CompressedBody::Assembled(buffer) => &buffer[HEADER_SIZE_MAX..],
+        }
+    }
 }
 
 impl Receiver {
@@ -43,7 +78,7 @@ impl Receiver {
     #[inline]
     pub(crate) fn poll<'b>(
         &mut self,
-        config: &Config,
+        rules: Rules<'_>,
         pool: &mut Pool,
         bytes: &mut &'b mut [u8],
     ) -> Result<Option<Item<'b>>, Violation> {
@@ -51,12 +86,12 @@ impl Receiver {
             if bytes.is_empty() {
                 return Ok(None);
             }
-            if let Some(item) = poll_in_place(config, bytes)? {
+            if let Some(item) = poll_in_place(rules, bytes)? {
                 return Ok(Some(item));
             }
             self.partial = Some(pool.take());
         }
-        self.poll_partial(config, pool, bytes)
+        self.poll_partial(rules, pool, bytes)
     }
 
     /// From now on, messages are dropped as they arrive: our Close is out.
@@ -75,7 +110,7 @@ impl Receiver {
 
     fn poll_partial<'b>(
         &mut self,
-        config: &Config,
+        rules: Rules<'_>,
         pool: &mut Pool,
         bytes: &mut &'b mut [u8],
     ) -> Result<Option<Item<'b>>, Violation> {
@@ -83,7 +118,7 @@ impl Receiver {
             return Ok(None);
         };
         loop {
-            match partial.poll(config, bytes)? {
+            match partial.poll(rules, bytes)? {
                 Progress::NeedMore => return Ok(None),
                 Progress::Continue => {}
                 Progress::Item(item) => {
@@ -100,20 +135,21 @@ impl Receiver {
 /// Takes the frame at the start of `bytes` if it is an item of its own and lies there as a whole.
 #[inline]
 fn poll_in_place<'b>(
-    config: &Config,
+    rules: Rules<'_>,
     bytes: &mut &'b mut [u8],
 ) -> Result<Option<Item<'b>>, Violation> {
     let Some(header) = FrameHeader::parse(bytes)? else {
         return Ok(None);
     };
-    check_frame(&header, config)?;
+    check_frame(&header, rules)?;
     let kind = match header.opcode {
         Opcode::Text => Kind::Text,
         Opcode::Binary => Kind::Binary,
         Opcode::Continuation => return Err(Violation::UnexpectedContinuation),
         Opcode::Close | Opcode::Ping | Opcode::Pong => return poll_control(&header, bytes),
     };
-    check_message_size(config, 0, header.payload_len)?;
+    let is_compressed = header.reserved != 0;
+    check_sizes(rules.config, is_compressed, 0, header.payload_len)?;
     let header_size = header.size();
     // The sum cannot overflow: the payload is below 2^63 bytes.
     if !header.fin || header_size as u64 + header.payload_len > bytes.len() as u64 {
@@ -123,6 +159,10 @@ fn poll_in_place<'b>(
     let payload = &mut frame[header_size..];
     if let Some(key) = header.masking_key {
         mask(payload, key);
+    }
+    if is_compressed {
+        let body = CompressedBody::InPlace(&frame[header_size..]);
+        return Ok(Some(Item::Compressed(Compressed { kind, body })));
     }
     if kind == Kind::Text && !utf8::is_valid(payload) {
         return Err(Violation::InvalidUtf8);
@@ -153,34 +193,53 @@ fn poll_control<'b>(
 
 /// What must hold of every frame, whatever was received before it.
 #[inline]
-fn check_frame(header: &FrameHeader, config: &Config) -> Result<(), Violation> {
+fn check_frame(header: &FrameHeader, rules: Rules<'_>) -> Result<(), Violation> {
     if header.reserved != 0 {
-        return Err(Violation::ReservedBits {
-            got: header.reserved,
-        });
+        check_reserved(header, rules)?;
     }
-    match (config.role, header.masking_key) {
-        (Role::Server, None) => return Err(Violation::UnmaskedClientFrame),
-        (Role::Client, Some(_)) => return Err(Violation::MaskedServerFrame),
-        (Role::Server, Some(_)) | (Role::Client, None) => {}
+    match (rules.config.role, header.masking_key) {
+        (Role::Server, None) => Err(Violation::UnmaskedClientFrame),
+        (Role::Client, Some(_)) => Err(Violation::MaskedServerFrame),
+        (Role::Server, Some(_)) | (Role::Client, None) => Ok(()),
     }
-    if header.payload_len > config.max_frame_size as u64 && !header.opcode.is_control() {
-        return Err(Violation::FrameTooBig {
-            got: header.payload_len,
-            limit: config.max_frame_size,
-        });
-    }
-    Ok(())
 }
 
-/// `assembled` bytes have arrived, and the current frame announces `announced` more.
+/// RFC 7692 6.1: RSV1 is set on the first frame of a compressed message, and on no other.
+#[cold]
+fn check_reserved(header: &FrameHeader, rules: Rules<'_>) -> Result<(), Violation> {
+    let starts_message = matches!(header.opcode, Opcode::Text | Opcode::Binary);
+    if rules.deflate && starts_message && header.reserved == RESERVED_1 {
+        Ok(())
+    } else {
+        Err(Violation::ReservedBits {
+            got: header.reserved,
+        })
+    }
+}
+
+/// `assembled` bytes of a message have arrived, and its current frame announces `announced` more.
 #[inline]
-fn check_message_size(config: &Config, assembled: usize, announced: u64) -> Result<(), Violation> {
+fn check_sizes(
+    config: &Config,
+    is_compressed: bool,
+    assembled: usize,
+    announced: u64,
+) -> Result<(), Violation> {
+    let mut limits = (config.max_frame_size, config.max_message_size);
+    if is_compressed {
+        limits = (wire_size_max(limits.0), wire_size_max(limits.1));
+    }
+    if announced > limits.0 as u64 {
+        return Err(Violation::FrameTooBig {
+            got: announced,
+            limit: limits.0,
+        });
+    }
     let got = (assembled as u64).saturating_add(announced);
-    if got > config.max_message_size as u64 {
+    if got > limits.1 as u64 {
         return Err(Violation::MessageTooBig {
             got,
-            limit: config.max_message_size,
+            limit: limits.1,
         });
     }
     Ok(())

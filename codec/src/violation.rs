@@ -64,6 +64,9 @@ pub enum Violation {
     /// RFC 6455 8.1: a text message is UTF-8.
     #[error("text message is not valid UTF-8")]
     InvalidUtf8,
+    /// RFC 7692 7.2.2: a compressed message is a sequence of DEFLATE blocks.
+    #[error("compressed message is not valid DEFLATE")]
+    CorruptDeflate,
     /// RFC 6455 10.4: a frame above the limit of the configuration.
     #[error("frame payload is {got} bytes; limit is {limit}")]
     FrameTooBig {
@@ -105,7 +108,9 @@ impl Violation {
             | Self::InterleavedMessage
             | Self::TruncatedCloseCode
             | Self::InvalidCloseCode { .. } => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidCloseReason | Self::InvalidUtf8 => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            Self::InvalidCloseReason | Self::InvalidUtf8 | Self::CorruptDeflate => {
+                CloseCode::INVALID_FRAME_PAYLOAD_DATA
+            }
             Self::FrameTooBig { .. }
             | Self::MessageTooBig { .. }
             | Self::TooManyFragments { .. } => CloseCode::MESSAGE_TOO_BIG,

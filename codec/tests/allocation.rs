@@ -5,7 +5,9 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use common::{SEED, masked, server};
+use common::{SEED, connect, masked, server};
+use tidewheel_codec::deflate::Deflate;
+use tidewheel_codec::frame::Opcode;
 use tidewheel_codec::{Connection, Endpoint, Event, Reply, Time};
 
 thread_local! {
@@ -126,6 +128,90 @@ fn a_message_costs_no_allocation_in_steady_state() {
         assert!(
             allocations <= split_pings,
             "{name}: {allocations} allocations for 1000 messages"
+        );
+    }
+}
+
+#[test]
+fn a_compressed_message_costs_no_allocation_in_steady_state() {
+    let mut config = server();
+    config.deflate = Some(Deflate::default());
+    let mut endpoint = Endpoint::with_seed(config, SEED).unwrap();
+    let mut connection = connect(&endpoint, Time::from_millis(0));
+    let (mut buffer, mut out) = (vec![0; 64 << 10], Vec::with_capacity(64 << 10));
+    let text = "κόσμε, twenty bytes or more. ".repeat(100);
+    let frame = {
+        let mut frame = endpoint
+            .encode_compressed(Opcode::Text, text.as_bytes())
+            .to_vec();
+        let payload = frame.split_off(2);
+        assert!(payload.len() < 126);
+        masked(frame[0], &payload)
+    };
+    for size in [64 << 10, 20] {
+        let mut round = || {
+            let messages = receive(
+                &mut connection,
+                &mut endpoint,
+                &frame,
+                size,
+                &mut buffer,
+                &mut out,
+            );
+            out.clear();
+            connection
+                .send_text(&mut endpoint, &text, &mut out)
+                .unwrap();
+            assert!(out.len() < 200, "it is sent compressed");
+            messages
+        };
+        for _ in 0..4 {
+            round();
+        }
+        let mut messages = 0;
+        let (allocations, _) = cost(|| messages = (0..100).map(|_| round()).sum());
+        assert_eq!((messages, allocations), (100, 0), "in pieces of {size}");
+    }
+}
+
+#[test]
+fn streams_with_context_takeover_cost_what_is_reserved() {
+    for window_bits in 9..=15 {
+        let mut config = server();
+        config.deflate = Some(Deflate {
+            context_takeover: true,
+            max_window_bits: window_bits,
+            threshold: 0,
+            ..Deflate::default()
+        });
+        let mut endpoint = Endpoint::with_seed(config, SEED).unwrap();
+        let mut connection = connect(&endpoint, Time::from_millis(0));
+        let reserved = endpoint.takeover_bytes() as u64;
+        let mut out = Vec::with_capacity(64 << 10);
+        let frame = masked(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
+        let mut buffer = [0; 100];
+        let (_, bytes) = cost(|| {
+            connection
+                .send_binary(&mut endpoint, &[7; 40_000], &mut out)
+                .unwrap();
+            out.clear();
+            let size = frame.len();
+            receive(
+                &mut connection,
+                &mut endpoint,
+                &frame,
+                size,
+                &mut buffer,
+                &mut out,
+            );
+        });
+        assert!(
+            bytes <= reserved,
+            "{window_bits} bits: {bytes} bytes are more than {reserved}"
+        );
+        assert!(
+            bytes * 10 > reserved * 8,
+            "{window_bits} bits: {bytes} are less than {reserved}"
         );
     }
 }

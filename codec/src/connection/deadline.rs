@@ -1,6 +1,7 @@
 //! The deadlines of a connection: which is next, and what happens at it.
 
-use super::{Closing, Connection, State, close_reason, send};
+use super::close::{Closing, close_reason};
+use super::{Connection, State, send};
 use crate::close::CloseCode;
 use crate::config::Config;
 use crate::disconnect::{Cause, Initiator};
@@ -79,7 +80,7 @@ impl Connection {
             Due::Ping => {
                 // Milliseconds since the opening handshake: tells pings apart in a trace.
                 let payload = (now.since(self.opened).as_millis() as u32).to_be_bytes();
-                send(endpoint, Opcode::Ping, &payload, out);
+                send::frame(endpoint, Opcode::Ping, &payload, out);
                 if let State::Open { pinged, .. } = &mut self.state {
                     *pinged = now;
                 }

@@ -2,8 +2,7 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::{Item, check_frame, check_message_size, control, take};
-use crate::config::Config;
+use super::{Compressed, CompressedBody, Item, Rules, check_frame, check_sizes, control, take};
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, FrameHeader, HEADER_SIZE_MAX, Opcode};
 use crate::mask::{key_at, mask};
 use crate::message::{Kind, Message};
@@ -45,14 +44,20 @@ enum Position {
 enum Assembly {
     /// None has begun.
     None,
-    /// One that is in `buffer` as far as it has arrived; `utf8` follows a text.
-    Message {
-        kind: Kind,
-        fragments: u32,
-        utf8: Validator,
-    },
+    /// One that is in `buffer` as far as it has arrived.
+    Message { content: Content, fragments: u32 },
     /// Our Close is out: whichever, it is dropped.
     Discard,
+}
+
+/// What a message is made of.
+#[derive(Debug)]
+enum Content {
+    /// Text, validated as far as it has arrived.
+    Text(Validator),
+    Binary,
+    /// Text is validated when it is decompressed.
+    Compressed(Kind),
 }
 
 /// How far one step came.
@@ -111,7 +116,7 @@ impl Partial {
     /// Takes one step: to the end of a header, a payload, or `bytes`.
     pub(super) fn poll<'b>(
         &mut self,
-        config: &Config,
+        rules: Rules<'_>,
         bytes: &mut &'b mut [u8],
     ) -> Result<Progress<'b>, Violation> {
         match &mut self.position {
@@ -127,9 +132,9 @@ impl Partial {
                     *len = (had + more) as u8;
                     return Ok(Progress::NeedMore);
                 };
-                check_frame(&header, config)?;
+                check_frame(&header, rules)?;
                 take(bytes, header.size() - had);
-                self.begin_frame(header, config)?;
+                self.begin_frame(header, rules)?;
                 Ok(Progress::Continue)
             }
             Position::Control {
@@ -137,23 +142,9 @@ impl Partial {
                 payload,
                 len,
             } => {
-                let had = usize::from(*len);
-                let size = header.payload_len as usize;
-                let piece_len = bytes.len().min(size - had);
-                let piece = take(bytes, piece_len);
-                if let Some(key) = header.masking_key {
-                    mask(piece, key_at(key, had));
-                }
                 let opcode = header.opcode;
-                let payload = if piece_len == size {
-                    Cow::Borrowed(&*piece)
-                } else {
-                    payload[had..had + piece_len].copy_from_slice(piece);
-                    *len += piece_len as u8;
-                    if usize::from(*len) < size {
-                        return Ok(Progress::NeedMore);
-                    }
-                    Cow::Owned(payload[..size].to_vec())
+                let Some(payload) = poll_control(header, payload, len, bytes) else {
+                    return Ok(Progress::NeedMore);
                 };
                 self.position = FRAME_START;
                 control(opcode, payload).map(Progress::Item)
@@ -167,18 +158,23 @@ impl Partial {
                     mask(piece, key_at(key, (*received % 4) as usize));
                 }
                 *received += piece_len as u64;
-                let complete = *received == header.payload_len;
-                let last = complete && header.fin;
-                if complete {
+                let is_complete = *received == header.payload_len;
+                let is_last = is_complete && header.fin;
+                if is_complete {
                     self.position = FRAME_START;
                 }
-                self.append(piece, complete, last)
+                self.append(piece)?;
+                match (is_complete, is_last) {
+                    (false, _) => Ok(Progress::NeedMore),
+                    (true, false) => Ok(Progress::Continue),
+                    (true, true) => self.end_message(),
+                }
             }
         }
     }
 
     /// Checks `header` against the message that it starts or continues.
-    fn begin_frame(&mut self, header: FrameHeader, config: &Config) -> Result<(), Violation> {
+    fn begin_frame(&mut self, header: FrameHeader, rules: Rules<'_>) -> Result<(), Violation> {
         if header.opcode.is_control() {
             let payload = [0; CONTROL_PAYLOAD_SIZE_MAX];
             self.position = Position::Control {
@@ -190,31 +186,28 @@ impl Partial {
         }
         match &mut self.message {
             Assembly::None => {
-                let kind = match header.opcode {
-                    Opcode::Text => Kind::Text,
-                    Opcode::Binary => Kind::Binary,
-                    Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {
-                        return Err(Violation::UnexpectedContinuation);
-                    }
-                };
-                check_message_size(config, 0, header.payload_len)?;
+                let content = Content::begun_by(&header)?;
+                check_sizes(rules.config, content.is_compressed(), 0, header.payload_len)?;
                 self.message = Assembly::Message {
-                    kind,
+                    content,
                     fragments: 1,
-                    utf8: Validator::new(),
                 };
                 self.buffer.clear();
             }
-            Assembly::Message { fragments, .. } => {
+            Assembly::Message { content, fragments } => {
                 if header.opcode != Opcode::Continuation {
                     return Err(Violation::InterleavedMessage);
                 }
                 let assembled = self.buffer.len().saturating_sub(HEADER_SIZE_MAX);
-                check_message_size(config, assembled, header.payload_len)?;
-                if *fragments == config.max_fragments {
-                    return Err(Violation::TooManyFragments {
-                        limit: config.max_fragments,
-                    });
+                check_sizes(
+                    rules.config,
+                    content.is_compressed(),
+                    assembled,
+                    header.payload_len,
+                )?;
+                let limit = rules.config.max_fragments;
+                if *fragments == limit {
+                    return Err(Violation::TooManyFragments { limit });
                 }
                 *fragments += 1;
             }
@@ -227,38 +220,44 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds an unmasked piece to the message; `complete` at the end of a frame, `last` at the end
-    /// of the message.
-    fn append<'b>(
-        &mut self,
-        piece: &[u8],
-        complete: bool,
-        last: bool,
-    ) -> Result<Progress<'b>, Violation> {
-        let progress = if complete {
-            Progress::Continue
-        } else {
-            Progress::NeedMore
+    /// Adds an unmasked piece to the message.
+    fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
+        let Assembly::Message { content, .. } = &mut self.message else {
+            return Ok(());
         };
-        let Assembly::Message { kind, utf8, .. } = &mut self.message else {
-            return Ok(progress);
-        };
-        let kind = *kind;
-        if kind == Kind::Text {
-            utf8.push(piece).map_err(|_| Violation::InvalidUtf8)?;
-            if last {
-                utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
-            }
+        match content {
+            Content::Text(utf8) => utf8.push(piece).map_err(|_| Violation::InvalidUtf8)?,
+            Content::Binary | Content::Compressed(_) => {}
         }
         if self.buffer.is_empty() {
             self.buffer.reserve(HEADER_SIZE_MAX + piece.len());
             self.buffer.extend_from_slice(&[0; HEADER_SIZE_MAX]);
         }
         self.buffer.extend_from_slice(piece);
-        if !last {
-            return Ok(progress);
-        }
-        self.message = Assembly::None;
+        Ok(())
+    }
+
+    /// Its last fragment is complete.
+    fn end_message<'b>(&mut self) -> Result<Progress<'b>, Violation> {
+        let content = match std::mem::replace(&mut self.message, Assembly::None) {
+            Assembly::Message { content, .. } => content,
+            Assembly::Discard => {
+                self.message = Assembly::Discard;
+                return Ok(Progress::Continue);
+            }
+            Assembly::None => unreachable!("a data frame belongs to a message"),
+        };
+        let kind = match content {
+            Content::Text(utf8) => {
+                utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
+                Kind::Text
+            }
+            Content::Binary => Kind::Binary,
+            Content::Compressed(kind) => {
+                let body = CompressedBody::Assembled(self.take_buffer());
+                return Ok(Progress::Item(Item::Compressed(Compressed { kind, body })));
+            }
+        };
         Ok(Progress::Item(Item::Message(Message::assembled(
             kind,
             self.take_buffer(),
@@ -271,4 +270,48 @@ impl Partial {
         self.allocation = self.allocation.max(self.buffer.capacity());
         self.buffer.split()
     }
+}
+
+impl Content {
+    /// What the message is whose first frame has this header.
+    fn begun_by(header: &FrameHeader) -> Result<Self, Violation> {
+        let kind = match header.opcode {
+            Opcode::Text => Kind::Text,
+            Opcode::Binary => Kind::Binary,
+            Opcode::Continuation | Opcode::Close | Opcode::Ping | Opcode::Pong => {
+                return Err(Violation::UnexpectedContinuation);
+            }
+        };
+        Ok(match kind {
+            _ if header.reserved != 0 => Self::Compressed(kind),
+            Kind::Text => Self::Text(Validator::new()),
+            Kind::Binary => Self::Binary,
+        })
+    }
+
+    const fn is_compressed(&self) -> bool {
+        matches!(self, Self::Compressed(_))
+    }
+}
+
+/// Takes what has arrived of a control frame; gives its payload once that is complete.
+fn poll_control<'b>(
+    header: &FrameHeader,
+    payload: &mut [u8; CONTROL_PAYLOAD_SIZE_MAX],
+    len: &mut u8,
+    bytes: &mut &'b mut [u8],
+) -> Option<Cow<'b, [u8]>> {
+    let had = usize::from(*len);
+    let size = header.payload_len as usize;
+    let piece_len = bytes.len().min(size - had);
+    let piece = take(bytes, piece_len);
+    if let Some(key) = header.masking_key {
+        mask(piece, key_at(key, had));
+    }
+    if piece_len == size {
+        return Some(Cow::Borrowed(piece));
+    }
+    payload[had..had + piece_len].copy_from_slice(piece);
+    *len += piece_len as u8;
+    (usize::from(*len) == size).then(|| Cow::Owned(payload[..size].to_vec()))
 }

@@ -79,6 +79,22 @@ pub(crate) fn client() -> Config {
     Config::new(Role::Client)
 }
 
+/// A connection that has permessage-deflate if `endpoint` has: with the endpoint's own terms.
+pub(crate) fn connect(endpoint: &Endpoint, now: Time) -> Connection {
+    let connection = Connection::new(now, 0);
+    let Some(offer) = endpoint.offer_deflate() else {
+        return connection;
+    };
+    let agreement = match endpoint.config().role {
+        Role::Server => endpoint.accept_deflate([offer.as_str()]),
+        Role::Client => {
+            let accepted = offer.replace("; client_max_window_bits", "");
+            endpoint.confirm_deflate([accepted.as_str()]).unwrap()
+        }
+    };
+    connection.with_deflate(agreement.expect("an endpoint agrees with itself"))
+}
+
 /// Feeds `pieces`, each in a receive buffer of its own.
 pub(crate) fn receive_pieces<'p>(
     config: &Config,
@@ -86,12 +102,22 @@ pub(crate) fn receive_pieces<'p>(
 ) -> Trace {
     let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
     let now = Time::from_millis(1);
-    let mut connection = Connection::new(now, 0);
+    let mut connection = connect(&endpoint, now);
+    receive_on(&mut connection, &mut endpoint, pieces)
+}
+
+/// As [`receive_pieces`], on a connection that is there already.
+pub(crate) fn receive_on<'p>(
+    connection: &mut Connection,
+    endpoint: &mut Endpoint,
+    pieces: impl IntoIterator<Item = &'p [u8]>,
+) -> Trace {
+    let now = Time::from_millis(1);
     let (mut events, mut out) = (Vec::new(), Vec::new());
     for piece in pieces {
         let mut buffer = piece.to_vec();
         let mut input = connection.receive(&mut buffer, now);
-        while let Some(event) = connection.poll_event(&mut endpoint, &mut input, &mut out) {
+        while let Some(event) = connection.poll_event(endpoint, &mut input, &mut out) {
             events.push(Observed::from(event));
         }
     }

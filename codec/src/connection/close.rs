@@ -1,0 +1,222 @@
+//! The ways in which a connection ends (RFC 6455 7.1).
+
+use super::{Connection, State, send};
+use crate::close::CloseCode;
+use crate::config::Role;
+use crate::connection::CloseError;
+use crate::disconnect::{Cause, CloseFrame, Disconnect, Initiator};
+use crate::endpoint::Endpoint;
+use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, Opcode};
+use crate::receiver::Receiver;
+use crate::time::Time;
+
+/// The reason of a Close frame: what a control frame holds, less the code.
+const CLOSE_REASON_SIZE_MAX: usize = CONTROL_PAYLOAD_SIZE_MAX - 2;
+
+/// Our half of a closing handshake.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) sent: CloseFrame,
+    pub(super) cause: Cause,
+    pub(super) receiver: Receiver,
+    /// Whether the peer's messages may be compressed.
+    pub(super) deflate: bool,
+}
+
+impl Connection {
+    /// _Start the WebSocket Closing Handshake_ (RFC 6455 7.1.2), for [`Cause::LocalClose`] or
+    /// [`Cause::Shutdown`]. Does nothing when the connection is closing or closed.
+    ///
+    /// # Errors
+    ///
+    /// When the code must not be sent or the reason is longer than 123 bytes.
+    pub fn start_closing_handshake(
+        &mut self,
+        endpoint: &mut Endpoint,
+        code: CloseCode,
+        reason: &str,
+        cause: Cause,
+        out: &mut Vec<u8>,
+        now: Time,
+    ) -> Result<(), CloseError> {
+        if !code.is_sendable() {
+            return Err(CloseError::InvalidCode { got: code });
+        }
+        if reason.len() > CLOSE_REASON_SIZE_MAX {
+            return Err(CloseError::ReasonTooLong { got: reason.len() });
+        }
+        if let State::Open {
+            receiver, deflate, ..
+        } = &mut self.state
+        {
+            let deflate = deflate.is_some();
+            let mut receiver = std::mem::take(receiver);
+            receiver.discard_messages(&mut endpoint.pool);
+            let sent = send_close(endpoint, code, reason, out);
+            let deadline = now + endpoint.config.close_timeout;
+            let closing = Box::new(Closing {
+                sent,
+                cause,
+                receiver,
+                deflate,
+            });
+            self.state = State::Closing { closing, deadline };
+        }
+        Ok(())
+    }
+
+    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): a Close frame with `code`, unless one is
+    /// out, and then FIN without waiting for the peer's. Does nothing when the closing handshake
+    /// is done.
+    ///
+    /// # Panics
+    ///
+    /// When `code` must not be sent.
+    pub fn fail(
+        &mut self,
+        endpoint: &mut Endpoint,
+        code: CloseCode,
+        cause: Cause,
+        out: &mut Vec<u8>,
+        now: Time,
+    ) {
+        assert!(code.is_sendable(), "close code {code} must not be sent");
+        let sent = match &mut self.state {
+            State::Open { receiver, .. } => {
+                receiver.release(&mut endpoint.pool);
+                send_close(endpoint, code, &close_reason(cause), out)
+            }
+            State::Closing { closing, .. } => {
+                closing.receiver.release(&mut endpoint.pool);
+                closing.take_sent()
+            }
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => return,
+        };
+        let deadline = now + endpoint.config.close_timeout;
+        let end = Some(self.end(Initiator::Local, cause, None, Some(sent), now));
+        self.state = State::Lingering { end, deadline };
+    }
+
+    /// The peer's Close: the first of a closing handshake or the answer to ours.
+    pub(super) fn receive_close(
+        &mut self,
+        endpoint: &mut Endpoint,
+        received: CloseFrame,
+        out: &mut Vec<u8>,
+        now: Time,
+    ) {
+        let (initiator, cause, sent) = match &mut self.state {
+            State::Open { receiver, .. } => {
+                receiver.release(&mut endpoint.pool);
+                // RFC 6455 5.5.1: "When sending a Close frame in response, the endpoint typically
+                // echos the status code it received."
+                let sent = send_close(endpoint, received.code, "", out);
+                (Initiator::Peer, Cause::PeerClose, sent)
+            }
+            State::Closing { closing, .. } => {
+                closing.receiver.release(&mut endpoint.pool);
+                (Initiator::Local, closing.cause, closing.take_sent())
+            }
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => unreachable!("nothing is received in {:?}", self.state),
+        };
+        let deadline = now + endpoint.config.close_timeout;
+        let end = Some(self.end(initiator, cause, Some(received), Some(sent), now));
+        self.state = match endpoint.config.role {
+            Role::Server => State::Lingering { end, deadline },
+            Role::Client => State::AwaitingEof { end, deadline },
+        };
+    }
+
+    /// The transport ended by itself. After our Close, `cause` is why we sent it: that the peer did
+    /// not answer is told by `Disconnect::received`.
+    pub(super) fn end_transport(&mut self, cause: Cause, now: Time) {
+        let end = match &mut self.state {
+            State::Open { .. } => Some(self.end(Initiator::Network, cause, None, None, now)),
+            State::Closing { closing, .. } => {
+                let (cause, sent) = (closing.cause, closing.take_sent());
+                Some(self.end(Initiator::Local, cause, None, Some(sent), now))
+            }
+            State::Lingering { end, .. }
+            | State::AwaitingEof { end, .. }
+            | State::Expired { end }
+            | State::Released { end } => end.take(),
+        };
+        self.state = State::Released { end };
+    }
+
+    #[cold]
+    pub(super) fn end(
+        &self,
+        initiator: Initiator,
+        cause: Cause,
+        received: Option<CloseFrame>,
+        sent: Option<CloseFrame>,
+        now: Time,
+    ) -> Box<Disconnect> {
+        let lived = now.since(self.opened);
+        Box::new(Disconnect {
+            initiator,
+            cause,
+            received,
+            sent,
+            lived,
+            traffic: self.traffic,
+        })
+    }
+}
+
+impl Closing {
+    /// Moves the frame out; the state is left at once.
+    pub(super) fn take_sent(&mut self) -> CloseFrame {
+        CloseFrame {
+            code: self.sent.code,
+            reason: std::mem::take(&mut self.sent.reason),
+        }
+    }
+}
+
+/// Appends a Close frame; one without a body for [`CloseCode::NO_STATUS_RECEIVED`].
+fn send_close(
+    endpoint: &mut Endpoint,
+    code: CloseCode,
+    reason: &str,
+    out: &mut Vec<u8>,
+) -> CloseFrame {
+    let mut payload = [0; CONTROL_PAYLOAD_SIZE_MAX];
+    let mut len = 0;
+    if code != CloseCode::NO_STATUS_RECEIVED {
+        payload[..2].copy_from_slice(&code.0.to_be_bytes());
+        payload[2..2 + reason.len()].copy_from_slice(reason.as_bytes());
+        len = 2 + reason.len();
+    }
+    send::frame(endpoint, Opcode::Close, &payload[..len], out);
+    CloseFrame {
+        code,
+        reason: reason.into(),
+    }
+}
+
+/// What our Close frame says when nobody gave a reason.
+pub(super) fn close_reason(cause: Cause) -> String {
+    let reason = match cause {
+        Cause::ProtocolError(violation) => return violation.to_string(),
+        Cause::PingTimeout => "keepalive ping timeout",
+        Cause::IdleTimeout => "idle timeout",
+        Cause::TooBig => "message too big",
+        Cause::SlowConsumer => "slow consumer",
+        Cause::Shutdown => "server shutdown",
+        Cause::Lifetime => "maximum lifetime reached",
+        Cause::PeerClose
+        | Cause::LocalClose
+        | Cause::EofWithoutClose
+        | Cause::Reset
+        | Cause::CloseTimeout => "",
+    };
+    reason.to_owned()
+}
