@@ -1,0 +1,66 @@
+//! The generator's clock, the only one that it reads.
+
+use std::{
+    ops::Add,
+    time::{Duration, Instant},
+};
+
+use tidewheel_codec::Time;
+
+/// A monotonic clock that starts with the run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    epoch: Instant,
+}
+
+impl Clock {
+    /// A clock that shows zero now.
+    #[expect(clippy::disallowed_methods, reason = "the one clock of the generator")]
+    pub(crate) fn start() -> Self {
+        Self {
+            epoch: Instant::now(),
+        }
+    }
+
+    /// What it shows.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "2^64 ns are 584 years of run time"
+    )]
+    pub(crate) fn now(&self) -> Moment {
+        Moment(self.epoch.elapsed().as_nanos() as u64)
+    }
+}
+
+/// A moment on the generator's [`Clock`], in nanoseconds since its start.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) struct Moment(u64);
+
+impl Moment {
+    #[cfg(test)]
+    pub(crate) const fn from_nanos(nanos: u64) -> Self {
+        Self(nanos)
+    }
+
+    /// The time since `earlier`; zero when that is later.
+    pub(crate) const fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+
+    /// The same moment for the codec, which counts milliseconds.
+    pub(crate) const fn time(self) -> Time {
+        Time::from_millis(self.0 / 1_000_000)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "2^64 ns are 584 years of run time"
+    )]
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration.as_nanos() as u64))
+    }
+}

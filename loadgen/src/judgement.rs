@@ -1,0 +1,176 @@
+//! What a run is worth: whether the server did as asked, and whether it was the server that was
+//! measured.
+
+use std::{process::ExitCode, time::Duration};
+
+use serde::Serialize;
+
+use crate::usage::{CpuTime, Usage};
+
+/// Shorter windows are below what the kernel's accounting resolves.
+const WINDOW_MIN: Duration = Duration::from_millis(20);
+
+/// A generator that is busy for this share of the window had no time to spare.
+const GENERATOR_BUSY: f64 = 0.95;
+
+/// A server that is busy for less than this had time to spare.
+const SERVER_BUSY: f64 = 0.80;
+
+/// More than this share of what is reported must not be the generator's own lateness.
+const LATENESS_SHARE_MAX: f64 = 0.5;
+
+/// The result of a run.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    /// Every connection ended as asked for, within the bound.
+    Passed,
+    /// Some did not.
+    Failed,
+    /// The generator was the limit.
+    Invalid,
+}
+
+/// A verdict with its reasons.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    /// One sentence each; none if it passed.
+    pub(crate) reasons: Vec<String>,
+}
+
+impl Judgement {
+    /// Weighs why the run failed and why it says nothing; the latter weighs more.
+    pub(crate) fn new(failures: Vec<String>, invalid: Option<String>) -> Self {
+        let verdict = match (&invalid, failures.is_empty()) {
+            (Some(_), _) => Verdict::Invalid,
+            (None, false) => Verdict::Failed,
+            (None, true) => Verdict::Passed,
+        };
+        let reasons = invalid.into_iter().chain(failures).collect();
+        Self { verdict, reasons }
+    }
+}
+
+impl From<Verdict> for ExitCode {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Passed => Self::SUCCESS,
+            Verdict::Failed => Self::from(1),
+            Verdict::Invalid => Self::from(2),
+        }
+    }
+}
+
+/// The share of `window` in which a thread was busy: on a CPU, or
+/// ready to run while others had it.
+pub(crate) fn busy_share(time: CpuTime, window: Duration) -> f64 {
+    let busy = time.running + time.waiting;
+    (busy.as_secs_f64() / window.as_secs_f64().max(1e-9)).min(1.0)
+}
+
+/// Why the generator was the limit, if it was: it had no time to spare, or what is reported is
+/// mostly its own lateness, while the server was not known to be busy.
+///
+/// A busy server got as much work as it could do, however late each piece of it came.
+pub(crate) fn generator_limit(
+    usage: &Usage,
+    lateness_p99: Duration,
+    reported_p99: Duration,
+) -> Option<String> {
+    if usage.window < WINDOW_MIN {
+        return None;
+    }
+    let server = usage.server.map(|time| busy_share(time, usage.window));
+    if server.is_some_and(|share| share >= SERVER_BUSY) {
+        return None;
+    }
+    let server = match server {
+        Some(share) => format!("the server was busy for {:.0} % of the time", share * 100.0),
+        None => "it is not known how busy the server was".to_owned(),
+    };
+    let generator = busy_share(usage.generator, usage.window);
+    if generator >= GENERATOR_BUSY {
+        let percent = generator * 100.0;
+        return Some(format!(
+            "the generator was the limit: busy for {percent:.0} % of the time; {server}"
+        ));
+    }
+    let share = lateness_p99.as_secs_f64() / reported_p99.as_secs_f64().max(1e-9);
+    (share >= LATENESS_SHARE_MAX).then(|| {
+        let percent = share * 100.0;
+        format!(
+            "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
+             {server}"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(generator: u64, server: Option<u64>) -> Usage {
+        let running = |millis| CpuTime {
+            running: Duration::from_millis(millis),
+            waiting: Duration::ZERO,
+        };
+        Usage {
+            window: Duration::from_millis(100),
+            generator: running(generator),
+            server: server.map(running),
+        }
+    }
+
+    fn is_limit(usage: &Usage, lateness: u64, reported: u64) -> bool {
+        let millis = Duration::from_millis;
+        generator_limit(usage, millis(lateness), millis(reported)).is_some()
+    }
+
+    #[test]
+    fn a_busy_server_is_what_was_measured() {
+        assert!(!is_limit(&usage(100, Some(81)), 90, 100));
+    }
+
+    #[test]
+    fn a_saturated_generator_before_an_idle_server_is_the_limit() {
+        assert!(is_limit(&usage(95, Some(79)), 0, 100));
+        assert!(is_limit(&usage(95, None), 0, 100));
+        assert!(!is_limit(&usage(94, Some(79)), 0, 100));
+    }
+
+    #[test]
+    fn lateness_that_is_half_of_the_figure_is_the_limit() {
+        assert!(is_limit(&usage(10, Some(10)), 50, 100));
+        assert!(!is_limit(&usage(10, Some(10)), 49, 100));
+    }
+
+    #[test]
+    fn waiting_for_a_cpu_is_being_busy() {
+        let mut usage = usage(50, Some(10));
+        usage.generator.waiting = Duration::from_millis(45);
+        assert!(is_limit(&usage, 0, 100));
+        usage.server = Some(usage.generator);
+        assert!(!is_limit(&usage, 0, 100));
+    }
+
+    #[test]
+    fn a_short_window_is_not_judged() {
+        let mut usage = usage(100, Some(0));
+        usage.window = Duration::from_millis(19);
+        assert!(!is_limit(&usage, 100, 100));
+    }
+
+    #[test]
+    fn invalid_outweighs_failed() {
+        let failures = || vec!["a connection timed out".to_owned()];
+        let invalid = || Some("the generator was the limit".to_owned());
+        assert_eq!(Judgement::new(Vec::new(), None).verdict, Verdict::Passed);
+        assert_eq!(Judgement::new(failures(), None).verdict, Verdict::Failed);
+        assert_eq!(
+            Judgement::new(failures(), invalid()).verdict,
+            Verdict::Invalid
+        );
+        assert_eq!(Judgement::new(failures(), invalid()).reasons.len(), 2);
+    }
+}

@@ -1,0 +1,160 @@
+//! CPU time and memory of the generator and of the server.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use procfs::process::{Process, Schedstat};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::clock::Moment;
+
+/// What a process or thread has used so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct CpuTime {
+    /// On a CPU.
+    pub(crate) running: Duration,
+    /// Ready to run, while the CPU was another's.
+    pub(crate) waiting: Duration,
+}
+
+impl CpuTime {
+    /// That of the calling thread, exact.
+    ///
+    /// # Errors
+    /// Those of proc(5).
+    pub(crate) fn of_this_thread() -> io::Result<Self> {
+        let running = clock_gettime(ClockId::ThreadCPUTime);
+        let schedstat = Process::myself()
+            .and_then(|process| process.task_main_thread()?.schedstat())
+            .map_err(io::Error::other)?;
+        Ok(Self {
+            running: Duration::try_from(running).unwrap_or_default(),
+            waiting: Duration::from_nanos(schedstat.run_delay),
+        })
+    }
+
+    /// What was used since `earlier`.
+    pub(crate) fn since(self, earlier: Self) -> Self {
+        Self {
+            running: self.running.saturating_sub(earlier.running),
+            waiting: self.waiting.saturating_sub(earlier.waiting),
+        }
+    }
+}
+
+/// What each thread of a process has used so far, by its id.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ProcessTime {
+    threads: BTreeMap<i32, CpuTime>,
+}
+
+impl ProcessTime {
+    /// That of the threads that process `pid` has now; for a thread that is running, as of the
+    /// kernel's last tick.
+    ///
+    /// # Errors
+    /// Those of proc(5).
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        let tasks = Process::new(pid)
+            .and_then(|process| process.tasks())
+            .map_err(io::Error::other)?;
+        let time = |schedstat: Schedstat| CpuTime {
+            running: Duration::from_nanos(schedstat.sum_exec_runtime),
+            waiting: Duration::from_nanos(schedstat.run_delay),
+        };
+        let threads = tasks
+            .flatten()
+            // A thread may have ended since they were listed.
+            .filter_map(|task| Some((task.tid, time(task.schedstat().ok()?))))
+            .collect();
+        Ok(Self { threads })
+    }
+
+    /// The CPU time of all threads.
+    pub(crate) fn running(&self) -> Duration {
+        self.threads.values().map(|time| time.running).sum()
+    }
+
+    /// What the thread that was busiest since `earlier` has used since then. Threads of a core
+    /// that wait for each other are not counted twice.
+    pub(crate) fn busiest_since(&self, earlier: &Self) -> CpuTime {
+        self.threads
+            .iter()
+            .map(|(tid, time)| time.since(earlier.threads.get(tid).copied().unwrap_or_default()))
+            .max_by_key(|time| time.running + time.waiting)
+            .unwrap_or_default()
+    }
+}
+
+/// The resident memory of process `pid`, in bytes.
+///
+/// # Errors
+/// Those of proc(5).
+pub(crate) fn resident_bytes(pid: i32) -> io::Result<u64> {
+    let statm = Process::new(pid)
+        .and_then(|process| process.statm())
+        .map_err(io::Error::other)?;
+    Ok(statm.resident * procfs::page_size())
+}
+
+/// What generator and server used in a window of time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    /// The length of the window.
+    pub(crate) window: Duration,
+    pub(crate) generator: CpuTime,
+    /// The busiest thread of a child server.
+    pub(crate) server: Option<CpuTime>,
+}
+
+/// The start of a window, or its end.
+#[derive(Clone, Debug)]
+pub(crate) struct UsageMark {
+    at: Moment,
+    generator: CpuTime,
+    server: Option<ProcessTime>,
+}
+
+impl UsageMark {
+    /// Marks the present state; `server` is the child's process id.
+    ///
+    /// # Errors
+    /// Those of proc(5).
+    pub(crate) fn set(at: Moment, server: Option<i32>) -> io::Result<Self> {
+        Ok(Self {
+            at,
+            generator: CpuTime::of_this_thread()?,
+            server: server.map(ProcessTime::of).transpose()?,
+        })
+    }
+
+    /// What was used from here to `end`.
+    pub(crate) fn until(&self, end: &Self) -> Usage {
+        Usage {
+            window: end.at.since(self.at),
+            generator: end.generator.since(self.generator),
+            server: end
+                .server
+                .as_ref()
+                .zip(self.server.as_ref())
+                .map(|(end, start)| end.busiest_since(start)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_is_seen_on_the_thread_and_on_the_process() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let start = CpuTime::of_this_thread().unwrap().running;
+        let process = ProcessTime::of(pid).unwrap();
+        while CpuTime::of_this_thread().unwrap().running < start + Duration::from_millis(30) {}
+        let now = ProcessTime::of(pid).unwrap();
+        let busiest = now.busiest_since(&process);
+        assert!(busiest.running >= Duration::from_millis(20), "{busiest:?}");
+        assert!(now.running() >= process.running() + busiest.running);
+        assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+}
