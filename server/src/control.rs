@@ -17,8 +17,8 @@ enum Readiness {
     Draining,
 }
 
-/// Serves until all shards have ended.
-pub(crate) fn run(running: &mut Running) -> Result<(), Error> {
+/// Serves until all shards have ended. Calls `ready` when signals are heard.
+pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Error> {
     let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(Error::Control)?;
     runtime.block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
@@ -33,6 +33,7 @@ pub(crate) fn run(running: &mut Running) -> Result<(), Error> {
                 .collect();
             tokio_uring::spawn(admin::serve(listener, stats, Rc::clone(&readiness)));
         }
+        ready();
         let mut left = running.shards.len();
         while left > 0 {
             tokio::select! {

@@ -232,8 +232,17 @@ impl Running {
     ///
     /// # Errors
     /// If a shard fails, or a second signal came.
-    pub fn until_signal(mut self) -> Result<(), Error> {
-        let result = control::run(&mut self);
+    pub fn until_signal(self) -> Result<(), Error> {
+        self.until_signal_once_ready(|| ())
+    }
+
+    /// The same; `ready` is called when a signal would be heard, which is the moment to tell
+    /// others that the server is there.
+    ///
+    /// # Errors
+    /// As [`Running::until_signal`].
+    pub fn until_signal_once_ready(mut self, ready: impl FnOnce()) -> Result<(), Error> {
+        let result = control::run(&mut self, ready);
         self.stop();
         result
     }

@@ -28,14 +28,13 @@ pub(super) fn run(options: &Settled) -> Result<(), Error> {
         server = server.with_admin(admin.as_str())?;
     }
     let (address, admin) = (server.address(), server.admin_address());
-    let running = server.start(|_| Echo)?;
-    let mut stdout = std::io::stdout().lock();
-    // Who closed standard output does not want to know.
-    if let Some(admin) = admin {
-        let _ = writeln!(stdout, "admin on {admin}");
-    }
-    let _ = writeln!(stdout, "listening on {address}");
-    let _ = stdout.flush();
-    drop(stdout);
-    running.until_signal()
+    server.start(|_| Echo)?.until_signal_once_ready(|| {
+        let mut stdout = std::io::stdout().lock();
+        // Who closed standard output does not want to know.
+        if let Some(admin) = admin {
+            let _ = writeln!(stdout, "admin on {admin}");
+        }
+        let _ = writeln!(stdout, "listening on {address}");
+        let _ = stdout.flush();
+    })
 }
