@@ -43,7 +43,7 @@ pub(crate) enum Phase<S> {
     Refused { deadline: Time },
     /// The WebSocket, and its closing.
     Open { protocol: Protocol, state: S },
-    /// Everything on the descriptor is cancelled, and its Close is submitted. The slot is free
+    /// Everything on the descriptor is ended, and its Close is submitted. The slot is free
     /// when `closed`, and no receive or send is under way.
     Leaving { closed: bool },
 }
@@ -118,8 +118,8 @@ impl<S> Connection<S> {
             || matches!(self.flight, Flight::Silent | Flight::Waiting)
     }
 
-    /// Whether something on the descriptor ends only when it is cancelled.
-    pub(crate) fn is_cancellable(&self) -> bool {
+    /// Whether something on the descriptor ends only when it is made to.
+    pub(crate) fn is_armed(&self) -> bool {
         matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Waiting
     }
 

@@ -53,14 +53,16 @@ pub enum Op {
         /// After a short send it is not done, and no completion tells so but the send's.
         finish: bool,
     },
-    /// Shut down the sending direction (FIN). Silent on success.
+    /// Shut down the sending direction (FIN). Silent on success. The kernel does it on a thread of
+    /// its own, so it is not ordered with what is submitted next.
     Finish {
         /// The socket to shut down.
         socket: Socket,
     },
-    /// Cancel everything under way on a socket. Silent on success; what was cancelled completes.
-    CancelSocket {
-        /// The socket whose operations end.
+    /// Reset the connection, unless it has ended in order: RST goes out, what is queued in the
+    /// kernel is dropped, and what is under way on the socket completes. Silent on success.
+    Reset {
+        /// The socket whose connection ends.
         socket: Socket,
     },
     /// Cancel the operation with this token. Silent on success; what was cancelled completes.
@@ -68,7 +70,7 @@ pub enum Op {
         /// The token of the operation to end.
         target: Token,
     },
-    /// Close a direct descriptor. With an operation still armed on it this leaks: cancel first.
+    /// Close a direct descriptor. With an operation still armed on it this leaks: reset first.
     Close {
         /// The socket to close.
         socket: Socket,

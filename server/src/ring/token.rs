@@ -10,9 +10,9 @@ pub enum OpCode {
     Receive,
     /// [`Op::Send`](super::Op::Send)
     Send,
-    /// [`Op::Finish`](super::Op::Finish)
+    /// [`Op::Finish`](super::Op::Finish), [`Op::Reset`](super::Op::Reset)
     Finish,
-    /// [`Op::Cancel`](super::Op::Cancel), [`Op::CancelSocket`](super::Op::CancelSocket)
+    /// [`Op::Cancel`](super::Op::Cancel)
     Cancel,
     /// [`Op::Close`](super::Op::Close)
     Close,

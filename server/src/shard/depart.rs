@@ -187,14 +187,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             "it leaves once"
         );
         self.wheel.clear(&mut connection.timer);
-        if connection.is_cancellable() {
-            let token = connection.token(OpCode::Cancel, slot);
-            self.ring.push(
-                Op::CancelSocket {
-                    socket: connection.socket,
-                },
-                token,
-            );
+        if connection.is_armed() {
+            let token = connection.token(OpCode::Finish, slot);
+            let socket = connection.socket;
+            self.ring.push(Op::Reset { socket }, token);
         }
         let token = connection.token(OpCode::Close, slot);
         self.ring.push(

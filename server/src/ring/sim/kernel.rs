@@ -270,7 +270,7 @@ impl Kernel {
                 finish,
             } => self.send(socket, data, mode, finish, token),
             Op::Finish { socket } => self.finish(socket.0),
-            Op::CancelSocket { socket } => self.cancel_socket(socket.0),
+            Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { target } => self.cancel(target),
             Op::Close { socket } => self.close(socket, token),
             Op::Listen => {}
@@ -489,14 +489,18 @@ impl Kernel {
         self.carry_to_client(client, Segment::Finish);
     }
 
-    fn cancel_socket(&mut self, index: u32) {
-        self.end_receive(index, -libc::ECANCELED);
+    fn reset(&mut self, index: u32) {
+        self.end_receive(index, -libc::ECONNRESET);
         if let Some(send) = self.socket(index).send.take() {
             let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
-            self.complete(
-                send.token,
-                if taken == 0 { -libc::ECANCELED } else { taken },
-            );
+            self.complete(send.token, if taken == 0 { -libc::EPIPE } else { taken });
+        }
+        let socket = self.socket(index);
+        let client = socket.client;
+        let in_order = socket.peer == PeerState::Finished && socket.finished;
+        if !in_order && socket.peer != PeerState::Reset {
+            socket.peer = PeerState::Reset;
+            self.carry_to_client(client, Segment::Reset);
         }
     }
 
@@ -544,8 +548,8 @@ impl Kernel {
         let client = state.client;
         self.clients[client.0].socket = None;
         self.clients[client.0].gone = true;
-        if !(state.peer == PeerState::Finished && state.finished) && state.peer != PeerState::Reset
-        {
+        let in_order = state.peer == PeerState::Finished && state.finished;
+        if !in_order && state.peer != PeerState::Reset {
             self.carry_to_client(client, Segment::Reset);
         }
         self.complete(token, 0);
