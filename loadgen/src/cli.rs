@@ -66,8 +66,9 @@ command line is wrong, or this host lacks what is needed.
        The generator was the limit if the server was busy for less than 80 % of the window measured \
 (busy: on a CPU, or ready while others had it; unknown with --url, so taken for idle), and
          - the generator was busy for 95 % of it or more, or
-         - half of what is reported, or more, was its own lateness (99th percentiles; of the time \
-from planned to FIN in mode close, to the last connection gone in mode reset).
+         - half of what is reported, or more, was its own lateness, and that was 1 ms or more (99th \
+percentiles; of the time from planned to FIN in mode close, to the last connection gone in mode \
+reset).
        A window below 20 ms is too short to tell, and so is the idle wait of mode silent: they are \
 not judged. --window spreads the ends over a time that the generator can keep to.
   130  Interrupted.";

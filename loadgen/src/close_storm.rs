@@ -182,6 +182,7 @@ fn measure(
         server: ServerFigures {
             address: target.address,
             child: server.child.is_some(),
+            process_id: server.pid(),
             core: cores.map(|(server, _)| server),
             cpu_seconds: server_time.map(|time| time.running().as_secs_f64()),
             busy,
@@ -220,16 +221,17 @@ fn judge(mode: Mode, tally: &Tally, findings: &Findings) -> Judgement {
             "{otherwise} of {total} connections ended otherwise than asked for"
         ));
     }
+    let lateness = Duration::from_nanos(findings.lateness.percentiles().p99);
     let reported = match (&findings.close, &findings.emptied) {
-        (Some(close), _) => Some(Duration::from_nanos(close.fin_nanos.corrected.p99)),
+        (Some(close), _) => {
+            let fin = close.fin_nanos.corrected;
+            (fin.count > 0).then_some(Duration::from_nanos(fin.p99))
+        }
         (None, Some(emptied)) => emptied.seconds.map(Duration::from_secs_f64),
         (None, None) => None,
     };
-    let lateness = Duration::from_nanos(findings.lateness.percentiles().p99);
     let invalid = match mode {
-        Mode::Close | Mode::Reset => {
-            reported.and_then(|reported| generator_limit(&findings.usage, lateness, reported))
-        }
+        Mode::Close | Mode::Reset => generator_limit(&findings.usage, lateness, reported),
         // The generator only waits.
         Mode::Silent => None,
     };

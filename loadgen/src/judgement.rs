@@ -19,6 +19,9 @@ const SERVER_BUSY: f64 = 0.80;
 /// More than this share of what is reported must not be the generator's own lateness.
 const LATENESS_SHARE_MAX: f64 = 0.5;
 
+/// No scheduler promises to be more punctual.
+const LATENESS_MIN: Duration = Duration::from_millis(1);
+
 /// The result of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -69,14 +72,14 @@ pub(crate) fn busy_share(time: CpuTime, window: Duration) -> f64 {
     (busy.as_secs_f64() / window.as_secs_f64().max(1e-9)).min(1.0)
 }
 
-/// Why the generator was the limit, if it was: it had no time to spare, or what is reported is
-/// mostly its own lateness, while the server was not known to be busy.
+/// Why the generator was the limit, if it was: it had no time to spare, or what is reported (if
+/// anything) is mostly its own lateness, while the server was not known to be busy.
 ///
 /// A busy server got as much work as it could do, however late each piece of it came.
 pub(crate) fn generator_limit(
     usage: &Usage,
     lateness_p99: Duration,
-    reported_p99: Duration,
+    reported_p99: Option<Duration>,
 ) -> Option<String> {
     if usage.window < WINDOW_MIN {
         return None;
@@ -96,8 +99,8 @@ pub(crate) fn generator_limit(
             "the generator was the limit: busy for {percent:.0} % of the time; {server}"
         ));
     }
-    let share = lateness_p99.as_secs_f64() / reported_p99.as_secs_f64().max(1e-9);
-    (share >= LATENESS_SHARE_MAX).then(|| {
+    let share = lateness_p99.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);
+    (lateness_p99 >= LATENESS_MIN && share >= LATENESS_SHARE_MAX).then(|| {
         let percent = share * 100.0;
         format!(
             "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
@@ -124,7 +127,7 @@ mod tests {
 
     fn is_limit(usage: &Usage, lateness: u64, reported: u64) -> bool {
         let millis = Duration::from_millis;
-        generator_limit(usage, millis(lateness), millis(reported)).is_some()
+        generator_limit(usage, millis(lateness), Some(millis(reported))).is_some()
     }
 
     #[test]
@@ -143,6 +146,18 @@ mod tests {
     fn lateness_that_is_half_of_the_figure_is_the_limit() {
         assert!(is_limit(&usage(10, Some(10)), 50, 100));
         assert!(!is_limit(&usage(10, Some(10)), 49, 100));
+    }
+
+    #[test]
+    fn lateness_below_what_a_scheduler_promises_is_none() {
+        assert!(is_limit(&usage(10, Some(10)), 1, 1));
+        assert!(!is_limit(&usage(10, Some(10)), 0, 0));
+    }
+
+    #[test]
+    fn where_nothing_is_reported_lateness_is_no_part_of_it() {
+        let usage = usage(10, Some(10));
+        assert_eq!(generator_limit(&usage, Duration::from_secs(1), None), None);
     }
 
     #[test]

@@ -27,9 +27,11 @@ use std::{env, io::Write, process::ExitCode};
 use mimalloc::MiMalloc;
 
 use crate::{
+    child::ChildError,
     cli::{Cli, CloseStorm, Scenario},
     close_storm::StormError,
     interrupt::Interrupt,
+    watch::WatchError,
 };
 
 #[global_allocator]
@@ -76,6 +78,9 @@ fn run_close_storm(options: &CloseStorm) -> ExitCode {
 /// 1 where the server is at fault; 2 where this host or the command line is.
 fn status(error: &StormError) -> u8 {
     match error {
+        StormError::Interrupted(_)
+        | StormError::Child(ChildError::Interrupted(_))
+        | StormError::Watch(WatchError::Interrupted(_)) => INTERRUPTED,
         StormError::Child(_)
         | StormError::Report(_)
         | StormError::Watch(_)
@@ -86,6 +91,5 @@ fn status(error: &StormError) -> u8 {
         | StormError::Ring(_)
         | StormError::System(_)
         | StormError::Session(_) => 2,
-        StormError::Interrupted(_) => INTERRUPTED,
     }
 }

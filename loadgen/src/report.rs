@@ -39,6 +39,7 @@ pub(crate) struct ServerFigures {
     pub(crate) address: SocketAddr,
     /// Whether it was a child of the generator; else nothing below is known.
     pub(crate) child: bool,
+    pub(crate) process_id: Option<i32>,
     pub(crate) core: Option<usize>,
     /// CPU seconds over its whole life.
     pub(crate) cpu_seconds: Option<f64>,

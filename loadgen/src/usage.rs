@@ -151,10 +151,27 @@ mod tests {
         let start = CpuTime::of_this_thread().unwrap().running;
         let process = ProcessTime::of(pid).unwrap();
         while CpuTime::of_this_thread().unwrap().running < start + Duration::from_millis(30) {}
-        let now = ProcessTime::of(pid).unwrap();
-        let busiest = now.busiest_since(&process);
+        let busiest = ProcessTime::of(pid).unwrap().busiest_since(&process);
         assert!(busiest.running >= Duration::from_millis(20), "{busiest:?}");
-        assert!(now.running() >= process.running() + busiest.running);
         assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn the_busiest_thread_is_that_of_the_window() {
+        let millis = Duration::from_millis;
+        let process = |threads: &[(i32, u64, u64)]| ProcessTime {
+            threads: threads
+                .iter()
+                .map(|&(tid, running, waiting)| {
+                    let (running, waiting) = (millis(running), millis(waiting));
+                    (tid, CpuTime { running, waiting })
+                })
+                .collect(),
+        };
+        let start = process(&[(1, 500, 0), (2, 10, 5)]);
+        let end = process(&[(1, 510, 0), (2, 20, 20), (3, 7, 0)]);
+        assert_eq!(end.running(), millis(537));
+        let busiest = end.busiest_since(&start);
+        assert_eq!((busiest.running, busiest.waiting), (millis(10), millis(15)));
     }
 }

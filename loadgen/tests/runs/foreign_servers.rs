@@ -1,0 +1,290 @@
+//! Servers that do not do as asked, so that each outcome is seen to be counted.
+
+use std::{
+    io::{self, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+};
+
+use crate::harness::{Run, run};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use sha1::{Digest, Sha1};
+
+const CLOSE_1000: &[u8] = b"\x88\x02\x03\xe8";
+const CLOSE_1001: &[u8] = b"\x88\x02\x03\xe9";
+
+const CONNECTIONS: u32 = 3;
+
+/// What a server does with a connection; an error ends it, as its end does.
+type Behaviour = fn(&mut TcpStream) -> io::Result<()>;
+
+/// Serves each connection on a thread of its own, until the test's process ends.
+fn serve(behaviour: Behaviour) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            thread::spawn(move || behaviour(&mut stream));
+        }
+    });
+    address
+}
+
+/// Reads the head of a request, and gives its key.
+fn read_request(stream: &mut TcpStream) -> io::Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte)?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8(head).map_err(io::Error::other)?;
+    let key = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
+        .ok_or(io::ErrorKind::InvalidData)?;
+    Ok(key.to_owned())
+}
+
+/// The opening handshake (RFC 6455 4.2.2).
+fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+    let key = read_request(stream)?;
+    let digest = Sha1::digest(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = STANDARD.encode(digest);
+    let response = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    stream.write_all(response.as_bytes())
+}
+
+/// Reads a short masked frame, and gives its first byte and its payload.
+fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+    let mut header = [0; 6];
+    stream.read_exact(&mut header)?;
+    assert_eq!(header[1] & 0x80, 0x80, "a client masks");
+    let mut payload = vec![0; usize::from(header[1] & 0x7f)];
+    stream.read_exact(&mut payload)?;
+    for (index, byte) in payload.iter_mut().enumerate() {
+        *byte ^= header[2 + index % 4];
+    }
+    Ok((header[0], payload))
+}
+
+/// Opens the connection, and echoes the first message.
+fn open(stream: &mut TcpStream) -> io::Result<()> {
+    shake_hands(stream)?;
+    let (first, payload) = read_frame(stream)?;
+    assert_eq!(first, 0x81, "the first message is text");
+    let mut frame = vec![first, u8::try_from(payload.len()).unwrap()];
+    frame.extend(payload);
+    stream.write_all(&frame)
+}
+
+/// Opens the connection, and waits for the client's Close.
+fn open_until_close(stream: &mut TcpStream) -> io::Result<()> {
+    open(stream)?;
+    let (first, payload) = read_frame(stream)?;
+    assert_eq!((first, &payload[..]), (0x88, &b"\x03\xe8"[..]));
+    Ok(())
+}
+
+/// Waits for the client's FIN or RST.
+fn await_end(stream: &mut TcpStream) -> io::Result<()> {
+    io::copy(stream, &mut io::sink()).map(drop)
+}
+
+fn storm(address: SocketAddr, arguments: &[&str]) -> Run {
+    let url = format!("ws://{address}/");
+    let connections = CONNECTIONS.to_string();
+    let fixed = [
+        "--url",
+        &url,
+        "--connections",
+        &connections,
+        "--timeout",
+        "500ms",
+    ];
+    run(&[&fixed[..], arguments].concat())
+}
+
+/// All connections have this outcome, and the run fails for it.
+fn assert_all_fail(behaviour: Behaviour, outcome: &str) {
+    let run = storm(serve(behaviour), &[]);
+    run.assert_all(outcome, CONNECTIONS);
+    run.assert_failed(&["3 of 3 connections ended otherwise than asked for"]);
+    assert_eq!(*run.at("/server/child"), false);
+}
+
+#[test]
+fn a_server_that_does_as_asked_passes() {
+    let address = serve(|stream| {
+        open_until_close(stream)?;
+        stream.write_all(CLOSE_1000)
+    });
+    let run = storm(address, &[]);
+    run.assert_as_asked();
+    run.assert_all("closed", CONNECTIONS);
+}
+
+#[test]
+fn a_server_that_never_answers_close_times_out() {
+    assert_all_fail(
+        |stream| {
+            open_until_close(stream)?;
+            await_end(stream)
+        },
+        "close_timed_out",
+    );
+}
+
+#[test]
+fn a_server_that_leaves_tcp_open_times_out() {
+    assert_all_fail(
+        |stream| {
+            open_until_close(stream)?;
+            stream.write_all(CLOSE_1000)?;
+            await_end(stream)
+        },
+        "fin_timed_out",
+    );
+}
+
+#[test]
+fn fin_without_close_is_told_from_a_clean_end() {
+    assert_all_fail(open_until_close, "fin_without_close");
+}
+
+#[test]
+fn another_code_is_told_from_a_clean_end() {
+    assert_all_fail(
+        |stream| {
+            open_until_close(stream)?;
+            stream.write_all(CLOSE_1001)
+        },
+        "other_code",
+    );
+}
+
+#[test]
+fn a_reset_is_told_from_a_clean_end() {
+    assert_all_fail(
+        |stream| {
+            open(stream)?;
+            // To close with input unread resets the connection.
+            stream.peek(&mut [0]).map(drop)
+        },
+        "reset_by_server",
+    );
+}
+
+#[test]
+fn a_server_that_ends_early_is_noticed() {
+    assert_all_fail(open, "ended_early");
+    assert_all_fail(
+        |stream| {
+            open(stream)?;
+            stream.write_all(CLOSE_1001)?;
+            await_end(stream)
+        },
+        "ended_early",
+    );
+}
+
+#[test]
+fn a_masked_frame_breaks_the_protocol() {
+    assert_all_fail(
+        |stream| {
+            open_until_close(stream)?;
+            stream.write_all(b"\x88\x82\0\0\0\0\x03\xe8")?;
+            await_end(stream)
+        },
+        "protocol_error",
+    );
+}
+
+#[test]
+fn a_wrong_accept_key_fails_the_handshake() {
+    assert_all_fail(
+        |stream| {
+            read_request(stream)?;
+            stream.write_all(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+                  Connection: Upgrade\r\n\
+                  Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+            )?;
+            await_end(stream)
+        },
+        "handshake_failed",
+    );
+}
+
+#[test]
+fn a_server_that_says_nothing_fails_the_handshake() {
+    assert_all_fail(await_end, "handshake_failed");
+}
+
+#[test]
+fn a_wrong_echo_is_noticed() {
+    assert_all_fail(
+        |stream| {
+            shake_hands(stream)?;
+            stream.write_all(b"\x81\x05Hello")?;
+            await_end(stream)
+        },
+        "echo_failed",
+    );
+}
+
+#[test]
+fn an_echo_is_not_waited_for_where_none_is_expected() {
+    let address = serve(|stream| {
+        shake_hands(stream)?;
+        let (first, _) = read_frame(stream)?;
+        assert_eq!(first, 0x88, "Close is the first frame");
+        stream.write_all(CLOSE_1000)
+    });
+    let run = storm(address, &["--no-echo"]);
+    run.assert_as_asked();
+    run.assert_all("closed", CONNECTIONS);
+}
+
+#[test]
+fn nobody_listening_fails_to_connect() {
+    // What was bound and is no longer refuses connections.
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let run = storm(address, &[]);
+    run.assert_all("connect_failed", CONNECTIONS);
+    assert_eq!(run.status, 1);
+}
+
+#[test]
+fn a_server_that_holds_on_to_silent_clients_is_found_out() {
+    let address = serve(|stream| {
+        open(stream)?;
+        await_end(stream)
+    });
+    let run = storm(address, &["--mode", "silent"]);
+    run.assert_all("still_held", CONNECTIONS);
+    run.assert_failed(&[
+        "the server still holds connections",
+        "3 of 3 connections ended otherwise than asked for",
+    ]);
+}
+
+#[test]
+fn sockets_that_stay_half_closed_are_held() {
+    let address = serve(|stream| {
+        open(stream)?;
+        stream.shutdown(Shutdown::Write)?;
+        await_end(stream)
+    });
+    // The server's FIN comes before the clients fall silent.
+    let run = storm(address, &["--mode", "silent"]);
+    run.assert_all("ended_early", CONNECTIONS);
+    assert_eq!(run.status, 1);
+}
