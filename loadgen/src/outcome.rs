@@ -48,6 +48,15 @@ pub(crate) enum TransportEnd {
     Reset,
 }
 
+impl fmt::Display for TransportEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fin => "FIN",
+            Self::Reset => "RST",
+        })
+    }
+}
+
 /// What the client was doing when the transport ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
