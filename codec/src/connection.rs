@@ -6,8 +6,8 @@ use crate::deflate::{Agreement, Streams, Terms};
 use crate::disconnect::{Cause, Disconnect, Traffic};
 use crate::endpoint::Endpoint;
 use crate::frame::Opcode;
-use crate::message::Event;
-use crate::receiver::{Compressed, Item, Receiver, Rules};
+use crate::message::{Event, Message};
+use crate::receiver::{Compressed, Item, Receiver, Rules, poll_common};
 use crate::time::Time;
 use crate::violation::Violation;
 
@@ -174,6 +174,26 @@ impl Connection {
         input: &mut Input<'b>,
         out: &mut Vec<u8>,
     ) -> Option<Event<'b>> {
+        if let State::Open { receiver, .. } = &mut self.state
+            && receiver.is_idle()
+        {
+            match poll_common(&endpoint.config, &mut input.bytes) {
+                Ok(Some(message)) => return Some(self.receive_message(message, input.now)),
+                Ok(None) => {}
+                Err(violation) => self.fail_with(endpoint, violation, out, input.now),
+            }
+        }
+        self.poll_any_event(endpoint, input, out)
+    }
+
+    /// As [`poll_event`](Self::poll_event), for any bytes in any state.
+    #[inline(never)]
+    fn poll_any_event<'b>(
+        &mut self,
+        endpoint: &mut Endpoint,
+        input: &mut Input<'b>,
+        out: &mut Vec<u8>,
+    ) -> Option<Event<'b>> {
         loop {
             let (receiver, deflate) = match &mut self.state {
                 State::Open {
@@ -190,16 +210,13 @@ impl Connection {
                 deflate,
             };
             let item = match receiver.poll(rules, &mut endpoint.pool, &mut input.bytes) {
-                Ok(Some(Item::Compressed(compressed))) => self.decompress(endpoint, &compressed),
+                Ok(Some(Item::Compressed(compressed))) => self.decompress(endpoint, compressed),
                 other => other,
             };
             match item {
                 Ok(None) => return None,
                 Ok(Some(Item::Message(message))) => {
-                    self.messaged = input.now;
-                    self.traffic.received_messages += 1;
-                    self.traffic.received_bytes += message.len() as u64;
-                    return Some(Event::Message(message));
+                    return Some(self.receive_message(message, input.now));
                 }
                 Ok(Some(Item::Ping(payload))) => {
                     // RFC 6455 5.5.2: "an endpoint MUST send a Pong frame in response". Nothing
@@ -212,12 +229,17 @@ impl Connection {
                 Ok(Some(Item::Pong(payload))) => return Some(Event::Pong(payload)),
                 Ok(Some(Item::Close(close))) => self.receive_close(endpoint, close, out, input.now),
                 Ok(Some(Item::Compressed(_))) => unreachable!("it was decompressed"),
-                Err(violation) => {
-                    let (code, cause) = (violation.close_code(), violation.cause());
-                    self.fail(endpoint, code, cause, out, input.now);
-                }
+                Err(violation) => self.fail_with(endpoint, violation, out, input.now),
             }
         }
+    }
+
+    #[inline]
+    fn receive_message<'b>(&mut self, message: Message<'b>, now: Time) -> Event<'b> {
+        self.messaged = now;
+        self.traffic.received_messages += 1;
+        self.traffic.received_bytes += message.len() as u64;
+        Event::Message(message)
     }
 
     /// The message of a compressed one; a violation if its DEFLATE or its text is not valid.
@@ -225,7 +247,7 @@ impl Connection {
     fn decompress<'b>(
         &mut self,
         endpoint: &mut Endpoint,
-        compressed: &Compressed<'_>,
+        compressed: Compressed<'_>,
     ) -> Result<Option<Item<'b>>, Violation> {
         let State::Open {
             deflate: Some(terms),

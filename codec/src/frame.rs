@@ -9,7 +9,10 @@ use crate::violation::Violation;
 pub const HEADER_SIZE_MAX: usize = 14;
 
 /// The longest payload of a control frame (RFC 6455 5.5).
-pub const CONTROL_PAYLOAD_SIZE_MAX: usize = 125;
+pub const CONTROL_PAYLOAD_SIZE_MAX: usize = SHORT_PAYLOAD_SIZE_MAX;
+
+/// The longest payload behind a header of 2 bytes and a masking key.
+pub(crate) const SHORT_PAYLOAD_SIZE_MAX: usize = 125;
 
 /// The first length that takes 16 bits, and the marker for it.
 const LENGTH_16_BIT: u64 = 126;

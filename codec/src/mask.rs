@@ -14,10 +14,16 @@ mod short;
 /// ```
 #[inline]
 pub fn mask(bytes: &mut [u8], key: [u8; 4]) {
+    mask_and_test(bytes, key);
+}
+
+/// As [`mask`]; whether all bytes are ASCII then, and hence valid UTF-8.
+#[inline]
+pub(crate) fn mask_and_test(bytes: &mut [u8], key: [u8; 4]) -> bool {
     if bytes.len() <= short::LEN_MAX {
-        short::mask(bytes, key);
+        short::mask(bytes, key)
     } else {
-        arch::mask(bytes, key);
+        arch::mask(bytes, key)
     }
 }
 
@@ -50,7 +56,7 @@ mod tests {
     }
 
     /// Compares at all lengths and alignments, the bytes around included.
-    fn assert_equals_oracle(name: &str, len_min: usize, mask: impl Fn(&mut [u8], [u8; 4])) {
+    fn assert_equals_oracle(name: &str, len_min: usize, mask: impl Fn(&mut [u8], [u8; 4]) -> bool) {
         let original: Vec<u8> = (0..OFFSET_MAX + LEN_MAX + 64)
             .map(|i| (i * 7 + i / 256) as u8)
             .collect();
@@ -59,7 +65,12 @@ mod tests {
                 let mut expected = original.clone();
                 oracle(&mut expected[offset..offset + len], KEY);
                 let mut got = original.clone();
-                mask(&mut got[offset..offset + len], KEY);
+                let is_ascii = mask(&mut got[offset..offset + len], KEY);
+                assert_eq!(
+                    is_ascii,
+                    expected[offset..offset + len].is_ascii(),
+                    "{name}: {len} at {offset}"
+                );
                 assert!(got == expected, "{name}: {len} bytes at offset {offset}");
             }
         }
@@ -67,7 +78,7 @@ mod tests {
 
     #[test]
     fn the_chosen_backend_equals_the_oracle() {
-        assert_equals_oracle("chosen", 0, mask);
+        assert_equals_oracle("chosen", 0, mask_and_test);
     }
 
     #[test]
@@ -88,6 +99,36 @@ mod tests {
             mask(head, KEY);
             mask(tail, key_at(KEY, split));
             assert_eq!(got, expected, "split at {split}");
+        }
+    }
+
+    /// One byte above ASCII, at any place, is seen; none is seen where there is none.
+    fn assert_sees_each_byte(
+        name: &str,
+        len_min: usize,
+        mask: impl Fn(&mut [u8], [u8; 4]) -> bool,
+    ) {
+        for len in len_min..=200 {
+            let mut text = vec![b'a'; len];
+            oracle(&mut text, KEY);
+            assert!(mask(&mut text, KEY), "{name}: {len} bytes");
+            for position in 0..len {
+                text.fill(b'a');
+                text[position] = 0x80;
+                oracle(&mut text, KEY);
+                assert!(
+                    !mask(&mut text, KEY),
+                    "{name}: {len} bytes, one at {position}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn each_byte_above_ascii_is_seen() {
+        assert_sees_each_byte("chosen", 0, mask_and_test);
+        for (name, mask) in arch::backends() {
+            assert_sees_each_byte(name, short::LEN_MAX + 1, mask);
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::close::CloseCode;
 use crate::config::{Config, Role};
 use crate::deflate::{RESERVED_1, wire_size_max};
 use crate::disconnect::CloseFrame;
-use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode};
-use crate::mask::mask;
+use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode, SHORT_PAYLOAD_SIZE_MAX};
+use crate::mask::{mask, mask_and_test};
 use crate::message::{Kind, Message};
 use crate::utf8;
 use crate::violation::Violation;
@@ -58,24 +58,52 @@ pub(crate) struct Compressed<'b> {
 
 #[derive(Debug)]
 enum CompressedBody<'b> {
-    InPlace(&'b [u8]),
+    /// As of [`Message`]: one whole frame, unmasked.
+    InPlace {
+        frame: &'b mut [u8],
+        header_size: usize,
+    },
     /// `HEADER_SIZE_MAX` bytes of headroom, then the payload.
     Assembled(BytesMut),
 }
 
 impl Compressed<'_> {
-    pub(crate) fn payload(&self) -> &[u8] {
-        match &self.body {
-            CompressedBody::InPlace(payload) => payload,
-            CompressedBody::Assembled(buffer) => &buffer[HEADER_SIZE_MAX..],
+    /// Hands the payload with `tail` behind it to `read`, so that a decompressor is called once:
+    /// where the frame lies, the payload moves over what was the end of the header.
+    pub(crate) fn read_with_tail<T>(self, tail: [u8; 4], read: impl FnOnce(&[u8]) -> T) -> T {
+        match self.body {
+            CompressedBody::InPlace { frame, header_size } if header_size >= tail.len() => {
+                let start = header_size - tail.len();
+                frame.copy_within(header_size.., start);
+                let payload_end = frame.len() - tail.len();
+                frame[payload_end..].copy_from_slice(&tail);
+                read(&frame[start..])
+            }
+            // Only the shortest of a server's frames have a header of less than 4 bytes.
+            CompressedBody::InPlace { frame, header_size } => {
+                let payload = &frame[header_size..];
+                let mut copy = [0; SHORT_PAYLOAD_SIZE_MAX + 4];
+                copy[..payload.len()].copy_from_slice(payload);
+                copy[payload.len()..payload.len() + tail.len()].copy_from_slice(&tail);
+                read(&copy[..payload.len() + tail.len()])
+            }
+            CompressedBody::Assembled(mut buffer) => {
+                buffer.extend_from_slice(&tail);
+                read(&buffer[HEADER_SIZE_MAX..])
+            }
         }
     }
 }
 
 impl Receiver {
+    /// Whether the next byte is the first of a frame that is no continuation.
+    #[inline]
+    pub(crate) const fn is_idle(&self) -> bool {
+        self.partial.is_none()
+    }
+
     /// The next item in `bytes`, of which it takes what it has read; `None` when more bytes are
     /// needed.
-    #[inline]
     pub(crate) fn poll<'b>(
         &mut self,
         rules: Rules<'_>,
@@ -132,8 +160,55 @@ impl Receiver {
     }
 }
 
-/// Takes the frame at the start of `bytes` if it is an item of its own and lies there as a whole.
+/// Takes the frame at the start of `bytes` if it is what nearly all frames are: a whole message
+/// of less than 64 KiB, uncompressed, within the limits, and all there. Anything else, valid or
+/// not, is left to [`Receiver::poll`], which knows the rules.
 #[inline]
+pub(crate) fn poll_common<'b>(
+    config: &Config,
+    bytes: &mut &'b mut [u8],
+) -> Result<Option<Message<'b>>, Violation> {
+    const FIN_TEXT: u8 = 0x81;
+    const FIN_BINARY: u8 = 0x82;
+    const LENGTH_16_BIT: usize = 126;
+    let &mut [first, second, one, two, ..] = &mut **bytes else {
+        return Ok(None);
+    };
+    let kind = match first {
+        FIN_TEXT => Kind::Text,
+        FIN_BINARY => Kind::Binary,
+        _ => return Ok(None),
+    };
+    let (masked, masking_key_size) = match config.role {
+        Role::Server => (0x80, 4),
+        Role::Client => (0, 0),
+    };
+    // The wrong mask bit makes this 128 or more.
+    let short = usize::from(second ^ masked);
+    let (len, unmasked_size) = match short {
+        0..LENGTH_16_BIT => (short, 2),
+        LENGTH_16_BIT => (usize::from(u16::from_be_bytes([one, two])), 4),
+        _ => return Ok(None),
+    };
+    let header_size = unmasked_size + masking_key_size;
+    let is_minimal = short < LENGTH_16_BIT || len >= LENGTH_16_BIT;
+    let is_within_limits = len <= config.max_frame_size && len <= config.max_message_size;
+    if header_size + len > bytes.len() || !is_minimal || !is_within_limits {
+        return Ok(None);
+    }
+    let frame = take(bytes, header_size + len);
+    let (header, payload) = frame.split_at_mut(header_size);
+    let is_ascii = match (config.role, header.last_chunk::<4>()) {
+        (Role::Server, Some(&key)) => mask_and_test(payload, key),
+        (Role::Server | Role::Client, _) => false,
+    };
+    if kind == Kind::Text && !is_ascii && !utf8::is_valid(payload) {
+        return Err(Violation::InvalidUtf8);
+    }
+    Ok(Some(Message::in_place(kind, frame, header_size)))
+}
+
+/// Takes the frame at the start of `bytes` if it is an item of its own and lies there as a whole.
 fn poll_in_place<'b>(
     rules: Rules<'_>,
     bytes: &mut &'b mut [u8],
@@ -157,14 +232,14 @@ fn poll_in_place<'b>(
     }
     let frame = take(bytes, header_size + header.payload_len as usize);
     let payload = &mut frame[header_size..];
-    if let Some(key) = header.masking_key {
-        mask(payload, key);
-    }
+    let is_ascii = header
+        .masking_key
+        .is_some_and(|key| mask_and_test(payload, key));
     if is_compressed {
-        let body = CompressedBody::InPlace(&frame[header_size..]);
+        let body = CompressedBody::InPlace { frame, header_size };
         return Ok(Some(Item::Compressed(Compressed { kind, body })));
     }
-    if kind == Kind::Text && !utf8::is_valid(payload) {
+    if kind == Kind::Text && !is_ascii && !utf8::is_valid(payload) {
         return Err(Violation::InvalidUtf8);
     }
     Ok(Some(Item::Message(Message::in_place(

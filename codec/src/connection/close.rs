@@ -9,6 +9,7 @@ use crate::endpoint::Endpoint;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, Opcode};
 use crate::receiver::Receiver;
 use crate::time::Time;
+use crate::violation::Violation;
 
 /// The reason of a Close frame: what a control frame holds, less the code.
 const CLOSE_REASON_SIZE_MAX: usize = CONTROL_PAYLOAD_SIZE_MAX - 2;
@@ -98,6 +99,24 @@ impl Connection {
         let deadline = now + endpoint.config.close_timeout;
         let end = Some(self.end(Initiator::Local, cause, None, Some(sent), now));
         self.state = State::Lingering { end, deadline };
+    }
+
+    /// Fails the connection because the peer broke a rule.
+    #[cold]
+    pub(super) fn fail_with(
+        &mut self,
+        endpoint: &mut Endpoint,
+        violation: Violation,
+        out: &mut Vec<u8>,
+        now: Time,
+    ) {
+        self.fail(
+            endpoint,
+            violation.close_code(),
+            violation.cause(),
+            out,
+            now,
+        );
     }
 
     /// The peer's Close: the first of a closing handshake or the answer to ours.

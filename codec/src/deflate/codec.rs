@@ -153,7 +153,7 @@ impl Codec {
         &mut self,
         terms: Terms,
         streams: Option<&mut Streams>,
-        compressed: &Compressed<'_>,
+        compressed: Compressed<'_>,
         limit: usize,
     ) -> Result<Message<'static>, Violation> {
         let kind = compressed.kind;
@@ -169,12 +169,10 @@ impl Codec {
         self.output.clear();
         self.output.extend_from_slice(&[0; HEADER_SIZE_MAX]);
         let mut utf8 = Validator::new();
-        decompress(
-            decompressor,
-            compressed.payload(),
-            &mut self.scratch,
-            |piece| {
-                let got = self.output.len() - HEADER_SIZE_MAX + piece.len();
+        let (output, scratch) = (&mut self.output, &mut self.scratch);
+        compressed.read_with_tail(TAIL, |payload| {
+            decompress(decompressor, payload, scratch, |piece| {
+                let got = output.len() - HEADER_SIZE_MAX + piece.len();
                 if got > limit {
                     return Err(Violation::MessageTooBig {
                         got: got as u64,
@@ -184,10 +182,10 @@ impl Codec {
                 if kind == Kind::Text {
                     utf8.push(piece).map_err(|_| Violation::InvalidUtf8)?;
                 }
-                self.output.extend_from_slice(piece);
+                output.extend_from_slice(piece);
                 Ok(())
-            },
-        )?;
+            })
+        })?;
         utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
         Ok(Message::assembled(kind, self.output.split()))
     }
@@ -246,27 +244,17 @@ fn put_header(header: FrameHeader, frame_start: usize, room: usize, out: &mut Ve
     header.encode_to(&mut out[frame_start..]);
 }
 
-/// Decompresses a whole message (7.2.2), and gives it to `sink` in pieces.
+/// Decompresses a whole message with its tail (7.2.2), and gives it to `sink` in pieces.
 fn decompress(
     decompressor: &mut Decompress,
-    payload: &[u8],
+    mut input: &[u8],
     scratch: &mut [u8],
     mut sink: impl FnMut(&[u8]) -> Result<(), Violation>,
 ) -> Result<(), Violation> {
     // An empty message is one byte (7.2.3.6), but nothing is nothing, too.
-    if !payload.is_empty() && !decompress_piece(decompressor, payload, scratch, &mut sink)? {
-        decompress_piece(decompressor, &TAIL, scratch, &mut sink)?;
+    if input == TAIL {
+        return Ok(());
     }
-    Ok(())
-}
-
-/// Decompresses `input` as far as it goes; whether a last block ends exactly with it.
-fn decompress_piece(
-    decompressor: &mut Decompress,
-    mut input: &[u8],
-    scratch: &mut [u8],
-    sink: &mut impl FnMut(&[u8]) -> Result<(), Violation>,
-) -> Result<bool, Violation> {
     loop {
         let before = (decompressor.total_in(), decompressor.total_out());
         let status = decompressor
@@ -276,20 +264,19 @@ fn decompress_piece(
         let produced = (decompressor.total_out() - before.1) as usize;
         input = &input[consumed..];
         sink(&scratch[..produced])?;
-        match status {
+        let is_done = match status {
             // 7.2.3.4: a block may be marked as the last one, and others may follow.
             Status::StreamEnd => {
                 decompressor.reset(false);
-                if input.is_empty() {
-                    return Ok(true);
-                }
+                input.is_empty() || input == TAIL
             }
             Status::Ok | Status::BufError => {
                 let is_stuck = consumed == 0 && produced == 0;
-                if is_stuck || (input.is_empty() && produced < scratch.len()) {
-                    return Ok(false);
-                }
+                is_stuck || (input.is_empty() && produced < scratch.len())
             }
+        };
+        if is_done {
+            return Ok(());
         }
     }
 }

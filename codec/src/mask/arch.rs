@@ -9,18 +9,19 @@ mod portable;
 
 /// A way to mask more than [`short::LEN_MAX`] bytes.
 #[cfg(test)]
-type Backend = fn(&mut [u8], [u8; 4]);
+type Backend = fn(&mut [u8], [u8; 4]) -> bool;
 
-/// As [`super::mask`], for more than [`short::LEN_MAX`] bytes.
+/// As [`super::mask_and_test`], for more than [`short::LEN_MAX`] bytes.
+#[inline]
 #[cfg(target_arch = "x86_64")]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
-    x86_64::mask(bytes, key);
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    x86_64::mask(bytes, key)
 }
 
-/// As [`super::mask`], for more than [`short::LEN_MAX`] bytes.
+/// As [`super::mask_and_test`], for more than [`short::LEN_MAX`] bytes.
 #[cfg(not(target_arch = "x86_64"))]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
-    portable::mask(bytes, key);
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    portable::mask(bytes, key)
 }
 
 /// Those that this machine can run, by name.

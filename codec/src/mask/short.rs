@@ -1,47 +1,53 @@
 //! Payloads of few bytes: two words that may overlap, rather than a loop over bytes.
 
-use super::key_at;
-
 /// The longest payload that this is for.
 pub(super) const LEN_MAX: usize = 32;
 
-/// As [`super::mask`], for at most [`LEN_MAX`] bytes.
+/// As [`super::mask_and_test`], for at most [`LEN_MAX`] bytes.
 #[inline]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
     match bytes.len() {
-        0 => {}
-        1..=3 => {
-            for (byte, key) in bytes.iter_mut().zip(key) {
-                *byte ^= key;
-            }
+        0..=3 => few(bytes, key),
+        4..=7 => two_words_u32(bytes, key),
+        8..=15 => two_words_u64(bytes, key),
+        _ => two_words_u128(bytes, key),
+    }
+}
+
+fn few(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    let mut all = 0;
+    for (byte, key) in bytes.iter_mut().zip(key) {
+        *byte ^= key;
+        all |= *byte;
+    }
+    all.is_ascii()
+}
+
+/// Masks the first and the last word of a payload of one to two words. Both are read before either
+/// is written, so that the bytes in both are masked once.
+macro_rules! two_words {
+    ($name:ident, $word:ty) => {
+        #[inline]
+        fn $name(bytes: &mut [u8], key: [u8; 4]) -> bool {
+            const SIZE: usize = size_of::<$word>();
+            const HIGH_BITS: $word = <$word>::from_ne_bytes([0x80; SIZE]);
+            // The key in every four bytes of a word.
+            const REPEAT: $word = <$word>::MAX / u32::MAX as $word;
+            let key = u32::from_le_bytes(key);
+            let tail_start = bytes.len() - SIZE;
+            let (Some(&head), Some(&tail)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+                unreachable!("the payload has a word at least");
+            };
+            let tail_key = key.rotate_right(8 * (tail_start % 4) as u32);
+            let head = <$word>::from_le_bytes(head) ^ (key as $word * REPEAT);
+            let tail = <$word>::from_le_bytes(tail) ^ (tail_key as $word * REPEAT);
+            bytes[..SIZE].copy_from_slice(&head.to_le_bytes());
+            bytes[tail_start..].copy_from_slice(&tail.to_le_bytes());
+            (head | tail) & HIGH_BITS == 0
         }
-        4..=7 => two_words::<4>(bytes, key),
-        8..=15 => two_words::<8>(bytes, key),
-        _ => two_words::<16>(bytes, key),
-    }
+    };
 }
 
-/// Masks the first and the last `N` bytes, of `N` to `2 * N`. Both are read before either is
-/// written, so that the bytes in both are masked once.
-#[inline]
-fn two_words<const N: usize>(bytes: &mut [u8], key: [u8; 4]) {
-    let tail_start = bytes.len() - N;
-    let Some(&head) = bytes.first_chunk::<N>() else {
-        unreachable!("there are {N} bytes at least");
-    };
-    let Some(&tail) = bytes.last_chunk::<N>() else {
-        unreachable!("there are {N} bytes at least");
-    };
-    let tail_key = key_at(key, tail_start);
-    bytes[..N].copy_from_slice(&masked(head, key));
-    bytes[tail_start..].copy_from_slice(&masked(tail, tail_key));
-}
-
-/// The compiler makes this one exclusive or of the whole word.
-#[inline]
-fn masked<const N: usize>(mut word: [u8; N], key: [u8; 4]) -> [u8; N] {
-    for (i, byte) in word.iter_mut().enumerate() {
-        *byte ^= key[i % 4];
-    }
-    word
-}
+two_words!(two_words_u32, u32);
+two_words!(two_words_u64, u64);
+two_words!(two_words_u128, u128);

@@ -3,24 +3,27 @@
 use super::short;
 use crate::mask::key_at;
 
-/// As [`crate::mask::mask`].
+/// As [`crate::mask::mask_and_test`].
 #[cfg_attr(
     target_arch = "x86_64",
     allow(dead_code, reason = "the tests compare with it")
 )]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
-    let mut words = [0; 64];
-    for word in words.as_chunks_mut::<4>().0 {
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
+    let mut keys = [0; 64];
+    for word in keys.as_chunks_mut::<4>().0 {
         *word = key;
     }
+    let mut all = [0_u8; 64];
     let (chunks, rest) = bytes.as_chunks_mut::<64>();
     for chunk in chunks {
-        for (byte, key) in chunk.iter_mut().zip(words) {
+        for ((byte, key), all) in chunk.iter_mut().zip(keys).zip(&mut all) {
             *byte ^= key;
+            *all |= *byte;
         }
     }
     // Chunks of 64 and halves of 32 leave the phase of the key as it is.
     let (half, rest) = rest.split_at_mut(rest.len() & short::LEN_MAX);
-    short::mask(half, key);
-    short::mask(rest, key_at(key, half.len()));
+    let is_half_ascii = short::mask(half, key);
+    let is_rest_ascii = short::mask(rest, key_at(key, half.len()));
+    all.is_ascii() && is_half_ascii && is_rest_ascii
 }

@@ -2,16 +2,17 @@
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_set1_epi32, _mm_storeu_si128, _mm_xor_si128,
-    _mm256_loadu_si256, _mm256_set1_epi32, _mm256_storeu_si256, _mm256_xor_si256,
-    _mm512_loadu_si512, _mm512_set1_epi32, _mm512_storeu_si512, _mm512_xor_si512,
+    __m128i, __m256i, __m512i, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi32,
+    _mm_storeu_si128, _mm_xor_si128, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_or_si256,
+    _mm256_set1_epi32, _mm256_storeu_si256, _mm256_xor_si256, _mm512_loadu_si512, _mm512_or_si512,
+    _mm512_set1_epi32, _mm512_storeu_si512, _mm512_test_epi32_mask, _mm512_xor_si512,
 };
 
 use super::short;
 
-/// As [`crate::mask::mask`], for more than [`short::LEN_MAX`] bytes.
+/// As [`crate::mask::mask_and_test`], for more than [`short::LEN_MAX`] bytes.
 #[inline]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
+pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
     // Below one vector of AVX-512, a choice costs more than it gains.
     let is_long = bytes.len() >= size_of::<__m512i>();
     if is_long && is_x86_feature_detected!("avx512f") {
@@ -27,19 +28,20 @@ pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// Masks with vectors of `$width` bytes.
+/// Masks with vectors of one width.
 ///
 /// The first and the last vector may lie anywhere and overlap with others, so there is no loop
 /// over single bytes. They are read before anything is written and written after everything else,
-/// so that each byte is masked once. Those between start at multiples of `$width`, so that none
+/// so that each byte is masked once. Those between start at multiples of the width, so that none
 /// lies in two cache lines.
 macro_rules! backend {
-    ($name:ident, $feature:literal, $vector:ty, $load:ident, $store:ident, $xor:ident, $splat:ident) => {
+    ($name:ident, $feature:literal, $vector:ty, $load:ident, $store:ident, $xor:ident, $or:ident,
+     $splat:ident, $is_ascii:expr) => {
         /// # Safety
         ///
         /// The processor has the feature, and `bytes` is at least as long as one vector.
         #[target_feature(enable = $feature)]
-        unsafe fn $name(bytes: &mut [u8], key: [u8; 4]) {
+        unsafe fn $name(bytes: &mut [u8], key: [u8; 4]) -> bool {
             const WIDTH: usize = size_of::<$vector>();
             let key = u32::from_le_bytes(key);
             let key_at =
@@ -53,6 +55,7 @@ macro_rules! backend {
             unsafe {
                 let first_vector = $xor($load(start.cast()), key_at(0));
                 let last_vector = $xor($load(start.add(last).cast()), key_at(last));
+                let mut all = $or(first_vector, last_vector);
                 let key = key_at(aligned);
                 let mut position = aligned;
                 while position + 3 * WIDTH <= last {
@@ -65,19 +68,26 @@ macro_rules! backend {
                     $store(vectors.add(1), two);
                     $store(vectors.add(2), three);
                     $store(vectors.add(3), four);
+                    all = $or($or(all, $or(one, two)), $or(three, four));
                     position += 4 * WIDTH;
                 }
                 while position < last {
                     let vector: *mut $vector = start.add(position).cast();
-                    $store(vector, $xor($load(vector), key));
+                    let one = $xor($load(vector), key);
+                    $store(vector, one);
+                    all = $or(all, one);
                     position += WIDTH;
                 }
                 $store(start.cast(), first_vector);
                 $store(start.add(last).cast(), last_vector);
+                $is_ascii(all)
             }
         }
     };
 }
+
+/// The bit in each byte that ASCII does not use.
+const HIGH_BITS: i32 = i32::from_ne_bytes([0x80; 4]);
 
 backend!(
     sse2,
@@ -86,7 +96,9 @@ backend!(
     _mm_loadu_si128,
     _mm_storeu_si128,
     _mm_xor_si128,
-    _mm_set1_epi32
+    _mm_or_si128,
+    _mm_set1_epi32,
+    |all| _mm_movemask_epi8(all) == 0
 );
 backend!(
     avx2,
@@ -95,7 +107,9 @@ backend!(
     _mm256_loadu_si256,
     _mm256_storeu_si256,
     _mm256_xor_si256,
-    _mm256_set1_epi32
+    _mm256_or_si256,
+    _mm256_set1_epi32,
+    |all| _mm256_movemask_epi8(all) == 0
 );
 backend!(
     avx512,
@@ -104,7 +118,9 @@ backend!(
     _mm512_loadu_si512,
     _mm512_storeu_si512,
     _mm512_xor_si512,
-    _mm512_set1_epi32
+    _mm512_or_si512,
+    _mm512_set1_epi32,
+    |all| _mm512_test_epi32_mask(all, _mm512_set1_epi32(HIGH_BITS)) == 0
 );
 
 #[cfg(test)]
@@ -122,7 +138,7 @@ pub(super) fn backends() -> Vec<(&'static str, super::Backend)> {
                 // SAFETY: the processor has AVX-512F, and there are 64 bytes at least.
                 unsafe { avx512(bytes, key) }
             } else {
-                mask(bytes, key);
+                mask(bytes, key)
             }
         }));
     }
