@@ -31,7 +31,7 @@ mod codec;
 mod extension;
 mod negotiation;
 
-pub(crate) use codec::{Codec, RESERVED_1, Streams};
+pub(crate) use codec::{Codec, RESERVED_1, Streams, TAIL};
 pub(crate) use negotiation::Terms;
 pub use negotiation::{Agreement, InvalidAgreement};
 

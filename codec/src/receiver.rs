@@ -10,7 +10,7 @@ use bytes::BytesMut;
 
 use crate::close::CloseCode;
 use crate::config::{Config, Role};
-use crate::deflate::{RESERVED_1, wire_size_max};
+use crate::deflate::{RESERVED_1, TAIL, wire_size_max};
 use crate::disconnect::CloseFrame;
 use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode, SHORT_PAYLOAD_SIZE_MAX};
 use crate::mask::{mask, mask_and_test};
@@ -63,34 +63,31 @@ enum CompressedBody<'b> {
         frame: &'b mut [u8],
         header_size: usize,
     },
-    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload.
+    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload and [`TAIL`].
     Assembled(BytesMut),
 }
 
 impl Compressed<'_> {
-    /// Hands the payload with `tail` behind it to `read`, so that a decompressor is called once:
+    /// Hands the payload with [`TAIL`] behind it to `read`, so that a decompressor is called once:
     /// where the frame lies, the payload moves over what was the end of the header.
-    pub(crate) fn read_with_tail<T>(self, tail: [u8; 4], read: impl FnOnce(&[u8]) -> T) -> T {
+    pub(crate) fn read_with_tail<T>(self, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.body {
-            CompressedBody::InPlace { frame, header_size } if header_size >= tail.len() => {
-                let start = header_size - tail.len();
+            CompressedBody::InPlace { frame, header_size } if header_size >= TAIL.len() => {
+                let start = header_size - TAIL.len();
                 frame.copy_within(header_size.., start);
-                let payload_end = frame.len() - tail.len();
-                frame[payload_end..].copy_from_slice(&tail);
+                let payload_end = frame.len() - TAIL.len();
+                frame[payload_end..].copy_from_slice(&TAIL);
                 read(&frame[start..])
             }
             // Only the shortest of a server's frames have a header of less than 4 bytes.
             CompressedBody::InPlace { frame, header_size } => {
                 let payload = &frame[header_size..];
-                let mut copy = [0; SHORT_PAYLOAD_SIZE_MAX + 4];
+                let mut copy = [0; SHORT_PAYLOAD_SIZE_MAX + TAIL.len()];
                 copy[..payload.len()].copy_from_slice(payload);
-                copy[payload.len()..payload.len() + tail.len()].copy_from_slice(&tail);
-                read(&copy[..payload.len() + tail.len()])
+                copy[payload.len()..payload.len() + TAIL.len()].copy_from_slice(&TAIL);
+                read(&copy[..payload.len() + TAIL.len()])
             }
-            CompressedBody::Assembled(mut buffer) => {
-                buffer.extend_from_slice(&tail);
-                read(&buffer[HEADER_SIZE_MAX..])
-            }
+            CompressedBody::Assembled(buffer) => read(&buffer[HEADER_SIZE_MAX..]),
         }
     }
 }

@@ -15,14 +15,14 @@ use crate::receiver::Compressed;
 use crate::utf8::Validator;
 use crate::violation::Violation;
 
-/// 7.2.1: what a flush ends with, and what is not sent.
-const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+/// RFC 7692 7.2.1: what a flush ends with, and what is not sent.
+pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 /// RSV1 (RFC 7692 6): "the message is compressed".
 pub(crate) const RESERVED_1: u8 = 0b100;
 
 /// Decompressed bytes between two looks at the limit.
-const SCRATCH_SIZE: usize = 16 << 10;
+const SCRATCH_SIZE: usize = 32 << 10;
 
 /// Bytes that zlib-rs allocates for a decompressor, whatever the peer's window.
 pub(super) const fn decompressor_size() -> usize {
@@ -170,7 +170,7 @@ impl Codec {
         self.output.extend_from_slice(&[0; HEADER_SIZE_MAX]);
         let mut utf8 = Validator::new();
         let (output, scratch) = (&mut self.output, &mut self.scratch);
-        compressed.read_with_tail(TAIL, |payload| {
+        compressed.read_with_tail(|payload| {
             decompress(decompressor, payload, scratch, |piece| {
                 let got = output.len() - HEADER_SIZE_MAX + piece.len();
                 if got > limit {

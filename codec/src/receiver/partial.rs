@@ -3,6 +3,7 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use super::{Compressed, CompressedBody, Item, Rules, check_frame, check_sizes, control, take};
+use crate::deflate::TAIL;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, FrameHeader, HEADER_SIZE_MAX, Opcode};
 use crate::mask::{key_at, mask};
 use crate::message::{Kind, Message};
@@ -254,6 +255,7 @@ impl Partial {
             }
             Content::Binary => Kind::Binary,
             Content::Compressed(kind) => {
+                self.buffer.extend_from_slice(&TAIL);
                 let body = CompressedBody::Assembled(self.take_buffer());
                 return Ok(Progress::Item(Item::Compressed(Compressed { kind, body })));
             }
