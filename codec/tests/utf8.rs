@@ -1,81 +1,9 @@
-//! The streaming validator against `std::str::from_utf8`, at every split of every vector, among
-//! them the sections of Markus Kuhn's "UTF-8 decoder capability and stress test".
+//! The streaming validator against `std::str::from_utf8`, at every split of every vector.
 
+mod kuhn;
+
+use kuhn::VECTORS;
 use tidewheel_codec::utf8::Validator;
-
-/// Kuhn's numbers, with the bytes.
-const VECTORS: &[(&str, &[u8])] = &[
-    (
-        "1 some correct text",
-        "κόσμε \u{1f30a} þorn 潮の車輪".as_bytes(),
-    ),
-    ("2.1.1 first of 1 byte", b"\x00"),
-    ("2.1.2 first of 2 bytes", b"\xc2\x80"),
-    ("2.1.3 first of 3 bytes", b"\xe0\xa0\x80"),
-    ("2.1.4 first of 4 bytes", b"\xf0\x90\x80\x80"),
-    ("2.1.5 first of 5 bytes", b"\xf8\x88\x80\x80\x80"),
-    ("2.1.6 first of 6 bytes", b"\xfc\x84\x80\x80\x80\x80"),
-    ("2.2.1 last of 1 byte", b"\x7f"),
-    ("2.2.2 last of 2 bytes", b"\xdf\xbf"),
-    ("2.2.3 last of 3 bytes", b"\xef\xbf\xbf"),
-    ("2.2.4 last of 4 bytes", b"\xf7\xbf\xbf\xbf"),
-    ("2.2.5 last of 5 bytes", b"\xfb\xbf\xbf\xbf\xbf"),
-    ("2.2.6 last of 6 bytes", b"\xfd\xbf\xbf\xbf\xbf\xbf"),
-    ("2.3.1 U+D7FF", b"\xed\x9f\xbf"),
-    ("2.3.2 U+E000", b"\xee\x80\x80"),
-    ("2.3.3 U+FFFD", b"\xef\xbf\xbd"),
-    ("2.3.4 U+10FFFF", b"\xf4\x8f\xbf\xbf"),
-    ("2.3.5 U+110000", b"\xf4\x90\x80\x80"),
-    ("3.1.1 first continuation byte", b"\x80"),
-    ("3.1.2 last continuation byte", b"\xbf"),
-    ("3.1.3 2 continuation bytes", b"\x80\xbf"),
-    (
-        "3.1.8 7 continuation bytes",
-        b"\x80\xbf\x80\xbf\x80\xbf\x80",
-    ),
-    ("3.2.1 lonely start of 2", b"\xc0 \xc1 \xdf "),
-    ("3.2.2 lonely start of 3", b"\xe0 \xef "),
-    ("3.2.3 lonely start of 4", b"\xf0 \xf7 "),
-    ("3.2.4 lonely start of 5", b"\xf8 \xfb "),
-    ("3.2.5 lonely start of 6", b"\xfc \xfd "),
-    ("3.3.1 2 bytes without the last", b"\xc0"),
-    ("3.3.2 3 bytes without the last", b"\xe0\x80"),
-    ("3.3.3 4 bytes without the last", b"\xf0\x80\x80"),
-    ("3.3.6 2 bytes without the last", b"\xdf"),
-    ("3.3.7 3 bytes without the last", b"\xef\xbf"),
-    ("3.3.8 4 bytes without the last", b"\xf7\xbf\xbf"),
-    (
-        "3.4 several unfinished",
-        b"\xc0\xe0\x80\xf0\x80\x80\xf8\x80\x80\x80",
-    ),
-    ("3.5.1 impossible byte", b"\xfe"),
-    ("3.5.2 impossible byte", b"\xff"),
-    ("3.5.3 impossible bytes", b"\xfe\xfe\xff\xff"),
-    ("4.1.1 overlong slash of 2", b"\xc0\xaf"),
-    ("4.1.2 overlong slash of 3", b"\xe0\x80\xaf"),
-    ("4.1.3 overlong slash of 4", b"\xf0\x80\x80\xaf"),
-    ("4.1.4 overlong slash of 5", b"\xf8\x80\x80\x80\xaf"),
-    ("4.1.5 overlong slash of 6", b"\xfc\x80\x80\x80\x80\xaf"),
-    ("4.2.1 greatest overlong of 2", b"\xc1\xbf"),
-    ("4.2.2 greatest overlong of 3", b"\xe0\x9f\xbf"),
-    ("4.2.3 greatest overlong of 4", b"\xf0\x8f\xbf\xbf"),
-    ("4.3.1 overlong NUL of 2", b"\xc0\x80"),
-    ("4.3.2 overlong NUL of 3", b"\xe0\x80\x80"),
-    ("4.3.3 overlong NUL of 4", b"\xf0\x80\x80\x80"),
-    ("5.1.1 surrogate U+D800", b"\xed\xa0\x80"),
-    ("5.1.2 surrogate U+DB7F", b"\xed\xad\xbf"),
-    ("5.1.7 surrogate U+DFFF", b"\xed\xbf\xbf"),
-    (
-        "5.2.1 surrogates U+D800 U+DC00",
-        b"\xed\xa0\x80\xed\xb0\x80",
-    ),
-    (
-        "5.2.8 surrogates U+DBFF U+DFFF",
-        b"\xed\xaf\xbf\xed\xbf\xbf",
-    ),
-    ("5.3.1 noncharacter U+FFFE", b"\xef\xbf\xbe"),
-    ("5.3.3 noncharacters U+FDD0", b"\xef\xb7\x90\xef\xb7\xaf"),
-];
 
 /// The number of bytes after which the validator fails, if it does before the end.
 fn fails_after(pieces: &[&[u8]]) -> Option<usize> {

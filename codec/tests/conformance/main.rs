@@ -1,0 +1,106 @@
+//! The conformance suite: each case has a number and a name, and is run as a client's frames
+//! against a server and as a server's against a client, whole and in pieces.
+//!
+//! | numbers | what |
+//! |---|---|
+//! | 1 | framing: every form of a length, text and binary |
+//! | 2 | pings and pongs |
+//! | 3 | reserved bits |
+//! | 4 | opcodes |
+//! | 5 | fragmentation |
+//! | 6 | UTF-8 |
+//! | 7 | closing |
+//! | 8 | limits |
+//! | 9 | permessage-deflate |
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../kuhn/mod.rs"]
+mod kuhn;
+
+mod closing;
+mod data;
+mod deflate;
+mod suite;
+mod text;
+
+use std::collections::HashSet;
+
+use suite::Case;
+
+fn cases() -> Vec<Case> {
+    [
+        data::cases(),
+        text::cases(),
+        closing::cases(),
+        deflate::cases(),
+    ]
+    .concat()
+}
+
+fn run(group: &str) {
+    let cases: Vec<_> = cases()
+        .into_iter()
+        .filter(|case| case.number.starts_with(group))
+        .collect();
+    assert!(
+        !cases.is_empty(),
+        "no case has a number that starts with {group}"
+    );
+    for case in cases {
+        case.run();
+    }
+}
+
+#[test]
+fn each_case_has_a_number_and_a_name_of_its_own() {
+    let cases = cases();
+    let numbers: HashSet<_> = cases.iter().map(|case| &case.number).collect();
+    let names: HashSet<_> = cases.iter().map(|case| &case.name).collect();
+    assert_eq!((numbers.len(), names.len()), (cases.len(), cases.len()));
+}
+
+#[test]
+fn group_1_framing() {
+    run("1.");
+}
+
+#[test]
+fn group_2_pings_and_pongs() {
+    run("2.");
+}
+
+#[test]
+fn group_3_reserved_bits() {
+    run("3.");
+}
+
+#[test]
+fn group_4_opcodes() {
+    run("4.");
+}
+
+#[test]
+fn group_5_fragmentation() {
+    run("5.");
+}
+
+#[test]
+fn group_6_utf_8() {
+    run("6.");
+}
+
+#[test]
+fn group_7_closing() {
+    run("7.");
+}
+
+#[test]
+fn group_8_limits() {
+    run("8.");
+}
+
+#[test]
+fn group_9_deflate() {
+    run("9.");
+}
