@@ -30,7 +30,7 @@ pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
 
 /// Masks with vectors of one width.
 ///
-/// The first and the last vector may lie anywhere and overlap with others, so there is no loop
+/// The first vector and the last ones may lie anywhere and overlap with others, so there is no loop
 /// over single bytes. They are read before anything is written and written after everything else,
 /// so that each byte is masked once. Those between start at multiples of the width, so that none
 /// lies in two cache lines.
@@ -43,44 +43,60 @@ macro_rules! backend {
         #[target_feature(enable = $feature)]
         unsafe fn $name(bytes: &mut [u8], key: [u8; 4]) -> bool {
             const WIDTH: usize = size_of::<$vector>();
+            const FOUR: usize = 4 * WIDTH;
             let key = u32::from_le_bytes(key);
             let key_at =
                 |position: usize| $splat(key.rotate_right(8 * (position % 4) as u32) as i32);
-            let start = bytes.as_mut_ptr();
-            let last = bytes.len() - WIDTH;
-            let aligned = WIDTH - start.addr() % WIDTH;
-            // SAFETY: `last + WIDTH` is the length, so the first and the last vector are within
-            // `bytes`. `position` is at most `last` at each access of the loops, by their
-            // conditions, so those are too. The accesses need no alignment.
+            let (start, len) = (bytes.as_mut_ptr(), bytes.len());
+            let mut position = WIDTH - start.addr() % WIDTH;
+            let aligned_key = key_at(position);
+            // SAFETY: `len` is at least `WIDTH`, and at least `FOUR` in the second branch, so the
+            // first vector and the last ones are within `bytes`. At each access of the loops,
+            // `position` and what is accessed behind it are at most `len`, by their conditions.
+            // The accesses need no alignment.
             unsafe {
-                let first_vector = $xor($load(start.cast()), key_at(0));
-                let last_vector = $xor($load(start.add(last).cast()), key_at(last));
-                let mut all = $or(first_vector, last_vector);
-                let key = key_at(aligned);
-                let mut position = aligned;
-                while position + 3 * WIDTH <= last {
-                    let vectors: *mut $vector = start.add(position).cast();
-                    let one = $xor($load(vectors), key);
-                    let two = $xor($load(vectors.add(1)), key);
-                    let three = $xor($load(vectors.add(2)), key);
-                    let four = $xor($load(vectors.add(3)), key);
-                    $store(vectors, one);
-                    $store(vectors.add(1), two);
-                    $store(vectors.add(2), three);
-                    $store(vectors.add(3), four);
-                    all = $or($or(all, $or(one, two)), $or(three, four));
-                    position += 4 * WIDTH;
+                let first = $xor($load(start.cast()), key_at(0));
+                if len <= FOUR {
+                    let last_vector: *mut $vector = start.add(len - WIDTH).cast();
+                    let last = $xor($load(last_vector), key_at(len - WIDTH));
+                    let mut all = $or(first, last);
+                    while position < len - WIDTH {
+                        let vector: *mut $vector = start.add(position).cast();
+                        let masked = $xor($load(vector), aligned_key);
+                        $store(vector, masked);
+                        all = $or(all, masked);
+                        position += WIDTH;
+                    }
+                    $store(start.cast(), first);
+                    $store(last_vector, last);
+                    $is_ascii(all)
+                } else {
+                    let last_vectors: *mut $vector = start.add(len - FOUR).cast();
+                    let last_key = key_at(len - FOUR);
+                    let last: [$vector; 4] =
+                        std::array::from_fn(|i| $xor($load(last_vectors.add(i)), last_key));
+                    let mut all = $or($or(first, last[0]), $or(last[1], $or(last[2], last[3])));
+                    while position < len - FOUR {
+                        let vectors: *mut $vector = start.add(position).cast();
+                        let masked: [$vector; 4] =
+                            std::array::from_fn(|i| $xor($load(vectors.add(i)), aligned_key));
+                        $store(vectors, masked[0]);
+                        $store(vectors.add(1), masked[1]);
+                        $store(vectors.add(2), masked[2]);
+                        $store(vectors.add(3), masked[3]);
+                        all = $or(
+                            all,
+                            $or($or(masked[0], masked[1]), $or(masked[2], masked[3])),
+                        );
+                        position += FOUR;
+                    }
+                    $store(start.cast(), first);
+                    $store(last_vectors, last[0]);
+                    $store(last_vectors.add(1), last[1]);
+                    $store(last_vectors.add(2), last[2]);
+                    $store(last_vectors.add(3), last[3]);
+                    $is_ascii(all)
                 }
-                while position < last {
-                    let vector: *mut $vector = start.add(position).cast();
-                    let one = $xor($load(vector), key);
-                    $store(vector, one);
-                    all = $or(all, one);
-                    position += WIDTH;
-                }
-                $store(start.cast(), first_vector);
-                $store(start.add(last).cast(), last_vector);
-                $is_ascii(all)
             }
         }
     };
