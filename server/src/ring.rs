@@ -65,9 +65,9 @@ pub enum Op {
         /// The socket whose connection ends.
         socket: Socket,
     },
-    /// Cancel the operation with this token. Silent on success; what was cancelled completes.
+    /// Cancel every operation with this token. Silent on success; what was cancelled completes.
     Cancel {
-        /// The token of the operation to end.
+        /// The token of the operations to end.
         target: Token,
     },
     /// Close a direct descriptor. With an operation still armed on it this leaks: reset first.

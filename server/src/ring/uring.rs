@@ -230,7 +230,8 @@ impl Ring for Uring {
                 self.queue(&[entry.user_data(token.bits()).flags(silent)]);
             }
             Op::Cancel { target } => {
-                let entry = opcode::AsyncCancel::new(target.bits()).build();
+                let every = types::CancelBuilder::user_data(target.bits()).all();
+                let entry = opcode::AsyncCancel2::new(every).build();
                 self.queue(&[entry.user_data(token.bits()).flags(silent)]);
             }
             Op::Close { socket } => {

@@ -64,13 +64,9 @@ impl Acceptor {
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
         self.stopped = true;
         self.cancel_multishot(ring);
-        for _ in 0..self.singles {
-            ring.push(
-                Op::Cancel {
-                    target: token(SINGLE),
-                },
-                cancel(),
-            );
+        if self.singles > 0 {
+            let target = token(SINGLE);
+            ring.push(Op::Cancel { target }, cancel());
         }
     }
 

@@ -505,7 +505,7 @@ impl Kernel {
     }
 
     fn cancel(&mut self, target: Token) {
-        if let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
+        while let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
             let (token, _) = self.accepts.remove(at).expect("just found");
             // After every connection that it has accepted.
             let completion = Completion {
@@ -514,7 +514,7 @@ impl Kernel {
                 more: false,
                 buffer: None,
             };
-            return self.schedule(self.now_ms, u64::MAX, Due::Completion(completion));
+            self.schedule(self.now_ms, u64::MAX, Due::Completion(completion));
         }
         if target.op() == OpCode::Receive {
             let armed = |socket: &Option<SimSocket>| {
