@@ -1,7 +1,7 @@
 //! The io_uring implementation of a [`Ring`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque, hash_map::Entry},
     io,
     os::fd::{AsRawFd, OwnedFd},
     ptr::NonNull,
@@ -12,7 +12,8 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
 use super::{
-    Bell, Buffer, BufferMemory, Completion, Op, Outbound, Ring, SendMode, Socket, Token, Wait,
+    Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
+    Wait,
     buffers::Pages,
     probe::{self, RingError},
 };
@@ -73,6 +74,21 @@ pub struct Uring {
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
+    /// Shutdowns under way, by the slot of their token. The kernel does them on a thread of its
+    /// own, and looks up the descriptor only there: a Close in between would turn FIN into RST.
+    finishing: HashMap<u32, Finishing>,
+    /// Closes that waited for a shutdown, to be queued.
+    closes: Vec<squeue::Entry>,
+}
+
+/// A shutdown under way.
+struct Finishing {
+    generation: u32,
+    /// Whether it is linked to a silent send. If that fails, the kernel drops the shutdown without
+    /// a completion of its own.
+    silent: bool,
+    /// The Close that is to follow.
+    close: Option<squeue::Entry>,
 }
 
 impl std::fmt::Debug for Uring {
@@ -126,6 +142,8 @@ impl Uring {
             entries,
             early: VecDeque::new(),
             peers,
+            finishing: HashMap::new(),
+            closes: Vec::new(),
         })
     }
 
@@ -164,9 +182,48 @@ impl Uring {
         self.peers.clear();
     }
 
+    /// Notes a shutdown, and gives its entry. It tells of its success as well.
+    fn finish(&mut self, socket: Socket, token: Token, silent: bool) -> squeue::Entry {
+        let finishing = Finishing {
+            generation: token.generation(),
+            silent,
+            close: None,
+        };
+        self.finishing.insert(token.slot(), finishing);
+        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
+        shutdown(socket).user_data(token.bits())
+    }
+
+    /// A shutdown has completed, or a send: a silent one that does has failed, and with it the
+    /// shutdown that was linked to it.
+    fn finished(&mut self, token: Token, by_send: bool) {
+        if let Entry::Occupied(entry) = self.finishing.entry(token.slot())
+            && entry.get().generation == token.generation()
+            && (!by_send || entry.get().silent)
+        {
+            self.closes.extend(entry.remove().close);
+        }
+    }
+
     /// Takes a completion from the queue that is shared with the kernel.
     fn pop(&mut self) -> Option<Completion> {
-        let entry = self.ring.completion().next()?;
+        let entry = loop {
+            let entry = self.ring.completion().next()?;
+            let token = Token::from_bits(entry.user_data());
+            match token.op() {
+                OpCode::Finish => self.finished(token, false),
+                OpCode::Send => {
+                    self.finished(token, true);
+                    break entry;
+                }
+                OpCode::Accept
+                | OpCode::Receive
+                | OpCode::Cancel
+                | OpCode::Close
+                | OpCode::Listen
+                | OpCode::Connect => break entry,
+            }
+        };
         let flags = entry.flags();
         let buffer = cqueue::buffer_select(flags).map(|id| {
             self.entries.taken();
@@ -215,14 +272,15 @@ impl Ring for Uring {
             } => {
                 let send = send(socket, data, mode).user_data(token.bits());
                 if finish {
-                    let shutdown = shutdown(socket).user_data(token.bits()).flags(silent);
+                    let shutdown = self.finish(socket, token, mode == SendMode::Silent);
                     self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
                 } else {
                     self.queue(&[send]);
                 }
             }
             Op::Finish { socket } => {
-                self.queue(&[shutdown(socket).user_data(token.bits()).flags(silent)]);
+                let shutdown = self.finish(socket, token, false);
+                self.queue(&[shutdown]);
             }
             Op::Reset { socket } => {
                 let (address, length) = ((&raw const NOBODY).cast(), size_of_val(&NOBODY) as u32);
@@ -236,7 +294,13 @@ impl Ring for Uring {
             }
             Op::Close { socket } => {
                 let entry = opcode::Close::new(fixed(socket)).build();
-                self.queue(&[entry.user_data(token.bits())]);
+                let entry = entry.user_data(token.bits());
+                match self.finishing.get_mut(&token.slot()) {
+                    Some(finishing) if finishing.generation == token.generation() => {
+                        finishing.close = Some(entry);
+                    }
+                    Some(_) | None => self.queue(&[entry]),
+                }
             }
             Op::Listen => {
                 let fd = types::Fd(self.bell.raw_fd());
@@ -254,6 +318,9 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        while let Some(close) = self.closes.pop() {
+            self.queue(&[close]);
+        }
         let result = match wait {
             _ if !self.early.is_empty() => self.ring.submit(),
             Wait::No => self.ring.submit(),
