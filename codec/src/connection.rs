@@ -95,6 +95,15 @@ pub struct Input<'b> {
     now: Time,
 }
 
+impl<'b> Input<'b> {
+    /// What was not read, for whoever stops between two events: it is to be received again, before
+    /// anything else.
+    #[must_use]
+    pub fn into_rest(self) -> &'b mut [u8] {
+        self.bytes
+    }
+}
+
 /// What the transport owes the peer after it has sent what was appended to `out`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transmit {

@@ -44,6 +44,14 @@ pub(crate) struct SendLimits {
     pub(crate) policy: SlowConsumer,
 }
 
+impl SendLimits {
+    /// With so many bytes to send, nothing more is read: the other half is for what the
+    /// application sends of its own accord.
+    pub(crate) fn pause_at(&self) -> usize {
+        (self.bytes_max / 2).max(1)
+    }
+}
+
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[must_use = "a message that was dropped, or that waits, may matter"]

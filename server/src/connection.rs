@@ -4,6 +4,7 @@ use tidewheel_codec::{Connection as Protocol, Time};
 use tidewheel_timerwheel::Timer;
 
 use crate::{
+    conn::SendLimits,
     outbox::Queue,
     ring::{OpCode, Socket, Token},
 };
@@ -123,8 +124,19 @@ impl<S> Connection<S> {
         matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Waiting
     }
 
-    /// Whether a message cannot be answered now, so that none should be read.
-    pub(crate) fn is_congested(&self) -> bool {
+    /// Whether receiving goes on only when everything is sent.
+    pub(crate) fn is_paused(&self) -> bool {
+        matches!(
+            self.receive,
+            Receive::Pausing | Receive::Paused | Receive::PausedAtEnd
+        )
+    }
+
+    /// Whether a message should not be read now: the socket takes nothing, so much waits to be
+    /// sent that answers might not find room, or what came before is not read yet.
+    pub(crate) fn is_congested(&self, send: &SendLimits) -> bool {
+        let is_full = |queue: &Queue| queue.unsent() >= send.pause_at() || !queue.parked.is_empty();
         matches!(self.flight, Flight::Stalled | Flight::Waiting)
+            || self.queue.as_deref().is_some_and(is_full)
     }
 }

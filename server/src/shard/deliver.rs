@@ -43,8 +43,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             0 if at_end => {}
             0 => self.peer_finished(slot, now),
             error => match -error {
-                libc::ENOBUFS => self.starve(slot),
-                libc::ECANCELED => self.rearm(slot),
+                libc::ENOBUFS if connection.receive == Receive::Ended => self.starve(slot),
+                // It was being cancelled.
+                libc::ENOBUFS | libc::ECANCELED => self.rearm(slot),
                 _ => self.peer_reset(slot, now),
             },
         }
@@ -53,7 +54,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Hands received bytes to whom they belong, or keeps them while nothing can be answered.
     fn deliver(&mut self, slot: u32, mut buffer: Buffer, now: Time) {
         let connection = &mut self.connections[slot as usize];
-        if connection.is_congested()
+        if connection.is_congested(&self.settings.send)
             && let Phase::Open { protocol, .. } = &mut connection.phase
             && protocol.is_open()
         {
@@ -63,6 +64,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.ring.provide(buffer);
             return self.pause(slot);
         }
+        // Kept while the connection was open, and first in order now that it is closing.
+        self.unpark(slot, now);
         let received = buffer.as_ptr_range();
         let leftover = self.process(slot, &mut buffer, received, now);
         match leftover {
@@ -76,12 +79,15 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             .connections
             .get_mut(slot as usize)
             .and_then(|it| it.queue.as_mut());
-        let unused = match queue {
-            Some(queue) => queue.attach(buffer),
-            None => Some(buffer),
+        let (unused, is_parked) = match queue {
+            Some(queue) => (queue.attach(buffer), !queue.parked.is_empty()),
+            None => (Some(buffer), false),
         };
         if let Some(buffer) = unused {
             self.ring.provide(buffer);
+        }
+        if is_parked {
+            self.pause(slot);
         }
         self.conclude(slot, now);
     }
@@ -176,7 +182,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    /// Hands the frames in `bytes` to the handler, message by message.
+    /// Hands the frames in `bytes` to the handler, and keeps those that it is too early for.
     fn frames(
         &mut self,
         slot: u32,
@@ -184,9 +190,26 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         received: std::ops::Range<*const u8>,
         now: Time,
     ) {
+        let rest = self.read(slot, bytes, received, now);
+        if rest > 0 {
+            let queue = self.connections[slot as usize].queue.as_mut();
+            let queue = queue.expect("what waits to be sent is queued");
+            queue.parked.extend_from_slice(&bytes[bytes.len() - rest..]);
+        }
+    }
+
+    /// Hands the frames in `bytes` to the handler, message by message, until too much waits to be
+    /// sent; gives the number of bytes that are left then.
+    fn read(
+        &mut self,
+        slot: u32,
+        bytes: &mut [u8],
+        received: std::ops::Range<*const u8>,
+        now: Time,
+    ) -> usize {
         let connection = &mut self.connections[slot as usize];
         let Phase::Open { protocol, state } = &mut connection.phase else {
-            return;
+            return 0;
         };
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
         let id = ConnectionId {
@@ -196,10 +219,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let mut input = protocol.receive(bytes, now);
         let endpoint = &mut self.endpoint;
-        while let Some(event) = queue.write(|out| protocol.poll_event(endpoint, &mut input, out)) {
+        let limits = self.settings.send;
+        loop {
+            if protocol.is_open() && queue.unsent() >= limits.pause_at() {
+                return input.into_rest().len();
+            }
+            let event = queue.write(|out| protocol.poll_event(endpoint, &mut input, out));
+            let Some(event) = event else {
+                return 0;
+            };
             match event {
                 Event::Message(message) => {
-                    let limits = self.settings.send;
                     let received = received.clone();
                     let mut conn = Conn {
                         id,
@@ -261,7 +291,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return;
         };
         let missed = std::mem::take(&mut queue.missed);
-        let mut parked = std::mem::take(&mut queue.parked);
         if missed > 0 {
             self.with_conn(slot, now, |handler, conn| handler.gap(conn, missed));
         }
@@ -270,15 +299,33 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 handler.drained(conn);
             }
         });
-        if !parked.is_empty() {
-            self.frames(slot, &mut parked, std::ptr::null()..std::ptr::null(), now);
-        }
-        if self.connections[slot as usize].receive == Receive::PausedAtEnd {
-            self.connections[slot as usize].receive = Receive::Ended;
+        self.unpark(slot, now);
+        let connection = &mut self.connections[slot as usize];
+        if connection.receive == Receive::PausedAtEnd
+            && !connection.is_congested(&self.settings.send)
+        {
+            connection.receive = Receive::Ended;
             return self.peer_finished(slot, now);
         }
         self.rearm(slot);
         self.conclude(slot, now);
+    }
+
+    /// Looks at what was kept, as far as there is room for answers.
+    fn unpark(&mut self, slot: u32, now: Time) {
+        let Some(queue) = &mut self.connections[slot as usize].queue else {
+            return;
+        };
+        let mut parked = std::mem::take(&mut queue.parked);
+        if parked.is_empty() {
+            return;
+        }
+        let rest = self.read(slot, &mut parked, std::ptr::null()..std::ptr::null(), now);
+        if rest > 0 {
+            parked.drain(..parked.len() - rest);
+            let queue = self.connections[slot as usize].queue.as_mut();
+            queue.expect("what waits to be sent is queued").parked = parked;
+        }
     }
 
     /// Stops receiving until everything is sent.
@@ -303,7 +350,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let wanted = match connection.receive {
             Receive::Ended => true,
-            Receive::Paused => !connection.is_congested(),
+            Receive::Paused => !connection.is_congested(&self.settings.send),
             Receive::Armed | Receive::Starved | Receive::Pausing | Receive::PausedAtEnd => false,
         };
         if wanted && !matches!(connection.phase, Phase::Leaving { .. }) {
@@ -328,13 +375,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// There was no buffer to receive into.
     fn starve(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if connection.receive == Receive::Paused {
-            return;
-        }
-        connection.receive = Receive::Starved;
+        self.connections[slot as usize].receive = Receive::Starved;
         self.stats.starvations.add(1);
-        self.lists.starved.push_back((slot, connection.generation));
+        let generation = self.connections[slot as usize].generation;
+        self.lists.starved.push_back((slot, generation));
     }
 
     /// Arms receives that ended for want of a buffer: as many as there are buffers now, because

@@ -36,12 +36,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends what a connection has queued, and its FIN behind that, unless a send is under way.
     pub(super) fn transmit(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        let mode = match connection.flight {
-            Flight::Idle => SendMode::Silent,
-            Flight::Stalled => SendMode::Waiting,
-            Flight::Silent | Flight::Waiting => return,
-        };
+        if let Flight::Silent | Flight::Waiting = connection.flight {
+            return;
+        }
         let socket = connection.socket;
+        let is_paused = connection.is_paused();
         let Some(queue) = connection.queue.as_mut().filter(|queue| !queue.is_empty()) else {
             if connection
                 .queue
@@ -65,6 +64,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if finish {
             connection.fin = Fin::Sent;
         }
+        // Where something is to follow when the send is over, it must tell that it is.
+        let mode = if connection.flight == Flight::Stalled || is_paused || !lent.whole {
+            SendMode::Waiting
+        } else {
+            SendMode::Silent
+        };
         match mode {
             SendMode::Silent => {
                 connection.flight = Flight::Silent;
