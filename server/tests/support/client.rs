@@ -134,6 +134,32 @@ impl Client {
         client
     }
 
+    /// The same, with a receive buffer that holds little, so that it is soon full.
+    pub(crate) fn open_narrow(server: &Server) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .set_recv_buffer_size(4096)
+            .expect("an option of sockets");
+        socket
+            .connect(&server.address.into())
+            .expect("the server accepts");
+        let mut client = Self {
+            stream: socket.into(),
+        };
+        client.set_patience(PATIENCE);
+        client.send(REQUEST.as_bytes());
+        client.accept();
+        client
+    }
+
+    /// Sends `message` again and again, reading nothing, until the server takes no more.
+    pub(crate) fn stuff(&mut self, message: &[u8]) {
+        self.set_patience(Duration::from_millis(80));
+        while self.stream.write_all(message).is_ok() {}
+        self.set_patience(PATIENCE);
+    }
+
     /// So many, all open.
     pub(crate) fn open_many(server: &Server, count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::open(server)).collect()

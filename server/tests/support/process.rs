@@ -108,7 +108,10 @@ impl Server {
             status = self.child.try_wait().expect("it is our child");
             status.is_some()
         });
-        let log = self.log.take().map(|log| log.join().expect("it only reads"));
+        let log = self
+            .log
+            .take()
+            .map(|log| log.join().expect("it only reads"));
         (
             status.expect("it was waited for"),
             log.expect("it is taken once"),

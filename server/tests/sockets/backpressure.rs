@@ -1,0 +1,168 @@
+//! Clients that send and do not read.
+
+use std::{
+    io::Write as _,
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+};
+
+use crate::support::{
+    client::{BINARY, Client, FIN, PING, PONG, binary, frame, text},
+    ms,
+    process::Server,
+    socket_table, wait,
+};
+
+/// A thread that writes `count` times what `bytes` gives, and how many of them it has.
+struct Writer {
+    written: Arc<AtomicU64>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    fn start(
+        mut stream: TcpStream,
+        count: u64,
+        bytes: impl Fn(u64) -> Vec<u8> + Send + 'static,
+    ) -> Self {
+        let written = Arc::new(AtomicU64::new(0));
+        let progress = Arc::clone(&written);
+        let thread = std::thread::spawn(move || {
+            stream.set_write_timeout(None).expect("an option");
+            for at in 0..count {
+                stream.write_all(&bytes(at)).expect("the server reads on");
+                progress.store(at + 1, Ordering::Relaxed);
+            }
+        });
+        Self { written, thread }
+    }
+
+    /// Waits until the writer gets no further: the server does not read on.
+    fn until_stalled(&self, server: &Server, client: &Client) {
+        let mut before = (u64::MAX, 0);
+        let mut looks = 0;
+        wait::until(ms(20_000), "the server stops reading", || {
+            let sockets = socket_table::sockets(server.port());
+            let row = sockets.iter().find(|row| row.remote_port == client.port());
+            let row = row.expect("the connection is held");
+            let now = (self.written.load(Ordering::Relaxed), row.unread);
+            looks = if now == before && row.unread > 0 && row.unsent > 0 {
+                looks + 1
+            } else {
+                0
+            };
+            before = now;
+            looks >= 25
+        });
+    }
+}
+
+/// Message `at`: its number, and a length that changes.
+fn message(at: u64) -> Vec<u8> {
+    let mut payload = at.to_be_bytes().to_vec();
+    payload.resize(8 + (at as usize * 7919) % 40_000, at as u8);
+    payload
+}
+
+#[test]
+fn r12_who_sends_50_mb_and_reads_nothing_costs_a_queue_and_gets_it_all_back_later() {
+    const COUNT: u64 = 2600;
+    let server = Server::start("--shards 1 --max-send-queue 1MiB");
+    let mut other = Client::open(&server);
+    let total: usize = (0..COUNT).map(|at| message(at).len()).sum();
+    assert!(total > 50_000_000);
+    // The first such client makes the allocator's pools what they are.
+    read_late(&server, COUNT / 4, || ());
+    let before = server.memory("VmRSS");
+    read_late(&server, COUNT, || {
+        let start = wait::now();
+        other.send(&text("do you notice?"));
+        other.expect(0x81, "do you notice?");
+        assert!(start.elapsed() < ms(200), "others do not notice");
+    });
+    let grown = server.memory("VmHWM").saturating_sub(before);
+    assert!(grown < 8 << 20, "the server's memory grew by {grown} bytes");
+    assert_eq!(server.closes("slow_consumer"), 0);
+}
+
+/// A client that sends `count` messages and reads nothing until the server reads no more, calls
+/// `meanwhile`, and then reads everything.
+fn read_late(server: &Server, count: u64, meanwhile: impl FnOnce()) {
+    let mut client = Client::open(server);
+    let stream = client.stream.try_clone().expect("a descriptor");
+    let writer = Writer::start(stream, count, |at| binary(&message(at)));
+    writer.until_stalled(server, &client);
+    meanwhile();
+    for at in 0..count {
+        let frame = client.frame();
+        assert_eq!(frame.first, FIN | BINARY, "message {at}: {frame:?}");
+        assert!(frame.payload == message(at), "message {at} is intact");
+    }
+    writer.thread.join().expect("it wrote everything");
+    client.send(&text("all well"));
+    client.expect(0x81, "all well");
+}
+
+#[test]
+fn r12_twenty_who_do_not_read_cost_a_bounded_queue_each() {
+    let server = Server::start("--shards 1 --max-send-queue 64KiB --ping-interval off");
+    let mut other = Client::open(&server);
+    other.send(&binary(&[1; 30_000]));
+    other.expect(FIN | BINARY, [1; 30_000]);
+    let before = server.memory("VmRSS");
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::open_narrow(&server)).collect();
+    for client in &mut clients {
+        client.stuff(&binary(&[1; 30_000]));
+    }
+    let start = wait::now();
+    other.send(&text("do you notice?"));
+    other.expect(0x81, "do you notice?");
+    assert!(start.elapsed() < ms(200), "others do not notice");
+    let grown = server.memory("VmHWM").saturating_sub(before);
+    // Besides its queue, what all receive buffers held when its socket was found full (1 MiB), and
+    // what the allocator keeps of memory that grew by doubling.
+    let each = (64 << 10) + (3 << 20);
+    assert!(grown < 20 * each, "{grown} bytes for twenty");
+    assert_eq!(server.closes("slow_consumer"), 0);
+}
+
+#[test]
+fn r12_a_burst_is_no_slow_consumer() {
+    // A message as large as the queue, and others right behind it.
+    let server = Server::start("--shards 1 --max-send-queue 1MiB");
+    let mut client = Client::open(&server);
+    let large = vec![0x55; 1 << 20];
+    let mut bytes = binary(&large);
+    (0..100).for_each(|_| bytes.extend(text("small")));
+    let mut writer = Client {
+        stream: client.stream.try_clone().expect("a descriptor"),
+    };
+    let write = std::thread::spawn(move || (0..10).for_each(|_| writer.send(&bytes)));
+    for _ in 0..10 {
+        client.expect(FIN | BINARY, &large);
+        (0..100).for_each(|_| client.expect(0x81, "small"));
+    }
+    write.join().expect("it wrote everything");
+}
+
+#[test]
+fn r17_pings_under_send_pressure_are_answered_in_order() {
+    const COUNT: u64 = 400;
+    let server = Server::start("--shards 1");
+    let mut client = Client::open(&server);
+    let stream = client.stream.try_clone().expect("a descriptor");
+    let writer = Writer::start(stream, COUNT, |at| {
+        let ping = frame(PING, &at.to_be_bytes());
+        [binary(&message(at)).as_slice(), &ping].concat()
+    });
+    writer.until_stalled(&server, &client);
+    for at in 0..COUNT {
+        client.expect(FIN | BINARY, message(at));
+        client.expect(PONG, at.to_be_bytes());
+    }
+    writer.thread.join().expect("it wrote everything");
+}

@@ -1,0 +1,211 @@
+//! Messages and control frames of clients that keep to the rules.
+
+use crate::support::{
+    client::{BINARY, CONTINUATION, Client, FIN, PING, PONG, TEXT, binary, frame, text},
+    ms,
+    process::Server,
+    wait,
+};
+
+/// Bytes that tell where they belong.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length as u32)
+        .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
+        .collect()
+}
+
+#[test]
+fn messages_of_every_length_class_come_back() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    let buffer = 16 * 1024;
+    for length in [
+        0,
+        1,
+        2,
+        125,
+        126,
+        127,
+        1000,
+        4095,
+        4096,
+        4097,
+        buffer - 15,
+        buffer - 14,
+        buffer - 8,
+        buffer - 4,
+        buffer,
+        buffer + 1,
+        65535,
+        65536,
+        65537,
+        200_000,
+        (1 << 20) - 1,
+        1 << 20,
+    ] {
+        let payload = pattern(length);
+        client.send(&binary(&payload));
+        client.expect(FIN | BINARY, &payload);
+    }
+    for message in ["", "Hello", "\u{FEFF}γειά, 🌊!\0", &"ß".repeat(500_000)] {
+        client.send(&text(message));
+        client.expect(FIN | TEXT, message);
+    }
+}
+
+#[test]
+fn a_message_of_a_mebibyte_comes_back_and_one_of_a_byte_more_is_1009() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    let payload = pattern(1 << 20);
+    client.send(&binary(&payload));
+    client.expect(FIN | BINARY, &payload);
+    client.send(&binary(&pattern((1 << 20) + 1)));
+    assert_eq!(client.frame().close_code(), 1009);
+}
+
+#[test]
+fn the_limit_of_a_message_is_what_the_flag_says() {
+    let server = Server::start("--max-message-size 1000");
+    let mut client = Client::open(&server);
+    client.send(&binary(&pattern(1000)));
+    client.expect(FIN | BINARY, pattern(1000));
+    client.send(&binary(&pattern(1001)));
+    assert_eq!(client.frame().close_code(), 1009);
+}
+
+#[test]
+fn fragments_come_back_as_one_message() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    let payload = pattern(100_000);
+    for size in [1, 7, 1000, 30_000, 99_999] {
+        let sent = if size == 1 { &payload[..500] } else { &payload };
+        let chunks: Vec<&[u8]> = sent.chunks(size).collect();
+        for (at, chunk) in chunks.iter().enumerate() {
+            let opcode = if at == 0 { BINARY } else { CONTINUATION };
+            let fin = if at + 1 == chunks.len() { FIN } else { 0 };
+            client.send(&frame(fin | opcode, chunk));
+        }
+        client.expect(FIN | BINARY, sent);
+    }
+    // A character may be split over fragments, and a fragment be empty.
+    let euro = "\u{20AC}".as_bytes();
+    client.send(&frame(TEXT, &euro[..1]));
+    client.send(&frame(CONTINUATION, b""));
+    client.send(&frame(CONTINUATION, &euro[1..]));
+    client.send(&frame(FIN | CONTINUATION, b""));
+    client.expect(FIN | TEXT, euro);
+}
+
+#[test]
+fn many_messages_in_one_segment_are_all_answered_in_order() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    let messages: Vec<String> = (0..3000).map(|at| format!("no. {at}")).collect();
+    let bytes: Vec<u8> = messages.iter().flat_map(|it| text(it)).collect();
+    client.send(&bytes);
+    for message in &messages {
+        client.expect(FIN | TEXT, message);
+    }
+}
+
+#[test]
+fn small_and_large_messages_keep_their_order() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    // Above and below what is sent from the receive buffer itself, behind one another.
+    let lengths = [10, 5000, 20, 9000, 4096, 1, 60_000, 0, 4095];
+    let messages: Vec<Vec<u8>> = lengths
+        .iter()
+        .cycle()
+        .take(90)
+        .map(|&it| pattern(it))
+        .collect();
+    let mut writer = Client {
+        stream: client.stream.try_clone().expect("a descriptor"),
+    };
+    let sent = messages.clone();
+    let write = std::thread::spawn(move || {
+        for message in &sent {
+            writer.send(&binary(message));
+        }
+    });
+    for message in &messages {
+        client.expect(FIN | BINARY, message);
+    }
+    write.join().expect("it only writes");
+}
+
+#[test]
+fn r17_pings_are_answered_in_order_with_the_same_payload() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    let payloads: Vec<Vec<u8>> = (0..=125).map(pattern).collect();
+    let bytes: Vec<u8> = payloads.iter().flat_map(|it| frame(PING, it)).collect();
+    client.send(&bytes);
+    for payload in &payloads {
+        client.expect(PONG, payload);
+    }
+}
+
+#[test]
+fn r17_pings_between_fragments_are_answered_before_the_message() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    client.send(&frame(TEXT, b"one, "));
+    client.send(&frame(PING, b"first"));
+    client.expect(PONG, b"first");
+    client.send(&frame(CONTINUATION, b"two, "));
+    client.send(&frame(PING, b"second"));
+    client.send(&frame(PING, b"third"));
+    client.send(&frame(FIN | CONTINUATION, b"three"));
+    client.expect(PONG, b"second");
+    client.expect(PONG, b"third");
+    client.expect(FIN | TEXT, b"one, two, three");
+}
+
+#[test]
+fn r17_an_unsolicited_pong_is_ignored() {
+    let server = Server::start("");
+    let mut client = Client::open(&server);
+    client.send(&frame(PONG, b""));
+    client.send(&frame(PONG, &[0xFF; 125]));
+    client.send(&text("next"));
+    client.expect(FIN | TEXT, b"next");
+}
+
+#[test]
+fn connections_of_all_shards_answer_side_by_side() {
+    let server = Server::start("--shards 3");
+    let mut clients = Client::open_many(&server, 60);
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.send(&text(&format!("client {at}")));
+    }
+    for (at, client) in clients.iter_mut().enumerate() {
+        client.expect(FIN | TEXT, format!("client {at}"));
+    }
+    wait::until(ms(2000), "the shards' counts add up", || {
+        server.connections() == 60
+    });
+}
+
+#[test]
+fn one_place_serves_many_clients_one_after_the_other() {
+    let server = Server::start("--max-connections 1 --shards 1");
+    let mut first = Client::open(&server);
+    // The second waits in the backlog until the place is free, and is not dropped.
+    let mut second = Client::connect(&server);
+    second.send(crate::support::client::REQUEST.as_bytes());
+    first.send(&text("mine"));
+    first.expect(FIN | TEXT, "mine");
+    assert_eq!(server.metric("tidewheel_accepts_total", ""), 1);
+    drop(first);
+    second.accept();
+    for _ in 0..20 {
+        drop(second);
+        second = Client::open(&server);
+    }
+    second.send(&text("mine now"));
+    second.expect(FIN | TEXT, "mine now");
+}
