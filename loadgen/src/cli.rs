@@ -69,8 +69,9 @@ command line is wrong, or this host lacks what is needed.
          - half of what is reported, or more, was its own lateness, and that was 1 ms or more (99th \
 percentiles; of the time from planned to FIN in mode close, to the last connection gone in mode \
 reset).
-       A window below 20 ms is too short to tell, and so is the idle wait of mode silent: they are \
-not judged. --window spreads the ends over a time that the generator can keep to.
+       Not judged are a window below 20 ms, which is too short to tell, mode silent, in which the \
+generator only waits, and a bound of mode reset that was kept. --window spreads the ends over a \
+time that the generator can keep to.
   130  Interrupted.";
 
 /// The options of the close storm.

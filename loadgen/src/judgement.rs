@@ -92,11 +92,15 @@ pub(crate) fn generator_limit(
         Some(share) => format!("the server was busy for {:.0} % of the time", share * 100.0),
         None => "it is not known how busy the server was".to_owned(),
     };
-    let generator = busy_share(usage.generator, usage.window);
-    if generator >= GENERATOR_BUSY {
-        let percent = generator * 100.0;
+    let share = |time: Duration| time.as_secs_f64() / usage.window.as_secs_f64() * 100.0;
+    if busy_share(usage.generator, usage.window) >= GENERATOR_BUSY {
+        let (running, waiting) = (
+            share(usage.generator.running),
+            share(usage.generator.waiting),
+        );
         return Some(format!(
-            "the generator was the limit: busy for {percent:.0} % of the time; {server}"
+            "the generator was the limit: it ran for {running:.0} % of the time, and for \
+             {waiting:.0} % others had its CPU; {server}"
         ));
     }
     let share = lateness_p99.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);

@@ -259,9 +259,15 @@ impl Report {
         };
         match &self.judgement.reasons[..] {
             [] => write!(f, "{verdict}"),
-            [first, others @ ..] => {
-                write!(f, "{verdict}: {first}")?;
-                others.iter().try_for_each(|other| write!(f, "\n  {other}"))
+            reasons => {
+                write!(f, "{verdict}")?;
+                // Each sentence stands on lines of its own, broken where it has to be.
+                reasons.iter().try_for_each(|reason| {
+                    let clauses = reason.split_inclusive(';');
+                    clauses
+                        .map(str::trim)
+                        .try_for_each(|clause| write!(f, "\n  {clause}"))
+                })
             }
         }
     }

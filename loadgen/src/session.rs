@@ -131,7 +131,7 @@ impl<'t> Session<'t> {
     ///
     /// # Errors
     /// Those of [`Session::turn`].
-    pub(crate) fn turn_until_ended(&mut self, limit: Moment) -> Result<(), SessionError> {
+    pub(crate) fn release_all(&mut self, limit: Moment) -> Result<(), SessionError> {
         let mut now = self.clock.now();
         while self.live > 0 && now < limit {
             now = self.turn(Wait::For(limit.since(now)))?;
@@ -141,6 +141,26 @@ impl<'t> Session<'t> {
         }
         while self.sockets > 0 {
             self.turn(Wait::Forever)?;
+        }
+        Ok(())
+    }
+
+    /// Closes all sockets of a session that cannot go on, so that the server need not wait for
+    /// their clients.
+    ///
+    /// # Errors
+    /// If the ring is unusable.
+    pub(crate) fn hang_up(&mut self) -> io::Result<()> {
+        for client in 0..u32::try_from(self.stages.len()).expect("a fleet's size") {
+            self.fleet.give_up(client);
+        }
+        while self.sockets > 0 {
+            self.events.clear();
+            self.fleet
+                .turn(Wait::For(IDLE_WAIT), &self.clock, &mut self.events)?;
+            let released = self.events.iter();
+            let released = released.filter(|event| matches!(event, Event::Released));
+            self.sockets -= u32::try_from(released.count()).expect("a fleet's size");
         }
         Ok(())
     }

@@ -19,8 +19,8 @@ use crate::{
     watch::{Emptied, Watch},
 };
 
-/// Resets that are submitted at a time, so that the moment written down is that of each.
-const BATCH: u32 = 32;
+/// Resets that are submitted at a time; the moment written down is that before the first.
+const BATCH: u32 = 256;
 
 /// What the kernel has to tell a client after the server let go of it, it tells at once.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -80,8 +80,7 @@ pub(super) fn reset(
         progress.set(count - session.live(), now);
     }
     progress.finish(count, now);
-    // The sockets are closed by the time that the kernel has completed the last close.
-    session.turn_until_ended(now)?;
+    session.release_all(now)?;
     let last = if count > 0 {
         plan.due(count - 1)
     } else {
@@ -130,7 +129,7 @@ pub(super) fn silence(
     let usage = start.until(&server.mark(clock.now())?);
     let orphans = watch.orphans()?;
     // Now each client looks at what the server has left it.
-    session.turn_until_ended(clock.now() + LAST_WORDS)?;
+    session.release_all(clock.now() + LAST_WORDS)?;
     let lateness = Distribution::new();
     Ok(findings(
         &watch, silent_at, bound, emptied, orphans, lateness, usage,
