@@ -47,7 +47,16 @@ impl Server {
     }
 
     /// Starts `command`, which is one of [`echo`].
+    #[track_caller]
     pub(crate) fn spawn(command: &mut Command) -> Self {
+        match Self::try_spawn(command) {
+            Ok(server) => server,
+            Err((status, log)) => panic!("the server is not ready: {status}\n{log}"),
+        }
+    }
+
+    /// The same; if it ends instead, gives its status and its log.
+    pub(crate) fn try_spawn(command: &mut Command) -> Result<Self, (ExitStatus, String)> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -73,18 +82,13 @@ impl Server {
             admin: unknown,
             log: Some(log),
         };
-        server.admin = server.told(&lines, "admin on ");
-        server.address = server.told(&lines, "listening on ");
-        server
-    }
-
-    fn told(&mut self, lines: &mpsc::Receiver<String>, prefix: &str) -> SocketAddr {
-        match lines.recv_timeout(READY_WITHIN) {
-            Ok(line) => line
-                .strip_prefix(prefix)
-                .and_then(|address| address.parse().ok())
-                .unwrap_or_else(|| panic!("`{prefix}ADDRESS` comes next, not `{line}`")),
-            Err(error) => panic!("the server is not ready: {error}"),
+        match (told(&lines, "admin on "), told(&lines, "listening on ")) {
+            (Some(admin), Some(address)) => {
+                server.admin = admin;
+                server.address = address;
+                Ok(server)
+            }
+            _ => Err(server.wait(READY_WITHIN)),
         }
     }
 
@@ -221,6 +225,21 @@ impl Server {
         let entries = std::fs::read_dir(path).expect("the process runs");
         entries.map(|entry| entry.expect("the directory is readable").path())
     }
+}
+
+/// The address in the next line, which begins with `prefix`; `None` if no line comes any more.
+fn told(lines: &mpsc::Receiver<String>, prefix: &str) -> Option<SocketAddr> {
+    let line = match lines.recv_timeout(READY_WITHIN) {
+        Ok(line) => line,
+        Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the server says nothing"),
+    };
+    let address = line.strip_prefix(prefix).and_then(|it| it.parse().ok());
+    assert!(
+        address.is_some(),
+        "`{prefix}ADDRESS` comes next, not `{line}`"
+    );
+    address
 }
 
 impl Drop for Server {
