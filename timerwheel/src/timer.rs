@@ -8,7 +8,8 @@ use crate::{SLOTS, Tick, Wheel};
 pub struct Timer {
     deadline: Tick,
     queued: Label,
-    /// Whether `deadline` counts. Apart from it, so that `clear` leaves the entry to be taken over by the next `set`.
+    /// Whether `deadline` counts; then there is an entry. Not so the other way round: `clear` leaves the entry, to be
+    /// taken over by the next `set`.
     armed: bool,
 }
 
@@ -48,7 +49,7 @@ impl Timer {
 
     /// Moves the deadline of a timer that is armed: the one store of a reschedule.
     pub(crate) const fn postpone(&mut self, deadline: Tick) {
-        debug_assert!(self.armed);
+        debug_assert!(self.armed && !self.queued.is_none());
         self.deadline = deadline;
     }
 

@@ -79,17 +79,18 @@ impl Wheel {
     /// entry that the wheel has of it, this is one store into `timer` and touches nothing else.
     #[inline]
     pub fn set(&mut self, id: u32, timer: &mut Timer, deadline: Tick) {
-        let ahead = self.ticks_ahead(deadline);
-        let queued = timer.queued();
-        if timer.is_set() && !queued.is_none() && self.ticks_to_slot(queued.slot()) <= ahead {
+        // A timer that is set has an entry. A deadline in the past compares as before it, which `set_anew` sorts out.
+        let entry = self.ticks_to_slot(timer.queued().slot()).cast_signed();
+        if timer.is_set() && entry <= deadline.ahead_of(self.now) {
             timer.postpone(deadline);
         } else {
-            self.set_anew(id, timer, deadline, ahead);
+            self.set_anew(id, timer, deadline);
         }
     }
 
-    fn set_anew(&mut self, id: u32, timer: &mut Timer, deadline: Tick, ahead: u32) {
+    fn set_anew(&mut self, id: u32, timer: &mut Timer, deadline: Tick) {
         timer.arm(deadline);
+        let ahead = self.ticks_ahead(deadline);
         let queued = timer.queued();
         if queued.is_none() {
             self.queue(id, timer, ahead);
