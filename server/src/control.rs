@@ -8,7 +8,14 @@ use std::{cell::Cell, rc::Rc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::server::{Ended, Error, Running};
+use crate::{
+    ring::RingError,
+    server::{Ended, Error, Running},
+};
+
+/// Submission queue entries of the control plane's ring: little goes through it, and its memory
+/// may count against RLIMIT_MEMLOCK.
+const SUBMISSIONS: u32 = 32;
 
 /// What `/readyz` says.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,7 +26,8 @@ enum Readiness {
 
 /// Serves until all shards have ended. Calls `ready` when signals are heard.
 pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Error> {
-    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(Error::Control)?;
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(SUBMISSIONS))
+        .map_err(|error| Error::ControlRing(RingError::setup(error)))?;
     runtime.block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;

@@ -79,6 +79,9 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
+    /// There is no io_uring for the control plane.
+    #[error("control plane: {0}")]
+    ControlRing(RingError),
     /// The control plane cannot start.
     #[error("cannot start the control plane: {0}")]
     Control(io::Error),

@@ -73,7 +73,7 @@ pub enum RingError {
 
 impl RingError {
     /// The cause of a failed io_uring_setup(2) or eventfd(2).
-    pub(super) fn setup(error: io::Error) -> Self {
+    pub(crate) fn setup(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => match disabled() {
                 Some(setting) => Self::Disabled { setting },
