@@ -32,7 +32,10 @@ pub(crate) struct Row {
 /// All sockets whose own port is `port`.
 pub(crate) fn sockets(port: u16) -> Vec<Row> {
     let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
-    let rows = table.lines().skip(1).map(|line| row(line).expect("a row"));
+    // Others may have left very many: only what may be ours is looked at.
+    let shown = format!(":{port:04X} ");
+    let lines = table.lines().skip(1).filter(|line| line.contains(&shown));
+    let rows = lines.map(|line| row(line).expect("a row"));
     rows.filter(|row| row.local_port == port).collect()
 }
 
