@@ -356,7 +356,7 @@ fn returning_to_the_same_deadline_leaves_no_second_entry_there() {
     let mut records = Records::new(count as usize);
     for now in 1..=4000 {
         for id in 0..count {
-            records.set(&mut wheel, id, now + 1);
+            records.set(&mut wheel, id, now);
             records.set(&mut wheel, id, 4050);
         }
         while !wheel.advance(Tick::new(now), 1000, &mut records) {}
