@@ -44,9 +44,20 @@ pub(crate) enum Phase<S> {
     Refused { deadline: Time },
     /// The WebSocket, and its closing.
     Open { protocol: Protocol, state: S },
-    /// Everything on the descriptor is ended, and its Close is submitted. The slot is free
-    /// when `closed`, and no receive or send is under way.
-    Leaving { closed: bool },
+    /// Nothing is to be said or heard any more. The slot is free when the descriptor is closed,
+    /// and nothing is under way.
+    Leaving(Descriptor),
+}
+
+/// How far the descriptor of a connection that leaves has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Descriptor {
+    /// Our FIN is under way, which a Close would overtake.
+    Finishing,
+    /// Its Close is submitted.
+    Closing,
+    /// It is closed.
+    Closed,
 }
 
 /// The state of the multishot receive.
@@ -87,7 +98,9 @@ pub(crate) enum Fin {
     /// To follow the last byte that is queued.
     Wanted,
     /// Submitted.
-    Sent,
+    UnderWay,
+    /// Sent; or there is nobody left to send it to.
+    Done,
 }
 
 impl<S> Connection<S> {
@@ -117,6 +130,7 @@ impl<S> Connection<S> {
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.receive, Receive::Armed | Receive::Pausing)
             || matches!(self.flight, Flight::Silent | Flight::Waiting)
+            || self.fin == Fin::UnderWay
     }
 
     /// Whether something on the descriptor ends only when it is made to.

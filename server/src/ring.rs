@@ -49,12 +49,13 @@ pub enum Op {
         data: Outbound,
         /// What happens when the socket's buffer is full.
         mode: SendMode,
-        /// Shut down the sending direction once every byte has been taken (FIN follows them).
-        /// After a short send it is not done, and no completion tells so but the send's.
+        /// Shut down the sending direction once every byte has been taken (FIN follows them), as
+        /// by [`Op::Finish`], which then completes by itself. After a short send it is not done.
         finish: bool,
     },
-    /// Shut down the sending direction (FIN). Silent on success. The kernel does it on a thread of
-    /// its own, so it is not ordered with what is submitted next.
+    /// Shut down the sending direction (FIN). A Close that does not wait for its completion may
+    /// come before it. Where a send that it was to follow was short, it completes with `ECANCELED`
+    /// or not at all.
     Finish {
         /// The socket to shut down.
         socket: Socket,

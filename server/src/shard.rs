@@ -253,10 +253,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     self.ring.push(Op::Listen, token);
                 }
             }
-            // These are silent on success. That a FIN finds the peer gone, or a cancellation
-            // nothing to cancel, needs no answer: what it was meant to end tells of itself.
-            OpCode::Finish | OpCode::Cancel => {}
-            OpCode::Send | OpCode::Connect => unreachable!("taken before, or never submitted"),
+            OpCode::Finish => self.finished(&completion),
+            // Silent on success. That there is nothing to cancel needs no answer: what was to be
+            // cancelled tells of itself.
+            OpCode::Cancel => {}
+            OpCode::Send | OpCode::Connect | OpCode::Install => {
+                unreachable!("taken before, or never submitted")
+            }
         }
     }
 
@@ -323,7 +326,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let deadline = match &connection.phase {
             Phase::Handshake { deadline, .. } | Phase::Refused { deadline } => Some(*deadline),
             Phase::Open { protocol, .. } => protocol.poll_timeout(self.endpoint.config()),
-            Phase::Leaving { .. } => None,
+            Phase::Leaving(_) => None,
         };
         match deadline {
             Some(deadline) => self

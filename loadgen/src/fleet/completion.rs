@@ -34,7 +34,7 @@ impl Fleet<'_> {
             }
             // Silent on success. A failure says that there was nothing left to cancel.
             OpCode::Cancel => {}
-            op @ (OpCode::Accept | OpCode::Listen | OpCode::Finish) => {
+            op @ (OpCode::Accept | OpCode::Listen | OpCode::Finish | OpCode::Install) => {
                 unreachable!("no client submits {op:?}")
             }
         }

@@ -123,8 +123,8 @@ impl RingError {
     }
 }
 
-/// Checks that the kernel knows every operation that a shard submits.
-pub(super) fn require(ring: &IoUring) -> Result<(), RingError> {
+/// Checks that the kernel knows every operation that a shard must have; tells of all others.
+pub(super) fn require(ring: &IoUring) -> Result<Probe, RingError> {
     if kernel_is_old() {
         return Err(RingError::too_old(
             "multishot receive with deferred task work",
@@ -151,7 +151,7 @@ pub(super) fn require(ring: &IoUring) -> Result<(), RingError> {
         .find(|(code, _)| !probe.is_supported(*code))
     {
         Some((_, missing)) => Err(RingError::too_old(missing)),
-        None => Ok(()),
+        None => Ok(probe),
     }
 }
 

@@ -10,9 +10,9 @@ pub enum OpCode {
     Receive,
     /// [`Op::Send`](super::Op::Send)
     Send,
-    /// [`Op::Finish`](super::Op::Finish), [`Op::Reset`](super::Op::Reset)
+    /// [`Op::Finish`](super::Op::Finish), and a send that was to be followed by FIN
     Finish,
-    /// [`Op::Cancel`](super::Op::Cancel)
+    /// [`Op::Cancel`](super::Op::Cancel), [`Op::Reset`](super::Op::Reset)
     Cancel,
     /// [`Op::Close`](super::Op::Close)
     Close,
@@ -20,6 +20,8 @@ pub enum OpCode {
     Listen,
     /// [`Op::Connect`](super::Op::Connect)
     Connect,
+    /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
+    Install,
 }
 
 /// An operation's `user_data`: op code (8 bits), generation (24 bits), slot (32 bits).
@@ -43,7 +45,7 @@ impl Token {
     /// If no [`Token::bits`] was ever submitted with this value.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
-        assert!(bits >> 56 >= OpCode::Accept as u64 && bits >> 56 <= OpCode::Connect as u64);
+        assert!(bits >> 56 >= OpCode::Accept as u64 && bits >> 56 <= OpCode::Install as u64);
         Self(bits)
     }
 
@@ -65,6 +67,7 @@ impl Token {
             6 => OpCode::Close,
             7 => OpCode::Listen,
             8 => OpCode::Connect,
+            9 => OpCode::Install,
             _ => unreachable!(), // checked at construction
         }
     }

@@ -1,9 +1,9 @@
 //! The io_uring implementation of a [`Ring`].
 
 use std::{
-    collections::{HashMap, VecDeque, hash_map::Entry},
+    collections::VecDeque,
     io,
-    os::fd::{AsRawFd, OwnedFd},
+    os::fd::{AsRawFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
 };
@@ -74,21 +74,17 @@ pub struct Uring {
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
-    /// Shutdowns under way, by the slot of their token. The kernel does them on a thread of its
-    /// own, and looks up the descriptor only there: a Close in between would turn FIN into RST.
-    finishing: HashMap<u32, Finishing>,
-    /// Closes that waited for a shutdown, to be queued.
-    closes: Vec<squeue::Entry>,
+    way_to_finish: WayToFinish,
 }
 
-/// A shutdown under way.
-struct Finishing {
-    generation: u32,
-    /// Whether it is linked to a silent send. If that fails, the kernel drops the shutdown without
-    /// a completion of its own.
-    silent: bool,
-    /// The Close that is to follow.
-    close: Option<squeue::Entry>,
+/// How a socket is shut down.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum WayToFinish {
+    /// By a process descriptor that lives for as long as it takes: shutdown(2) is inline.
+    Descriptor,
+    /// By the ring, before Linux 6.8 or when there is no descriptor: always on a kernel worker,
+    /// which looks up the direct descriptor only there.
+    Worker,
 }
 
 impl std::fmt::Debug for Uring {
@@ -109,9 +105,11 @@ impl Uring {
     /// [`RingError`] names the cause and the command that mends it.
     pub fn new(setup: &Setup, listener: Option<OwnedFd>) -> Result<Self, RingError> {
         let ring = build(setup).map_err(RingError::setup)?;
-        // Spares the kernel a look-up at each enter; not having it (before 5.18) costs nothing else.
-        let _ = ring.submitter().register_ring_fd();
-        probe::require(&ring)?;
+        let way_to_finish = if probe::require(&ring)?.is_supported(opcode::FixedFdInstall::CODE) {
+            WayToFinish::Descriptor
+        } else {
+            WayToFinish::Worker
+        };
         ring.submitter()
             .register_files_sparse(setup.sockets)
             .map_err(|error| RingError::sockets(error, setup.sockets))?;
@@ -142,8 +140,7 @@ impl Uring {
             entries,
             early: VecDeque::new(),
             peers,
-            finishing: HashMap::new(),
-            closes: Vec::new(),
+            way_to_finish,
         })
     }
 
@@ -182,55 +179,53 @@ impl Uring {
         self.peers.clear();
     }
 
-    /// Notes a shutdown, and gives its entry. It tells of its success as well.
-    fn finish(&mut self, socket: Socket, token: Token, silent: bool) -> squeue::Entry {
-        let finishing = Finishing {
-            generation: token.generation(),
-            silent,
-            close: None,
-        };
-        self.finishing.insert(token.slot(), finishing);
-        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
-        shutdown(socket).user_data(token.bits())
+    /// The entry that leads to a shutdown.
+    fn finish(&self, socket: Socket, token: Token) -> squeue::Entry {
+        match self.way_to_finish {
+            WayToFinish::Descriptor => {
+                let token = Token::new(OpCode::Install, token.generation(), token.slot());
+                let entry = opcode::FixedFdInstall::new(fixed(socket), 0).build();
+                entry.user_data(token.bits())
+            }
+            WayToFinish::Worker => shutdown(socket, token),
+        }
     }
 
-    /// A shutdown has completed, or a send: a silent one that does has failed, and with it the
-    /// shutdown that was linked to it.
-    fn finished(&mut self, token: Token, by_send: bool) {
-        if let Entry::Occupied(entry) = self.finishing.entry(token.slot())
-            && entry.get().generation == token.generation()
-            && (!by_send || entry.get().silent)
-        {
-            self.closes.extend(entry.remove().close);
+    /// Shuts down a socket by the descriptor that was installed for it.
+    fn installed(&mut self, token: Token, result: i32) -> Completion {
+        let result = if result < 0 {
+            if matches!(-result, libc::EMFILE | libc::ENFILE) {
+                self.way_to_finish = WayToFinish::Worker;
+            }
+            result
+        } else {
+            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
+            let done = rustix::net::shutdown(&descriptor, rustix::net::Shutdown::Write);
+            done.map_or_else(|error| -error.raw_os_error(), |()| 0)
+        };
+        Completion {
+            token: Token::new(OpCode::Finish, token.generation(), token.slot()),
+            result,
+            more: false,
+            buffer: None,
         }
     }
 
     /// Takes a completion from the queue that is shared with the kernel.
     fn pop(&mut self) -> Option<Completion> {
-        let entry = loop {
-            let entry = self.ring.completion().next()?;
-            let token = Token::from_bits(entry.user_data());
-            match token.op() {
-                OpCode::Finish => self.finished(token, false),
-                OpCode::Send => {
-                    self.finished(token, true);
-                    break entry;
-                }
-                OpCode::Accept
-                | OpCode::Receive
-                | OpCode::Cancel
-                | OpCode::Close
-                | OpCode::Listen
-                | OpCode::Connect => break entry,
-            }
-        };
+        let entry = self.ring.completion().next()?;
+        let token = Token::from_bits(entry.user_data());
+        if token.op() == OpCode::Install {
+            return Some(self.installed(token, entry.result()));
+        }
         let flags = entry.flags();
         let buffer = cqueue::buffer_select(flags).map(|id| {
             self.entries.taken();
             self.buffers.take(id, entry.result().max(0) as u32)
         });
         Some(Completion {
-            token: Token::from_bits(entry.user_data()),
+            token,
             result: entry.result(),
             more: cqueue::more(flags),
             buffer,
@@ -272,14 +267,14 @@ impl Ring for Uring {
             } => {
                 let send = send(socket, data, mode).user_data(token.bits());
                 if finish {
-                    let shutdown = self.finish(socket, token, mode == SendMode::Silent);
+                    let shutdown = self.finish(socket, token);
                     self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
                 } else {
                     self.queue(&[send]);
                 }
             }
             Op::Finish { socket } => {
-                let shutdown = self.finish(socket, token, false);
+                let shutdown = self.finish(socket, token);
                 self.queue(&[shutdown]);
             }
             Op::Reset { socket } => {
@@ -294,13 +289,7 @@ impl Ring for Uring {
             }
             Op::Close { socket } => {
                 let entry = opcode::Close::new(fixed(socket)).build();
-                let entry = entry.user_data(token.bits());
-                match self.finishing.get_mut(&token.slot()) {
-                    Some(finishing) if finishing.generation == token.generation() => {
-                        finishing.close = Some(entry);
-                    }
-                    Some(_) | None => self.queue(&[entry]),
-                }
+                self.queue(&[entry.user_data(token.bits())]);
             }
             Op::Listen => {
                 let fd = types::Fd(self.bell.raw_fd());
@@ -318,9 +307,6 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        while let Some(close) = self.closes.pop() {
-            self.queue(&[close]);
-        }
         let result = match wait {
             _ if !self.early.is_empty() => self.ring.submit(),
             Wait::No => self.ring.submit(),
@@ -335,9 +321,11 @@ impl Ring for Uring {
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
             Err((_, error)) => return Err(error),
         }
-        if self.ring.submission().is_empty() {
-            self.peers.clear();
+        if !self.ring.submission().is_empty() {
+            // All of it, or what was lent for silent sends would count as sent.
+            self.submit();
         }
+        self.peers.clear();
         Ok(())
     }
 
@@ -432,8 +420,10 @@ fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
     entry.flags(options)
 }
 
-fn shutdown(socket: Socket) -> squeue::Entry {
-    opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build()
+fn shutdown(socket: Socket, token: Token) -> squeue::Entry {
+    let token = Token::new(OpCode::Finish, token.generation(), token.slot());
+    let entry = opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build();
+    entry.user_data(token.bits())
 }
 
 /// Builds the ring, without what is new where the kernel is too old for it.

@@ -28,7 +28,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             };
         }
         let at_end = connection.receive == Receive::PausedAtEnd;
-        if let Phase::Leaving { .. } = connection.phase {
+        if let Phase::Leaving(_) = connection.phase {
             if let Some(buffer) = completion.buffer {
                 self.ring.provide(buffer);
             }
@@ -131,7 +131,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 Leftover::None
             }
             // Refused: what it says beyond its request is of no interest.
-            Phase::Refused { .. } | Phase::Leaving { .. } => Leftover::None,
+            Phase::Refused { .. } | Phase::Leaving(_) => Leftover::None,
         }
     }
 
@@ -353,7 +353,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Receive::Paused => !connection.is_congested(&self.settings.send),
             Receive::Armed | Receive::Starved | Receive::Pausing | Receive::PausedAtEnd => false,
         };
-        if wanted && !matches!(connection.phase, Phase::Leaving { .. }) {
+        if wanted && !matches!(connection.phase, Phase::Leaving(_)) {
             self.arm(slot);
         }
     }

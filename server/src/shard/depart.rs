@@ -10,8 +10,8 @@ use tidewheel_codec::{Cause, CloseCode, Disconnect, Time, Transmit, handshake::R
 use super::Shard;
 use crate::{
     ConnectionId, Handler,
-    connection::{Fin, Flight, Phase, Receive},
-    ring::{Op, OpCode, Ring},
+    connection::{Descriptor, Fin, Flight, Phase, Receive},
+    ring::{Completion, Op, OpCode, Ring},
 };
 
 /// How a descriptor is closed.
@@ -34,14 +34,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }
                 match &self.connections[slot as usize].phase {
                     Phase::Open { protocol, .. } => protocol.poll_transmit(),
-                    Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving { .. } => {
+                    Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {
                         unreachable!("a report changes no phase")
                     }
                 }
             }
             Phase::Refused { .. } => Transmit::Finish,
             Phase::Handshake { .. } => Transmit::Nothing,
-            Phase::Leaving { .. } => return,
+            Phase::Leaving(_) => return,
         };
         let connection = &mut self.connections[slot as usize];
         match transmit {
@@ -106,21 +106,24 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.conclude(slot, now);
             }
             Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Polite),
-            Phase::Leaving { .. } => {}
+            Phase::Leaving(_) => {}
         }
     }
 
     /// The connection has failed underneath: RST, or the kernel gave up.
     pub(super) fn peer_reset(&mut self, slot: u32, now: Time) {
         // There is nobody left to send a FIN to, nor anything before it.
-        self.connections[slot as usize].fin = Fin::Sent;
+        let fin = &mut self.connections[slot as usize].fin;
+        if *fin != Fin::UnderWay {
+            *fin = Fin::Done;
+        }
         match &mut self.connections[slot as usize].phase {
             Phase::Open { protocol, .. } => {
                 protocol.receive_reset(now);
                 self.conclude(slot, now);
             }
             Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Reset),
-            Phase::Leaving { .. } => {}
+            Phase::Leaving(_) => {}
         }
     }
 
@@ -143,7 +146,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 queue.write(|out| protocol.handle_timeout(&mut self.endpoint, out, now));
                 self.conclude(slot, now);
             }
-            Phase::Leaving { .. } => {}
+            Phase::Leaving(_) => {}
         }
     }
 
@@ -171,7 +174,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 debug_assert!(started.is_ok(), "a code and a reason that may be sent");
                 self.conclude(slot, now);
             }
-            Phase::Refused { .. } | Phase::Leaving { .. } => {}
+            Phase::Refused { .. } | Phase::Leaving(_) => {}
         }
     }
 
@@ -183,23 +186,22 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         let connection = &mut self.connections[slot as usize];
         debug_assert!(
-            !matches!(connection.phase, Phase::Leaving { .. }),
+            !matches!(connection.phase, Phase::Leaving(_)),
             "it leaves once"
         );
         self.wheel.clear(&mut connection.timer);
+        let socket = connection.socket;
         if connection.is_armed() {
-            let token = connection.token(OpCode::Finish, slot);
-            let socket = connection.socket;
+            let token = connection.token(OpCode::Cancel, slot);
             self.ring.push(Op::Reset { socket }, token);
         }
-        let token = connection.token(OpCode::Close, slot);
-        self.ring.push(
-            Op::Close {
-                socket: connection.socket,
-            },
-            token,
-        );
-        connection.phase = Phase::Leaving { closed: false };
+        if exit == Exit::Polite && connection.fin == Fin::UnderWay {
+            connection.phase = Phase::Leaving(Descriptor::Finishing);
+        } else {
+            connection.phase = Phase::Leaving(Descriptor::Closing);
+            let token = connection.token(OpCode::Close, slot);
+            self.ring.push(Op::Close { socket }, token);
+        }
         match connection.receive {
             Receive::Armed | Receive::Pausing => {}
             Receive::Starved | Receive::Paused | Receive::PausedAtEnd | Receive::Ended => {
@@ -211,27 +213,65 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends what is queued, as far as the socket takes it, and FIN.
     fn last_words(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        if connection.flight != Flight::Idle || connection.fin == Fin::Sent {
-            return;
+        let may_finish = matches!(connection.fin, Fin::No | Fin::Wanted);
+        if connection.flight == Flight::Idle && may_finish {
+            connection.fin = Fin::Wanted;
+            self.transmit(slot);
         }
-        connection.fin = Fin::Wanted;
-        self.transmit(slot);
+    }
+
+    /// Our FIN is out, or was not to be.
+    pub(super) fn finished(&mut self, completion: &Completion) {
+        let token = completion.token;
+        let slot = token.slot();
+        // One that was linked to a short send is cancelled, and not waited for.
+        let Some(connection) = self
+            .connections
+            .get_mut(slot as usize)
+            .filter(|connection| {
+                connection.generation == token.generation() && connection.fin == Fin::UnderWay
+            })
+        else {
+            return;
+        };
+        match -completion.result {
+            libc::ECANCELED => return,
+            // For want of a descriptor; the ring takes another way now.
+            libc::EMFILE | libc::ENFILE => {
+                connection.fin = Fin::Wanted;
+                self.mark(slot);
+            }
+            // That it finds the peer gone needs no answer: what is under way tells of that.
+            _ => connection.fin = Fin::Done,
+        }
+        self.close_if_finished(slot);
+        self.release_if_idle(slot);
+    }
+
+    /// Closes the descriptor of a connection that leaves, if that has waited for our FIN.
+    pub(super) fn close_if_finished(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.fin != Fin::UnderWay
+            && let Phase::Leaving(descriptor @ Descriptor::Finishing) = &mut connection.phase
+        {
+            *descriptor = Descriptor::Closing;
+            let socket = connection.socket;
+            let token = connection.token(OpCode::Close, slot);
+            self.ring.push(Op::Close { socket }, token);
+        }
     }
 
     /// The descriptor is closed.
     pub(super) fn closed(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        let Phase::Leaving { closed } = &mut connection.phase else {
-            unreachable!("only who leaves is closed")
-        };
-        *closed = true;
+        connection.phase = Phase::Leaving(Descriptor::Closed);
         self.release_if_idle(slot);
     }
 
     /// Gives the slot back if no completion is to come for it.
     pub(super) fn release_if_idle(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        let Phase::Leaving { closed: true } = connection.phase else {
+        let Phase::Leaving(Descriptor::Closed) = connection.phase else {
             return;
         };
         if connection.is_busy() {

@@ -25,7 +25,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         for slot in dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot as usize)
                 && std::mem::take(&mut connection.dirty)
-                && !matches!(connection.phase, Phase::Leaving { .. })
+                && !matches!(connection.phase, Phase::Leaving(_))
             {
                 self.transmit(slot);
             }
@@ -51,7 +51,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     .put_back(connection.queue.take().expect("just looked at"));
             }
             if connection.fin == Fin::Wanted {
-                connection.fin = Fin::Sent;
+                connection.fin = Fin::UnderWay;
                 self.ring.push(
                     Op::Finish { socket },
                     connection.token(OpCode::Finish, slot),
@@ -62,7 +62,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let lent = queue.lend();
         let finish = lent.whole && connection.fin == Fin::Wanted;
         if finish {
-            connection.fin = Fin::Sent;
+            connection.fin = Fin::UnderWay;
         }
         // Where something is to follow when the send is over, it must tell that it is.
         let mode = if connection.flight == Flight::Stalled || is_paused || !lent.whole {
@@ -105,7 +105,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let taken = usize::try_from(completion.result).unwrap_or(0);
         queue.settle(Some(taken), |buffer| self.ring.provide(buffer));
         let flight = std::mem::replace(&mut connection.flight, Flight::Idle);
-        if taken < lent && connection.fin == Fin::Sent {
+        if taken < lent && connection.fin == Fin::UnderWay {
             // It was linked to this send, and is not done.
             connection.fin = Fin::Wanted;
         }
@@ -124,7 +124,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     pub(super) fn after_sends(&mut self, now: Time) {
         let mut settled = std::mem::take(&mut self.lists.settled);
         for (slot, how) in settled.drain(..) {
-            if let Phase::Leaving { .. } = self.connections[slot as usize].phase {
+            if let Phase::Leaving(_) = self.connections[slot as usize].phase {
+                self.close_if_finished(slot);
                 self.release_if_idle(slot);
                 continue;
             }
@@ -142,7 +143,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let connection = &mut self.connections[slot as usize];
         connection.flight = Flight::Stalled;
         match connection.phase {
-            Phase::Leaving { .. } => {
+            Phase::Leaving(_) => {
                 self.lists.settled.push((slot, Settled::Failed));
             }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Open { .. } => self.mark(slot),
@@ -160,7 +161,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             connection.flight = Flight::Idle;
             let queue = connection.queue.as_mut().expect("something was lent");
             queue.settle(None, |buffer| self.ring.provide(buffer));
-            if let Phase::Leaving { .. } = connection.phase {
+            if let Phase::Leaving(_) = connection.phase {
                 self.release_if_idle(slot);
             } else if queue.is_idle() && connection.fin != Fin::Wanted {
                 self.pool

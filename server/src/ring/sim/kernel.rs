@@ -20,6 +20,8 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Due {
     Completion(Completion),
+    /// The FIN of a client's connection goes out.
+    Finish(ClientId, Token),
     /// A client's connection is ready to be accepted.
     Connect(ClientId),
     /// From a client to the server.
@@ -218,6 +220,7 @@ impl Kernel {
                     self.backlog.push_back(client);
                     self.accept();
                 }
+                Due::Finish(client, token) => self.finish_now(client, token),
                 Due::ToServer(client, segment) => self.reach_server(client, segment),
                 Due::ToClient(client, segment) => self.reach_client(client, segment),
             }
@@ -269,7 +272,7 @@ impl Kernel {
                 mode,
                 finish,
             } => self.send(socket, data, mode, finish, token),
-            Op::Finish { socket } => self.finish(socket.0),
+            Op::Finish { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { target } => self.cancel(target),
             Op::Close { socket } => self.close(socket, token),
@@ -467,7 +470,7 @@ impl Kernel {
         }
         if whole {
             if finish {
-                self.finish(index);
+                self.finish_later(index, token);
             }
             if mode == SendMode::Waiting {
                 self.complete(token, taken);
@@ -477,6 +480,41 @@ impl Kernel {
             let nudge = Due::ToServer(client, Segment::Bytes(Vec::new()));
             self.schedule(self.now_ms + 1, 0, nudge);
         }
+    }
+
+    /// FIN goes out a little later, as from a kernel worker: a Close may come before it.
+    fn finish_later(&mut self, index: u32, token: Token) {
+        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
+        let client = self.socket(index).client;
+        let late = self.simulation.faults.late;
+        let delay_ms = if self.chance(late) {
+            self.random.u64(0..=2)
+        } else {
+            0
+        };
+        let place = self.random.u64(..) >> 1;
+        self.schedule(self.now_ms + delay_ms, place, Due::Finish(client, token));
+    }
+
+    fn finish_now(&mut self, client: ClientId, token: Token) {
+        let result = match self.clients[client.0].socket {
+            Some(index) => {
+                self.finish(index);
+                0
+            }
+            None => -libc::EBADF,
+        };
+        self.note(What::Completed {
+            token,
+            result,
+            more: false,
+        });
+        self.ready.push_back(Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+        });
     }
 
     fn finish(&mut self, index: u32) {

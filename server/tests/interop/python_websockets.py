@@ -1,0 +1,69 @@
+"""Python `websockets` as a client: python_websockets.py URL CASE"""
+
+import asyncio
+import os
+import sys
+
+import websockets
+
+MIB = 1 << 20
+
+
+async def talk(url):
+    async with websockets.connect(url, max_size=None, compression=None) as ws:
+        big = os.urandom(MIB)
+        for message in ["", "hello", "grüße 🌊" * 1000, b"", b"\x00\xff", "x" * MIB, big]:
+            await ws.send(message)
+            assert await ws.recv() == message
+        await ws.send(["fra", "gm", "", "ents"])
+        assert await ws.recv() == "fragments"
+        await ws.send([big[:1], big[1:70000], big[70000:]])
+        assert await ws.recv() == big
+        for payload in [b"", b"ping", b"p" * 125]:
+            await (await ws.ping(payload))
+        await ws.close(3999, "enough")
+    assert (ws.close_code, ws.protocol.close_rcvd.code) == (3999, 3999)
+
+
+async def stay(url):
+    async with websockets.connect(url, ping_interval=None) as ws:
+        # Only the answers to the server's pings are heard of us meanwhile.
+        try:
+            await asyncio.wait_for(ws.recv(), 1.5)
+            raise AssertionError("nothing was asked for")
+        except TimeoutError:
+            pass
+        await ws.send("still here")
+        assert await ws.recv() == "still here"
+
+
+async def leave(url):
+    async with websockets.connect(url) as ws:
+        await ws.send("ready")
+        print(await ws.recv(), flush=True)
+        await closed_with(ws, 1001, "server shutting down")
+
+
+async def too_big(url):
+    async with websockets.connect(url, compression=None) as ws:
+        await ws.send(b"x" * (MIB + 1))
+        await closed_with(ws, 1009)
+
+
+async def bad_text(url):
+    async with websockets.connect(url, compression=None) as ws:
+        await ws.send(b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80", text=True)
+        await closed_with(ws, 1007)
+
+
+async def closed_with(ws, code, reason=None):
+    try:
+        await ws.recv()
+        raise AssertionError("a Close was asked for")
+    except websockets.ConnectionClosed as closed:
+        assert closed.rcvd.code == code, closed
+        assert reason in (None, closed.rcvd.reason), closed
+        assert closed.rcvd_then_sent, closed
+
+
+asyncio.run(globals()[sys.argv[2]](sys.argv[1]))
