@@ -137,7 +137,7 @@ impl Wheel {
     /// The earliest tick at which [`advance`](Self::advance) may find something to do; `None` while there is nothing.
     ///
     /// Never after the earliest deadline, but maybe before it: an entry also comes up when its timer has been moved
-    /// or cleared since. It is `now()` itself after an `advance` that the budget cut short.
+    /// or cleared since. After an `advance` that the budget cut short it is `now()`, even if that is past a deadline.
     #[must_use]
     pub fn next_wake(&self) -> Option<Tick> {
         if self.occupancy.contains(slot_of(self.now)) || self.must_collect() {
