@@ -35,11 +35,19 @@ pub(crate) struct Running {
 
 impl Client {
     pub(crate) const fn python(library: &'static str, script: &'static str) -> Self {
-        Self { library, script, language: Language::Python }
+        Self {
+            library,
+            script,
+            language: Language::Python,
+        }
     }
 
     pub(crate) const fn node(library: &'static str, script: &'static str) -> Self {
-        Self { library, script, language: Language::Node }
+        Self {
+            library,
+            script,
+            language: Language::Node,
+        }
     }
 
     /// Runs one case to its end.
@@ -54,7 +62,9 @@ impl Client {
         if !self.is_installed() {
             return None;
         }
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop").join(self.script);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/interop")
+            .join(self.script);
         let mut child = self
             .interpreter()
             .arg(script)
@@ -87,11 +97,21 @@ impl Client {
             Ok(_) => format!("`{}` is not installed for it", self.library),
             Err(error) => error.to_string(),
         };
-        let interpreter = self.interpreter().get_program().to_string_lossy().into_owned();
+        let interpreter = self
+            .interpreter()
+            .get_program()
+            .to_string_lossy()
+            .into_owned();
         let required = env::var_os("TIDEWHEEL_INTEROP").is_some_and(|value| value == "required");
-        assert!(!required, "{interpreter}: {why}, and TIDEWHEEL_INTEROP=required");
+        assert!(
+            !required,
+            "{interpreter}: {why}, and TIDEWHEEL_INTEROP=required"
+        );
         // Not by a macro, whose output libtest keeps to itself.
-        let line = format!("left out: the client `{}`; {interpreter}: {why}\n", self.library);
+        let line = format!(
+            "left out: the client `{}`; {interpreter}: {why}\n",
+            self.library
+        );
         let _ = std::io::stderr().write_all(line.as_bytes());
         false
     }
@@ -102,7 +122,9 @@ impl Running {
     pub(crate) fn wait_until_ready(&mut self) {
         // The script's own end closes the pipe, so this does not wait for ever.
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("a pipe that is open");
+        self.stdout
+            .read_line(&mut line)
+            .expect("a pipe that is open");
         assert_eq!(line.trim_end(), "ready", "the client is connected");
     }
 

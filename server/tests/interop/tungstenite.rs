@@ -24,20 +24,29 @@ const MIB: usize = 1 << 20;
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
     runtime.expect("a runtime").block_on(future)
 }
 
 async fn connect(server: &Server) -> Socket {
-    let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
-    let (socket, response) =
-        connect_async_with_config(server.url(), Some(config), false).await.expect("the server accepts");
+    let config = WebSocketConfig::default()
+        .max_frame_size(None)
+        .max_message_size(None);
+    let (socket, response) = connect_async_with_config(server.url(), Some(config), false)
+        .await
+        .expect("the server accepts");
     assert_eq!(response.status(), 101);
     socket
 }
 
 async fn next(socket: &mut Socket) -> Message {
-    socket.next().await.expect("the connection lives").expect("no error")
+    socket
+        .next()
+        .await
+        .expect("the connection lives")
+        .expect("no error")
 }
 
 async fn closed_with(socket: &mut Socket, code: CloseCode) {
@@ -57,26 +66,45 @@ fn talks() {
         let mut socket = connect(&server).await;
         let binary = vec![0xa5; MIB];
         let text = "grüße 🌊".repeat(1000);
-        let messages = [Message::text(""), Message::text(text), Message::binary(vec![]), Message::binary(binary)];
+        let messages = [
+            Message::text(""),
+            Message::text(text),
+            Message::binary(vec![]),
+            Message::binary(binary),
+        ];
         for message in messages {
             socket.send(message.clone()).await.unwrap();
             assert_eq!(next(&mut socket).await, message);
         }
-        let fragments = [("fra", OpCode::Data(Data::Text), false), ("gments", OpCode::Data(Data::Continue), true)];
+        let fragments = [
+            ("fra", OpCode::Data(Data::Text), false),
+            ("gments", OpCode::Data(Data::Continue), true),
+        ];
         for (payload, opcode, fin) in fragments {
             let frame = Frame::message(payload, opcode, fin);
             socket.send(Message::Frame(frame)).await.unwrap();
         }
         assert_eq!(next(&mut socket).await, Message::text("fragments"));
         for payload in ["", "ping"] {
-            socket.send(Message::Ping(Bytes::from(payload))).await.unwrap();
+            socket
+                .send(Message::Ping(Bytes::from(payload)))
+                .await
+                .unwrap();
             assert_eq!(next(&mut socket).await, Message::Pong(Bytes::from(payload)));
         }
-        let close = CloseFrame { code: CloseCode::from(3999), reason: "enough".into() };
+        let close = CloseFrame {
+            code: CloseCode::from(3999),
+            reason: "enough".into(),
+        };
         socket.close(Some(close.clone())).await.unwrap();
-        let Message::Close(Some(answer)) = next(&mut socket).await else { panic!("Close is answered") };
+        let Message::Close(Some(answer)) = next(&mut socket).await else {
+            panic!("Close is answered")
+        };
         assert_eq!(answer.code, close.code);
-        assert!(socket.next().await.is_none(), "the server ends the connection");
+        assert!(
+            socket.next().await.is_none(),
+            "the server ends the connection"
+        );
     });
 }
 
@@ -86,7 +114,10 @@ fn stays() {
     block_on(async {
         let mut socket = connect(&server).await;
         for _ in 0..5 {
-            assert!(matches!(next(&mut socket).await, Message::Ping(_)), "the server pings");
+            assert!(
+                matches!(next(&mut socket).await, Message::Ping(_)),
+                "the server pings"
+            );
         }
         socket.send(Message::text("still here")).await.unwrap();
         loop {
@@ -105,7 +136,10 @@ fn leaves() {
         let mut socket = connect(&server).await;
         server.signal(Signal::TERM);
         closed_with(&mut socket, CloseCode::Away).await;
-        assert!(socket.next().await.is_none(), "the server ends the connection");
+        assert!(
+            socket.next().await.is_none(),
+            "the server ends the connection"
+        );
     });
     let (status, log) = server.wait(ms(10_800));
     assert!(status.success(), "the drain has ended well: {log}");
@@ -116,7 +150,10 @@ fn is_refused() {
     let server = Server::start("");
     block_on(async {
         let mut socket = connect(&server).await;
-        socket.send(Message::binary(vec![0; MIB + 1])).await.unwrap();
+        socket
+            .send(Message::binary(vec![0; MIB + 1]))
+            .await
+            .unwrap();
         closed_with(&mut socket, CloseCode::Size).await;
 
         let mut socket = connect(&server).await;

@@ -85,7 +85,10 @@ fn r12_who_sends_50_mb_and_reads_nothing_costs_a_queue_and_gets_it_all_back_late
         assert!(start.elapsed() < ms(200), "others do not notice");
     });
     let grown = server.memory("VmHWM").saturating_sub(before);
-    assert!(grown < 16 << 20, "the server's memory grew by {grown} bytes");
+    assert!(
+        grown < 16 << 20,
+        "the server's memory grew by {grown} bytes"
+    );
     assert_eq!(server.closes("slow_consumer"), 0);
 }
 
