@@ -76,7 +76,7 @@ fn r19_descriptors_and_slots_return_to_the_start() {
     let descriptors = server.descriptors();
     assert_eq!(server.direct_descriptors(), Some(0));
     let mut memory = Vec::new();
-    for round in 0..4 {
+    for round in 0..5 {
         let mut clients = Client::open_many(&server, 80);
         wait::until(ms(2000), "each has a direct descriptor", || {
             server.direct_descriptors() == Some(80)
@@ -99,9 +99,10 @@ fn r19_descriptors_and_slots_return_to_the_start() {
                 }
                 5 => {
                     // It does not read what comes back.
-                    let message = binary(&[3; 60_000]).repeat(20);
+                    // In the last round, more than the socket takes back.
+                    let count = if round < 4 { 1 } else { 2000 };
                     // On a busy machine, its deadline may come first.
-                    let _ = client.stream.write_all(&message);
+                    let _ = client.stream.write_all(&binary(&[3; 600]).repeat(count));
                     client.reset();
                 }
                 6 => client.send(&text("and gone")),
@@ -121,6 +122,6 @@ fn r19_descriptors_and_slots_return_to_the_start() {
         let ended: u64 = server.metric("tidewheel_closes_total", "");
         assert_eq!(ended, (round + 1) * 80, "each ends once");
     }
-    let grown = memory[3].saturating_sub(memory[0]);
-    assert!(grown < 16 << 20, "memory grows round by round: {memory:?}");
+    let grown = memory[3].saturating_sub(memory[1]);
+    assert!(grown < 1 << 20, "memory grows round by round: {memory:?}");
 }
