@@ -160,6 +160,13 @@ impl Connection {
         self
     }
 
+    /// Notes a sign of life that is no received byte: bytes that are kept unread for later, or
+    /// sent ones that the peer has made room for.
+    #[inline]
+    pub fn note_heard(&mut self, now: Time) {
+        self.heard = now;
+    }
+
     /// Takes received bytes: hand the result to [`poll_event`](Self::poll_event).
     ///
     /// Any byte proves that the peer is alive.

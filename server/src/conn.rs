@@ -154,6 +154,15 @@ impl<S> Conn<'_, S> {
             Outgoing::Binary(bytes) => self.encode(|protocol, endpoint, out| {
                 let _ = protocol.send_binary(endpoint, bytes, out);
             }),
+            // It came whole, so that it has to be compressed again for who asked for that.
+            Outgoing::Received(message) if self.protocol.compresses(self.endpoint, length) => {
+                self.encode(|protocol, endpoint, out| {
+                    let _ = match message.as_text() {
+                        Some(text) => protocol.send_text(endpoint, text, out),
+                        None => protocol.send_binary(endpoint, message.payload(), out),
+                    };
+                });
+            }
             Outgoing::Received(message) => {
                 match message.into_frame() {
                     Reply::Borrowed(frame) => self.send_in_place(frame),

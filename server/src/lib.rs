@@ -58,5 +58,6 @@ pub use handler::{Handler, Verdict};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Message, Time,
+    deflate::Deflate,
     handshake::{Rejection, Request},
 };

@@ -83,6 +83,22 @@ impl Connection {
         !terms.takeover && terms.window_bits >= codec.shared_window_bits()
     }
 
+    /// Whether a message of `size` bytes would be compressed: the connection agreed to
+    /// permessage-deflate, and the message is not below the threshold.
+    #[inline]
+    #[must_use]
+    pub fn compresses(&self, endpoint: &Endpoint, size: usize) -> bool {
+        let State::Open { deflate, .. } = &self.state else {
+            return false;
+        };
+        let threshold = endpoint
+            .config
+            .deflate
+            .as_ref()
+            .map(|deflate| deflate.threshold);
+        deflate.is_some() && threshold.is_some_and(|threshold| size >= threshold)
+    }
+
     #[inline]
     fn send_message(
         &mut self,

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{Size, Span, SpanOrOff};
-use crate::{Config, SlowConsumer};
+use crate::{Config, Deflate, SlowConsumer};
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -53,6 +53,9 @@ pub(super) struct Options {
     /// What happens to a slow client [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY")]
     slow_consumer: Option<Policy>,
+    /// Compress messages for clients that offer permessage-deflate [default: off]
+    #[arg(long, env = "TIDEWHEEL_COMPRESSION", value_name = "SWITCH")]
+    compression: Option<Switch>,
     /// Form of the log on standard error; TIDEWHEEL_LOG says how much of it [default: text]
     #[arg(long, env = "TIDEWHEEL_LOG_FORMAT", value_name = "FORMAT")]
     log_format: Option<LogFormat>,
@@ -77,6 +80,16 @@ enum Policy {
     Close,
     /// New messages to it are dropped until it has caught up
     DropNewest,
+}
+
+/// Whether to do something.
+#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+enum Switch {
+    /// Do it
+    On,
+    /// Do not
+    Off,
 }
 
 /// How the log is written.
@@ -156,6 +169,10 @@ impl Options {
                 .max_send_queue
                 .or(file.max_send_queue)
                 .map_or(default.max_send_queue, |it| it.0),
+            compression: match self.compression.or(file.compression) {
+                Some(Switch::On) => Some(Deflate::default()),
+                Some(Switch::Off) | None => None,
+            },
             slow_consumer: match self.slow_consumer.or(file.slow_consumer) {
                 Some(Policy::Close) | None => SlowConsumer::Close,
                 Some(Policy::DropNewest) => SlowConsumer::DropNewest,

@@ -1,6 +1,6 @@
 //! From a filled buffer to the handler.
 
-use tidewheel_codec::{Event, Time, handshake::Request};
+use tidewheel_codec::{Event, Time, deflate::Agreement, handshake::Request};
 
 use super::{Life, Shard};
 use crate::{
@@ -58,7 +58,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             && let Phase::Open { protocol, .. } = &mut connection.phase
             && protocol.is_open()
         {
-            protocol.receive(&mut [], now);
+            protocol.note_heard(now);
             let queue = connection.queue.as_mut().expect("congestion has a cause");
             queue.parked.extend_from_slice(&buffer);
             self.ring.provide(buffer);
@@ -159,9 +159,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 if let Some(protocol) = protocol {
                     accept = accept.with_protocol(protocol);
                 }
+                let agreement = self.endpoint.accept_deflate(request.extensions());
+                if let Some(agreement) = &agreement {
+                    accept = accept.with_extensions(agreement.to_string());
+                }
                 let queue = connection.queue.get_or_insert_with(|| self.pool.take());
                 queue.write(|out| accept.write(out));
-                self.open(slot, state, now);
+                self.open(slot, state, agreement, now);
                 Leftover::Frames { at: size }
             }
             Verdict::Reject(rejection) => {
@@ -171,9 +175,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    fn open(&mut self, slot: u32, state: H::State, now: Time) {
+    fn open(&mut self, slot: u32, state: H::State, deflate: Option<Agreement>, now: Time) {
         let connection = &mut self.connections[slot as usize];
-        let protocol = tidewheel_codec::Connection::new(now, phase_of(connection.generation));
+        let mut protocol = tidewheel_codec::Connection::new(now, phase_of(connection.generation));
+        if let Some(agreement) = deflate {
+            protocol = protocol.with_deflate(agreement);
+        }
         connection.phase = Phase::Open { protocol, state };
         self.stats.opens.add(1);
         self.with_conn(slot, now, Handler::open);
@@ -287,6 +294,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
     pub(super) fn resume(&mut self, slot: u32, now: Time) {
         let connection = &mut self.connections[slot as usize];
+        if let Phase::Open { protocol, .. } = &mut connection.phase {
+            // The peer has made room: it reads, though we may not have read its pongs.
+            protocol.note_heard(now);
+        }
         let Some(queue) = connection.queue.as_mut() else {
             return;
         };

@@ -20,6 +20,12 @@ fn talks(client: Client) {
     client.run(&server.url(), "talk");
 }
 
+/// Compressed messages both ways, large and small, text and binary.
+fn compresses(client: Client) {
+    let server = Server::start("--compression on");
+    client.run(&server.url(), "compress");
+}
+
 /// The client answers the server's pings, and so is kept for longer than one that does not.
 fn stays(client: Client) {
     let server = Server::start("--ping-interval 200ms --ping-timeout 400ms");
@@ -54,6 +60,11 @@ macro_rules! third_party {
             #[test]
             fn talks() {
                 super::talks($client);
+            }
+
+            #[test]
+            fn compresses() {
+                super::compresses($client);
             }
 
             #[test]

@@ -40,6 +40,17 @@ const cases = {
     await closedWith(ws, 3999);
   },
 
+  async compress(ws) {
+    assert.match(ws.extensions, /permessage-deflate/);
+    const messages = ["", "tide ".repeat(20000), randomBytes(5000), Buffer.from("wheel".repeat(200000))];
+    for (const message of messages) {
+      ws.send(message);
+      assert.deepEqual(await received(ws), message);
+    }
+    ws.close(1000);
+    await closedWith(ws, 1000);
+  },
+
   async stay(ws) {
     // It answers pings by itself; five of them take longer than the server would wait.
     for (let pings = 0; pings < 5; pings++) await once(ws, "ping");
@@ -66,6 +77,6 @@ const cases = {
   },
 };
 
-const ws = new WebSocket(url, { perMessageDeflate: false });
+const ws = new WebSocket(url, { perMessageDeflate: name === "compress" });
 await once(ws, "open");
 await cases[name](ws);

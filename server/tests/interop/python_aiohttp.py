@@ -26,6 +26,16 @@ async def talk(ws):
     assert ws.close_code == 3999, ws.close_code
 
 
+async def compress(ws):
+    assert ws.compress, "permessage-deflate was agreed to"
+    for message in ["", "tide " * 20000, "grüße 🌊" * 300]:
+        await ws.send_str(message)
+        assert await ws.receive_str() == message
+    for message in [os.urandom(5000), b"wheel" * 200000]:
+        await ws.send_bytes(message)
+        assert await ws.receive_bytes() == message
+
+
 async def stay(ws):
     # Five pings take longer than the server would wait for an answer.
     for _ in range(5):
@@ -64,6 +74,8 @@ async def closed_with(ws, code, reason=None):
 async def main(url, case):
     # A ping is shown to us, and answered by us, where that is what is looked at.
     options = {"autoping": case not in ("talk", "stay"), "max_msg_size": 0}
+    if case == "compress":
+        options["compress"] = 15
     async with aiohttp.ClientSession() as session:
         async with session.ws_connect(url, **options) as ws:
             await globals()[case](ws)

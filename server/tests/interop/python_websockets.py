@@ -5,6 +5,7 @@ import os
 import sys
 
 import websockets
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 MIB = 1 << 20
 
@@ -23,6 +24,20 @@ async def talk(url):
             await (await ws.ping(payload))
         await ws.close(3999, "enough")
     assert (ws.close_code, ws.protocol.close_rcvd.code) == (3999, 3999)
+
+
+async def compress(url):
+    for window in [None, 9, 12]:
+        deflate = ClientPerMessageDeflateFactory(
+            server_max_window_bits=window, client_max_window_bits=window or True
+        )
+        async with websockets.connect(url, max_size=None, compression=None, extensions=[deflate]) as ws:
+            assert [extension.name for extension in ws.protocol.extensions] == ["permessage-deflate"]
+            for message in ["", "tide " * 20000, os.urandom(5000), b"wheel" * 200000, "grüße 🌊" * 300]:
+                await ws.send(message)
+                assert await ws.recv() == message
+            await ws.send(["frag" * 999, "", "ments" * 999])
+            assert await ws.recv() == "frag" * 999 + "ments" * 999
 
 
 async def stay(url):
