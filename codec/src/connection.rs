@@ -160,8 +160,8 @@ impl Connection {
         self
     }
 
-    /// Notes a sign of life that is no received byte: bytes that are kept unread for later, or
-    /// sent ones that the peer has made room for.
+    /// Notes that bytes have arrived which are kept unread for later: any byte proves that the peer
+    /// is alive.
     #[inline]
     pub fn note_heard(&mut self, now: Time) {
         self.heard = now;

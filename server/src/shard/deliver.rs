@@ -294,10 +294,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
     pub(super) fn resume(&mut self, slot: u32, now: Time) {
         let connection = &mut self.connections[slot as usize];
-        if let Phase::Open { protocol, .. } = &mut connection.phase {
-            // The peer has made room: it reads, though we may not have read its pongs.
-            protocol.note_heard(now);
-        }
         let Some(queue) = connection.queue.as_mut() else {
             return;
         };

@@ -504,17 +504,7 @@ impl Kernel {
             }
             None => -libc::EBADF,
         };
-        self.note(What::Completed {
-            token,
-            result,
-            more: false,
-        });
-        self.ready.push_back(Completion {
-            token,
-            result,
-            more: false,
-            buffer: None,
-        });
+        self.tell_now(token, result);
     }
 
     fn finish(&mut self, index: u32) {
