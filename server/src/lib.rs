@@ -26,7 +26,7 @@
 //!
 //! # The parts
 //!
-//! A [`Server`] runs one [shard](shard) on each core: a thread that owns a ring, the connections
+//! A [`Server`] runs one [shard] on each core: a thread that owns a ring, the connections
 //! that it accepted, and one value of the application's [`Handler`]. Nothing is shared between
 //! shards, so a handler needs no lock. [`Config`] has the limits and deadlines, each with a
 //! default. How a connection ended, [`Disconnect`] tells: who, why, and the codes both ways.

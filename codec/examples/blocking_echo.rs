@@ -1,6 +1,6 @@
 //! An echo server on blocking sockets: the loop that a shell runs around a connection.
 //!
-//! `cargo run -p tidewheel-codec --example echo -- 127.0.0.1:9001 [--deflate | --takeover]`
+//! `cargo run -p tidewheel-codec --example blocking_echo -- 127.0.0.1:9001 [--deflate | --takeover]`
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
