@@ -166,7 +166,7 @@ fn check_tells_what_this_host_allows() {
     assert_eq!(status, Some(0), "{stdout}{stderr}");
     for line in [
         "kernel",
-        "io_uring      allowed",
+        "io_uring        allowed",
         "cores",
         "RLIMIT_NOFILE",
         "RLIMIT_MEMLOCK",
@@ -286,7 +286,7 @@ fn io_uring_that_a_filter_forbids_is_told_with_what_allows_it() {
         without_io_uring(&mut check, errno);
         let (status, stdout, _) = output(&mut check);
         assert_eq!(status, Some(1), "{stdout}");
-        assert!(stdout.contains("io_uring      not usable"), "{stdout}");
+        assert!(stdout.contains("io_uring        not usable"), "{stdout}");
         assert!(stdout.contains("seccomp=unconfined"), "{stdout}");
     }
 }

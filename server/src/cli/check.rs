@@ -72,9 +72,9 @@ pub(super) fn run() -> ExitCode {
     } in findings
     {
         // Who closed standard output does not want to know.
-        let _ = writeln!(out, "{about:<14}{value}");
+        let _ = writeln!(out, "{about:<16}{value}");
         if let Some(advice) = advice {
-            let _ = writeln!(out, "{:<14}{advice}", "");
+            let _ = writeln!(out, "{:<16}{advice}", "");
         }
     }
     if ring.is_ok() {

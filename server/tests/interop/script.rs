@@ -6,12 +6,16 @@ use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
     process::{Child, ChildStdout, Command, Stdio},
+    sync::Mutex,
 };
 
 use crate::support::{ms, wait};
 
 /// A script has done its part within this time, on a machine however busy.
 const DONE_WITHIN: std::time::Duration = ms(60_000);
+
+/// Libraries of which it was told that they are not there.
+static TOLD: Mutex<Vec<&str>> = Mutex::new(Vec::new());
 
 /// A script, and what it needs.
 #[derive(Clone, Copy)]
@@ -107,12 +111,14 @@ impl Client {
             !required,
             "{interpreter}: {why}, and TIDEWHEEL_INTEROP=required"
         );
-        // Not by a macro, whose output libtest keeps to itself.
-        let line = format!(
-            "left out: the client `{}`; {interpreter}: {why}\n",
-            self.library
-        );
-        let _ = std::io::stderr().write_all(line.as_bytes());
+        let mut told = TOLD.lock().expect("nobody panics with it");
+        if !told.contains(&self.library) {
+            told.push(self.library);
+            // Not by a macro, whose output libtest keeps to itself.
+            let library = self.library;
+            let line = format!("left out: the client `{library}`; {interpreter}: {why}\n");
+            let _ = std::io::stderr().write_all(line.as_bytes());
+        }
         false
     }
 }
