@@ -220,10 +220,8 @@ impl Uring {
             return Some(self.installed(token, entry.result()));
         }
         let flags = entry.flags();
-        let buffer = cqueue::buffer_select(flags).map(|id| {
-            self.entries.taken();
-            self.buffers.take(id, entry.result().max(0) as u32)
-        });
+        let buffer = cqueue::buffer_select(flags)
+            .map(|id| self.buffers.take(id, entry.result().max(0) as u32));
         Some(Completion {
             token,
             result: entry.result(),
@@ -468,8 +466,6 @@ impl BufferEntries {
             tail: 0,
         })
     }
-
-    fn taken(&mut self) {}
 
     fn add(&mut self, memory: &BufferMemory, id: u16) {
         let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
