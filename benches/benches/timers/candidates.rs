@@ -22,7 +22,7 @@ use crate::TICK;
 /// Timers of ids from 0 to a count; deadlines and `now` in ticks from 0.
 pub(crate) trait Candidate {
     /// Bytes in the caller's record.
-    const RECORD_BYTES: usize;
+    const RECORD_BYTES: f64;
 
     fn new(count: u32) -> Self;
     fn set(&mut self, id: u32, deadline: u32);
@@ -51,27 +51,27 @@ impl<T> Record<T> {
     }
 }
 
-struct Records<T>(Vec<Record<T>>);
+pub(crate) struct Records<T>(Vec<Record<T>>);
 
 impl<T: Default> Records<T> {
-    fn new(count: u32) -> Self {
+    pub(crate) fn new(count: u32) -> Self {
         const { assert!(size_of::<Record<T>>() == 64) };
         Self((0..count).map(|_| Record::default()).collect())
     }
 
     #[inline]
-    fn touch(&mut self, id: u32) -> &mut T {
+    pub(crate) fn touch(&mut self, id: u32) -> &mut T {
         self.0[id as usize].touch()
     }
 
     #[inline]
-    fn expire(&mut self, id: u32) -> &mut T {
+    pub(crate) fn expire(&mut self, id: u32) -> &mut T {
         let record = &mut self.0[id as usize];
         record.expired += 1;
         record.touch()
     }
 
-    fn expired(&self) -> u64 {
+    pub(crate) fn expired(&self) -> u64 {
         self.0.iter().map(|record| u64::from(record.expired)).sum()
     }
 }
@@ -80,7 +80,7 @@ impl<T: Default> Records<T> {
 pub(crate) struct Touch(Records<u32>);
 
 impl Candidate for Touch {
-    const RECORD_BYTES: usize = 0;
+    const RECORD_BYTES: f64 = 0.0;
 
     fn new(count: u32) -> Self {
         Self(Records::new(count))
@@ -114,7 +114,7 @@ impl Tidewheel {
 }
 
 impl Candidate for Tidewheel {
-    const RECORD_BYTES: usize = size_of::<Timer>();
+    const RECORD_BYTES: f64 = size_of::<Timer>() as f64;
 
     fn new(count: u32) -> Self {
         Self {
@@ -181,7 +181,7 @@ pub(crate) struct DelayQueueTimers {
 }
 
 impl Candidate for DelayQueueTimers {
-    const RECORD_BYTES: usize = size_of::<Option<Key>>();
+    const RECORD_BYTES: f64 = size_of::<Option<Key>>() as f64;
 
     fn new(count: u32) -> Self {
         let runtime = Builder::new_current_thread()
@@ -250,7 +250,7 @@ pub(crate) struct Heap {
 }
 
 impl Candidate for Heap {
-    const RECORD_BYTES: usize = size_of::<u32>();
+    const RECORD_BYTES: f64 = size_of::<u32>() as f64;
 
     fn new(count: u32) -> Self {
         Self {
@@ -291,7 +291,7 @@ pub(crate) struct Tree {
 }
 
 impl Candidate for Tree {
-    const RECORD_BYTES: usize = size_of::<u32>();
+    const RECORD_BYTES: f64 = size_of::<u32>() as f64;
 
     fn new(count: u32) -> Self {
         Self {
@@ -343,7 +343,7 @@ impl Hierarchical {
 }
 
 impl Candidate for Hierarchical {
-    const RECORD_BYTES: usize = size_of::<bool>();
+    const RECORD_BYTES: f64 = size_of::<bool>() as f64;
 
     fn new(count: u32) -> Self {
         Self {

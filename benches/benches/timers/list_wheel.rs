@@ -64,7 +64,7 @@ impl ListWheel {
 }
 
 impl Candidate for ListWheel {
-    const RECORD_BYTES: usize = size_of::<Links>();
+    const RECORD_BYTES: f64 = size_of::<Links>() as f64;
 
     fn new(count: u32) -> Self {
         Self {

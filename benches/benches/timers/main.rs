@@ -6,6 +6,7 @@
 #![allow(missing_docs, reason = "a program")]
 
 mod allocated;
+mod blocks;
 mod candidates;
 mod list_wheel;
 mod workload;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use blocks::BlockWheel;
 use candidates::{Candidate, DelayQueueTimers, Heap, Hierarchical, Tidewheel, Touch, Tree};
 use list_wheel::ListWheel;
 use workload::Figures;
@@ -33,9 +35,10 @@ const TRACED: u32 = 200_000;
 /// Caches that cachegrind is to simulate: 32 KiB and 1 MiB, whatever the machine has.
 const CACHES: [&str; 2] = ["--D1=32768,8,64", "--LL=1048576,16,64"];
 
-const CANDIDATES: [&str; 7] = [
+const CANDIDATES: [&str; 8] = [
     "touch",
     "tidewheel",
+    "tidewheel, blocks of 16",
     "DelayQueue",
     "BinaryHeap, lazy",
     "BTreeSet",
@@ -101,6 +104,7 @@ fn child(name: &str, count: u32, reschedules: Option<u32>) {
     let run = match name {
         "touch" => run::<Touch>,
         "tidewheel" => run::<Tidewheel>,
+        "tidewheel, blocks of 16" => run::<BlockWheel>,
         "DelayQueue" => run::<DelayQueueTimers>,
         "BinaryHeap, lazy" => run::<Heap>,
         "BTreeSet" => run::<Tree>,

@@ -198,7 +198,7 @@ pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
     figures.reschedule = moving.as_nanos() as f64 / f64::from(rescheduled);
     figures.sweep = sweeping.as_nanos() as f64 / f64::from(rescheduled);
     figures.longest_keepalive_us = longest.as_nanos() as f64 / 1e3;
-    figures.bytes = (allocated::bytes() - heap) as f64 / f64::from(count) + C::RECORD_BYTES as f64;
+    figures.bytes = (allocated::bytes() - heap) as f64 / f64::from(count) + C::RECORD_BYTES;
 
     let start = clock();
     for id in run.shuffled() {
