@@ -160,11 +160,11 @@ impl Connection {
         self
     }
 
-    /// Notes that bytes have arrived which are kept unread for later: any byte proves that the peer
-    /// is alive.
+    /// Notes that bytes arrived at `time` which are kept unread for later: any byte proves that the
+    /// peer was alive then.
     #[inline]
-    pub fn note_heard(&mut self, now: Time) {
-        self.heard = now;
+    pub fn note_heard(&mut self, time: Time) {
+        self.heard = self.heard.max(time);
     }
 
     /// Takes received bytes: hand the result to [`poll_event`](Self::poll_event).

@@ -103,6 +103,8 @@ pub enum Cause {
     Shutdown,
     /// The connection reached its maximum lifetime.
     Lifetime,
+    /// The peer sent more messages in a second than it may.
+    MessageRate,
 }
 
 impl Cause {
@@ -122,6 +124,7 @@ impl Cause {
             Self::CloseTimeout => "close_timeout",
             Self::Shutdown => "shutdown",
             Self::Lifetime => "lifetime",
+            Self::MessageRate => "message_rate",
         }
     }
 }

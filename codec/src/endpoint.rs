@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 
 use crate::config::{Config, InvalidConfig};
@@ -57,6 +59,11 @@ impl Endpoint {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Changes the close timeout of what is closed from now on.
+    pub const fn set_close_timeout(&mut self, close_timeout: Duration) {
+        self.config.close_timeout = close_timeout;
     }
 
     /// Random bytes for the `Sec-WebSocket-Key` of one opening handshake (RFC 6455 4.1).

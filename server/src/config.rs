@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidewheel_codec::{Role, deflate::Deflate};
+use tidewheel_codec::{CloseCode, Role, deflate::Deflate};
+
+use crate::Origins;
 
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
@@ -10,8 +12,17 @@ pub struct Config {
     /// Shards, each a thread with a ring of its own; `None`: one per core that the process may
     /// use. More than there are cores lifts the limit that `RLIMIT_NOFILE` sets to each ring.
     pub shards: Option<u16>,
-    /// Connections, all shards together; `None`: as many as the limits of the process allow.
+    /// Connections, all shards together; `None`: as many as the limits of the process allow. Who
+    /// comes when all are taken is told 503, and when to try again.
     pub max_connections: Option<u32>,
+    /// Connections from one IPv4 address or one IPv6 /64, all shards together; `None`: any
+    /// number. Who is beyond that is told 429.
+    pub max_connections_per_address: Option<u32>,
+    /// Connections accepted in a second, all shards together, with bursts of a tenth of that;
+    /// `None`: as many as come. Others wait in the listener's backlog.
+    pub max_accept_rate: Option<u32>,
+    /// Which pages may connect.
+    pub origins: Origins,
     /// A ping goes out when a peer was silent for so long, or up to an eighth earlier; `None`:
     /// never. 20 s, well below what proxies and NAT devices cut.
     pub ping_interval: Option<Duration>,
@@ -27,6 +38,9 @@ pub struct Config {
     pub max_lifetime: Option<Duration>,
     /// Bytes of a message; 1 MiB. A larger one ends the connection with 1009.
     pub max_message_size: usize,
+    /// Messages that a peer may send within each second; `None`: any number. Who sends more is
+    /// closed with 1008.
+    pub max_message_rate: Option<u32>,
     /// Bytes that may wait for a peer before the policy for slow consumers applies; 1 MiB.
     pub max_send_queue: usize,
     /// What happens then.
@@ -34,6 +48,8 @@ pub struct Config {
     /// Compression of messages for clients that offer it (permessage-deflate, RFC 7692); `None`:
     /// off. It costs 0.43 MB a shard, and far more CPU than sending.
     pub compression: Option<Deflate>,
+    /// How connections are closed when the server shuts down.
+    pub drain: Drain,
     /// Bytes and headers of a request.
     pub request_limits: tidewheel_codec::handshake::Limits,
     /// Receive buffers of each shard, a power of two; 64.
@@ -45,12 +61,43 @@ pub struct Config {
 /// What happens to a peer that reads too slowly.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum SlowConsumer {
-    /// It is closed with 1008.
+    /// It is closed with 1008, policy violation.
     #[default]
     Close,
+    /// It is closed with 1013, try again later.
+    CloseTryAgain,
+    /// The oldest messages that wait are dropped, until there is room; the handler's `gap` is
+    /// called with their number when it has read the others.
+    DropOldest,
+    /// A message replaces those that wait, once the peer has not taken everything; of those, too,
+    /// `gap` tells the number.
+    Conflate,
     /// New messages to it are dropped until it has read what waits; then the handler's `gap` is
     /// called with their number.
     DropNewest,
+}
+
+/// How connections are closed when the server shuts down: in batches, so that their clients do
+/// not all come back at once. Within half of the close timeout all are told, in larger batches if
+/// need be; what is open at the close timeout is reset.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Drain {
+    /// Connections that are closed in each interval, all shards together; 1000.
+    pub batch: u32,
+    /// The time between two batches; 10 ms.
+    pub interval: Duration,
+    /// What they are told: 1001, going away, or 1012, service restart.
+    pub code: CloseCode,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            batch: 1000,
+            interval: Duration::from_millis(10),
+            code: CloseCode::GOING_AWAY,
+        }
+    }
 }
 
 impl Default for Config {
@@ -58,6 +105,9 @@ impl Default for Config {
         Self {
             shards: None,
             max_connections: None,
+            max_connections_per_address: None,
+            max_accept_rate: None,
+            origins: Origins::default(),
             ping_interval: Some(Duration::from_secs(20)),
             ping_timeout: Some(Duration::from_secs(20)),
             close_timeout: Duration::from_secs(10),
@@ -65,9 +115,11 @@ impl Default for Config {
             idle_timeout: None,
             max_lifetime: None,
             max_message_size: 1 << 20,
+            max_message_rate: None,
             max_send_queue: 1 << 20,
             slow_consumer: SlowConsumer::default(),
             compression: None,
+            drain: Drain::default(),
             request_limits: tidewheel_codec::handshake::Limits::default(),
             receive_buffers: 64,
             receive_buffer_size: 16 * 1024,
@@ -89,6 +141,18 @@ pub enum InvalidConfig {
         got: u32,
         /// The number of shards.
         shards: u16,
+    },
+    /// Nobody could ever connect, or say anything.
+    #[error("{setting} is 0; least is 1")]
+    Zero {
+        /// Which setting.
+        setting: &'static str,
+    },
+    /// A code that means something else, or may not be sent.
+    #[error("connections cannot be drained with {got}; 1001 and 1012 are possible")]
+    DrainCode {
+        /// The code as given.
+        got: CloseCode,
     },
     /// A deadline that has passed when it is set.
     #[error("the handshake timeout is 0; least is 1ms")]
@@ -127,6 +191,30 @@ impl Config {
             && got < u32::from(shards)
         {
             return Err(InvalidConfig::TooFewConnections { got, shards });
+        }
+        let at_least_one = [
+            (
+                "the maximum of connections per address",
+                self.max_connections_per_address,
+            ),
+            (
+                "the maximum of connections accepted in a second",
+                self.max_accept_rate,
+            ),
+            ("the maximum of messages in a second", self.max_message_rate),
+            (
+                "the number of connections drained in a batch",
+                Some(self.drain.batch),
+            ),
+        ];
+        for (setting, value) in at_least_one {
+            if value == Some(0) {
+                return Err(InvalidConfig::Zero { setting });
+            }
+        }
+        let got = self.drain.code;
+        if !matches!(got, CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART) {
+            return Err(InvalidConfig::DrainCode { got });
         }
         if self.handshake_timeout < Duration::from_millis(1) {
             return Err(InvalidConfig::NoHandshakeTimeout);

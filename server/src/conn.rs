@@ -7,7 +7,7 @@ use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Messag
 
 use crate::{
     SlowConsumer,
-    outbox::{IN_PLACE_MIN, Queue},
+    outbox::{IN_PLACE_MIN, Lane, Queue},
 };
 
 /// One connection, lent to a callback.
@@ -63,7 +63,7 @@ pub enum Sent {
         /// Bytes that wait now, this message included.
         bytes: usize,
     },
-    /// The peer reads too slowly, and the policy is to drop what is newest.
+    /// The peer reads too slowly, and there is nothing older to drop, or the policy is not to.
     Dropped,
     /// The connection is closing, or has just been closed because the peer reads too slowly.
     Closed,
@@ -135,28 +135,28 @@ impl<S> Conn<'_, S> {
     /// Sends a message: `&str` as text, `&[u8]` as binary, a received [`Message`] as it came.
     ///
     /// All that is sent in one turn leaves in one send. A message is taken while less than
-    /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes wait; beyond, the policy
-    /// for [slow consumers](SlowConsumer) decides.
+    /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes wait, with what it costs to
+    /// keep them; beyond, the policy for [slow consumers](SlowConsumer) decides.
     pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Sent {
         let message = message.into();
         if !self.protocol.is_open() {
             return Sent::Closed;
         }
-        let waiting = self.queue.unsent();
-        if waiting >= self.limits.bytes_max {
-            return self.overflow();
+        if let Err(refused) = self.make_room() {
+            return refused;
         }
-        let length = message.len();
+        let waiting = self.queue.unsent();
+        let (lane, length) = (self.lane(), message.len());
         match message {
-            Outgoing::Text(text) => self.encode(|protocol, endpoint, out| {
+            Outgoing::Text(text) => self.encode(lane, |protocol, endpoint, out| {
                 let _ = protocol.send_text(endpoint, text, out);
             }),
-            Outgoing::Binary(bytes) => self.encode(|protocol, endpoint, out| {
+            Outgoing::Binary(bytes) => self.encode(lane, |protocol, endpoint, out| {
                 let _ = protocol.send_binary(endpoint, bytes, out);
             }),
             // It came whole, so that it has to be compressed again for who asked for that.
             Outgoing::Received(message) if self.protocol.compresses(self.endpoint, length) => {
-                self.encode(|protocol, endpoint, out| {
+                self.encode(lane, |protocol, endpoint, out| {
                     let _ = match message.as_text() {
                         Some(text) => protocol.send_text(endpoint, text, out),
                         None => protocol.send_binary(endpoint, message.payload(), out),
@@ -165,8 +165,8 @@ impl<S> Conn<'_, S> {
             }
             Outgoing::Received(message) => {
                 match message.into_frame() {
-                    Reply::Borrowed(frame) => self.send_in_place(frame),
-                    Reply::Owned(frame) => self.send_shared(frame),
+                    Reply::Borrowed(frame) => self.send_in_place(lane, frame),
+                    Reply::Owned(frame) => self.send_shared(lane, frame),
                 }
                 self.protocol.note_sent(1, length as u64);
             }
@@ -180,34 +180,62 @@ impl<S> Conn<'_, S> {
         }
     }
 
-    fn send_in_place(&mut self, frame: &mut [u8]) {
-        if frame.len() < IN_PLACE_MIN || !self.queue.push_received(frame, &self.received) {
-            self.queue.write(|out| out.extend_from_slice(frame));
+    fn send_in_place(&mut self, lane: Lane, frame: &mut [u8]) {
+        if frame.len() < IN_PLACE_MIN || !self.queue.push_received(lane, frame, &self.received) {
+            self.queue.write(lane, |out| out.extend_from_slice(frame));
         }
     }
 
-    fn send_shared(&mut self, frame: Bytes) {
+    fn send_shared(&mut self, lane: Lane, frame: Bytes) {
         if frame.len() < IN_PLACE_MIN {
-            self.queue.write(|out| out.extend_from_slice(&frame));
+            self.queue.write(lane, |out| out.extend_from_slice(&frame));
         } else {
-            self.queue.push_shared(frame);
+            self.queue.push_shared(lane, frame);
         }
     }
 
-    fn overflow(&mut self) -> Sent {
+    /// Makes room for a message, as the policy allows; if there is none, tells what became of it.
+    fn make_room(&mut self) -> Result<(), Sent> {
+        let SendLimits { bytes_max, policy } = self.limits;
+        if policy == SlowConsumer::Conflate && self.queue.is_stalled() {
+            self.queue.drop_all();
+        }
+        while self.queue.held() >= bytes_max {
+            match policy {
+                SlowConsumer::DropOldest | SlowConsumer::Conflate if self.queue.drop_oldest() => {}
+                SlowConsumer::DropNewest | SlowConsumer::DropOldest | SlowConsumer::Conflate => {
+                    self.queue.missed += 1;
+                    return Err(Sent::Dropped);
+                }
+                SlowConsumer::Close => return Err(self.cut(CloseCode::POLICY_VIOLATION)),
+                SlowConsumer::CloseTryAgain => return Err(self.cut(CloseCode::TRY_AGAIN_LATER)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Fails the connection of a peer that reads too slowly. What waits is of no use to it.
+    fn cut(&mut self, code: CloseCode) -> Sent {
+        let mut close = Vec::new();
+        let cause = Cause::SlowConsumer;
+        self.protocol
+            .fail(self.endpoint, code, cause, &mut close, self.now);
+        self.queue.discard();
+        self.queue.write_control(&close);
+        Sent::Closed
+    }
+
+    /// What may happen to a message that waits.
+    fn lane(&self) -> Lane {
         match self.limits.policy {
-            SlowConsumer::DropNewest => {
-                self.queue.missed += 1;
-                Sent::Dropped
+            SlowConsumer::DropOldest | SlowConsumer::Conflate if !self.protocol.keeps_context() => {
+                if self.queue.is_stalled() {
+                    Lane::Single
+                } else {
+                    Lane::Batch
+                }
             }
-            SlowConsumer::Close => {
-                let now = self.now;
-                self.encode(|protocol, endpoint, out| {
-                    let code = CloseCode::POLICY_VIOLATION;
-                    protocol.fail(endpoint, code, Cause::SlowConsumer, out, now);
-                });
-                Sent::Closed
-            }
+            _ => Lane::Kept,
         }
     }
 
@@ -217,10 +245,13 @@ impl<S> Conn<'_, S> {
     /// # Errors
     /// If the payload is longer, or the connection is closing.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), tidewheel_codec::PingError> {
-        self.encode(|protocol, endpoint, out| protocol.ping(endpoint, payload, out))
+        let mut frame = Vec::new();
+        self.protocol.ping(self.endpoint, payload, &mut frame)?;
+        self.queue.write_control(&frame);
+        Ok(())
     }
 
-    /// Starts the closing handshake (RFC 6455 7.1.2). The `close` callback follows when the
+    /// Starts the closing handshake (RFC 6455 7.1.2), behind what was sent before. The `close` callback follows when the
     /// peer has answered, or at the close timeout.
     ///
     /// # Errors
@@ -231,13 +262,14 @@ impl<S> Conn<'_, S> {
         reason: &str,
     ) -> Result<(), tidewheel_codec::CloseError> {
         let now = self.now;
-        self.encode(|protocol, endpoint, out| {
+        self.encode(Lane::Control, |protocol, endpoint, out| {
             protocol.start_closing_handshake(endpoint, code, reason, Cause::LocalClose, out, now)
         })
     }
 
     fn encode<T>(
         &mut self,
+        lane: Lane,
         encode: impl FnOnce(&mut Protocol, &mut Endpoint, &mut Vec<u8>) -> T,
     ) -> T {
         let Self {
@@ -246,7 +278,7 @@ impl<S> Conn<'_, S> {
             queue,
             ..
         } = self;
-        queue.write(|out| encode(protocol, endpoint, out))
+        queue.write(lane, |out| encode(protocol, endpoint, out))
     }
 }
 

@@ -4,6 +4,7 @@ use tidewheel_codec::{Connection as Protocol, Time};
 use tidewheel_timerwheel::Timer;
 
 use crate::{
+    admission::Refusal,
     conn::SendLimits,
     outbox::Queue,
     ring::{OpCode, Socket, Token},
@@ -21,6 +22,11 @@ pub(crate) struct Connection<S> {
     pub(crate) fin: Fin,
     /// Whether it is on the list of those to look at when the turn ends.
     pub(crate) dirty: bool,
+    /// The kernel is being asked when the peer was last heard.
+    pub(crate) asking: bool,
+    /// Whether it is counted among those that have been admitted.
+    pub(crate) admitted: bool,
+    pub(crate) rate: MessageRate,
     /// What it has to send; none while it has nothing.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) phase: Phase<S>,
@@ -39,7 +45,12 @@ const _: () = assert!(size_of::<Connection<()>>() <= 128);
 /// ```
 pub(crate) enum Phase<S> {
     /// The request is awaited, until `deadline`; `head` is what has come of it.
-    Handshake { head: Vec<u8>, deadline: Time },
+    /// If it is one too many, `refusal` is the answer.
+    Handshake {
+        head: Vec<u8>,
+        deadline: Time,
+        refusal: Option<Refusal>,
+    },
     /// The request was answered with an error and FIN. Reset at `deadline`.
     Refused { deadline: Time },
     /// The WebSocket, and its closing.
@@ -82,12 +93,14 @@ pub(crate) enum Receive {
 pub(crate) enum Flight {
     /// None is.
     Idle,
-    /// None is, but the last one was short: the next waits for the socket.
+    /// None is, but the last one was short: the socket is to be waited for.
     Stalled,
+    /// None is until the socket takes bytes again.
+    Polling,
     /// One that completes only if it was short; else it is over with the next look at the ring.
     Silent,
-    /// One that waits for the socket.
-    Waiting,
+    /// One that completes in any case.
+    Told,
 }
 
 /// The state of our FIN.
@@ -103,8 +116,33 @@ pub(crate) enum Fin {
     Done,
 }
 
+/// Messages received within a second.
+#[derive(Debug, Default)]
+pub(crate) struct MessageRate {
+    second: u32,
+    count: u32,
+}
+
+impl MessageRate {
+    /// Counts a message; says whether there are more than `limit` in this second.
+    pub(crate) fn exceeds(&mut self, limit: u32, now: Time) -> bool {
+        let second = (now.as_millis() / 1000) as u32;
+        if self.second != second {
+            self.second = second;
+            self.count = 0;
+        }
+        self.count += 1;
+        self.count > limit
+    }
+}
+
 impl<S> Connection<S> {
-    pub(crate) fn new(socket: Socket, generation: u32, deadline: Time) -> Self {
+    pub(crate) fn new(
+        socket: Socket,
+        generation: u32,
+        deadline: Time,
+        refusal: Option<Refusal>,
+    ) -> Self {
         Self {
             timer: Timer::new(),
             socket,
@@ -113,10 +151,14 @@ impl<S> Connection<S> {
             flight: Flight::Idle,
             fin: Fin::No,
             dirty: false,
+            asking: false,
+            admitted: refusal.is_none(),
+            rate: MessageRate::default(),
             queue: None,
             phase: Phase::Handshake {
                 head: Vec::new(),
                 deadline,
+                refusal,
             },
         }
     }
@@ -129,13 +171,14 @@ impl<S> Connection<S> {
     /// Whether something that was submitted for the descriptor has yet to complete.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.receive, Receive::Armed | Receive::Pausing)
-            || matches!(self.flight, Flight::Silent | Flight::Waiting)
+            || matches!(self.flight, Flight::Silent | Flight::Told | Flight::Polling)
             || self.fin == Fin::UnderWay
+            || self.asking
     }
 
     /// Whether something on the descriptor ends only when it is made to.
     pub(crate) fn is_armed(&self) -> bool {
-        matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Waiting
+        matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Polling
     }
 
     /// Whether receiving goes on only when everything is sent.
@@ -149,8 +192,8 @@ impl<S> Connection<S> {
     /// Whether a message should not be read now: the socket takes nothing, so much waits to be
     /// sent that answers might not find room, or what came before is not read yet.
     pub(crate) fn is_congested(&self, send: &SendLimits) -> bool {
-        let is_full = |queue: &Queue| queue.unsent() >= send.pause_at() || !queue.parked.is_empty();
-        matches!(self.flight, Flight::Stalled | Flight::Waiting)
-            || self.queue.as_deref().is_some_and(is_full)
+        self.queue.as_deref().is_some_and(|queue| {
+            queue.is_stalled() || queue.unsent() >= send.pause_at() || !queue.parked.is_empty()
+        })
     }
 }

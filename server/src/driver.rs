@@ -7,14 +7,14 @@ use tidewheel_codec::{Endpoint, Time};
 use crate::{
     Config, Handler, host,
     ring::{Bell, Ring, RingError, Setup, Uring},
-    shard::{Next, Parts, Shard},
+    shard::{Capacity, Next, Parts, Shard},
 };
 
 /// What a shard's thread begins with.
 pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
-    pub(crate) capacity: u32,
+    pub(crate) capacity: Capacity,
     pub(crate) core: Option<usize>,
     pub(crate) config: Config,
 }
@@ -65,7 +65,7 @@ pub(crate) fn run<H: Handler>(
 /// Makes the shard's ring; where memory for it is short, a smaller one.
 fn open_ring(plan: &Plan) -> Result<Uring, RingError> {
     let mut setup = Setup {
-        sockets: plan.capacity,
+        sockets: plan.capacity.places,
         buffers: plan.config.receive_buffers,
         buffer_size: plan.config.receive_buffer_size,
         ..Setup::default()

@@ -5,10 +5,13 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-use crate::Config;
+use crate::{Config, shard::Capacity};
 
 /// The kernel's bound on a ring's table (`IORING_MAX_FIXED_FILES`).
 const TABLE_MAX: u32 = 1 << 20;
+
+/// By how much a small shard may have more than its share; large ones by a quarter.
+const UNEVEN: u32 = 256;
 
 /// The cores that this process may use.
 pub(crate) fn core_ids() -> Vec<usize> {
@@ -51,33 +54,51 @@ pub(crate) fn raise_descriptor_limit() -> u32 {
 }
 
 /// How many connections each shard has room for, where each ring may have `limit` descriptors.
-pub(crate) fn capacity(config: &Config, limit: u32) -> u32 {
+pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
     let shards = u32::from(config.shards.unwrap_or(1));
     let table = limit.min(TABLE_MAX);
-    let wanted = config
-        .max_connections
-        .map(|connections| connections.div_ceil(shards));
-    match wanted {
-        Some(wanted) if wanted > table => {
-            tracing::warn!(
-                connections = u64::from(table) * u64::from(shards),
-                asked = config.max_connections,
-                "RLIMIT_NOFILE is {limit}, which bounds the connections of each shard: there is \
-                 room for {} in all. `ulimit -n {wanted}` (or LimitNOFILE={wanted} in the systemd \
-                 unit) or more --shards make room for all",
-                u64::from(table) * u64::from(shards)
-            );
-            table
-        }
-        Some(wanted) => wanted,
-        None => {
-            tracing::info!(
-                connections = u64::from(table) * u64::from(shards),
-                "room for as many connections as RLIMIT_NOFILE ({limit}) allows on {shards} shards"
-            );
-            table
-        }
+    let most = Capacity {
+        places: table,
+        connections: table - spare(table).min(table / 2),
+    };
+    let in_all = u64::from(most.connections) * u64::from(shards);
+    let Some(wanted) = config.max_connections else {
+        tracing::info!(
+            connections = in_all,
+            "room for as many connections as RLIMIT_NOFILE ({limit}) allows on {shards} shards"
+        );
+        return most;
+    };
+    // The kernel spreads connections over the shards by chance: each has room for more than its
+    // share, and all together keep to the limit.
+    let share = if shards == 1 {
+        wanted
+    } else {
+        let even = wanted.div_ceil(shards);
+        wanted.min(even + even / 4 + UNEVEN)
+    };
+    let places = share.saturating_add(spare(share));
+    if places <= table {
+        return Capacity {
+            places,
+            connections: share,
+        };
     }
+    if in_all < u64::from(wanted) {
+        tracing::warn!(
+            connections = in_all,
+            asked = wanted,
+            "RLIMIT_NOFILE is {limit}, which bounds the connections of each shard: there is \
+             room for {in_all} in all. `ulimit -n {places}` (or LimitNOFILE={places} in the \
+             systemd unit) or more --shards make room for all"
+        );
+    }
+    most
+}
+
+/// Places for those who are told that there are too many connections.
+fn spare(connections: u32) -> u32 {
+    (connections / 16).clamp(8, 1024)
 }
 
 #[cfg(test)]
@@ -86,14 +107,27 @@ mod tests {
 
     #[test]
     fn capacity_is_shared_out_and_bounded_by_the_table() {
-        let config = |shards, max| Config {
-            shards: Some(shards),
-            max_connections: max,
-            ..Config::default()
+        let capacity = |shards, max, limit| {
+            let config = Config {
+                shards: Some(shards),
+                max_connections: max,
+                ..Config::default()
+            };
+            let Capacity {
+                places,
+                connections,
+            } = capacity(&config, limit);
+            (connections, places)
         };
-        assert_eq!(capacity(&config(2, Some(1001)), 20_000), 501);
-        assert_eq!(capacity(&config(2, Some(100_000)), 20_000), 20_000);
-        assert_eq!(capacity(&config(50, Some(1_000_000)), 20_000), 20_000);
-        assert_eq!(capacity(&config(1, None), u32::MAX), TABLE_MAX);
+        assert_eq!(capacity(1, Some(1000), 20_000), (1000, 1062));
+        assert_eq!(
+            capacity(2, Some(100), 20_000),
+            (100, 108),
+            "any shard may have all"
+        );
+        assert_eq!(capacity(2, Some(10_000), 20_000), (6506, 6912));
+        assert_eq!(capacity(2, Some(100_000), 20_000), (18_976, 20_000));
+        assert_eq!(capacity(1, None, u32::MAX), (TABLE_MAX - 1024, TABLE_MAX));
+        assert_eq!(capacity(1, None, 4), (2, 4));
     }
 }

@@ -35,6 +35,7 @@
 //! network in virtual time, for tests.
 #![deny(unsafe_code)]
 
+mod admission;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;
@@ -44,6 +45,7 @@ mod control;
 mod driver;
 mod handler;
 mod host;
+mod origins;
 #[allow(unsafe_code)]
 mod outbox;
 #[allow(unsafe_code)]
@@ -52,9 +54,10 @@ mod server;
 pub mod shard;
 mod stats;
 
-pub use config::{Config, InvalidConfig, SlowConsumer};
+pub use config::{Config, Drain, InvalidConfig, SlowConsumer};
 pub use conn::{Conn, ConnectionId, Outgoing, Sent};
 pub use handler::{Handler, Verdict};
+pub use origins::Origins;
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Message, Time,

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use tidewheel_codec::frame::FrameHeader;
+
 use crate::ring::{Buffer, Outbound};
 
 /// Segments that one send takes at most; the next send takes the others.
@@ -20,11 +22,14 @@ const POOLED_QUEUES_MAX: usize = 1024;
 /// A pooled queue keeps a vector of at most so many bytes.
 const POOLED_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes from which on a batch of messages, which are dropped together, gets no others.
+const BATCH_FULL: usize = 4096;
+
 /// A message received in place is sent from the receive buffer itself from this length on; a
 /// shorter one is cheaper to copy behind the other replies of the turn.
 pub(crate) const IN_PLACE_MIN: usize = 4096;
 
-/// Bytes to send, in order.
+/// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
 pub(crate) struct Queue {
     segments: VecDeque<Segment>,
@@ -34,17 +39,26 @@ pub(crate) struct Queue {
     unsent: usize,
     /// How many leading segments the kernel may be reading.
     lent: usize,
+    /// The socket took less than it was given, and has not taken everything since.
+    stalled: bool,
     /// An empty vector, kept for the next segment.
     spare: Vec<u8>,
     /// Messages dropped since the peer last kept up.
     pub(crate) missed: u64,
     /// Bytes received while nothing more could be sent, to be looked at when it can.
     pub(crate) parked: Vec<u8>,
+    /// Receive buffers of messages that were dropped, to be given back.
+    orphans: Vec<Buffer>,
     /// What a send of several segments points to.
     vector: Option<Box<Vector>>,
 }
 
-enum Segment {
+struct Segment {
+    run: Run,
+    lane: Lane,
+}
+
+enum Run {
     /// Frames encoded one behind the other.
     Owned(Vec<u8>),
     /// A frame that others may be sending too, or an assembled message.
@@ -56,15 +70,51 @@ enum Segment {
     },
 }
 
+/// What may happen to bytes that wait.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Lane {
+    /// Control frames, or the answer to a request: never dropped, and sent before messages.
+    Control,
+    /// Messages that are kept: the peer needs each of them, or the rest of one is under way.
+    Kept,
+    /// Messages that may be dropped, those of a segment together.
+    Batch,
+    /// One message, which may be dropped, of those that replace each other.
+    Single,
+}
+
 impl Segment {
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Owned(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+        match &self.run {
+            Run::Owned(bytes) => bytes,
+            Run::Shared(bytes) => bytes,
             // SAFETY: `bytes` lies in a receive buffer that this segment or a later one of the
             // same queue owns, and the frame's bytes were given up by their only user.
-            Self::Received { bytes, .. } => unsafe { &**bytes },
+            Run::Received { bytes, .. } => unsafe { &**bytes },
         }
+    }
+
+    fn is_droppable(&self) -> bool {
+        matches!(self.lane, Lane::Batch | Lane::Single)
+    }
+
+    /// How many frames there are; one that does not parse is none of ours.
+    fn frames(&self) -> u64 {
+        Frames(self.bytes()).count() as u64
+    }
+}
+
+/// The sizes of the frames in a run of whole unmasked frames.
+struct Frames<'a>(&'a [u8]);
+
+impl Iterator for Frames<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        let header = FrameHeader::parse(self.0).ok().flatten()?;
+        let size = header.size() + usize::try_from(header.payload_len).ok()?;
+        self.0 = self.0.get(size..)?;
+        Some(size)
     }
 }
 
@@ -80,9 +130,19 @@ impl Queue {
         self.unsent
     }
 
+    /// Bytes of memory that what is queued takes, more or less.
+    pub(crate) fn held(&self) -> usize {
+        self.unsent + self.segments.len() * size_of::<Segment>()
+    }
+
     /// Whether there is nothing to send and nothing lent.
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
+    }
+
+    /// Whether the peer has yet to take what it did not take at first.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled
     }
 
     /// Bytes that the kernel may be reading.
@@ -101,14 +161,19 @@ impl Queue {
     }
 
     /// Lets `write` append to the bytes to send, which it must not shorten.
-    pub(crate) fn write<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
-        if self.segments.len() == self.lent
-            || !matches!(self.segments.back(), Some(Segment::Owned(_)))
-        {
-            self.segments
-                .push_back(Segment::Owned(std::mem::take(&mut self.spare)));
+    pub(crate) fn write<T>(&mut self, lane: Lane, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let joins = |last: &Segment| match &last.run {
+            Run::Owned(bytes) => {
+                let is_full = lane == Lane::Batch && bytes.len() >= BATCH_FULL;
+                last.lane == lane && lane != Lane::Single && !is_full
+            }
+            Run::Shared(_) | Run::Received { .. } => false,
+        };
+        if self.segments.len() == self.lent || !self.segments.back().is_some_and(joins) {
+            let run = Run::Owned(std::mem::take(&mut self.spare));
+            self.segments.push_back(Segment { run, lane });
         }
-        let Some(Segment::Owned(out)) = self.segments.back_mut() else {
+        let Some(Run::Owned(out)) = self.segments.back_mut().map(|last| &mut last.run) else {
             unreachable!()
         };
         let before = out.len();
@@ -122,15 +187,43 @@ impl Queue {
 
     /// Takes away the empty last segment, keeping its memory.
     fn drop_last(&mut self) {
-        if let Some(Segment::Owned(bytes)) = self.segments.pop_back() {
+        if let Some(Run::Owned(bytes)) = self.segments.pop_back().map(|last| last.run) {
             self.spare = bytes;
         }
     }
 
+    /// Puts control frames in front of all messages, but for the frame that is under way, and
+    /// behind the control frames before them.
+    pub(crate) fn write_control(&mut self, frames: &[u8]) {
+        let mut at = self.first_unlent();
+        while self
+            .segments
+            .get(at)
+            .is_some_and(|it| it.lane == Lane::Control)
+        {
+            at += 1;
+        }
+        self.unsent += frames.len();
+        if at > self.first_unlent()
+            && let Run::Owned(out) = &mut self.segments[at - 1].run
+        {
+            return out.extend_from_slice(frames);
+        }
+        let run = Run::Owned(frames.to_vec());
+        let lane = Lane::Control;
+        self.segments.insert(at, Segment { run, lane });
+    }
+
+    /// The first segment that is neither lent nor partly taken.
+    fn first_unlent(&self) -> usize {
+        self.lent.max(usize::from(self.taken > 0))
+    }
+
     /// Appends a frame without copying it.
-    pub(crate) fn push_shared(&mut self, frame: Bytes) {
+    pub(crate) fn push_shared(&mut self, lane: Lane, frame: Bytes) {
         self.unsent += frame.len();
-        self.segments.push_back(Segment::Shared(frame));
+        let run = Run::Shared(frame);
+        self.segments.push_back(Segment { run, lane });
     }
 
     /// Appends a frame that lies in the receive buffer `received`, without copying it. Whoever
@@ -139,6 +232,7 @@ impl Queue {
     /// Returns whether the frame does lie there; if not, nothing is appended.
     pub(crate) fn push_received(
         &mut self,
+        lane: Lane,
         frame: &mut [u8],
         received: &std::ops::Range<*const u8>,
     ) -> bool {
@@ -147,18 +241,98 @@ impl Queue {
             return false;
         }
         self.unsent += frame.len();
-        self.segments.push_back(Segment::Received {
+        let run = Run::Received {
             bytes: frame,
             buffer: None,
-        });
+        };
+        self.segments.push_back(Segment { run, lane });
         true
+    }
+
+    /// Drops the oldest message that may be dropped, with those of its segment; says whether
+    /// there was one.
+    pub(crate) fn drop_oldest(&mut self) -> bool {
+        let mut waiting = self.segments.range(self.first_unlent()..);
+        let Some(at) = waiting.position(Segment::is_droppable) else {
+            return false;
+        };
+        self.drop_at(self.first_unlent() + at);
+        true
+    }
+
+    /// Drops all messages that may be dropped.
+    pub(crate) fn drop_all(&mut self) {
+        while self.drop_oldest() {}
+    }
+
+    /// Drops everything but control frames and the rest of the frame that is under way: a Close
+    /// is to follow, and who gets it has no use for what waits.
+    pub(crate) fn discard(&mut self) {
+        self.split_first();
+        let mut at = self.first_unlent();
+        while at < self.segments.len() {
+            if self.segments[at].lane == Lane::Control {
+                at += 1;
+            } else {
+                self.drop_at(at);
+            }
+        }
+    }
+
+    fn drop_at(&mut self, at: usize) {
+        let dropped = self.segments.remove(at).expect("just looked at");
+        self.unsent -= dropped.bytes().len();
+        self.missed += dropped.frames();
+        let mut orphans = std::mem::take(&mut self.orphans);
+        self.retire(dropped, &mut |buffer| orphans.push(buffer));
+        self.orphans = orphans;
+    }
+
+    /// The socket has not taken everything: what may be overtaken or dropped is parted from the
+    /// frame that must go on.
+    pub(crate) fn stall(&mut self) {
+        self.stalled = true;
+        self.split_first();
+    }
+
+    /// Parts the frame that is partly taken from those behind it.
+    fn split_first(&mut self) {
+        if self.taken == 0 || self.lent > 0 {
+            return;
+        }
+        let Some(first) = self.segments.front_mut() else {
+            return;
+        };
+        let lane = first.lane;
+        if lane == Lane::Control {
+            return;
+        }
+        first.lane = Lane::Kept;
+        let mut end = 0;
+        for size in Frames(first.bytes()) {
+            end += size;
+            if end >= self.taken {
+                break;
+            }
+        }
+        let rest = match &mut first.run {
+            Run::Owned(bytes) if end < bytes.len() => Run::Owned(bytes.split_off(end)),
+            Run::Shared(bytes) if end < bytes.len() => Run::Shared(bytes.split_off(end)),
+            Run::Owned(_) | Run::Shared(_) | Run::Received { .. } => return,
+        };
+        self.segments.insert(1, Segment { run: rest, lane });
+        if end == self.taken {
+            // It was between two frames.
+            self.segments.pop_front();
+            self.taken = 0;
+        }
     }
 
     /// Gives the queue the receive buffer that its newest received segments lie in, or gives it
     /// back if there are none.
     pub(crate) fn attach(&mut self, received: Buffer) -> Option<Buffer> {
         for segment in self.segments.iter_mut().rev() {
-            if let Segment::Received { bytes, buffer } = segment {
+            if let Run::Received { bytes, buffer } = &mut segment.run {
                 let owned =
                     buffer.is_none() && received.as_ptr_range().contains(&bytes.cast::<u8>());
                 if owned {
@@ -246,18 +420,22 @@ impl Queue {
             Some(_) => assert!(rest == 0, "more was sent than was lent"),
             None => {}
         }
+        self.orphans.drain(..).for_each(&mut release);
+        if self.segments.is_empty() {
+            self.stalled = false;
+        }
     }
 
     fn retire(&mut self, segment: Segment, release: &mut impl FnMut(Buffer)) {
-        match segment {
-            Segment::Owned(mut bytes) => {
+        match segment.run {
+            Run::Owned(mut bytes) => {
                 if self.spare.capacity() == 0 && bytes.capacity() <= POOLED_BYTES_MAX {
                     bytes.clear();
                     self.spare = bytes;
                 }
             }
-            Segment::Shared(_) => {}
-            Segment::Received { buffer, .. } => {
+            Run::Shared(_) => {}
+            Run::Received { buffer, .. } => {
                 if let Some(buffer) = buffer {
                     release(buffer);
                 }
@@ -267,12 +445,12 @@ impl Queue {
 
     fn copy_received(&mut self, release: &mut impl FnMut(Buffer)) {
         for segment in &mut self.segments {
-            if matches!(segment, Segment::Received { .. }) {
-                let copy = Segment::Owned(segment.bytes().to_vec());
-                if let Segment::Received {
+            if matches!(segment.run, Run::Received { .. }) {
+                let copy = Run::Owned(segment.bytes().to_vec());
+                if let Run::Received {
                     buffer: Some(buffer),
                     ..
-                } = std::mem::replace(segment, copy)
+                } = std::mem::replace(&mut segment.run, copy)
                 {
                     release(buffer);
                 }
@@ -286,8 +464,10 @@ impl Queue {
         while let Some(segment) = self.segments.pop_front() {
             self.retire(segment, &mut release);
         }
+        self.orphans.drain(..).for_each(release);
         self.taken = 0;
         self.unsent = 0;
+        self.stalled = false;
         self.missed = 0;
         self.parked = Vec::new();
     }
@@ -316,7 +496,7 @@ impl QueuePool {
     /// Takes back an empty queue.
     pub(crate) fn put_back(&mut self, queue: Box<Queue>) {
         debug_assert!(
-            queue.is_idle() && queue.unsent == 0,
+            queue.is_idle() && queue.unsent == 0 && queue.orphans.is_empty(),
             "a pooled queue is empty"
         );
         if self.queues.len() < POOLED_QUEUES_MAX {
@@ -358,8 +538,8 @@ mod tests {
     #[test]
     fn writes_are_coalesced_and_taken_piece_by_piece() {
         let mut queue = Queue::default();
-        queue.write(|out| out.extend_from_slice(b"hello "));
-        queue.write(|out| out.extend_from_slice(b"world"));
+        queue.write(Lane::Batch, |out| out.extend_from_slice(b"hello "));
+        queue.write(Lane::Batch, |out| out.extend_from_slice(b"world"));
         assert_eq!(lent_bytes(&mut queue), (b"hello world".to_vec(), true));
         queue.settle(Some(4), none);
         assert_eq!(queue.unsent(), 7);
@@ -371,11 +551,11 @@ mod tests {
     #[test]
     fn output_goes_behind_what_is_lent() {
         let mut queue = Queue::default();
-        queue.write(|out| out.extend_from_slice(b"one"));
+        queue.write(Lane::Batch, |out| out.extend_from_slice(b"one"));
         let (first, _) = lent_bytes(&mut queue);
-        queue.write(|out| out.extend_from_slice(b"two"));
-        queue.push_shared(Bytes::from_static(b"three"));
-        queue.write(|out| out.extend_from_slice(b"four"));
+        queue.write(Lane::Batch, |out| out.extend_from_slice(b"two"));
+        queue.push_shared(Lane::Batch, Bytes::from_static(b"three"));
+        queue.write(Lane::Batch, |out| out.extend_from_slice(b"four"));
         assert_eq!(first, b"one");
         queue.settle(Some(2), none);
         assert_eq!(lent_bytes(&mut queue), (b"etwothreefour".to_vec(), true));
@@ -388,7 +568,7 @@ mod tests {
     #[test]
     fn an_empty_write_leaves_nothing() {
         let mut queue = Queue::default();
-        queue.write(|_| ());
+        queue.write(Lane::Batch, |_| ());
         assert!(queue.is_empty());
     }
 
@@ -396,7 +576,7 @@ mod tests {
     fn a_send_takes_a_bounded_number_of_segments() {
         let mut queue = Queue::default();
         for _ in 0..SEGMENTS_PER_SEND + 1 {
-            queue.push_shared(Bytes::from_static(b"x"));
+            queue.push_shared(Lane::Batch, Bytes::from_static(b"x"));
         }
         assert_eq!(
             lent_bytes(&mut queue),
@@ -414,9 +594,9 @@ mod tests {
         let range = buffer.as_ptr_range();
         let mut queue = Queue::default();
         let (front, back) = buffer.split_at_mut(4);
-        assert!(queue.push_received(front, &range));
-        assert!(queue.push_received(back, &range));
-        assert!(!queue.push_received(&mut [0; 3], &range));
+        assert!(queue.push_received(Lane::Batch, front, &range));
+        assert!(queue.push_received(Lane::Batch, back, &range));
+        assert!(!queue.push_received(Lane::Batch, &mut [0; 3], &range));
         assert!(queue.attach(buffer).is_none());
         let mut released = 0;
         assert_eq!(lent_bytes(&mut queue).0, b"abcdefgh");
@@ -436,7 +616,7 @@ mod tests {
         let mut memory = BufferMemory::new(2, 4096).unwrap();
         let buffer = memory.take_for_test(0, 8);
         let mut queue = Queue::default();
-        queue.write(|out| out.push(1));
+        queue.write(Lane::Batch, |out| out.push(1));
         assert!(queue.attach(buffer).is_some());
     }
 }

@@ -16,7 +16,11 @@ pub use probe::{RingError, kernel_release};
 pub use token::{OpCode, Token};
 pub use uring::{Setup, Uring};
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// A direct descriptor: an index into the ring's own table of open sockets.
 ///
@@ -29,10 +33,13 @@ pub struct Socket(pub u32);
 #[derive(Debug)]
 pub enum Op {
     /// Accept connections of the ring's listener into direct descriptors; `result` is the
-    /// [`Socket`]. Multishot goes on until a completion without `more`.
+    /// [`Socket`]. Multishot goes on until a completion without `more`. At most 64 others are under
+    /// way at a time, whose tokens have generations from 0 to 63, each another.
     Accept {
         /// Whether one submission accepts any number of connections.
         multishot: bool,
+        /// Whether [`Ring::peer`] is to tell who it was. Not with multishot.
+        addressed: bool,
     },
     /// Receive into provided buffers, until a completion without `more`.
     ///
@@ -41,17 +48,28 @@ pub enum Op {
         /// The socket to receive from.
         socket: Socket,
     },
-    /// Send bytes, all of them or as many as `mode` allows.
+    /// Send bytes, as many as the socket has room for.
     Send {
         /// The socket to send to.
         socket: Socket,
         /// What to send.
         data: Outbound,
-        /// What happens when the socket's buffer is full.
+        /// When it completes.
         mode: SendMode,
         /// Shut down the sending direction once every byte has been taken (FIN follows them), as
         /// by [`Op::Finish`], which then completes by itself. After a short send it is not done.
         finish: bool,
+    },
+    /// Complete once the socket may take bytes again, or its connection has ended.
+    Writable {
+        /// The socket to wait for.
+        socket: Socket,
+    },
+    /// Complete with the milliseconds since the last bytes of the peer arrived in the socket, read
+    /// or not; with an error where the kernel cannot tell (before Linux 6.8).
+    Quiet {
+        /// The socket to ask about.
+        socket: Socket,
     },
     /// Shut down the sending direction (FIN). A Close that does not wait for its completion may
     /// come before it. Where a send that it was to follow was short, it completes with `ECANCELED`
@@ -92,16 +110,16 @@ pub enum Op {
     },
 }
 
-/// What a send does when the socket's buffer is full.
+/// What a send tells. It never waits: the socket takes what it has room for. Nothing is pending
+/// after [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has returned `None` after
+/// it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendMode {
-    /// Take what fits now. Completes only if not everything did: with the count of bytes taken,
-    /// or `EAGAIN`. Nothing is pending after [`Ring::enter`]: the bytes are free as soon as
-    /// [`Ring::reap`] has returned `None` after it.
+    /// Completes only if the socket has not taken every byte: with the count of those that it
+    /// took, or `EAGAIN`.
     Silent,
-    /// Wait until every byte is taken. Completes once, with the count of bytes, which is short
-    /// only if the send was cancelled or the connection ended.
-    Waiting,
+    /// Completes in any case.
+    Told,
 }
 
 /// Bytes that the kernel reads while a send is under way.
@@ -122,9 +140,8 @@ impl Outbound {
     /// Lends one run of bytes to the kernel.
     ///
     /// # Safety
-    /// The bytes must neither move nor change nor be freed before the send is over: for
-    /// [`SendMode::Waiting`] that is its completion, for [`SendMode::Silent`] the first
-    /// [`Ring::reap`] that returns `None` after the next [`Ring::enter`].
+    /// The bytes must neither move nor change nor be freed before the send is over: that is the
+    /// first [`Ring::reap`] that returns `None` after the next [`Ring::enter`].
     #[must_use]
     pub unsafe fn bytes(bytes: &[u8]) -> Self {
         debug_assert!(u32::try_from(bytes.len()).is_ok(), "a send is below 4 GiB");
@@ -187,6 +204,10 @@ pub trait Ring {
 
     /// How many receive buffers the kernel holds at the moment.
     fn buffers_free(&self) -> usize;
+
+    /// Who was accepted by the operation with this token, which has just completed; `None` if that
+    /// was not asked for.
+    fn peer(&self, accept: Token) -> Option<IpAddr>;
 
     /// What another thread holds to wake this ring.
     fn bell(&self) -> Bell;

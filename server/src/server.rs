@@ -12,7 +12,9 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, control, driver, host,
+    Config, Handler, InvalidConfig,
+    admission::Admission,
+    control, driver, host,
     ring::{Bell, RingError},
     shard::{Command, Parts},
     stats::Stats,
@@ -172,6 +174,7 @@ impl Server {
     ) -> Result<Running, Error> {
         let limit = host::raise_descriptor_limit();
         let capacity = host::capacity(&self.config, limit);
+        let admission = Arc::new(Admission::new(&self.config));
         let cores = host::core_ids();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
@@ -188,7 +191,7 @@ impl Server {
                 core,
                 config: self.config.clone(),
             };
-            match ShardHandle::start(plan, make.clone(), ended.clone()) {
+            match ShardHandle::start(plan, Arc::clone(&admission), make.clone(), ended.clone()) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();
@@ -289,13 +292,17 @@ pub(crate) struct ShardHandle {
 impl ShardHandle {
     fn start<H: Handler>(
         plan: driver::Plan,
+        admission: Arc<Admission>,
         make: impl Fn(u16) -> H + Send + 'static,
         ended: UnboundedSender<Ended>,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let (commands, receiver) = mpsc::channel();
         let index = plan.index;
-        let parts = Parts::new(index, plan.capacity, receiver);
+        let parts = Parts {
+            admission,
+            ..Parts::new(index, plan.capacity, &plan.config, receiver)
+        };
         let stats = Arc::clone(&parts.stats);
         let (ready, readiness) = mpsc::channel();
         let thread = std::thread::Builder::new()

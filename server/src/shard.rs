@@ -6,6 +6,7 @@
 mod accept;
 mod deliver;
 mod depart;
+mod drain;
 mod transmit;
 
 use std::{sync::Arc, sync::mpsc::Receiver, time::Duration};
@@ -16,7 +17,9 @@ use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
 use self::accept::Acceptor;
 use crate::{
-    Config, Handler,
+    Config, Handler, Origins,
+    admission::{Admission, Network},
+    config::Drain,
     conn::SendLimits,
     connection::{Connection, Phase},
     outbox::QueuePool,
@@ -27,9 +30,6 @@ use crate::{
 /// Deadlines that one turn looks at; the others are looked at in the next, so that mass expiry
 /// never holds up the network.
 const EXPIRIES_PER_TURN: usize = 1024;
-
-/// Slots that one turn of a drain looks at.
-const DRAINED_SLOTS_PER_TURN: u32 = 4096;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -71,6 +71,9 @@ pub struct Shard<R: Ring, H: Handler> {
     life: Life,
     settings: Settings,
     stats: Arc<Stats>,
+    admission: Arc<Admission>,
+    /// Connections that are here to stay.
+    admitted: u32,
     /// Given to the next connection.
     generation: u32,
 }
@@ -79,10 +82,7 @@ pub struct Shard<R: Ring, H: Handler> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Life {
     Serving,
-    /// Connections in slots below `next` have been told.
-    Draining {
-        next: u32,
-    },
+    Draining(drain::Progress),
     Stopped,
 }
 
@@ -101,6 +101,10 @@ struct Lists {
     due: Vec<u32>,
     /// Completions of this turn.
     completions: Vec<Completion>,
+    /// Control frames that the protocol has just asked for.
+    control: Vec<u8>,
+    /// The network of each slot's connection, where those are counted.
+    networks: Vec<Option<Network>>,
 }
 
 /// What of the configuration is needed in every turn.
@@ -109,7 +113,12 @@ struct Settings {
     handshake_timeout: Duration,
     close_timeout: Duration,
     request: tidewheel_codec::handshake::Limits,
+    origins: Origins,
     send: SendLimits,
+    message_rate_max: Option<u32>,
+    drain: Drain,
+    /// Connections that are not told that there are too many.
+    connections_max: u32,
 }
 
 /// What a shard is made of, besides its ring and its handler.
@@ -117,22 +126,40 @@ struct Settings {
 pub struct Parts {
     /// Which shard of the server this is.
     pub index: u16,
-    /// How many connections it holds at most: no more than the ring's table has room for.
-    pub capacity: u32,
+    /// How many connections it holds at most.
+    pub capacity: Capacity,
     /// What others ask of it; whoever sends rings the ring's bell.
     pub commands: Receiver<Command>,
     pub(crate) stats: Arc<Stats>,
+    /// Who may come in, to all shards of the server together.
+    pub(crate) admission: Arc<Admission>,
+}
+
+/// How many connections a shard has room for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capacity {
+    /// Places: as many as the ring's table has.
+    pub places: u32,
+    /// Connections that may stay. The other places are for those who are told that there are too
+    /// many.
+    pub connections: u32,
 }
 
 impl Parts {
-    /// Parts with fresh counts.
+    /// The parts of a server's only shard.
     #[must_use]
-    pub fn new(index: u16, capacity: u32, commands: Receiver<Command>) -> Self {
+    pub fn new(
+        index: u16,
+        capacity: Capacity,
+        config: &Config,
+        commands: Receiver<Command>,
+    ) -> Self {
         Self {
             index,
             capacity,
             commands,
             stats: Arc::default(),
+            admission: Arc::new(Admission::new(config)),
         }
     }
 }
@@ -153,14 +180,20 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
+        let shards = u32::from(config.shards.unwrap_or(1));
         let mut shard = Self {
             ring,
             handler,
-            connections: Slab::with_capacity(parts.capacity as usize),
+            connections: Slab::with_capacity(parts.capacity.places as usize),
             wheel: Wheel::new(tick_at(now)),
             endpoint,
             pool: QueuePool::default(),
-            acceptor: Acceptor::new(parts.capacity),
+            acceptor: Acceptor::new(
+                parts.capacity.places,
+                parts.admission.asks_for_address(),
+                config.max_accept_rate.map(|rate| rate.div_ceil(shards)),
+                now,
+            ),
             lists: Lists::default(),
             commands: parts.commands,
             life: Life::Serving,
@@ -169,12 +202,21 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 handshake_timeout: config.handshake_timeout,
                 close_timeout: config.close_timeout,
                 request: config.request_limits,
+                origins: config.origins.clone(),
+                message_rate_max: config.max_message_rate,
+                drain: Drain {
+                    batch: config.drain.batch.div_ceil(shards),
+                    ..config.drain
+                },
+                connections_max: parts.capacity.connections,
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,
                 },
             },
             stats: parts.stats,
+            admission: parts.admission,
+            admitted: 0,
             generation: 0,
         };
         shard
@@ -187,21 +229,25 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Does all there is to do at `now`, and says what next.
     pub fn turn(&mut self, now: Time) -> Next {
         self.reap(now);
-        self.obey();
+        self.obey(now);
         let expired = self.expire(now);
-        let drained = self.drain(now);
+        let drain_in = self.drain(now);
         self.flush();
         self.feed();
         if self.is_finished() {
             return Next::Finished;
         }
-        if !expired || !drained || !self.lists.dirty.is_empty() {
+        if !expired || drain_in == Some(Duration::ZERO) || !self.lists.dirty.is_empty() {
             return Next::Enter(Wait::No);
         }
         self.accept_more(now);
         let wake = self.wheel.next_wake().map(|tick| until(tick, now));
         Next::Enter(
-            match wake.into_iter().chain(self.acceptor.retry_in(now)).min() {
+            match [wake, drain_in, self.acceptor.retry_in(now)]
+                .into_iter()
+                .flatten()
+                .min()
+            {
                 Some(limit) => Wait::For(limit),
                 None => Wait::Forever,
             },
@@ -254,16 +300,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }
             }
             OpCode::Finish => self.finished(&completion),
+            OpCode::Writable => self.writable(token.slot()),
+            OpCode::Quiet => self.quiet(&completion, now),
             // Silent on success. That there is nothing to cancel needs no answer: what was to be
             // cancelled tells of itself.
             OpCode::Cancel => {}
-            OpCode::Send | OpCode::Connect | OpCode::Install => {
+            OpCode::Send | OpCode::Connect | OpCode::InstallToFinish | OpCode::InstallToAsk => {
                 unreachable!("taken before, or never submitted")
             }
         }
     }
 
-    fn obey(&mut self) {
+    fn obey(&mut self, now: Time) {
         while let Ok(command) = self.commands.try_recv() {
             match (command, self.life) {
                 (Command::Drain, Life::Serving) => {
@@ -272,10 +320,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         connections = self.connections.len(),
                         "draining"
                     );
-                    self.life = Life::Draining { next: 0 };
+                    self.life = Life::Draining(drain::Progress::new(
+                        now,
+                        self.settings.close_timeout,
+                        self.connections.len(),
+                    ));
                     self.acceptor.stop(&mut self.ring);
                 }
-                (Command::Drain, Life::Draining { .. } | Life::Stopped) => {}
+                (Command::Drain, Life::Draining(_) | Life::Stopped) => {}
                 (Command::Stop, _) => self.life = Life::Stopped,
             }
         }
@@ -298,24 +350,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         done
     }
 
-    /// Goes on with a drain; says whether every connection has been told.
-    fn drain(&mut self, now: Time) -> bool {
-        let Life::Draining { next } = self.life else {
-            return true;
-        };
-        let end = u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX);
-        let upto = next.saturating_add(DRAINED_SLOTS_PER_TURN).min(end);
-        for slot in next..upto {
-            self.say_goodbye(slot, now);
-        }
-        self.life = Life::Draining { next: upto };
-        upto == end
-    }
-
     fn is_finished(&self) -> bool {
         match self.life {
             Life::Serving => false,
-            Life::Draining { .. } => self.connections.is_empty() && self.acceptor.is_stopped(),
+            Life::Draining(_) => self.connections.is_empty() && self.acceptor.is_stopped(),
             Life::Stopped => true,
         }
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tidewheel_codec::Cause;
 
 /// The name of each cause of an end, in the order in which they are counted.
-pub(crate) const CAUSES: [&str; 12] = [
+pub(crate) const CAUSES: [&str; 13] = [
     "peer_close",
     "local_close",
     "ping_timeout",
@@ -18,6 +18,7 @@ pub(crate) const CAUSES: [&str; 12] = [
     "close_timeout",
     "shutdown",
     "lifetime",
+    "message_rate",
 ];
 
 fn index(cause: Cause) -> usize {
@@ -34,8 +35,28 @@ fn index(cause: Cause) -> usize {
         Cause::CloseTimeout => 9,
         Cause::Shutdown => 10,
         Cause::Lifetime => 11,
+        Cause::MessageRate => 12,
     }
 }
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Rejected {
+    /// It breaks a rule of HTTP or of the opening handshake, or a limit.
+    Request,
+    /// There were too many connections.
+    Connections,
+    /// There were too many from its address.
+    Address,
+    /// Its page may not connect.
+    Origin,
+    /// The application has refused it.
+    Application,
+}
+
+/// The name of each [`Rejected`], in the order in which they are counted.
+pub(crate) const REJECTIONS: [&str; 5] =
+    ["request", "connections", "address", "origin", "application"];
 
 /// A count that one thread writes and any may read.
 #[derive(Debug, Default)]
@@ -67,18 +88,31 @@ pub(crate) struct Stats {
     pub(crate) accepts: Count,
     /// Opening handshakes that were completed.
     pub(crate) opens: Count,
-    /// Requests that were refused.
-    pub(crate) rejections: Count,
+    rejections: [Count; REJECTIONS.len()],
     /// Connections ended because no request was complete in time.
     pub(crate) handshake_timeouts: Count,
     /// Connections reset because a deadline had passed.
     pub(crate) deadline_resets: Count,
     /// Receives that found no free buffer.
     pub(crate) starvations: Count,
+    /// Times that accepting stood still because of its rate.
+    pub(crate) accept_pauses: Count,
     closes: [Count; CAUSES.len()],
 }
 
 impl Stats {
+    /// Counts a request that was refused.
+    pub(crate) fn rejected(&self, reason: Rejected) {
+        self.rejections[reason as usize].add(1);
+    }
+
+    /// How many requests were refused for each of [`REJECTIONS`].
+    pub(crate) fn rejections(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        REJECTIONS
+            .into_iter()
+            .zip(self.rejections.iter().map(Count::get))
+    }
+
     /// Counts an end.
     pub(crate) fn closed(&self, cause: Cause) {
         self.closes[index(cause)].add(1);

@@ -208,26 +208,33 @@ fn few_descriptors_mean_few_connections_and_a_warning_with_their_number() {
     let mut command = echo("--shards 1 --max-connections 5000");
     with_limit(&mut command, libc::RLIMIT_NOFILE, 64);
     let server = Server::spawn(&mut command);
-    let mut clients = Client::open_many(&server, 64);
+    let mut clients = Client::open_many(&server, 56);
     for client in &mut clients {
         client.send(&text("there is room"));
         client.expect(FIN | 1, "there is room");
     }
-    // One more waits until there is.
-    let mut late = Client::connect(&server);
-    late.send(REQUEST.as_bytes());
+    // The other places are for those who are told that there is none.
+    let mut late: Vec<_> = (0..8).map(|_| Client::connect(&server)).collect();
+    for client in &mut late {
+        client.send(REQUEST.as_bytes());
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    }
+    // And who comes when those are taken, too, waits until one is free.
+    let mut last = Client::connect(&server);
+    last.send(REQUEST.as_bytes());
     assert_eq!(server.connections(), 64);
     drop(clients.pop());
-    late.accept();
+    last.accept();
     server.signal(Signal::TERM);
-    drop((clients, late));
+    drop((clients, late, last));
     let (status, log) = server.wait(ms(5000));
     assert_eq!(status.code(), Some(0), "{log}");
     for told in [
         "WARN",
         "RLIMIT_NOFILE is 64",
-        "room for 64 in all",
-        "ulimit -n 5000",
+        "room for 56 in all",
+        "ulimit -n 5312",
     ] {
         assert!(log.contains(told), "`{told}` is told in:\n{log}");
     }

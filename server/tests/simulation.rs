@@ -6,4 +6,5 @@ mod simulation {
     pub(crate) mod bench;
     mod close_storm;
     mod faults;
+    mod slow_consumers;
 }

@@ -231,6 +231,7 @@ pub(super) fn close_reason(cause: Cause) -> String {
         Cause::SlowConsumer => "slow consumer",
         Cause::Shutdown => "server shutdown",
         Cause::Lifetime => "maximum lifetime reached",
+        Cause::MessageRate => "too many messages",
         Cause::PeerClose
         | Cause::LocalClose
         | Cause::EofWithoutClose

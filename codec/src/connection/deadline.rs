@@ -170,7 +170,8 @@ impl Closing {
             | Cause::SlowConsumer
             | Cause::CloseTimeout
             | Cause::Shutdown
-            | Cause::Lifetime => self.cause,
+            | Cause::Lifetime
+            | Cause::MessageRate => self.cause,
         }
     }
 }

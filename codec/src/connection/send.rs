@@ -83,6 +83,17 @@ impl Connection {
         !terms.takeover && terms.window_bits >= codec.shared_window_bits()
     }
 
+    /// Whether what is sent may refer to what was sent before (context takeover), so that no
+    /// message may be left out once it is encoded.
+    #[inline]
+    #[must_use]
+    pub fn keeps_context(&self) -> bool {
+        let State::Open { deflate, .. } = &self.state else {
+            return false;
+        };
+        deflate.is_some_and(|terms| terms.takeover)
+    }
+
     /// Whether a message of `size` bytes would be compressed: the connection agreed to
     /// permessage-deflate, and the message is not below the threshold.
     #[inline]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
-use super::units::{Size, Span, SpanOrOff};
-use crate::{Config, Deflate, SlowConsumer};
+use super::units::{CountOrOff, Size, Span, SpanOrOff};
+use crate::{CloseCode, Config, Deflate, Drain, Origins, SlowConsumer};
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -26,6 +26,21 @@ pub(super) struct Options {
     /// Connections at most [default: as many as the limits of the process allow]
     #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS", value_name = "N")]
     max_connections: Option<u32>,
+    /// Connections from one IPv4 address or IPv6 /64 at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
+    max_connections_per_address: Option<CountOrOff>,
+    /// Connections accepted in a second at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_ACCEPT_RATE", value_name = "N")]
+    max_accept_rate: Option<CountOrOff>,
+    /// Pages that may connect: any, same (the host that they connect to), https://example.com,
+    /// https://*.example.com; several, with commas between [default: any]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_ORIGIN",
+        value_name = "ORIGIN",
+        value_delimiter = ','
+    )]
+    origin: Option<Vec<String>>,
     /// Ping a client that was silent for so long, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION")]
     ping_interval: Option<SpanOrOff>,
@@ -47,12 +62,24 @@ pub(super) struct Options {
     /// Bytes of a message at most [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_SIZE", value_name = "SIZE")]
     max_message_size: Option<Size>,
+    /// Messages from one client in a second at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_RATE", value_name = "N")]
+    max_message_rate: Option<CountOrOff>,
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE")]
     max_send_queue: Option<Size>,
     /// What happens to a slow client [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY")]
     slow_consumer: Option<Policy>,
+    /// Connections closed in each interval of a drain [default: 1000]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_BATCH", value_name = "N")]
+    drain_batch: Option<u32>,
+    /// Time between two batches of a drain [default: 10ms]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_INTERVAL", value_name = "DURATION")]
+    drain_interval: Option<Span>,
+    /// What a drain tells clients: 1001, going away, or 1012, service restart [default: 1001]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_CODE", value_name = "CODE")]
+    drain_code: Option<u16>,
     /// Compress messages for clients that offer permessage-deflate [default: off]
     #[arg(long, env = "TIDEWHEEL_COMPRESSION", value_name = "SWITCH")]
     compression: Option<Switch>,
@@ -78,8 +105,16 @@ enum Shards {
 enum Policy {
     /// It is closed with 1008
     Close,
+    /// It is closed with 1013, try again later
+    #[value(name = "close-1013")]
+    #[serde(rename = "close-1013")]
+    CloseTryAgain,
+    /// The oldest messages to it are dropped until there is room
+    DropOldest,
     /// New messages to it are dropped until it has caught up
     DropNewest,
+    /// A new message to it replaces those that wait
+    Conflate,
 }
 
 /// Whether to do something.
@@ -175,7 +210,37 @@ impl Options {
             },
             slow_consumer: match self.slow_consumer.or(file.slow_consumer) {
                 Some(Policy::Close) | None => SlowConsumer::Close,
+                Some(Policy::CloseTryAgain) => SlowConsumer::CloseTryAgain,
+                Some(Policy::DropOldest) => SlowConsumer::DropOldest,
                 Some(Policy::DropNewest) => SlowConsumer::DropNewest,
+                Some(Policy::Conflate) => SlowConsumer::Conflate,
+            },
+            max_connections_per_address: self
+                .max_connections_per_address
+                .or(file.max_connections_per_address)
+                .and_then(|it| it.0),
+            max_accept_rate: self
+                .max_accept_rate
+                .or(file.max_accept_rate)
+                .and_then(|it| it.0),
+            max_message_rate: self
+                .max_message_rate
+                .or(file.max_message_rate)
+                .and_then(|it| it.0),
+            origins: self.origin.or(file.origin).map_or(default.origins, origins),
+            drain: Drain {
+                batch: self
+                    .drain_batch
+                    .or(file.drain_batch)
+                    .unwrap_or(default.drain.batch),
+                interval: self
+                    .drain_interval
+                    .or(file.drain_interval)
+                    .map_or(default.drain.interval, |it| it.0),
+                code: self
+                    .drain_code
+                    .or(file.drain_code)
+                    .map_or(default.drain.code, CloseCode),
             },
             ..default
         };
@@ -189,6 +254,15 @@ impl Options {
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         })
     }
+}
+
+fn origins(names: Vec<String>) -> Origins {
+    if names.iter().any(|name| name == "any") {
+        return Origins::Any;
+    }
+    let same = names.iter().any(|name| name == "same");
+    let others = names.into_iter().filter(|name| name != "same").collect();
+    Origins::Listed { same, others }
 }
 
 fn read(path: &Path) -> Result<Options, FileError> {

@@ -16,6 +16,10 @@ pub struct SpanOrOff(pub Option<Duration>);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub usize);
 
+/// How many, or `off`: any number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CountOrOff(pub Option<u32>);
+
 /// Longer than anybody waits, and short enough to be counted in milliseconds.
 const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
@@ -61,6 +65,20 @@ impl FromStr for SpanOrOff {
     }
 }
 
+impl FromStr for CountOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self(None)),
+            _ => match text.parse() {
+                Ok(count @ 1..) => Ok(Self(Some(count))),
+                Ok(0) | Err(_) => Err(format!("`{text}` is no count; 1 and more are, and off")),
+            },
+        }
+    }
+}
+
 impl FromStr for Size {
     type Err = String;
 
@@ -100,19 +118,33 @@ macro_rules! from_file {
 }
 from_file!(Span, SpanOrOff);
 
-impl<'de> Deserialize<'de> for Size {
-    /// As text in the form of the command line, or as a number.
+macro_rules! from_file_or_number {
+    ($($name:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $name {
+            /// As text in the form of the command line, or as a number.
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                TextOrNumber::deserialize(deserializer)?.0.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+from_file_or_number!(Size, CountOrOff);
+
+/// A number as it would stand on the command line.
+struct TextOrNumber(String);
+
+impl<'de> Deserialize<'de> for TextOrNumber {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Either {
-            Number(usize),
+            Number(u64),
             Text(String),
         }
-        match Either::deserialize(deserializer)? {
-            Either::Number(bytes) => Ok(Self(bytes)),
-            Either::Text(text) => text.parse().map_err(de::Error::custom),
-        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Number(number) => Self(number.to_string()),
+            Either::Text(text) => Self(text),
+        })
     }
 }
 
@@ -145,6 +177,15 @@ mod tests {
         }
         assert_eq!("off".parse(), Ok(SpanOrOff(None)));
         assert!("Off".parse::<SpanOrOff>().is_err());
+    }
+
+    #[test]
+    fn counts() {
+        assert_eq!("7".parse(), Ok(CountOrOff(Some(7))));
+        assert_eq!("off".parse(), Ok(CountOrOff(None)));
+        for wrong in ["", "0", "-1", "1.5", "4294967296"] {
+            assert!(wrong.parse::<CountOrOff>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -32,9 +32,6 @@ const COUNTERS: [(&str, &str, Pick); 6] = [
     ("opens", "Opening handshakes completed", |stats| {
         &stats.opens
     }),
-    ("rejections", "Opening handshakes refused", |stats| {
-        &stats.rejections
-    }),
     (
         "handshake_timeouts",
         "Connections ended because no request came in time",
@@ -49,6 +46,11 @@ const COUNTERS: [(&str, &str, Pick); 6] = [
         "starvations",
         "Receives that found no free buffer",
         |stats| &stats.starvations,
+    ),
+    (
+        "accept_pauses",
+        "Times that accepting stood still because of its rate",
+        |stats| &stats.accept_pauses,
     ),
 ];
 
@@ -66,6 +68,15 @@ impl Collector for Shards {
             for (shard, stats) in self.0.iter().enumerate() {
                 let labels = [("shard", shard.to_string())];
                 ConstCounter::new(pick(stats).get()).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Opening handshakes refused, by reason";
+        let mut family =
+            encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
+        for (shard, stats) in self.0.iter().enumerate() {
+            for (reason, count) in stats.rejections() {
+                let labels = [("shard", shard.to_string()), ("reason", reason.to_owned())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
         let help = "Connections ended, by cause";

@@ -14,7 +14,7 @@ mod client;
 mod kernel;
 mod socket;
 
-use std::{cell::RefCell, io, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::IpAddr, rc::Rc, time::Duration};
 
 use tidewheel_codec::Time;
 
@@ -68,6 +68,8 @@ pub struct Faults {
     pub late: f64,
     /// Received bytes come in smaller pieces than they might.
     pub small_pieces: f64,
+    /// The submission queue is full, and is submitted before the shard enters.
+    pub full_queue: f64,
 }
 
 impl Default for Faults {
@@ -78,6 +80,7 @@ impl Default for Faults {
             multishot_end: 0.02,
             late: 0.2,
             small_pieces: 0.1,
+            full_queue: 0.01,
         }
     }
 }
@@ -90,6 +93,7 @@ impl Faults {
         multishot_end: 0.0,
         late: 0.0,
         small_pieces: 0.0,
+        full_queue: 0.0,
     };
 }
 
@@ -197,6 +201,10 @@ impl Ring for SimRing {
 
     fn buffers_free(&self) -> usize {
         self.kernel.borrow().buffers_free()
+    }
+
+    fn peer(&self, accept: Token) -> Option<IpAddr> {
+        self.kernel.borrow().peer(accept)
     }
 
     fn bell(&self) -> Bell {

@@ -20,8 +20,14 @@ pub enum OpCode {
     Listen,
     /// [`Op::Connect`](super::Op::Connect)
     Connect,
+    /// [`Op::Writable`](super::Op::Writable)
+    Writable,
+    /// [`Op::Quiet`](super::Op::Quiet)
+    Quiet,
     /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
-    Install,
+    InstallToFinish,
+    /// A step on the way to [`OpCode::Quiet`], which the ring keeps to itself.
+    InstallToAsk,
 }
 
 /// An operation's `user_data`: op code (8 bits), generation (24 bits), slot (32 bits).
@@ -45,7 +51,7 @@ impl Token {
     /// If no [`Token::bits`] was ever submitted with this value.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
-        assert!(bits >> 56 >= OpCode::Accept as u64 && bits >> 56 <= OpCode::Install as u64);
+        assert!(bits >> 56 >= OpCode::Accept as u64 && bits >> 56 <= OpCode::InstallToAsk as u64);
         Self(bits)
     }
 
@@ -67,7 +73,10 @@ impl Token {
             6 => OpCode::Close,
             7 => OpCode::Listen,
             8 => OpCode::Connect,
-            9 => OpCode::Install,
+            9 => OpCode::Writable,
+            10 => OpCode::Quiet,
+            11 => OpCode::InstallToFinish,
+            12 => OpCode::InstallToAsk,
             _ => unreachable!(), // checked at construction
         }
     }

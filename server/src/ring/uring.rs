@@ -21,9 +21,9 @@ use super::{
 /// The one group of provided buffers in each ring.
 const BUFFER_GROUP: u16 = 0;
 
-/// Sends never raise SIGPIPE.
-const SILENT_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
-const WAITING_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
+/// Sends never raise SIGPIPE, nor wait; a short one counts as failed, so that what is linked to it
+/// is not done.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
 
 /// Closing with this set resets the connection, and leaves nothing behind (socket(7)).
 static ABORT: libc::linger = libc::linger {
@@ -74,17 +74,63 @@ pub struct Uring {
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
-    way_to_finish: WayToFinish,
+    descriptors: Descriptors,
+    /// Where the kernel writes who was accepted, for each of the single accepts.
+    accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
 }
 
-/// How a socket is shut down.
+/// Single accepts at a time.
+const ACCEPTS_MAX: usize = 64;
+
+/// An address for the kernel to write (accept(2)).
+#[derive(Clone, Copy)]
+struct PeerAddress {
+    storage: libc::sockaddr_storage,
+    length: libc::socklen_t,
+}
+
+impl PeerAddress {
+    fn empty() -> Self {
+        Self {
+            // SAFETY: a structure of numbers is valid when all zero; its family is none then.
+            storage: unsafe { std::mem::zeroed() },
+            length: 0,
+        }
+    }
+
+    /// Forgets what was written.
+    fn as_mut_pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
+        *self = Self::empty();
+        self.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+        ((&raw mut self.storage).cast(), &raw mut self.length)
+    }
+
+    fn ip(&self) -> Option<IpAddr> {
+        match i32::from(self.storage.ss_family) {
+            libc::AF_INET => {
+                // SAFETY: the family says that this is what was written, and it is smaller.
+                let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in>() };
+                Some(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()))
+            }
+            libc::AF_INET6 => {
+                // SAFETY: as above.
+                let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in6>() };
+                Some(IpAddr::from(address.sin6_addr.s6_addr))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether a socket can be given a process descriptor, for as long as a system call takes that the
+/// ring does not have, or has only on a kernel worker.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum WayToFinish {
-    /// By a process descriptor that lives for as long as it takes: shutdown(2) is inline.
-    Descriptor,
-    /// By the ring, before Linux 6.8 or when there is no descriptor: always on a kernel worker,
-    /// which looks up the direct descriptor only there.
-    Worker,
+enum Descriptors {
+    /// Since Linux 6.8.
+    Installed,
+    /// Not before that, or when there is none left. Shutting down is then left to the ring: always
+    /// on a kernel worker, which looks up the direct descriptor only there.
+    None,
 }
 
 impl std::fmt::Debug for Uring {
@@ -105,10 +151,10 @@ impl Uring {
     /// [`RingError`] names the cause and the command that mends it.
     pub fn new(setup: &Setup, listener: Option<OwnedFd>) -> Result<Self, RingError> {
         let ring = build(setup).map_err(RingError::setup)?;
-        let way_to_finish = if probe::require(&ring)?.is_supported(opcode::FixedFdInstall::CODE) {
-            WayToFinish::Descriptor
+        let descriptors = if probe::require(&ring)?.is_supported(opcode::FixedFdInstall::CODE) {
+            Descriptors::Installed
         } else {
-            WayToFinish::Worker
+            Descriptors::None
         };
         ring.submitter()
             .register_files_sparse(setup.sockets)
@@ -140,7 +186,8 @@ impl Uring {
             entries,
             early: VecDeque::new(),
             peers,
-            way_to_finish,
+            descriptors,
+            accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
         })
     }
 
@@ -181,42 +228,43 @@ impl Uring {
 
     /// The entry that leads to a shutdown.
     fn finish(&self, socket: Socket, token: Token) -> squeue::Entry {
-        match self.way_to_finish {
-            WayToFinish::Descriptor => {
-                let token = Token::new(OpCode::Install, token.generation(), token.slot());
-                let entry = opcode::FixedFdInstall::new(fixed(socket), 0).build();
-                entry.user_data(token.bits())
-            }
-            WayToFinish::Worker => shutdown(socket, token),
+        match self.descriptors {
+            Descriptors::Installed => install(socket, OpCode::InstallToFinish, token),
+            Descriptors::None => shutdown(socket, token),
         }
     }
 
-    /// Shuts down a socket by the descriptor that was installed for it.
+    /// Does what a descriptor was installed for.
     fn installed(&mut self, token: Token, result: i32) -> Completion {
-        let result = if result < 0 {
+        let descriptor = if result < 0 {
             if matches!(-result, libc::EMFILE | libc::ENFILE) {
-                self.way_to_finish = WayToFinish::Worker;
+                self.descriptors = Descriptors::None;
             }
-            result
+            Err(result)
         } else {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-            let descriptor = unsafe { OwnedFd::from_raw_fd(result) };
-            let done = rustix::net::shutdown(&descriptor, rustix::net::Shutdown::Write);
-            done.map_or_else(|error| -error.raw_os_error(), |()| 0)
+            Ok(unsafe { OwnedFd::from_raw_fd(result) })
         };
-        Completion {
-            token: Token::new(OpCode::Finish, token.generation(), token.slot()),
-            result,
-            more: false,
-            buffer: None,
-        }
+        let (op, result) = if token.op() == OpCode::InstallToFinish {
+            let shutdown = |socket| rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
+            let done =
+                descriptor.map(|socket| shutdown(socket).map_err(|error| -error.raw_os_error()));
+            (
+                OpCode::Finish,
+                done.flatten().map_or_else(|error| error, |()| 0),
+            )
+        } else {
+            let quiet = descriptor.and_then(|socket| quiet_for(&socket));
+            (OpCode::Quiet, quiet.unwrap_or_else(|error| error))
+        };
+        completion(Token::new(op, token.generation(), token.slot()), result)
     }
 
     /// Takes a completion from the queue that is shared with the kernel.
     fn pop(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
         let token = Token::from_bits(entry.user_data());
-        if token.op() == OpCode::Install {
+        if let OpCode::InstallToFinish | OpCode::InstallToAsk = token.op() {
             return Some(self.installed(token, entry.result()));
         }
         let flags = entry.flags();
@@ -235,7 +283,10 @@ impl Ring for Uring {
     fn push(&mut self, op: Op, token: Token) {
         let silent = squeue::Flags::SKIP_SUCCESS;
         match op {
-            Op::Accept { multishot } => {
+            Op::Accept {
+                multishot,
+                addressed,
+            } => {
                 let listener = self
                     .listener
                     .as_ref()
@@ -246,7 +297,11 @@ impl Ring for Uring {
                         .allocate_file_index(true)
                         .build()
                 } else {
-                    let (address, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+                    let (address, length) = if addressed {
+                        self.accepted[token.generation() as usize].as_mut_pointers()
+                    } else {
+                        (std::ptr::null_mut(), std::ptr::null_mut())
+                    };
                     opcode::Accept::new(fd, address, length)
                         .file_index(Some(types::DestinationSlot::auto_target()))
                         .build()
@@ -271,6 +326,17 @@ impl Ring for Uring {
                     self.queue(&[send]);
                 }
             }
+            Op::Writable { socket } => {
+                // Errors and hang-ups wake it unasked.
+                let poll = opcode::PollAdd::new(fixed(socket), libc::POLLOUT as u32).build();
+                self.queue(&[poll.user_data(token.bits())]);
+            }
+            Op::Quiet { socket } => match self.descriptors {
+                Descriptors::Installed => {
+                    self.queue(&[install(socket, OpCode::InstallToAsk, token)]);
+                }
+                Descriptors::None => self.early.push_back(completion(token, -libc::EOPNOTSUPP)),
+            },
             Op::Finish { socket } => {
                 let shutdown = self.finish(socket, token);
                 self.queue(&[shutdown]);
@@ -352,6 +418,10 @@ impl Ring for Uring {
         self.buffers.free()
     }
 
+    fn peer(&self, accept: Token) -> Option<IpAddr> {
+        self.accepted.get(accept.generation() as usize)?.ip()
+    }
+
     fn bell(&self) -> Bell {
         self.bell.clone()
     }
@@ -403,19 +473,59 @@ fn fixed(socket: Socket) -> types::Fixed {
 }
 
 fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
-    let (flags, options) = match mode {
-        SendMode::Silent => (SILENT_FLAGS, squeue::Flags::SKIP_SUCCESS),
-        SendMode::Waiting => (WAITING_FLAGS, squeue::Flags::empty()),
+    let options = match mode {
+        SendMode::Silent => squeue::Flags::SKIP_SUCCESS,
+        SendMode::Told => squeue::Flags::empty(),
     };
     let entry = match data {
         Outbound::Bytes { start, length } => opcode::Send::new(fixed(socket), start, length)
-            .flags(flags)
+            .flags(SEND_FLAGS)
             .build(),
         Outbound::Message(header) => opcode::SendMsg::new(fixed(socket), header)
-            .flags(flags as u32)
+            .flags(SEND_FLAGS as u32)
             .build(),
     };
     entry.flags(options)
+}
+
+/// Gives a socket a process descriptor as well, to do `purpose` with.
+fn install(socket: Socket, purpose: OpCode, token: Token) -> squeue::Entry {
+    let token = Token::new(purpose, token.generation(), token.slot());
+    let entry = opcode::FixedFdInstall::new(fixed(socket), 0).build();
+    entry.user_data(token.bits())
+}
+
+fn completion(token: Token, result: i32) -> Completion {
+    Completion {
+        token,
+        result,
+        more: false,
+        buffer: None,
+    }
+}
+
+/// Milliseconds since the last segment with bytes arrived (tcp(7), `TCP_INFO`), or a negated errno.
+fn quiet_for(socket: &OwnedFd) -> Result<i32, i32> {
+    // SAFETY: a structure of numbers is valid when all zero.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into `info`, which are numbers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(i32::try_from(info.tcpi_last_data_recv).unwrap_or(i32::MAX))
+    } else {
+        Err(-io::Error::last_os_error()
+            .raw_os_error()
+            .unwrap_or(libc::EIO))
+    }
 }
 
 fn shutdown(socket: Socket, token: Token) -> squeue::Entry {
@@ -487,4 +597,4 @@ impl BufferEntries {
     }
 }
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};

@@ -2,16 +2,18 @@
 //!
 //! A full table of direct descriptors ends a multishot accept with `ENFILE` and drops the client
 //! that it had accepted. So the multishot accept runs only while there is ample room, and single
-//! accepts, no more than there are free places, fill the rest. Who comes when all are taken waits
-//! in the listener's backlog.
+//! accepts, no more than there are free places, fill the rest. A few places are kept for those who
+//! come when all others are taken, to be told so; who comes when those are taken, too, waits in
+//! the listener's backlog.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use tidewheel_codec::Time;
 
 use super::{Life, Shard};
 use crate::{
     Handler,
+    admission::Refusal,
     connection::Connection,
     ring::{Completion, Op, OpCode, Ring, Socket, Token},
 };
@@ -19,9 +21,6 @@ use crate::{
 /// With fewer free places than this, connections are accepted one by one. A listener's whole
 /// backlog, and what comes meanwhile, may be accepted before a multishot accept can be stopped.
 const AMPLE: u32 = 8192;
-
-/// Single accepts under way at once.
-const SINGLE_ACCEPTS_MAX: u32 = 64;
 
 /// After the system has run out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -33,12 +32,17 @@ const SINGLE: u32 = 1;
 /// What is under way to accept connections.
 #[derive(Debug)]
 pub(super) struct Acceptor {
+    /// Places in all.
     capacity: u32,
+    /// Whether it matters who comes, which a multishot accept does not tell.
+    addressed: bool,
+    pace: Option<Pace>,
     multishot: Multishot,
-    /// Single accepts under way.
-    singles: u32,
+    /// Single accepts under way, a bit for each.
+    singles: u64,
     stopped: bool,
-    /// The system as a whole is out of something: not before then is it asked again.
+    /// Not before then is anybody accepted: the system as a whole is out of something, or the pace
+    /// is reached.
     retry_at: Option<Time>,
 }
 
@@ -49,10 +53,55 @@ enum Multishot {
     Cancelling,
 }
 
+/// A bucket of accepts that fills with time.
+#[derive(Debug)]
+struct Pace {
+    /// Accepts in a second, which is also thousandths of an accept in a millisecond.
+    rate: u32,
+    /// Thousandths of an accept.
+    credit: u64,
+    filled_at: Time,
+}
+
+impl Pace {
+    fn new(rate: u32, now: Time) -> Self {
+        let mut pace = Self {
+            rate,
+            credit: 0,
+            filled_at: now,
+        };
+        pace.credit = pace.credit_max();
+        pace
+    }
+
+    /// A tenth of a second's worth, and one at least.
+    fn credit_max(&self) -> u64 {
+        (u64::from(self.rate) * 100).max(1000)
+    }
+
+    /// How many may be accepted now.
+    fn allowance(&mut self, now: Time) -> u32 {
+        let elapsed_ms = now.since(self.filled_at).as_millis() as u64;
+        self.filled_at = now;
+        let filled = elapsed_ms.saturating_mul(u64::from(self.rate));
+        self.credit = self.credit.saturating_add(filled).min(self.credit_max());
+        u32::try_from(self.credit / 1000).unwrap_or(u32::MAX)
+    }
+
+    /// When the next may be accepted.
+    fn next_at(&self) -> Time {
+        let missing = 1000_u64.saturating_sub(self.credit % 1000);
+        self.filled_at + Duration::from_millis(missing.div_ceil(u64::from(self.rate)))
+    }
+}
+
 impl Acceptor {
-    pub(super) fn new(capacity: u32) -> Self {
+    /// With room for `capacity` connections; at most `rate` in a second.
+    pub(super) fn new(capacity: u32, addressed: bool, rate: Option<u32>, now: Time) -> Self {
         Self {
             capacity,
+            addressed,
+            pace: rate.map(|rate| Pace::new(rate, now)),
             multishot: Multishot::Off,
             singles: 0,
             stopped: false,
@@ -64,8 +113,8 @@ impl Acceptor {
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
         self.stopped = true;
         self.cancel_multishot(ring);
-        if self.singles > 0 {
-            let target = token(SINGLE);
+        for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
+            let target = single(index);
             ring.push(Op::Cancel { target }, cancel());
         }
     }
@@ -75,57 +124,85 @@ impl Acceptor {
         self.stopped && self.singles == 0 && self.multishot == Multishot::Off
     }
 
-    /// How long until the system is asked again, where it had said no.
+    /// How long until somebody is accepted again, where nobody is.
     pub(super) fn retry_in(&self, now: Time) -> Option<Duration> {
-        self.retry_at.map(|time| time.since(now))
+        self.retry_at
+            .filter(|_| !self.stopped)
+            .map(|time| time.since(now))
     }
 
     fn cancel_multishot(&mut self, ring: &mut impl Ring) {
         if self.multishot == Multishot::Armed {
             self.multishot = Multishot::Cancelling;
-            ring.push(
-                Op::Cancel {
-                    target: token(MULTISHOT),
-                },
-                cancel(),
-            );
+            let target = multishot();
+            ring.push(Op::Cancel { target }, cancel());
         }
     }
 
-    /// Arms what the number of free places asks for.
-    fn arm(&mut self, open: u32, now: Time, ring: &mut impl Ring) {
+    /// Arms what the number of free places and the pace ask for; says whether the pace has just
+    /// been reached.
+    fn arm(&mut self, open: u32, now: Time, ring: &mut impl Ring) -> bool {
         if self.stopped || self.retry_at.is_some_and(|time| now < time) {
-            return;
+            return false;
         }
         self.retry_at = None;
         let free = self.capacity - open;
-        if free > AMPLE {
+        let one_by_one = self.addressed || self.pace.is_some() || free <= AMPLE;
+        if !one_by_one {
             if self.multishot == Multishot::Off && self.singles == 0 {
                 self.multishot = Multishot::Armed;
-                ring.push(Op::Accept { multishot: true }, token(MULTISHOT));
+                let accept = Op::Accept {
+                    multishot: true,
+                    addressed: false,
+                };
+                ring.push(accept, multishot());
             }
-            return;
+            return false;
         }
         self.cancel_multishot(ring);
+        let mut wanted = free.min(u64::BITS);
+        if let Some(pace) = &mut self.pace {
+            let allowed = pace.allowance(now);
+            if allowed == 0 {
+                self.retry_at = Some(pace.next_at());
+            }
+            wanted = wanted.min(allowed);
+        }
         if self.multishot == Multishot::Off {
-            while self.singles < free.min(SINGLE_ACCEPTS_MAX) {
-                self.singles += 1;
-                ring.push(Op::Accept { multishot: false }, token(SINGLE));
+            while self.singles.count_ones() < wanted {
+                let index = (!self.singles).trailing_zeros();
+                self.singles |= 1 << index;
+                let accept = Op::Accept {
+                    multishot: false,
+                    addressed: self.addressed,
+                };
+                ring.push(accept, single(index));
             }
         }
+        self.retry_at.is_some()
     }
 
     fn completed(&mut self, completion: &Completion) {
-        match completion.token.slot() {
-            SINGLE => self.singles -= 1,
+        let token = completion.token;
+        match token.slot() {
+            SINGLE => self.singles &= !(1 << token.generation()),
             _ if !completion.more => self.multishot = Multishot::Off,
             _ => {}
+        }
+        if let Some(pace) = &mut self.pace
+            && completion.result >= 0
+        {
+            pace.credit = pace.credit.saturating_sub(1000);
         }
     }
 }
 
-fn token(slot: u32) -> Token {
-    Token::new(OpCode::Accept, 0, slot)
+fn multishot() -> Token {
+    Token::new(OpCode::Accept, 0, MULTISHOT)
+}
+
+fn single(index: u32) -> Token {
+    Token::new(OpCode::Accept, index, SINGLE)
 }
 
 fn cancel() -> Token {
@@ -135,14 +212,19 @@ fn cancel() -> Token {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Accepts as many connections as there is room for.
     pub(super) fn accept_more(&mut self, now: Time) {
-        self.acceptor
-            .arm(self.connections.len() as u32, now, &mut self.ring);
+        let open = self.connections.len() as u32;
+        if self.acceptor.arm(open, now, &mut self.ring) {
+            self.stats.accept_pauses.add(1);
+        }
     }
 
     pub(super) fn accepted(&mut self, completion: &Completion, now: Time) {
         self.acceptor.completed(completion);
         match u32::try_from(completion.result) {
-            Ok(socket) => self.welcome(Socket(socket), now),
+            Ok(socket) => {
+                let address = self.ring.peer(completion.token);
+                self.welcome(Socket(socket), address, now);
+            }
             Err(_) => match -completion.result {
                 // The peer was gone before it was accepted, or we stopped.
                 libc::ECONNABORTED | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
@@ -156,22 +238,67 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.accept_more(now);
     }
 
-    /// Gives a new connection its slot, its deadline and its receive.
-    fn welcome(&mut self, socket: Socket, now: Time) {
+    /// Gives a new connection its slot, its deadline and its receive. If it is one too many, it is
+    /// told so when its request has come.
+    fn welcome(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
+        let admitted = if self.admitted < self.settings.connections_max {
+            self.admission.enter(address)
+        } else {
+            Err(Refusal::Full)
+        };
+        self.admitted += u32::from(admitted.is_ok());
         self.generation = (self.generation + 1) % Token::GENERATIONS;
-        let connection = Connection::new(
-            socket,
-            self.generation,
-            now + self.settings.handshake_timeout,
-        );
+        let deadline = now + self.settings.handshake_timeout;
+        let refusal = admitted.err();
+        let connection = Connection::new(socket, self.generation, deadline, refusal);
         let slot = self.connections.insert(connection) as u32;
+        if let Ok(Some(network)) = admitted {
+            let networks = &mut self.lists.networks;
+            if networks.len() <= slot as usize {
+                networks.resize(slot as usize + 1, None);
+            }
+            networks[slot as usize] = Some(network);
+        }
         self.stats.accepts.add(1);
         self.stats.connections.set(self.connections.len() as u64);
         self.arm(slot);
         self.schedule(slot);
-        if let Life::Draining { .. } = self.life {
+        if let Life::Draining(_) = self.life {
             // It was accepted before the accept could be stopped.
             self.say_goodbye(slot, now);
         }
+    }
+
+    /// Takes a connection out of the counts of those that have been admitted.
+    pub(super) fn forget(&mut self, slot: u32) {
+        self.admitted -= 1;
+        let network = self.lists.networks.get_mut(slot as usize);
+        self.admission.leave(network.and_then(Option::take));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pace_is_kept_with_bursts_of_a_tenth() {
+        let at = Time::from_millis;
+        let mut pace = Pace::new(100, at(0));
+        assert_eq!(pace.allowance(at(0)), 10);
+        pace.credit = 0;
+        assert_eq!(pace.allowance(at(5)), 0);
+        assert_eq!(pace.next_at(), at(10));
+        assert_eq!(pace.allowance(at(10)), 1);
+        assert_eq!(pace.allowance(at(60_000)), 10, "no more than a burst");
+    }
+
+    #[test]
+    fn a_pace_of_one_in_a_second_lets_one_in() {
+        let at = Time::from_millis;
+        let mut pace = Pace::new(1, at(0));
+        assert_eq!(pace.allowance(at(0)), 1);
+        pace.credit -= 1000;
+        assert_eq!(pace.next_at(), at(1000));
     }
 }

@@ -1,13 +1,15 @@
 //! From a filled buffer to the handler.
 
-use tidewheel_codec::{Event, Time, deflate::Agreement, handshake::Request};
+use tidewheel_codec::{Cause, CloseCode, Event, Time, deflate::Agreement, handshake::Request};
 
 use super::{Life, Shard};
 use crate::{
     Conn, ConnectionId, Handler, Verdict,
+    admission::Refusal,
     connection::{Connection, Phase, Receive},
-    outbox::Queue,
+    outbox::{Lane, Queue},
     ring::{Buffer, Completion, Op, OpCode, Ring},
+    stats::Rejected,
 };
 
 impl<R: Ring, H: Handler> Shard<R, H> {
@@ -149,10 +151,27 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 return Leftover::None;
             }
             Err(rejection) => {
-                self.refuse(slot, &rejection, now);
+                self.refuse(slot, Rejected::Request, &rejection, now);
                 return Leftover::None;
             }
         };
+        if let Phase::Handshake {
+            refusal: Some(refusal),
+            ..
+        } = &connection.phase
+        {
+            let reason = match refusal {
+                Refusal::Full => Rejected::Connections,
+                Refusal::Network => Rejected::Address,
+            };
+            let rejection = refusal.rejection();
+            self.refuse(slot, reason, &rejection, now);
+            return Leftover::None;
+        }
+        if let Err(rejection) = self.settings.origins.check(&request) {
+            self.refuse(slot, Rejected::Origin, &rejection, now);
+            return Leftover::None;
+        }
         match self.handler.upgrade(&request) {
             Verdict::Accept { state, protocol } => {
                 let mut accept = request.accept();
@@ -164,12 +183,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     accept = accept.with_extensions(agreement.to_string());
                 }
                 let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-                queue.write(|out| accept.write(out));
+                queue.write(Lane::Control, |out| accept.write(out));
                 self.open(slot, state, agreement, now);
                 Leftover::Frames { at: size }
             }
             Verdict::Reject(rejection) => {
-                self.refuse(slot, &rejection, now);
+                self.refuse(slot, Rejected::Application, &rejection, now);
                 Leftover::None
             }
         }
@@ -184,7 +203,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         connection.phase = Phase::Open { protocol, state };
         self.stats.opens.add(1);
         self.with_conn(slot, now, Handler::open);
-        if let Life::Draining { .. } = self.life {
+        if let Life::Draining(_) = self.life {
             self.say_goodbye(slot, now);
         }
     }
@@ -215,9 +234,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
     ) -> usize {
         let connection = &mut self.connections[slot as usize];
-        let Phase::Open { protocol, state } = &mut connection.phase else {
+        let Connection { phase, rate, .. } = connection;
+        let Phase::Open { protocol, state } = phase else {
             return 0;
         };
+        let message_rate_max = self.settings.message_rate_max;
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
         let id = ConnectionId {
             shard: self.settings.index,
@@ -226,16 +247,34 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let mut input = protocol.receive(bytes, now);
         let endpoint = &mut self.endpoint;
+        let control = &mut self.lists.control;
         let limits = self.settings.send;
         loop {
             if protocol.is_open() && queue.unsent() >= limits.pause_at() {
                 return input.into_rest().len();
             }
-            let event = queue.write(|out| protocol.poll_event(endpoint, &mut input, out));
+            let event = protocol.poll_event(endpoint, &mut input, control);
+            if !control.is_empty() {
+                if !protocol.is_open() {
+                    // Who has sent Close, or broken the protocol, awaits no more than our Close.
+                    queue.discard();
+                }
+                queue.write_control(control);
+                control.clear();
+            }
             let Some(event) = event else {
                 return 0;
             };
             match event {
+                Event::Message(_)
+                    if message_rate_max.is_some_and(|limit| rate.exceeds(limit, now)) =>
+                {
+                    let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::MessageRate);
+                    protocol.fail(endpoint, code, cause, control, now);
+                    queue.discard();
+                    queue.write_control(control);
+                    control.clear();
+                }
                 Event::Message(message) => {
                     let received = received.clone();
                     let mut conn = Conn {

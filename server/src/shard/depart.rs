@@ -5,13 +5,15 @@
 //! hands down `SO_LINGER` of zero to every connection (socket(7), tcp(7)). Neither waits for the
 //! socket to become writable.
 
-use tidewheel_codec::{Cause, CloseCode, Disconnect, Time, Transmit, handshake::Rejection};
+use tidewheel_codec::{Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
 use super::Shard;
 use crate::{
     ConnectionId, Handler,
-    connection::{Descriptor, Fin, Flight, Phase, Receive},
+    connection::{Connection, Descriptor, Fin, Flight, Phase, Receive},
+    outbox::Lane,
     ring::{Completion, Op, OpCode, Ring},
+    stats::Rejected,
 };
 
 /// How a descriptor is closed.
@@ -75,7 +77,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             initiator = end.initiator.as_str(),
             cause = end.cause.as_str(),
             received = end.received.as_ref().map(|close| close.code.0),
+            received_reason = end.received.as_ref().map(|close| &*close.reason),
             sent = end.sent.as_ref().map(|close| close.code.0),
+            sent_reason = end.sent.as_ref().map(|close| &*close.reason),
             lived_ms = end.lived.as_millis() as u64,
             messages_received = end.traffic.received_messages,
             messages_sent = end.traffic.sent_messages,
@@ -87,12 +91,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Answers a request with an error, and closes.
-    pub(super) fn refuse(&mut self, slot: u32, rejection: &Rejection, now: Time) {
-        self.stats.rejections.add(1);
+    pub(super) fn refuse(&mut self, slot: u32, reason: Rejected, rejection: &Rejection, now: Time) {
+        self.stats.rejected(reason);
         tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
         let connection = &mut self.connections[slot as usize];
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-        queue.write(|out| rejection.write(out));
+        queue.write(Lane::Control, |out| rejection.write(out));
         connection.phase = Phase::Refused {
             deadline: now + self.settings.close_timeout,
         };
@@ -132,6 +136,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let Some(connection) = self.connections.get_mut(slot as usize) else {
             return;
         };
+        let is_deaf = connection.is_paused();
         match &mut connection.phase {
             Phase::Handshake { .. } => {
                 self.stats.handshake_timeouts.add(1);
@@ -141,16 +146,66 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.stats.deadline_resets.add(1);
                 self.leave(slot, Exit::Reset);
             }
-            Phase::Open { protocol, .. } => {
-                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-                queue.write(|out| protocol.handle_timeout(&mut self.endpoint, out, now));
-                self.conclude(slot, now);
-            }
+            Phase::Open { protocol, .. } if is_deaf && protocol.is_open() => self.ask(slot),
+            Phase::Open { .. } => self.elapse(slot, now),
             Phase::Leaving(_) => {}
         }
     }
 
-    /// The server shuts down (RFC 6455 7.4.1: 1001, going away).
+    /// Lets the protocol do what is due.
+    fn elapse(&mut self, slot: u32, now: Time) {
+        let Connection { phase, queue, .. } = &mut self.connections[slot as usize];
+        let Phase::Open { protocol, .. } = phase else {
+            return;
+        };
+        let out = &mut self.lists.control;
+        protocol.handle_timeout(&mut self.endpoint, out, now);
+        if !out.is_empty() {
+            let queue = queue.get_or_insert_with(|| self.pool.take());
+            match protocol.poll_transmit() {
+                // It begins to close in good order: behind what was said.
+                Transmit::Nothing if !protocol.is_open() => {
+                    queue.write(Lane::Control, |last| last.extend_from_slice(out));
+                }
+                Transmit::Nothing => queue.write_control(out),
+                // It has failed: nothing but the Close is of use to the peer.
+                Transmit::Finish | Transmit::Release | Transmit::Reset => {
+                    queue.discard();
+                    queue.write_control(out);
+                }
+            }
+            out.clear();
+        }
+        self.conclude(slot, now);
+    }
+
+    /// Asks when the peer was last heard: what it has sent is not read while it takes nothing, but
+    /// it may be alive.
+    fn ask(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.asking {
+            connection.asking = true;
+            let socket = connection.socket;
+            let token = connection.token(OpCode::Quiet, slot);
+            self.ring.push(Op::Quiet { socket }, token);
+        }
+    }
+
+    /// The kernel has told how long the peer has been quiet, or that it cannot.
+    pub(super) fn quiet(&mut self, completion: &Completion, now: Time) {
+        let slot = completion.token.slot();
+        let connection = &mut self.connections[slot as usize];
+        connection.asking = false;
+        if let Phase::Open { protocol, .. } = &mut connection.phase
+            && let Ok(quiet_ms) = u64::try_from(completion.result)
+        {
+            protocol.note_heard(Time::from_millis(now.as_millis().saturating_sub(quiet_ms)));
+        }
+        self.elapse(slot, now);
+        self.release_if_idle(slot);
+    }
+
+    /// The server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service restart).
     pub(super) fn say_goodbye(&mut self, slot: u32, now: Time) {
         let Some(connection) = self.connections.get_mut(slot as usize) else {
             return;
@@ -160,8 +215,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Phase::Open { protocol, .. } => {
                 let queue = connection.queue.get_or_insert_with(|| self.pool.take());
                 let endpoint = &mut self.endpoint;
-                let started = queue.write(|out| {
-                    let (code, cause) = (CloseCode::GOING_AWAY, Cause::Shutdown);
+                let started = queue.write(Lane::Control, |out| {
+                    let (code, cause) = (self.settings.drain.code, Cause::Shutdown);
                     protocol.start_closing_handshake(
                         endpoint,
                         code,
@@ -281,7 +336,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             queue.clear(|buffer| self.ring.provide(buffer));
             self.pool.put_back(queue);
         }
-        self.connections.remove(slot as usize);
+        if self.connections.remove(slot as usize).admitted {
+            self.forget(slot);
+        }
         self.stats.connections.set(self.connections.len() as u64);
     }
 }

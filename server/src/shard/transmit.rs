@@ -12,8 +12,10 @@ use crate::{
 /// How a send ended that was not silently over.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Settled {
-    /// After waiting, everything was taken.
+    /// Everything was taken.
     Whole,
+    /// What was lent was taken, and there is more to send.
+    Part,
     /// The connection has ended underneath.
     Failed,
 }
@@ -36,10 +38,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends what a connection has queued, and its FIN behind that, unless a send is under way.
     pub(super) fn transmit(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
-        if let Flight::Silent | Flight::Waiting = connection.flight {
-            return;
-        }
         let socket = connection.socket;
+        match connection.flight {
+            Flight::Idle => {}
+            Flight::Stalled => {
+                connection.flight = Flight::Polling;
+                let token = connection.token(OpCode::Writable, slot);
+                return self.ring.push(Op::Writable { socket }, token);
+            }
+            Flight::Polling | Flight::Silent | Flight::Told => return,
+        }
         let is_paused = connection.is_paused();
         let Some(queue) = connection.queue.as_mut().filter(|queue| !queue.is_empty()) else {
             if connection
@@ -59,14 +67,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             return;
         };
+        let owes_gap = queue.missed > 0;
+        let is_stalled = queue.is_stalled();
         let lent = queue.lend();
         let finish = lent.whole && connection.fin == Fin::Wanted;
         if finish {
             connection.fin = Fin::UnderWay;
         }
         // Where something is to follow when the send is over, it must tell that it is.
-        let mode = if connection.flight == Flight::Stalled || is_paused || !lent.whole {
-            SendMode::Waiting
+        let mode = if is_stalled || is_paused || owes_gap || !lent.whole {
+            SendMode::Told
         } else {
             SendMode::Silent
         };
@@ -75,7 +85,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 connection.flight = Flight::Silent;
                 self.lists.silent.push(slot);
             }
-            SendMode::Waiting => connection.flight = Flight::Waiting,
+            SendMode::Told => connection.flight = Flight::Told,
         }
         let token = connection.token(OpCode::Send, slot);
         self.ring.push(
@@ -89,8 +99,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         );
     }
 
-    /// A send has completed: a silent one because it was short, or one that waited. What follows
-    /// from it is left for later in the turn: nothing may be lent anew before it is known which
+    /// A send has completed: because it was short, or was to be told of. What follows from it is left for later in the turn: nothing may be lent anew before it is known which
     /// of the earlier silent sends are over.
     pub(super) fn settle(&mut self, completion: &Completion) {
         let slot = completion.token.slot();
@@ -104,19 +113,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let lent = queue.lent_bytes();
         let taken = usize::try_from(completion.result).unwrap_or(0);
         queue.settle(Some(taken), |buffer| self.ring.provide(buffer));
-        let flight = std::mem::replace(&mut connection.flight, Flight::Idle);
+        let is_empty = queue.is_empty();
+        connection.flight = Flight::Idle;
         if taken < lent && connection.fin == Fin::UnderWay {
             // It was linked to this send, and is not done.
             connection.fin = Fin::Wanted;
         }
-        match (flight, completion.result) {
-            (Flight::Silent, result) if result >= 0 || result == -libc::EAGAIN => self.stall(slot),
-            (Flight::Waiting, 1..) if !queue.is_empty() => self.stall(slot),
-            (Flight::Waiting, 1..) => self.lists.settled.push((slot, Settled::Whole)),
-            (Flight::Silent | Flight::Waiting, _) => {
-                self.lists.settled.push((slot, Settled::Failed));
-            }
-            (Flight::Idle | Flight::Stalled, _) => unreachable!("no send was under way"),
+        let took_something = completion.result >= 0 || completion.result == -libc::EAGAIN;
+        match took_something {
+            true if taken < lent => self.stall(slot),
+            true if is_empty => self.lists.settled.push((slot, Settled::Whole)),
+            true => self.lists.settled.push((slot, Settled::Part)),
+            false => self.lists.settled.push((slot, Settled::Failed)),
         }
     }
 
@@ -131,6 +139,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             match how {
                 Settled::Whole => self.resume(slot, now),
+                Settled::Part => self.mark(slot),
                 // The connection has ended. What was received before it did is of no use.
                 Settled::Failed => self.peer_reset(slot, now),
             }
@@ -138,15 +147,31 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.lists.settled = settled;
     }
 
-    /// Not everything was taken: until it is, sends wait for the socket, and nothing is read.
+    /// Not everything was taken: until it is, the socket is waited for, and nothing is read.
     fn stall(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         connection.flight = Flight::Stalled;
+        connection
+            .queue
+            .as_mut()
+            .expect("not all was taken")
+            .stall();
         match connection.phase {
             Phase::Leaving(_) => {
                 self.lists.settled.push((slot, Settled::Failed));
             }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Open { .. } => self.mark(slot),
+        }
+    }
+
+    /// A socket takes bytes again, or has ended, which the next send will tell.
+    pub(super) fn writable(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        connection.flight = Flight::Idle;
+        if let Phase::Leaving(_) = connection.phase {
+            self.release_if_idle(slot);
+        } else {
+            self.mark(slot);
         }
     }
 

@@ -9,7 +9,7 @@ use tidewheel::{
         Ring,
         sim::{Arrival, ClientId, Network, SimRing, Simulation},
     },
-    shard::{Command, Next, Parts, Shard},
+    shard::{Capacity, Command, Next, Parts, Shard},
 };
 use tidewheel_codec::{
     Connection as Protocol, Endpoint, Event, Role, Transmit,
@@ -21,12 +21,19 @@ use tidewheel_codec::{
 pub(crate) struct Record {
     pub(crate) open: HashMap<ConnectionId, usize>,
     pub(crate) ends: Vec<(ConnectionId, Time, Disconnect)>,
+    /// Messages that were dropped because their reader was slow.
+    pub(crate) missed: u64,
 }
+
+/// A message that begins so asks for others: from which number on, and how many.
+const ASK: [u8; 8] = *b"ask for ";
 
 /// Echoes, and keeps a record.
 pub(crate) struct Echo {
     record: Rc<RefCell<Record>>,
     network: Network,
+    /// What waits for a client at most, when it is its turn.
+    unsent_max: usize,
 }
 
 impl Handler for Echo {
@@ -41,7 +48,22 @@ impl Handler for Echo {
     }
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        let _ = conn.send(message);
+        assert!(conn.unsent() < self.unsent_max, "the queue is bounded");
+        let Some([first, last, count, more]) = message.payload().strip_prefix(&ASK) else {
+            let _ = conn.send(message);
+            return;
+        };
+        let first = u16::from_be_bytes([*first, *last]);
+        let count = u16::from_be_bytes([*count, *more]);
+        for number in first..first + count {
+            let mut answer = [0; 100];
+            answer[..2].copy_from_slice(&number.to_be_bytes());
+            let _ = conn.send(answer.as_slice());
+        }
+    }
+
+    fn gap(&mut self, _: &mut Conn<'_, ()>, missed: u64) {
+        self.record.borrow_mut().missed += missed;
     }
 
     fn close(&mut self, conn: &mut Conn<'_, ()>, end: &Disconnect) {
@@ -91,6 +113,32 @@ pub(crate) struct Bench {
     pub(crate) buffers: usize,
 }
 
+/// Runs `run` for all seeds below `seeds`, on all cores.
+pub(crate) fn each_seed(seeds: u64, run: impl Fn(u64) + Sync) {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for worker in 0..workers as u64 {
+            let run = &run;
+            scope.spawn(move || (worker..seeds).step_by(workers).for_each(run));
+        }
+    });
+}
+
+/// How much of the trace of a failed run is printed.
+const TOLD: usize = 200;
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let trace = self.network.trace();
+            println!("the last of {} events:", trace.len());
+            for event in &trace[trace.len().saturating_sub(TOLD)..] {
+                println!("{:>8} ms {:?}", event.at_ms, event.what);
+            }
+        }
+    }
+}
+
 /// The keepalive and close timeouts of all simulations.
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
@@ -115,10 +163,15 @@ impl Bench {
         protocol.close_timeout = config.close_timeout;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
         let (commands, receiver) = mpsc::channel();
-        let parts = Parts::new(0, simulation.sockets, receiver);
+        let capacity = Capacity {
+            places: simulation.sockets,
+            connections: simulation.sockets,
+        };
+        let parts = Parts::new(0, capacity, config, receiver);
         let handler = Echo {
             record: Rc::clone(&record),
             network: network.clone(),
+            unsent_max: config.max_send_queue,
         };
         let shard = Shard::new(ring, handler, config, endpoint, parts, network.now()).unwrap();
         let mut client = tidewheel_codec::Config::new(Role::Client);
@@ -160,6 +213,12 @@ impl Bench {
             echoes: Vec::new(),
         });
         self.clients.len() - 1
+    }
+
+    /// Connects a client that sends these bytes in place of a request, and then nothing.
+    pub(crate) fn connect_rudely(&mut self, bytes: &[u8]) {
+        let id = self.network.connect();
+        self.network.send(id, bytes);
     }
 
     /// Takes turns until `until`, or until `done`; clients act whenever the shard has entered.
@@ -226,6 +285,12 @@ impl Bench {
             client.last_sent = self.network.now();
             self.network.send(client.id, &out);
         }
+    }
+
+    /// The client at `at` asks for messages of these numbers.
+    pub(crate) fn ask(&mut self, at: usize, first: u16, count: u16) {
+        let numbers = [first.to_be_bytes(), count.to_be_bytes()].concat();
+        self.say(at, &[ASK.as_slice(), &numbers].concat());
     }
 
     /// Lets a client read and answer.

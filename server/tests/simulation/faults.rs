@@ -3,17 +3,19 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Time,
+    Config, Time,
     ring::sim::{Faults, Simulation},
 };
 
 use super::{
-    bench::{Bench, SECOND, config},
+    bench::{Bench, SECOND, config, each_seed},
     close_storm::nothing_is_left,
 };
 
 const CLIENTS: usize = 60;
-const SEEDS: u64 = 300;
+
+/// Seeds of a run, unless `TIDEWHEEL_SEEDS` says how many.
+const SEEDS: u64 = 2000;
 
 const RUDE: Faults = Faults {
     short_send: 0.3,
@@ -21,6 +23,7 @@ const RUDE: Faults = Faults {
     multishot_end: 0.2,
     late: 0.5,
     small_pieces: 0.5,
+    full_queue: 0.1,
 };
 
 fn simulation(seed: u64) -> Simulation {
@@ -38,12 +41,16 @@ fn simulation(seed: u64) -> Simulation {
 
 fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut bench = Bench::new(simulation(seed), &config());
+    let config = Config {
+        max_send_queue: 8192,
+        ..config()
+    };
+    let mut bench = Bench::new(simulation(seed), &config);
     let mut said = vec![Vec::new(); CLIENTS];
     for round in 0..40 {
         if bench.clients.len() < CLIENTS {
             for _ in 0..3 {
-                bench.connect();
+                arrive(&mut bench, &mut random);
             }
         }
         for (at, said) in said.iter_mut().enumerate().take(bench.clients.len()) {
@@ -51,9 +58,17 @@ fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
     }
-    // The rest close, if they still can; those that cannot are cut in time.
-    for at in 0..bench.clients.len() {
-        bench.close(at);
+    // The rest close, if they still can, or are told to; those that do not are cut in time.
+    if random.bool() {
+        bench.drain();
+    } else {
+        // Some have waited for a place, and come in only now.
+        for _ in 0..20 {
+            for at in 0..bench.clients.len() {
+                bench.close(at);
+            }
+            bench.run_for(SECOND / 10);
+        }
     }
     bench.run_for(5 * SECOND);
     assert_eq!(bench.shard.connections(), 0, "every deadline is over");
@@ -79,6 +94,32 @@ fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
     bench.network.trace()
 }
 
+/// A client comes, and completes its request, or does not.
+fn arrive(bench: &mut Bench, random: &mut fastrand::Rng) {
+    let request: &[u8] = b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web";
+    match random.u32(0..12) {
+        0 => bench.connect_rudely(b""),
+        1 => bench.connect_rudely(&request[..random.usize(1..request.len())]),
+        2 => bench.connect_rudely(b"\x16\x03\x01 junk \r\n\r\n"),
+        3 => {
+            let at = bench.connect();
+            vanish_somehow(bench, at, random);
+        }
+        _ => {
+            bench.connect();
+        }
+    }
+}
+
+fn vanish_somehow(bench: &Bench, at: usize, random: &mut fastrand::Rng) {
+    let id = bench.clients[at].id;
+    match random.u32(0..3) {
+        0 => bench.network.vanish(id),
+        1 => bench.network.reset(id),
+        _ => bench.network.finish(id),
+    }
+}
+
 fn act(bench: &mut Bench, at: usize, said: &mut Vec<Vec<u8>>, random: &mut fastrand::Rng) {
     if !bench.is_open(at) {
         return;
@@ -92,18 +133,33 @@ fn act(bench: &mut Bench, at: usize, said: &mut Vec<Vec<u8>>, random: &mut fastr
         }
         40..43 => bench.clients[at].silent = true,
         43..46 => bench.clients[at].silent = false,
-        46..48 => bench.network.vanish(bench.clients[at].id),
-        48..50 => bench.network.reset(bench.clients[at].id),
-        50..52 => bench.network.finish(bench.clients[at].id),
+        46..50 => vanish_somehow(bench, at, random),
+        50..52 => {
+            // In the middle of a closing handshake.
+            bench.close(at);
+            vanish_somehow(bench, at, random);
+        }
         52..54 => bench.close(at),
         54..56 => bench.network.send(bench.clients[at].id, &[0xff; 30]),
+        56..58 => {
+            // The beginning of a long frame, and no more.
+            bench
+                .network
+                .send(bench.clients[at].id, b"\x82\xff\0\0\0\0\0\x0f\0\0keys");
+        }
+        58..60 => bench
+            .network
+            .send(bench.clients[at].id, &b"\x89\x80keys".repeat(200)),
         _ => {}
     }
 }
 
 #[test]
 fn any_mix_of_ends_leaves_nothing_behind() {
-    for seed in 0..SEEDS {
+    let seeds = std::env::var("TIDEWHEEL_SEEDS").map_or(SEEDS, |seeds| {
+        seeds.parse().expect("TIDEWHEEL_SEEDS is a number")
+    });
+    each_seed(seeds, |seed| {
         let run = || std::panic::catch_unwind(|| mayhem(seed));
         let Ok(trace) = run() else {
             panic!("seed {seed} fails")
@@ -114,7 +170,7 @@ fn any_mix_of_ends_leaves_nothing_behind() {
             };
             assert!(trace == again, "seed {seed} does not replay");
         }
-    }
+    });
 }
 
 #[test]

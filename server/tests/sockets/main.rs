@@ -12,6 +12,7 @@ mod closing;
 mod departures;
 mod handshake;
 mod keepalive;
+mod limits;
 mod messages;
 mod shutdown;
 mod violations;

@@ -193,19 +193,12 @@ fn connections_of_all_shards_answer_side_by_side() {
 #[test]
 fn one_place_serves_many_clients_one_after_the_other() {
     let server = Server::start("--max-connections 1 --shards 1");
-    let mut first = Client::open(&server);
-    // The second waits in the backlog until the place is free, and is not dropped.
-    let mut second = Client::connect(&server);
-    second.send(crate::support::client::REQUEST.as_bytes());
-    first.send(&text("mine"));
-    first.expect(FIN | TEXT, "mine");
-    assert_eq!(server.metric("tidewheel_accepts_total", ""), 1);
-    drop(first);
-    second.accept();
-    for _ in 0..20 {
-        drop(second);
-        second = Client::open(&server);
+    for at in 0..20 {
+        let mut client = Client::open(&server);
+        client.send(&text(&format!("mine, at {at}")));
+        client.expect(FIN | TEXT, format!("mine, at {at}"));
+        drop(client);
+        server.until_connections(0);
     }
-    second.send(&text("mine now"));
-    second.expect(FIN | TEXT, "mine now");
+    assert_eq!(server.metric("tidewheel_rejections_total", ""), 0);
 }

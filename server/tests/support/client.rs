@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::process::Server;
+use super::{process::Server, socket_table, wait};
 
 /// No answer takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -126,6 +126,23 @@ impl Client {
         client
     }
 
+    /// Connects from another address of this host, and says nothing.
+    pub(crate) fn connect_from(server: &Server, address: [u8; 4]) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&std::net::SocketAddr::from((address, 0)).into())
+            .expect("an address of this host");
+        socket
+            .connect(&server.address.into())
+            .expect("the server accepts");
+        let mut client = Self {
+            stream: socket.into(),
+        };
+        client.set_patience(PATIENCE);
+        client
+    }
+
     /// Connects, and completes the opening handshake.
     pub(crate) fn open(server: &Server) -> Self {
         let mut client = Self::connect(server);
@@ -158,6 +175,26 @@ impl Client {
         self.set_patience(Duration::from_millis(80));
         while self.stream.write_all(message).is_ok() {}
         self.set_patience(PATIENCE);
+    }
+
+    /// Sends `message` again and again, reading nothing, until the server reads no more; there is
+    /// room left for small frames.
+    pub(crate) fn stuff_until_paused(&mut self, server: &Server, message: &[u8]) {
+        let port = self.port();
+        let is_unread = || {
+            let sockets = socket_table::sockets(server.port());
+            let row = sockets.iter().find(|row| row.remote_port == port);
+            row.expect("the connection is held").unread > 0
+        };
+        loop {
+            self.send(message);
+            if (0..5).all(|_| {
+                wait::pause(Duration::from_millis(4));
+                is_unread()
+            }) {
+                return;
+            }
+        }
     }
 
     /// So many, all open.

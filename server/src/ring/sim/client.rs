@@ -125,7 +125,7 @@ impl Network {
         let arrival = kernel.clients[client.0].inbox.pop_front()?;
         if let (Arrival::Bytes(bytes), Some(index)) = (&arrival, kernel.clients[client.0].socket) {
             kernel.socket(index).unread -= bytes.len();
-            kernel.progress(index);
+            kernel.wake_writer(index);
         }
         Some(arrival)
     }
@@ -205,5 +205,6 @@ impl Kernel {
             bytes,
         });
         self.clients[client.0].inbox.push_back(arrival);
+        self.arrived = true;
     }
 }

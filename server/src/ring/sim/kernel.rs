@@ -2,18 +2,19 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
     io,
+    net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
 use tidewheel_codec::Time;
 
 use super::{
-    super::{Buffer, BufferMemory, Completion, Op, OpCode, Outbound, SendMode, Socket, Token},
+    super::{Buffer, BufferMemory, Completion, Op, OpCode, SendMode, Socket, Token},
     Event, Simulation, What,
     client::{Client, ClientId},
-    socket::{Lent, PeerState, PendingSend, SimSocket},
+    socket::{Lent, PeerState, SimSocket},
 };
 
 /// Something that is to happen.
@@ -47,13 +48,19 @@ pub(super) struct Kernel {
     events: BTreeMap<u64, Due>,
     serial: u64,
     ready: VecDeque<Completion>,
+    /// Queued since the last enter, and what was lent for it.
+    submitted: Vec<(Op, Token, Option<Lent>)>,
     sockets: Vec<Option<SimSocket>>,
     vacant: BTreeSet<u32>,
     accepts: VecDeque<(Token, bool)>,
     backlog: VecDeque<ClientId>,
+    /// Whom a single accept has accepted last.
+    accepted: HashMap<u64, ClientId>,
     pub(super) clients: Vec<Client>,
     memory: BufferMemory,
     provided: VecDeque<u16>,
+    /// Something has reached a client, which may answer.
+    pub(super) arrived: bool,
     /// The test wants to act then.
     pub(super) alarm_ms: Option<u64>,
     pub(super) trace: Vec<Event>,
@@ -68,13 +75,16 @@ impl Kernel {
             events: BTreeMap::new(),
             serial: 0,
             ready: VecDeque::new(),
+            submitted: Vec::new(),
             sockets: (0..simulation.sockets).map(|_| None).collect(),
             vacant: (0..simulation.sockets).collect(),
             accepts: VecDeque::new(),
             backlog: VecDeque::new(),
+            accepted: HashMap::new(),
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
             provided: (0..simulation.buffers).collect(),
+            arrived: false,
             alarm_ms: None,
             trace: Vec::new(),
             simulation,
@@ -92,6 +102,13 @@ impl Kernel {
 
     pub(super) fn buffers_free(&self) -> usize {
         self.memory.free()
+    }
+
+    /// Every client has an address of its own.
+    pub(super) fn peer(&self, accept: Token) -> Option<IpAddr> {
+        let client = self.accepted.get(&accept.bits())?;
+        let number = u32::try_from(client.0).expect("below 2^32 clients");
+        Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
     }
 
     pub(super) fn note(&mut self, what: What) {
@@ -175,9 +192,13 @@ impl Kernel {
             let whole = limit.as_micros().div_ceil(1000);
             self.now_ms + u64::try_from(whole).expect("a wait in milliseconds")
         });
+        self.submit();
         loop {
             self.happen();
-            if !self.ready.is_empty() || until.is_some_and(|until| until <= self.now_ms) {
+            if std::mem::take(&mut self.arrived)
+                || !self.ready.is_empty()
+                || until.is_some_and(|until| until <= self.now_ms)
+            {
                 return;
             }
             let next = self.due.peek().map(|Reverse((at_ms, ..))| *at_ms);
@@ -235,9 +256,13 @@ impl Kernel {
             }
             return;
         };
+        let now_ms = self.now_ms;
         let socket = self.socket(index);
         match segment {
-            Segment::Bytes(bytes) => socket.inbound.extend(bytes),
+            Segment::Bytes(bytes) => {
+                socket.heard_ms = now_ms;
+                socket.inbound.extend(bytes);
+            }
             Segment::Finish => socket.peer = PeerState::Finished,
             Segment::Reset => {
                 socket.peer = PeerState::Reset;
@@ -245,15 +270,34 @@ impl Kernel {
             }
         }
         self.pump(index);
-        self.progress(index);
+        self.wake_writer(index);
     }
 
     // ---- operations ------------------------------------------------------------------------
 
+    /// Queues an operation for the next enter. A full queue is submitted at once, by chance.
     pub(super) fn push(&mut self, op: Op, token: Token) {
         self.note(What::Submitted { token });
+        let lent = match &op {
+            Op::Send { data, .. } => Some(Lent::new(*data)),
+            _ => None,
+        };
+        self.submitted.push((op, token, lent));
+        let full_queue = self.simulation.faults.full_queue;
+        if self.chance(full_queue) {
+            self.submit();
+        }
+    }
+
+    fn submit(&mut self) {
+        for (op, token, lent) in std::mem::take(&mut self.submitted) {
+            self.perform(op, token, lent);
+        }
+    }
+
+    fn perform(&mut self, op: Op, token: Token, lent: Option<Lent>) {
         match op {
-            Op::Accept { multishot } => {
+            Op::Accept { multishot, .. } => {
                 self.accepts.push_back((token, multishot));
                 self.accept();
             }
@@ -268,10 +312,23 @@ impl Kernel {
             }
             Op::Send {
                 socket,
-                data,
                 mode,
                 finish,
-            } => self.send(socket, data, mode, finish, token),
+                ..
+            } => {
+                let lent = lent.expect("noted when it was lent");
+                self.send(socket.0, &lent, mode, finish, token);
+            }
+            Op::Writable { socket } => {
+                let state = self.socket(socket.0);
+                assert!(state.poll.is_none(), "a second wait for {socket:?}");
+                state.poll = Some(token);
+                self.wake_writer(socket.0);
+            }
+            Op::Quiet { socket } => {
+                let quiet_ms = self.now_ms - self.socket(socket.0).heard_ms;
+                self.complete(token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
+            }
             Op::Finish { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { target } => self.cancel(target),
@@ -303,8 +360,11 @@ impl Kernel {
             let from = self.random.u32(lowest..self.simulation.sockets);
             let index = self.vacant.range(from..).next().copied().unwrap_or(lowest);
             self.vacant.remove(&index);
-            self.sockets[index as usize] = Some(SimSocket::new(client));
+            self.sockets[index as usize] = Some(SimSocket::new(client, self.now_ms));
             self.clients[client.0].socket = Some(index);
+            if !multishot {
+                self.accepted.insert(token.bits(), client);
+            }
             let end = self.simulation.faults.multishot_end;
             let more = multishot && !self.chance(end);
             if more {
@@ -395,25 +455,39 @@ impl Kernel {
         }
     }
 
-    fn send(&mut self, socket: Socket, data: Outbound, mode: SendMode, finish: bool, token: Token) {
-        let lent = Lent::new(data);
-        assert!(lent.len() > 0, "a send of nothing");
-        let state = self.socket(socket.0);
-        assert!(state.send.is_none(), "a second send on {socket:?}");
-        assert!(!state.finished, "a send behind FIN on {socket:?}");
-        state.send = Some(PendingSend {
-            token,
-            mode,
-            lent,
-            taken: 0,
-            finish,
-        });
-        self.progress(socket.0);
-        if mode == SendMode::Silent
-            && let Some(send) = self.socket(socket.0).send.take()
-        {
-            let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
-            self.tell_now(token, if taken == 0 { -libc::EAGAIN } else { taken });
+    /// Takes what there is room for, and tells of it if it must.
+    fn send(&mut self, index: u32, lent: &Lent, mode: SendMode, finish: bool, token: Token) {
+        let (send_buffer, short_send) = (
+            self.simulation.send_buffer,
+            self.simulation.faults.short_send,
+        );
+        let bytes = lent.bytes();
+        assert!(!bytes.is_empty(), "a send of nothing");
+        let is_short = self.chance(short_send);
+        let random = self.random.u64(..);
+        let socket = self.socket(index);
+        assert!(!socket.finished, "a send behind FIN on socket {index}");
+        if socket.peer == PeerState::Reset {
+            return self.tell_now(token, -libc::EPIPE);
+        }
+        let mut length = bytes.len().min(send_buffer.saturating_sub(socket.unread));
+        if is_short && length > 0 {
+            length = usize::try_from(random % length as u64).expect("below a length");
+        }
+        let client = socket.client;
+        socket.unread += length;
+        if length > 0 {
+            self.carry_to_client(client, Segment::Bytes(bytes[..length].to_vec()));
+        }
+        let taken = i32::try_from(length).expect("a send below 2 GiB");
+        if length < bytes.len() {
+            return self.tell_now(token, if taken == 0 { -libc::EAGAIN } else { taken });
+        }
+        if mode == SendMode::Told {
+            self.tell_now(token, taken);
+        }
+        if finish {
+            self.finish_later(index, token);
         }
     }
 
@@ -432,53 +506,19 @@ impl Kernel {
         });
     }
 
-    /// Goes on with the send of a socket as far as there is room.
-    pub(super) fn progress(&mut self, index: u32) {
-        let (send_buffer, short_send) = (
-            self.simulation.send_buffer,
-            self.simulation.faults.short_send,
-        );
-        let short = self.chance(short_send);
-        let random = self.random.u64(..);
+    /// Completes the wait for room, if a third of the buffer is free.
+    pub(super) fn wake_writer(&mut self, index: u32) {
+        let send_buffer = self.simulation.send_buffer;
         let socket = self.socket(index);
-        let Some(mut send) = socket.send.take() else {
-            return;
-        };
-        if socket.peer == PeerState::Reset {
-            return match send.mode {
-                SendMode::Silent => self.tell_now(send.token, -libc::EPIPE),
-                SendMode::Waiting => self.complete(send.token, -libc::EPIPE),
-            };
+        let has_room = socket.unread <= send_buffer - send_buffer / 3;
+        if has_room || socket.peer == PeerState::Reset {
+            self.end_poll(index);
         }
-        let room = send_buffer.saturating_sub(socket.unread);
-        let mut length = (send.lent.len() - send.taken).min(room);
-        if short && length > 0 {
-            length = usize::try_from(random % length as u64).expect("below a length");
-        }
-        let bytes = send.lent.bytes()[send.taken..send.taken + length].to_vec();
-        let client = socket.client;
-        socket.unread += length;
-        send.taken += length;
-        let whole = send.taken == send.lent.len();
-        let (token, mode, finish) = (send.token, send.mode, send.finish);
-        let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
-        if !whole {
-            socket.send = Some(send);
-        }
-        if !bytes.is_empty() {
-            self.carry_to_client(client, Segment::Bytes(bytes));
-        }
-        if whole {
-            if finish {
-                self.finish_later(index, token);
-            }
-            if mode == SendMode::Waiting {
-                self.complete(token, taken);
-            }
-        } else if short {
-            // There is room after all: the socket turns out writable by itself.
-            let nudge = Due::ToServer(client, Segment::Bytes(Vec::new()));
-            self.schedule(self.now_ms + 1, 0, nudge);
+    }
+
+    fn end_poll(&mut self, index: u32) {
+        if let Some(token) = self.socket(index).poll.take() {
+            self.complete(token, i32::from(libc::POLLOUT));
         }
     }
 
@@ -519,10 +559,7 @@ impl Kernel {
 
     fn reset(&mut self, index: u32) {
         self.end_receive(index, -libc::ECONNRESET);
-        if let Some(send) = self.socket(index).send.take() {
-            let taken = i32::try_from(send.taken).expect("a send below 2 GiB");
-            self.complete(send.token, if taken == 0 { -libc::EPIPE } else { taken });
-        }
+        self.end_poll(index);
         let socket = self.socket(index);
         let client = socket.client;
         let in_order = socket.peer == PeerState::Finished && socket.finished;
@@ -569,8 +606,8 @@ impl Kernel {
             "{socket:?} is closed over an armed receive: it leaks"
         );
         assert!(
-            state.send.is_none(),
-            "{socket:?} is closed over a send: it leaks"
+            state.poll.is_none(),
+            "{socket:?} is closed over a wait for room: it leaks"
         );
         self.vacant.insert(socket.0);
         let client = state.client;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{
-    super::{Outbound, SendMode, Token},
+    super::{Outbound, Token},
     client::ClientId,
 };
 
@@ -15,7 +15,10 @@ pub(super) struct SimSocket {
     pub(super) inbound: VecDeque<u8>,
     pub(super) peer: PeerState,
     pub(super) receive: Option<Token>,
-    pub(super) send: Option<PendingSend>,
+    /// Waits for room to send.
+    pub(super) poll: Option<Token>,
+    /// When bytes last arrived.
+    pub(super) heard_ms: u64,
     pub(super) finished: bool,
     /// Bytes sent that the client has not read.
     pub(super) unread: usize,
@@ -33,24 +36,15 @@ pub(super) enum PeerState {
     Reset,
 }
 
-/// A send that waits for room.
-#[derive(Debug)]
-pub(super) struct PendingSend {
-    pub(super) token: Token,
-    pub(super) mode: SendMode,
-    pub(super) lent: Lent,
-    pub(super) taken: usize,
-    pub(super) finish: bool,
-}
-
 impl SimSocket {
-    pub(super) fn new(client: ClientId) -> Self {
+    pub(super) fn new(client: ClientId, heard_ms: u64) -> Self {
         Self {
             client,
             inbound: VecDeque::new(),
             peer: PeerState::Open,
             receive: None,
-            send: None,
+            poll: None,
+            heard_ms,
             finished: false,
             unread: 0,
             newest: (0, 0),
@@ -71,10 +65,6 @@ impl Lent {
             data,
             copy: read(data),
         }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.copy.len()
     }
 
     /// The bytes, which must be what they were.
