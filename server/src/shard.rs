@@ -28,8 +28,9 @@ use crate::{
 };
 
 /// Deadlines that one turn looks at; the others are looked at in the next, so that mass expiry
-/// never holds up the network.
-const EXPIRIES_PER_TURN: usize = 1024;
+/// never holds up the network. Each may cost a send or a reset, some 10 us, and an echo that
+/// arrives meanwhile waits for two turns.
+const EXPIRIES_PER_TURN: usize = 128;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;

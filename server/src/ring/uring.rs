@@ -133,6 +133,9 @@ enum Descriptors {
     None,
 }
 
+/// Enters that take what has arrived, after one that does not wait.
+const TASK_WORK_RUNS_MAX: u32 = 256;
+
 impl std::fmt::Debug for Uring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Uring")
@@ -385,6 +388,9 @@ impl Ring for Uring {
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
             Err((_, error)) => return Err(error),
         }
+        if wait == Wait::No {
+            self.run_task_work();
+        }
         if !self.ring.submission().is_empty() {
             // All of it, or what was lent for silent sends would count as sent.
             self.submit();
@@ -428,6 +434,17 @@ impl Ring for Uring {
 }
 
 impl Uring {
+    /// Takes what else has arrived. An enter that does not wait takes 20 of it at most (the kernel's
+    /// `IO_LOCAL_TW_DEFAULT_MAX`), in order: turns that do not wait, and queue more work than that
+    /// each, would put off the network until the last of them.
+    fn run_task_work(&mut self) {
+        for _ in 0..TASK_WORK_RUNS_MAX {
+            if !self.ring.submission().taskrun() || self.ring.submit().is_err() {
+                break;
+            }
+        }
+    }
+
     /// Queues SOCKET, the socket option where asked for, and CONNECT as a chain.
     fn connect(&mut self, socket: Socket, peer: SocketAddr, abortive: bool, token: Token) {
         if self.peers.len() == self.peers.capacity() {
