@@ -1,72 +1,14 @@
 //! Clients that send and do not read.
 
-use std::{
-    io::Write as _,
-    net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread::JoinHandle,
-};
+use std::io::Write as _;
 
 use crate::support::{
     client::{BINARY, Client, FIN, PING, PONG, binary, frame, text},
     ms,
     process::Server,
     socket_table, wait,
+    writer::{Writer, message},
 };
-
-/// A thread that writes `count` times what `bytes` gives, and how many of them it has.
-struct Writer {
-    written: Arc<AtomicU64>,
-    thread: JoinHandle<()>,
-}
-
-impl Writer {
-    fn start(
-        mut stream: TcpStream,
-        count: u64,
-        bytes: impl Fn(u64) -> Vec<u8> + Send + 'static,
-    ) -> Self {
-        let written = Arc::new(AtomicU64::new(0));
-        let progress = Arc::clone(&written);
-        let thread = std::thread::spawn(move || {
-            stream.set_write_timeout(None).expect("an option");
-            for at in 0..count {
-                stream.write_all(&bytes(at)).expect("the server reads on");
-                progress.store(at + 1, Ordering::Relaxed);
-            }
-        });
-        Self { written, thread }
-    }
-
-    /// Waits until the writer gets no further: the server does not read on.
-    fn until_stalled(&self, server: &Server, client: &Client) {
-        let mut before = (u64::MAX, 0);
-        let mut looks = 0;
-        wait::until(ms(20_000), "the server stops reading", || {
-            let sockets = socket_table::sockets(server.port());
-            let row = sockets.iter().find(|row| row.remote_port == client.port());
-            let row = row.expect("the connection is held");
-            let now = (self.written.load(Ordering::Relaxed), row.unread);
-            looks = if now == before && row.unread > 0 && row.unsent > 0 {
-                looks + 1
-            } else {
-                0
-            };
-            before = now;
-            looks >= 25
-        });
-    }
-}
-
-/// Message `at`: its number, and a length that changes.
-fn message(at: u64) -> Vec<u8> {
-    let mut payload = at.to_be_bytes().to_vec();
-    payload.resize(8 + (at as usize * 7919) % 40_000, at as u8);
-    payload
-}
 
 #[test]
 fn r12_who_sends_50_mb_and_reads_nothing_costs_a_queue_and_gets_it_all_back_later() {
@@ -105,7 +47,7 @@ fn read_late(server: &Server, count: u64, meanwhile: impl FnOnce()) {
         assert_eq!(frame.first, FIN | BINARY, "message {at}: {frame:?}");
         assert!(frame.payload == message(at), "message {at} is intact");
     }
-    writer.thread.join().expect("it wrote everything");
+    writer.join();
     client.send(&text("all well"));
     client.expect(0x81, "all well");
 }
@@ -178,7 +120,7 @@ fn r17_pings_under_send_pressure_are_answered_in_order() {
             messages += 1;
         }
     }
-    writer.thread.join().expect("it wrote everything");
+    writer.join();
 }
 
 #[test]

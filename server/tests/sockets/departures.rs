@@ -13,19 +13,8 @@ use crate::support::{
 /// R11
 const GONE_WITHIN_MS: u64 = 250;
 
-/// A hundred clients: a quarter each between two frames, within a header, within a payload, and
-/// within a message of several frames.
 fn hundred(server: &Server) -> Vec<Client> {
-    let mut clients = Client::open_many(server, 100);
-    let unfinished = [
-        Vec::new(),
-        vec![0x82, 0xFE, 0x10],
-        binary(&[9; 50_000])[..40_000].to_vec(),
-        vec![0x01, 0x80, 1, 2, 3, 4],
-    ];
-    for (client, bytes) in clients.iter_mut().zip(unfinished.iter().cycle()) {
-        client.send(bytes);
-    }
+    let clients = Client::hundred_in_mid_frame(server);
     server.until_connections(100);
     clients
 }

@@ -7,39 +7,18 @@ use crate::support::{
     client::{Client, End, REQUEST, text},
     ms,
     process::Server,
-    raise_descriptor_limit, socket_table, wait,
+    raise_descriptor_limit,
+    requests::{self, request},
+    socket_table, wait,
 };
 
 /// R13: the second that a server has after H.
 const GRACE: Duration = Duration::from_secs(1);
 
-fn request(old: &str, new: &str) -> String {
-    assert!(REQUEST.contains(old), "`{old}` is to be replaced");
-    REQUEST.replacen(old, new, 1)
-}
-
 #[test]
 fn r13_a_wrong_request_gets_its_status_and_fin() {
     let server = Server::start("");
-    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
-    let version = "Sec-WebSocket-Version: 13";
-    let junk: String = ('\u{0}'..'\u{80}').collect();
-    let many: String = (0..200).map(|at| format!("X-Header-{at}: v\r\n")).collect();
-    let cases = [
-        (400, junk),
-        (400, "\r\n\r\nhello\r\n\r\n".to_owned()),
-        (400, request("Host: server.example.com\r\n", "")),
-        (400, request(key, "Sec-WebSocket-Key: short")),
-        (400, request(&format!("{key}\r\n"), "")),
-        (400, request(&format!("{version}\r\n"), "")),
-        (405, request("GET", "POST")),
-        (405, request("GET", "OPTIONS")),
-        (426, "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
-        (426, request(version, "Sec-WebSocket-Version: 8")),
-        (431, request("Upgrade", &format!("{many}Upgrade"))),
-        (505, request("HTTP/1.1", "HTTP/1.0")),
-        (505, request("HTTP/1.1", "HTTP/2.0")),
-    ];
+    let cases = requests::wrong();
     for (status, request) in &cases {
         let mut client = Client::connect(&server);
         client.send(request.as_bytes());
@@ -120,14 +99,7 @@ fn r13_a_thousand_attackers_cost_less_than_16_mib() {
     drop(Client::open_many(&server, 10));
     server.until_empty(SLACK);
     let before = server.memory("VmRSS");
-    let long = format!("GET / HTTP/1.1\r\nX-Long: {}", "a".repeat(100_000));
-    let half = format!("GET / HTTP/1.1\r\nX-Long: {}", "a".repeat(8_000));
-    let attacks = [
-        b"".as_slice(),
-        b"\x16\x03\x01\x02\x00\x01",
-        long.as_bytes(),
-        half.as_bytes(),
-    ];
+    let attacks = requests::attacks();
     let mut clients: Vec<Client> = Vec::with_capacity(1000);
     for attack in attacks.iter().cycle().take(1000) {
         let mut client = Client::connect(&server);

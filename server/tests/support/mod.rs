@@ -4,8 +4,12 @@
 
 pub(crate) mod client;
 pub(crate) mod process;
+pub(crate) mod requests;
+pub(crate) mod sock_diag;
 pub(crate) mod socket_table;
+pub(crate) mod violations;
 pub(crate) mod wait;
+pub(crate) mod writer;
 
 use std::time::Duration;
 

@@ -33,9 +33,15 @@ pub(crate) fn tidewheel() -> Command {
 
 /// `tidewheel echo` on ports of the kernel's choosing.
 pub(crate) fn echo(flags: &str) -> Command {
+    echo_at("127.0.0.1", flags)
+}
+
+/// The same, for clients that reach it at `host`; the admin listener is local all the same.
+pub(crate) fn echo_at(host: &str, flags: &str) -> Command {
     let mut command = tidewheel();
     command
-        .args(["echo", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["echo", "--listen", &format!("{host}:0")])
+        .args(["--admin", "127.0.0.1:0"])
         .args(flags.split_whitespace());
     command
 }

@@ -1,8 +1,9 @@
-//! The kernel's table of TCP sockets, `/proc/net/tcp` (proc_pid_net(5)).
+//! The kernel's table of TCP sockets, `/proc/net/tcp` (proc_pid_net(5)), in the network namespace
+//! of the calling thread.
 
 use std::time::Duration;
 
-use super::wait;
+use super::{sock_diag, wait};
 
 /// A state of TCP, by the kernel's number (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,12 +32,32 @@ pub(crate) struct Row {
 
 /// All sockets whose own port is `port`.
 pub(crate) fn sockets(port: u16) -> Vec<Row> {
-    let table = std::fs::read_to_string("/proc/net/tcp").expect("the kernel has a table");
+    rows(port, |row| row.local_port == port)
+}
+
+/// All sockets whose peer's port is `port`.
+pub(crate) fn sockets_to(port: u16) -> Vec<Row> {
+    rows(port, |row| row.remote_port == port)
+}
+
+/// The sockets of which one end has this port, and for which `wanted` holds.
+fn rows(port: u16, wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
+    let table =
+        std::fs::read_to_string("/proc/thread-self/net/tcp").expect("the kernel has a table");
     // Others may have left very many: only what may be ours is looked at.
     let shown = format!(":{port:04X} ");
     let lines = table.lines().skip(1).filter(|line| line.contains(&shown));
     let rows = lines.map(|line| row(line).expect("a row"));
-    rows.filter(|row| row.local_port == port).collect()
+    rows.filter(wanted).collect()
+}
+
+/// How many resets the namespace has sent (`OutRsts` in RFC 4022).
+pub(crate) fn resets_sent() -> u64 {
+    let counts = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts");
+    let mut lines = counts.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let mut fields = || lines.next().expect("two lines").split_whitespace();
+    let value = fields().zip(fields()).find(|(name, _)| *name == "OutRsts");
+    value.expect("it is counted").1.parse().expect("a number")
 }
 
 /// The state of the socket between these two ports, on the side of the first.
@@ -49,17 +70,15 @@ pub(crate) fn state(local_port: u16, remote_port: u16) -> Option<State> {
 
 /// Sockets that the kernel keeps for want of an answer from the peer.
 pub(crate) fn orphans(port: u16) -> usize {
-    let is_orphan =
-        |row: &Row| matches!(row.state, State::FinWait1 | State::Closing | State::LastAck);
-    sockets(port).iter().filter(|row| is_orphan(row)).count()
+    sock_diag::count(port, &[State::FinWait1, State::Closing, State::LastAck])
 }
 
-/// R10: half a second after a bound the kernel keeps nothing any more.
+/// R10: half a second after a bound the kernel keeps nothing any more. Says how long it did.
 #[track_caller]
-pub(crate) fn assert_no_orphans_soon(port: u16) {
+pub(crate) fn assert_no_orphans_soon(port: u16) -> Duration {
     wait::until(Duration::from_millis(500), "no orphan is left", || {
         orphans(port) == 0
-    });
+    })
 }
 
 fn row(line: &str) -> Option<Row> {

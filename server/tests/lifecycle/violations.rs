@@ -1,0 +1,87 @@
+//! Frames that break a rule.
+
+use std::time::Duration;
+
+use crate::{
+    crowd,
+    figures::{assert_bytes, assert_gone, assert_within, tell},
+    network::with_network,
+    support::{
+        SLACK,
+        client::{BINARY, Client, End, FIN, PING, PONG, frame},
+        ms,
+        violations::{self, INVALID_PAYLOAD, PROTOCOL_ERROR, TOO_BIG, cause},
+        wait,
+    },
+};
+
+const C: Duration = ms(1000);
+
+#[test]
+fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
+    with_network(|network| {
+        let server = network.start("--close-timeout 1s");
+        let cases: Vec<_> = [
+            violations::headers(),
+            violations::closes(),
+            violations::texts(),
+            violations::messages(),
+        ]
+        .concat();
+        let mut clients = crowd::open(network, &server, cases.len());
+        let start = wait::now();
+        let mut slowest = Duration::ZERO;
+        for ((name, code, bytes), client) in cases.iter().zip(&mut clients) {
+            client.send(bytes);
+            let sent = wait::now();
+            assert_eq!(client.frame().close_code(), *code, "{name}");
+            assert_eq!(client.end(), End::Fin, "{name}");
+            slowest = slowest.max(sent.elapsed());
+        }
+        let of = |code| cases.iter().filter(|case| case.1 == code).count();
+        let what = format!(
+            "{} bad frames: {} x 1002, {} x 1007, {} x 1009",
+            cases.len(),
+            of(PROTOCOL_ERROR),
+            of(INVALID_PAYLOAD),
+            of(TOO_BIG)
+        );
+        tell("R14", &what);
+        assert_within(
+            "R14",
+            "bad frames: Close and FIN, the slowest after",
+            slowest,
+            C,
+        );
+        // None answers, none sends FIN.
+        let last = wait::now();
+        assert!(last.duration_since(start) < C, "the first is not yet reset");
+        assert_gone("R14", "bad frames", &server, last, C + SLACK);
+        for code in [PROTOCOL_ERROR, TOO_BIG] {
+            let same = cases.iter().filter(|case| cause(case.1) == cause(code));
+            assert_eq!(server.closes(cause(code)), same.count() as u64);
+        }
+    });
+}
+
+#[test]
+fn r14_an_announced_length_is_never_allocated() {
+    with_network(|network| {
+        let server = network.start("--max-message-size 1GiB");
+        drop(network.clients(|| Client::open_many(&server, 10)));
+        server.until_empty(SLACK);
+        let before = server.memory("VmRSS");
+        let mut clients = crowd::open(network, &server, 101);
+        let mut bytes = vec![FIN | BINARY, 0xFF];
+        bytes.extend(900_000_000_u64.to_be_bytes());
+        bytes.extend([0; 4 + 100]);
+        for client in &mut clients[..100] {
+            client.send(&bytes);
+        }
+        // What came before on the others is read when this is answered.
+        clients[100].send(&frame(PING, b"read?"));
+        clients[100].expect(PONG, b"read?");
+        let cost = server.memory("VmHWM").saturating_sub(before);
+        assert_bytes("R14", "90 GB announced by 100 cost", cost, 4 << 20);
+    });
+}

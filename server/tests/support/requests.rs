@@ -1,0 +1,44 @@
+//! Opening handshakes that are none.
+
+use super::client::REQUEST;
+
+/// [`REQUEST`] with another text in place of one of its own.
+pub(crate) fn request(old: &str, new: &str) -> String {
+    assert!(REQUEST.contains(old), "`{old}` is to be replaced");
+    REQUEST.replacen(old, new, 1)
+}
+
+/// Requests that break a rule, each with the status that it is answered with.
+pub(crate) fn wrong() -> Vec<(u16, String)> {
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let version = "Sec-WebSocket-Version: 13";
+    let junk: String = ('\u{0}'..'\u{80}').collect();
+    let many: String = (0..200).map(|at| format!("X-Header-{at}: v\r\n")).collect();
+    vec![
+        (400, junk),
+        (400, "\r\n\r\nhello\r\n\r\n".to_owned()),
+        (400, request("Host: server.example.com\r\n", "")),
+        (400, request(key, "Sec-WebSocket-Key: short")),
+        (400, request(&format!("{key}\r\n"), "")),
+        (400, request(&format!("{version}\r\n"), "")),
+        (405, request("GET", "POST")),
+        (405, request("GET", "OPTIONS")),
+        (426, "GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned()),
+        (426, request(version, "Sec-WebSocket-Version: 8")),
+        (431, request("Upgrade", &format!("{many}Upgrade"))),
+        (505, request("HTTP/1.1", "HTTP/1.0")),
+        (505, request("HTTP/1.1", "HTTP/2.0")),
+    ]
+}
+
+/// What comes from those who want no WebSocket: nothing, binary junk, a header without end, and
+/// half a request.
+pub(crate) fn attacks() -> [Vec<u8>; 4] {
+    let header_of = |length| format!("GET / HTTP/1.1\r\nX-Long: {}", "a".repeat(length));
+    [
+        Vec::new(),
+        b"\x16\x03\x01\x02\x00\x01".to_vec(),
+        header_of(100_000).into_bytes(),
+        header_of(8_000).into_bytes(),
+    ]
+}
