@@ -1,10 +1,11 @@
-//! The command line: `tidewheel echo`, `tidewheel check`.
+//! The command line: `tidewheel serve`, `tidewheel echo`, `tidewheel check`.
 //!
 //! It is a library function, so that other programs can carry a server in themselves.
 
 mod check;
 mod echo;
 mod options;
+mod serve;
 pub mod units;
 
 use std::{
@@ -16,8 +17,8 @@ use std::{
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use self::options::{LogFormat, Options};
-use crate::Error;
+use self::options::{LogFormat, Options, Settled};
+use crate::{Error, Handler, Origins, Server};
 
 /// A WebSocket server runtime on io_uring.
 #[derive(Debug, Parser)]
@@ -29,6 +30,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Fan messages out: who connects to /a/b gets what is published to the topic a/b, and publishes
+    /// what it sends; * stands for a level, > for all that follow; ?echo=false leaves the sender out
+    Serve(Box<Options>),
     /// Send every message back, on every path: for conformance tests and benchmarks
     Echo(Box<Options>),
     /// Tell what on this host limits or forbids what, and the command that mends it
@@ -59,22 +63,49 @@ where
         }
     };
     match cli.command {
-        Command::Echo(options) => serve(options),
+        // Pages of others do not publish with their visitors' connections.
+        Command::Serve(options) => settle(options, Origins::SAME, serve::run),
+        Command::Echo(options) => settle(options, Origins::Any, echo::run),
         Command::Check => check::run(),
     }
 }
 
-fn serve(options: Box<Options>) -> ExitCode {
-    let options = match options.settle() {
+fn settle(
+    options: Box<Options>,
+    origins: Origins,
+    run: impl FnOnce(&Settled) -> Result<(), Error>,
+) -> ExitCode {
+    let options = match options.settle(origins) {
         Ok(options) => options,
         Err(error) => return fail(&error, USAGE),
     };
     log_to_stderr(options.log_format);
-    match echo::run(&options) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Config(_)) => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
     }
+}
+
+/// Serves until a signal, having said on standard output where.
+fn run<H: Handler>(
+    options: &Settled,
+    make: impl Fn(u16) -> H + Clone + Send + 'static,
+) -> Result<(), Error> {
+    let mut server = Server::bind(options.listen.as_str(), options.config.clone())?;
+    if let Some(admin) = &options.admin {
+        server = server.with_admin(admin.as_str(), options.publish_token.clone())?;
+    }
+    let (address, admin) = (server.address(), server.admin_address());
+    server.start(make)?.until_signal_once_ready(|| {
+        let mut stdout = std::io::stdout().lock();
+        // Who closed standard output does not want to know.
+        if let Some(admin) = admin {
+            let _ = writeln!(stdout, "admin on {admin}");
+        }
+        let _ = writeln!(stdout, "listening on {address}");
+        let _ = stdout.flush();
+    })
 }
 
 fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewheel_codec::{CloseCode, Role, deflate::Deflate};
 
-use crate::Origins;
+use crate::{Origins, TopicError, fanout::check_pattern};
 
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
@@ -45,6 +45,8 @@ pub struct Config {
     pub max_send_queue: usize,
     /// What happens then.
     pub slow_consumer: SlowConsumer,
+    /// What happens then to messages of certain topics; the first rule that matches counts.
+    pub topics: Vec<TopicRule>,
     /// Compression of messages for clients that offer it (permessage-deflate, RFC 7692); `None`:
     /// off. It costs 0.43 MB a shard, and far more CPU than sending.
     pub compression: Option<Deflate>,
@@ -56,6 +58,15 @@ pub struct Config {
     pub receive_buffers: u16,
     /// Bytes of each receive buffer; 16 KiB.
     pub receive_buffer_size: u32,
+}
+
+/// A rule for the messages of some topics.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TopicRule {
+    /// A topic, or a pattern: `prices/*`, `orders/>`.
+    pub pattern: String,
+    /// What happens to a subscriber that reads too slowly.
+    pub slow_consumer: SlowConsumer,
 }
 
 /// What happens to a peer that reads too slowly.
@@ -118,6 +129,7 @@ impl Default for Config {
             max_message_rate: None,
             max_send_queue: 1 << 20,
             slow_consumer: SlowConsumer::default(),
+            topics: Vec::new(),
             compression: None,
             drain: Drain::default(),
             request_limits: tidewheel_codec::handshake::Limits::default(),
@@ -153,6 +165,14 @@ pub enum InvalidConfig {
     DrainCode {
         /// The code as given.
         got: CloseCode,
+    },
+    /// A rule is for no topic.
+    #[error("`{pattern}` is no pattern of topics: {error}")]
+    TopicRule {
+        /// The pattern as given.
+        pattern: String,
+        /// What is wrong with it.
+        error: TopicError,
     },
     /// A deadline that has passed when it is set.
     #[error("the handshake timeout is 0; least is 1ms")]
@@ -211,6 +231,12 @@ impl Config {
             if value == Some(0) {
                 return Err(InvalidConfig::Zero { setting });
             }
+        }
+        for TopicRule { pattern, .. } in &self.topics {
+            check_pattern(pattern).map_err(|error| InvalidConfig::TopicRule {
+                pattern: pattern.clone(),
+                error,
+            })?;
         }
         let got = self.drain.code;
         if !matches!(got, CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART) {

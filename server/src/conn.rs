@@ -3,12 +3,18 @@
 use std::{fmt, ops::Range};
 
 use bytes::Bytes;
-use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Message, Reply, Time};
+use tidewheel_codec::{
+    Cause, CloseCode, Connection as Protocol, Endpoint, Message, Reply, Time, frame::Opcode,
+};
 
 use crate::{
-    SlowConsumer,
+    SlowConsumer, TopicError,
+    fanout::{Fanout, NONE, Published},
     outbox::{IN_PLACE_MIN, Lane, Queue},
 };
+
+/// What messages to one connection alone have in common, in place of a topic.
+const UNICAST: u64 = 0;
 
 /// One connection, lent to a callback.
 pub struct Conn<'a, S> {
@@ -18,6 +24,7 @@ pub struct Conn<'a, S> {
     pub(crate) state: &'a mut S,
     pub(crate) queue: &'a mut Queue,
     pub(crate) endpoint: &'a mut Endpoint,
+    pub(crate) fanout: &'a mut Fanout,
     pub(crate) limits: SendLimits,
     /// The receive buffer that the message of this callback may lie in.
     pub(crate) received: Range<*const u8>,
@@ -100,10 +107,23 @@ impl<'m> From<Message<'m>> for Outgoing<'m> {
 
 impl Outgoing<'_> {
     fn len(&self) -> usize {
+        self.parts().1.len()
+    }
+
+    /// What it is, and its bytes.
+    pub(crate) fn parts(&self) -> (Opcode, &[u8]) {
         match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-            Self::Received(message) => message.len(),
+            Self::Text(text) => (Opcode::Text, text.as_bytes()),
+            Self::Binary(bytes) => (Opcode::Binary, bytes),
+            Self::Received(message) => {
+                let is_text = message.as_text().is_some();
+                let opcode = if is_text {
+                    Opcode::Text
+                } else {
+                    Opcode::Binary
+                };
+                (opcode, message.payload())
+            }
         }
     }
 }
@@ -142,11 +162,17 @@ impl<S> Conn<'_, S> {
         if !self.protocol.is_open() {
             return Sent::Closed;
         }
-        if let Err(refused) = self.make_room() {
+        // What was published before comes first.
+        let chain = self.fanout.take_chain(self.id.slot);
+        if chain != NONE {
+            self.deliver(chain);
+        }
+        let policy = self.limits.policy;
+        if let Err(refused) = self.make_room(policy, UNICAST) {
             return refused;
         }
         let waiting = self.queue.unsent();
-        let (lane, length) = (self.lane(), message.len());
+        let (lane, length) = (self.lane(policy, UNICAST), message.len());
         match message {
             Outgoing::Text(text) => self.encode(lane, |protocol, endpoint, out| {
                 let _ = protocol.send_text(endpoint, text, out);
@@ -194,13 +220,73 @@ impl<S> Conn<'_, S> {
         }
     }
 
-    /// Makes room for a message, as the policy allows; if there is none, tells what became of it.
-    fn make_room(&mut self) -> Result<(), Sent> {
-        let SendLimits { bytes_max, policy } = self.limits;
-        if policy == SlowConsumer::Conflate && self.queue.is_stalled() {
-            self.queue.drop_all();
+    /// Puts the messages of a chain behind what waits.
+    pub(crate) fn deliver(&mut self, chain: u32) {
+        if !self.protocol.is_open() {
+            return;
         }
-        while self.queue.held() >= bytes_max {
+        let extent = self.fanout.chains.extent(chain);
+        let compressed = self.protocol.shares_compression(self.endpoint);
+        let is_apart = self.protocol.is_compressed() && !compressed;
+        let has_room = self.queue.held() + extent.frame_bytes <= self.limits.bytes_max;
+        if has_room && !is_apart && !self.queue.is_stalled() {
+            let chains = &mut self.fanout.chains;
+            if let Some(frames) = chains.joined(chain, compressed, self.endpoint) {
+                let lane = match self.limits.policy {
+                    SlowConsumer::DropOldest | SlowConsumer::Conflate => Lane::Batch,
+                    _ => Lane::Kept,
+                };
+                self.queue.push_shared(lane, frames);
+                return self.protocol.note_sent(extent.count, extent.payload_bytes);
+            }
+        }
+        for message in self.fanout.chains.messages(chain) {
+            self.deliver_one(&message, compressed, is_apart);
+        }
+    }
+
+    /// Queues one published message, as the policy of its topic has it.
+    fn deliver_one(&mut self, message: &Published, compressed: bool, is_apart: bool) {
+        let policy = message.policy.unwrap_or(self.limits.policy);
+        if !self.protocol.is_open() || self.make_room(policy, message.key()).is_err() {
+            return;
+        }
+        let lane = self.lane(policy, message.key());
+        if is_apart {
+            return self.encode(lane, |protocol, endpoint, out| {
+                // It is open, as was just seen.
+                let _ = match std::str::from_utf8(message.payload()) {
+                    Ok(text) if message.is_text() => protocol.send_text(endpoint, text, out),
+                    _ => protocol.send_binary(endpoint, message.payload(), out),
+                };
+            });
+        }
+        let frame = if compressed {
+            message.compressed(self.endpoint)
+        } else {
+            message.frame().clone()
+        };
+        self.queue.push_shared(lane, frame);
+        self.protocol.note_sent(1, message.payload().len() as u64);
+    }
+
+    /// Makes room for a message, as the policy allows; if there is none, tells what became of it.
+    /// Messages of the same `key` replace each other.
+    fn make_room(&mut self, policy: SlowConsumer, key: u64) -> Result<(), Sent> {
+        let missed = self.queue.missed;
+        let result = self.try_to_make_room(policy, key);
+        let dropped = self.queue.missed - missed;
+        if dropped > 0 {
+            self.fanout.stats.dropped(policy, dropped);
+        }
+        result
+    }
+
+    fn try_to_make_room(&mut self, policy: SlowConsumer, key: u64) -> Result<(), Sent> {
+        if policy == SlowConsumer::Conflate && self.queue.is_stalled() {
+            self.queue.drop_singles(key);
+        }
+        while self.queue.held() >= self.limits.bytes_max {
             match policy {
                 SlowConsumer::DropOldest | SlowConsumer::Conflate if self.queue.drop_oldest() => {}
                 SlowConsumer::DropNewest | SlowConsumer::DropOldest | SlowConsumer::Conflate => {
@@ -226,17 +312,77 @@ impl<S> Conn<'_, S> {
     }
 
     /// What may happen to a message that waits.
-    fn lane(&self) -> Lane {
-        match self.limits.policy {
+    fn lane(&self, policy: SlowConsumer, key: u64) -> Lane {
+        match policy {
             SlowConsumer::DropOldest | SlowConsumer::Conflate if !self.protocol.keeps_context() => {
                 if self.queue.is_stalled() {
-                    Lane::Single
+                    Lane::Single(key)
                 } else {
                     Lane::Batch
                 }
             }
             _ => Lane::Kept,
         }
+    }
+
+    /// Subscribes to a topic, or to the topics that match a pattern; says whether that is new.
+    ///
+    /// A topic is a name of levels with slashes between, like `orders/eu/new`. In a pattern `*`
+    /// stands for any one level, and `>` at its end for one level or more. A message comes once
+    /// for each subscription that matches its topic. Subscriptions end with the connection.
+    ///
+    /// # Errors
+    /// If `pattern` is neither a topic nor a pattern.
+    pub fn subscribe(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.fanout.subscribe(self.id.slot, pattern)
+    }
+
+    /// Ends the subscription to exactly this topic or pattern; says whether there was one.
+    ///
+    /// # Errors
+    /// If `pattern` is neither a topic nor a pattern.
+    pub fn unsubscribe(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.fanout.unsubscribe(self.id.slot, pattern)
+    }
+
+    /// Publishes a message to all subscribers of a topic, on all shards, this connection included
+    /// if it has subscribed. It is encoded once.
+    ///
+    /// What one connection publishes to a topic reaches each subscriber in that order, and before
+    /// what is sent to this connection afterwards. A subscriber that reads too slowly is dealt with
+    /// by the [rule for the topic](crate::TopicRule), or else by the policy of the server.
+    ///
+    /// # Errors
+    /// If `topic` is no topic.
+    pub fn publish<'m>(
+        &mut self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), TopicError> {
+        self.publish_except(topic, &message.into(), None)
+    }
+
+    /// The same, to all others.
+    ///
+    /// # Errors
+    /// If `topic` is no topic.
+    pub fn publish_to_others<'m>(
+        &mut self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), TopicError> {
+        self.publish_except(topic, &message.into(), Some(self.id))
+    }
+
+    fn publish_except(
+        &mut self,
+        topic: &str,
+        message: &Outgoing<'_>,
+        except: Option<ConnectionId>,
+    ) -> Result<(), TopicError> {
+        let message = self.fanout.fabric.message(topic, message, except)?;
+        self.fanout.publish(&message);
+        Ok(())
     }
 
     /// Sends a Ping with up to 125 bytes of payload (RFC 6455 5.5.2). Keepalive needs no help:

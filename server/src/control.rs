@@ -3,6 +3,7 @@
 
 mod admin;
 mod metrics;
+mod publish;
 
 use std::{cell::Cell, rc::Rc};
 
@@ -10,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
     ring::RingError,
-    server::{Ended, Error, Running},
+    server::{AdminListener, Ended, Error, Running},
 };
 
 /// Submission queue entries of the control plane's ring: little goes through it, and its memory
@@ -32,14 +33,24 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let readiness = Rc::new(Cell::new(Readiness::Serving));
-        if let Some(listener) = running.admin.take() {
+        if let Some(AdminListener {
+            listener,
+            publish_token,
+        }) = running.admin.take()
+        {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Control)?;
             let stats = running
                 .shards
                 .iter()
                 .map(|shard| shard.stats.clone())
                 .collect();
-            tokio_uring::spawn(admin::serve(listener, stats, Rc::clone(&readiness)));
+            let admin = admin::Admin {
+                stats,
+                readiness: Rc::clone(&readiness),
+                remote: running.remote(),
+                publish_token,
+            };
+            tokio_uring::spawn(admin::serve(listener, admin));
         }
         ready();
         let mut left = running.shards.len();

@@ -6,7 +6,7 @@ use tidewheel_codec::{Endpoint, Time};
 
 use crate::{
     Config, Handler, host,
-    ring::{Bell, Ring, RingError, Setup, Uring},
+    ring::{Ring, RingError, Setup, Uring},
     shard::{Capacity, Next, Parts, Shard},
 };
 
@@ -29,7 +29,7 @@ pub(crate) fn run<H: Handler>(
     parts: Parts,
     endpoint: Endpoint,
     make: impl Fn(u16) -> H,
-    ready: &Sender<Result<Bell, RingError>>,
+    ready: &Sender<Result<(), RingError>>,
 ) -> Option<io::Result<()>> {
     if let Some(core) = plan.core {
         host::pin(core);
@@ -42,14 +42,14 @@ pub(crate) fn run<H: Handler>(
             return None;
         }
     };
-    let bell = ring.bell();
+    parts.fabric.set_bell(plan.index, ring.bell());
     let clock = Clock::start();
     let handler = make(plan.index);
     let mut shard = match Shard::new(ring, handler, &plan.config, endpoint, parts, clock.now()) {
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked its configuration: {error}"),
     };
-    let _ = ready.send(Ok(bell));
+    let _ = ready.send(Ok(()));
     loop {
         match shard.turn(clock.now()) {
             Next::Finished => return Some(Ok(())),

@@ -43,21 +43,25 @@ mod conn;
 mod connection;
 mod control;
 mod driver;
+mod fanout;
 mod handler;
 mod host;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;
+mod remote;
 #[allow(unsafe_code)]
 pub mod ring;
 mod server;
 pub mod shard;
 mod stats;
 
-pub use config::{Config, Drain, InvalidConfig, SlowConsumer};
+pub use config::{Config, Drain, InvalidConfig, SlowConsumer, TopicRule};
 pub use conn::{Conn, ConnectionId, Outgoing, Sent};
+pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
 pub use origins::Origins;
+pub use remote::{Remote, RemoteError};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Message, Time,

@@ -79,8 +79,8 @@ pub(crate) enum Lane {
     Kept,
     /// Messages that may be dropped, those of a segment together.
     Batch,
-    /// One message, which may be dropped, of those that replace each other.
-    Single,
+    /// One message, which may be dropped; those with the same number replace each other.
+    Single(u64),
 }
 
 impl Segment {
@@ -95,7 +95,7 @@ impl Segment {
     }
 
     fn is_droppable(&self) -> bool {
-        matches!(self.lane, Lane::Batch | Lane::Single)
+        matches!(self.lane, Lane::Batch | Lane::Single(_))
     }
 
     /// How many frames there are; one that does not parse is none of ours.
@@ -165,7 +165,7 @@ impl Queue {
         let joins = |last: &Segment| match &last.run {
             Run::Owned(bytes) => {
                 let is_full = lane == Lane::Batch && bytes.len() >= BATCH_FULL;
-                last.lane == lane && lane != Lane::Single && !is_full
+                last.lane == lane && !matches!(lane, Lane::Single(_)) && !is_full
             }
             Run::Shared(_) | Run::Received { .. } => false,
         };
@@ -260,9 +260,16 @@ impl Queue {
         true
     }
 
-    /// Drops all messages that may be dropped.
-    pub(crate) fn drop_all(&mut self) {
-        while self.drop_oldest() {}
+    /// Drops the messages of this number.
+    pub(crate) fn drop_singles(&mut self, key: u64) {
+        let mut at = self.first_unlent();
+        while at < self.segments.len() {
+            if self.segments[at].lane == Lane::Single(key) {
+                self.drop_at(at);
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// Drops everything but control frames and the rest of the frame that is under way: a Close

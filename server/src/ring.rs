@@ -96,6 +96,11 @@ pub enum Op {
     },
     /// Complete, again and again, when another thread has rung the ring's [`Bell`].
     Listen,
+    /// Wake another ring. Silent on success; where it fails, the bell is to be rung.
+    Wake {
+        /// The other ring's.
+        bell: Bell,
+    },
     /// Make a TCP socket in the direct descriptor given, and connect it.
     ///
     /// `abortive` sets `SO_LINGER` to zero first, so that closing it resets the connection;
@@ -217,6 +222,8 @@ pub trait Ring {
 #[derive(Clone, Debug)]
 pub struct Bell {
     event: std::sync::Arc<std::os::fd::OwnedFd>,
+    /// The ring itself, which other rings can wake without a system call of their own.
+    ring: Option<std::sync::Arc<std::os::fd::OwnedFd>>,
 }
 
 impl Bell {
@@ -229,6 +236,7 @@ impl Bell {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
             event: std::sync::Arc::new(event),
+            ring: None,
         })
     }
 
@@ -242,6 +250,17 @@ impl Bell {
     /// Forgets the rings so far, so that the next one is heard.
     pub(crate) fn hush(&self) {
         let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
+    }
+
+    /// The bell of a ring with this descriptor.
+    pub(crate) fn of_ring(mut self, ring: std::os::fd::OwnedFd) -> Self {
+        self.ring = Some(std::sync::Arc::new(ring));
+        self
+    }
+
+    pub(crate) fn ring_fd(&self) -> Option<std::os::fd::RawFd> {
+        use std::os::fd::AsRawFd;
+        self.ring.as_ref().map(|ring| ring.as_raw_fd())
     }
 
     pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {

@@ -12,10 +12,12 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig,
+    Config, Handler, InvalidConfig, Remote,
     admission::Admission,
-    control, driver, host,
-    ring::{Bell, RingError},
+    control, driver,
+    fanout::Fabric,
+    host,
+    ring::RingError,
     shard::{Command, Parts},
     stats::Stats,
 };
@@ -112,7 +114,15 @@ pub struct Server {
     config: Config,
     address: SocketAddr,
     listeners: Vec<OwnedFd>,
-    admin: Option<std::net::TcpListener>,
+    admin: Option<AdminListener>,
+}
+
+/// Where HTTP is served to whoever watches the server.
+#[derive(Debug)]
+pub(crate) struct AdminListener {
+    pub(crate) listener: std::net::TcpListener,
+    /// What must be said to publish.
+    pub(crate) publish_token: Option<String>,
 }
 
 impl Server {
@@ -137,16 +147,24 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`: `/metrics`, `/healthz` and `/readyz`.
+    /// Also serves HTTP on `address`: `/metrics`, `/healthz` and `/readyz`; and, if there is a token
+    /// to say, `POST /publish/TOPIC` for those who say it (`Authorization: Bearer`, RFC 6750).
     ///
     /// # Errors
     /// If the address cannot be listened on.
-    pub fn with_admin(mut self, address: impl ToSocketAddrs + ToString) -> Result<Self, Error> {
+    pub fn with_admin(
+        mut self,
+        address: impl ToSocketAddrs + ToString,
+        publish_token: Option<String>,
+    ) -> Result<Self, Error> {
         let address = resolve(&address)?;
         let listener = std::net::TcpListener::bind(address)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .map_err(|error| listen_error(address, error))?;
-        self.admin = Some(listener);
+        self.admin = Some(AdminListener {
+            listener,
+            publish_token,
+        });
         Ok(self)
     }
 
@@ -161,7 +179,7 @@ impl Server {
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
             .as_ref()
-            .and_then(|listener| listener.local_addr().ok())
+            .and_then(|admin| admin.listener.local_addr().ok())
     }
 
     /// Starts the shards; `make` makes the handler of each, on its thread.
@@ -175,10 +193,12 @@ impl Server {
         let limit = host::raise_descriptor_limit();
         let capacity = host::capacity(&self.config, limit);
         let admission = Arc::new(Admission::new(&self.config));
+        let fabric = Arc::new(Fabric::new(&self.config));
         let cores = host::core_ids();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
+            remote: Remote::new(Arc::clone(&fabric)),
             ends,
             admin: self.admin,
         };
@@ -191,7 +211,13 @@ impl Server {
                 core,
                 config: self.config.clone(),
             };
-            match ShardHandle::start(plan, Arc::clone(&admission), make.clone(), ended.clone()) {
+            match ShardHandle::start(
+                plan,
+                Arc::clone(&admission),
+                Arc::clone(&fabric),
+                make.clone(),
+                ended.clone(),
+            ) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();
@@ -219,8 +245,9 @@ impl Server {
 #[derive(Debug)]
 pub struct Running {
     pub(crate) shards: Vec<ShardHandle>,
+    remote: Remote,
     pub(crate) ends: tokio::sync::mpsc::UnboundedReceiver<Ended>,
-    pub(crate) admin: Option<std::net::TcpListener>,
+    pub(crate) admin: Option<AdminListener>,
 }
 
 /// A shard's thread has ended, in one way or another.
@@ -253,18 +280,20 @@ impl Running {
         result
     }
 
+    /// A handle by which any thread publishes, sends and closes.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        self.remote.clone()
+    }
+
     /// Begins to drain, without waiting for a signal.
     pub fn drain(&self) {
-        self.shards
-            .iter()
-            .for_each(|shard| shard.tell(Command::Drain));
+        self.remote.drain();
     }
 
     /// Ends all shards now, and waits for their threads. What is open is reset.
     pub fn stop(&mut self) {
-        self.shards
-            .iter()
-            .for_each(|shard| shard.tell(Command::Stop));
+        self.remote.command(Command::Stop);
         for shard in &mut self.shards {
             if let Some(thread) = shard.thread.take() {
                 // A panic was told as an end without a result.
@@ -283,8 +312,6 @@ impl Drop for Running {
 /// A shard's thread, as seen from others.
 #[derive(Debug)]
 pub(crate) struct ShardHandle {
-    commands: mpsc::Sender<Command>,
-    bell: Bell,
     pub(crate) stats: Arc<Stats>,
     thread: Option<JoinHandle<()>>,
 }
@@ -293,15 +320,15 @@ impl ShardHandle {
     fn start<H: Handler>(
         plan: driver::Plan,
         admission: Arc<Admission>,
+        fabric: Arc<Fabric>,
         make: impl Fn(u16) -> H + Send + 'static,
         ended: UnboundedSender<Ended>,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
-        let (commands, receiver) = mpsc::channel();
         let index = plan.index;
         let parts = Parts {
             admission,
-            ..Parts::new(index, plan.capacity, &plan.config, receiver)
+            ..Parts::new(index, plan.capacity, fabric)
         };
         let stats = Arc::clone(&parts.stats);
         let (ready, readiness) = mpsc::channel();
@@ -320,9 +347,7 @@ impl ShardHandle {
                 error,
             })?;
         match readiness.recv() {
-            Ok(Ok(bell)) => Ok(Self {
-                commands,
-                bell,
+            Ok(Ok(())) => Ok(Self {
                 stats,
                 thread: Some(thread),
             }),
@@ -331,13 +356,6 @@ impl ShardHandle {
                 error,
             }),
             Err(mpsc::RecvError) => Err(Error::Panicked { shard: index }),
-        }
-    }
-
-    /// Asks the shard for something; if it has ended, that has been told elsewhere.
-    pub(crate) fn tell(&self, command: Command) {
-        if self.commands.send(command).is_ok() {
-            self.bell.ring();
         }
     }
 }

@@ -7,9 +7,10 @@ mod accept;
 mod deliver;
 mod depart;
 mod drain;
+mod post;
 mod transmit;
 
-use std::{sync::Arc, sync::mpsc::Receiver, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
@@ -17,11 +18,12 @@ use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
 use self::accept::Acceptor;
 use crate::{
-    Config, Handler, Origins,
+    Config, Handler, Origins, Remote,
     admission::{Admission, Network},
     config::Drain,
     conn::SendLimits,
     connection::{Connection, Phase},
+    fanout::{Fabric, Fanout, Mail},
     outbox::QueuePool,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
     stats::Stats,
@@ -68,7 +70,7 @@ pub struct Shard<R: Ring, H: Handler> {
     pool: QueuePool,
     acceptor: Acceptor,
     lists: Lists,
-    commands: Receiver<Command>,
+    fanout: Fanout,
     life: Life,
     settings: Settings,
     stats: Arc<Stats>,
@@ -97,9 +99,11 @@ struct Lists {
     /// Have had a send that was not silently over.
     settled: Vec<(u32, transmit::Settled)>,
     /// Are without an armed receive, for want of buffers; with their generation.
-    starved: std::collections::VecDeque<(u32, u32)>,
+    starved: VecDeque<(u32, u32)>,
     /// Are due.
     due: Vec<u32>,
+    /// Mail that is yet to be read.
+    mail: VecDeque<Mail>,
     /// Completions of this turn.
     completions: Vec<Completion>,
     /// Control frames that the protocol has just asked for.
@@ -129,8 +133,8 @@ pub struct Parts {
     pub index: u16,
     /// How many connections it holds at most.
     pub capacity: Capacity,
-    /// What others ask of it; whoever sends rings the ring's bell.
-    pub commands: Receiver<Command>,
+    /// What it has in common with the other shards.
+    pub(crate) fabric: Arc<Fabric>,
     pub(crate) stats: Arc<Stats>,
     /// Who may come in, to all shards of the server together.
     pub(crate) admission: Arc<Admission>,
@@ -147,21 +151,29 @@ pub struct Capacity {
 }
 
 impl Parts {
-    /// The parts of a server's only shard.
-    #[must_use]
-    pub fn new(
-        index: u16,
-        capacity: Capacity,
-        config: &Config,
-        commands: Receiver<Command>,
-    ) -> Self {
+    pub(crate) fn new(index: u16, capacity: Capacity, fabric: Arc<Fabric>) -> Self {
         Self {
             index,
             capacity,
-            commands,
+            fabric,
             stats: Arc::default(),
-            admission: Arc::new(Admission::new(config)),
+            admission: Arc::new(Admission::new(&Config::default())),
         }
+    }
+
+    /// The parts of a server's only shard.
+    #[must_use]
+    pub fn alone(capacity: Capacity, config: &Config) -> Self {
+        Self {
+            admission: Arc::new(Admission::new(config)),
+            ..Self::new(0, capacity, Arc::new(Fabric::new(config)))
+        }
+    }
+
+    /// What other threads hold of the server.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.fabric))
     }
 }
 
@@ -196,7 +208,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 now,
             ),
             lists: Lists::default(),
-            commands: parts.commands,
+            fanout: Fanout::new(parts.fabric, parts.index, Arc::clone(&parts.stats)),
             life: Life::Serving,
             settings: Settings {
                 index: parts.index,
@@ -230,15 +242,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Does all there is to do at `now`, and says what next.
     pub fn turn(&mut self, now: Time) -> Next {
         self.reap(now);
-        self.obey(now);
+        self.read_mail(now);
         let expired = self.expire(now);
         let drain_in = self.drain(now);
+        self.fan_out(now);
         self.flush();
         self.feed();
         if self.is_finished() {
             return Next::Finished;
         }
-        if !expired || drain_in == Some(Duration::ZERO) || !self.lists.dirty.is_empty() {
+        if !expired || drain_in == Some(Duration::ZERO) || self.is_behind() {
             return Next::Enter(Wait::No);
         }
         self.accept_more(now);
@@ -306,32 +319,38 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             // Silent on success. That there is nothing to cancel needs no answer: what was to be
             // cancelled tells of itself.
             OpCode::Cancel => {}
+            // The mail is read in every turn.
+            OpCode::Woken => {}
+            OpCode::Wake => self.wake_by_bell(token.slot()),
             OpCode::Send | OpCode::Connect | OpCode::InstallToFinish | OpCode::InstallToAsk => {
                 unreachable!("taken before, or never submitted")
             }
         }
     }
 
-    fn obey(&mut self, now: Time) {
-        while let Ok(command) = self.commands.try_recv() {
-            match (command, self.life) {
-                (Command::Drain, Life::Serving) => {
-                    tracing::info!(
-                        shard = self.settings.index,
-                        connections = self.connections.len(),
-                        "draining"
-                    );
-                    self.life = Life::Draining(drain::Progress::new(
-                        now,
-                        self.settings.close_timeout,
-                        self.connections.len(),
-                    ));
-                    self.acceptor.stop(&mut self.ring);
-                }
-                (Command::Drain, Life::Draining(_) | Life::Stopped) => {}
-                (Command::Stop, _) => self.life = Life::Stopped,
+    fn obey(&mut self, command: Command, now: Time) {
+        match (command, self.life) {
+            (Command::Drain, Life::Serving) => {
+                tracing::info!(
+                    shard = self.settings.index,
+                    connections = self.connections.len(),
+                    "draining"
+                );
+                self.life = Life::Draining(drain::Progress::new(
+                    now,
+                    self.settings.close_timeout,
+                    self.connections.len(),
+                ));
+                self.acceptor.stop(&mut self.ring);
             }
+            (Command::Drain, Life::Draining(_) | Life::Stopped) => {}
+            (Command::Stop, _) => self.life = Life::Stopped,
         }
+    }
+
+    /// Whether there is more to do without the kernel's having said anything.
+    fn is_behind(&self) -> bool {
+        !self.lists.dirty.is_empty() || !self.lists.mail.is_empty() || self.fanout.is_behind()
     }
 
     /// Lets deadlines pass; says whether all that are due have.

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidewheel_codec::Cause;
 
+use crate::SlowConsumer;
+
 /// The name of each cause of an end, in the order in which they are counted.
 pub(crate) const CAUSES: [&str; 13] = [
     "peer_close",
@@ -58,6 +60,9 @@ pub(crate) enum Rejected {
 pub(crate) const REJECTIONS: [&str; 5] =
     ["request", "connections", "address", "origin", "application"];
 
+/// The name of each policy that drops messages, in the order in which they are counted.
+pub(crate) const DROPS: [&str; 3] = ["drop_oldest", "drop_newest", "conflate"];
+
 /// A count that one thread writes and any may read.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
@@ -71,6 +76,11 @@ impl Count {
     /// Adds to it; only the owning shard does.
     pub(crate) fn add(&self, more: u64) {
         self.set(self.get() + more);
+    }
+
+    /// Takes from it; only the owning shard does.
+    pub(crate) fn subtract(&self, less: u64) {
+        self.set(self.get() - less);
     }
 
     /// Sets it; only the owning shard does.
@@ -95,6 +105,15 @@ pub(crate) struct Stats {
     pub(crate) deadline_resets: Count,
     /// Receives that found no free buffer.
     pub(crate) starvations: Count,
+    /// Topics and patterns with a subscriber.
+    pub(crate) topics: Count,
+    /// Subscriptions to them.
+    pub(crate) subscriptions: Count,
+    /// Messages published by connections and mail.
+    pub(crate) publishes: Count,
+    /// Messages put behind what waits for a subscriber.
+    pub(crate) deliveries: Count,
+    drops: [Count; DROPS.len()],
     /// Times that accepting stood still because of its rate.
     pub(crate) accept_pauses: Count,
     closes: [Count; CAUSES.len()],
@@ -104,6 +123,22 @@ impl Stats {
     /// Counts a request that was refused.
     pub(crate) fn rejected(&self, reason: Rejected) {
         self.rejections[reason as usize].add(1);
+    }
+
+    /// Counts messages that were dropped because their reader was slow.
+    pub(crate) fn dropped(&self, policy: SlowConsumer, messages: u64) {
+        let index = match policy {
+            SlowConsumer::DropOldest => 0,
+            SlowConsumer::DropNewest => 1,
+            SlowConsumer::Conflate => 2,
+            SlowConsumer::Close | SlowConsumer::CloseTryAgain => return,
+        };
+        self.drops[index].add(messages);
+    }
+
+    /// How many messages were dropped by each of [`DROPS`].
+    pub(crate) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        DROPS.into_iter().zip(self.drops.iter().map(Count::get))
     }
 
     /// How many requests were refused for each of [`REJECTIONS`].

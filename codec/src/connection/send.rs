@@ -83,6 +83,19 @@ impl Connection {
         !terms.takeover && terms.window_bits >= codec.shared_window_bits()
     }
 
+    /// Whether permessage-deflate was negotiated.
+    #[inline]
+    #[must_use]
+    pub const fn is_compressed(&self) -> bool {
+        matches!(
+            self.state,
+            State::Open {
+                deflate: Some(_),
+                ..
+            }
+        )
+    }
+
     /// Whether what is sent may refer to what was sent before (context takeover), so that no
     /// message may be left out once it is encoded.
     #[inline]

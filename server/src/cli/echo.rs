@@ -1,9 +1,7 @@
 //! `tidewheel echo`
 
-use std::io::Write;
-
 use super::options::Settled;
-use crate::{Conn, Error, Handler, Message, Request, Server, Verdict};
+use crate::{Conn, Error, Handler, Message, Request, Verdict};
 
 #[derive(Clone, Copy, Debug)]
 struct Echo;
@@ -23,18 +21,5 @@ impl Handler for Echo {
 
 /// Serves until a signal, having said on standard output where.
 pub(super) fn run(options: &Settled) -> Result<(), Error> {
-    let mut server = Server::bind(options.listen.as_str(), options.config.clone())?;
-    if let Some(admin) = &options.admin {
-        server = server.with_admin(admin.as_str())?;
-    }
-    let (address, admin) = (server.address(), server.admin_address());
-    server.start(|_| Echo)?.until_signal_once_ready(|| {
-        let mut stdout = std::io::stdout().lock();
-        // Who closed standard output does not want to know.
-        if let Some(admin) = admin {
-            let _ = writeln!(stdout, "admin on {admin}");
-        }
-        let _ = writeln!(stdout, "listening on {address}");
-        let _ = stdout.flush();
-    })
+    super::run(options, |_| Echo)
 }

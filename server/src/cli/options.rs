@@ -1,17 +1,38 @@
 //! The options of a server: flags over environment over file over defaults.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{CountOrOff, Size, Span, SpanOrOff};
-use crate::{CloseCode, Config, Deflate, Drain, Origins, SlowConsumer};
+use crate::{CloseCode, Config, Deflate, Drain, Origins, SlowConsumer, TopicRule};
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Options {
+    /// Who asks the admin listener to publish (POST /publish/TOPIC) says `Authorization: Bearer` and
+    /// this; without it nobody may [default: none]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_PUBLISH_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    publish_token: Option<String>,
+    /// What happens to slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
+    /// commas between, of which the first that matches counts [default: as --slow-consumer]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_TOPIC_POLICY",
+        value_name = "PATTERN=POLICY",
+        value_delimiter = ','
+    )]
+    topic_policy: Option<Vec<TopicPolicy>>,
     /// Address and port to listen on; port 0 lets the kernel choose [default: 127.0.0.1:8080]
     #[arg(long, env = "TIDEWHEEL_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
@@ -33,7 +54,7 @@ pub(super) struct Options {
     #[arg(long, env = "TIDEWHEEL_MAX_ACCEPT_RATE", value_name = "N")]
     max_accept_rate: Option<CountOrOff>,
     /// Pages that may connect: any, same (the host that they connect to), https://example.com,
-    /// https://*.example.com; several, with commas between [default: any]
+    /// https://*.example.com; several, with commas between [default: same for serve, any for echo]
     #[arg(
         long,
         env = "TIDEWHEEL_ORIGIN",
@@ -117,6 +138,45 @@ enum Policy {
     Conflate,
 }
 
+/// What happens to slow readers of some topics.
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct TopicPolicy(TopicRule);
+
+impl FromStr for TopicPolicy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no rule; `prices/>=conflate` is");
+        // A pattern may end with `>`, and has no `=` by itself.
+        let (pattern, policy) = text.rsplit_once('=').ok_or_else(wrong)?;
+        let policy = Policy::from_str(policy, false).map_err(|_| wrong())?;
+        Ok(Self(TopicRule {
+            pattern: pattern.to_owned(),
+            slow_consumer: policy.into(),
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for TopicPolicy {
+    fn deserialize<D: serde::Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
+        String::deserialize(file)?
+            .parse()
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+impl From<Policy> for SlowConsumer {
+    fn from(policy: Policy) -> Self {
+        match policy {
+            Policy::Close => Self::Close,
+            Policy::CloseTryAgain => Self::CloseTryAgain,
+            Policy::DropOldest => Self::DropOldest,
+            Policy::DropNewest => Self::DropNewest,
+            Policy::Conflate => Self::Conflate,
+        }
+    }
+}
+
 /// Whether to do something.
 #[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
@@ -143,6 +203,7 @@ pub(super) enum LogFormat {
 pub(super) struct Settled {
     pub(super) listen: String,
     pub(super) admin: Option<String>,
+    pub(super) publish_token: Option<String>,
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
 }
@@ -163,8 +224,8 @@ pub(super) enum FileError {
 }
 
 impl Options {
-    /// Fills in the file's values, then the defaults.
-    pub(super) fn settle(self) -> Result<Settled, FileError> {
+    /// Fills in the file's values, then the defaults; of origins, these.
+    pub(super) fn settle(self, origins: Origins) -> Result<Settled, FileError> {
         let file = match &self.config {
             Some(path) => read(path)?,
             None => Self::default(),
@@ -208,13 +269,17 @@ impl Options {
                 Some(Switch::On) => Some(Deflate::default()),
                 Some(Switch::Off) | None => None,
             },
-            slow_consumer: match self.slow_consumer.or(file.slow_consumer) {
-                Some(Policy::Close) | None => SlowConsumer::Close,
-                Some(Policy::CloseTryAgain) => SlowConsumer::CloseTryAgain,
-                Some(Policy::DropOldest) => SlowConsumer::DropOldest,
-                Some(Policy::DropNewest) => SlowConsumer::DropNewest,
-                Some(Policy::Conflate) => SlowConsumer::Conflate,
-            },
+            slow_consumer: self
+                .slow_consumer
+                .or(file.slow_consumer)
+                .map_or(default.slow_consumer, Into::into),
+            topics: self
+                .topic_policy
+                .or(file.topic_policy)
+                .unwrap_or_default()
+                .into_iter()
+                .map(|it| it.0)
+                .collect(),
             max_connections_per_address: self
                 .max_connections_per_address
                 .or(file.max_connections_per_address)
@@ -227,7 +292,7 @@ impl Options {
                 .max_message_rate
                 .or(file.max_message_rate)
                 .and_then(|it| it.0),
-            origins: self.origin.or(file.origin).map_or(default.origins, origins),
+            origins: self.origin.or(file.origin).map_or(origins, listed),
             drain: Drain {
                 batch: self
                     .drain_batch
@@ -249,6 +314,7 @@ impl Options {
                 .listen
                 .or(file.listen)
                 .unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+            publish_token: self.publish_token.or(file.publish_token),
             admin: self.admin.or(file.admin).filter(|address| address != "off"),
             config,
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
@@ -256,7 +322,7 @@ impl Options {
     }
 }
 
-fn origins(names: Vec<String>) -> Origins {
+fn listed(names: Vec<String>) -> Origins {
     if names.iter().any(|name| name == "any") {
         return Origins::Any;
     }
@@ -316,7 +382,7 @@ mod tests {
             config: Some(file.path().to_owned()),
             ..flags
         }
-        .settle()
+        .settle(Origins::Any)
     }
 
     #[test]

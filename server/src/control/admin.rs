@@ -13,8 +13,11 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use super::{Readiness, metrics};
-use crate::stats::Stats;
+use super::{Readiness, metrics, publish};
+use crate::{Remote, stats::Stats};
+
+/// Where messages are published; the topic follows.
+pub(super) const PUBLISH: &str = "/publish/";
 
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,18 +25,18 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an accept has failed for want of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-struct Admin {
-    stats: Vec<Arc<Stats>>,
-    readiness: Rc<Cell<Readiness>>,
+/// What it answers from.
+pub(super) struct Admin {
+    pub(super) stats: Vec<Arc<Stats>>,
+    pub(super) readiness: Rc<Cell<Readiness>>,
+    pub(super) remote: Remote,
+    /// What must be said to publish.
+    pub(super) publish_token: Option<String>,
 }
 
 /// Answers requests for as long as the control plane runs.
-pub(super) async fn serve(
-    listener: TcpListener,
-    stats: Vec<Arc<Stats>>,
-    readiness: Rc<Cell<Readiness>>,
-) {
-    let admin = Rc::new(Admin { stats, readiness });
+pub(super) async fn serve(listener: TcpListener, admin: Admin) {
+    let admin = Rc::new(admin);
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -45,9 +48,12 @@ pub(super) async fn serve(
         };
         let admin = Rc::clone(&admin);
         tokio_uring::spawn(async move {
-            let service = service_fn(|request| {
-                let response = admin.answer(&request);
-                async move { Ok::<_, Infallible>(response) }
+            let admin = &admin;
+            let service = service_fn(|request: Request<Incoming>| async move {
+                Ok::<_, Infallible>(match request.uri().path().strip_prefix(PUBLISH) {
+                    Some(_) => publish::answer(admin, request).await,
+                    None => admin.answer(&request),
+                })
             });
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -79,13 +85,13 @@ impl Admin {
             }
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /healthz and /readyz\n",
+                "there are /metrics, /healthz, /readyz and, to publish, POST /publish/TOPIC\n",
             ),
         }
     }
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");

@@ -27,7 +27,23 @@ struct Shards(Vec<Arc<Stats>>);
 
 type Pick = fn(&Stats) -> &Count;
 
-const COUNTERS: [(&str, &str, Pick); 6] = [
+const GAUGES: [(&str, &str, Pick); 3] = [
+    (
+        "connections",
+        "Connections that hold a descriptor, in whatever state",
+        |stats| &stats.connections,
+    ),
+    ("topics", "Topics and patterns with a subscriber", |stats| {
+        &stats.topics
+    }),
+    (
+        "subscriptions",
+        "Subscriptions of connections to topics and patterns",
+        |stats| &stats.subscriptions,
+    ),
+];
+
+const COUNTERS: [(&str, &str, Pick); 8] = [
     ("accepts", "Connections accepted", |stats| &stats.accepts),
     ("opens", "Opening handshakes completed", |stats| {
         &stats.opens
@@ -47,6 +63,12 @@ const COUNTERS: [(&str, &str, Pick); 6] = [
         "Receives that found no free buffer",
         |stats| &stats.starvations,
     ),
+    ("publishes", "Messages published", |stats| &stats.publishes),
+    (
+        "deliveries",
+        "Messages on their way to a subscriber",
+        |stats| &stats.deliveries,
+    ),
     (
         "accept_pauses",
         "Times that accepting stood still because of its rate",
@@ -56,12 +78,13 @@ const COUNTERS: [(&str, &str, Pick); 6] = [
 
 impl Collector for Shards {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let help = "Connections that hold a descriptor, in whatever state";
-        let mut family = encoder.encode_descriptor("connections", help, None, MetricType::Gauge)?;
-        for (shard, stats) in self.0.iter().enumerate() {
-            let value = i64::try_from(stats.connections.get()).unwrap_or(i64::MAX);
-            ConstGauge::new(value)
-                .encode(family.encode_family(&[("shard", shard.to_string())])?)?;
+        for (name, help, pick) in GAUGES {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for (shard, stats) in self.0.iter().enumerate() {
+                let value = i64::try_from(pick(stats).get()).unwrap_or(i64::MAX);
+                let labels = [("shard", shard.to_string())];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
         }
         for (name, help, pick) in COUNTERS {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -76,6 +99,14 @@ impl Collector for Shards {
         for (shard, stats) in self.0.iter().enumerate() {
             for (reason, count) in stats.rejections() {
                 let labels = [("shard", shard.to_string()), ("reason", reason.to_owned())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Messages dropped because their reader was slow, by policy";
+        let mut family = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
+        for (shard, stats) in self.0.iter().enumerate() {
+            for (policy, count) in stats.drops() {
+                let labels = [("shard", shard.to_string()), ("policy", policy.to_owned())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }

@@ -24,6 +24,10 @@ pub enum OpCode {
     Writable,
     /// [`Op::Quiet`](super::Op::Quiet)
     Quiet,
+    /// [`Op::Wake`](super::Op::Wake), where it has failed
+    Wake,
+    /// Another ring's [`Op::Wake`](super::Op::Wake) has woken this one
+    Woken,
     /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
     InstallToFinish,
     /// A step on the way to [`OpCode::Quiet`], which the ring keeps to itself.
@@ -75,8 +79,10 @@ impl Token {
             8 => OpCode::Connect,
             9 => OpCode::Writable,
             10 => OpCode::Quiet,
-            11 => OpCode::InstallToFinish,
-            12 => OpCode::InstallToAsk,
+            11 => OpCode::Wake,
+            12 => OpCode::Woken,
+            13 => OpCode::InstallToFinish,
+            14 => OpCode::InstallToAsk,
             _ => unreachable!(), // checked at construction
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
     sync::atomic::{AtomicU16, Ordering},
 };
@@ -144,6 +144,18 @@ impl std::fmt::Debug for Uring {
     }
 }
 
+impl Drop for Uring {
+    /// The kernel lets go of everything: others may hold descriptors of the ring, to wake it, so
+    /// that closing ours would not do, and would not wait.
+    fn drop(&mut self) {
+        let submitter = self.ring.submitter();
+        // Each of these fails only if there is nothing to do.
+        let _ = submitter.register_sync_cancel(None, types::CancelBuilder::any());
+        let _ = submitter.unregister_files();
+        let _ = submitter.unregister_buf_ring(BUFFER_GROUP);
+    }
+}
+
 impl Uring {
     /// Makes a ring for the calling thread; `listener` is what [`Op::Accept`] accepts from.
     ///
@@ -179,7 +191,10 @@ impl Uring {
         for id in 0..setup.buffers {
             entries.add(&buffers, id);
         }
-        let bell = Bell::new().map_err(RingError::setup)?;
+        // SAFETY: the ring is open, and stays so until this has returned.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
+        let descriptor = descriptor.try_clone_to_owned().map_err(RingError::setup)?;
+        let bell = Bell::new().map_err(RingError::setup)?.of_ring(descriptor);
         let peers = Vec::new();
         Ok(Self {
             ring,
@@ -365,6 +380,14 @@ impl Ring for Uring {
                     .build();
                 self.queue(&[entry.user_data(token.bits())]);
             }
+            Op::Wake { bell } => match bell.ring_fd() {
+                Some(ring) => {
+                    let woken = Token::new(OpCode::Woken, 0, 0).bits();
+                    let entry = opcode::MsgRingData::new(types::Fd(ring), 0, woken, None).build();
+                    self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+                }
+                None => self.early.push_back(completion(token, -libc::EBADF)),
+            },
             Op::Connect {
                 socket,
                 peer,

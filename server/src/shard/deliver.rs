@@ -247,6 +247,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let mut input = protocol.receive(bytes, now);
         let endpoint = &mut self.endpoint;
+        let fanout = &mut self.fanout;
         let control = &mut self.lists.control;
         let limits = self.settings.send;
         loop {
@@ -284,6 +285,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         state,
                         queue,
                         endpoint,
+                        fanout,
                         limits,
                         received,
                     };
@@ -324,6 +326,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             state,
             queue,
             endpoint: &mut self.endpoint,
+            fanout: &mut self.fanout,
             limits: self.settings.send,
             received: std::ptr::null()..std::ptr::null(),
         };

@@ -87,7 +87,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             bytes_sent = end.traffic.sent_bytes,
             "connection ended"
         );
+        self.fanout.forget(slot);
         self.with_conn(slot, now, |handler, conn| handler.close(conn, end));
+        // What the handler may have subscribed to since.
+        self.fanout.forget(slot);
     }
 
     /// Answers a request with an error, and closes.

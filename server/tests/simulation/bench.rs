@@ -1,15 +1,15 @@
 //! A shard, its network, and clients that behave as told.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::mpsc, time::Duration};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use tidewheel::{
-    Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Handler, Message, Request, Time,
-    Verdict,
+    Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Handler, Message, Remote, Request,
+    Time, Verdict,
     ring::{
         Ring,
         sim::{Arrival, ClientId, Network, SimRing, Simulation},
     },
-    shard::{Capacity, Command, Next, Parts, Shard},
+    shard::{Capacity, Next, Parts, Shard},
 };
 use tidewheel_codec::{
     Connection as Protocol, Endpoint, Event, Role, Transmit,
@@ -27,6 +27,18 @@ pub(crate) struct Record {
 
 /// A message that begins so asks for others: from which number on, and how many.
 const ASK: [u8; 8] = *b"ask for ";
+
+/// A message that begins so subscribes to what follows.
+pub(crate) const SUBSCRIBE: &str = "subscribe ";
+
+/// A message that begins so publishes: a topic, a space, and the message.
+pub(crate) const PUBLISH: &str = "publish ";
+
+fn said<'m>(message: &'m Message<'_>, prefix: &str) -> Option<&'m str> {
+    std::str::from_utf8(message.payload())
+        .ok()?
+        .strip_prefix(prefix)
+}
 
 /// Echoes, and keeps a record.
 pub(crate) struct Echo {
@@ -49,6 +61,15 @@ impl Handler for Echo {
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         assert!(conn.unsent() < self.unsent_max, "the queue is bounded");
+        if let Some(pattern) = said(&message, SUBSCRIBE) {
+            assert!(conn.subscribe(pattern).is_ok());
+            return;
+        }
+        if let Some(rest) = said(&message, PUBLISH) {
+            let (topic, rest) = rest.split_once(' ').expect("a topic and a message");
+            assert!(conn.publish(topic, rest).is_ok());
+            return;
+        }
         let Some([first, last, count, more]) = message.payload().strip_prefix(&ASK) else {
             let _ = conn.send(message);
             return;
@@ -107,7 +128,7 @@ pub(crate) struct Bench {
     pub(crate) record: Rc<RefCell<Record>>,
     pub(crate) clients: Vec<Client>,
     endpoint: Endpoint,
-    commands: mpsc::Sender<Command>,
+    pub(crate) remote: Remote,
     pub(crate) finished: bool,
     /// Receive buffers in all.
     pub(crate) buffers: usize,
@@ -162,12 +183,12 @@ impl Bench {
         protocol.ping_timeout = config.ping_timeout;
         protocol.close_timeout = config.close_timeout;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
-        let (commands, receiver) = mpsc::channel();
         let capacity = Capacity {
             places: simulation.sockets,
             connections: simulation.sockets,
         };
-        let parts = Parts::new(0, capacity, config, receiver);
+        let parts = Parts::alone(capacity, config);
+        let remote = parts.remote();
         let handler = Echo {
             record: Rc::clone(&record),
             network: network.clone(),
@@ -185,7 +206,7 @@ impl Bench {
             record,
             clients,
             endpoint,
-            commands,
+            remote,
             finished: false,
             buffers,
         }
@@ -242,7 +263,7 @@ impl Bench {
 
     /// Asks the shard to drain.
     pub(crate) fn drain(&mut self) {
-        self.commands.send(Command::Drain).unwrap();
+        self.remote.drain();
     }
 
     pub(crate) fn is_open(&self, at: usize) -> bool {

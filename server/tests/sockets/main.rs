@@ -10,6 +10,7 @@ mod support;
 mod backpressure;
 mod closing;
 mod departures;
+mod fanout;
 mod handshake;
 mod keepalive;
 mod limits;

@@ -153,6 +153,14 @@ impl Client {
 
     /// The same, with a receive buffer that holds little, so that it is soon full.
     pub(crate) fn open_narrow(server: &Server) -> Self {
+        let mut client = Self::connect_narrow(server);
+        client.send(REQUEST.as_bytes());
+        client.accept();
+        client
+    }
+
+    /// Connects with such a buffer, and says nothing.
+    pub(crate) fn connect_narrow(server: &Server) -> Self {
         use socket2::{Domain, Socket, Type};
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket
@@ -165,8 +173,6 @@ impl Client {
             stream: socket.into(),
         };
         client.set_patience(PATIENCE);
-        client.send(REQUEST.as_bytes());
-        client.accept();
         client
     }
 

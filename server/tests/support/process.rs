@@ -38,9 +38,18 @@ pub(crate) fn echo(flags: &str) -> Command {
 
 /// The same, for clients that reach it at `host`; the admin listener is local all the same.
 pub(crate) fn echo_at(host: &str, flags: &str) -> Command {
+    command_at("echo", host, flags)
+}
+
+/// `tidewheel serve` on ports of the kernel's choosing.
+pub(crate) fn serve(flags: &str) -> Command {
+    command_at("serve", "127.0.0.1", flags)
+}
+
+fn command_at(subcommand: &str, host: &str, flags: &str) -> Command {
     let mut command = tidewheel();
     command
-        .args(["echo", "--listen", &format!("{host}:0")])
+        .args([subcommand, "--listen", &format!("{host}:0")])
         .args(["--admin", "127.0.0.1:0"])
         .args(flags.split_whitespace());
     command
@@ -130,15 +139,17 @@ impl Server {
 
     /// What the admin listener says about `path`.
     pub(crate) fn admin(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+        self.admin_raw(&request)
+    }
+
+    /// What the admin listener answers to a whole request, after which it closes.
+    pub(crate) fn admin_raw(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(self.admin).expect("the admin listener accepts");
         stream
             .set_read_timeout(Some(Duration::from_secs(10)))
             .expect("it is not zero");
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"
-        )
-        .expect("it reads");
+        stream.write_all(request.as_bytes()).expect("it reads");
         let mut response = String::new();
         stream.read_to_string(&mut response).expect("it answers");
         response

@@ -333,7 +333,7 @@ impl Kernel {
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { target } => self.cancel(target),
             Op::Close { socket } => self.close(socket, token),
-            Op::Listen => {}
+            Op::Listen | Op::Wake { .. } => {}
             Op::Connect { .. } => panic!("a server connects to nobody"),
         }
     }

@@ -1,0 +1,82 @@
+//! `tidewheel serve`
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::options::Settled;
+use crate::{
+    CloseCode, Conn, Error, Handler, Message, Rejection, Request, Verdict, fanout::check_pattern,
+};
+
+/// Who connects to `/a/b` has subscribed to `a/b`, and what it sends is published there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Serve;
+
+/// What a client has asked for.
+#[derive(Debug)]
+pub(super) struct Place {
+    topic: Box<str>,
+    /// Whether it gets what it sends itself.
+    echo: bool,
+}
+
+impl Handler for Serve {
+    type State = Place;
+
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Place> {
+        match place(request) {
+            Ok(place) => Verdict::accept(place),
+            Err(rejection) => Verdict::reject(rejection),
+        }
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Place>) {
+        let topic = conn.state().topic.clone();
+        // It is a pattern, as was seen when it was asked for.
+        let _ = conn.subscribe(&topic);
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, Place>, message: Message<'_>) {
+        let Place { topic, echo } = conn.state();
+        let (topic, echo) = (topic.clone(), *echo);
+        let published = if echo {
+            conn.publish(&topic, message)
+        } else {
+            conn.publish_to_others(&topic, message)
+        };
+        if let Err(error) = published {
+            // The path is a pattern: there is nothing to publish to. The reason fits a Close.
+            let _ = conn.close(CloseCode::POLICY_VIOLATION, &error.to_string());
+        }
+    }
+}
+
+/// What the request's path and query ask for.
+fn place(request: &Request<'_>) -> Result<Place, Rejection> {
+    let path = request.path().trim_start_matches('/');
+    let topic: Cow<'_, str> = percent_decode_str(path)
+        .decode_utf8()
+        .map_err(|_| Rejection::new(400, "the path is not UTF-8"))?;
+    check_pattern(&topic).map_err(|error| {
+        Rejection::new(
+            404,
+            format!("the path is the topic, as in /orders/eu: {error}"),
+        )
+    })?;
+    let query = request.query().unwrap_or_default();
+    let echo = match query.split('&').find_map(|pair| pair.strip_prefix("echo=")) {
+        None | Some("true") => true,
+        Some("false") => false,
+        Some(_) => return Err(Rejection::new(400, "echo is true or false")),
+    };
+    Ok(Place {
+        topic: topic.into(),
+        echo,
+    })
+}
+
+/// Serves until a signal, having said on standard output where.
+pub(super) fn run(options: &Settled) -> Result<(), Error> {
+    super::run(options, |_| Serve)
+}

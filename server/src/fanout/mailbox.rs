@@ -1,0 +1,96 @@
+//! What threads hand to a shard: a list that any of them may add to, and the shard takes whole.
+//!
+//! Adding is one allocation and a compare-and-swap, taking is one swap (Treiber, 1986; a list
+//! that is only ever taken whole has no ABA). Whoever adds to an empty list is told so, and wakes
+//! the shard; who adds to another need not, because somebody else has.
+
+use super::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+struct Node<T> {
+    value: T,
+    /// What was added before.
+    next: *mut Node<T>,
+}
+
+/// A list of messages for one reader.
+pub(crate) struct Mailbox<T> {
+    /// What was added last.
+    head: AtomicPtr<Node<T>>,
+    /// Messages in the list, more or less.
+    length: AtomicUsize,
+}
+
+// SAFETY: a message is owned by one thread at a time: who adds it, the list, who takes it.
+unsafe impl<T: Send> Send for Mailbox<T> {}
+// SAFETY: as above; the list itself changes by atomic operations only.
+unsafe impl<T: Send> Sync for Mailbox<T> {}
+
+impl<T> Mailbox<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            head: AtomicPtr::new(std::ptr::null_mut()),
+            length: AtomicUsize::new(0),
+        }
+    }
+
+    /// Adds a message; says whether there was none, so that the reader is to be woken.
+    ///
+    /// Those of one thread are taken in the order in which they were added.
+    pub(crate) fn add(&self, value: T) -> bool {
+        self.length.fetch_add(1, Ordering::Relaxed);
+        let mut head = self.head.load(Ordering::Relaxed);
+        let node = Box::into_raw(Box::new(Node { value, next: head }));
+        loop {
+            // SAFETY: the node is not in the list yet, so nobody else has it.
+            unsafe { (*node).next = head };
+            // Acquire and release, as is the swap, which sees what was added last: of a reader that
+            // says where it can be woken and then looks here, and a writer that adds and then asks
+            // how to wake it, one at least sees the other.
+            match self
+                .head
+                .compare_exchange_weak(head, node, Ordering::AcqRel, Ordering::Relaxed)
+            {
+                Ok(_) => return head.is_null(),
+                Err(current) => head = current,
+            }
+        }
+    }
+
+    /// Takes all messages, the oldest first, and gives them to `read`.
+    pub(crate) fn take(&self, mut read: impl FnMut(T)) {
+        let mut newest = self.head.swap(std::ptr::null_mut(), Ordering::AcqRel);
+        let mut oldest = std::ptr::null_mut();
+        let mut count = 0;
+        while !newest.is_null() {
+            // SAFETY: the swap has made this list ours alone; its nodes were made by `add`.
+            let next = unsafe { std::mem::replace(&mut (*newest).next, oldest) };
+            oldest = newest;
+            newest = next;
+            count += 1;
+        }
+        self.length.fetch_sub(count, Ordering::Relaxed);
+        while !oldest.is_null() {
+            // SAFETY: as above, and each node is taken once.
+            let node = unsafe { Box::from_raw(oldest) };
+            oldest = node.next;
+            read(node.value);
+        }
+    }
+
+    /// How many messages wait, more or less.
+    pub(crate) fn len(&self) -> usize {
+        self.length.load(Ordering::Relaxed)
+    }
+}
+
+impl<T> Drop for Mailbox<T> {
+    fn drop(&mut self) {
+        self.take(drop);
+    }
+}
+
+impl<T> std::fmt::Debug for Mailbox<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailbox").field("len", &self.len()).finish()
+    }
+}

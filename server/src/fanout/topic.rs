@@ -1,0 +1,167 @@
+//! Names of topics, and patterns that match several.
+
+/// Bytes of a topic's name or of a pattern at most.
+const LENGTH_MAX: usize = 255;
+
+/// Between two levels of a topic.
+const SEPARATOR: char = '/';
+
+/// In a pattern: any one level.
+const ANY: &str = "*";
+
+/// At the end of a pattern: one level or more, whatever they are.
+const REST: &str = ">";
+
+/// What is wrong with the name of a topic, or with a pattern.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TopicError {
+    /// There is nothing, or nothing between two slashes, or before the first or after the last.
+    #[error("a level is empty: topics are names, separated by single slashes")]
+    EmptyLevel,
+    /// It takes too much memory.
+    #[error("{got} bytes are too long for a topic; {LENGTH_MAX} are allowed")]
+    TooLong {
+        /// Its bytes.
+        got: usize,
+    },
+    /// A message is published to one topic.
+    #[error("`*` and `>` stand in patterns, to which nothing can be published")]
+    Wildcard,
+    /// A wildcard is part of a level.
+    #[error("`*` and `>` stand for whole levels")]
+    PartialWildcard,
+    /// `>` is not the last level.
+    #[error("`>` stands at the end of a pattern, for all that follows")]
+    RestInTheMiddle,
+}
+
+/// A level of a pattern.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Level<'a> {
+    Name(&'a str),
+    Any,
+    Rest,
+}
+
+/// The levels of a topic or of a pattern.
+pub(super) fn levels(name: &str) -> impl Iterator<Item = &str> {
+    name.split(SEPARATOR)
+}
+
+/// The levels of a valid pattern.
+pub(super) fn pattern_levels(pattern: &str) -> impl Iterator<Item = Level<'_>> {
+    levels(pattern).map(|level| match level {
+        ANY => Level::Any,
+        REST => Level::Rest,
+        name => Level::Name(name),
+    })
+}
+
+/// Whether a valid pattern has a wildcard.
+pub(super) fn is_wild(pattern: &str) -> bool {
+    pattern.contains(['*', '>'])
+}
+
+fn check(name: &str) -> Result<(), TopicError> {
+    let got = name.len();
+    if got > LENGTH_MAX {
+        return Err(TopicError::TooLong { got });
+    }
+    if levels(name).any(str::is_empty) {
+        return Err(TopicError::EmptyLevel);
+    }
+    Ok(())
+}
+
+/// Checks a topic that is published to.
+pub(super) fn check_topic(topic: &str) -> Result<(), TopicError> {
+    check(topic)?;
+    if is_wild(topic) {
+        return Err(TopicError::Wildcard);
+    }
+    Ok(())
+}
+
+/// Checks a pattern that is subscribed to.
+pub(super) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
+    check(pattern)?;
+    let mut seen_rest = false;
+    for level in pattern_levels(pattern) {
+        if seen_rest {
+            return Err(TopicError::RestInTheMiddle);
+        }
+        match level {
+            Level::Name(name) if is_wild(name) => return Err(TopicError::PartialWildcard),
+            Level::Name(_) | Level::Any => {}
+            Level::Rest => seen_rest = true,
+        }
+    }
+    Ok(())
+}
+
+/// Whether a valid pattern matches a valid topic.
+pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
+    let mut topic = levels(topic);
+    for level in pattern_levels(pattern) {
+        match (level, topic.next()) {
+            (Level::Rest, Some(_)) => return true,
+            (Level::Name(name), Some(got)) if name == got => {}
+            (Level::Any, Some(_)) => {}
+            _ => return false,
+        }
+    }
+    topic.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_levels_with_slashes_between() {
+        for good in ["a", "a/b/c", "prices.eu", "ä/ö"] {
+            assert_eq!(check_topic(good), Ok(()), "{good}");
+        }
+        for empty in ["", "/", "/a", "a/", "a//b"] {
+            assert_eq!(check_topic(empty), Err(TopicError::EmptyLevel), "{empty}");
+        }
+        let long = "x".repeat(256);
+        assert_eq!(check_topic(&long), Err(TopicError::TooLong { got: 256 }));
+        assert_eq!(check_topic("a/*"), Err(TopicError::Wildcard));
+    }
+
+    #[test]
+    fn wildcards_stand_for_whole_levels() {
+        for good in ["*", ">", "a/*", "a/>", "*/b/>", "a/*/c"] {
+            assert_eq!(check_pattern(good), Ok(()), "{good}");
+        }
+        for partial in ["a*", "a/b>", "**", "a/>>"] {
+            assert_eq!(
+                check_pattern(partial),
+                Err(TopicError::PartialWildcard),
+                "{partial}"
+            );
+        }
+        assert_eq!(check_pattern(">/a"), Err(TopicError::RestInTheMiddle));
+    }
+
+    #[test]
+    fn a_pattern_matches_level_by_level() {
+        for (pattern, topic, expected) in [
+            ("a/b", "a/b", true),
+            ("a/b", "a/c", false),
+            ("a/*", "a/b", true),
+            ("a/*", "a", false),
+            ("a/*", "a/b/c", false),
+            ("*/b", "a/b", true),
+            ("a/>", "a/b", true),
+            ("a/>", "a/b/c", true),
+            ("a/>", "a", false),
+            (">", "a", true),
+            ("*", "a/b", false),
+        ] {
+            assert_eq!(matches(pattern, topic), expected, "{pattern} {topic}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Who has subscribed to what, within a shard.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::{
+    interest::{Counts, Interest},
+    patterns::Patterns,
+    topic::is_wild,
+};
+
+/// No node.
+const NIL: u32 = u32::MAX;
+
+/// The topics and patterns that connections of a shard have subscribed to.
+///
+/// A subscription is an entry in its topic (8 bytes), so that those of a topic lie side by side,
+/// and a node in a list of its connection's (12 bytes). Each knows where the other is, so that a
+/// connection leaves a topic of a million in constant time. A topic without subscribers is gone.
+#[derive(Debug)]
+pub(super) struct Topics {
+    /// Topics and patterns by the hash of their names.
+    by_name: HashTable<u32>,
+    topics: Slab<Topic>,
+    nodes: Vec<Node>,
+    /// The first node that is free.
+    free: u32,
+    patterns: Patterns,
+    counts: Counts,
+    /// Whether another shard has the same bit in the table of interests.
+    shares_bit: bool,
+}
+
+#[derive(Debug)]
+struct Topic {
+    name: Box<str>,
+    key: u64,
+    subscribers: Vec<Subscriber>,
+}
+
+/// A topic's side of a subscription.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriber {
+    pub(super) slot: u32,
+    node: u32,
+}
+
+/// A connection's side of a subscription.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    topic: u32,
+    /// The place among the topic's subscribers.
+    place: u32,
+    /// The connection's next node, or the next one that is free.
+    next: u32,
+}
+
+/// The list of a connection's subscriptions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Subscriptions {
+    first: u32,
+}
+
+impl Default for Subscriptions {
+    fn default() -> Self {
+        Self { first: NIL }
+    }
+}
+
+impl Topics {
+    pub(super) fn new(shard: u16, shares_bit: bool) -> Self {
+        Self {
+            by_name: HashTable::new(),
+            topics: Slab::new(),
+            nodes: Vec::new(),
+            free: NIL,
+            patterns: Patterns::default(),
+            counts: Counts::new(shard),
+            shares_bit,
+        }
+    }
+
+    /// Subscribes; says whether that is new.
+    pub(super) fn subscribe(
+        &mut self,
+        slot: u32,
+        list: &mut Subscriptions,
+        pattern: &str,
+        (hasher, interest): (&RandomState, &Interest),
+    ) -> bool {
+        let key = hasher.hash_one(pattern);
+        let topic = match self.find(pattern, key) {
+            Some(topic) if self.node_of(*list, topic, slot).is_some() => return false,
+            Some(topic) => topic,
+            None => self.add_topic(pattern, key, interest),
+        };
+        let subscribers = &mut self.topics[topic as usize].subscribers;
+        let place = subscribers.len() as u32;
+        let next = std::mem::replace(&mut list.first, NIL);
+        let node = Node { topic, place, next };
+        if self.free == NIL {
+            list.first = self.nodes.len() as u32;
+            grow(&mut self.nodes);
+            self.nodes.push(node);
+        } else {
+            list.first = self.free;
+            self.free = self.nodes[list.first as usize].next;
+            self.nodes[list.first as usize] = node;
+        }
+        grow(subscribers);
+        subscribers.push(Subscriber {
+            slot,
+            node: list.first,
+        });
+        true
+    }
+
+    /// Ends a subscription; says whether there was one.
+    pub(super) fn unsubscribe(
+        &mut self,
+        slot: u32,
+        list: &mut Subscriptions,
+        pattern: &str,
+        (hasher, interest): (&RandomState, &Interest),
+    ) -> bool {
+        let Some(node) = self
+            .find(pattern, hasher.hash_one(pattern))
+            .and_then(|topic| self.node_of(*list, topic, slot))
+        else {
+            return false;
+        };
+        // Out of the connection's list, whose links lead one way.
+        let next = self.nodes[node as usize].next;
+        if list.first == node {
+            list.first = next;
+        } else {
+            let mut before = list.first;
+            while self.nodes[before as usize].next != node {
+                before = self.nodes[before as usize].next;
+            }
+            self.nodes[before as usize].next = next;
+        }
+        self.remove_node(node, interest);
+        true
+    }
+
+    /// Ends all subscriptions of a connection; says how many there were.
+    pub(super) fn unsubscribe_all(&mut self, list: &mut Subscriptions, interest: &Interest) -> u64 {
+        let mut ended = 0;
+        while list.first != NIL {
+            ended += 1;
+            let node = list.first;
+            list.first = self.nodes[node as usize].next;
+            self.remove_node(node, interest);
+        }
+        ended
+    }
+
+    /// Gives the subscribers of each topic and pattern that match `topic` to `found`.
+    pub(super) fn matching(&self, topic: &str, key: u64, mut found: impl FnMut(&[Subscriber])) {
+        if let Some(exact) = self.find(topic, key) {
+            found(&self.topics[exact as usize].subscribers);
+        }
+        self.patterns.matching(topic, &mut |pattern| {
+            found(&self.topics[pattern as usize].subscribers);
+        });
+    }
+
+    /// Topics and patterns with a subscriber.
+    pub(super) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    fn find(&self, name: &str, key: u64) -> Option<u32> {
+        let is_it = |topic: &u32| *self.topics[*topic as usize].name == *name;
+        self.by_name.find(key, is_it).copied()
+    }
+
+    fn add_topic(&mut self, name: &str, key: u64, interest: &Interest) -> u32 {
+        let topic = self.topics.insert(Topic {
+            name: name.into(),
+            key,
+            subscribers: Vec::new(),
+        }) as u32;
+        let topics = &self.topics;
+        self.by_name
+            .insert_unique(key, topic, |topic| topics[*topic as usize].key);
+        if is_wild(name) {
+            self.patterns.insert(name, topic);
+            self.counts.add_pattern(interest);
+        } else {
+            self.counts.add_topic(interest, key);
+        }
+        topic
+    }
+
+    /// The node of a connection for a topic. Looks for it among the connection's subscriptions and
+    /// the topic's subscribers side by side: one of them may have very many.
+    fn node_of(&self, list: Subscriptions, topic: u32, slot: u32) -> Option<u32> {
+        let mut node = list.first;
+        for subscriber in &self.topics[topic as usize].subscribers {
+            if node == NIL {
+                return None;
+            }
+            if self.nodes[node as usize].topic == topic {
+                return Some(node);
+            }
+            if subscriber.slot == slot {
+                return Some(subscriber.node);
+            }
+            node = self.nodes[node as usize].next;
+        }
+        None
+    }
+
+    /// Takes a node that is in no list any more out of its topic.
+    fn remove_node(&mut self, node: u32, interest: &Interest) {
+        let Node { topic, place, .. } = self.nodes[node as usize];
+        self.nodes[node as usize].next = self.free;
+        self.free = node;
+        let subscribers = &mut self.topics[topic as usize].subscribers;
+        subscribers.swap_remove(place as usize);
+        if let Some(moved) = subscribers.get(place as usize) {
+            self.nodes[moved.node as usize].place = place;
+        }
+        if subscribers.is_empty() {
+            self.remove_topic(topic, interest);
+        } else if subscribers.capacity() > 64 && subscribers.len() < subscribers.capacity() / 4 {
+            subscribers.shrink_to(subscribers.len() * 2);
+        }
+    }
+
+    fn remove_topic(&mut self, topic: u32, interest: &Interest) {
+        let Topic { name, key, .. } = self.topics.remove(topic as usize);
+        if let Ok(entry) = self.by_name.find_entry(key, |it| *it == topic) {
+            entry.remove();
+        }
+        if is_wild(&name) {
+            self.patterns.remove(&name);
+            self.counts.remove_pattern(interest, self.shares_bit);
+        } else {
+            self.counts.remove_topic(interest, key, self.shares_bit);
+        }
+        if self.topics.is_empty() {
+            // What a million topics took is not kept.
+            self.by_name = HashTable::new();
+            self.topics = Slab::new();
+            self.nodes = Vec::new();
+            self.free = NIL;
+        }
+    }
+}
+
+/// Makes room for one more by an eighth, not by doubling: a subscription is to cost few bytes.
+fn grow<T>(vector: &mut Vec<T>) {
+    if vector.len() == vector.capacity() {
+        vector.reserve_exact(1 + vector.len() / 8);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::{collection::vec, prelude::*};
+
+    use super::{super::topic::matches, *};
+
+    struct Bench {
+        topics: Topics,
+        lists: Vec<Subscriptions>,
+        hasher: RandomState,
+        interest: Interest,
+    }
+
+    impl Bench {
+        fn new(slots: usize) -> Self {
+            Self {
+                topics: Topics::new(0, false),
+                lists: vec![Subscriptions::default(); slots],
+                hasher: RandomState::new(),
+                interest: Interest::new(),
+            }
+        }
+
+        fn subscribe(&mut self, slot: u32, name: &str) -> bool {
+            let list = &mut self.lists[slot as usize];
+            let fabric = (&self.hasher, &self.interest);
+            self.topics.subscribe(slot, list, name, fabric)
+        }
+
+        fn unsubscribe(&mut self, slot: u32, name: &str) -> bool {
+            let list = &mut self.lists[slot as usize];
+            let fabric = (&self.hasher, &self.interest);
+            self.topics.unsubscribe(slot, list, name, fabric)
+        }
+
+        fn unsubscribe_all(&mut self, slot: u32) -> u64 {
+            let list = &mut self.lists[slot as usize];
+            self.topics.unsubscribe_all(list, &self.interest)
+        }
+
+        /// Who gets what is published to `topic`, sorted.
+        fn subscribers(&self, topic: &str) -> Vec<u32> {
+            let mut slots = Vec::new();
+            let key = self.hasher.hash_one(topic);
+            self.topics.matching(topic, key, |subscribers| {
+                slots.extend(subscribers.iter().map(|subscriber| subscriber.slot));
+            });
+            if !slots.is_empty() {
+                assert_eq!(self.interest.shards(key), 1, "the shard is asked");
+            }
+            slots.sort_unstable();
+            slots
+        }
+
+        /// Bytes that subscriptions take, the names of topics aside.
+        fn memory(&self) -> usize {
+            let subscribers = self.topics.topics.iter();
+            subscribers
+                .map(|(_, topic)| topic.subscribers.capacity() * size_of::<Subscriber>())
+                .sum::<usize>()
+                + self.topics.nodes.capacity() * size_of::<Node>()
+        }
+    }
+
+    const SLOTS: u32 = 6;
+    const PATTERNS: [&str; 6] = ["a", "a/b", "a/*", "a/>", "*/b", ">"];
+    const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "b/b"];
+
+    #[derive(Clone, Debug)]
+    enum Act {
+        Subscribe(u32, &'static str),
+        Unsubscribe(u32, &'static str),
+        Leave(u32),
+    }
+
+    fn act() -> impl Strategy<Value = Act> {
+        let slot = || 0..SLOTS;
+        let pattern = || prop::sample::select(&PATTERNS[..]);
+        prop_oneof![
+            4 => (slot(), pattern()).prop_map(|(slot, name)| Act::Subscribe(slot, name)),
+            3 => (slot(), pattern()).prop_map(|(slot, name)| Act::Unsubscribe(slot, name)),
+            1 => slot().prop_map(Act::Leave),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_map_of_sets(acts in vec(act(), 0..200)) {
+            let mut bench = Bench::new(SLOTS as usize);
+            let mut model: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+            for act in acts {
+                match act {
+                    Act::Subscribe(slot, name) => {
+                        let is_new = model.entry(name).or_default().insert(slot);
+                        prop_assert_eq!(bench.subscribe(slot, name), is_new);
+                    }
+                    Act::Unsubscribe(slot, name) => {
+                        let was_there = model.entry(name).or_default().remove(&slot);
+                        prop_assert_eq!(bench.unsubscribe(slot, name), was_there);
+                    }
+                    Act::Leave(slot) => {
+                        let ended = model.values_mut().filter_map(|set| set.take(&slot)).count();
+                        prop_assert_eq!(bench.unsubscribe_all(slot), ended as u64);
+                    }
+                }
+                for topic in TOPICS {
+                    let mut expected: Vec<u32> = model
+                        .iter()
+                        .filter(|(pattern, _)| matches(pattern, topic))
+                        .flat_map(|(_, slots)| slots.iter().copied())
+                        .collect();
+                    expected.sort_unstable();
+                    prop_assert_eq!(bench.subscribers(topic), expected);
+                }
+                let held = model.values().filter(|set| !set.is_empty()).count();
+                prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is gone");
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_subscribers_to_one_topic_take_24_bytes_each_and_leave_at_once() {
+        const COUNT: u32 = 1_000_000;
+        let mut bench = Bench::new(COUNT as usize);
+        for slot in 0..COUNT {
+            assert!(bench.subscribe(slot, "all"));
+        }
+        assert!(bench.memory() <= 24 * COUNT as usize, "{}", bench.memory());
+        // Each in constant time, or this would take hours.
+        for slot in 0..COUNT {
+            assert_eq!(bench.unsubscribe_all(slot), 1);
+        }
+        assert_eq!((bench.topics.len(), bench.memory()), (0, 0));
+    }
+
+    #[test]
+    fn a_million_topics_with_a_subscriber_each_are_found_and_gone_again() {
+        const COUNT: u32 = 1_000_000;
+        let mut bench = Bench::new(1);
+        for number in 0..COUNT {
+            assert!(bench.subscribe(0, &number.to_string()));
+        }
+        assert!(bench.memory() <= 24 * COUNT as usize, "{}", bench.memory());
+        assert_eq!(bench.subscribers("777777"), [0]);
+        assert!(!bench.subscribe(0, "777777"), "found among a million");
+        assert!(bench.unsubscribe(0, "999999"));
+        assert_eq!(bench.unsubscribe_all(0), u64::from(COUNT) - 1);
+        assert_eq!((bench.topics.len(), bench.memory()), (0, 0));
+    }
+}

@@ -1,0 +1,129 @@
+//! The server as seen from any thread.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidewheel_codec::{CloseCode, frame::Opcode};
+
+use crate::{
+    ConnectionId, Outgoing,
+    fanout::{Fabric, Mail, Post, TopicError},
+    shard::Command,
+};
+
+/// Mail of which a shard has so much is not added to by others than shards.
+const WAITING_MAX: usize = 1 << 16;
+
+/// A handle by which any thread publishes, sends and closes. Cheap to clone.
+///
+/// What one thread asks for happens in the order in which it asked. When the server has ended,
+/// nothing happens any more, and nobody is told.
+#[derive(Clone, Debug)]
+pub struct Remote {
+    fabric: Arc<Fabric>,
+}
+
+/// Why something is not published or sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// There is no such topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// A shard has 65536 such requests to work off already.
+    #[error("the server is busy: try again later")]
+    Busy,
+}
+
+impl Remote {
+    pub(crate) fn new(fabric: Arc<Fabric>) -> Self {
+        Self { fabric }
+    }
+
+    /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once.
+    ///
+    /// # Errors
+    /// If `topic` is no topic, or the shards that it concerns are busy; then nobody gets it.
+    pub fn publish<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), RemoteError> {
+        let message = self.fabric.message(topic, &message.into(), None)?;
+        let mut is_busy = false;
+        self.fabric.distribute(&message, |_, post| {
+            is_busy |= post.waiting() >= WAITING_MAX;
+        });
+        if is_busy {
+            return Err(RemoteError::Busy);
+        }
+        self.fabric.distribute(&message, |_, post| {
+            post.hand(Mail::Publish(Arc::clone(&message)));
+        });
+        Ok(())
+    }
+
+    /// Sends a message to one connection, if it is still there, as its handler would by
+    /// [`Conn::send`](crate::Conn::send).
+    ///
+    /// # Errors
+    /// If its shard is busy.
+    pub fn send<'m>(
+        &self,
+        to: ConnectionId,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), RemoteError> {
+        let message = message.into();
+        let (opcode, payload) = message.parts();
+        self.hand(
+            to,
+            Mail::Send {
+                to,
+                is_text: opcode == Opcode::Text,
+                payload: Bytes::copy_from_slice(payload),
+            },
+        )
+    }
+
+    /// Starts the closing handshake of a connection, if it is still there, as its handler would by
+    /// [`Conn::close`](crate::Conn::close). A code that must not be sent, or a reason that is too
+    /// long, is logged.
+    ///
+    /// # Errors
+    /// If its shard is busy.
+    pub fn close(
+        &self,
+        whom: ConnectionId,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), RemoteError> {
+        self.hand(
+            whom,
+            Mail::Close {
+                whom,
+                code,
+                reason: reason.into(),
+            },
+        )
+    }
+
+    /// Begins to drain, without waiting for a signal.
+    pub fn drain(&self) {
+        self.command(Command::Drain);
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        for post in self.fabric.posts() {
+            post.hand(Mail::Command(command));
+        }
+    }
+
+    fn hand(&self, id: ConnectionId, mail: Mail) -> Result<(), RemoteError> {
+        let post: &Post = &self.fabric.posts()[usize::from(id.shard)];
+        if post.waiting() >= WAITING_MAX {
+            return Err(RemoteError::Busy);
+        }
+        post.hand(mail);
+        Ok(())
+    }
+}

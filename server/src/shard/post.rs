@@ -1,0 +1,102 @@
+//! Mail from other threads, and what is published, on their way to connections.
+
+use tidewheel_codec::Time;
+
+use super::Shard;
+use crate::{
+    ConnectionId, Handler,
+    connection::Phase,
+    fanout::{Mail, NONE},
+    ring::{Op, OpCode, Ring, Token},
+};
+
+/// Connections that get what was published in one turn; the others get it in the next, so that a
+/// fan-out to very many never holds up the network.
+const FANNED_OUT_PER_TURN: usize = 512;
+
+/// Pieces of mail that one turn reads.
+const MAIL_PER_TURN: usize = 1024;
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// Reads what has come from other threads.
+    pub(super) fn read_mail(&mut self, now: Time) {
+        let mail = &mut self.lists.mail;
+        self.fanout.mail(|piece| mail.push_back(piece));
+        for _ in 0..MAIL_PER_TURN {
+            if self.fanout.is_full() {
+                break;
+            }
+            let Some(piece) = self.lists.mail.pop_front() else {
+                break;
+            };
+            match piece {
+                Mail::Command(command) => self.obey(command, now),
+                Mail::Publish(message) => self.fanout.take_in(&message),
+                Mail::Send {
+                    to,
+                    is_text,
+                    payload,
+                } => self.address(to, now, |conn| {
+                    // What becomes of it is the policy's business.
+                    let _ = match std::str::from_utf8(&payload) {
+                        Ok(text) if is_text => conn.send(text),
+                        _ => conn.send(&*payload),
+                    };
+                }),
+                Mail::Close { whom, code, reason } => self.address(whom, now, |conn| {
+                    if let Err(error) = conn.close(code, &reason) {
+                        tracing::warn!(connection = %whom, %error, "cannot be closed so");
+                    }
+                }),
+            }
+        }
+    }
+
+    /// Lets `act` see a connection, if it is still there.
+    fn address(
+        &mut self,
+        id: ConnectionId,
+        now: Time,
+        act: impl FnOnce(&mut crate::Conn<'_, H::State>),
+    ) {
+        let is_there = self
+            .connections
+            .get(id.slot as usize)
+            .is_some_and(|connection| connection.generation == id.generation);
+        if is_there {
+            self.with_conn(id.slot, now, |_, conn| act(conn));
+            self.conclude(id.slot, now);
+        }
+    }
+
+    /// Queues what was published for those who have subscribed, and wakes the shards that have got
+    /// mail.
+    pub(super) fn fan_out(&mut self, now: Time) {
+        for (shard, bell) in self.fanout.to_wake() {
+            let token = Token::new(OpCode::Wake, 0, u32::from(shard));
+            self.ring.push(Op::Wake { bell }, token);
+        }
+        for _ in 0..FANNED_OUT_PER_TURN {
+            let Some(slot) = self.fanout.next_waiting() else {
+                break;
+            };
+            let chain = self.fanout.take_chain(slot);
+            if chain == NONE {
+                continue;
+            }
+            self.with_conn(slot, now, |_, conn| conn.deliver(chain));
+            match &self.connections[slot as usize].phase {
+                Phase::Open { protocol, .. } if protocol.is_open() => self.mark(slot),
+                // A slow reader has been closed.
+                _ => self.conclude(slot, now),
+            }
+        }
+    }
+
+    /// Another ring could not be woken by this one.
+    pub(super) fn wake_by_bell(&self, shard: u32) {
+        if let Some(bell) = self.fanout.bell(shard) {
+            bell.ring();
+        }
+    }
+}

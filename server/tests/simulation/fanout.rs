@@ -1,0 +1,222 @@
+//! What is published reaches all subscribers in order, and slow ones hurt nobody else.
+
+use std::{collections::HashMap, time::Duration};
+
+use tidewheel::{
+    Config, SlowConsumer, TopicRule,
+    ring::sim::{Faults, Simulation},
+};
+
+use super::bench::{Bench, PUBLISH, SECOND, SUBSCRIBE, config, each_seed};
+
+const SUBSCRIBERS: usize = 40;
+const PUBLISHERS: usize = 3;
+const MESSAGES: usize = 60;
+
+fn simulation(seed: u64) -> Simulation {
+    Simulation {
+        seed,
+        sockets: 64,
+        send_buffer: 4096,
+        faults: Faults {
+            short_send: 0.1,
+            ..Faults::default()
+        },
+        ..Simulation::default()
+    }
+}
+
+/// The numbers that each publisher's messages had, in the order in which they came.
+fn numbers(messages: &[Vec<u8>]) -> HashMap<String, Vec<usize>> {
+    let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
+    for message in messages {
+        let text = std::str::from_utf8(message).expect("what was published is text");
+        let (publisher, number) = text.split_once(':').expect("a publisher and a number");
+        numbers
+            .entry(publisher.to_owned())
+            .or_default()
+            .push(number.trim_end().parse().expect("a number"));
+    }
+    numbers
+}
+
+fn open(seed: u64, config: &Config) -> Bench {
+    let mut bench = Bench::new(simulation(seed), config);
+    for _ in 0..SUBSCRIBERS + PUBLISHERS {
+        bench.connect();
+    }
+    bench.run_for(Duration::from_millis(200));
+    bench
+}
+
+fn publish(bench: &mut Bench, publisher: usize, topic: &str, number: usize, padding: usize) {
+    let text = format!("{PUBLISH}{topic} {publisher}:{number}{:padding$}", "");
+    bench.say(SUBSCRIBERS + publisher, text.as_bytes());
+}
+
+#[test]
+fn everybody_gets_what_it_subscribed_to_in_the_order_of_each_publisher() {
+    each_seed(200, |seed| {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut bench = open(seed, &config());
+        for at in 0..SUBSCRIBERS {
+            let pattern = ["a/1", "a/*", ">", "b/1"][at % 4];
+            bench.say(at, format!("{SUBSCRIBE}{pattern}").as_bytes());
+        }
+        bench.run_for(Duration::from_millis(100));
+        let mut published: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
+        for number in 0..MESSAGES {
+            for publisher in 0..PUBLISHERS {
+                let topic = ["a/1", "a/2", "b/1"][random.usize(0..3)];
+                publish(&mut bench, publisher, topic, number, random.usize(0..300));
+                published
+                    .entry(topic)
+                    .or_default()
+                    .push((publisher, number));
+            }
+            if random.bool() {
+                bench.run_for(Duration::from_millis(random.u64(0..4)));
+            }
+        }
+        bench.run_for(SECOND);
+        for at in 0..SUBSCRIBERS {
+            let topics: &[&str] = [
+                &["a/1"][..],
+                &["a/1", "a/2"],
+                &["a/1", "a/2", "b/1"],
+                &["b/1"],
+            ][at % 4];
+            let got = numbers(&bench.clients[at].echoes);
+            for publisher in 0..PUBLISHERS {
+                let mut expected: Vec<usize> = topics
+                    .iter()
+                    .flat_map(|topic| published.get(topic).into_iter().flatten())
+                    .filter(|(who, _)| *who == publisher)
+                    .map(|(_, number)| *number)
+                    .collect();
+                expected.sort_unstable();
+                let got = got.get(&publisher.to_string()).cloned().unwrap_or_default();
+                assert_eq!(
+                    got, expected,
+                    "subscriber {at}, publisher {publisher}, seed {seed}"
+                );
+            }
+        }
+    });
+}
+
+/// One of the subscribers reads nothing while others publish 200 KB; gives what it got when it
+/// read on.
+fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
+    let config = Config {
+        max_send_queue: 16 * 1024,
+        slow_consumer: SlowConsumer::Close,
+        topics: rules,
+        ping_timeout: None,
+        ..config()
+    };
+    let mut bench = open(seed, &config);
+    for at in 0..SUBSCRIBERS {
+        bench.say(at, format!("{SUBSCRIBE}t/>").as_bytes());
+    }
+    bench.run_for(Duration::from_millis(100));
+    bench.clients[0].silent = true;
+    for number in 0..200 {
+        for publisher in 0..2 {
+            publish(
+                &mut bench,
+                publisher,
+                ["t/x", "t/y"][publisher],
+                number,
+                500,
+            );
+        }
+        bench.run_for(Duration::from_millis(5));
+        for at in 1..SUBSCRIBERS {
+            let behind = 2 * (number + 1) - bench.clients[at].echoes.len();
+            assert!(behind < 24, "the others do not notice: {behind} behind");
+        }
+    }
+    bench.clients[0].silent = false;
+    bench.run_for(SECOND);
+    let got = bench.clients[0].echoes.clone();
+    let missed = bench.record.borrow().missed;
+    if bench.is_open(0) {
+        let received: usize = bench.clients.iter().map(|client| client.echoes.len()).sum();
+        let sent = 400 * SUBSCRIBERS as u64;
+        assert_eq!(received as u64 + missed, sent, "each came or is told of");
+    }
+    (bench, got)
+}
+
+fn rule(pattern: &str, slow_consumer: SlowConsumer) -> TopicRule {
+    TopicRule {
+        pattern: pattern.to_owned(),
+        slow_consumer,
+    }
+}
+
+#[test]
+fn a_topic_that_conflates_keeps_the_latest_of_each_topic() {
+    for seed in 0..20 {
+        let rules = vec![rule("t/*", SlowConsumer::Conflate)];
+        let (_, got) = stall_one(rules, seed);
+        let got = numbers(&got);
+        for publisher in ["0", "1"] {
+            let numbers = &got[publisher];
+            assert!(numbers.is_sorted_by(|a, b| a < b));
+            assert_eq!(numbers.last(), Some(&199), "the latest is there");
+            let at_once = numbers.iter().zip(0..).take_while(|(got, at)| *got == at);
+            let late = numbers.len() - at_once.count();
+            assert!(late <= 3, "and few that waited before it: {numbers:?}");
+        }
+    }
+}
+
+#[test]
+fn the_first_rule_that_matches_counts() {
+    let rules = vec![
+        rule("t/x", SlowConsumer::DropNewest),
+        rule("t/>", SlowConsumer::DropOldest),
+    ];
+    let (_, got) = stall_one(rules, 3);
+    let got = numbers(&got);
+    assert_ne!(got["0"].last(), Some(&199), "the newest of t/x had no room");
+    assert_eq!(got["1"].last(), Some(&199), "the oldest of t/y made room");
+}
+
+#[test]
+fn a_topic_without_rule_closes_a_slow_reader() {
+    let (bench, _) = stall_one(Vec::new(), 5);
+    assert!(!bench.is_open(0));
+    let record = bench.record.borrow();
+    assert_eq!(record.ends.len(), 1, "and nobody else");
+    assert_eq!(record.ends[0].2.cause, tidewheel::Cause::SlowConsumer);
+}
+
+#[test]
+fn mail_from_another_thread_is_published_sent_and_closes() {
+    let mut bench = open(1, &config());
+    bench.say(0, format!("{SUBSCRIBE}news").as_bytes());
+    bench.run_for(Duration::from_millis(50));
+    bench.remote.publish("news", "to all").unwrap();
+    assert!(bench.remote.publish("news/*", "to whom?").is_err());
+    let ids: Vec<_> = bench.record.borrow().open.keys().copied().collect();
+    for id in &ids {
+        bench.remote.send(*id, &b"to one"[..]).unwrap();
+    }
+    bench.run_for(Duration::from_millis(50));
+    assert_eq!(
+        bench.clients[0].echoes,
+        [b"to all".to_vec(), b"to one".to_vec()]
+    );
+    assert_eq!(bench.clients[1].echoes, [b"to one".to_vec()]);
+    let code = tidewheel::CloseCode::NORMAL_CLOSURE;
+    for id in &ids {
+        bench.remote.close(*id, code, "enough").unwrap();
+        bench.remote.send(*id, "too late").unwrap();
+    }
+    bench.run_for(Duration::from_millis(100));
+    assert_eq!(bench.shard.connections(), 0);
+    assert_eq!(bench.clients[1].echoes.len(), 1);
+}
