@@ -76,6 +76,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             connection = %id,
             initiator = end.initiator.as_str(),
             cause = end.cause.as_str(),
+            violation = match end.cause {
+                Cause::ProtocolError(violation) => Some(tracing::field::display(violation)),
+                _ => None,
+            },
             received = end.received.as_ref().map(|close| close.code.0),
             received_reason = end.received.as_ref().map(|close| &*close.reason),
             sent = end.sent.as_ref().map(|close| close.code.0),
