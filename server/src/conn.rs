@@ -168,7 +168,7 @@ impl<S> Conn<'_, S> {
                     Reply::Borrowed(frame) => self.send_in_place(lane, frame),
                     Reply::Owned(frame) => self.send_shared(lane, frame),
                 }
-                self.protocol.note_sent(1, length as u64);
+                self.protocol.note_sent(self.endpoint, 1, length as u64);
             }
         }
         if waiting == 0 {

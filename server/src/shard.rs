@@ -234,6 +234,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let drain_in = self.drain(now);
         self.flush();
         self.feed();
+        self.stats
+            .publish(self.endpoint.traffic(), self.pool.waiting());
         if self.is_finished() {
             return Next::Finished;
         }
