@@ -137,7 +137,8 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`: `/metrics`, `/healthz` and `/readyz`.
+    /// Also serves HTTP on `address`: `/metrics`, `/healthz`, `/readyz`, and a page that shows
+    /// what they tell.
     ///
     /// # Errors
     /// If the address cannot be listened on.

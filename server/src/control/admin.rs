@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use super::{Readiness, metrics};
+use super::{Readiness, dashboard, metrics};
 use crate::stats::Stats;
 
 /// How long a request's head may take.
@@ -75,10 +75,12 @@ impl Admin {
                 let metrics = metrics::encode(&self.stats, self.readiness.get());
                 answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
             }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there are /metrics, /healthz and /readyz\n",
-            ),
+            path => dashboard::answer(path).unwrap_or_else(|| {
+                text(
+                    StatusCode::NOT_FOUND,
+                    "there are / (a dashboard), /metrics, /healthz and /readyz\n",
+                )
+            }),
         }
     }
 }
@@ -88,7 +90,7 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
 }
 
 /// An answer that is true at this moment only, and is what its type says.
-fn answer(
+pub(super) fn answer(
     status: StatusCode,
     kind: &'static str,
     body: impl Into<Bytes>,
