@@ -194,7 +194,9 @@ impl Connection {
             && receiver.is_idle()
         {
             match poll_common(&endpoint.config, &mut input.bytes) {
-                Ok(Some(message)) => return Some(self.receive_message(message, input.now)),
+                Ok(Some(message)) => {
+                    return Some(self.receive_message(endpoint, message, input.now));
+                }
                 Ok(None) => {}
                 Err(violation) => self.fail_with(endpoint, violation, out, input.now),
             }
@@ -232,7 +234,7 @@ impl Connection {
             match item {
                 Ok(None) => return None,
                 Ok(Some(Item::Message(message))) => {
-                    return Some(self.receive_message(message, input.now));
+                    return Some(self.receive_message(endpoint, message, input.now));
                 }
                 Ok(Some(Item::Ping(payload))) => {
                     // RFC 6455 5.5.2: "an endpoint MUST send a Pong frame in response". Nothing
@@ -251,10 +253,17 @@ impl Connection {
     }
 
     #[inline]
-    fn receive_message<'b>(&mut self, message: Message<'b>, now: Time) -> Event<'b> {
+    fn receive_message<'b>(
+        &mut self,
+        endpoint: &mut Endpoint,
+        message: Message<'b>,
+        now: Time,
+    ) -> Event<'b> {
         self.messaged = now;
-        self.traffic.received_messages += 1;
-        self.traffic.received_bytes += message.len() as u64;
+        for traffic in [&mut self.traffic, &mut endpoint.traffic] {
+            traffic.received_messages += 1;
+            traffic.received_bytes += message.len() as u64;
+        }
         Event::Message(message)
     }
 

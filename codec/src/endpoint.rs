@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::config::{Config, InvalidConfig};
 use crate::deflate::{Agreement, Codec, InvalidAgreement};
+use crate::disconnect::Traffic;
 use crate::frame::{Opcode, encode_frame};
 use crate::masking_key::MaskingKeys;
 use crate::receiver::Pool;
@@ -17,6 +18,8 @@ pub struct Endpoint {
     pub(crate) keys: MaskingKeys,
     /// None if permessage-deflate is off.
     pub(crate) codec: Option<Box<Codec>>,
+    /// Of all connections, those that have ended included.
+    pub(crate) traffic: Traffic,
 }
 
 impl Endpoint {
@@ -51,6 +54,7 @@ impl Endpoint {
             pool,
             keys,
             codec,
+            traffic: Traffic::default(),
         })
     }
 
@@ -59,6 +63,13 @@ impl Endpoint {
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Messages that went both ways so far, of all connections that there were.
+    #[inline]
+    #[must_use]
+    pub const fn traffic(&self) -> Traffic {
+        self.traffic
     }
 
     /// Changes the close timeout of what is closed from now on.

@@ -194,7 +194,7 @@ impl<S> Conn<'_, S> {
                     Reply::Borrowed(frame) => self.send_in_place(lane, frame),
                     Reply::Owned(frame) => self.send_shared(lane, frame),
                 }
-                self.protocol.note_sent(1, length as u64);
+                self.protocol.note_sent(self.endpoint, 1, length as u64);
             }
         }
         if waiting == 0 {
@@ -237,7 +237,9 @@ impl<S> Conn<'_, S> {
                     _ => Lane::Kept,
                 };
                 self.queue.push_shared(lane, frames);
-                return self.protocol.note_sent(extent.count, extent.payload_bytes);
+                return self
+                    .protocol
+                    .note_sent(self.endpoint, extent.count, extent.payload_bytes);
             }
         }
         for message in self.fanout.chains.messages(chain) {
@@ -267,7 +269,8 @@ impl<S> Conn<'_, S> {
             message.frame().clone()
         };
         self.queue.push_shared(lane, frame);
-        self.protocol.note_sent(1, message.payload().len() as u64);
+        self.protocol
+            .note_sent(self.endpoint, 1, message.payload().len() as u64);
     }
 
     /// Makes room for a message, as the policy allows; if there is none, tells what became of it.

@@ -2,6 +2,7 @@
 //! runtime of the calling thread. No message passes through here.
 
 mod admin;
+mod dashboard;
 mod metrics;
 mod publish;
 
@@ -18,7 +19,7 @@ use crate::{
 /// may count against RLIMIT_MEMLOCK.
 const SUBMISSIONS: u32 = 32;
 
-/// What `/readyz` says.
+/// What `/readyz` says, and the dashboard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Readiness {
     Serving,

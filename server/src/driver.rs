@@ -1,6 +1,11 @@
 //! The plain loop: a shard on a thread of its own.
 
-use std::{io, os::fd::OwnedFd, sync::mpsc::Sender, time::Instant};
+use std::{
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, mpsc::Sender},
+    time::{Duration, Instant},
+};
 
 use tidewheel_codec::{Endpoint, Time};
 
@@ -45,13 +50,24 @@ pub(crate) fn run<H: Handler>(
     parts.fabric.set_bell(plan.index, ring.bell());
     let clock = Clock::start();
     let handler = make(plan.index);
-    let mut shard = match Shard::new(ring, handler, &plan.config, endpoint, parts, clock.now()) {
+    let stats = Arc::clone(&parts.stats);
+    let mut shard = match Shard::new(
+        ring,
+        handler,
+        &plan.config,
+        endpoint,
+        parts,
+        at(clock.elapsed()),
+    ) {
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked its configuration: {error}"),
     };
     let _ = ready.send(Ok(()));
     loop {
-        match shard.turn(clock.now()) {
+        let began = clock.elapsed();
+        let next = shard.turn(at(began));
+        stats.turns.record(clock.elapsed() - began);
+        match next {
             Next::Finished => return Some(Ok(())),
             Next::Enter(wait) => {
                 if let Err(error) = shard.ring().enter(wait) {
@@ -89,7 +105,7 @@ fn open_ring(plan: &Plan) -> Result<Uring, RingError> {
     }
 }
 
-/// Milliseconds since the shard started.
+/// Since the shard started.
 struct Clock {
     start: Instant,
 }
@@ -105,7 +121,12 @@ impl Clock {
         }
     }
 
-    fn now(&self) -> Time {
-        Time::from_millis(self.start.elapsed().as_millis() as u64)
+    fn elapsed(&self) -> Duration {
+        self.start.elapsed()
     }
+}
+
+/// A time as the shard knows it, in whole milliseconds.
+fn at(elapsed: Duration) -> Time {
+    Time::from_millis(elapsed.as_millis() as u64)
 }

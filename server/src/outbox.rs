@@ -37,6 +37,8 @@ pub(crate) struct Queue {
     taken: usize,
     /// Bytes in all segments less `taken`.
     unsent: usize,
+    /// How many of those the pool counts as waiting.
+    weighed: usize,
     /// How many leading segments the kernel may be reading.
     lent: usize,
     /// The socket took less than it was given, and has not taken everything since.
@@ -493,6 +495,8 @@ pub(crate) struct Lent {
 pub(crate) struct QueuePool {
     #[expect(clippy::vec_box, reason = "a queue keeps its address")]
     queues: Vec<Box<Queue>>,
+    /// Bytes that wait in the queues that were taken.
+    waiting: usize,
 }
 
 impl QueuePool {
@@ -500,8 +504,20 @@ impl QueuePool {
         self.queues.pop().unwrap_or_default()
     }
 
+    /// Bytes that wait in the queues that were taken, as they were last weighed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
+    pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
+        self.waiting = self.waiting + bytes - queue.weighed;
+        queue.weighed = bytes;
+    }
+
     /// Takes back an empty queue.
-    pub(crate) fn put_back(&mut self, queue: Box<Queue>) {
+    pub(crate) fn put_back(&mut self, mut queue: Box<Queue>) {
+        self.weigh(&mut queue, 0);
         debug_assert!(
             queue.is_idle() && queue.unsent == 0 && queue.orphans.is_empty(),
             "a pooled queue is empty"
@@ -616,6 +632,21 @@ mod tests {
         assert_eq!(lent_bytes(&mut queue).0, b"efgh");
         queue.settle(None, none);
         assert!(queue.is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_counted_until_its_queue_is_put_back() {
+        let mut pool = QueuePool::default();
+        let (mut one, mut other) = (pool.take(), pool.take());
+        pool.weigh(&mut one, 5);
+        pool.weigh(&mut other, 7);
+        assert_eq!(pool.waiting(), 12);
+        pool.weigh(&mut one, 2);
+        assert_eq!(pool.waiting(), 9);
+        pool.put_back(other);
+        assert_eq!(pool.waiting(), 2);
+        pool.put_back(one);
+        assert_eq!((pool.waiting(), pool.take().weighed), (0, 0));
     }
 
     #[test]

@@ -147,8 +147,9 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`: `/metrics`, `/healthz` and `/readyz`; and, if there is a token
-    /// to say, `POST /publish/TOPIC` for those who say it (`Authorization: Bearer`, RFC 6750).
+    /// Also serves HTTP on `address`: `/metrics`, `/healthz`, `/readyz`, and a page that shows
+    /// what they tell; and, if there is a token to say, `POST /publish/TOPIC` for those who say it
+    /// (`Authorization: Bearer`, RFC 6750).
     ///
     /// # Errors
     /// If the address cannot be listened on.

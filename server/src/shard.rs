@@ -248,6 +248,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.fan_out(now);
         self.flush();
         self.feed();
+        self.stats
+            .publish(self.endpoint.traffic(), self.pool.waiting());
         if self.is_finished() {
             return Next::Finished;
         }

@@ -1,8 +1,12 @@
 //! What a shard counts, for whoever asks from another thread.
 
+mod histogram;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tidewheel_codec::Cause;
+use tidewheel_codec::{Cause, Traffic};
+
+pub(crate) use self::histogram::Histogram;
 
 use crate::SlowConsumer;
 
@@ -114,6 +118,22 @@ pub(crate) struct Stats {
     /// Messages put behind what waits for a subscriber.
     pub(crate) deliveries: Count,
     drops: [Count; DROPS.len()],
+    /// Times that a connection was no longer read, because it did not read.
+    pub(crate) receive_pauses: Count,
+    /// Messages received.
+    pub(crate) messages_received: Count,
+    /// Messages sent.
+    pub(crate) messages_sent: Count,
+    /// Payload bytes of the messages received.
+    pub(crate) received_bytes: Count,
+    /// Payload bytes of the messages sent.
+    pub(crate) sent_bytes: Count,
+    /// Bytes that wait in send queues.
+    pub(crate) send_queue_bytes: Count,
+    /// From a ping to its pong, 1 ms to 20 s.
+    pub(crate) ping_round_trips: Histogram<1_000, 14>,
+    /// A turn of the shard, without its waiting, 1 µs to 1 s.
+    pub(crate) turns: Histogram<1, 19>,
     /// Times that accepting stood still because of its rate.
     pub(crate) accept_pauses: Count,
     closes: [Count; CAUSES.len()],
@@ -146,6 +166,15 @@ impl Stats {
         REJECTIONS
             .into_iter()
             .zip(self.rejections.iter().map(Count::get))
+    }
+
+    /// Tells what the turn has come to.
+    pub(crate) fn publish(&self, traffic: Traffic, waiting: usize) {
+        self.messages_received.set(traffic.received_messages);
+        self.messages_sent.set(traffic.sent_messages);
+        self.received_bytes.set(traffic.received_bytes);
+        self.sent_bytes.set(traffic.sent_bytes);
+        self.send_queue_bytes.set(waiting as u64);
     }
 
     /// Counts an end.

@@ -1,5 +1,7 @@
 //! The deadlines of a connection: which is next, and what happens at it.
 
+use std::time::Duration;
+
 use super::close::{Closing, close_reason};
 use super::{Connection, State, send};
 use crate::close::CloseCode;
@@ -75,11 +77,23 @@ impl Connection {
         }
     }
 
+    /// How long a ping took to be answered, by the payload of the Pong that has just been received;
+    /// `None` if that is not the answer to the newest ping of ours.
+    ///
+    /// Whole milliseconds, as `now` is.
+    #[must_use]
+    pub fn round_trip(&self, pong: &[u8], now: Time) -> Option<Duration> {
+        let State::Open { pinged, .. } = self.state else {
+            return None;
+        };
+        let is_answer = pinged > self.opened && pong == ping_payload(self.opened, pinged);
+        is_answer.then(|| now.since(pinged))
+    }
+
     fn handle_due(&mut self, due: Due, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {
         match due {
             Due::Ping => {
-                // Milliseconds since the opening handshake: tells pings apart in a trace.
-                let payload = (now.since(self.opened).as_millis() as u32).to_be_bytes();
+                let payload = ping_payload(self.opened, now);
                 send::frame(endpoint, Opcode::Ping, &payload, out);
                 if let State::Open { pinged, .. } = &mut self.state {
                     *pinged = now;
@@ -151,6 +165,11 @@ impl Connection {
             }
         }
     }
+}
+
+/// What a ping at `now` carries: milliseconds since the opening handshake, which tell pings apart.
+fn ping_payload(opened: Time, now: Time) -> [u8; 4] {
+    (now.since(opened).as_millis() as u32).to_be_bytes()
 }
 
 impl Closing {

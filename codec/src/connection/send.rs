@@ -60,9 +60,11 @@ impl Connection {
 
     /// Counts messages that were sent in a frame which was encoded once for many connections.
     #[inline]
-    pub fn note_sent(&mut self, messages: u64, bytes: u64) {
-        self.traffic.sent_messages += messages;
-        self.traffic.sent_bytes += bytes;
+    pub fn note_sent(&mut self, endpoint: &mut Endpoint, messages: u64, bytes: u64) {
+        for traffic in [&mut self.traffic, &mut endpoint.traffic] {
+            traffic.sent_messages += messages;
+            traffic.sent_bytes += bytes;
+        }
     }
 
     /// Whether frames of [`Endpoint::encode_compressed`] may be sent on this connection: it agreed
@@ -152,7 +154,7 @@ impl Connection {
                 out,
             );
         }
-        self.note_sent(1, payload.len() as u64);
+        self.note_sent(endpoint, 1, payload.len() as u64);
         Ok(())
     }
 }

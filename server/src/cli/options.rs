@@ -36,7 +36,7 @@ pub(super) struct Options {
     /// Address and port to listen on; port 0 lets the kernel choose [default: 127.0.0.1:8080]
     #[arg(long, env = "TIDEWHEEL_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
-    /// Address of the admin listener (/metrics, /healthz, /readyz), or off [default: off]
+    /// Address of the admin listener (a dashboard, /metrics, /healthz, /readyz), or off [default: off]
     #[arg(long, env = "TIDEWHEEL_ADMIN", value_name = "ADDRESS")]
     admin: Option<String>,
     /// Threads, each with a ring and a core of its own: a number, or auto for one per core

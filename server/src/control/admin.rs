@@ -13,7 +13,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 
-use super::{Readiness, metrics, publish};
+use super::{Readiness, dashboard, metrics, publish};
 use crate::{Remote, stats::Stats};
 
 /// Where messages are published; the topic follows.
@@ -78,23 +78,39 @@ impl Admin {
                 Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
             "/metrics" => {
-                let mut response = text(StatusCode::OK, metrics::encode(&self.stats));
-                let kind = header::HeaderValue::from_static(metrics::CONTENT_TYPE);
-                response.headers_mut().insert(header::CONTENT_TYPE, kind);
-                response
+                let metrics = metrics::encode(&self.stats, self.readiness.get());
+                answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
             }
-            _ => text(
-                StatusCode::NOT_FOUND,
-                "there are /metrics, /healthz, /readyz and, to publish, POST /publish/TOPIC\n",
-            ),
+            path => dashboard::answer(path).unwrap_or_else(|| {
+                text(
+                    StatusCode::NOT_FOUND,
+                    "there are / (a dashboard), /metrics, /healthz, /readyz and, to publish, \
+                     POST /publish/TOPIC\n",
+                )
+            }),
         }
     }
 }
 
 pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    answer(status, "text/plain; charset=utf-8", body)
+}
+
+/// An answer that is true at this moment only, and is what its type says.
+pub(super) fn answer(
+    status: StatusCode,
+    kind: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    for (name, value) in [
+        (header::CONTENT_TYPE, kind),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        let value = header::HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     response
 }

@@ -4,18 +4,23 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
-    registry::Registry,
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
+    registry::{Registry, Unit},
 };
 
-use crate::stats::{Count, Stats};
+use super::Readiness;
+use crate::stats::{Count, Histogram, Stats};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Everything that is counted, as text.
-pub(super) fn encode(stats: &[Arc<Stats>]) -> String {
+pub(super) fn encode(stats: &[Arc<Stats>], readiness: Readiness) -> String {
     let mut registry = Registry::with_prefix("tidewheel");
+    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("build", "The program", version);
+    let draining = ConstGauge::new(i64::from(readiness == Readiness::Draining));
+    registry.register("draining", "Whether the server shuts down", draining);
     registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a string takes all that is written to it");
@@ -25,96 +30,169 @@ pub(super) fn encode(stats: &[Arc<Stats>]) -> String {
 #[derive(Debug)]
 struct Shards(Vec<Arc<Stats>>);
 
-type Pick = fn(&Stats) -> &Count;
+/// A metric of each shard.
+type Family = (
+    &'static str,
+    &'static str,
+    Option<Unit>,
+    fn(&Stats) -> &Count,
+);
 
-const GAUGES: [(&str, &str, Pick); 3] = [
+const GAUGES: [Family; 4] = [
     (
         "connections",
         "Connections that hold a descriptor, in whatever state",
+        None,
         |stats| &stats.connections,
     ),
-    ("topics", "Topics and patterns with a subscriber", |stats| {
-        &stats.topics
-    }),
+    (
+        "send_queue",
+        "Bytes that wait because clients have not read what was sent before",
+        Some(Unit::Bytes),
+        |stats| &stats.send_queue_bytes,
+    ),
+    (
+        "topics",
+        "Topics and patterns with a subscriber",
+        None,
+        |stats| &stats.topics,
+    ),
     (
         "subscriptions",
         "Subscriptions of connections to topics and patterns",
+        None,
         |stats| &stats.subscriptions,
     ),
 ];
 
-const COUNTERS: [(&str, &str, Pick); 8] = [
-    ("accepts", "Connections accepted", |stats| &stats.accepts),
-    ("opens", "Opening handshakes completed", |stats| {
+const COUNTERS: [Family; 13] = [
+    ("accepts", "Connections accepted", None, |stats| {
+        &stats.accepts
+    }),
+    ("opens", "Opening handshakes completed", None, |stats| {
         &stats.opens
     }),
+    ("messages_received", "Messages received", None, |stats| {
+        &stats.messages_received
+    }),
+    ("messages_sent", "Messages sent", None, |stats| {
+        &stats.messages_sent
+    }),
+    (
+        "received",
+        "Payload bytes of the messages received",
+        Some(Unit::Bytes),
+        |stats| &stats.received_bytes,
+    ),
+    (
+        "sent",
+        "Payload bytes of the messages sent",
+        Some(Unit::Bytes),
+        |stats| &stats.sent_bytes,
+    ),
+    (
+        "receive_pauses",
+        "Times that a client was no longer read, because it did not read",
+        None,
+        |stats| &stats.receive_pauses,
+    ),
     (
         "handshake_timeouts",
         "Connections ended because no request came in time",
+        None,
         |stats| &stats.handshake_timeouts,
     ),
     (
         "deadline_resets",
         "Connections reset at the deadline of their closing",
+        None,
         |stats| &stats.deadline_resets,
     ),
     (
         "starvations",
         "Receives that found no free buffer",
+        None,
         |stats| &stats.starvations,
     ),
-    ("publishes", "Messages published", |stats| &stats.publishes),
+    ("publishes", "Messages published", None, |stats| {
+        &stats.publishes
+    }),
     (
         "deliveries",
         "Messages on their way to a subscriber",
+        None,
         |stats| &stats.deliveries,
     ),
     (
         "accept_pauses",
         "Times that accepting stood still because of its rate",
+        None,
         |stats| &stats.accept_pauses,
     ),
 ];
 
 impl Collector for Shards {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, help, pick) in GAUGES {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for (shard, stats) in self.0.iter().enumerate() {
-                let value = i64::try_from(pick(stats).get()).unwrap_or(i64::MAX);
-                let labels = [("shard", shard.to_string())];
-                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-            }
+        for (name, help, unit, pick) in &GAUGES {
+            let family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
+            self.each(family, |stats, metric| {
+                ConstGauge::new(i64::try_from(pick(stats).get()).unwrap_or(i64::MAX)).encode(metric)
+            })?;
         }
-        for (name, help, pick) in COUNTERS {
-            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-            for (shard, stats) in self.0.iter().enumerate() {
-                let labels = [("shard", shard.to_string())];
-                ConstCounter::new(pick(stats).get()).encode(family.encode_family(&labels)?)?;
-            }
+        for (name, help, unit, pick) in &COUNTERS {
+            let family =
+                encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
+            self.each(family, |stats, metric| {
+                ConstCounter::new(pick(stats).get()).encode(metric)
+            })?;
         }
         let help = "Opening handshakes refused, by reason";
-        let mut family =
-            encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
-        for (shard, stats) in self.0.iter().enumerate() {
-            for (reason, count) in stats.rejections() {
-                let labels = [("shard", shard.to_string()), ("reason", reason.to_owned())];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-            }
-        }
+        let family = encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
+        self.each_labelled(family, "reason", |stats| stats.rejections().collect())?;
         let help = "Messages dropped because their reader was slow, by policy";
-        let mut family = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
-        for (shard, stats) in self.0.iter().enumerate() {
-            for (policy, count) in stats.drops() {
-                let labels = [("shard", shard.to_string()), ("policy", policy.to_owned())];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-            }
-        }
+        let family = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
+        self.each_labelled(family, "policy", |stats| stats.drops().collect())?;
         let help = "Connections ended, by cause";
-        let mut family = encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
+        let family = encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
+        self.each_labelled(family, "cause", |stats| stats.closes().collect())?;
+        let help = "From a ping to the pong that answers it, in whole milliseconds";
+        let (unit, kind) = (Some(&Unit::Seconds), MetricType::Histogram);
+        let family = encoder.encode_descriptor("ping_round_trip", help, unit, kind)?;
+        self.each(family, |stats, metric| {
+            histogram(&stats.ping_round_trips, metric)
+        })?;
+        let help = "A turn of a shard, without the system call that submits and waits";
+        let family = encoder.encode_descriptor("turn", help, unit, kind)?;
+        self.each(family, |stats, metric| histogram(&stats.turns, metric))
+    }
+}
+
+impl Shards {
+    /// One metric for each shard.
+    fn each(
+        &self,
+        mut family: MetricEncoder<'_>,
+        encode: impl Fn(&Stats, MetricEncoder<'_>) -> fmt::Result,
+    ) -> fmt::Result {
         for (shard, stats) in self.0.iter().enumerate() {
-            for (cause, count) in stats.closes() {
-                let labels = [("shard", shard.to_string()), ("cause", cause.to_owned())];
+            encode(
+                stats,
+                family.encode_family(&[("shard", shard.to_string())])?,
+            )?;
+        }
+        Ok(())
+    }
+
+    /// One counter for each shard and value of a label.
+    fn each_labelled(
+        &self,
+        mut family: MetricEncoder<'_>,
+        label: &'static str,
+        counts: impl Fn(&Stats) -> Vec<(&'static str, u64)>,
+    ) -> fmt::Result {
+        for (shard, stats) in self.0.iter().enumerate() {
+            for (value, count) in counts(stats) {
+                let labels = [("shard", shard.to_string()), (label, value.to_owned())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
         }
@@ -122,8 +200,19 @@ impl Collector for Shards {
     }
 }
 
+fn histogram<const FIRST_US: u64, const BOUNDS: usize>(
+    histogram: &Histogram<FIRST_US, BOUNDS>,
+    mut metric: MetricEncoder<'_>,
+) -> fmt::Result {
+    let buckets: Vec<_> = histogram.buckets().collect();
+    let count = buckets.iter().map(|(_, count)| count).sum();
+    metric.encode_histogram::<NoLabelSet>(histogram.sum(), count, &buckets, None)
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -131,13 +220,34 @@ mod tests {
         let stats = [Arc::new(Stats::default()), Arc::new(Stats::default())];
         stats[1].connections.set(7);
         stats[0].closed(tidewheel_codec::Cause::PingTimeout);
-        let text = encode(&stats);
+        stats[0].received_bytes.set(1 << 40);
+        for ms in [1, 3, 4, 30_000] {
+            let round_trip = Duration::from_millis(ms);
+            stats[1].ping_round_trips.record(round_trip);
+        }
+        let text = encode(&stats, Readiness::Draining);
         for line in [
+            concat!(
+                "tidewheel_build_info{version=\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"} 1"
+            ),
+            "tidewheel_draining 1",
             "# TYPE tidewheel_connections gauge",
             "tidewheel_connections{shard=\"1\"} 7",
+            "# UNIT tidewheel_send_queue_bytes bytes",
+            "tidewheel_send_queue_bytes{shard=\"0\"} 0",
             "tidewheel_closes_total{shard=\"0\",cause=\"ping_timeout\"} 1",
             "tidewheel_closes_total{shard=\"1\",cause=\"ping_timeout\"} 0",
             "tidewheel_opens_total{shard=\"0\"} 0",
+            "tidewheel_received_bytes_total{shard=\"0\"} 1099511627776",
+            "# TYPE tidewheel_ping_round_trip_seconds histogram",
+            "tidewheel_ping_round_trip_seconds_sum{shard=\"1\"} 30.008",
+            "tidewheel_ping_round_trip_seconds_count{shard=\"1\"} 4",
+            "tidewheel_ping_round_trip_seconds_bucket{le=\"0.001\",shard=\"1\"} 1",
+            "tidewheel_ping_round_trip_seconds_bucket{le=\"0.005\",shard=\"1\"} 3",
+            "tidewheel_ping_round_trip_seconds_bucket{le=\"+Inf\",shard=\"1\"} 4",
+            "tidewheel_turn_seconds_count{shard=\"0\"} 0",
             "# EOF",
         ] {
             assert!(

@@ -291,8 +291,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     };
                     self.handler.message(&mut conn, message);
                 }
-                // Answered already; and a pong has been heard, as everything is.
-                Event::Ping(_) | Event::Pong(_) => {}
+                // Answered already.
+                Event::Ping(_) => {}
+                // It has been heard, as everything is.
+                Event::Pong(payload) => {
+                    if let Some(round_trip) = protocol.round_trip(&payload, now) {
+                        self.stats.ping_round_trips.record(round_trip);
+                    }
+                }
             }
         }
     }
@@ -380,6 +386,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Stops receiving until everything is sent.
     fn pause(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
+        if !connection.is_paused() {
+            self.stats.receive_pauses.add(1);
+        }
         match connection.receive {
             Receive::Armed => {
                 connection.receive = Receive::Pausing;

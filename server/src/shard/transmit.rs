@@ -30,9 +30,23 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 && !matches!(connection.phase, Phase::Leaving(_))
             {
                 self.transmit(slot);
+                self.weigh(slot);
             }
         }
         self.lists.dirty = dirty;
+    }
+
+    /// Counts what a connection's queue keeps because the socket has not taken it yet.
+    fn weigh(&mut self, slot: u32) {
+        let connection = &mut self.connections[slot as usize];
+        if let Some(queue) = &mut connection.queue {
+            let waiting = match connection.flight {
+                // The socket takes it at once; if not, there will be a next time.
+                Flight::Silent => 0,
+                Flight::Idle | Flight::Stalled | Flight::Polling | Flight::Told => queue.unsent(),
+            };
+            self.pool.weigh(queue, waiting);
+        }
     }
 
     /// Sends what a connection has queued, and its FIN behind that, unless a send is under way.

@@ -1,12 +1,14 @@
 //! Clients that nobody here wrote, against `tidewheel echo`.
 //!
 //! Python and Node.js are found by `TIDEWHEEL_PYTHON`, `TIDEWHEEL_NODE` and `NODE_PATH`, or as
-//! `python3` and `node`. Where one, or its library, is missing, a line on standard error says what
-//! was left out; with `TIDEWHEEL_INTEROP=required` that fails.
+//! `python3` and `node`, and a browser by `TIDEWHEEL_BROWSER`. Where one, or its library, is
+//! missing, a line on standard error says what was left out; with `TIDEWHEEL_INTEROP=required`
+//! that fails.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dashboard;
 mod script;
 mod tungstenite;
 

@@ -14,7 +14,7 @@ use crate::support::{ms, wait};
 /// A script has done its part within this time, on a machine however busy.
 const DONE_WITHIN: std::time::Duration = ms(60_000);
 
-/// Libraries of which it was told that they are not there.
+/// What of the tests was left out, of which it was told.
 static TOLD: Mutex<Vec<&str>> = Mutex::new(Vec::new());
 
 /// A script, and what it needs.
@@ -63,6 +63,11 @@ impl Client {
 
     /// Starts one case; none where the client is not installed.
     pub(crate) fn start(self, url: &str, case: &str) -> Option<Running> {
+        self.start_with(&[url, case])
+    }
+
+    /// Starts the script with arguments of its own; none where the client is not installed.
+    pub(crate) fn start_with(self, arguments: &[&str]) -> Option<Running> {
         if !self.is_installed() {
             return None;
         }
@@ -72,7 +77,7 @@ impl Client {
         let mut child = self
             .interpreter()
             .arg(script)
-            .args([url, case])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -106,32 +111,41 @@ impl Client {
             .get_program()
             .to_string_lossy()
             .into_owned();
-        let required = env::var_os("TIDEWHEEL_INTEROP").is_some_and(|value| value == "required");
-        assert!(
-            !required,
-            "{interpreter}: {why}, and TIDEWHEEL_INTEROP=required"
-        );
-        let mut told = TOLD.lock().expect("nobody panics with it");
-        if !told.contains(&self.library) {
-            told.push(self.library);
-            // Not by a macro, whose output libtest keeps to itself.
-            let library = self.library;
-            let line = format!("left out: the client `{library}`; {interpreter}: {why}\n");
-            let _ = std::io::stderr().write_all(line.as_bytes());
-        }
+        left_out(self.library, &format!("{interpreter}: {why}"));
         false
+    }
+}
+
+/// Says on standard error, once, that what needs `name` is not tested.
+///
+/// # Panics
+/// If it is required.
+pub(crate) fn left_out(name: &'static str, why: &str) {
+    let required = env::var_os("TIDEWHEEL_INTEROP").is_some_and(|value| value == "required");
+    assert!(!required, "{why}, and TIDEWHEEL_INTEROP=required");
+    let mut told = TOLD.lock().expect("nobody panics with it");
+    if !told.contains(&name) {
+        told.push(name);
+        // Not by a macro, whose output libtest keeps to itself.
+        let line = format!("left out: the client `{name}`; {why}\n");
+        let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 
 impl Running {
     /// Waits for the line that says that the client is connected.
     pub(crate) fn wait_until_ready(&mut self) {
+        self.wait_for("ready");
+    }
+
+    /// Waits until the script has told `step`, which it does next.
+    pub(crate) fn wait_for(&mut self, step: &str) {
         // The script's own end closes the pipe, so this does not wait for ever.
         let mut line = String::new();
         self.stdout
             .read_line(&mut line)
             .expect("a pipe that is open");
-        assert_eq!(line.trim_end(), "ready", "the client is connected");
+        assert_eq!(line.trim_end(), step, "the client tells how far it is");
     }
 
     /// Waits until it has done its part.

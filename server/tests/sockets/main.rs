@@ -9,6 +9,7 @@ mod support;
 
 mod backpressure;
 mod closing;
+mod counts;
 mod departures;
 mod fanout;
 mod handshake;

@@ -107,6 +107,10 @@ impl Server {
         }
     }
 
+    pub(crate) fn admin_address(&self) -> SocketAddr {
+        self.admin
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }

@@ -1,0 +1,98 @@
+// A headless Chromium with one page, by the Chrome DevTools Protocol over a pipe: it ends when the
+// pipe does, whatever becomes of us.
+import { once } from "node:events";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-dev-shm-usage",
+  "--no-first-run",
+  "--remote-debugging-pipe",
+];
+
+const DOMAINS = ["Page", "Runtime", "Log", "Network"];
+
+export class Page {
+  /** What the console, the browser's log and uncaught exceptions told. */
+  complaints = [];
+  /** The addresses of all that was asked for. */
+  requests = [];
+  #next = 1;
+  #answers = new Map();
+  #loaded = () => {};
+  #commands;
+  #events;
+  #rest = "";
+
+  static async open(program, url, flags = []) {
+    const page = new Page();
+    page.profile = mkdtempSync(join(tmpdir(), "tidewheel-browser-"));
+    const all = [...FLAGS, ...flags, `--user-data-dir=${page.profile}`, "about:blank"];
+    const stdio = ["ignore", "ignore", "ignore", "pipe", "pipe"];
+    page.browser = spawn(program, all, { stdio });
+    [, , , page.#commands, page.#events] = page.browser.stdio;
+    page.#events.setEncoding("utf8").on("data", (text) => page.#read(text));
+    const { targetInfos } = await page.send("Target.getTargets");
+    const { targetId } = targetInfos.find(({ type }) => type === "page");
+    const attached = await page.send("Target.attachToTarget", { targetId, flatten: true });
+    page.session = attached.sessionId;
+    for (const domain of DOMAINS) await page.send(`${domain}.enable`);
+    const loaded = new Promise((resolve) => (page.#loaded = resolve));
+    await page.send("Page.navigate", { url });
+    await loaded;
+    return page;
+  }
+
+  send(method, params = {}) {
+    const id = this.#next++;
+    this.#commands.write(`${JSON.stringify({ id, method, params, sessionId: this.session })}\0`);
+    return new Promise((resolve, reject) => this.#answers.set(id, { resolve, reject }));
+  }
+
+  /** Messages end with a zero byte. */
+  #read(text) {
+    const messages = (this.#rest + text).split("\0");
+    this.#rest = messages.pop();
+    for (const message of messages) this.#heard(JSON.parse(message));
+  }
+
+  #heard({ id, result, error, method, params }) {
+    if (id !== undefined) {
+      const { resolve, reject } = this.#answers.get(id);
+      this.#answers.delete(id);
+      return error ? reject(new Error(error.message)) : resolve(result);
+    }
+    switch (method) {
+      case "Page.loadEventFired":
+        return this.#loaded();
+      case "Runtime.exceptionThrown":
+        return this.complaints.push(params.exceptionDetails.exception?.description);
+      case "Runtime.consoleAPICalled":
+        return this.complaints.push(params.args.map(({ value }) => value).join(" "));
+      case "Log.entryAdded":
+        return this.complaints.push(`${params.entry.source}: ${params.entry.text}`);
+      case "Network.requestWillBeSent":
+        return this.requests.push(params.request.url);
+    }
+  }
+
+  /** The value of an expression in the page. */
+  async evaluate(expression) {
+    const asked = { expression, awaitPromise: true, returnByValue: true };
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", asked);
+    if (exceptionDetails) throw new Error(exceptionDetails.exception.description);
+    return result.value;
+  }
+
+  async close() {
+    const ended = once(this.browser, "exit");
+    this.#commands.end();
+    await ended;
+    rmSync(this.profile, { recursive: true, force: true, maxRetries: 5 });
+  }
+}

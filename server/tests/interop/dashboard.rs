@@ -1,0 +1,103 @@
+//! The admin listener's page in a browser, which must show what the clients do.
+//!
+//! The browser is `TIDEWHEEL_BROWSER`, or a headless Chromium by one of its names.
+
+use std::{
+    env,
+    ffi::OsString,
+    process::{Command, Stdio},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    script::{Client, left_out},
+    support::{
+        ms,
+        process::{Server, tidewheel},
+    },
+};
+
+/// What a headless Chromium is called.
+const NAMES: [&str; 4] = [
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+];
+
+/// A browser that starts; says so where there is none.
+fn browser() -> Option<OsString> {
+    let named = env::var_os("TIDEWHEEL_BROWSER");
+    let names = match named {
+        Some(name) => vec![name],
+        None => NAMES.into_iter().map(OsString::from).collect(),
+    };
+    let starts = |name: &OsString| {
+        let version = Command::new(name)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    let found = names.iter().find(|name| starts(name)).cloned();
+    if found.is_none() {
+        left_out("headless Chromium", &format!("none of {names:?} starts"));
+    }
+    found
+}
+
+#[test]
+fn shows_what_is_and_changes_with_it() {
+    let Some(browser) = browser() else {
+        return;
+    };
+    let browser = browser.to_string_lossy().into_owned();
+    let flags = "--shards 2 --ping-interval 400ms --ping-timeout 10s --close-timeout 60s";
+    let server = Server::start(flags);
+    let admin = server.admin_address().to_string();
+    let client = Client::node("ws", "dashboard.mjs");
+    let Some(mut running) = client.start_with(&[&server.url(), &admin, &browser]) else {
+        return;
+    };
+    running.wait_for("drain");
+    server.signal(Signal::TERM);
+    running.wait_for("restart");
+    let (status, log) = server.wait(ms(30_000));
+    assert!(status.success(), "the drain has ended well: {log}");
+    let mut again = tidewheel();
+    again.args(["echo", "--listen", "127.0.0.1:0", "--admin", &admin]);
+    let _again = Server::spawn(again.args(["--shards", "2"]));
+    running.finish();
+}
+
+#[test]
+fn is_sent_so_that_nothing_else_runs_in_it() {
+    let server = Server::start("--shards 1");
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/dashboard.css", "text/css; charset=utf-8"),
+        ("/dashboard.js", "text/javascript; charset=utf-8"),
+    ] {
+        let response = server.admin(path);
+        let (head, body) = response.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        for line in [
+            &format!("content-type: {kind}"),
+            "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+             connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'",
+            "x-content-type-options: nosniff",
+            "cache-control: no-store",
+        ] {
+            assert!(head.lines().any(|it| it == line), "{line} is in:\n{head}");
+        }
+        assert!(body.len() > 1000, "{path} is not empty");
+        // The policy would keep these from working.
+        assert!(!body.contains("<style") && !body.contains("style=\""));
+    }
+    assert!(server.admin("/metrics").contains("nosniff"));
+    let missing = server.admin("/nothing");
+    assert!(missing.starts_with("HTTP/1.1 404 "), "{missing}");
+    assert!(missing.contains("a dashboard"), "{missing}");
+}
