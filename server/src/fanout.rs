@@ -326,7 +326,7 @@ impl Fanout {
     }
 
     /// Shards that are to be woken, since somebody asked last.
-    pub(crate) fn to_wake(&mut self) -> impl Iterator<Item = (u16, Bell)> {
+    pub(crate) fn sleepers(&mut self) -> impl Iterator<Item = (u16, Bell)> {
         let fabric = Arc::clone(&self.fabric);
         std::mem::take(&mut self.to_wake)
             .into_iter()

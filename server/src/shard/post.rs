@@ -72,7 +72,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Queues what was published for those who have subscribed, and wakes the shards that have got
     /// mail.
     pub(super) fn fan_out(&mut self, now: Time) {
-        for (shard, bell) in self.fanout.to_wake() {
+        for (shard, bell) in self.fanout.sleepers() {
             let token = Token::new(OpCode::Wake, 0, u32::from(shard));
             self.ring.push(Op::Wake { bell }, token);
         }

@@ -9,6 +9,7 @@
 mod support;
 
 mod dashboard;
+mod examples;
 mod script;
 mod tungstenite;
 

@@ -115,6 +115,11 @@ impl Server {
         self.address.port()
     }
 
+    /// Where the admin listener is.
+    pub(crate) fn admin_url(&self) -> String {
+        format!("http://{}", self.admin)
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("ws://{}/", self.address)
     }
