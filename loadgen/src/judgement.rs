@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::usage::{CpuTime, Usage};
 
@@ -23,19 +23,19 @@ const LATENESS_SHARE_MAX: f64 = 0.5;
 const LATENESS_MIN: Duration = Duration::from_millis(1);
 
 /// The result of a run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// Every connection ended as asked for, within the bound.
+    /// Everything was as asked for.
     Passed,
-    /// Some did not.
+    /// Something was not.
     Failed,
     /// The generator was the limit.
     Invalid,
 }
 
 /// A verdict with its reasons.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     /// One sentence each; none if it passed.
@@ -126,6 +126,7 @@ mod tests {
             window: Duration::from_millis(100),
             generator: running(generator),
             server: server.map(running),
+            server_cpu: Duration::ZERO,
         }
     }
 

@@ -1,6 +1,8 @@
 //! Whole runs of the generator, small ones.
 
 mod child_server;
+mod churn;
 mod command_line;
+mod files;
 mod foreign_servers;
 mod harness;
