@@ -7,9 +7,9 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     common::{Common, Deadlines},
-    values::{duration, rate, size},
+    values::{count, duration, rate, size},
 };
-use crate::scenario::{churn, close_storm};
+use crate::scenario::{churn, close_storm, connect, echo, idle};
 
 /// Opens very many WebSocket connections and measures what the server makes of them
 #[derive(Debug, Parser)]
@@ -35,6 +35,15 @@ pub(crate) enum Scenario {
     /// Let connections come and go in all ways for a while; nothing of them may stay
     #[command(long_about = churn::ABOUT, after_long_help = EXIT_STATUS)]
     Churn(churn::Options),
+    /// Open very many connections at once, and measure how long each takes
+    #[command(long_about = connect::ABOUT, after_long_help = EXIT_STATUS)]
+    Connect(connect::Options),
+    /// Send messages that come back, and measure how long each takes and what it costs
+    #[command(long_about = echo::ABOUT, after_long_help = EXIT_STATUS)]
+    Echo(echo::Options),
+    /// Hold connections, and measure what each of them costs
+    #[command(long_about = idle::ABOUT, after_long_help = EXIT_STATUS)]
+    Idle(idle::Options),
 }
 
 /// What each scenario's help says of the exit status.
@@ -86,6 +95,9 @@ impl Scenario {
         match self {
             Self::CloseStorm(options) => &options.common,
             Self::Churn(options) => &options.common,
+            Self::Connect(options) => &options.common,
+            Self::Echo(options) => &options.common,
+            Self::Idle(options) => &options.common,
         }
     }
 
@@ -94,7 +106,7 @@ impl Scenario {
         self.common().check()?;
         match self {
             Self::CloseStorm(options) => options.check(),
-            Self::Churn(_) => Ok(()),
+            Self::Churn(_) | Self::Connect(_) | Self::Echo(_) | Self::Idle(_) => Ok(()),
         }
     }
 }

@@ -75,7 +75,6 @@ pub(crate) enum Event {
         client: u32,
     },
     /// A message arrived.
-    #[expect(dead_code, reason = "for the echo")]
     Message {
         /// Whose.
         client: u32,
@@ -180,7 +179,6 @@ impl Fleet {
     }
 
     /// How many pings of the server were answered so far.
-    #[expect(dead_code, reason = "for the idle")]
     pub(crate) const fn pings(&self) -> u64 {
         self.pings
     }

@@ -5,18 +5,24 @@
 
 pub(crate) mod churn;
 pub(crate) mod close_storm;
+pub(crate) mod connect;
+pub(crate) mod echo;
+pub(crate) mod idle;
 
 use std::time::Duration;
 
+use tidewheel::ring::Wait;
+
 use crate::{
     cli::Scenario,
-    clock::Moment,
     error::RunError,
+    figures::Figures,
+    fleet::NORMAL,
     plan::Plan,
     report::Report,
     session::SessionError,
     trial::{Trial, conduct},
-    usage::UsageMark,
+    usage::{Usage, UsageMark},
 };
 
 /// From here to the planned moment the server has time to come to rest.
@@ -24,6 +30,9 @@ const LEAD: Duration = Duration::from_millis(200);
 
 /// The measured window starts so long after the resources used so far were read.
 const MARK_LEAD: Duration = Duration::from_millis(5);
+
+/// Connections that are closed at a time where nobody measures it.
+const CLOSED_AT_A_TIME: usize = 1024;
 
 /// Runs a scenario.
 ///
@@ -38,6 +47,18 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
         Scenario::Churn(options) => {
             let run = |trial: &mut Trial| churn::run(options, trial);
             conduct(&options.common, churn::needs(options), run)
+        }
+        Scenario::Connect(options) => {
+            let run = |trial: &mut Trial| connect::run(options, trial);
+            conduct(&options.common, connect::needs(options), run)
+        }
+        Scenario::Echo(options) => {
+            let run = |trial: &mut Trial| echo::run(options, trial);
+            conduct(&options.common, echo::needs(options), run)
+        }
+        Scenario::Idle(options) => {
+            let run = |trial: &mut Trial| idle::run(options, trial);
+            conduct(&options.common, idle::needs(options), run)
         }
     }
 }
@@ -58,7 +79,34 @@ fn approach_window(
     Ok((plan, mark))
 }
 
-/// Takes turns until `moment`, as the session does.
-fn rest_until(trial: &mut Trial, moment: Moment) -> Result<(), SessionError> {
-    trial.session.turn_until(moment)
+/// Closes all that is open with 1000, some at a time, and waits until it has ended.
+fn close_all(trial: &mut Trial) -> Result<(), SessionError> {
+    let session = &mut trial.session;
+    let clients = session.open_clients();
+    let mut now = session.clock.now();
+    for batch in clients.chunks(CLOSED_AT_A_TIME) {
+        for &client in batch {
+            session.fleet.start_closing(client, NORMAL, now);
+        }
+        let left = session.live().saturating_sub(batch.len() as u32);
+        let limit = now + session.timeout;
+        while session.live() > left && now < limit {
+            now = session.turn(Wait::For(limit.since(now)))?;
+        }
+    }
+    session.release_all(now + session.timeout)
+}
+
+/// What server and generator used for a million messages.
+fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {
+    let millions = messages as f64 / 1e6;
+    let mut told = |name, cpu: Duration| {
+        if messages > 0 {
+            figures.seconds(name, cpu.div_f64(millions));
+        }
+    };
+    if usage.server.is_some() {
+        told("server.cpu_seconds_per_million", usage.server_cpu);
+    }
+    told("generator.cpu_seconds_per_million", usage.generator.running);
 }

@@ -255,7 +255,7 @@ fn rest(trial: &mut Trial) -> Result<Rest, RunError> {
     if trial.server.report.is_some() || watch.table.is_some() {
         watch.until_empty(trial, now, now + bound.max(handshake + SLACK))?;
     }
-    super::rest_until(trial, trial.clock.now() + REST)?;
+    trial.session.turn_until(trial.clock.now() + REST)?;
     let held = watch.held(trial)?;
     let pid = trial.server.pid();
     Ok(Rest {

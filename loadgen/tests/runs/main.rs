@@ -6,3 +6,4 @@ mod command_line;
 mod files;
 mod foreign_servers;
 mod harness;
+mod talk;

@@ -1,0 +1,168 @@
+//! Echo, idle and connect against the server that the generator starts.
+
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+};
+
+use crate::{
+    foreign_servers::{open, read_frame, serve},
+    harness::run,
+};
+
+#[test]
+fn a_closed_loop_loses_nothing() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "20",
+        "--in-flight",
+        "4",
+        "--duration",
+        "500ms",
+        "--warm-up",
+        "100ms",
+    ];
+    let run = run(&arguments);
+    run.assert_as_asked();
+    run.assert_all("closed", 20);
+    let measured = run.number("/latencies/echo/corrected/count");
+    assert!(measured > 100.0, "{measured}");
+    assert!(run.number("/figures/echo.messages") > measured);
+    assert!(run.number("/figures/echo.rate") > 100.0);
+    assert_eq!(run.number("/figures/lost"), 0.0);
+    assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
+}
+
+#[test]
+fn an_open_loop_sends_as_planned() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "10",
+        "--rate",
+        "500",
+        "--duration",
+        "1s",
+        "--warm-up",
+        "200ms",
+    ];
+    let run = run(&arguments);
+    run.assert_as_asked();
+    run.assert_all("closed", 10);
+    assert_eq!(run.number("/latencies/echo/corrected/count"), 500.0);
+    assert_eq!(run.number("/latencies/lateness/corrected/count"), 500.0);
+    assert_eq!(run.number("/figures/echo.messages"), 600.0);
+    let p99 = |kind| run.number(&format!("/latencies/echo/{kind}/p99"));
+    assert!(p99("corrected") >= p99("uncorrected"));
+}
+
+#[test]
+fn large_messages_come_back_whole() {
+    for size in ["1", "4KiB", "1MiB"] {
+        let arguments = ["echo", "--connections", "4", "--in-flight", "3", "--size"];
+        let short = [size, "--duration", "300ms", "--warm-up", "0s"];
+        let run = run(&[&arguments[..], &short].concat());
+        run.assert_as_asked();
+        run.assert_all("closed", 4);
+        assert_eq!(run.number("/figures/altered"), 0.0, "{size}");
+        assert_eq!(run.number("/figures/out_of_order"), 0.0, "{size}");
+    }
+}
+
+/// Echoes what `change` makes of each message behind the first, until something is left out.
+fn changing(change: fn(usize, &mut Vec<u8>) -> bool) -> SocketAddr {
+    serve(move |stream| {
+        open(stream)?;
+        for number in 0.. {
+            let (first, mut payload) = read_frame(stream)?;
+            if first == 0x88 {
+                let mut close = vec![0x88, 2];
+                close.extend(payload);
+                return stream.write_all(&close);
+            }
+            if change(number, &mut payload) {
+                let mut frame = vec![first, u8::try_from(payload.len()).unwrap()];
+                frame.extend(payload);
+                stream.write_all(&frame)?;
+            }
+        }
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    })
+}
+
+fn echo(address: SocketAddr) -> crate::harness::Run {
+    let url = format!("ws://{address}/");
+    run(&[
+        "echo",
+        "--url",
+        &url,
+        "--connections",
+        "2",
+        "--size",
+        "32",
+        "--duration",
+        "300ms",
+        "--warm-up",
+        "0s",
+        "--timeout",
+        "300ms",
+    ])
+}
+
+#[test]
+fn what_is_not_answered_is_lost() {
+    let run = echo(changing(|number, _| number != 3));
+    assert_eq!(run.number("/figures/lost"), 2.0);
+    assert!(run.status > 0, "{:#}", run.document);
+}
+
+#[test]
+fn what_comes_back_altered_is_told() {
+    let run = echo(changing(|number, payload| {
+        if number == 5 {
+            payload.pop();
+        }
+        true
+    }));
+    assert_eq!(run.number("/figures/altered"), 2.0);
+    let run = echo(changing(|number, payload| {
+        if number == 5 {
+            payload[0] ^= 1;
+        }
+        true
+    }));
+    assert_eq!(run.number("/figures/out_of_order"), 2.0);
+}
+
+#[test]
+fn idle_connections_are_pinged_and_stay() {
+    let arguments = ["idle", "--connections", "100", "--duration", "1s"];
+    let run = run(&[&arguments[..], &["--ping-interval", "250ms"]].concat());
+    assert_eq!(run.status, 0, "{:#}", run.document);
+    run.assert_all("closed", 100);
+    assert!(run.number("/figures/pings") >= 300.0);
+    assert_eq!(run.number("/figures/held"), 100.0);
+    for name in [
+        "server.bytes_per_connection",
+        "generator.bytes_per_connection",
+        "kernel.bytes_per_connection",
+        "keepalive.server_cpu_per_ping",
+    ] {
+        run.at(&format!("/figures/{name}"));
+    }
+}
+
+#[test]
+fn a_herd_comes_back() {
+    let run = run(&["connect", "--connections", "300", "--herd"]);
+    run.assert_as_asked();
+    assert_eq!(run.number("/connections"), 600.0);
+    assert_eq!(run.number("/outcomes/closed"), 300.0);
+    assert_eq!(run.number("/outcomes/reset"), 300.0);
+    for latency in ["open", "reopen"] {
+        let count = run.number(&format!("/latencies/{latency}/corrected/count"));
+        assert_eq!(count, 300.0, "{latency}");
+    }
+    assert!(run.number("/figures/herd.rate") > 0.0);
+}
