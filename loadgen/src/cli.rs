@@ -7,9 +7,9 @@ use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     common::{Common, Deadlines},
-    values::{count, duration, rate, size},
+    values::{count, duration, rate, share, size},
 };
-use crate::scenario::{churn, close_storm, connect, echo, idle};
+use crate::scenario::{churn, close_storm, connect, drain, echo, idle, scale, slow_consumers};
 
 /// Opens very many WebSocket connections and measures what the server makes of them
 #[derive(Debug, Parser)]
@@ -38,12 +38,21 @@ pub(crate) enum Scenario {
     /// Open very many connections at once, and measure how long each takes
     #[command(long_about = connect::ABOUT, after_long_help = EXIT_STATUS)]
     Connect(connect::Options),
+    /// Tell the server to end while it is under load, and measure how it takes leave
+    #[command(long_about = drain::ABOUT, after_long_help = EXIT_STATUS)]
+    Drain(drain::Options),
     /// Send messages that come back, and measure how long each takes and what it costs
     #[command(long_about = echo::ABOUT, after_long_help = EXIT_STATUS)]
     Echo(echo::Options),
     /// Hold connections, and measure what each of them costs
     #[command(long_about = idle::ABOUT, after_long_help = EXIT_STATUS)]
     Idle(idle::Options),
+    /// Hold a million connections: their memory, keepalive, an echo sweep, and a close storm
+    #[command(long_about = scale::ABOUT, after_long_help = EXIT_STATUS)]
+    Scale(scale::Options),
+    /// Let some clients send and not read, and measure whether the others notice
+    #[command(long_about = slow_consumers::ABOUT, after_long_help = EXIT_STATUS)]
+    SlowConsumers(slow_consumers::Options),
 }
 
 /// What each scenario's help says of the exit status.
@@ -96,8 +105,11 @@ impl Scenario {
             Self::CloseStorm(options) => &options.common,
             Self::Churn(options) => &options.common,
             Self::Connect(options) => &options.common,
+            Self::Drain(options) => &options.common,
             Self::Echo(options) => &options.common,
             Self::Idle(options) => &options.common,
+            Self::Scale(options) => &options.common,
+            Self::SlowConsumers(options) => &options.common,
         }
     }
 
@@ -106,7 +118,13 @@ impl Scenario {
         self.common().check()?;
         match self {
             Self::CloseStorm(options) => options.check(),
-            Self::Churn(_) | Self::Connect(_) | Self::Echo(_) | Self::Idle(_) => Ok(()),
+            Self::Churn(_)
+            | Self::Connect(_)
+            | Self::Drain(_)
+            | Self::Echo(_)
+            | Self::Idle(_)
+            | Self::Scale(_)
+            | Self::SlowConsumers(_) => Ok(()),
         }
     }
 }

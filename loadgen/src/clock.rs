@@ -44,7 +44,7 @@ impl Moment {
 
     /// The time since `earlier`; zero when that is later.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
     }
 
     /// The moment `duration` before this one; the clock's start if that is later.
@@ -60,6 +60,11 @@ impl Moment {
     )]
     pub(crate) const fn floor(self, interval: Duration) -> Self {
         Self(self.0 - self.0 % interval.as_nanos() as u64)
+    }
+
+    /// The time since `earlier`, in nanoseconds; zero when that is later.
+    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// The same moment for the codec, which counts milliseconds.

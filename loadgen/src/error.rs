@@ -34,7 +34,6 @@ pub(crate) enum RunError {
     )]
     Unknowable(std::net::SocketAddr),
     /// The scenario needs to end the server, or to look into it.
-    #[expect(dead_code, reason = "for the drain")]
     #[error("{0} needs a server that it has started itself: leave --url out, or add --server-cmd")]
     NeedsChild(&'static str),
     /// There is no ring.

@@ -18,12 +18,13 @@ use crate::{
 
 pub(crate) use self::ends::request_head;
 
-/// Receive buffers: a response to a handshake or a small message fits into one.
-const BUFFER_SIZE: u32 = 2048;
+/// The least size of a receive buffer: a response to a handshake or a small message fits in.
+const BUFFER_SIZE_MIN: u32 = 1024;
+const BUFFER_SIZE_MAX: u32 = 64 * 1024;
 
-/// Buffers of a fleet on one ring, and of each ring of several.
-const BUFFERS_ALONE: u16 = 4096;
-const BUFFERS_EACH: u16 = 512;
+/// Receive buffers of a fleet on one ring, and of each ring of several, in bytes.
+const BUFFERS_ALONE: u32 = 2 << 20;
+const BUFFERS_EACH: u32 = 256 << 10;
 
 /// Where there are several rings, none is waited for longer: the others are to be looked at.
 const ROUND: Duration = Duration::from_micros(500);
@@ -129,7 +130,8 @@ pub(crate) struct Fleet {
 
 impl Fleet {
     /// A fleet of up to `capacity` clients, for the calling thread; each ring has at most
-    /// `ring_capacity` of them, which `RLIMIT_NOFILE` limits.
+    /// `ring_capacity` of them, which `RLIMIT_NOFILE` limits. What is mostly received is of
+    /// `message_size` bytes.
     ///
     /// # Errors
     /// Those of the rings.
@@ -137,17 +139,23 @@ impl Fleet {
         capacity: u32,
         ring_capacity: u32,
         target: &'static Target,
+        message_size: usize,
         seed: u64,
     ) -> Result<Self, RingError> {
         let rings = capacity.div_ceil(ring_capacity).max(1);
         let ring_capacity = capacity.div_ceil(rings).max(1);
         let alone = rings == 1;
+        let buffers = if alone { BUFFERS_ALONE } else { BUFFERS_EACH };
+        let buffer_size = u32::try_from(message_size).unwrap_or(u32::MAX);
+        let buffer_size = buffer_size
+            .clamp(BUFFER_SIZE_MIN, BUFFER_SIZE_MAX)
+            .next_power_of_two();
         let setup = Setup {
             submissions: 1024,
             completions: if alone { 16 * 1024 } else { 4096 },
             sockets: ring_capacity,
-            buffers: if alone { BUFFERS_ALONE } else { BUFFERS_EACH },
-            buffer_size: BUFFER_SIZE,
+            buffers: (buffers / buffer_size) as u16,
+            buffer_size,
         };
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;

@@ -22,8 +22,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// The course of time is kept in at most so many buckets.
 const BUCKETS_MAX: usize = 256;
 
-/// The width of the buckets at the start; it doubles when they are used up.
-const BUCKET_WIDTH: Duration = Duration::from_millis(1);
+/// The width of the buckets at the start, in nanoseconds; it doubles when they are used up.
+const BUCKET_NANOS: u64 = 1_000_000;
 
 /// Points of a percentile curve for each nine.
 const POINTS_PER_NINE: u32 = 10;
@@ -44,8 +44,7 @@ impl Distribution {
     }
 
     /// Adds one latency.
-    pub(crate) fn record(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+    pub(crate) fn record(&mut self, nanos: u64) {
         self.histogram.saturating_record(nanos);
     }
 
@@ -157,24 +156,25 @@ impl Latency {
 
     /// Adds what ended at `at`, was due at `due` and was begun at `begun`.
     pub(crate) fn record(&mut self, at: Moment, due: Moment, begun: Moment) {
-        self.uncorrected.record(at.since(begun));
+        self.uncorrected.record(at.nanos_since(begun));
         self.record_planned(at, due);
     }
 
     /// Adds what ended at `at` and was due at `due`.
     pub(crate) fn record_planned(&mut self, at: Moment, due: Moment) {
-        let latency = at.since(due);
-        self.corrected.record(latency);
-        self.course.record(at, latency);
-        self.intervals.record(at, latency);
+        let nanos = at.nanos_since(due);
+        self.corrected.record(nanos);
+        self.course.record(at, nanos);
+        self.intervals.record(at, nanos);
     }
 }
 
 /// The latencies of successive spans of time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Course {
     start: Option<Moment>,
-    width: Duration,
+    /// The width of a bucket is that of the first ones, doubled so often.
+    doublings: u32,
     buckets: Vec<Bucket>,
 }
 
@@ -182,92 +182,85 @@ pub(crate) struct Course {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Bucket {
     pub(crate) count: u64,
-    pub(crate) sum: Duration,
-    pub(crate) max: Duration,
-}
-
-impl Default for Course {
-    fn default() -> Self {
-        Self {
-            start: None,
-            width: BUCKET_WIDTH,
-            buckets: Vec::new(),
-        }
-    }
+    /// In nanoseconds.
+    pub(crate) max: u64,
 }
 
 impl Course {
-    fn record(&mut self, at: Moment, latency: Duration) {
-        let since = at.since(*self.start.get_or_insert(at));
-        while since.as_nanos() / self.width.as_nanos() >= BUCKETS_MAX as u128 {
-            self.width *= 2;
-            self.buckets = self
-                .buckets
-                .chunks(2)
-                .map(|pair| {
-                    pair.iter()
-                        .fold(Bucket::default(), |sum, bucket| sum.and(bucket))
-                })
-                .collect();
+    fn record(&mut self, at: Moment, nanos: u64) {
+        let since = at.nanos_since(*self.start.get_or_insert(at));
+        let mut index = ((since / BUCKET_NANOS) >> self.doublings) as usize;
+        while index >= BUCKETS_MAX {
+            self.doublings += 1;
+            index /= 2;
+            self.buckets = self.buckets.chunks(2).map(Bucket::sum).collect();
         }
-        let index = (since.as_nanos() / self.width.as_nanos()) as usize;
         if self.buckets.len() <= index {
             self.buckets.resize(index + 1, Bucket::default());
         }
         let bucket = &mut self.buckets[index];
-        *bucket = bucket.and(&Bucket {
-            count: 1,
-            sum: latency,
-            max: latency,
-        });
+        bucket.count += 1;
+        bucket.max = bucket.max.max(nanos);
     }
 
     /// The start of each span, counted from the first, and what it holds.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (Duration, &Bucket)> {
         (0..)
             .zip(&self.buckets)
-            .map(|(index, bucket)| (self.width * index, bucket))
+            .map(|(index, bucket)| (self.width() * index, bucket))
     }
 
     /// The length of a span.
     pub(crate) const fn width(&self) -> Duration {
-        self.width
+        Duration::from_nanos(BUCKET_NANOS << self.doublings)
     }
 }
 
 impl Bucket {
-    fn and(&self, other: &Self) -> Self {
-        Self {
-            count: self.count + other.count,
-            sum: self.sum + other.sum,
-            max: self.max.max(other.max),
-        }
+    fn sum(buckets: &[Self]) -> Self {
+        buckets.iter().fold(Self::default(), |sum, bucket| Self {
+            count: sum.count + bucket.count,
+            max: sum.max.max(bucket.max),
+        })
     }
 }
 
 /// The distribution of each second, compressed: a long run has many.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intervals {
-    current: Option<(Moment, Distribution)>,
+    current: Option<Interval>,
     done: Vec<(Moment, Vec<u8>)>,
 }
 
-impl Intervals {
-    fn record(&mut self, at: Moment, latency: Duration) {
-        if let Some((start, _)) = &self.current
-            && *start + INTERVAL <= at
-        {
-            self.finish();
-        }
-        let (_, distribution) = self
-            .current
-            .get_or_insert_with(|| (at.floor(INTERVAL), Distribution::new()));
-        distribution.record(latency);
-    }
+#[derive(Clone, Debug)]
+struct Interval {
+    start: Moment,
+    end: Moment,
+    distribution: Distribution,
+}
 
-    fn finish(&mut self) {
-        if let Some((start, distribution)) = self.current.take() {
-            self.done.push((start, encode(&distribution)));
+impl Intervals {
+    fn record(&mut self, at: Moment, nanos: u64) {
+        match &mut self.current {
+            Some(interval) if at < interval.end => interval.distribution.record(nanos),
+            current => {
+                let start = at.floor(INTERVAL);
+                let mut distribution = Distribution::new();
+                distribution.record(nanos);
+                let next = Interval {
+                    start,
+                    end: start + INTERVAL,
+                    distribution,
+                };
+                if let Some(Interval {
+                    start,
+                    distribution,
+                    ..
+                }) = current.replace(next)
+                {
+                    self.done.push((start, encode(&distribution)));
+                }
+            }
         }
     }
 
@@ -278,7 +271,7 @@ impl Intervals {
         let last = self
             .current
             .iter()
-            .map(|(start, distribution)| (*start, distribution.histogram.clone()));
+            .map(|interval| (interval.start, interval.distribution.histogram.clone()));
         let done = self.done.iter().map(|(start, bytes)| {
             let histogram = Deserializer::new()
                 .deserialize(&mut &bytes[..])
@@ -306,7 +299,7 @@ mod tests {
     fn percentiles_are_exact_to_a_thousandth() {
         let mut distribution = Distribution::new();
         for micros in 1..=10_000 {
-            distribution.record(Duration::from_micros(micros));
+            distribution.record(micros * 1_000);
         }
         let percentiles = distribution.percentiles();
         assert_eq!(percentiles.count, 10_000);
@@ -337,8 +330,8 @@ mod tests {
     #[test]
     fn what_is_off_the_scale_is_kept() {
         let mut distribution = Distribution::new();
-        distribution.record(Duration::from_secs(100_000));
-        distribution.record(Duration::ZERO);
+        distribution.record(u64::MAX);
+        distribution.record(0);
         assert_eq!(distribution.percentiles().count, 2);
         assert!(distribution.percentiles().max >= 3_600_000_000_000);
     }
@@ -347,7 +340,7 @@ mod tests {
     fn a_curve_ends_where_there_is_one_latency_for_each_point() {
         let mut distribution = Distribution::new();
         for micros in 1..=1_000 {
-            distribution.record(Duration::from_micros(micros));
+            distribution.record(micros * 1_000);
         }
         let curve = distribution.curve();
         assert_eq!(curve.first().unwrap().0, 0.0);
@@ -360,12 +353,12 @@ mod tests {
         let mut course = Course::default();
         for second in 0..1000 {
             let at = Moment::default() + Duration::from_secs(second);
-            course.record(at, Duration::from_millis(second));
+            course.record(at, second);
         }
         assert!(course.buckets.len() <= BUCKETS_MAX);
         let count: u64 = course.spans().map(|(_, bucket)| bucket.count).sum();
         let max = course.spans().map(|(_, bucket)| bucket.max).max();
-        assert_eq!((count, max), (1000, Some(Duration::from_millis(999))));
+        assert_eq!((count, max), (1000, Some(999)));
     }
 
     #[test]

@@ -234,11 +234,11 @@ impl Host {
         shards: Option<u16>,
     ) -> Result<Layout, Limit> {
         let mut connections = asked.unwrap_or(default);
-        // A port is found at once while a quarter of them is free.
-        let comfortable = (self.ports / 4 * 3).max(1);
+        // The kernel tries every second port first, one after the other: once those are taken,
+        // each connect costs it a walk over all of them.
+        let comfortable = (self.ports / 5 * 2).max(1);
         let spread = match spread {
             Some(spread) => spread,
-            None if connections <= self.ports => 1,
             None => connections.div_ceil(comfortable).min(SPREAD_MAX),
         };
         let mut limited = None;
@@ -372,7 +372,7 @@ mod tests {
         let layout = lay_out(&host(20_000, 28_232), Some(1_000_000)).unwrap();
         assert_eq!(
             (layout.ring_capacity, layout.spread, layout.shards),
-            (16_384, 48, 63)
+            (16_384, 89, 63)
         );
         assert_eq!(layout.limited, None);
     }

@@ -36,6 +36,7 @@ impl Memory {
         let each = |now: u64, then: u64| (now as f64 - then as f64) / connections.max(1) as f64;
         if let (Some(now), Some(then)) = (self.server, earlier.server) {
             figures.bytes("server.resident_bytes", now as f64);
+            figures.bytes("server.resident_bytes_over_connections", each(now, 0));
             figures.bytes("server.bytes_per_connection", each(now, then));
         }
         figures.bytes(
@@ -100,6 +101,7 @@ mod tests {
             told,
             [
                 ("server.resident_bytes", 3000.0),
+                ("server.resident_bytes_over_connections", 300.0),
                 ("server.bytes_per_connection", 200.0),
                 ("generator.bytes_per_connection", 200.0),
                 ("kernel.bytes_per_connection", 800.0),

@@ -79,7 +79,6 @@ pub(crate) enum Asked {
     /// To fail the connection with this code.
     Failure(CloseCode),
     /// To go away, and to say so with this code.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the drain"))]
     Goodbye(CloseCode),
 }
 

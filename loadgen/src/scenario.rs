@@ -6,8 +6,11 @@
 pub(crate) mod churn;
 pub(crate) mod close_storm;
 pub(crate) mod connect;
+pub(crate) mod drain;
 pub(crate) mod echo;
 pub(crate) mod idle;
+pub(crate) mod scale;
+pub(crate) mod slow_consumers;
 
 use std::time::Duration;
 
@@ -52,6 +55,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
             let run = |trial: &mut Trial| connect::run(options, trial);
             conduct(&options.common, connect::needs(options), run)
         }
+        Scenario::Drain(options) => {
+            let run = |trial: &mut Trial| drain::run(options, trial);
+            conduct(&options.common, drain::needs(options), run)
+        }
         Scenario::Echo(options) => {
             let run = |trial: &mut Trial| echo::run(options, trial);
             conduct(&options.common, echo::needs(options), run)
@@ -59,6 +66,14 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
         Scenario::Idle(options) => {
             let run = |trial: &mut Trial| idle::run(options, trial);
             conduct(&options.common, idle::needs(options), run)
+        }
+        Scenario::Scale(options) => {
+            let run = |trial: &mut Trial| scale::run(options, trial);
+            conduct(&options.common, scale::needs(options), run)
+        }
+        Scenario::SlowConsumers(options) => {
+            let run = |trial: &mut Trial| slow_consumers::run(options, trial);
+            conduct(&options.common, slow_consumers::needs(options), run)
         }
     }
 }

@@ -22,9 +22,19 @@ const BATCH: u32 = 256;
 /// Before its sequence number and its client, a message has no other content.
 const STAMP_SIZE: usize = size_of::<u64>();
 
+/// What decides when a message is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pace {
+    /// A plan.
+    Open,
+    /// The answer to the one before, so that it is never late.
+    Closed,
+}
+
 /// What clients have said to the server, and what they wait for.
 #[derive(Debug)]
 pub(crate) struct Talk {
+    pace: Pace,
     message: Vec<u8>,
     talkers: Vec<Talker>,
     /// What is due before is not measured.
@@ -61,9 +71,16 @@ struct Talker {
 
 impl Talk {
     /// Messages of `size` bytes, from `clients` that may be any of a session's.
-    pub(crate) fn new(clients: u32, size: usize, seed: u64, name: &'static str) -> Self {
+    pub(crate) fn new(
+        name: &'static str,
+        pace: Pace,
+        clients: u32,
+        size: usize,
+        seed: u64,
+    ) -> Self {
         let mut rng = Rng::with_seed(seed);
         Self {
+            pace,
             message: std::iter::repeat_with(|| rng.u8(..)).take(size).collect(),
             talkers: std::iter::repeat_with(Talker::default)
                 .take(clients as usize)
@@ -101,7 +118,7 @@ impl Talk {
         talker.next = talker.next.wrapping_add(1);
         talker.unanswered.push_back((due, now));
         self.counts.sent += 1;
-        if due >= self.measured_from {
+        if self.pace == Pace::Open && due >= self.measured_from {
             self.lateness.record_planned(now, due);
         }
     }
@@ -134,7 +151,10 @@ impl Talk {
                     self.counts.out_of_order += 1;
                 }
                 if due >= self.measured_from {
-                    self.echo.record(now, due, begun);
+                    match self.pace {
+                        Pace::Open => self.echo.record(now, due, begun),
+                        Pace::Closed => self.echo.record_planned(now, due),
+                    }
                     self.counts.measured += 1;
                 }
                 Some(client)
@@ -248,7 +268,7 @@ mod tests {
     use super::*;
 
     fn answered(length: u32, stamp: u64) -> Counts {
-        let mut talk = Talk::new(8, 16, 1, "echo");
+        let mut talk = Talk::new("echo", Pace::Open, 8, 16, 1);
         let at = Moment::default();
         let talker = &mut talk.talkers[3];
         talker.unanswered.extend([(at, at), (at, at)]);
@@ -277,7 +297,7 @@ mod tests {
 
     #[test]
     fn what_nothing_was_sent_for_is_out_of_order() {
-        let mut talk = Talk::new(1, 2, 1, "echo");
+        let mut talk = Talk::new("echo", Pace::Open, 1, 2, 1);
         let message = Event::Message {
             client: 0,
             length: 2,
@@ -289,7 +309,7 @@ mod tests {
 
     #[test]
     fn short_messages_are_told_by_what_they_have() {
-        let mut talk = Talk::new(1, 1, 1, "echo");
+        let mut talk = Talk::new("echo", Pace::Open, 1, 1, 1);
         let at = Moment::default();
         talk.talkers[0].next = 0x0102;
         talk.talkers[0].unanswered.push_back((at, at));
@@ -304,7 +324,7 @@ mod tests {
 
     #[test]
     fn what_a_dead_connection_had_sent_is_cut_off() {
-        let mut talk = Talk::new(1, 8, 1, "echo");
+        let mut talk = Talk::new("echo", Pace::Open, 1, 8, 1);
         let at = Moment::default();
         talk.talkers[0].unanswered.extend([(at, at), (at, at)]);
         talk.counts.sent = 2;

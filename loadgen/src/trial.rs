@@ -14,6 +14,9 @@ use crate::{
     usage::{CpuTime, ProcessTime},
 };
 
+/// Messages are small where nothing else is said.
+pub(crate) const SMALL: usize = 64;
+
 /// What a scenario needs before it starts.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Needs {
@@ -23,6 +26,8 @@ pub(crate) struct Needs {
     pub(crate) connections: u32,
     /// The deadlines of a child.
     pub(crate) deadlines: Deadlines,
+    /// The usual size of a message, in bytes.
+    pub(crate) message_size: usize,
 }
 
 /// A run that is under way.
@@ -64,7 +69,8 @@ pub(crate) fn conduct(
     let target: &'static Target = Box::leak(Box::new(target));
     let seed = common.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     let clients = layout.connections;
-    let fleet = Fleet::new(clients, layout.ring_capacity, target, seed)?;
+    let ring_capacity = layout.ring_capacity;
+    let fleet = Fleet::new(clients, ring_capacity, target, needs.message_size, seed)?;
     let mut trial = Trial {
         clock,
         interrupt: interrupt.clone(),

@@ -39,6 +39,18 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
     text.parse().map(|Size(size)| size)
 }
 
+/// A share: `50%` or `0.5`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (digits, scale) = match text.strip_suffix('%') {
+        Some(digits) => (digits, 0.01),
+        None => (text, 1.0),
+    };
+    match digits.trim().parse::<f64>().map(|number| number * scale) {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        Ok(_) | Err(_) => Err("a share is 0% to 100%, or 0 to 1".to_owned()),
+    }
+}
+
 /// A header: `NAME: VALUE`.
 pub(super) fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text
@@ -93,6 +105,12 @@ mod tests {
             assert!(count(text).is_err(), "{text}");
         }
         assert_eq!((rate("2k"), rate("50/s")), (Ok(2_000), Ok(50)));
+        assert_eq!((share("50%"), share("0.25")), (Ok(0.5), Ok(0.25)));
+        assert!(
+            ["101%", "-1", "half", "NaN"]
+                .iter()
+                .all(|text| share(text).is_err())
+        );
     }
 
     #[test]

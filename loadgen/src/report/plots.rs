@@ -137,7 +137,7 @@ fn rate(bucket: &Bucket, width: Duration) -> f64 {
 }
 
 fn maximum(bucket: &Bucket, _: Duration) -> f64 {
-    bucket.max.as_secs_f64() * 1e3
+    bucket.max as f64 / 1e6
 }
 
 fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Error>> {

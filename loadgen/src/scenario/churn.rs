@@ -22,7 +22,7 @@ use crate::{
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
     socket_table::SocketTable,
-    trial::{Needs, Trial},
+    trial::{Needs, SMALL, Trial},
     usage::{descriptors, resident_bytes},
     watch::Watch,
 };
@@ -101,6 +101,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
         scenario: "churn",
         connections: CONNECTIONS,
         deadlines: options.common.deadlines.or(DEADLINE),
+        message_size: SMALL,
     }
 }
 

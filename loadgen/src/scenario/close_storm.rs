@@ -1,6 +1,6 @@
 //! The close storm: all connections end at the same moment.
 
-mod close;
+pub(super) mod close;
 mod departure;
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::{
     error::RunError,
     limits,
     report::Findings,
-    trial::{Needs, Trial},
+    trial::{Needs, SMALL, Trial},
     usage::resident_bytes,
 };
 
@@ -113,6 +113,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
                 ..deadlines.or(SILENT_DEADLINE)
             },
         },
+        message_size: SMALL,
     }
 }
 

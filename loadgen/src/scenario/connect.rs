@@ -16,21 +16,23 @@ use crate::{
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
-    trial::{Needs, Trial},
+    trial::{Needs, SMALL, Trial},
     usage::UsageMark,
 };
 
 pub(crate) const ABOUT: &str = "\
 Open very many connections at once, and measure how long each takes.
 
-All connects are planned for one moment, or spread over --window. At most --under-way of them are \
+All connects are spread over --window; with 0s they are planned for one moment, and a generator \
+that shares a machine with the server is the limit: the kernel does most of the work of a \
+handshake for whoever connects. At most --under-way of them are \
 under way at a time, so that the server's backlog does not overflow, which the kernel would answer \
 with silence and a second of waiting. The latency `open` is from the planned moment to the first \
 echo (with --no-echo: to the end of the handshake), so waiting for one's turn is part of it; `from \
 send` is without that.
 
-With --herd, when all are open, all are reset at one moment, and connect again as if a proxy before \
-them had been restarted: the latency `reopen` is from that moment.
+With --herd, when all are open, all are reset at one moment, and connect again in the same way, as \
+if a proxy before them had been restarted: the latency `reopen`.
 
 Asked for: each connection opens, and closes with 1000 in the end, or was reset for the herd.";
 
@@ -44,8 +46,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Spread the connects evenly over this time, instead of all at once
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    /// Spread the connects evenly over this time
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     window: Duration,
 
     /// Connects that are under way at a time
@@ -63,6 +65,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
         scenario: "connect",
         connections: CONNECTIONS,
         deadlines: options.common.deadlines,
+        message_size: SMALL,
     }
 }
 
@@ -99,6 +102,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     close_all(trial)?;
     Ok(Findings {
         settings: vec![
+            ("window", format!("{:?}", options.window)),
             ("under way", options.under_way.to_string()),
             ("herd", options.herd.to_string()),
         ],
@@ -159,12 +163,13 @@ fn herd(
     reopen: &mut Latency,
     lateness: &mut Latency,
 ) -> Result<UsageMark, RunError> {
-    let (plan, start) = approach_window(trial, Duration::ZERO, trial.clients)?;
+    let (_, start) = approach_window(trial, Duration::ZERO, 0)?;
     let session = &mut trial.session;
     for client in session.open_clients() {
         session.fleet.reset(client);
     }
     session.release_all(session.clock.now())?;
+    let plan = Plan::new(session.clock.now(), options.window, trial.clients);
     storm(options, &plan, trial, reopen, lateness)?;
     Ok(start)
 }

@@ -14,7 +14,7 @@ use crate::{
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings},
-    talk::Talk,
+    talk::{Pace, Talk},
     trial::{Needs, Trial},
     usage::resident_bytes,
 };
@@ -74,6 +74,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
         scenario: "echo",
         connections: CONNECTIONS,
         deadlines: options.common.deadlines,
+        message_size: options.size,
     }
 }
 
@@ -84,7 +85,8 @@ pub(crate) fn needs(options: &Options) -> Needs {
 pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
     trial.session.open_all(trial.approach)?;
     let clients = trial.session.open_clients();
-    let mut talk = Talk::new(trial.clients, options.size, trial.seed, "echo");
+    let pace = options.rate.map_or(Pace::Closed, |_| Pace::Open);
+    let mut talk = Talk::new("echo", pace, trial.clients, options.size, trial.seed);
     let start = match options.rate {
         _ if clients.is_empty() => trial.server.mark(trial.clock.now())?,
         Some(rate) => open_loop(options, rate, &clients, trial, &mut talk)?,

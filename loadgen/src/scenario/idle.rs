@@ -15,7 +15,7 @@ use crate::{
     outcome::Outcome,
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
-    trial::{Needs, Trial},
+    trial::{Needs, SMALL, Trial},
 };
 
 pub(crate) const ABOUT: &str = "\
@@ -23,8 +23,9 @@ Hold connections for a while, and measure what each of them costs.
 
 Memory is read before the first and after the last connection is open: the resident memory of the \
 server and of the generator, and what the kernel holds (slabs, page tables, stacks, buffers of \
-TCP). The latter is of both ends together where both are of this host. Then the connections are \
-held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
+TCP). The latter is of both ends together where both are of this host. What is told for each \
+connection is the difference, so that which a process had touched before does not count: it says \
+much when the connections are very many. Then the connections are held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
 pings every 5 s.
 
 Asked for: each connection stays open, each ping is answered, and in the end each connection \
@@ -61,6 +62,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
             ..deadlines
         },
+        message_size: SMALL,
     }
 }
 

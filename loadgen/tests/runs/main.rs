@@ -3,6 +3,7 @@
 mod child_server;
 mod churn;
 mod command_line;
+mod endings;
 mod files;
 mod foreign_servers;
 mod harness;
