@@ -28,12 +28,14 @@ const BYTES_OF_A_PAIR: u64 = 11 * 1024;
 
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
-/// Settings of the kernel that bound the number of sockets, if they are there.
-const SETTINGS: [(&str, &str); 2] = [
-    ("fs.file-max", "/proc/sys/fs/file-max"),
+/// Settings of the kernel that bound the number of sockets, and, if there is such, the count that
+/// tells whether the setting is in force: a host that tracks connections has tracked some.
+const SETTINGS: [(&str, &str, Option<&str>); 2] = [
+    ("fs.file-max", "/proc/sys/fs/file-max", None),
     (
         "net.netfilter.nf_conntrack_max",
         "/proc/sys/net/netfilter/nf_conntrack_max",
+        Some("/proc/sys/net/netfilter/nf_conntrack_count"),
     ),
 ];
 
@@ -160,7 +162,8 @@ impl Host {
             ports: local_ports()?,
             settings: SETTINGS
                 .into_iter()
-                .filter_map(|(name, path)| Some((name, read(path)?)))
+                .filter(|(_, _, count)| count.is_none_or(|path| read(path) != Some(0)))
+                .filter_map(|(name, path, _)| Some((name, read(path)?)))
                 .collect(),
             memory: memory.mem_available.unwrap_or(memory.mem_free),
         })

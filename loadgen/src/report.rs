@@ -13,7 +13,7 @@ pub(crate) use self::files::{WriteError, write_files};
 use crate::{
     figures::Figures,
     gate::{Gate, GateResult},
-    judgement::{Judgement, busy_share, generator_limit},
+    judgement::{Judgement, busy_share, generator_limit, starvation},
     latency::{Distribution, Latency},
     outcome::{Outcome, Tally},
     summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
@@ -50,6 +50,13 @@ pub(crate) enum Exposure {
     Cpu,
     /// Also by being late for the latency reported, of which this is the 99th percentile.
     Lateness(Duration),
+    /// By not running for a good part of the server's shortest deadline. It is the limit only where
+    /// connections ended otherwise than asked for.
+    Deadlines {
+        /// The longest time that it did not run for.
+        stall: Duration,
+        shortest: Duration,
+    },
 }
 
 /// Whom a run was about.
@@ -90,9 +97,12 @@ impl Report {
     ) -> Self {
         let mut figures = usage_figures(&findings.usage);
         figures.append(findings.figures);
-        let invalid = invalid(&findings.usage, &findings.lateness, findings.exposure);
-        let mut failures = findings.failures;
         let otherwise = tally.other_than(&findings.asked);
+        let invalid = match findings.exposure {
+            Exposure::Deadlines { .. } if otherwise == 0 => None,
+            exposure => invalid(&findings.usage, &findings.lateness, exposure),
+        };
+        let mut failures = findings.failures;
         if otherwise > 0 {
             let total = tally.total();
             failures.push(format!(
@@ -171,6 +181,7 @@ fn invalid(usage: &Usage, lateness: &Latency, exposure: Exposure) -> Option<Stri
         Exposure::Lateness(reported) => {
             generator_limit(usage, late(&lateness.corrected), Some(reported))
         }
+        Exposure::Deadlines { stall, shortest } => starvation(usage, stall, shortest),
     }
 }
 

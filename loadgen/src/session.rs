@@ -40,6 +40,10 @@ pub(crate) struct Session {
     live: u32,
     /// How many sockets are yet to be closed.
     sockets: u32,
+    /// When the last turn ended.
+    turned: Moment,
+    /// The longest that a turn came later than it was to.
+    stall: Duration,
 }
 
 /// A client's place in the run.
@@ -100,6 +104,8 @@ impl Session {
             opening: 0,
             live: 0,
             sockets: 0,
+            turned: clock.now(),
+            stall: Duration::ZERO,
         }
     }
 
@@ -129,7 +135,14 @@ impl Session {
             Wait::For(limit) => Wait::For(limit.min(IDLE_WAIT)),
             Wait::Forever => Wait::For(IDLE_WAIT),
         };
+        let begun = self.turned;
         let now = self.take_turn(wait)?;
+        let wait = match wait {
+            Wait::No => Duration::ZERO,
+            Wait::For(limit) => limit,
+            Wait::Forever => unreachable!("it is bounded above"),
+        };
+        self.stall = self.stall.max(now.since(begun + wait));
         while let Some((client, round, _)) = self
             .deadlines
             .pop_front_if(|(_, _, deadline)| *deadline <= now)
@@ -145,6 +158,7 @@ impl Session {
     fn take_turn(&mut self, wait: Wait) -> io::Result<Moment> {
         self.events.clear();
         let now = self.fleet.turn(wait, &self.clock, &mut self.events)?;
+        self.turned = now;
         for event in &mut self.events {
             let (client, stage) = match event {
                 Event::Opened { client } | Event::Connected { client } => (*client, Stage::Open),
@@ -250,6 +264,17 @@ impl Session {
         let open = self.open_clients().len();
         progress.finish(open as u64, now);
         Ok(())
+    }
+
+    /// Forgets how late turns were before now.
+    pub(crate) fn forget_stalls(&mut self) {
+        self.turned = self.clock.now();
+        self.stall = Duration::ZERO;
+    }
+
+    /// The longest that a turn came later than it was to, since that was forgotten.
+    pub(crate) const fn stall(&self) -> Duration {
+        self.stall
     }
 
     /// How many more clients may start to connect now.

@@ -74,7 +74,13 @@ impl Watch {
         if reported(trial)?.is_some_and(|connections| connections > 0) {
             return Ok(false);
         }
-        Ok(self.count_sockets()?.is_none_or(|count| count.held == 0))
+        // One dump of the kernel's table may miss some while others change it.
+        for _ in 0..2 {
+            if self.count_sockets()?.is_some_and(|count| count.held > 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads until the server holds nothing; `None` if it still does at `limit`.

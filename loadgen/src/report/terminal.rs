@@ -112,14 +112,28 @@ impl Report {
             Verdict::Invalid => "INVALID",
         };
         write!(f, "{verdict}")?;
-        // Each sentence stands on lines of its own, broken where it has to be.
         self.summary.reasons.iter().try_for_each(|reason| {
-            let clauses = reason.split_inclusive(';');
-            clauses
-                .map(str::trim)
-                .try_for_each(|clause| write!(f, "\n  {clause}"))
+            // Each part of a sentence stands on lines of its own.
+            let mut parts = reason.split_inclusive(';').flat_map(wrap);
+            parts.try_for_each(|line| write!(f, "\n  {line}"))
         })
     }
+}
+
+/// Breaks text into lines that leave room for an indent; a longer word is clipped.
+fn wrap(text: &str) -> Vec<String> {
+    let room = WIDTH - 2;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.chars().take(room).collect()),
+        }
+    }
+    lines
 }
 
 fn row(f: &mut fmt::Formatter<'_>, name: &str, row: &Percentiles) -> fmt::Result {
@@ -128,4 +142,24 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, row: &Percentiles) -> fmt::Result
         write!(f, "{:>11}", milliseconds(nanos as f64 / 1e9))?;
     }
     writeln!(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_broken_between_words() {
+        let text = "word ".repeat(40) + &"x".repeat(100);
+        let lines = wrap(&text);
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH - 2));
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(wrap("").is_empty());
+    }
+
+    #[test]
+    fn a_line_is_clipped_between_characters() {
+        assert_eq!(clip("short"), "short");
+        assert_eq!(clip(&"é".repeat(100)).chars().count(), WIDTH);
+    }
 }

@@ -54,7 +54,9 @@ deadlines at 1 s. With --url, only what ends is checked, and with --admin and --
 rest.
 
 The latency `open` is from the planned connect to the first echo. What is checked does not depend \
-on how punctual the generator is, so no run is invalid for that; the rate it came to is told.";
+on how punctual the generator is, so a run is invalid only where connections ended otherwise while \
+the generator did not run for half of the server's shortest deadline, or others had the server's \
+CPU for a quarter of the time. The rate it came to is told.";
 
 /// Clients at most at one time, where nothing else was said.
 const CONNECTIONS: u32 = 4_000;
@@ -123,6 +125,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let ways = Ways::of(trial, options.common.url_is_given());
     let mut errands = Errands::new(trial, ways, options.common.timeout);
     let start = trial.server.mark(trial.clock.now())?;
+    trial.session.forget_stalls();
     // Reading the report takes a descriptor of the server, from now on.
     trial.server.read_report()?;
     let descriptors_before = trial.server.pid().map(descriptors).transpose()?;
@@ -134,6 +137,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         &mut errands,
     )?;
     let before = rest(trial)?;
+    trial.session.forget_stalls();
     let begun_before = trial.session.begun();
     errands.open = Latency::new("open");
     errands.lateness = Latency::new(LATENESS);
@@ -146,6 +150,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         &mut errands,
     )?;
     let churned = last.since(opened_at);
+    let stall = trial.session.stall();
     let begun = trial.session.begun() - begun_before;
     let after = rest(trial)?;
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
@@ -158,8 +163,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         }
     }
     failures.extend(probe(trial)?);
+    let shortest = shortest(options, trial);
     let mut figures = Figures::default();
     figures.rate("churn.rate", begun, churned);
+    figures.seconds("generator.stall", stall);
     for (way, count) in errands.counts() {
         figures.count(way, count);
     }
@@ -195,7 +202,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         latencies: vec![errands.open],
         figures,
         failures,
-        exposure: Exposure::None,
+        exposure: Exposure::Deadlines { stall, shortest },
     })
 }
 
@@ -265,6 +272,19 @@ fn rest(trial: &mut Trial) -> Result<Rest, RunError> {
         descriptors: pid.map(descriptors).transpose()?,
         resident: pid.map(resident_bytes).transpose()?,
     })
+}
+
+/// The shortest time in which anybody has to react.
+fn shortest(options: &Options, trial: &Trial) -> Duration {
+    let deadlines = trial.server.deadlines;
+    [
+        deadlines.ping_timeout,
+        deadlines.close_timeout,
+        deadlines.handshake_timeout,
+    ]
+    .into_iter()
+    .flatten()
+    .fold(options.common.timeout, Duration::min)
 }
 
 /// What the server has kept.

@@ -40,6 +40,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Buffers that were only needed to open connections are free again after so long.
 const REST: Duration = Duration::from_secs(1);
 
+/// A ping, its answer and the rounding of deadlines take no longer than this.
+const ANSWER: Duration = Duration::from_millis(200);
+
 /// The options of the idle.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = crate::cli::EXIT_STATUS)]
@@ -125,9 +128,10 @@ pub(super) fn hold(
         }
     }
     if let Some(interval) = trial.server.deadlines.ping_interval {
-        // The first comes an interval after the last byte, and each may be an eighth early.
-        let rounds = (duration.as_secs_f64() / interval.as_secs_f64()).floor() as u64;
-        let least = open * rounds.saturating_sub(1);
+        // Each comes an interval after what was heard last, which is the answer to the one before.
+        let round = interval + ANSWER;
+        let rounds = (duration.as_secs_f64() / round.as_secs_f64()).floor() as u64;
+        let least = open * rounds;
         if pings < least {
             failures.push(format!(
                 "{pings} pings came; {open} connections should have had {least} at least"

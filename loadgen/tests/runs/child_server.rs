@@ -90,20 +90,6 @@ fn the_server_lets_go_of_silent_connections_and_leaves_no_orphans() {
 }
 
 #[test]
-fn the_summary_fits_eighty_columns() {
-    for mode in ["close", "reset"] {
-        let output = loadgen(&["--connections", "50", "--mode", mode])
-            .output()
-            .unwrap();
-        let stdout = String::from_utf8(output.stdout).unwrap();
-        let longest = stdout.lines().max_by_key(|line| line.chars().count());
-        let longest = longest.expect("there is a summary");
-        assert!(longest.chars().count() <= 80, "{longest}");
-        assert!(stdout.contains("connections 50"), "{stdout}");
-    }
-}
-
-#[test]
 fn an_interrupt_ends_the_server_too() {
     let deadlines = ["--ping-interval", "60s", "--ping-timeout", "60s"];
     let arguments = ["--mode", "silent", "--connections", "20"];

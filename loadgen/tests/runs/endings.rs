@@ -6,7 +6,7 @@ use crate::harness::{loadgen, run, text};
 fn a_server_that_is_told_to_end_says_goodbye() {
     let arguments = ["drain", "--connections", "100", "--lead", "200ms"];
     let run = run(&[&arguments[..], &["--close-timeout", "500ms"]].concat());
-    assert_eq!(run.status, 0, "{:#}", run.document);
+    run.assert_as_asked();
     assert_eq!(run.number("/outcomes/dismissed"), 50.0);
     assert_eq!(run.number("/outcomes/let_go"), 50.0);
     assert_eq!(run.number("/latencies/goodbye/corrected/count"), 50.0);
@@ -19,7 +19,7 @@ fn a_server_that_is_told_to_end_says_goodbye() {
 fn a_drain_without_mute_clients_waits_for_nobody() {
     let arguments = ["drain", "--connections", "50", "--lead", "100ms"];
     let run = run(&[&arguments[..], &["--mute", "0%"]].concat());
-    assert_eq!(run.status, 0, "{:#}", run.document);
+    run.assert_as_asked();
     run.assert_all("dismissed", 50);
     assert!(run.number("/figures/drain.exit_seconds") < 1.0);
 }
@@ -81,6 +81,6 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
     assert!(number("/generator/rings") > 1.0);
     assert_eq!(number("/latencies/sweep/corrected/count"), 300.0);
     assert_eq!(number("/latencies/fin/corrected/count"), 300.0);
-    assert!(number("/figures/pings") >= 900.0);
+    assert!(number("/figures/pings") >= 600.0);
     assert_eq!(number("/figures/lost"), 0.0);
 }

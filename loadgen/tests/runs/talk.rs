@@ -141,7 +141,7 @@ fn idle_connections_are_pinged_and_stay() {
     let run = run(&[&arguments[..], &["--ping-interval", "250ms"]].concat());
     assert_eq!(run.status, 0, "{:#}", run.document);
     run.assert_all("closed", 100);
-    assert!(run.number("/figures/pings") >= 300.0);
+    assert!(run.number("/figures/pings") >= 200.0);
     assert_eq!(run.number("/figures/held"), 100.0);
     for name in [
         "server.bytes_per_connection",
@@ -165,4 +165,69 @@ fn a_herd_comes_back() {
         assert_eq!(count, 300.0, "{latency}");
     }
     assert!(run.number("/figures/herd.rate") > 0.0);
+}
+
+#[test]
+fn a_server_is_started_accounted_for_and_ended() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let command = format!(
+        "{} __server echo --shards 1 --listen {address}",
+        env!("CARGO_BIN_EXE_loadgen")
+    );
+    let url = format!("ws://{address}/");
+    let arguments = ["echo", "--url", &url, "--server-cmd", &command];
+    let short = [
+        "--connections",
+        "5",
+        "--duration",
+        "200ms",
+        "--warm-up",
+        "0s",
+        "--header",
+        "Cookie: a=b",
+        "--subprotocol",
+        "chat",
+    ];
+    let run = run(&[&arguments[..], &short].concat());
+    run.assert_as_asked();
+    assert_eq!(*run.at("/server/child"), true);
+    assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
+    assert!(run.number("/figures/server.resident_bytes") > 0.0);
+    let pid = run.number("/server/process_id");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn headers_and_a_subprotocol_are_sent() {
+    let address = serve(|stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let told = head.contains("\r\nCookie: a=b\r\n")
+            && head.contains("\r\nSec-WebSocket-Protocol: chat\r\n");
+        let answer = if told { "418 As asked" } else { "400 Not so" };
+        stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes())
+    });
+    let url = format!("ws://{address}/");
+    let output = crate::harness::loadgen(&[
+        "--url",
+        &url,
+        "--connections",
+        "1",
+        "--header",
+        "Cookie: a=b",
+        "--subprotocol",
+        "chat",
+    ])
+    .output()
+    .unwrap();
+    let printed = crate::harness::text(&output);
+    assert!(printed.contains("418"), "{printed}");
 }
