@@ -6,7 +6,7 @@ mod ends;
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use tidewheel::ring::{Op, OpCode, RingError, Setup, Socket, Token, Wait};
+use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
 use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
 
 use self::client::{Client, State, UnderWay};
@@ -26,8 +26,10 @@ const BUFFER_SIZE_MAX: u32 = 64 * 1024;
 const BUFFERS_ALONE: u32 = 2 << 20;
 const BUFFERS_EACH: u32 = 256 << 10;
 
-/// Where there are several rings, none is waited for longer: the others are to be looked at.
-const ROUND: Duration = Duration::from_micros(500);
+/// Where there are several rings, nothing is waited for longer than this in each round of them, and
+/// only when the round before was calm: nobody had asked for anything, and little had happened.
+const REST: Duration = Duration::from_micros(500);
+const CALM: usize = 64;
 
 /// No operation of a client outlives its socket, so one generation does.
 const GENERATION: u32 = 0;
@@ -113,8 +115,10 @@ pub(crate) struct Fleet {
     ring_capacity: u32,
     /// The ring whose turn is next.
     next: usize,
-    /// So many turns in a row had nothing to tell.
-    quiet: usize,
+    /// Completions since the first ring had its turn.
+    seen: usize,
+    /// Whether anything was asked for since then.
+    asked: bool,
     endpoint: Endpoint,
     target: &'static Target,
     clients: Vec<Client>,
@@ -124,6 +128,8 @@ pub(crate) struct Fleet {
     speaker: Option<u32>,
     /// What has happened outside of a turn, for the next.
     early: Vec<Event>,
+    /// Those of a turn, while they are handled.
+    completions: Vec<Completion>,
     /// Pings of the server that were answered.
     pings: u64,
 }
@@ -168,7 +174,8 @@ impl Fleet {
             wires: wires.collect::<Result<_, _>>()?,
             ring_capacity,
             next: 0,
-            quiet: 0,
+            seen: 0,
+            asked: false,
             endpoint,
             target,
             clients: std::iter::repeat_with(Client::absent)
@@ -177,6 +184,7 @@ impl Fleet {
             out: Vec::new(),
             speaker: None,
             early: Vec::new(),
+            completions: Vec::new(),
             pings: 0,
         })
     }
@@ -194,6 +202,7 @@ impl Fleet {
     /// Starts to connect an absent client. [`Event::Opened`] or [`Event::Connected`], and
     /// [`Event::Ended`] follow, the latter at the latest when [`Fleet::give_up`] is called.
     pub(crate) fn connect(&mut self, client: u32, approach: Approach) {
+        self.asked = true;
         let Client { state, under_way } = &mut self.clients[client as usize];
         assert!(matches!(state, State::Absent), "client {client} is in use");
         *state = State::Connecting(approach);
@@ -209,6 +218,7 @@ impl Fleet {
     /// Sends a message, if the client is open; says whether it was. Messages to one client that
     /// follow each other leave in one piece.
     pub(crate) fn send_message(&mut self, client: u32, message: &[u8]) -> bool {
+        self.asked = true;
         self.speak(client);
         match &mut self.clients[client as usize].state {
             State::Live { connection, .. } => connection
@@ -224,6 +234,7 @@ impl Fleet {
 
     /// Sends bytes as they are, to whatever there is.
     pub(crate) fn send_raw(&mut self, client: u32, bytes: &[u8]) {
+        self.asked = true;
         self.speak(client);
         self.out.extend_from_slice(bytes);
     }
@@ -242,22 +253,34 @@ impl Fleet {
         events.append(&mut self.early);
         self.flush();
         let ring = self.next;
+        let calm = ring == 0 && self.seen < CALM && !self.asked;
+        if ring == 0 {
+            (self.seen, self.asked) = (0, false);
+        }
         let wait = match wait {
             _ if !events.is_empty() => Wait::No,
             wait if self.wires.len() == 1 => wait,
-            _ if self.quiet < self.wires.len() => Wait::No,
+            _ if !calm => Wait::No,
             Wait::No => Wait::No,
-            Wait::For(limit) => Wait::For(limit.min(ROUND)),
-            Wait::Forever => Wait::For(ROUND),
+            Wait::For(limit) => Wait::For(limit.min(REST)),
+            Wait::Forever => Wait::For(REST),
         };
         self.wires[ring].enter(wait)?;
         let now = clock.now();
         self.next = (ring + 1) % self.wires.len();
-        self.quiet += 1;
+        // Those of sends come first: what follows a short send must not be sent before its rest.
+        let mut completions = std::mem::take(&mut self.completions);
         while let Some(completion) = self.wires[ring].reap() {
-            self.quiet = 0;
+            match completion.token.op() {
+                OpCode::Send => self.sent(&completion),
+                _ => completions.push(completion),
+            }
+        }
+        self.seen += completions.len();
+        for completion in completions.drain(..) {
             self.complete(completion, now, events);
         }
+        self.completions = completions;
         Ok(now)
     }
 
@@ -286,9 +309,8 @@ impl Fleet {
                 let wire = &mut self.wires[(client / self.ring_capacity) as usize];
                 match wire.send(socket, client, &self.out) {
                     Sending::UnderWay => under_way.insert(UnderWay::SEND),
-                    Sending::Silent | Sending::Over | Sending::Torn => {}
+                    Sending::Silent | Sending::Over => {}
                 }
-                self.quiet = 0;
             }
         }
         self.out.clear();
@@ -303,7 +325,6 @@ impl Fleet {
     }
 
     fn push(&mut self, op: Op, code: OpCode, client: u32) {
-        self.quiet = 0;
         self.wire(client).push(op, token(code, client));
     }
 

@@ -12,8 +12,11 @@ const SOCKSTAT: &str = "/proc/net/sockstat";
 /// Memory at one moment, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
+    /// What is resident of the server.
     server: Option<u64>,
+    /// What is resident of this process.
     generator: u64,
+    /// What the kernel has allocated for itself.
     kernel: u64,
 }
 

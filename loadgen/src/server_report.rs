@@ -76,6 +76,7 @@ impl ReportReader {
 
 const CONNECTIONS: &str = "tidewheel_connections";
 const CLOSES: &str = "tidewheel_closes_total";
+const STARVATIONS: &str = "tidewheel_starvations_total";
 const OPENS: &str = "tidewheel_opens_total";
 
 impl ServerReport {
@@ -115,6 +116,11 @@ impl ServerReport {
     /// Ends of what was opened so far.
     pub(crate) fn ends(&self) -> u64 {
         self.metric(CLOSES)
+    }
+
+    /// Receives that found no free buffer so far, if that is told.
+    pub(crate) fn starvations(&self) -> Option<u64> {
+        self.metrics.get(STARVATIONS).copied()
     }
 
     /// Ends of what was opened so far, by cause.

@@ -7,6 +7,7 @@ use crate::{
     fleet::{Approach, Fleet, Target},
     interrupt::Interrupt,
     limits::Layout,
+    memory::Memory,
     report::{Findings, Parties, Report, write_files},
     server::Server,
     session::Session,
@@ -44,6 +45,8 @@ pub(crate) struct Trial {
     pub(crate) clients: u32,
     /// What all that is random follows from.
     pub(crate) seed: u64,
+    /// Memory before there was anything for a client, on any side.
+    pub(crate) memory_before: Memory,
 }
 
 /// Provides for a scenario, lets it run, and sums up.
@@ -69,6 +72,7 @@ pub(crate) fn conduct(
     let target: &'static Target = Box::leak(Box::new(target));
     let seed = common.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
     let clients = layout.connections;
+    let memory_before = Memory::now(server.pid())?;
     let ring_capacity = layout.ring_capacity;
     let fleet = Fleet::new(clients, ring_capacity, target, needs.message_size, seed)?;
     let mut trial = Trial {
@@ -82,6 +86,7 @@ pub(crate) fn conduct(
         },
         clients,
         seed,
+        memory_before,
     };
     let report = run(&mut trial).and_then(|findings| {
         trial.session.release_all(clock.now())?;
@@ -111,7 +116,11 @@ impl Trial {
         };
         let mut causes = Default::default();
         if !ended {
-            causes = self.server.read_report()?.closes();
+            let report = self.server.read_report()?;
+            causes = report.closes();
+            if let Some(starvations) = report.starvations() {
+                findings.figures.count("server.starvations", starvations);
+            }
             if let Some(pid) = self.server.pid() {
                 let time = ProcessTime::of(pid)?.running();
                 findings.figures.seconds("server.cpu_seconds", time);

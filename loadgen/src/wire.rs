@@ -5,6 +5,9 @@
 //! `None` behind the [`Ring::enter`] that submitted them, when nothing of a [`SendMode::Silent`]
 //! send is under way. A *patient* send points into its parcel, whose bytes are neither changed
 //! nor freed before its completion. The ring is dropped before both.
+//!
+//! Bytes stay in order because a socket has one silent send in a batch at most, and none while it
+//! has a parcel: what follows a send that was short is never sent before the rest of it.
 
 use std::{collections::HashMap, io};
 
@@ -36,8 +39,14 @@ pub(crate) struct Wire {
     spare: Vec<Vec<u8>>,
     /// The silent sends in `queued` and `lent`, in order.
     pieces: Vec<Piece>,
+    /// The batch in which each socket had its last silent send.
+    batches: Vec<u32>,
+    /// Counts calls of `enter`, modulo 2^32.
+    batch: u32,
     /// What is sent patiently, by socket: one send at a time.
     parcels: HashMap<u32, Parcel>,
+    /// Parcels that are sent when all of this batch are over, and whose.
+    held: Vec<(Socket, u32)>,
 }
 
 /// A silent send.
@@ -53,7 +62,7 @@ struct Piece {
 /// What a socket did not take at once.
 #[derive(Debug)]
 struct Parcel {
-    /// With the kernel.
+    /// With the kernel; empty as long as the parcel is held.
     lent: Vec<u8>,
     /// What follows.
     waiting: Vec<u8>,
@@ -68,8 +77,6 @@ pub(crate) enum Sending {
     UnderWay,
     /// That completion has come.
     Over,
-    /// The socket took part of it, and the rest cannot be told from what followed.
-    Torn,
 }
 
 impl Wire {
@@ -84,7 +91,11 @@ impl Wire {
             lent: Vec::new(),
             spare: Vec::new(),
             pieces: Vec::new(),
+            // No socket has sent in the batch that is first.
+            batches: vec![u32::MAX; setup.sockets as usize],
+            batch: 0,
             parcels: HashMap::new(),
+            held: Vec::new(),
         })
     }
 
@@ -97,6 +108,10 @@ impl Wire {
     pub(crate) fn send(&mut self, socket: Socket, client: u32, bytes: &[u8]) -> Sending {
         if let Some(parcel) = self.parcels.get_mut(&socket.0) {
             parcel.waiting.extend_from_slice(bytes);
+            return Sending::UnderWay;
+        }
+        if self.batches[socket.0 as usize] == self.batch {
+            self.hold(socket, client, bytes.to_vec());
             return Sending::UnderWay;
         }
         if bytes.len() > SILENT_SIZE_MAX {
@@ -113,6 +128,7 @@ impl Wire {
             chunk.reserve_exact(CHUNK_SIZE);
             self.queued.push(chunk);
         }
+        self.batches[socket.0 as usize] = self.batch;
         let number = self.queued.len() as u32 - 1;
         let chunk = &mut self.queued[number as usize];
         let start = chunk.len();
@@ -135,6 +151,14 @@ impl Wire {
         self.ring
             .push(send, Token::new(OpCode::Send, SILENT, client));
         Sending::Silent
+    }
+
+    /// Keeps bytes until the silent send of their socket is over.
+    fn hold(&mut self, socket: Socket, client: u32, waiting: Vec<u8>) {
+        let lent = Vec::new();
+        let before = self.parcels.insert(socket.0, Parcel { lent, waiting });
+        assert!(before.is_none(), "there is one parcel at a time");
+        self.held.push((socket, client));
     }
 
     /// Queues a patient send.
@@ -172,20 +196,19 @@ impl Wire {
             // The receive tells of a connection that failed.
             return Sending::Silent;
         }
-        let mut pieces = self.pieces.iter().filter(|piece| piece.socket == socket.0);
-        let (Some(&piece), None) = (pieces.next(), pieces.next()) else {
-            return Sending::Torn;
-        };
-        let chunk = self.lent.get(piece.chunk as usize).expect("it was entered");
+        let piece = self.pieces.iter().find(|piece| piece.socket == socket.0);
+        let piece = piece.expect("it was sent in this batch");
+        let chunk = &self.lent[piece.chunk as usize];
         let taken = completion.result.max(0) as usize;
         let end = (piece.start + piece.length) as usize;
-        let rest = chunk[piece.start as usize + taken..end].to_vec();
-        if let Some(parcel) = self.parcels.get_mut(&socket.0) {
-            // It was posted behind the silent send, and may be on its way.
-            parcel.waiting.clear();
-            return Sending::Torn;
+        let mut rest = chunk[piece.start as usize + taken..end].to_vec();
+        match self.parcels.get_mut(&socket.0) {
+            Some(held) => {
+                rest.append(&mut held.waiting);
+                held.waiting = rest;
+            }
+            None => self.hold(socket, client, rest),
         }
-        self.post(socket, client, rest);
         Sending::UnderWay
     }
 
@@ -196,18 +219,28 @@ impl Wire {
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
         assert!(self.lent.is_empty(), "all was reaped before");
         self.lent.append(&mut self.queued);
+        self.batch = self.batch.wrapping_add(1);
         self.ring.enter(wait)
     }
 
-    /// Takes the next completion; call it until it gives `None`, before the next `enter`.
+    /// Takes the next completion; call it until it gives `None`, before the next `enter`, and send
+    /// nothing meanwhile.
     pub(crate) fn reap(&mut self) -> Option<Completion> {
         let completion = self.ring.reap();
+        debug_assert!(
+            self.queued.is_empty(),
+            "what follows waits for what was sent"
+        );
         if completion.is_none() {
             for mut chunk in self.lent.drain(..) {
                 chunk.clear();
                 self.spare.push(chunk);
             }
             self.pieces.clear();
+            for (socket, client) in std::mem::take(&mut self.held) {
+                let parcel = self.parcels.remove(&socket.0).expect("it is held");
+                self.post(socket, client, parcel.waiting);
+            }
         }
         completion
     }

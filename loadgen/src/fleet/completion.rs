@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Fleet {
-    /// Handles one completion.
+    /// Handles one completion, but that of a send.
     pub(super) fn complete(
         &mut self,
         completion: Completion,
@@ -32,7 +32,6 @@ impl Fleet {
         match completion.token.op() {
             OpCode::Connect => events.extend(self.connected(client, completion.result)),
             OpCode::Receive => self.received(client, completion, now, events),
-            OpCode::Send => events.extend(self.sent(client, &completion)),
             OpCode::Close => {
                 self.clients[client as usize].state = State::Absent;
                 events.push(Event::Released { client });
@@ -40,8 +39,8 @@ impl Fleet {
             // The receive tells of a connection that has failed. A cancel or a reset is silent on
             // success; a failure says that there was nothing left to end.
             OpCode::Finish | OpCode::Cancel => {}
-            op @ (OpCode::Accept | OpCode::Listen | OpCode::Install) => {
-                unreachable!("no client submits {op:?}")
+            op @ (OpCode::Accept | OpCode::Listen | OpCode::Install | OpCode::Send) => {
+                unreachable!("{op:?} is no client's, or was handled before")
             }
         }
     }
@@ -277,14 +276,14 @@ impl Fleet {
             | Outcome::CloseTimedOut
             | Outcome::FinTimedOut
             | Outcome::StillHeld
-            | Outcome::ProtocolError
-            | Outcome::SendBlocked => None,
+            | Outcome::ProtocolError => None,
         };
         self.end(client, outcome, detail)
     }
 
     /// A send is over, or was short.
-    fn sent(&mut self, client: u32, completion: &Completion) -> Option<Event> {
+    pub(super) fn sent(&mut self, completion: &Completion) {
+        let client = completion.token.slot();
         let socket = self.socket(client);
         let Client { state, under_way } = &mut self.clients[client as usize];
         let left = matches!(state, State::Absent | State::Leaving);
@@ -296,12 +295,7 @@ impl Fleet {
                 under_way.remove(UnderWay::SEND);
                 self.close_if_over(client);
             }
-            Sending::Torn => {
-                let detail = "its socket took no more bytes".to_owned();
-                return Some(self.end(client, Outcome::SendBlocked, Some(detail)));
-            }
         }
-        None
     }
 }
 

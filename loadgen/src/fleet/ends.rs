@@ -16,6 +16,7 @@ use crate::{
 impl Fleet {
     /// Sends Close with a code that may be sent, if the client is open; says whether it was.
     pub(crate) fn start_closing(&mut self, client: u32, code: CloseCode, now: Moment) -> bool {
+        self.asked = true;
         self.speak(client);
         let State::Live {
             connection,
@@ -52,6 +53,7 @@ impl Fleet {
 
     /// Sends FIN behind what was sent; the server is to end the connection.
     pub(crate) fn finish(&mut self, client: u32) {
+        self.asked = true;
         self.flush();
         self.ask(client, Asked::Fin);
         match self.clients[client as usize].state {
@@ -84,6 +86,7 @@ impl Fleet {
 
     /// Resets the connection of a client that has one; says whether it had.
     pub(crate) fn reset(&mut self, client: u32) -> bool {
+        self.asked = true;
         match self.clients[client as usize].state {
             State::Live {
                 stage: Stage::Open(_),
@@ -113,6 +116,7 @@ impl Fleet {
     /// Ends a client that has waited for too long. [`Event::Ended`] tells what for, unless it
     /// has ended before.
     pub(crate) fn give_up(&mut self, client: u32) {
+        self.asked = true;
         let late = || Some("timed out".to_owned());
         let (outcome, detail) = match &self.clients[client as usize].state {
             State::Absent | State::Leaving => return,

@@ -21,7 +21,7 @@ use crate::{
 pub(crate) const ABOUT: &str = "\
 Hold connections for a while, and measure what each of them costs.
 
-Memory is read before the first and after the last connection is open: the resident memory of the \
+Memory is read before there is anything for a client, and after the last connection is open: the resident memory of the \
 server and of the generator, and what the kernel holds (slabs, page tables, stacks, buffers of \
 TCP). The latter is of both ends together where both are of this host. What is told for each \
 connection is the difference, so that which a process had touched before does not count: it says \
@@ -76,11 +76,10 @@ pub(crate) fn needs(options: &Options) -> Needs {
 pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
     let mut failures = Vec::new();
-    let before = Memory::now(trial.server.pid())?;
     trial.session.open_all(trial.approach)?;
     trial.session.turn_until(trial.clock.now() + REST)?;
     let open = trial.session.open_clients().len() as u64;
-    Memory::now(trial.server.pid())?.since(&before, open, &mut figures);
+    Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
     let usage = hold(options.duration, trial, &mut figures, &mut failures)?;
     close_all(trial)?;
     Ok(Findings {

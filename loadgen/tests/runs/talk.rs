@@ -118,6 +118,48 @@ fn what_is_not_answered_is_lost() {
 }
 
 #[test]
+fn a_server_that_reads_late_gets_everything_in_order() {
+    let address = serve(|stream| {
+        open(stream)?;
+        // Meanwhile the buffers of both ends fill up.
+        let (_never, silence) = std::sync::mpsc::channel::<()>();
+        let _ = silence.recv_timeout(std::time::Duration::from_millis(400));
+        let mut stream = std::io::BufReader::new(stream);
+        loop {
+            let mut header = [0; 6];
+            stream.read_exact(&mut header)?;
+            let mut payload = vec![0; usize::from(header[1] & 0x7f)];
+            stream.read_exact(&mut payload)?;
+            for (index, byte) in payload.iter_mut().enumerate() {
+                *byte ^= header[2 + index % 4];
+            }
+            let mut frame = vec![header[0], header[1] & 0x7f];
+            frame.extend(payload);
+            stream.get_mut().write_all(&frame)?;
+            if header[0] == 0x88 {
+                return Ok(());
+            }
+        }
+    });
+    let url = format!("ws://{address}/");
+    let arguments = ["echo", "--url", &url, "--connections", "2", "--size", "100"];
+    let flood = [
+        "--in-flight",
+        "60k",
+        "--duration",
+        "100ms",
+        "--warm-up",
+        "0s",
+    ];
+    let run = run(&[&arguments[..], &flood].concat());
+    assert_eq!(run.number("/outcomes/closed"), 2.0, "{:#}", run.document);
+    for name in ["lost", "altered", "out_of_order"] {
+        assert_eq!(run.number(&format!("/figures/{name}")), 0.0, "{name}");
+    }
+    assert!(run.number("/figures/echo.messages") >= 120_000.0);
+}
+
+#[test]
 fn what_comes_back_altered_is_told() {
     let run = echo(changing(|number, payload| {
         if number == 5 {
