@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read, Seek},
-    net::SocketAddr,
+    net::{SocketAddr, TcpStream},
     process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio},
     time::Duration,
 };
@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use crate::{
-    cli::CloseStorm,
+    cli::Deadlines,
     interrupt::{Interrupt, Interrupted},
     limits::Cores,
 };
@@ -27,6 +27,9 @@ pub(crate) const SERVER_ARGUMENT: &str = "__server";
 /// The server listens within this time, or has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Between two attempts to connect to a server that does not say when it is ready.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(20);
+
 /// Beyond its close timeout the server has this time to end; then it is killed.
 const STOP_SLACK: Duration = Duration::from_secs(2);
 
@@ -36,18 +39,31 @@ const CLOSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// A failed server is quoted by this much of the end of what it said.
 const STDERR_SHOWN_MAX: usize = 4096;
 
+/// What a child is to be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChildPlan {
+    pub(crate) shards: u16,
+    /// Whether it listens on all addresses of the host, or on one of loopback.
+    pub(crate) any_address: bool,
+    pub(crate) deadlines: Deadlines,
+}
+
 /// A running server. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct ChildServer {
     process: Child,
     /// Where it listens for WebSocket connections.
     pub(crate) address: SocketAddr,
-    /// Where it reports.
-    pub(crate) admin: SocketAddr,
+    /// Where it reports, if it does.
+    pub(crate) admin: Option<SocketAddr>,
     stderr: File,
     stop_limit: Duration,
+    /// How it ended, once that is known.
+    status: Option<ExitStatus>,
+    /// Whether a status other than 0 is a failure.
+    is_ours: bool,
     /// Kept, so that printing does not fail.
-    _stdout: ChildStdout,
+    stdout: Option<ChildStdout>,
 }
 
 /// Why there is no server.
@@ -86,25 +102,73 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
 }
 
 impl ChildServer {
-    /// Starts a server for `connections`, on the server's core where there are two, and waits
-    /// until it listens. This thread moves to the generator's.
+    /// Starts a server on the server's core where there are two, and waits until it listens. This
+    /// thread moves to the generator's.
     ///
     /// # Errors
     /// With what the server said, if it failed.
     pub(crate) fn start(
-        options: &CloseStorm,
+        plan: &ChildPlan,
         cores: Option<&Cores>,
         interrupt: &Interrupt,
     ) -> Result<Self, ChildError> {
-        let stderr = tempfile::tempfile()?;
+        let listen = if plan.any_address {
+            "0.0.0.0:0"
+        } else {
+            "127.0.0.1:0"
+        };
         let mut command = Command::new("/proc/self/exe");
         command
-            .args([SERVER_ARGUMENT, "echo", "--shards", "1"])
-            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
-            .args(deadlines(options))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr.try_clone()?);
+            .args([SERVER_ARGUMENT, "echo"])
+            .args(["--shards", &plan.shards.to_string()])
+            .args(["--listen", listen, "--admin", "127.0.0.1:0"])
+            .args(flags(&plan.deadlines))
+            .stdout(Stdio::piped());
+        let mut server = Self::spawn(command, cores, plan.deadlines.close_timeout, true)?;
+        server.read_addresses(interrupt)?;
+        Ok(server)
+    }
+
+    /// Starts what `command` says in the same way, and waits until it listens at `address`.
+    ///
+    /// # Errors
+    /// With what the server said, if it failed.
+    pub(crate) fn start_command(
+        command: &str,
+        address: SocketAddr,
+        cores: Option<&Cores>,
+        interrupt: &Interrupt,
+    ) -> Result<Self, ChildError> {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", &format!("exec {command}")])
+            .stdout(Stdio::null());
+        let mut server = Self::spawn(shell, cores, None, false)?;
+        server.address = address;
+        let mut waited = Duration::ZERO;
+        while TcpStream::connect(address).is_err() {
+            interrupt.pause(ATTEMPT_INTERVAL)?;
+            waited += ATTEMPT_INTERVAL;
+            if let Some(status) = server.process.try_wait()? {
+                let stderr = server.said()?;
+                return Err(ChildError::Failed { status, stderr });
+            }
+            if waited >= START_TIMEOUT {
+                let stderr = server.said()?;
+                return Err(ChildError::Late { stderr });
+            }
+        }
+        Ok(server)
+    }
+
+    fn spawn(
+        mut command: Command,
+        cores: Option<&Cores>,
+        close_timeout: Option<Duration>,
+        is_ours: bool,
+    ) -> Result<Self, ChildError> {
+        let stderr = tempfile::tempfile()?;
+        command.stdin(Stdio::null()).stderr(stderr.try_clone()?);
         if let Some(cores) = cores {
             cores.enter_server()?;
         }
@@ -113,18 +177,17 @@ impl ChildServer {
             cores.enter_generator()?;
         }
         let mut process = process?;
-        let stdout = process.stdout.take().expect("stdout is piped");
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut server = Self {
+        let stdout = process.stdout.take();
+        Ok(Self {
             process,
-            address: unspecified,
-            admin: unspecified,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            admin: None,
             stderr,
-            stop_limit: options.close_timeout.unwrap_or(CLOSE_TIMEOUT_DEFAULT) + STOP_SLACK,
-            _stdout: stdout,
-        };
-        server.read_addresses(interrupt)?;
-        Ok(server)
+            stop_limit: close_timeout.unwrap_or(CLOSE_TIMEOUT_DEFAULT) + STOP_SLACK,
+            status: None,
+            is_ours,
+            stdout,
+        })
     }
 
     /// Reads what it prints until it is ready.
@@ -132,7 +195,8 @@ impl ChildServer {
         let timeout = Timespec::try_from(START_TIMEOUT).expect("a few seconds");
         let mut text = Vec::new();
         loop {
-            let readable = PollFd::new(&self._stdout, PollFlags::IN);
+            let stdout = self.stdout.as_mut().expect("stdout is piped");
+            let readable = PollFd::new(&*stdout, PollFlags::IN);
             let ready = poll(&mut [readable], Some(&timeout));
             interrupt.check()?;
             if ready.is_ok_and(|ready| ready == 0) {
@@ -141,7 +205,7 @@ impl ChildServer {
                 });
             }
             let mut bytes = [0; 1024];
-            let length = self._stdout.read(&mut bytes)?;
+            let length = stdout.read(&mut bytes)?;
             if length == 0 {
                 let status = self.process.wait()?;
                 let stderr = self.said()?;
@@ -149,7 +213,7 @@ impl ChildServer {
             }
             text.extend_from_slice(&bytes[..length]);
             if let Some((admin, address)) = addresses(&String::from_utf8_lossy(&text)) {
-                (self.admin, self.address) = (admin, address);
+                (self.admin, self.address) = (Some(admin), address);
                 return Ok(());
             }
         }
@@ -160,13 +224,30 @@ impl ChildServer {
         Pid::from_child(&self.process).as_raw_pid()
     }
 
+    /// Asks it to end, by SIGTERM.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub(crate) fn terminate(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), Signal::TERM)?)
+    }
+
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    /// Those of waitpid(2).
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.status = self.process.try_wait()?;
+        Ok(self.status)
+    }
+
     /// Ends it: SIGTERM, and SIGKILL if it does not go.
     ///
     /// # Errors
     /// If it failed, with what it said.
     pub(crate) fn stop(mut self) -> Result<(), ChildError> {
         let status = self.end()?;
-        if status.success() {
+        if status.success() || !self.is_ours {
             return Ok(());
         }
         let stderr = self.said()?;
@@ -174,12 +255,11 @@ impl ChildServer {
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.process.try_wait()? {
+        if let Some(status) = self.try_wait()? {
             return Ok(status);
         }
-        let pid = Pid::from_child(&self.process);
-        let ended = pidfd_open(pid, PidfdFlags::empty())?;
-        kill_process(pid, Signal::TERM)?;
+        let ended = pidfd_open(Pid::from_child(&self.process), PidfdFlags::empty())?;
+        self.terminate()?;
         let limit = Timespec::try_from(self.stop_limit).unwrap_or(Timespec {
             tv_sec: i64::MAX,
             tv_nsec: 0,
@@ -214,11 +294,12 @@ impl Drop for ChildServer {
 }
 
 /// The flags for the deadlines that the run sets.
-fn deadlines(options: &CloseStorm) -> Vec<String> {
+fn flags(deadlines: &Deadlines) -> Vec<String> {
     let flags = [
-        ("--ping-interval", options.ping_interval),
-        ("--ping-timeout", options.ping_timeout),
-        ("--close-timeout", options.close_timeout),
+        ("--ping-interval", deadlines.ping_interval),
+        ("--ping-timeout", deadlines.ping_timeout),
+        ("--close-timeout", deadlines.close_timeout),
+        ("--handshake-timeout", deadlines.handshake_timeout),
     ];
     flags
         .into_iter()

@@ -44,7 +44,27 @@ impl Moment {
 
     /// The time since `earlier`; zero when that is later.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
-        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+        Duration::from_nanos(self.nanos_since(earlier))
+    }
+
+    /// The moment `duration` before this one; the clock's start if that is later.
+    #[cfg(test)]
+    pub(crate) fn earlier(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(duration.as_nanos() as u64))
+    }
+
+    /// The last multiple of `interval` since the clock's start.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "2^64 ns are 584 years of run time"
+    )]
+    pub(crate) const fn floor(self, interval: Duration) -> Self {
+        Self(self.0 - self.0 % interval.as_nanos() as u64)
+    }
+
+    /// The time since `earlier`, in nanoseconds; zero when that is later.
+    pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
     }
 
     /// The same moment for the codec, which counts milliseconds.

@@ -1,25 +1,37 @@
-//! Very many WebSocket clients on one ring and one thread.
+//! Very many WebSocket clients on one thread, and on as many rings as they need.
 
+mod client;
 mod completion;
+mod ends;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
-use tidewheel::ring::{Op, OpCode, RingError, Setup, Socket, Token, Wait};
-use tidewheel_codec::{
-    Cause, CloseCode, Config, Connection, Endpoint, Role, handshake::ClientRequest,
-};
+use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
+use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
 
+use self::client::{Client, State, UnderWay};
 use crate::{
     clock::{Clock, Moment},
     outcome::Outcome,
-    wire::Wire,
+    wire::{Sending, Wire},
 };
 
-/// Receive buffers of the ring: a response to a handshake or a small message fits into one.
-const BUFFERS: u16 = 4096;
-const BUFFER_SIZE: u32 = 2048;
+pub(crate) use self::ends::request_head;
 
-/// No client is connected twice in a run, so one generation does.
+/// The least size of a receive buffer: a response to a handshake or a small message fits in.
+const BUFFER_SIZE_MIN: u32 = 1024;
+const BUFFER_SIZE_MAX: u32 = 64 * 1024;
+
+/// Receive buffers of a fleet on one ring, and of each ring of several, in bytes.
+const BUFFERS_ALONE: u32 = 2 << 20;
+const BUFFERS_EACH: u32 = 256 << 10;
+
+/// Where there are several rings, nothing is waited for longer than this in each round of them, and
+/// only when the round before was calm: nobody had asked for anything, and little had happened.
+const REST: Duration = Duration::from_micros(500);
+const CALM: usize = 64;
+
+/// No operation of a client outlives its socket, so one generation does.
 const GENERATION: u32 = 0;
 
 /// Where the clients connect to, and what they ask for.
@@ -27,36 +39,59 @@ const GENERATION: u32 = 0;
 pub(crate) struct Target {
     /// The server's address.
     pub(crate) address: SocketAddr,
+    /// How many addresses, this one and those that follow it, are the server's: from one address
+    /// to one other there are only as many connections as ports.
+    pub(crate) spread: u32,
     /// The `Host` header.
     pub(crate) host: String,
     /// The request's path and query.
     pub(crate) path: String,
+    /// Further headers.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The subprotocol offered.
+    pub(crate) protocol: Option<String>,
 }
 
-/// How the clients of a fleet behave.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Behaviour {
-    /// Whether each sends one message when it is connected, and counts as open when the same
-    /// message has come back.
-    pub(crate) check_echo: bool,
-    /// Whether closing a socket resets the connection.
-    pub(crate) abortive: bool,
+/// What a client does when it is connected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Approach {
+    /// The opening handshake, and then, where `check_echo` is set, one message that must come back.
+    Upgrade {
+        /// Whether to check one echo.
+        check_echo: bool,
+    },
+    /// Nothing by itself; what arrives is dropped.
+    Bare,
 }
 
 /// What happened to a client; `client` is the number that it was connected with.
 #[derive(Debug)]
 pub(crate) enum Event {
+    /// A bare client is connected.
+    Connected {
+        /// Which.
+        client: u32,
+    },
     /// The handshake is done, and the echo has come back where one was asked for.
     Opened {
         /// Which.
         client: u32,
     },
-    /// The server's Close frame arrived, in answer to ours.
+    /// A message arrived.
+    Message {
+        /// Whose.
+        client: u32,
+        /// Its bytes.
+        length: u32,
+        /// Its first eight bytes, little-endian; zeros stand for those that it has not.
+        stamp: u64,
+    },
+    /// The server's Close frame arrived.
     CloseReceived {
-        /// Which.
+        /// Whose.
         client: u32,
     },
-    /// It is known how the connection ended; nothing more is received or sent. Once a client.
+    /// It is known how the connection ended; nothing more is received or sent. Once a connection.
     Ended {
         /// Which.
         client: u32,
@@ -65,228 +100,147 @@ pub(crate) enum Event {
         /// What else there is to say.
         detail: Option<String>,
     },
-    /// The socket is closed. Once a client, after `Ended`.
-    Released,
+    /// The socket is closed, and the client may connect again. Once a connection, after `Ended`.
+    Released {
+        /// Which.
+        client: u32,
+    },
 }
 
-/// Clients `0..capacity`, each with a direct descriptor of the same number.
+/// Clients `0..capacity`, each with a direct descriptor.
 #[derive(Debug)]
-pub(crate) struct Fleet<'t> {
-    wire: Wire,
+pub(crate) struct Fleet {
+    wires: Vec<Wire>,
+    /// Clients of each ring.
+    ring_capacity: u32,
+    /// The ring whose turn is next.
+    next: usize,
+    /// Completions since the first ring had its turn.
+    seen: usize,
+    /// Whether anything was asked for since then.
+    asked: bool,
     endpoint: Endpoint,
-    target: &'t Target,
-    behaviour: Behaviour,
-    clients: Vec<Client<'t>>,
-    /// Clients whose receive is under way.
-    receiving: u32,
+    target: &'static Target,
+    clients: Vec<Client>,
     /// What a client has to say, while it says it.
     out: Vec<u8>,
+    /// Whose messages are in `out`.
+    speaker: Option<u32>,
     /// What has happened outside of a turn, for the next.
     early: Vec<Event>,
+    /// Those of a turn, while they are handled.
+    completions: Vec<Completion>,
+    /// Pings of the server that were answered.
+    pings: u64,
 }
 
-#[derive(Debug)]
-struct Client<'t> {
-    state: State<'t>,
-    under_way: UnderWay,
-}
-
-/// What the kernel does for a client; the descriptor is not closed before it is over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum UnderWay {
-    Nothing,
-    Connect,
-    Receive,
-}
-
-#[derive(Debug)]
-enum State<'t> {
-    /// There is no socket, not yet or no longer.
-    Absent,
-    /// SOCKET and CONNECT are with the kernel.
-    Connecting,
-    /// The request is out, and the response is awaited (RFC 6455 4.1).
-    Upgrading(Box<Upgrade<'t>>),
-    /// The handshake is done.
-    Live {
-        connection: Connection,
-        stage: Stage,
-        /// The code of the server's Close.
-        received: Option<CloseCode>,
-    },
-    /// The outcome is known. The socket is closed as soon as nothing is under way on it.
-    Leaving,
-}
-
-/// An opening handshake that waits for its response.
-#[derive(Debug)]
-struct Upgrade<'t> {
-    request: ClientRequest<'t>,
-    /// All that was received so far.
-    response: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Stage {
-    /// The first message is out, and must come back.
-    Checking,
-    /// Nothing is asked of the server.
-    Open,
-    /// Close 1000 is out.
-    Closing,
-    /// Nothing is answered any more.
-    Silent,
-}
-
-impl<'t> Fleet<'t> {
-    /// A fleet of up to `capacity` clients, for the calling thread.
+impl Fleet {
+    /// A fleet of up to `capacity` clients, for the calling thread; each ring has at most
+    /// `ring_capacity` of them, which `RLIMIT_NOFILE` limits. What is mostly received is of
+    /// `message_size` bytes.
     ///
     /// # Errors
-    /// Those of the ring; `capacity` is limited by `RLIMIT_NOFILE`.
+    /// Those of the rings.
     pub(crate) fn new(
         capacity: u32,
-        target: &'t Target,
-        behaviour: Behaviour,
+        ring_capacity: u32,
+        target: &'static Target,
+        message_size: usize,
+        seed: u64,
     ) -> Result<Self, RingError> {
+        let rings = capacity.div_ceil(ring_capacity).max(1);
+        let ring_capacity = capacity.div_ceil(rings).max(1);
+        let alone = rings == 1;
+        let buffers = if alone { BUFFERS_ALONE } else { BUFFERS_EACH };
+        let buffer_size = u32::try_from(message_size).unwrap_or(u32::MAX);
+        let buffer_size = buffer_size
+            .clamp(BUFFER_SIZE_MIN, BUFFER_SIZE_MAX)
+            .next_power_of_two();
         let setup = Setup {
             submissions: 1024,
-            completions: 16 * 1024,
-            sockets: capacity,
-            buffers: BUFFERS,
-            buffer_size: BUFFER_SIZE,
+            completions: if alone { 16 * 1024 } else { 4096 },
+            sockets: ring_capacity,
+            buffers: (buffers / buffer_size) as u16,
+            buffer_size,
         };
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;
-        let endpoint = Endpoint::new(config).expect("the defaults are valid");
-        let absent = || Client {
-            state: State::Absent,
-            under_way: UnderWay::Nothing,
-        };
+        // An echo is as long as what was sent.
+        config.max_message_size = usize::MAX >> 1;
+        config.max_frame_size = usize::MAX >> 1;
+        let endpoint = Endpoint::with_seed(config, seed).expect("the settings are valid");
+        let wires = (0..rings).map(|_| Wire::new(&setup));
         Ok(Self {
-            wire: Wire::new(&setup)?,
+            wires: wires.collect::<Result<_, _>>()?,
+            ring_capacity,
+            next: 0,
+            seen: 0,
+            asked: false,
             endpoint,
             target,
-            behaviour,
-            clients: std::iter::repeat_with(absent)
+            clients: std::iter::repeat_with(Client::absent)
                 .take(capacity as usize)
                 .collect(),
-            receiving: 0,
             out: Vec::new(),
+            speaker: None,
             early: Vec::new(),
+            completions: Vec::new(),
+            pings: 0,
         })
     }
 
-    /// Starts to connect an absent client. [`Event::Opened`] or [`Event::Ended`] follows, the
-    /// latter at the latest when [`Fleet::give_up`] is called.
-    pub(crate) fn connect(&mut self, client: u32) {
+    /// How many rings there are; after as many turns, each client has had its turn.
+    pub(crate) const fn rings(&self) -> usize {
+        self.wires.len()
+    }
+
+    /// How many pings of the server were answered so far.
+    pub(crate) const fn pings(&self) -> u64 {
+        self.pings
+    }
+
+    /// Starts to connect an absent client. [`Event::Opened`] or [`Event::Connected`], and
+    /// [`Event::Ended`] follow, the latter at the latest when [`Fleet::give_up`] is called.
+    pub(crate) fn connect(&mut self, client: u32, approach: Approach) {
+        self.asked = true;
         let Client { state, under_way } = &mut self.clients[client as usize];
         assert!(matches!(state, State::Absent), "client {client} is in use");
-        *state = State::Connecting;
-        *under_way = UnderWay::Connect;
+        *state = State::Connecting(approach);
+        under_way.insert(UnderWay::CONNECT);
         let connect = Op::Connect {
-            socket: Socket(client),
-            peer: self.target.address,
-            abortive: self.behaviour.abortive,
+            socket: self.socket(client),
+            peer: self.target.address_of(client),
+            abortive: false,
         };
-        self.wire.push(connect, token(OpCode::Connect, client));
+        self.push(connect, OpCode::Connect, client);
     }
 
-    /// Sends Close 1000, if the client is open; says whether it was.
-    pub(crate) fn start_closing(&mut self, client: u32, now: Moment) -> bool {
-        let State::Live {
-            connection,
-            stage: stage @ Stage::Open,
-            ..
-        } = &mut self.clients[client as usize].state
-        else {
-            return false;
-        };
-        *stage = Stage::Closing;
-        connection
-            .start_closing_handshake(
-                &mut self.endpoint,
-                CloseCode::NORMAL_CLOSURE,
-                "",
-                Cause::LocalClose,
-                &mut self.out,
-                now.time(),
-            )
-            .expect("1000 may be sent, and an empty reason is short");
-        self.send(client);
-        true
-    }
-
-    /// Stops receiving, for all clients; [`Fleet::is_deaf`] tells when that is done.
-    pub(crate) fn deafen(&mut self) {
-        for (client, Client { under_way, .. }) in (0..).zip(&self.clients) {
-            if *under_way == UnderWay::Receive {
-                let target = token(OpCode::Receive, client);
-                let cancel = Op::Cancel { target };
-                self.wire.push(cancel, token(OpCode::Cancel, client));
-            }
+    /// Sends a message, if the client is open; says whether it was. Messages to one client that
+    /// follow each other leave in one piece.
+    pub(crate) fn send_message(&mut self, client: u32, message: &[u8]) -> bool {
+        self.asked = true;
+        self.speak(client);
+        match &mut self.clients[client as usize].state {
+            State::Live { connection, .. } => connection
+                .send_binary(&mut self.endpoint, message, &mut self.out)
+                .is_ok(),
+            State::Absent
+            | State::Connecting(_)
+            | State::Upgrading(_)
+            | State::Bare
+            | State::Leaving => false,
         }
     }
 
-    /// Whether nothing is received by any client, and nothing will be.
-    pub(crate) const fn is_deaf(&self) -> bool {
-        self.receiving == 0
+    /// Sends bytes as they are, to whatever there is.
+    pub(crate) fn send_raw(&mut self, client: u32, bytes: &[u8]) {
+        self.asked = true;
+        self.speak(client);
+        self.out.extend_from_slice(bytes);
     }
 
-    /// Answers nothing from now on, for all open clients. As long as no turn is taken, nothing
-    /// is read from their sockets either.
-    pub(crate) fn fall_silent(&mut self) {
-        for client in &mut self.clients {
-            if let State::Live {
-                stage: stage @ Stage::Open,
-                ..
-            } = &mut client.state
-            {
-                *stage = Stage::Silent;
-            }
-        }
-    }
-
-    /// Closes the socket of an open client, which resets the connection of an abortive fleet;
-    /// says whether it was open.
-    pub(crate) fn reset(&mut self, client: u32) -> bool {
-        let state = &self.clients[client as usize].state;
-        let open = matches!(
-            state,
-            State::Live {
-                stage: Stage::Open,
-                ..
-            }
-        );
-        if open {
-            let ended = self.end(client, Outcome::Reset, None);
-            self.early.push(ended);
-        }
-        open
-    }
-
-    /// Ends a client that has waited for too long. [`Event::Ended`] tells what for, unless it
-    /// has ended before.
-    pub(crate) fn give_up(&mut self, client: u32) {
-        let late = || Some("timed out".to_owned());
-        let (outcome, detail) = match &self.clients[client as usize].state {
-            State::Absent | State::Leaving => return,
-            State::Connecting => (Outcome::ConnectFailed, late()),
-            State::Upgrading(_) => (Outcome::HandshakeFailed, late()),
-            State::Live {
-                stage, received, ..
-            } => match (stage, received) {
-                (Stage::Checking, _) => (Outcome::EchoFailed, late()),
-                (Stage::Open | Stage::Silent, _) => (Outcome::StillHeld, None),
-                (Stage::Closing, None) => (Outcome::CloseTimedOut, None),
-                (Stage::Closing, Some(_)) => (Outcome::FinTimedOut, None),
-            },
-        };
-        let ended = self.end(client, outcome, detail);
-        self.early.push(ended);
-    }
-
-    /// Submits what is queued, waits, and handles what has completed. The moment returned is
-    /// that of all events added to `events`.
+    /// Submits what is queued, waits, and handles what has completed, on one of the rings. The
+    /// moment returned is that of all events added to `events`.
     ///
     /// # Errors
     /// Those of [`Wire::enter`].
@@ -297,64 +251,105 @@ impl<'t> Fleet<'t> {
         events: &mut Vec<Event>,
     ) -> io::Result<Moment> {
         events.append(&mut self.early);
-        self.wire
-            .enter(if events.is_empty() { wait } else { Wait::No })?;
+        self.flush();
+        let ring = self.next;
+        let calm = ring == 0 && self.seen < CALM && !self.asked;
+        if ring == 0 {
+            (self.seen, self.asked) = (0, false);
+        }
+        let wait = match wait {
+            _ if !events.is_empty() => Wait::No,
+            wait if self.wires.len() == 1 => wait,
+            _ if !calm => Wait::No,
+            Wait::No => Wait::No,
+            Wait::For(limit) => Wait::For(limit.min(REST)),
+            Wait::Forever => Wait::For(REST),
+        };
+        self.wires[ring].enter(wait)?;
         let now = clock.now();
-        while let Some(completion) = self.wire.reap() {
+        self.next = (ring + 1) % self.wires.len();
+        // Those of sends come first: what follows a short send must not be sent before its rest.
+        let mut completions = std::mem::take(&mut self.completions);
+        while let Some(completion) = self.wires[ring].reap() {
+            match completion.token.op() {
+                OpCode::Send => self.sent(&completion),
+                _ => completions.push(completion),
+            }
+        }
+        self.seen += completions.len();
+        for completion in completions.drain(..) {
             self.complete(completion, now, events);
         }
+        self.completions = completions;
         Ok(now)
     }
 
-    fn end(&mut self, client: u32, outcome: Outcome, detail: Option<String>) -> Event {
-        self.leave(client);
-        Event::Ended {
-            client,
-            outcome,
-            detail,
+    /// Makes `client` the one whose bytes are in `out`.
+    fn speak(&mut self, client: u32) {
+        if self.speaker != Some(client) {
+            self.flush();
+            self.speaker = Some(client);
         }
     }
 
-    /// Closes the socket as soon as nothing is under way on it.
-    fn leave(&mut self, client: u32) {
+    /// Sends what is in `out`.
+    fn flush(&mut self) {
+        let Some(client) = self.speaker.take() else {
+            return;
+        };
+        if self.out.is_empty() {
+            return;
+        }
+        let socket = self.socket(client);
         let Client { state, under_way } = &mut self.clients[client as usize];
-        match std::mem::replace(state, State::Leaving) {
-            State::Connecting | State::Upgrading(_) | State::Live { .. } => {}
-            state @ (State::Absent | State::Leaving) => {
-                unreachable!("{state:?} is no way to leave")
+        match state {
+            // A socket that has been closed is another's soon.
+            State::Absent | State::Connecting(_) | State::Leaving => {}
+            State::Upgrading(_) | State::Bare | State::Live { .. } => {
+                let wire = &mut self.wires[(client / self.ring_capacity) as usize];
+                match wire.send(socket, client, &self.out) {
+                    Sending::UnderWay => under_way.insert(UnderWay::SEND),
+                    Sending::Silent | Sending::Over => {}
+                }
             }
         }
-        // By its token the kernel finds an operation at once; by its socket it would look through
-        // those of all sockets.
-        let target = match under_way {
-            UnderWay::Nothing => return self.close(client),
-            UnderWay::Connect => token(OpCode::Connect, client),
-            UnderWay::Receive => token(OpCode::Receive, client),
-        };
-        self.wire
-            .push(Op::Cancel { target }, token(OpCode::Cancel, client));
-    }
-
-    fn close(&mut self, client: u32) {
-        let socket = Socket(client);
-        self.wire
-            .push(Op::Close { socket }, token(OpCode::Close, client));
+        self.out.clear();
     }
 
     fn receive(&mut self, client: u32) {
-        self.clients[client as usize].under_way = UnderWay::Receive;
-        self.receiving += 1;
-        let socket = Socket(client);
-        self.wire
-            .push(Op::Receive { socket }, token(OpCode::Receive, client));
+        self.clients[client as usize]
+            .under_way
+            .insert(UnderWay::RECEIVE);
+        let socket = self.socket(client);
+        self.push(Op::Receive { socket }, OpCode::Receive, client);
     }
 
-    /// Sends what was appended to `out`.
-    fn send(&mut self, client: u32) {
-        if !self.out.is_empty() {
-            self.wire
-                .send(Socket(client), &self.out, token(OpCode::Send, client));
-            self.out.clear();
+    fn push(&mut self, op: Op, code: OpCode, client: u32) {
+        self.wire(client).push(op, token(code, client));
+    }
+
+    fn wire(&mut self, client: u32) -> &mut Wire {
+        &mut self.wires[(client / self.ring_capacity) as usize]
+    }
+
+    const fn socket(&self, client: u32) -> Socket {
+        Socket(client % self.ring_capacity)
+    }
+}
+
+impl Target {
+    /// The address that a client connects to.
+    fn address_of(&self, client: u32) -> SocketAddr {
+        let offset = client % self.spread;
+        match self.address {
+            SocketAddr::V4(address) => {
+                let ip = address.ip().to_bits().wrapping_add(offset);
+                SocketAddr::from((std::net::Ipv4Addr::from_bits(ip), address.port()))
+            }
+            SocketAddr::V6(address) => {
+                let ip = address.ip().to_bits().wrapping_add(u128::from(offset));
+                SocketAddr::from((std::net::Ipv6Addr::from_bits(ip), address.port()))
+            }
         }
     }
 }
@@ -362,3 +357,6 @@ impl<'t> Fleet<'t> {
 const fn token(op: OpCode, client: u32) -> Token {
     Token::new(op, GENERATION, client)
 }
+
+/// A code that is sent in a Close when nothing else is asked for.
+pub(crate) const NORMAL: CloseCode = CloseCode::NORMAL_CLOSURE;

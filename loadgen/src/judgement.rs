@@ -3,7 +3,7 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::usage::{CpuTime, Usage};
 
@@ -19,23 +19,29 @@ const SERVER_BUSY: f64 = 0.80;
 /// More than this share of what is reported must not be the generator's own lateness.
 const LATENESS_SHARE_MAX: f64 = 0.5;
 
+/// Peers that are to be alive have answered within less than this share of a deadline.
+const STALL_SHARE_MAX: f64 = 0.5;
+
+/// A server that could not run for this share of the time is not to blame for being late.
+const STARVED: f64 = 0.25;
+
 /// No scheduler promises to be more punctual.
 const LATENESS_MIN: Duration = Duration::from_millis(1);
 
 /// The result of a run.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// Every connection ended as asked for, within the bound.
+    /// Everything was as asked for.
     Passed,
-    /// Some did not.
+    /// Something was not.
     Failed,
     /// The generator was the limit.
     Invalid,
 }
 
 /// A verdict with its reasons.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     /// One sentence each; none if it passed.
@@ -113,6 +119,25 @@ pub(crate) fn generator_limit(
     })
 }
 
+/// Why nothing can be said of deadlines that were not kept, if so: for a good part of the shortest
+/// of them the generator did not run at all, or others had the server's CPU for a good part of the
+/// time.
+pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> Option<String> {
+    if stall >= shortest.mul_f64(STALL_SHARE_MAX) {
+        return Some(format!(
+            "the generator was the limit: it did not run for {stall:.1?}, and the server's shortest \
+             deadline is {shortest:.1?}"
+        ));
+    }
+    let waiting = usage.server?.waiting.as_secs_f64() / usage.window.as_secs_f64().max(1e-9);
+    (waiting >= STARVED).then(|| {
+        let percent = waiting * 100.0;
+        format!(
+            "this host was the limit: others had the server's CPU for {percent:.0} % of the time"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +151,7 @@ mod tests {
             window: Duration::from_millis(100),
             generator: running(generator),
             server: server.map(running),
+            server_cpu: Duration::ZERO,
         }
     }
 
@@ -178,6 +204,19 @@ mod tests {
         let mut usage = usage(100, Some(0));
         usage.window = Duration::from_millis(19);
         assert!(!is_limit(&usage, 100, 100));
+    }
+
+    #[test]
+    fn deadlines_say_nothing_where_nobody_could_run() {
+        let millis = Duration::from_millis;
+        let mut usage = usage(10, Some(10));
+        assert_eq!(starvation(&usage, millis(499), millis(1000)), None);
+        assert!(starvation(&usage, millis(500), millis(1000)).is_some());
+        let waiting = millis(25);
+        usage.server = usage.server.map(|time| CpuTime { waiting, ..time });
+        assert!(starvation(&usage, millis(0), millis(1000)).is_some());
+        usage.server = None;
+        assert_eq!(starvation(&usage, millis(0), millis(1000)), None);
     }
 
     #[test]

@@ -1,15 +1,32 @@
-//! Latencies, as distributions.
+//! Latencies, as distributions and in the course of time.
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde::Serialize;
+use hdrhistogram::{
+    Histogram,
+    serialization::{Deserializer, Serializer, V2DeflateSerializer},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Moment;
 
 /// Three significant digits: percentiles are exact to 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
 /// The longest latency that is told from longer ones.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
+
+/// Latencies of so long a time make one entry of the interval log.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The course of time is kept in at most so many buckets.
+const BUCKETS_MAX: usize = 256;
+
+/// The width of the buckets at the start, in nanoseconds; it doubles when they are used up.
+const BUCKET_NANOS: u64 = 1_000_000;
+
+/// Points of a percentile curve for each nine.
+const POINTS_PER_NINE: u32 = 10;
 
 /// How often each latency occurred, in nanoseconds.
 #[derive(Clone, Debug)]
@@ -27,54 +44,251 @@ impl Distribution {
     }
 
     /// Adds one latency.
-    pub(crate) fn record(&mut self, latency: Duration) {
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+    pub(crate) fn record(&mut self, nanos: u64) {
         self.histogram.saturating_record(nanos);
     }
 
     /// What is reported of it.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.histogram.value_at_quantile(quantile);
+        let empty = self.histogram.is_empty();
         Percentiles {
             count: self.histogram.len(),
+            min: if empty { 0 } else { self.histogram.min() },
+            mean: if empty {
+                0
+            } else {
+                self.histogram.mean() as u64
+            },
             p50: at(0.5),
             p90: at(0.9),
             p99: at(0.99),
             p99_9: at(0.999),
+            p99_99: at(0.9999),
             max: self.histogram.max(),
         }
+    }
+
+    /// Latencies over the number of nines of their percentile (1 is 90 %, 2 is 99 %), up to the
+    /// last that there are enough of them for.
+    pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
+        let count = self.histogram.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        let nines_max = (count as f64).log10();
+        (0..)
+            .map(|point| f64::from(point) / f64::from(POINTS_PER_NINE))
+            .take_while(|nines| *nines <= nines_max)
+            .map(|nines| {
+                let quantile = 1.0 - 10_f64.powf(-nines);
+                (nines, self.histogram.value_at_quantile(quantile))
+            })
+            .collect()
+    }
+
+    /// The counts themselves.
+    pub(crate) const fn histogram(&self) -> &Histogram<u64> {
+        &self.histogram
     }
 }
 
 /// Percentiles in nanoseconds, all zero if nothing was recorded.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Percentiles {
     /// How many latencies there were.
     pub(crate) count: u64,
+    pub(crate) min: u64,
+    pub(crate) mean: u64,
     pub(crate) p50: u64,
     pub(crate) p90: u64,
     pub(crate) p99: u64,
     #[serde(rename = "p99.9")]
     pub(crate) p99_9: u64,
+    #[serde(rename = "p99.99")]
+    pub(crate) p99_99: u64,
     pub(crate) max: u64,
 }
 
-/// One latency, told twice.
+impl Percentiles {
+    /// The one of this name, such as `p99.9`.
+    pub(crate) fn get(&self, name: &str) -> Option<u64> {
+        Some(match name {
+            "count" => self.count,
+            "min" => self.min,
+            "mean" => self.mean,
+            "p50" => self.p50,
+            "p90" => self.p90,
+            "p99" => self.p99,
+            "p99.9" => self.p99_9,
+            "p99.99" => self.p99_99,
+            "max" => self.max,
+            _ => return None,
+        })
+    }
+}
+
+/// A latency with a name, told twice, and in the course of time.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
+    /// One word, such as `echo`.
+    pub(crate) name: &'static str,
     /// From the planned moment.
     pub(crate) corrected: Distribution,
-    /// From the actual send.
+    /// From the actual send; empty where that is not another moment.
     pub(crate) uncorrected: Distribution,
+    /// The corrected ones, as they came.
+    pub(crate) course: Course,
+    pub(crate) intervals: Intervals,
 }
 
 impl Latency {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    pub(crate) fn new(name: &'static str) -> Self {
         Self {
+            name,
             corrected: Distribution::new(),
             uncorrected: Distribution::new(),
+            course: Course::default(),
+            intervals: Intervals::default(),
         }
     }
+
+    /// Adds what ended at `at`, was due at `due` and was begun at `begun`.
+    pub(crate) fn record(&mut self, at: Moment, due: Moment, begun: Moment) {
+        self.uncorrected.record(at.nanos_since(begun));
+        self.record_planned(at, due);
+    }
+
+    /// Adds what ended at `at` and was due at `due`.
+    pub(crate) fn record_planned(&mut self, at: Moment, due: Moment) {
+        let nanos = at.nanos_since(due);
+        self.corrected.record(nanos);
+        self.course.record(at, nanos);
+        self.intervals.record(at, nanos);
+    }
+}
+
+/// The latencies of successive spans of time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Course {
+    start: Option<Moment>,
+    /// The width of a bucket is that of the first ones, doubled so often.
+    doublings: u32,
+    buckets: Vec<Bucket>,
+}
+
+/// The latencies of one span of time.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Bucket {
+    pub(crate) count: u64,
+    /// In nanoseconds.
+    pub(crate) max: u64,
+}
+
+impl Course {
+    fn record(&mut self, at: Moment, nanos: u64) {
+        let since = at.nanos_since(*self.start.get_or_insert(at));
+        let mut index = ((since / BUCKET_NANOS) >> self.doublings) as usize;
+        while index >= BUCKETS_MAX {
+            self.doublings += 1;
+            index /= 2;
+            self.buckets = self.buckets.chunks(2).map(Bucket::sum).collect();
+        }
+        if self.buckets.len() <= index {
+            self.buckets.resize(index + 1, Bucket::default());
+        }
+        let bucket = &mut self.buckets[index];
+        bucket.count += 1;
+        bucket.max = bucket.max.max(nanos);
+    }
+
+    /// The start of each span, counted from the first, and what it holds.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Duration, &Bucket)> {
+        (0..)
+            .zip(&self.buckets)
+            .map(|(index, bucket)| (self.width() * index, bucket))
+    }
+
+    /// The length of a span.
+    pub(crate) const fn width(&self) -> Duration {
+        Duration::from_nanos(BUCKET_NANOS << self.doublings)
+    }
+}
+
+impl Bucket {
+    fn sum(buckets: &[Self]) -> Self {
+        buckets.iter().fold(Self::default(), |sum, bucket| Self {
+            count: sum.count + bucket.count,
+            max: sum.max.max(bucket.max),
+        })
+    }
+}
+
+/// The distribution of each second, compressed: a long run has many.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Intervals {
+    current: Option<Interval>,
+    done: Vec<(Moment, Vec<u8>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Interval {
+    start: Moment,
+    end: Moment,
+    distribution: Distribution,
+}
+
+impl Intervals {
+    fn record(&mut self, at: Moment, nanos: u64) {
+        match &mut self.current {
+            Some(interval) if at < interval.end => interval.distribution.record(nanos),
+            current => {
+                let start = at.floor(INTERVAL);
+                let mut distribution = Distribution::new();
+                distribution.record(nanos);
+                let next = Interval {
+                    start,
+                    end: start + INTERVAL,
+                    distribution,
+                };
+                if let Some(Interval {
+                    start,
+                    distribution,
+                    ..
+                }) = current.replace(next)
+                {
+                    self.done.push((start, encode(&distribution)));
+                }
+            }
+        }
+    }
+
+    /// The start of each interval, since the clock's, its length, and its distribution.
+    pub(crate) fn iter(
+        &self,
+    ) -> impl Iterator<Item = (Duration, Duration, Histogram<u64>)> + use<'_> {
+        let last = self
+            .current
+            .iter()
+            .map(|interval| (interval.start, interval.distribution.histogram.clone()));
+        let done = self.done.iter().map(|(start, bytes)| {
+            let histogram = Deserializer::new()
+                .deserialize(&mut &bytes[..])
+                .expect("it was encoded here");
+            (*start, histogram)
+        });
+        done.chain(last)
+            .map(|(start, histogram)| (start.since(Moment::default()), INTERVAL, histogram))
+    }
+}
+
+fn encode(distribution: &Distribution) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    V2DeflateSerializer::new()
+        .serialize(&distribution.histogram, &mut bytes)
+        .expect("memory takes all that is written to it");
+    bytes
 }
 
 #[cfg(test)]
@@ -85,41 +299,80 @@ mod tests {
     fn percentiles_are_exact_to_a_thousandth() {
         let mut distribution = Distribution::new();
         for micros in 1..=10_000 {
-            distribution.record(Duration::from_micros(micros));
+            distribution.record(micros * 1_000);
         }
         let percentiles = distribution.percentiles();
         assert_eq!(percentiles.count, 10_000);
         let table = [
-            (percentiles.p50, 5_000),
-            (percentiles.p90, 9_000),
-            (percentiles.p99, 9_900),
-            (percentiles.p99_9, 9_990),
-            (percentiles.max, 10_000),
+            ("min", 1),
+            ("p50", 5_000),
+            ("p90", 9_000),
+            ("p99", 9_900),
+            ("p99.9", 9_990),
+            ("p99.99", 9_999),
+            ("max", 10_000),
         ];
-        for (nanos, micros) in table {
-            let expected = micros * 1_000;
+        for (name, micros) in table {
+            let (nanos, expected) = (percentiles.get(name).unwrap(), micros * 1_000);
             assert!(
-                nanos.abs_diff(expected) <= expected / 1_000,
-                "{nanos} {expected}"
+                nanos.abs_diff(expected) <= expected / 1_000 + 1,
+                "{name}: {nanos} {expected}"
             );
         }
     }
 
     #[test]
     fn nothing_recorded_is_all_zero() {
-        let percentiles = Distribution::new().percentiles();
-        assert_eq!(
-            (percentiles.count, percentiles.p50, percentiles.max),
-            (0, 0, 0)
-        );
+        assert_eq!(Distribution::new().percentiles(), Percentiles::default());
+        assert!(Distribution::new().curve().is_empty());
     }
 
     #[test]
     fn what_is_off_the_scale_is_kept() {
         let mut distribution = Distribution::new();
-        distribution.record(Duration::from_secs(100_000));
-        distribution.record(Duration::ZERO);
+        distribution.record(u64::MAX);
+        distribution.record(0);
         assert_eq!(distribution.percentiles().count, 2);
         assert!(distribution.percentiles().max >= 3_600_000_000_000);
+    }
+
+    #[test]
+    fn a_curve_ends_where_there_is_one_latency_for_each_point() {
+        let mut distribution = Distribution::new();
+        for micros in 1..=1_000 {
+            distribution.record(micros * 1_000);
+        }
+        let curve = distribution.curve();
+        assert_eq!(curve.first().unwrap().0, 0.0);
+        assert_eq!(curve.last().unwrap().0, 3.0);
+        assert!(curve.is_sorted_by_key(|(_, nanos)| *nanos));
+    }
+
+    #[test]
+    fn the_course_loses_no_count_when_its_buckets_grow() {
+        let mut course = Course::default();
+        for second in 0..1000 {
+            let at = Moment::default() + Duration::from_secs(second);
+            course.record(at, second);
+        }
+        assert!(course.buckets.len() <= BUCKETS_MAX);
+        let count: u64 = course.spans().map(|(_, bucket)| bucket.count).sum();
+        let max = course.spans().map(|(_, bucket)| bucket.max).max();
+        assert_eq!((count, max), (1000, Some(999)));
+    }
+
+    #[test]
+    fn each_second_has_its_own_distribution() {
+        let mut latency = Latency::new("echo");
+        for millis in [100, 200, 1_500, 3_900] {
+            let at = Moment::default() + Duration::from_millis(millis);
+            latency.record_planned(at, Moment::default());
+        }
+        let intervals: Vec<_> = latency
+            .intervals
+            .iter()
+            .map(|(start, _, histogram)| (start.as_secs(), histogram.len()))
+            .collect();
+        assert_eq!(intervals, [(0, 2), (1, 1), (3, 1)]);
     }
 }

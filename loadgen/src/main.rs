@@ -4,19 +4,27 @@
 mod child;
 mod cli;
 mod clock;
-mod close_storm;
+mod error;
+mod figures;
 mod fleet;
+mod gate;
 mod interrupt;
 mod judgement;
 mod latency;
 mod limits;
+mod memory;
 mod outcome;
 mod plan;
 mod progress;
 mod report;
+mod scenario;
+mod server;
 mod server_report;
 mod session;
 mod socket_table;
+mod summary;
+mod talk;
+mod trial;
 mod usage;
 mod watch;
 #[allow(unsafe_code)]
@@ -26,19 +34,10 @@ use std::{env, io::Write, process::ExitCode};
 
 use mimalloc::MiMalloc;
 
-use crate::{
-    child::ChildError,
-    cli::{Cli, CloseStorm, Scenario},
-    close_storm::StormError,
-    interrupt::Interrupt,
-    watch::WatchError,
-};
+use crate::cli::{Cli, Scenario};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
-
-/// Exit status after SIGINT, as shells tell it.
-const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let mut arguments = env::args_os().skip(1);
@@ -48,48 +47,24 @@ fn main() -> ExitCode {
     {
         return child::main(arguments);
     }
-    match Cli::read() {
-        Scenario::CloseStorm(options) => run_close_storm(&options),
-    }
+    run(&Cli::read())
 }
 
-fn run_close_storm(options: &CloseStorm) -> ExitCode {
-    let report = Interrupt::install()
-        .map_err(StormError::from)
-        .and_then(|interrupt| close_storm::run(options, &interrupt));
-    let report = match report {
+fn run(scenario: &Scenario) -> ExitCode {
+    let report = match scenario::run(scenario) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("loadgen: {error}");
-            return ExitCode::from(status(&error));
+            return ExitCode::from(error.status());
         }
     };
-    let text = if options.json {
-        serde_json::to_string_pretty(&report).expect("a report has text keys only")
+    let text = if scenario.common().json {
+        report.summary.to_json()
     } else {
         report.to_string()
     };
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
         eprintln!("loadgen: the report cannot be printed: {error}");
     }
-    ExitCode::from(report.judgement.verdict)
-}
-
-/// 1 where the server is at fault; 2 where this host or the command line is.
-fn status(error: &StormError) -> u8 {
-    match error {
-        StormError::Interrupted(_)
-        | StormError::Child(ChildError::Interrupted(_))
-        | StormError::Watch(WatchError::Interrupted(_)) => INTERRUPTED,
-        StormError::Child(_)
-        | StormError::Report(_)
-        | StormError::Watch(_)
-        | StormError::NotCovered { .. } => 1,
-        StormError::Limit(_)
-        | StormError::Reset(_)
-        | StormError::Unknowable(_)
-        | StormError::Ring(_)
-        | StormError::System(_)
-        | StormError::Session(_) => 2,
-    }
+    ExitCode::from(report.summary.verdict)
 }

@@ -13,6 +13,14 @@ pub(crate) enum Outcome {
     Reset,
     /// The client went silent, as planned, and the server ended it.
     LetGo,
+    /// FIN without Close was sent, as planned, and the server ended it.
+    Finished,
+    /// A rule of the protocol was broken, as planned; the right Close was received, then FIN.
+    Failed,
+    /// No valid request was sent, as planned, and the server ended it.
+    TurnedAway,
+    /// The server went away, as planned: its Close 1001 was received, then FIN.
+    Dismissed,
     /// No TCP connection came about.
     ConnectFailed,
     /// The server's answer to the opening handshake was wrong, or did not come in time.
@@ -21,22 +29,20 @@ pub(crate) enum Outcome {
     EchoFailed,
     /// The server ended it before it was asked to.
     EndedEarly,
-    /// Close was sent, Close with another code was received, then FIN.
+    /// Close with another code than asked for was received, then FIN.
     OtherCode,
-    /// Close was sent, FIN was received, and no Close before it.
+    /// Close was asked for, FIN was received, and no Close before it.
     FinWithoutClose,
-    /// Close was sent, and the server reset the connection.
+    /// Close was asked for, and the server reset the connection.
     ResetByServer,
-    /// Close was sent, and none was received within the timeout.
+    /// Close was asked for, and none was received within the timeout.
     CloseTimedOut,
-    /// Close was sent and received, and no FIN followed within the timeout.
+    /// Close was asked for and received, and no FIN followed within the timeout.
     FinTimedOut,
-    /// The client went silent, and the server still held the connection at the end of the run.
+    /// The server was to end it, and still held it when its time was over.
     StillHeld,
     /// The server broke a rule of the protocol.
     ProtocolError,
-    /// The server read so little that the client could not send.
-    SendBlocked,
 }
 
 /// How the transport of an open connection ended.
@@ -57,23 +63,33 @@ impl fmt::Display for TransportEnd {
     }
 }
 
-/// What the client was doing when the transport ended.
+/// What the server was asked for when the transport ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
     /// Nothing: the connection was to stay open.
     Nothing,
-    /// It had sent Close 1000.
-    Close,
-    /// It had gone silent.
+    /// To answer a Close with this code.
+    Close(CloseCode),
+    /// To notice that the client had gone silent.
     Silence,
+    /// To notice a FIN without Close.
+    Fin,
+    /// To fail the connection with this code.
+    Failure(CloseCode),
+    /// To go away, and to say so with this code.
+    Goodbye(CloseCode),
 }
 
 impl Outcome {
     /// All of them, those that a scenario asks for first.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Closed,
         Self::Reset,
         Self::LetGo,
+        Self::Finished,
+        Self::Failed,
+        Self::TurnedAway,
+        Self::Dismissed,
         Self::ConnectFailed,
         Self::HandshakeFailed,
         Self::EchoFailed,
@@ -85,19 +101,24 @@ impl Outcome {
         Self::FinTimedOut,
         Self::StillHeld,
         Self::ProtocolError,
-        Self::SendBlocked,
     ];
 
     /// The outcome of an open connection whose transport ended, after `received` if the server
     /// sent Close.
     pub(crate) fn of(asked: Asked, received: Option<CloseCode>, end: TransportEnd) -> Self {
-        match (asked, end, received) {
-            (Asked::Nothing, TransportEnd::Fin | TransportEnd::Reset, _) => Self::EndedEarly,
-            (Asked::Silence, TransportEnd::Fin | TransportEnd::Reset, _) => Self::LetGo,
-            (Asked::Close, TransportEnd::Reset, _) => Self::ResetByServer,
-            (Asked::Close, TransportEnd::Fin, None) => Self::FinWithoutClose,
-            (Asked::Close, TransportEnd::Fin, Some(CloseCode::NORMAL_CLOSURE)) => Self::Closed,
-            (Asked::Close, TransportEnd::Fin, Some(_)) => Self::OtherCode,
+        let (code, as_asked) = match asked {
+            Asked::Nothing => return Self::EndedEarly,
+            Asked::Silence => return Self::LetGo,
+            Asked::Fin => return Self::Finished,
+            Asked::Close(code) => (code, Self::Closed),
+            Asked::Failure(code) => (code, Self::Failed),
+            Asked::Goodbye(code) => (code, Self::Dismissed),
+        };
+        match (end, received) {
+            (TransportEnd::Reset, _) => Self::ResetByServer,
+            (TransportEnd::Fin, None) => Self::FinWithoutClose,
+            (TransportEnd::Fin, Some(received)) if received == code => as_asked,
+            (TransportEnd::Fin, Some(_)) => Self::OtherCode,
         }
     }
 
@@ -107,6 +128,10 @@ impl Outcome {
             Self::Closed => "closed",
             Self::Reset => "reset",
             Self::LetGo => "let_go",
+            Self::Finished => "finished",
+            Self::Failed => "failed",
+            Self::TurnedAway => "turned_away",
+            Self::Dismissed => "dismissed",
             Self::ConnectFailed => "connect_failed",
             Self::HandshakeFailed => "handshake_failed",
             Self::EchoFailed => "echo_failed",
@@ -118,7 +143,6 @@ impl Outcome {
             Self::FinTimedOut => "fin_timed_out",
             Self::StillHeld => "still_held",
             Self::ProtocolError => "protocol_error",
-            Self::SendBlocked => "send_blocked",
         }
     }
 }
@@ -126,9 +150,13 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
-            Self::Closed => "Close 1000, then FIN",
+            Self::Closed => "Close answered, then FIN",
             Self::Reset => "reset by the client",
-            Self::LetGo => "let go by the server",
+            Self::LetGo => "silent, and let go by the server",
+            Self::Finished => "FIN by the client, and ended by the server",
+            Self::Failed => "rule broken, the right Close, then FIN",
+            Self::TurnedAway => "no request, and ended by the server",
+            Self::Dismissed => "Close 1001 by the server, then FIN",
             Self::ConnectFailed => "connect failed",
             Self::HandshakeFailed => "handshake failed",
             Self::EchoFailed => "echo failed",
@@ -140,7 +168,6 @@ impl fmt::Display for Outcome {
             Self::FinTimedOut => "timed out between Close and FIN",
             Self::StillHeld => "still held by the server",
             Self::ProtocolError => "protocol error",
-            Self::SendBlocked => "server did not read",
         })
     }
 }
@@ -153,7 +180,7 @@ pub(crate) struct Tally {
 
 #[derive(Debug)]
 struct Count {
-    connections: u32,
+    connections: u64,
     first: Option<String>,
 }
 
@@ -168,19 +195,28 @@ impl Tally {
     }
 
     /// How many ended so.
-    pub(crate) fn count(&self, outcome: Outcome) -> u32 {
+    pub(crate) fn count(&self, outcome: Outcome) -> u64 {
         self.counts
             .get(&outcome)
             .map_or(0, |count| count.connections)
     }
 
     /// How many ended.
-    pub(crate) fn total(&self) -> u32 {
+    pub(crate) fn total(&self) -> u64 {
         self.counts.values().map(|count| count.connections).sum()
     }
 
+    /// How many ended otherwise than in one of these ways.
+    pub(crate) fn other_than(&self, asked: &[Outcome]) -> u64 {
+        self.total()
+            - asked
+                .iter()
+                .map(|&outcome| self.count(outcome))
+                .sum::<u64>()
+    }
+
     /// The outcomes that there were, their counts, and what was said about the first of each.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Outcome, u32, Option<&str>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Outcome, u64, Option<&str>)> {
         self.counts
             .iter()
             .map(|(outcome, count)| (*outcome, count.connections, count.first.as_deref()))
@@ -199,11 +235,11 @@ mod tests {
                 tally.record(outcome, None);
             }
         }
-        let sum: u32 = Outcome::ALL
+        let sum: u64 = Outcome::ALL
             .iter()
             .map(|&outcome| tally.count(outcome))
             .sum();
-        assert_eq!((tally.total(), sum), (105, 105));
+        assert_eq!((tally.total(), sum), (153, 153));
     }
 
     #[test]
@@ -222,20 +258,37 @@ mod tests {
     }
 
     #[test]
-    fn only_a_normal_close_that_was_asked_for_and_fin_make_closed() {
-        use {Asked::*, TransportEnd::*};
-        let normal = Some(CloseCode::NORMAL_CLOSURE);
+    fn only_the_code_that_was_asked_for_and_fin_make_an_end_in_order() {
+        use Asked::{Close, Failure, Goodbye, Nothing, Silence};
+        use TransportEnd::{Fin, Reset};
+        let code = CloseCode::NORMAL_CLOSURE;
+        let normal = Some(code);
         let away = Some(CloseCode::GOING_AWAY);
         let table = [
-            (Close, normal, Fin, Outcome::Closed),
-            (Close, away, Fin, Outcome::OtherCode),
-            (Close, None, Fin, Outcome::FinWithoutClose),
-            (Close, normal, Reset, Outcome::ResetByServer),
-            (Close, None, Reset, Outcome::ResetByServer),
+            (Close(code), normal, Fin, Outcome::Closed),
+            (Close(code), away, Fin, Outcome::OtherCode),
+            (Close(code), None, Fin, Outcome::FinWithoutClose),
+            (Close(code), normal, Reset, Outcome::ResetByServer),
+            (Close(code), None, Reset, Outcome::ResetByServer),
+            (Failure(code), normal, Fin, Outcome::Failed),
+            (Failure(code), away, Fin, Outcome::OtherCode),
+            (
+                Goodbye(CloseCode::GOING_AWAY),
+                away,
+                Fin,
+                Outcome::Dismissed,
+            ),
+            (
+                Goodbye(CloseCode::GOING_AWAY),
+                away,
+                Reset,
+                Outcome::ResetByServer,
+            ),
             (Nothing, normal, Fin, Outcome::EndedEarly),
             (Nothing, None, Reset, Outcome::EndedEarly),
             (Silence, away, Fin, Outcome::LetGo),
             (Silence, None, Reset, Outcome::LetGo),
+            (Asked::Fin, None, Reset, Outcome::Finished),
         ];
         for (asked, received, end, outcome) in table {
             assert_eq!(Outcome::of(asked, received, end), outcome);

@@ -30,6 +30,11 @@ impl Plan {
         self.start
     }
 
+    /// How many events there are.
+    pub(crate) const fn count(&self) -> u32 {
+        self.count
+    }
+
     /// When event `index` is due.
     ///
     /// # Panics

@@ -16,7 +16,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Progress {
     verb: &'static str,
-    total: u32,
+    total: u64,
     started: Moment,
     display: Display,
 }
@@ -28,12 +28,12 @@ enum Display {
 }
 
 impl Progress {
-    /// Starts to show a phase; `verb` is what happens to `total` connections, as in "opened".
-    pub(crate) fn start(verb: &'static str, total: u32, now: Moment) -> Self {
+    /// Starts to show a phase; `verb` is what happens to `total` things, as in "opened".
+    pub(crate) fn start(verb: &'static str, total: u64, now: Moment) -> Self {
         let display = if stderr().is_terminal() {
             let style = "{msg:>8} {wide_bar} {human_pos}/{human_len} {per_sec}";
             let style = ProgressStyle::with_template(style).expect("a constant template");
-            let bar = ProgressBar::new(u64::from(total)).with_style(style);
+            let bar = ProgressBar::new(total).with_style(style);
             Display::Bar(bar.with_message(verb))
         } else {
             Display::Lines {
@@ -48,10 +48,10 @@ impl Progress {
         }
     }
 
-    /// Shows that `done` connections are through.
-    pub(crate) fn set(&mut self, done: u32, now: Moment) {
+    /// Shows that `done` are through.
+    pub(crate) fn set(&mut self, done: u64, now: Moment) {
         match &mut self.display {
-            Display::Bar(bar) => bar.set_position(u64::from(done)),
+            Display::Bar(bar) => bar.set_position(done),
             Display::Lines { next } if now >= *next => {
                 *next = now + LINE_INTERVAL;
                 self.print(done, now);
@@ -61,14 +61,14 @@ impl Progress {
     }
 
     /// Ends the phase with one line.
-    pub(crate) fn finish(self, done: u32, now: Moment) {
+    pub(crate) fn finish(self, done: u64, now: Moment) {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
         self.print(done, now);
     }
 
-    fn print(&self, done: u32, now: Moment) {
+    fn print(&self, done: u64, now: Moment) {
         let Self {
             verb,
             total,
@@ -76,7 +76,7 @@ impl Progress {
             ..
         } = self;
         let seconds = now.since(*started).as_secs_f64();
-        let rate = f64::from(done) / seconds.max(1e-9);
+        let rate = done as f64 / seconds.max(1e-9);
         eprintln!("{verb} {done} of {total} in {seconds:.2} s ({rate:.0}/s)");
     }
 }

@@ -14,13 +14,11 @@ pub(crate) struct ReportReader {
     url: String,
 }
 
-/// The server's counts at one moment.
+/// The server's counts at one moment: each metric, its shards summed up.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ServerReport {
-    /// Connections that hold a descriptor.
-    pub(crate) connections: u64,
-    /// Connections that ended so far, by cause.
-    pub(crate) closes: BTreeMap<String, u64>,
+    metrics: BTreeMap<String, u64>,
+    closes: BTreeMap<String, u64>,
 }
 
 /// Why there is no report.
@@ -78,12 +76,13 @@ impl ReportReader {
 
 const CONNECTIONS: &str = "tidewheel_connections";
 const CLOSES: &str = "tidewheel_closes_total";
+const STARVATIONS: &str = "tidewheel_starvations_total";
+const OPENS: &str = "tidewheel_opens_total";
 
 impl ServerReport {
     /// Sums up the lines of each metric; `None` without a number of connections.
     fn parse(text: &str) -> Option<Self> {
-        let mut connections = None;
-        let mut closes = BTreeMap::new();
+        let mut report = Self::default();
         for line in text.lines() {
             let Some((series, value)) = line.rsplit_once(' ') else {
                 continue;
@@ -92,26 +91,41 @@ impl ServerReport {
             let Ok(value) = value.parse::<u64>() else {
                 continue;
             };
-            if name == CONNECTIONS {
-                *connections.get_or_insert(0) += value;
-            } else if name == CLOSES && value > 0 {
-                *closes.entry(cause(labels).to_owned()).or_insert(0) += value;
+            *report.metrics.entry(name.to_owned()).or_insert(0) += value;
+            if name == CLOSES && value > 0 {
+                *report.closes.entry(cause(labels).to_owned()).or_insert(0) += value;
             }
         }
-        Some(Self {
-            connections: connections?,
-            closes,
-        })
+        report.metrics.contains_key(CONNECTIONS).then_some(report)
     }
 
-    /// The connections that ended since `earlier`, by cause.
-    pub(crate) fn closes_since(&self, earlier: &Self) -> BTreeMap<String, u64> {
-        let before = |cause| earlier.closes.get(cause).copied().unwrap_or(0);
-        self.closes
-            .iter()
-            .map(|(cause, count)| (cause.clone(), count - before(cause)))
-            .filter(|(_, count)| *count > 0)
-            .collect()
+    fn metric(&self, name: &str) -> u64 {
+        self.metrics.get(name).copied().unwrap_or(0)
+    }
+
+    /// Connections that hold a descriptor.
+    pub(crate) fn connections(&self) -> u64 {
+        self.metric(CONNECTIONS)
+    }
+
+    /// Opening handshakes that were completed so far.
+    pub(crate) fn opens(&self) -> u64 {
+        self.metric(OPENS)
+    }
+
+    /// Ends of what was opened so far.
+    pub(crate) fn ends(&self) -> u64 {
+        self.metric(CLOSES)
+    }
+
+    /// Receives that found no free buffer so far, if that is told.
+    pub(crate) fn starvations(&self) -> Option<u64> {
+        self.metrics.get(STARVATIONS).copied()
+    }
+
+    /// Ends of what was opened so far, by cause.
+    pub(crate) fn closes(&self) -> BTreeMap<String, u64> {
+        self.closes.clone()
     }
 }
 
@@ -142,23 +156,15 @@ tidewheel_closes_total{shard=\"1\",cause=\"peer_close\"} 1
     #[test]
     fn shards_are_summed_up() {
         let report = ServerReport::parse(TEXT).unwrap();
-        assert_eq!(report.connections, 12);
+        assert_eq!((report.connections(), report.ends()), (12, 6));
+        assert_eq!(report.opens(), 0);
         let closes = [("peer_close".to_owned(), 1), ("reset".to_owned(), 5)];
-        assert_eq!(report.closes, closes.into());
+        assert_eq!(report.closes(), closes.into());
     }
 
     #[test]
     fn a_text_without_connections_is_no_report() {
         assert_eq!(ServerReport::parse("tidewheel_closes_total 1\n"), None);
         assert_eq!(ServerReport::parse(""), None);
-    }
-
-    #[test]
-    fn closes_are_told_since_an_earlier_report() {
-        let report = ServerReport::parse(TEXT).unwrap();
-        let mut earlier = report.clone();
-        earlier.closes.insert("reset".to_owned(), 1);
-        let since = report.closes_since(&earlier);
-        assert_eq!(since, [("reset".to_owned(), 4)].into());
     }
 }

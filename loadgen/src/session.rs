@@ -6,45 +6,63 @@ use tidewheel::ring::Wait;
 
 use crate::{
     clock::{Clock, Moment},
-    fleet::{Event, Fleet},
+    fleet::{Approach, Event, Fleet},
     interrupt::{Interrupt, Interrupted},
     outcome::Tally,
     progress::Progress,
 };
 
 /// Connects that are under way at the same time: more would overflow the server's backlog.
-const CONNECTS_UNDER_WAY_MAX: usize = 256;
+pub(crate) const CONNECTS_UNDER_WAY_MAX: usize = 256;
 
 /// Progress is shown, and interrupts are noticed, at least so often.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 
 /// Runs a fleet.
 #[derive(Debug)]
-pub(crate) struct Session<'t> {
+pub(crate) struct Session {
     pub(crate) clock: Clock,
     pub(crate) interrupt: Interrupt,
-    pub(crate) fleet: Fleet<'t>,
+    pub(crate) fleet: Fleet,
     pub(crate) tally: Tally,
     /// What happened in the last turn.
     pub(crate) events: Vec<Event>,
-    stages: Vec<Stage>,
+    /// How long a client may take to open.
+    pub(crate) timeout: Duration,
+    places: Vec<Place>,
+    /// When those that are opening are given up, in order: the client, its round, the deadline.
+    deadlines: VecDeque<(u32, u8, Moment)>,
+    /// Connections begun so far; each is in the tally when it has ended.
+    begun: u64,
     /// How many clients are opening.
     opening: usize,
     /// How many clients are opening or open.
     live: u32,
     /// How many sockets are yet to be closed.
     sockets: u32,
+    /// When the last turn ended.
+    turned: Moment,
+    /// The longest that a turn came later than it was to.
+    stall: Duration,
+}
+
+/// A client's place in the run.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    stage: Stage,
+    /// Counts its connections, modulo 256.
+    round: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// Nothing was done yet.
-    Planned,
+    /// It has no socket.
+    Absent,
     /// It is on its way.
     Opening,
     /// It is open.
     Open,
-    /// It has ended, and is in the tally.
+    /// It has ended, and is in the tally; its socket is yet to be closed.
     Ended,
 }
 
@@ -59,20 +77,51 @@ pub(crate) enum SessionError {
     Interrupted(#[from] Interrupted),
 }
 
-impl<'t> Session<'t> {
-    /// A session of `count` clients, none of which is connected.
-    pub(crate) fn new(clock: Clock, interrupt: Interrupt, fleet: Fleet<'t>, count: u32) -> Self {
+impl Session {
+    /// A session of `count` clients, none of which is connected. One that is not open within
+    /// `timeout` is given up.
+    pub(crate) fn new(
+        clock: Clock,
+        interrupt: Interrupt,
+        fleet: Fleet,
+        count: u32,
+        timeout: Duration,
+    ) -> Self {
+        let place = Place {
+            stage: Stage::Absent,
+            round: 0,
+        };
         Self {
             clock,
             interrupt,
             fleet,
             tally: Tally::default(),
             events: Vec::new(),
-            stages: vec![Stage::Planned; count as usize],
+            timeout,
+            places: vec![place; count as usize],
+            deadlines: VecDeque::new(),
+            begun: 0,
             opening: 0,
             live: 0,
             sockets: 0,
+            turned: clock.now(),
+            stall: Duration::ZERO,
         }
+    }
+
+    /// Starts to connect a client that has no socket.
+    pub(crate) fn connect(&mut self, client: u32, approach: Approach, now: Moment) {
+        let place = &mut self.places[client as usize];
+        assert_eq!(place.stage, Stage::Absent, "client {client} is in use");
+        place.stage = Stage::Opening;
+        place.round = place.round.wrapping_add(1);
+        self.deadlines
+            .push_back((client, place.round, now + self.timeout));
+        self.fleet.connect(client, approach);
+        self.begun += 1;
+        self.opening += 1;
+        self.live += 1;
+        self.sockets += 1;
     }
 
     /// Takes one turn of the fleet; `events` are those of this turn.
@@ -86,11 +135,33 @@ impl<'t> Session<'t> {
             Wait::For(limit) => Wait::For(limit.min(IDLE_WAIT)),
             Wait::Forever => Wait::For(IDLE_WAIT),
         };
+        let begun = self.turned;
+        let now = self.take_turn(wait)?;
+        let wait = match wait {
+            Wait::No => Duration::ZERO,
+            Wait::For(limit) => limit,
+            Wait::Forever => unreachable!("it is bounded above"),
+        };
+        self.stall = self.stall.max(now.since(begun + wait));
+        while let Some((client, round, _)) = self
+            .deadlines
+            .pop_front_if(|(_, _, deadline)| *deadline <= now)
+        {
+            let place = self.places[client as usize];
+            if place.stage == Stage::Opening && place.round == round {
+                self.fleet.give_up(client);
+            }
+        }
+        Ok(now)
+    }
+
+    fn take_turn(&mut self, wait: Wait) -> io::Result<Moment> {
         self.events.clear();
         let now = self.fleet.turn(wait, &self.clock, &mut self.events)?;
+        self.turned = now;
         for event in &mut self.events {
             let (client, stage) = match event {
-                Event::Opened { client } => (*client, Stage::Open),
+                Event::Opened { client } | Event::Connected { client } => (*client, Stage::Open),
                 Event::Ended {
                     client,
                     outcome,
@@ -100,13 +171,13 @@ impl<'t> Session<'t> {
                     self.live -= 1;
                     (*client, Stage::Ended)
                 }
-                Event::Released => {
+                Event::Released { client } => {
                     self.sockets -= 1;
-                    continue;
+                    (*client, Stage::Absent)
                 }
-                Event::CloseReceived { .. } => continue,
+                Event::CloseReceived { .. } | Event::Message { .. } => continue,
             };
-            let before = std::mem::replace(&mut self.stages[client as usize], stage);
+            let before = std::mem::replace(&mut self.places[client as usize].stage, stage);
             if before == Stage::Opening {
                 self.opening -= 1;
             }
@@ -126,22 +197,36 @@ impl<'t> Session<'t> {
         Ok(())
     }
 
+    /// Takes turns until no client is opening or open, or `limit`; gives how many are.
+    ///
+    /// # Errors
+    /// Those of [`Session::turn`].
+    pub(crate) fn turn_until_ended(&mut self, limit: Moment) -> Result<u32, SessionError> {
+        let mut now = self.clock.now();
+        while self.live > 0 && now < limit {
+            now = self.turn(Wait::For(limit.since(now)))?;
+        }
+        Ok(self.live)
+    }
+
     /// Takes turns until each client has ended and its socket is closed, giving up on those that
     /// have not at `limit`.
     ///
     /// # Errors
     /// Those of [`Session::turn`].
     pub(crate) fn release_all(&mut self, limit: Moment) -> Result<(), SessionError> {
-        let mut now = self.clock.now();
-        while self.live > 0 && now < limit {
-            now = self.turn(Wait::For(limit.since(now)))?;
-        }
-        for client in self.open_clients() {
+        self.turn_until_ended(limit)?;
+        for client in 0..self.places.len() as u32 {
             self.fleet.give_up(client);
         }
         while self.sockets > 0 {
             self.turn(Wait::Forever)?;
         }
+        assert_eq!(
+            self.tally.total(),
+            self.begun,
+            "each connection has one outcome"
+        );
         Ok(())
     }
 
@@ -151,16 +236,11 @@ impl<'t> Session<'t> {
     /// # Errors
     /// If the ring is unusable.
     pub(crate) fn hang_up(&mut self) -> io::Result<()> {
-        for client in 0..u32::try_from(self.stages.len()).expect("a fleet's size") {
+        for client in 0..self.places.len() as u32 {
             self.fleet.give_up(client);
         }
         while self.sockets > 0 {
-            self.events.clear();
-            self.fleet
-                .turn(Wait::For(IDLE_WAIT), &self.clock, &mut self.events)?;
-            let released = self.events.iter();
-            let released = released.filter(|event| matches!(event, Event::Released));
-            self.sockets -= u32::try_from(released.count()).expect("a fleet's size");
+            self.take_turn(Wait::For(IDLE_WAIT))?;
         }
         Ok(())
     }
@@ -169,31 +249,47 @@ impl<'t> Session<'t> {
     ///
     /// # Errors
     /// Those of [`Session::turn`].
-    pub(crate) fn open_all(&mut self, timeout: Duration) -> Result<(), SessionError> {
-        let count = u32::try_from(self.stages.len()).expect("a fleet's size");
+    pub(crate) fn open_all(&mut self, approach: Approach) -> Result<(), SessionError> {
+        let count = u32::try_from(self.places.len()).expect("a fleet's size");
         let mut now = self.clock.now();
-        let mut progress = Progress::start("opened", count, now);
+        let mut progress = Progress::start("opened", u64::from(count), now);
         let mut planned = 0..count;
-        let mut deadlines = VecDeque::new();
         while self.opening > 0 || !planned.is_empty() {
-            for client in planned.by_ref().take(CONNECTS_UNDER_WAY_MAX - self.opening) {
-                self.fleet.connect(client);
-                self.stages[client as usize] = Stage::Opening;
-                self.opening += 1;
-                self.live += 1;
-                self.sockets += 1;
-                deadlines.push_back((client, now + timeout));
-            }
-            while let Some((client, _)) = deadlines.pop_front_if(|(_, deadline)| *deadline <= now) {
-                if self.stages[client as usize] == Stage::Opening {
-                    self.fleet.give_up(client);
-                }
+            for client in planned.by_ref().take(self.connects_free()) {
+                self.connect(client, approach, now);
             }
             now = self.turn(Wait::Forever)?;
-            progress.set(planned.start - self.opening as u32, now);
+            progress.set(u64::from(planned.start) - self.opening as u64, now);
         }
-        progress.finish(self.count(Stage::Open), now);
+        let open = self.open_clients().len();
+        progress.finish(open as u64, now);
         Ok(())
+    }
+
+    /// Forgets how late turns were before now.
+    pub(crate) fn forget_stalls(&mut self) {
+        self.turned = self.clock.now();
+        self.stall = Duration::ZERO;
+    }
+
+    /// The longest that a turn came later than it was to, since that was forgotten.
+    pub(crate) const fn stall(&self) -> Duration {
+        self.stall
+    }
+
+    /// How many more clients may start to connect now.
+    pub(crate) const fn connects_free(&self) -> usize {
+        CONNECTS_UNDER_WAY_MAX.saturating_sub(self.opening)
+    }
+
+    /// Connections begun so far.
+    pub(crate) const fn begun(&self) -> u64 {
+        self.begun
+    }
+
+    /// How many clients are opening.
+    pub(crate) const fn opening(&self) -> usize {
+        self.opening
     }
 
     /// How many clients are opening or open.
@@ -201,17 +297,11 @@ impl<'t> Session<'t> {
         self.live
     }
 
-    /// How many clients are in this stage.
-    fn count(&self, stage: Stage) -> u32 {
-        let count = self.stages.iter().filter(|each| **each == stage).count();
-        u32::try_from(count).expect("a fleet's size")
-    }
-
     /// The clients that are open.
     pub(crate) fn open_clients(&self) -> Vec<u32> {
         (0..)
-            .zip(&self.stages)
-            .filter(|(_, stage)| **stage == Stage::Open)
+            .zip(&self.places)
+            .filter(|(_, place)| place.stage == Stage::Open)
             .map(|(client, _)| client)
             .collect()
     }

@@ -96,6 +96,15 @@ pub(crate) fn resident_bytes(pid: i32) -> io::Result<u64> {
     Ok(statm.resident * procfs::page_size())
 }
 
+/// How many descriptors process `pid` holds.
+///
+/// # Errors
+/// Those of proc(5).
+pub(crate) fn descriptors(pid: i32) -> io::Result<u64> {
+    let count = Process::new(pid).and_then(|process| process.fd_count());
+    Ok(count.map_err(io::Error::other)? as u64)
+}
+
 /// What generator and server used in a window of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
@@ -104,6 +113,8 @@ pub(crate) struct Usage {
     pub(crate) generator: CpuTime,
     /// The busiest thread of a child server.
     pub(crate) server: Option<CpuTime>,
+    /// The CPU time of all threads of a child server.
+    pub(crate) server_cpu: Duration,
 }
 
 /// The start of a window, or its end.
@@ -129,9 +140,12 @@ impl UsageMark {
 
     /// What was used from here to `end`.
     pub(crate) fn until(&self, end: &Self) -> Usage {
+        let running = |mark: &Self| mark.server.as_ref().map(ProcessTime::running);
+        let running = |mark| running(mark).unwrap_or_default();
         Usage {
             window: end.at.since(self.at),
             generator: end.generator.since(self.generator),
+            server_cpu: running(end).saturating_sub(running(self)),
             server: end
                 .server
                 .as_ref()

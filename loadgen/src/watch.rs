@@ -2,13 +2,12 @@
 
 use std::{io, time::Duration};
 
-use serde::Serialize;
-
 use crate::{
-    clock::{Clock, Moment},
-    interrupt::{Interrupt, Interrupted},
+    clock::Moment,
+    interrupt::Interrupted,
     server_report::{ReportError, ReportReader},
     socket_table::{SocketCount, SocketTable},
+    trial::Trial,
 };
 
 /// Between two readings, at least.
@@ -17,19 +16,16 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// So long after the last connection is gone, nothing of them is left in the kernel.
 const ORPHANS_AFTER: Duration = Duration::from_millis(500);
 
-/// From where it is known what a server holds: one of the two at least.
+/// From where it is known what a server holds: its own report if it has one, and the kernel's
+/// socket table if that was opened.
 #[derive(Debug)]
-pub(crate) struct Watch<'a> {
-    /// Its own report.
-    pub(crate) report: Option<&'a ReportReader>,
-    /// The kernel's socket table, and the server's port.
+pub(crate) struct Watch {
+    /// The kernel's table, and the server's port.
     pub(crate) table: Option<(SocketTable, u16)>,
-    pub(crate) clock: &'a Clock,
-    pub(crate) interrupt: &'a Interrupt,
 }
 
 /// What a server holds.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Held {
     /// Connections, by its own report.
     pub(crate) report: Option<u64>,
@@ -60,25 +56,31 @@ pub(crate) enum WatchError {
     Interrupted(#[from] Interrupted),
 }
 
-impl Watch<'_> {
+impl Watch {
     /// What the server holds now, by every source.
     ///
     /// # Errors
     /// If one of the sources does not tell.
-    pub(crate) fn held(&mut self) -> Result<Held, WatchError> {
+    pub(crate) fn held(&mut self, trial: &Trial) -> Result<Held, WatchError> {
         Ok(Held {
-            report: self.reported()?,
+            report: reported(trial)?,
             sockets: self.count_sockets()?.map(|count| count.held),
         })
     }
 
     /// Whether no source shows anything. The kernel is asked only when the server has nothing
     /// more to report: to list all sockets takes it long.
-    fn is_empty(&mut self) -> Result<bool, WatchError> {
-        if self.reported()?.is_some_and(|connections| connections > 0) {
+    fn is_empty(&mut self, trial: &Trial) -> Result<bool, WatchError> {
+        if reported(trial)?.is_some_and(|connections| connections > 0) {
             return Ok(false);
         }
-        Ok(self.count_sockets()?.is_none_or(|count| count.held == 0))
+        // One dump of the kernel's table may miss some while others change it.
+        for _ in 0..2 {
+            if self.count_sockets()?.is_some_and(|count| count.held > 0) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Reads until the server holds nothing; `None` if it still does at `limit`.
@@ -87,14 +89,15 @@ impl Watch<'_> {
     /// If one of the sources does not tell.
     pub(crate) fn until_empty(
         &mut self,
+        trial: &Trial,
         start: Moment,
         limit: Moment,
     ) -> Result<Option<Emptied>, WatchError> {
         let mut held_at = start;
         loop {
-            let asked = self.clock.now();
-            let empty = self.is_empty()?;
-            let at = self.clock.now();
+            let asked = trial.clock.now();
+            let empty = self.is_empty(trial)?;
+            let at = trial.clock.now();
             if empty {
                 let resolution = at.since(held_at);
                 return Ok(Some(Emptied { at, resolution }));
@@ -104,7 +107,7 @@ impl Watch<'_> {
             }
             held_at = asked;
             // What a reading costs is taken from the server's core or its kernel's locks.
-            self.interrupt.pause(INTERVAL.max(at.since(asked)))?;
+            trial.interrupt.pause(INTERVAL.max(at.since(asked)))?;
         }
     }
 
@@ -113,17 +116,22 @@ impl Watch<'_> {
     ///
     /// # Errors
     /// If the kernel does not tell.
-    pub(crate) fn orphans(&mut self) -> Result<Option<u32>, WatchError> {
+    pub(crate) fn orphans(&mut self, trial: &Trial) -> Result<Option<u32>, WatchError> {
         if self.table.is_none() {
             return Ok(None);
         }
-        self.interrupt.pause(ORPHANS_AFTER)?;
+        trial.interrupt.pause(ORPHANS_AFTER)?;
         Ok(self.count_sockets()?.map(|count| count.orphans))
     }
 
-    fn reported(&self) -> Result<Option<u64>, ReportError> {
-        let report = self.report.map(ReportReader::read).transpose()?;
-        Ok(report.map(|report| report.connections))
+    /// The sources, as text.
+    pub(crate) fn known_by(&self, trial: &Trial) -> String {
+        let sources = [
+            trial.server.report.as_ref().map(|_| "the server's report"),
+            self.table.as_ref().map(|_| "the kernel's socket table"),
+        ];
+        let sources: Vec<_> = sources.into_iter().flatten().collect();
+        sources.join(" and ")
     }
 
     fn count_sockets(&mut self) -> Result<Option<SocketCount>, WatchError> {
@@ -132,6 +140,12 @@ impl Watch<'_> {
             None => Ok(None),
         }
     }
+}
+
+/// What the server says that it holds, if it says so.
+fn reported(trial: &Trial) -> Result<Option<u64>, ReportError> {
+    let report = trial.server.report.as_ref().map(ReportReader::read);
+    Ok(report.transpose()?.map(|report| report.connections()))
 }
 
 impl Held {

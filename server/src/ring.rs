@@ -48,13 +48,13 @@ pub enum Op {
         /// The socket to receive from.
         socket: Socket,
     },
-    /// Send bytes, as many as the socket has room for.
+    /// Send bytes, all of them or as many as the socket has room for.
     Send {
         /// The socket to send to.
         socket: Socket,
         /// What to send.
         data: Outbound,
-        /// When it completes.
+        /// Whether it waits, and when it completes.
         mode: SendMode,
         /// Shut down the sending direction once every byte has been taken (FIN follows them), as
         /// by [`Op::Finish`], which then completes by itself. After a short send it is not done.
@@ -115,16 +115,20 @@ pub enum Op {
     },
 }
 
-/// What a send tells. It never waits: the socket takes what it has room for. Nothing is pending
-/// after [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has returned `None` after
-/// it.
+/// Whether a send waits, and what it tells.
+///
+/// One that does not wait takes what the socket has room for, and nothing of it is pending after
+/// [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has returned `None` after it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendMode {
-    /// Completes only if the socket has not taken every byte: with the count of those that it
-    /// took, or `EAGAIN`.
+    /// Does not wait. Completes only if the socket has not taken every byte: with the count of
+    /// those that it took, or `EAGAIN`.
     Silent,
-    /// Completes in any case.
+    /// Does not wait. Completes in any case.
     Told,
+    /// Waits until every byte is taken. Completes once, with the count of bytes, which is short
+    /// only if the connection ended. The bytes are free then.
+    Waiting,
 }
 
 /// Bytes that the kernel reads while a send is under way.
@@ -145,8 +149,9 @@ impl Outbound {
     /// Lends one run of bytes to the kernel.
     ///
     /// # Safety
-    /// The bytes must neither move nor change nor be freed before the send is over: that is the
-    /// first [`Ring::reap`] that returns `None` after the next [`Ring::enter`].
+    /// The bytes must neither move nor change nor be freed before the send is over: for
+    /// [`SendMode::Waiting`] that is its completion, for the others the first [`Ring::reap`] that
+    /// returns `None` after the next [`Ring::enter`].
     #[must_use]
     pub unsafe fn bytes(bytes: &[u8]) -> Self {
         debug_assert!(u32::try_from(bytes.len()).is_ok(), "a send is below 4 GiB");

@@ -6,17 +6,22 @@ use rustix::io::Errno;
 use tidewheel::ring::{Completion, OpCode};
 use tidewheel_codec::{
     Cause, Connection, Disconnect, Event as Received,
-    handshake::{ClientRequest, Limits, Response},
+    handshake::{Limits, Response},
 };
 
-use super::{Client, Event, Fleet, Stage, State, UnderWay, Upgrade};
+use super::{
+    Approach, Event, Fleet,
+    client::{Client, Stage, State, UnderWay, Upgrade},
+    ends::request,
+};
 use crate::{
     clock::Moment,
     outcome::{Asked, Outcome, TransportEnd},
+    wire::Sending,
 };
 
-impl Fleet<'_> {
-    /// Handles one completion.
+impl Fleet {
+    /// Handles one completion, but that of a send.
     pub(super) fn complete(
         &mut self,
         completion: Completion,
@@ -27,15 +32,23 @@ impl Fleet<'_> {
         match completion.token.op() {
             OpCode::Connect => events.extend(self.connected(client, completion.result)),
             OpCode::Receive => self.received(client, completion, now, events),
-            OpCode::Send => events.extend(self.send_failed(client, completion.result)),
             OpCode::Close => {
                 self.clients[client as usize].state = State::Absent;
-                events.push(Event::Released);
+                events.push(Event::Released { client });
             }
-            // Silent on success. A failure says that there was nothing left to cancel.
-            OpCode::Cancel => {}
-            op @ (OpCode::Accept | OpCode::Listen | OpCode::Finish | OpCode::Install) => {
-                unreachable!("no client submits {op:?}")
+            // The receive tells of a connection that has failed. A cancel or a reset is silent on
+            // success; a failure says that there was nothing left to end.
+            OpCode::Finish | OpCode::Cancel => {}
+            op @ (OpCode::Accept
+            | OpCode::Listen
+            | OpCode::Send
+            | OpCode::Writable
+            | OpCode::Quiet
+            | OpCode::Wake
+            | OpCode::Woken
+            | OpCode::InstallToFinish
+            | OpCode::InstallToAsk) => {
+                unreachable!("{op:?} is no client's, or was handled before")
             }
         }
     }
@@ -44,31 +57,42 @@ impl Fleet<'_> {
     /// wanted.
     fn connected(&mut self, client: u32, result: i32) -> Option<Event> {
         let Client { state, under_way } = &mut self.clients[client as usize];
-        *under_way = UnderWay::Nothing;
-        match state {
-            State::Connecting if result < 0 => {
+        under_way.remove(UnderWay::CONNECT);
+        let approach = match state {
+            State::Connecting(_) if result < 0 => {
                 let error = io::Error::from_raw_os_error(-result);
                 return Some(self.end(client, Outcome::ConnectFailed, Some(error.to_string())));
             }
-            State::Connecting => {}
+            State::Connecting(approach) => *approach,
             State::Leaving => {
-                self.close(client);
+                self.close_if_over(client);
                 return None;
             }
-            state @ (State::Absent | State::Upgrading(_) | State::Live { .. }) => {
+            state @ (State::Absent | State::Upgrading(_) | State::Bare | State::Live { .. }) => {
                 unreachable!("connected while {state:?}")
             }
-        }
+        };
         self.receive(client);
-        let nonce = self.endpoint.handshake_nonce();
-        let request = ClientRequest::new(&*self.target.host, &*self.target.path, nonce);
-        request.write(&mut self.out);
-        self.send(client);
-        self.clients[client as usize].state = State::Upgrading(Box::new(Upgrade {
-            request,
-            response: Vec::new(),
-        }));
-        None
+        let state = &mut self.clients[client as usize].state;
+        match approach {
+            Approach::Bare => {
+                *state = State::Bare;
+                Some(Event::Connected { client })
+            }
+            Approach::Upgrade { check_echo } => {
+                let request = request(self.target, self.endpoint.handshake_nonce());
+                let response = Vec::new();
+                self.speak(client);
+                request.write(&mut self.out);
+                self.clients[client as usize].state = State::Upgrading(Box::new(Upgrade {
+                    request,
+                    check_echo,
+                    response,
+                }));
+                self.flush();
+                None
+            }
+        }
     }
 
     /// Handles a completion of a receive: bytes, FIN, or an error.
@@ -81,21 +105,22 @@ impl Fleet<'_> {
     ) {
         let Client { state, under_way } = &mut self.clients[client as usize];
         if !completion.more {
-            *under_way = UnderWay::Nothing;
-            self.receiving -= 1;
+            under_way.remove(UnderWay::RECEIVE);
         }
         let leaving = matches!(state, State::Leaving);
         if let Some(mut bytes) = completion.buffer {
             if !leaving {
+                self.speak(client);
                 self.read(client, &mut bytes, now, events);
+                self.flush();
             }
-            self.wire.provide(bytes);
+            self.wire(client).provide(bytes);
         }
         if completion.more {
             return;
         }
         if leaving {
-            self.close(client);
+            self.close_if_over(client);
         } else if !matches!(self.clients[client as usize].state, State::Leaving) {
             match completion.result {
                 0 => events.push(self.transport_ended(client, TransportEnd::Fin)),
@@ -111,17 +136,21 @@ impl Fleet<'_> {
         }
     }
 
-    /// Handles received bytes.
+    /// Handles received bytes; what is to be answered is appended to `out`.
     fn read(&mut self, client: u32, bytes: &mut [u8], now: Moment, events: &mut Vec<Event>) {
         match &mut self.clients[client as usize].state {
             State::Upgrading(upgrade) => {
                 upgrade.response.extend_from_slice(bytes);
-                let Upgrade { request, response } = &mut **upgrade;
+                let Upgrade {
+                    request,
+                    check_echo,
+                    response,
+                } = &mut **upgrade;
                 match Response::parse(response, &Limits::default(), request) {
                     Ok(None) => {}
                     Ok(Some((_, size))) => {
-                        let mut response = std::mem::take(response);
-                        self.upgraded(client, now, events);
+                        let (check_echo, mut response) = (*check_echo, std::mem::take(response));
+                        self.upgraded(client, check_echo, now, events);
                         self.read(client, &mut response[size..], now, events);
                     }
                     Err(refusal) => {
@@ -131,29 +160,28 @@ impl Fleet<'_> {
                 }
             }
             State::Live { .. } => self.read_frames(client, bytes, now, events),
-            State::Leaving => {}
-            state @ (State::Absent | State::Connecting) => unreachable!("read while {state:?}"),
+            State::Bare | State::Leaving => {}
+            state @ (State::Absent | State::Connecting(_)) => unreachable!("read while {state:?}"),
         }
     }
 
     /// The handshake is done: sends the first message, or counts as open at once.
-    fn upgraded(&mut self, client: u32, now: Moment, events: &mut Vec<Event>) {
+    fn upgraded(&mut self, client: u32, check_echo: bool, now: Moment, events: &mut Vec<Event>) {
         let mut connection = Connection::new(now.time(), 0);
-        let stage = if self.behaviour.check_echo {
+        let stage = if check_echo {
             connection
                 .send_text(&mut self.endpoint, &first_message(client), &mut self.out)
                 .expect("it was just opened");
             Stage::Checking
         } else {
             events.push(Event::Opened { client });
-            Stage::Open
+            Stage::Open(Asked::Nothing)
         };
         self.clients[client as usize].state = State::Live {
             connection,
             stage,
             received: None,
         };
-        self.send(client);
     }
 
     /// Handles received frames.
@@ -173,34 +201,51 @@ impl Fleet<'_> {
             match (event, *stage) {
                 (Received::Message(message), Stage::Checking) => {
                     if message.as_text() == Some(&first_message(client)) {
-                        *stage = Stage::Open;
+                        *stage = Stage::Open(Asked::Nothing);
                         events.push(Event::Opened { client });
                     } else {
                         let detail = format!("got {message:?}, sent {:?}", first_message(client));
                         failed = Some((Outcome::EchoFailed, detail));
                     }
                 }
-                (Received::Message(_), Stage::Open | Stage::Closing | Stage::Silent)
-                | (Received::Ping(_) | Received::Pong(_), _) => {}
+                (Received::Message(message), Stage::Open(Asked::Nothing | Asked::Goodbye(_))) => {
+                    events.push(Event::Message {
+                        client,
+                        length: u32::try_from(message.len()).unwrap_or(u32::MAX),
+                        stamp: stamp(message.payload()),
+                    });
+                }
+                (Received::Ping(_), Stage::Checking | Stage::Open(Asked::Nothing)) => {
+                    self.pings += 1;
+                }
+                (Received::Message(_) | Received::Ping(_), Stage::Open(_))
+                | (Received::Pong(_), _) => {}
             }
         }
         if let Some(disconnect) = connection.poll_disconnect() {
             *received = disconnect.received.as_ref().map(|close| close.code);
             match (failure(&disconnect), *stage) {
                 (Some(violation), _) => failed = Some((Outcome::ProtocolError, violation)),
-                (None, Stage::Closing) => events.push(Event::CloseReceived { client }),
-                (None, Stage::Checking | Stage::Open) => {
+                (None, Stage::Open(Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_))) => {
+                    events.push(Event::CloseReceived { client });
+                }
+                (None, Stage::Checking | Stage::Open(Asked::Nothing)) => {
                     let detail = format!("Close {}", disconnect.code());
                     failed = Some((Outcome::EndedEarly, detail));
                 }
-                (None, Stage::Silent) => {}
+                (None, Stage::Open(Asked::Silence | Asked::Fin)) => {}
             }
         }
-        if *stage == Stage::Silent {
-            self.out.clear();
+        match stage {
+            // Behind what is no frame, or behind FIN, nothing is said.
+            Stage::Open(Asked::Silence | Asked::Fin) => self.out.clear(),
+            Stage::Checking
+            | Stage::Open(
+                Asked::Nothing | Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_),
+            ) => {}
         }
-        self.send(client);
         if let Some((outcome, detail)) = failed {
+            self.flush();
             events.push(self.end(client, outcome, Some(detail)));
         }
     }
@@ -212,13 +257,12 @@ impl Fleet<'_> {
             } => {
                 let outcome = match stage {
                     Stage::Checking => Outcome::EchoFailed,
-                    Stage::Open => Outcome::of(Asked::Nothing, *received, end),
-                    Stage::Closing => Outcome::of(Asked::Close, *received, end),
-                    Stage::Silent => Outcome::of(Asked::Silence, *received, end),
+                    Stage::Open(asked) => Outcome::of(*asked, *received, end),
                 };
                 (outcome, *received)
             }
-            State::Absent | State::Connecting | State::Upgrading(_) | State::Leaving => {
+            State::Bare => (Outcome::TurnedAway, None),
+            State::Absent | State::Connecting(_) | State::Upgrading(_) | State::Leaving => {
                 (Outcome::HandshakeFailed, None)
             }
         };
@@ -227,29 +271,37 @@ impl Fleet<'_> {
                 Some(end.to_string())
             }
             Outcome::OtherCode => received.map(|code| format!("Close {code}")),
+            Outcome::ResetByServer => received.map(|code| format!("behind Close {code}")),
             Outcome::Closed
             | Outcome::Reset
             | Outcome::LetGo
+            | Outcome::Finished
+            | Outcome::Failed
+            | Outcome::TurnedAway
+            | Outcome::Dismissed
             | Outcome::ConnectFailed
             | Outcome::FinWithoutClose
-            | Outcome::ResetByServer
             | Outcome::CloseTimedOut
             | Outcome::FinTimedOut
             | Outcome::StillHeld
-            | Outcome::ProtocolError
-            | Outcome::SendBlocked => None,
+            | Outcome::ProtocolError => None,
         };
         self.end(client, outcome, detail)
     }
 
-    fn send_failed(&mut self, client: u32, result: i32) -> Option<Event> {
-        match &self.clients[client as usize].state {
-            // The receive tells of a connection that failed.
-            _ if result < 0 && -result != Errno::AGAIN.raw_os_error() => None,
-            State::Absent | State::Leaving => None,
-            State::Connecting | State::Upgrading(_) | State::Live { .. } => {
-                let detail = "its socket took no more bytes".to_owned();
-                Some(self.end(client, Outcome::SendBlocked, Some(detail)))
+    /// A send is over, or was short.
+    pub(super) fn sent(&mut self, completion: &Completion) {
+        let client = completion.token.slot();
+        let socket = self.socket(client);
+        let Client { state, under_way } = &mut self.clients[client as usize];
+        let left = matches!(state, State::Absent | State::Leaving);
+        let wire = &mut self.wires[(client / self.ring_capacity) as usize];
+        match wire.sent(socket, completion, left) {
+            Sending::Silent => {}
+            Sending::UnderWay => under_way.insert(UnderWay::SEND),
+            Sending::Over => {
+                under_way.remove(UnderWay::SEND);
+                self.close_if_over(client);
             }
         }
     }
@@ -258,6 +310,18 @@ impl Fleet<'_> {
 /// The first message of a client, which tells it from all others.
 fn first_message(client: u32) -> String {
     format!("client {client} of loadgen")
+}
+
+/// The first eight bytes of a message.
+fn stamp(message: &[u8]) -> u64 {
+    match message.first_chunk() {
+        Some(bytes) => u64::from_le_bytes(*bytes),
+        None => {
+            let mut bytes = [0; 8];
+            bytes[..message.len()].copy_from_slice(message);
+            u64::from_le_bytes(bytes)
+        }
+    }
 }
 
 /// What the server did wrong, if that is how the connection ended.
@@ -274,6 +338,7 @@ fn failure(end: &Disconnect) -> Option<String> {
         | Cause::SlowConsumer
         | Cause::CloseTimeout
         | Cause::Shutdown
-        | Cause::Lifetime => None,
+        | Cause::Lifetime
+        | Cause::MessageRate => None,
     }
 }

@@ -22,6 +22,10 @@ fn wrong_flags_and_values_are_refused() {
     assert_refused(&["--url", "127.0.0.1:1"], "ws://");
     let silent_over_time = ["--mode", "silent", "--window", "1s"];
     assert_refused(&silent_over_time, "no meaning with --mode silent");
+    assert_refused(&["--assert", "close.p99"], "a gate is a name");
+    assert_refused(&["--admin", "127.0.0.1:1"], "--url");
+    assert_refused(&["echo", "--rate", "5", "--in-flight", "2"], "--in-flight");
+    assert_refused(&["drain", "--mute", "200%"], "a share is");
 }
 
 #[test]
@@ -45,18 +49,84 @@ fn what_nobody_can_know_is_refused() {
     }
 }
 
+const SCENARIOS: [&str; 8] = [
+    "close-storm",
+    "churn",
+    "connect",
+    "drain",
+    "echo",
+    "idle",
+    "scale",
+    "slow-consumers",
+];
+
 #[test]
 fn help_explains_what_is_measured_and_the_exit_status() {
-    let output = loadgen(&["close-storm", "--help"]).output().unwrap();
-    let printed = text(&output);
-    assert_eq!(output.status.code(), Some(0));
-    for words in [
-        "planned moment",
-        "lateness",
-        "Exit status",
-        "INVALID",
-        "--window",
-    ] {
-        assert!(printed.contains(words), "{words}: {printed}");
+    for scenario in SCENARIOS {
+        let output = loadgen(&[scenario, "--help"]).output().unwrap();
+        let printed = text(&output);
+        assert_eq!(output.status.code(), Some(0));
+        for words in [
+            "Asked for",
+            "Exit status",
+            "INVALID",
+            "--assert",
+            "--out",
+            "--url",
+        ] {
+            assert!(printed.contains(words), "{scenario}: {words}: {printed}");
+        }
+    }
+    let output = loadgen(&["--help"]).output().unwrap();
+    for scenario in SCENARIOS {
+        assert!(text(&output).contains(scenario), "{scenario}");
+    }
+}
+
+#[test]
+fn the_summary_fits_eighty_columns() {
+    let runs: [&[&str]; 6] = [
+        &["--connections", "50"],
+        &["--connections", "50", "--mode", "reset"],
+        &[
+            "--connections",
+            "50",
+            "--assert",
+            "no.such.figure.as.this.one.that.is.very.long.indeed<1",
+        ],
+        &[
+            "connect",
+            "--connections",
+            "50",
+            "--herd",
+            "--window",
+            "10ms",
+        ],
+        &[
+            "echo",
+            "--connections",
+            "5",
+            "--duration",
+            "100ms",
+            "--warm-up",
+            "0s",
+        ],
+        &[
+            "idle",
+            "--connections",
+            "50",
+            "--duration",
+            "100ms",
+            "--ping-interval",
+            "1s",
+        ],
+    ];
+    for arguments in runs {
+        let output = loadgen(arguments).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let longest = stdout.lines().max_by_key(|line| line.chars().count());
+        let longest = longest.expect("there is a summary");
+        assert!(longest.chars().count() <= 80, "{longest}");
+        assert!(stdout.contains("connections "), "{stdout}");
     }
 }

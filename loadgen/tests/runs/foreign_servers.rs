@@ -19,7 +19,9 @@ const CONNECTIONS: u32 = 3;
 type Behaviour = fn(&mut TcpStream) -> io::Result<()>;
 
 /// Serves each connection on a thread of its own, until the test's process ends.
-fn serve(behaviour: Behaviour) -> SocketAddr {
+pub(crate) fn serve(
+    behaviour: impl Fn(&mut TcpStream) -> io::Result<()> + Copy + Send + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -60,7 +62,7 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Reads a short masked frame, and gives its first byte and its payload.
-fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+pub(crate) fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 6];
     stream.read_exact(&mut header)?;
     assert_eq!(header[1] & 0x80, 0x80, "a client masks");
@@ -73,7 +75,7 @@ fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
 }
 
 /// Opens the connection, and echoes the first message.
-fn open(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn open(stream: &mut TcpStream) -> io::Result<()> {
     shake_hands(stream)?;
     let (first, payload) = read_frame(stream)?;
     assert_eq!(first, 0x81, "the first message is text");

@@ -86,6 +86,17 @@ impl Run {
         }
     }
 
+    /// Checks that every connection ended as asked for, unless this machine was too busy for the
+    /// server's deadlines, which the run then says.
+    pub(crate) fn assert_ends_as_asked(&self) {
+        if self.status == 2 {
+            let reason = self.at("/reasons/0").as_str().unwrap();
+            assert!(reason.contains("was the limit"), "{:#}", self.document);
+            return;
+        }
+        assert_eq!(self.status, 0, "{:#}", self.document);
+    }
+
     /// Checks that the run failed, for these reasons. On a busy machine the generator may have been
     /// the limit as well, which is told first.
     pub(crate) fn assert_failed(&self, reasons: &[&str]) {

@@ -1,6 +1,10 @@
 //! Whole runs of the generator, small ones.
 
 mod child_server;
+mod churn;
 mod command_line;
+mod endings;
+mod files;
 mod foreign_servers;
 mod harness;
+mod talk;

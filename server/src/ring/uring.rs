@@ -21,9 +21,9 @@ use super::{
 /// The one group of provided buffers in each ring.
 const BUFFER_GROUP: u16 = 0;
 
-/// Sends never raise SIGPIPE, nor wait; a short one counts as failed, so that what is linked to it
-/// is not done.
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL | libc::MSG_DONTWAIT;
+/// Sends never raise SIGPIPE; a short one counts as failed, so that what is linked to it is not
+/// done.
+const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// Closing with this set resets the connection, and leaves nothing behind (socket(7)).
 static ABORT: libc::linger = libc::linger {
@@ -513,16 +513,18 @@ fn fixed(socket: Socket) -> types::Fixed {
 }
 
 fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
-    let options = match mode {
-        SendMode::Silent => squeue::Flags::SKIP_SUCCESS,
-        SendMode::Told => squeue::Flags::empty(),
+    let now = SEND_FLAGS | libc::MSG_DONTWAIT;
+    let (flags, options) = match mode {
+        SendMode::Silent => (now, squeue::Flags::SKIP_SUCCESS),
+        SendMode::Told => (now, squeue::Flags::empty()),
+        SendMode::Waiting => (SEND_FLAGS, squeue::Flags::empty()),
     };
     let entry = match data {
         Outbound::Bytes { start, length } => opcode::Send::new(fixed(socket), start, length)
-            .flags(SEND_FLAGS)
+            .flags(flags)
             .build(),
         Outbound::Message(header) => opcode::SendMsg::new(fixed(socket), header)
-            .flags(SEND_FLAGS as u32)
+            .flags(flags as u32)
             .build(),
     };
     entry.flags(options)

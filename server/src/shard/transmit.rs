@@ -90,17 +90,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         // Where something is to follow when the send is over, it must tell that it is.
         let mode = if is_stalled || is_paused || owes_gap || !lent.whole {
+            connection.flight = Flight::Told;
             SendMode::Told
         } else {
+            connection.flight = Flight::Silent;
+            self.lists.silent.push(slot);
             SendMode::Silent
         };
-        match mode {
-            SendMode::Silent => {
-                connection.flight = Flight::Silent;
-                self.lists.silent.push(slot);
-            }
-            SendMode::Told => connection.flight = Flight::Told,
-        }
         let token = connection.token(OpCode::Send, slot);
         self.ring.push(
             Op::Send {

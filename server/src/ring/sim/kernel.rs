@@ -463,6 +463,7 @@ impl Kernel {
         );
         let bytes = lent.bytes();
         assert!(!bytes.is_empty(), "a send of nothing");
+        assert!(mode != SendMode::Waiting, "a shard waits for no socket");
         let is_short = self.chance(short_send);
         let random = self.random.u64(..);
         let socket = self.socket(index);

@@ -1,18 +1,22 @@
 //! Mode close: every client sends Close 1000.
 
+use std::time::Duration;
+
 use tidewheel::ring::Wait;
 
-use super::{Findings, LEAD, MARK_LEAD, Server, StormError};
 use crate::{
-    cli::CloseStorm,
     clock::Moment,
-    fleet::Event,
-    latency::{Distribution, Latency},
+    error::RunError,
+    figures::Figures,
+    fleet::{Event, NORMAL},
+    latency::Latency,
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{CloseFigures, LatencyFigures},
+    report::{Exposure, Findings, LATENESS},
+    scenario::approach_window,
     session::Session,
+    trial::Trial,
 };
 
 /// Closes that are sent before answers are read again. The moment written down for all of them is
@@ -34,45 +38,47 @@ struct Storm {
     expired: usize,
     close: Latency,
     fin: Latency,
-    lateness: Distribution,
+    lateness: Latency,
 }
 
-/// Closes all open clients as planned, and waits until each has ended.
-pub(super) fn run(
-    options: &CloseStorm,
-    server: &Server,
-    session: &mut Session<'_>,
-) -> Result<Findings, StormError> {
-    let clients = session.open_clients();
+/// Closes all open clients over `window`, and waits until each has ended, up to `timeout` for each.
+pub(in crate::scenario) fn run(
+    window: Duration,
+    timeout: Duration,
+    trial: &mut Trial,
+) -> Result<Findings, RunError> {
+    let clients = trial.session.open_clients();
     let count = u32::try_from(clients.len()).expect("a fleet's size");
-    let mark_at = session.clock.now() + LEAD;
-    let plan = Plan::new(mark_at + MARK_LEAD, options.window, count);
+    let (plan, start) = approach_window(trial, window, count)?;
+    let session = &mut trial.session;
     let mut storm = Storm::new(plan, clients);
-    session.turn_until(mark_at)?;
-    let start = server.mark(plan.start())?;
-    session.turn_until(plan.start())?;
-    let mut progress = Progress::start("closed", count, plan.start());
+    let mut progress = Progress::start("closed", u64::from(count), plan.start());
     let mut now = session.clock.now();
     while session.live() > 0 {
         storm.send_due(session, now);
-        storm.expire(session, now, options);
+        storm.expire(session, now, timeout);
         now = session.turn(storm.wait(now))?;
         for event in &session.events {
             storm.note(event, now);
         }
-        progress.set(count - session.live(), now);
+        progress.set(u64::from(count - session.live()), now);
     }
-    progress.finish(count, now);
-    let usage = start.until(&server.mark(now)?);
+    progress.finish(u64::from(count), now);
+    let usage = start.until(&trial.server.mark(now)?);
+    let fin = storm.fin.corrected.percentiles();
     Ok(Findings {
+        settings: Vec::new(),
+        asked: vec![Outcome::Closed],
         usage,
         lateness: storm.lateness,
-        close: Some(CloseFigures {
-            close_nanos: LatencyFigures::of(&storm.close),
-            fin_nanos: LatencyFigures::of(&storm.fin),
-        }),
-        emptied: None,
+        latencies: vec![storm.close, storm.fin],
+        figures: Figures::default(),
         failures: Vec::new(),
+        exposure: if fin.count > 0 {
+            Exposure::Lateness(Duration::from_nanos(fin.p99))
+        } else {
+            Exposure::Cpu
+        },
     })
 }
 
@@ -89,9 +95,9 @@ impl Storm {
             clients,
             events,
             expired: 0,
-            close: Latency::new(),
-            fin: Latency::new(),
-            lateness: Distribution::new(),
+            close: Latency::new("close"),
+            fin: Latency::new("fin"),
+            lateness: Latency::new(LATENESS),
         }
     }
 
@@ -101,22 +107,22 @@ impl Storm {
     }
 
     /// Sends the closes that are due, up to a batch of them.
-    fn send_due(&mut self, session: &mut Session<'_>, now: Moment) {
+    fn send_due(&mut self, session: &mut Session, now: Moment) {
         let next = self.next();
         let due = self.plan.due_by(now).min(next + BATCH);
         for event in next..due {
             let client = self.clients[event as usize];
-            if session.fleet.start_closing(client, now) {
-                self.lateness.record(now.since(self.plan.due(event)));
+            if session.fleet.start_closing(client, NORMAL, now) {
+                self.lateness.record_planned(now, self.plan.due(event));
             }
             self.sent.push(now);
         }
     }
 
     /// Gives up on the clients whose time is over.
-    fn expire(&mut self, session: &mut Session<'_>, now: Moment, options: &CloseStorm) {
+    fn expire(&mut self, session: &mut Session, now: Moment, timeout: Duration) {
         while let Some(&sent) = self.sent.get(self.expired)
-            && sent + options.timeout <= now
+            && sent + timeout <= now
         {
             session.fleet.give_up(self.clients[self.expired]);
             self.expired += 1;
@@ -130,7 +136,7 @@ impl Storm {
             return Wait::Forever;
         }
         match self.plan.due(next).since(now) {
-            std::time::Duration::ZERO => Wait::No,
+            Duration::ZERO => Wait::No,
             wait => Wait::For(wait),
         }
     }
@@ -144,14 +150,15 @@ impl Storm {
                 outcome: Outcome::Closed | Outcome::OtherCode | Outcome::FinWithoutClose,
                 ..
             } => (*client, &mut self.fin),
-            Event::Opened { .. } | Event::Ended { .. } | Event::Released => return,
+            Event::Connected { .. }
+            | Event::Opened { .. }
+            | Event::Message { .. }
+            | Event::Ended { .. }
+            | Event::Released { .. } => return,
         };
         let Some(Some(event)) = self.events.get(client as usize) else {
             return;
         };
-        latency.corrected.record(now.since(self.plan.due(*event)));
-        latency
-            .uncorrected
-            .record(now.since(self.sent[*event as usize]));
+        latency.record(now, self.plan.due(*event), self.sent[*event as usize]);
     }
 }

@@ -1,0 +1,166 @@
+//! The options that all scenarios have.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use super::values::{count, duration, header, target};
+use crate::{fleet::Target, gate::Gate};
+
+/// The options that all scenarios have.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Common {
+    /// Connections to hold, such as 500, 10k or 1M [default: the scenario's, or what the host's
+    /// limits allow]
+    #[arg(long, value_name = "N", value_parser = count)]
+    pub(crate) connections: Option<u32>,
+
+    /// Longest wait for each step of a connection: to open, to close
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub(crate) timeout: Duration,
+
+    /// Count a connection as open right after its handshake, for servers that do not echo
+    #[arg(long)]
+    pub(crate) no_echo: bool,
+
+    /// What all that is random follows from [default: another in each run; the report tells]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+
+    /// Server to test, instead of a child process
+    #[arg(long, value_name = "ws://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
+    url: Option<Target>,
+
+    /// Further header of each request; may be given several times
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header, help_heading = "Server")]
+    header: Vec<(String, String)>,
+
+    /// Subprotocol to offer
+    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    subprotocol: Option<String>,
+
+    /// The server has so many addresses, that of --url and those that follow it: from one address
+    /// to one other there are only as many connections as ports
+    #[arg(long, value_name = "N", value_parser = count, requires = "url", help_heading = "Server")]
+    pub(crate) spread: Option<u32>,
+
+    /// Command that starts the server of --url; it is kept on a core, accounted for, and ended
+    #[arg(
+        long,
+        value_name = "COMMAND",
+        requires = "url",
+        help_heading = "Server"
+    )]
+    pub(crate) server_cmd: Option<String>,
+
+    /// Admin listener of the server of --url, if it is a tidewheel: it tells what it holds
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        requires = "url",
+        help_heading = "Server"
+    )]
+    pub(crate) admin: Option<SocketAddr>,
+
+    /// Shards of the child [default: 1, or as many as the connections need]
+    #[arg(
+        long,
+        value_name = "N",
+        conflicts_with = "url",
+        help_heading = "Server"
+    )]
+    pub(crate) shards: Option<u16>,
+
+    #[command(flatten)]
+    pub(crate) deadlines: Deadlines,
+
+    /// Print one JSON document on stdout, and nothing else there
+    #[arg(long, help_heading = "Report")]
+    pub(crate) json: bool,
+
+    /// Write summary.json, summary.md, junit.xml, histograms and plots into this directory
+    #[arg(long, value_name = "DIR", help_heading = "Report")]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Compare with the summary.json of an earlier run of the scenario
+    #[arg(long, value_name = "FILE", help_heading = "Report")]
+    pub(crate) baseline: Option<PathBuf>,
+
+    /// Fail unless this holds, such as 'close.p99.9<50ms'; may be given several times
+    #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
+    pub(crate) gates: Vec<Gate>,
+}
+
+/// The deadlines of the server.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[command(next_help_heading = "Server")]
+pub(crate) struct Deadlines {
+    /// Ping interval of the server; with --url, what it is set to [child's default: 20s, in
+    /// close-storm --mode silent and churn 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) ping_interval: Option<Duration>,
+
+    /// Ping timeout of the server; with --url, what it is set to [child's default: as above]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) ping_timeout: Option<Duration>,
+
+    /// Close timeout of the server; with --url, what it is set to [child's default: 10s, in
+    /// close-storm --mode silent and churn 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) close_timeout: Option<Duration>,
+
+    /// Handshake timeout of the server; with --url, what it is set to [child's default: 10s, in
+    /// churn 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+}
+
+impl Common {
+    /// Whether the options make sense together.
+    pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.baseline.is_none() && self.gates.iter().any(Gate::is_relative) {
+            return Err("a gate with a ratio needs --baseline");
+        }
+        Ok(())
+    }
+
+    /// The server of `--url`, with what is asked of it.
+    pub(crate) fn target(&self) -> Option<Target> {
+        self.url.clone().map(|url| self.with_request(url))
+    }
+
+    /// Whether the server is another than a child.
+    pub(crate) const fn url_is_given(&self) -> bool {
+        self.url.is_some()
+    }
+
+    /// The same server, with the headers asked for.
+    pub(crate) fn with_request(&self, target: Target) -> Target {
+        Target {
+            headers: self.header.clone(),
+            protocol: self.subprotocol.clone(),
+            spread: self.spread.unwrap_or(target.spread),
+            ..target
+        }
+    }
+}
+
+impl Deadlines {
+    /// All of them as given, else `default`, for a child; for another server, as given.
+    pub(crate) fn or(self, default: Duration) -> Self {
+        Self {
+            ping_interval: self.ping_interval.or(Some(default)),
+            ping_timeout: self.ping_timeout.or(Some(default)),
+            close_timeout: self.close_timeout.or(Some(default)),
+            handshake_timeout: self.handshake_timeout.or(Some(default)),
+        }
+    }
+
+    /// The time from when a client falls silent until it is reset at the latest, and `slack`; if
+    /// all that is known.
+    pub(crate) fn silence(self, slack: Duration) -> Option<Duration> {
+        [self.ping_interval, self.ping_timeout, self.close_timeout]
+            .into_iter()
+            .try_fold(slack, |sum, deadline| Some(sum + deadline?))
+    }
+}

@@ -1,0 +1,165 @@
+//! The summary on a terminal: at most 80 columns.
+
+use std::fmt;
+
+use super::Report;
+use crate::{
+    figures::milliseconds, judgement::Verdict, latency::Percentiles, outcome::Tally,
+    summary::LatencySummary,
+};
+
+/// The summary fits a terminal of so many columns.
+const WIDTH: usize = 80;
+
+/// One line for each outcome that occurred.
+pub(super) fn outcome_lines(tally: &Tally) -> Vec<String> {
+    tally
+        .iter()
+        .map(|(outcome, count, first)| {
+            let line = format!("{count:>12} {outcome}");
+            match first {
+                Some(first) => clip(&format!("{line} ({first})")),
+                None => line,
+            }
+        })
+        .collect()
+}
+
+fn clip(line: &str) -> String {
+    if line.chars().count() <= WIDTH {
+        return line.to_owned();
+    }
+    let mut clipped: String = line.chars().take(WIDTH - 3).collect();
+    clipped.push_str("...");
+    clipped
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let on_core = |core: Option<usize>| match core {
+            Some(core) => format!(", on core {core}"),
+            None => String::new(),
+        };
+        let summary = &self.summary;
+        let (server, generator) = (&summary.server, &summary.generator);
+        let kind = if server.child { " (child)" } else { "" };
+        let core = on_core(server.core);
+        writeln!(f, "server      {}{kind}{core}", server.address)?;
+        let rings = match generator.rings {
+            1 => "1 ring".to_owned(),
+            rings => format!("{rings} rings"),
+        };
+        let core = on_core(generator.core);
+        writeln!(f, "generator   {rings}{core}, seed {}", generator.seed)?;
+        for (name, value) in &summary.settings {
+            writeln!(f, "{}", clip(&format!("{name:<11} {value}")))?;
+        }
+        writeln!(f, "connections {}", summary.connections)?;
+        for line in &self.outcome_lines {
+            writeln!(f, "{line}")?;
+        }
+        for (cause, count) in &server.causes {
+            writeln!(f, "{count:>12} ended by the server's report: {cause}")?;
+        }
+        writeln!(f)?;
+        for figure in self.figures.iter() {
+            writeln!(f, "{:<44}{figure:>16}", figure.name)?;
+        }
+        if !self.latencies.is_empty() {
+            writeln!(f)?;
+            self.table(f)?;
+        }
+        writeln!(f)?;
+        for gate in summary.gates.iter().filter(|gate| gate.passed) {
+            writeln!(f, "{}", clip(&format!("gate {gate}")))?;
+        }
+        self.verdict(f)
+    }
+}
+
+impl Report {
+    fn table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{:<22}{:>11}{:>11}{:>11}{:>11}{:>11}",
+            "latency", "p50", "p90", "p99", "p99.9", "max"
+        )?;
+        let told = |name: &str| self.summary.latencies.get(name);
+        for latency in &self.latencies {
+            let Some(LatencySummary {
+                corrected,
+                uncorrected,
+                ..
+            }) = told(latency.name)
+            else {
+                continue;
+            };
+            match uncorrected {
+                Some(uncorrected) => {
+                    row(f, &format!("{}, from plan", latency.name), corrected)?;
+                    row(f, &format!("{}, from send", latency.name), uncorrected)?;
+                }
+                None => row(f, latency.name, corrected)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.summary.verdict {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "FAILED",
+            Verdict::Invalid => "INVALID",
+        };
+        write!(f, "{verdict}")?;
+        self.summary.reasons.iter().try_for_each(|reason| {
+            // Each part of a sentence stands on lines of its own.
+            let mut parts = reason.split_inclusive(';').flat_map(wrap);
+            parts.try_for_each(|line| write!(f, "\n  {line}"))
+        })
+    }
+}
+
+/// Breaks text into lines that leave room for an indent; a longer word is clipped.
+fn wrap(text: &str) -> Vec<String> {
+    let room = WIDTH - 2;
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(word.chars().take(room).collect()),
+        }
+    }
+    lines
+}
+
+fn row(f: &mut fmt::Formatter<'_>, name: &str, row: &Percentiles) -> fmt::Result {
+    write!(f, "{name:<22}")?;
+    for nanos in [row.p50, row.p90, row.p99, row.p99_9, row.max] {
+        write!(f, "{:>11}", milliseconds(nanos as f64 / 1e9))?;
+    }
+    writeln!(f)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_broken_between_words() {
+        let text = "word ".repeat(40) + &"x".repeat(100);
+        let lines = wrap(&text);
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH - 2));
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert!(wrap("").is_empty());
+    }
+
+    #[test]
+    fn a_line_is_clipped_between_characters() {
+        assert_eq!(clip("short"), "short");
+        assert_eq!(clip(&"é".repeat(100)).chars().count(), WIDTH);
+    }
+}

@@ -1,0 +1,349 @@
+//! Churn: connections come and go in all ways, and nothing of them may stay.
+
+mod errand;
+mod way;
+
+use std::time::Duration;
+
+use clap::Args;
+use tidewheel::ring::Wait;
+
+use self::{errand::Errands, way::Ways};
+use super::LEAD;
+use crate::{
+    cli::{Common, duration, rate, size},
+    clock::Moment,
+    error::RunError,
+    figures::Figures,
+    latency::Latency,
+    limits,
+    outcome::Outcome,
+    plan::Plan,
+    progress::Progress,
+    report::{Exposure, Findings, LATENESS},
+    socket_table::SocketTable,
+    trial::{Needs, SMALL, Trial},
+    usage::{descriptors, resident_bytes},
+    watch::Watch,
+};
+
+pub(crate) const ABOUT: &str = "\
+Let connections come and go in all ways for a while; nothing of them may stay.
+
+For --duration, --rate connections a second are opened. Each that is open has had its first \
+message echoed, sends up to four more, and ends in one of these ways, chosen at random:
+
+  close      Close with a code that may be sent; asked for: the same code, then FIN
+  reset      RST
+  fin        FIN without Close; asked for: that the server ends it too
+  mid-frame  RST or FIN in the middle of a frame
+  silent     it answers nothing any more; asked for: that the server ends it within ping interval + \
+ping timeout + close timeout + 0.8 s
+  bad frame  one of nine broken rules; asked for: Close 1002, 1007 or 1009, then FIN
+  slow       a quarter of a MiB to echo, of which nothing is read; RST half a second later
+  no FIN     Close, and then neither reading nor FIN for a while; then RST
+  handshake  RST, FIN, silence or nonsense in place of a request, or in the middle of it; asked \
+for: that the server ends it
+
+After a warm-up (--warm-up), and again at the end, no connection is open, and what the server \
+holds is read: its own report, /proc/PID and the kernel's socket table. Asked for: every \
+connection ended as asked for; no connection, no socket, no more descriptors than at the start; \
+as many ends reported as opens; resident memory no more than --rss-bound above that after the \
+warm-up; and 64 new connections that echo and close as the first did. A child server has all its \
+deadlines at 1 s. With --url, only what ends is checked, and with --admin and --server-cmd also the \
+rest.
+
+The latency `open` is from the planned connect to the first echo. What is checked does not depend \
+on how punctual the generator is, so a run is invalid only where connections ended otherwise while \
+the generator did not run for half of the server's shortest deadline, or others had the server's \
+CPU for a quarter of the time. The rate it came to is told.";
+
+/// Clients at most at one time, where nothing else was said.
+const CONNECTIONS: u32 = 4_000;
+
+/// The deadlines of a child, where none were given.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// What a server may take beyond its deadlines.
+const SLACK: Duration = Duration::from_millis(800);
+
+/// The server gives memory back to the system in so long.
+const REST: Duration = Duration::from_millis(300);
+
+/// New connections at the end.
+const PROBES: u32 = 64;
+
+/// The options of the churn.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// How long connections are opened, after the warm-up
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    duration: Duration,
+
+    /// How long connections are opened before memory is read for the first time
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    warm_up: Duration,
+
+    /// Connections to open in a second
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
+    rate: u32,
+
+    /// The server's resident memory may have grown by so much at the end
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4MiB")]
+    rss_bound: usize,
+}
+
+/// What a churn needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    Needs {
+        scenario: "churn",
+        connections: CONNECTIONS,
+        deadlines: options.common.deadlines.or(DEADLINE),
+        message_size: SMALL,
+    }
+}
+
+/// What the server holds when no connection is open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    /// Connections by its report, and sockets by the kernel's table.
+    connections: Option<u64>,
+    sockets: Option<u32>,
+    descriptors: Option<u64>,
+    resident: Option<u64>,
+}
+
+/// Runs the churn.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    let ways = Ways::of(trial, options.common.url_is_given());
+    let mut errands = Errands::new(trial, ways, options.common.timeout);
+    let start = trial.server.mark(trial.clock.now())?;
+    trial.session.forget_stalls();
+    // Reading the report takes a descriptor of the server, from now on.
+    trial.server.read_report()?;
+    let descriptors_before = trial.server.pid().map(descriptors).transpose()?;
+    churn(
+        options.warm_up,
+        options.rate,
+        "warm-up",
+        trial,
+        &mut errands,
+    )?;
+    let before = rest(trial)?;
+    trial.session.forget_stalls();
+    let begun_before = trial.session.begun();
+    errands.open = Latency::new("open");
+    errands.lateness = Latency::new(LATENESS);
+    let opened_at = trial.clock.now();
+    let last = churn(
+        options.duration,
+        options.rate,
+        "churned",
+        trial,
+        &mut errands,
+    )?;
+    let churned = last.since(opened_at);
+    let stall = trial.session.stall();
+    let begun = trial.session.begun() - begun_before;
+    let after = rest(trial)?;
+    let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let mut failures = compare(options, descriptors_before, &before, &after);
+    if trial.server.report.is_some() {
+        let report = trial.server.read_report()?;
+        if report.opens() != report.ends() {
+            let (opens, ends) = (report.opens(), report.ends());
+            failures.push(format!("the server reports {opens} opens and {ends} ends"));
+        }
+    }
+    failures.extend(probe(trial)?);
+    let shortest = shortest(options, trial);
+    let mut figures = Figures::default();
+    figures.rate("churn.rate", begun, churned);
+    figures.seconds("generator.stall", stall);
+    for (way, count) in errands.counts() {
+        figures.count(way, count);
+    }
+    let mut told = |name, value: Option<u64>| {
+        if let Some(value) = value {
+            figures.count(name, value);
+        }
+    };
+    told("server.connections_left", after.connections);
+    told("server.sockets_left", after.sockets.map(u64::from));
+    told("server.descriptors_before", descriptors_before);
+    told("server.descriptors_after", after.descriptors);
+    if let (Some(before), Some(after)) = (before.resident, after.resident) {
+        figures.bytes("server.resident_before", before as f64);
+        figures.bytes("server.resident_bytes", after as f64);
+        figures.bytes("server.resident_growth", after as f64 - before as f64);
+    }
+    Ok(Findings {
+        settings: vec![
+            ("duration", format!("{:?}", options.duration)),
+            ("rate", options.rate.to_string()),
+        ],
+        asked: vec![
+            Outcome::Closed,
+            Outcome::Reset,
+            Outcome::LetGo,
+            Outcome::Finished,
+            Outcome::Failed,
+            Outcome::TurnedAway,
+        ],
+        usage,
+        lateness: errands.lateness,
+        latencies: vec![errands.open],
+        figures,
+        failures,
+        exposure: Exposure::Deadlines { stall, shortest },
+    })
+}
+
+/// Opens connections for `duration`, and lets each end in its way; all have ended then. Gives when
+/// the last was begun.
+fn churn(
+    duration: Duration,
+    rate: u32,
+    verb: &'static str,
+    trial: &mut Trial,
+    errands: &mut Errands,
+) -> Result<Moment, RunError> {
+    let count = duration.as_secs_f64() * f64::from(rate);
+    let plan = Plan::new(trial.clock.now() + LEAD, duration, count as u32);
+    let mut progress = Progress::start(verb, u64::from(plan.count()), plan.start());
+    let session = &mut trial.session;
+    let mut next = 0;
+    let mut now = session.clock.now();
+    let mut last = now;
+    while next < plan.count() || session.live() > 0 {
+        let due = plan.due_by(now);
+        while next < due && errands.begin(session, plan.due(next), now) {
+            next += 1;
+            last = now;
+        }
+        errands.pass_deadlines(session, now);
+        let wait = match (next < due, next < plan.count()) {
+            // All clients are in use: one of them is to end first.
+            (true, _) | (false, false) => errands.next_deadline(now),
+            (false, true) => errands.next_deadline(now).min(plan.due(next).since(now)),
+        };
+        now = session.turn(Wait::For(wait))?;
+        let mut events = std::mem::take(&mut session.events);
+        for event in events.drain(..) {
+            errands.note(session, &event, now);
+        }
+        session.events = events;
+        progress.set(u64::from(next), now);
+    }
+    session.release_all(now)?;
+    errands.all_are_free();
+    progress.finish(u64::from(next), now);
+    Ok(last)
+}
+
+/// Waits until the server has let go of everything, and reads what it holds then.
+fn rest(trial: &mut Trial) -> Result<Rest, RunError> {
+    let table = if limits::is_local(trial.target.address) {
+        Some((SocketTable::open()?, trial.target.address.port()))
+    } else {
+        None
+    };
+    let mut watch = Watch { table };
+    let now = trial.clock.now();
+    let deadlines = trial.server.deadlines;
+    let bound = deadlines.silence(SLACK).unwrap_or(DEADLINE * 10);
+    let handshake = deadlines.handshake_timeout.unwrap_or_default();
+    if trial.server.report.is_some() || watch.table.is_some() {
+        watch.until_empty(trial, now, now + bound.max(handshake + SLACK))?;
+    }
+    trial.session.turn_until(trial.clock.now() + REST)?;
+    let held = watch.held(trial)?;
+    let pid = trial.server.pid();
+    Ok(Rest {
+        connections: held.report,
+        sockets: held.sockets,
+        descriptors: pid.map(descriptors).transpose()?,
+        resident: pid.map(resident_bytes).transpose()?,
+    })
+}
+
+/// The shortest time in which anybody has to react.
+fn shortest(options: &Options, trial: &Trial) -> Duration {
+    let deadlines = trial.server.deadlines;
+    [
+        deadlines.ping_timeout,
+        deadlines.close_timeout,
+        deadlines.handshake_timeout,
+    ]
+    .into_iter()
+    .flatten()
+    .fold(options.common.timeout, Duration::min)
+}
+
+/// What the server has kept.
+fn compare(
+    options: &Options,
+    descriptors: Option<u64>,
+    before: &Rest,
+    after: &Rest,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    if let Some(connections @ 1..) = after.connections {
+        failures.push(format!("the server still holds {connections} connections"));
+    }
+    if let Some(sockets @ 1..) = after.sockets {
+        failures.push(format!(
+            "the kernel still keeps {sockets} sockets for the server"
+        ));
+    }
+    if let (Some(before), Some(after)) = (descriptors, after.descriptors)
+        && after > before
+    {
+        failures.push(format!(
+            "the server had {before} descriptors at the start and has {after}"
+        ));
+    }
+    if let (Some(before), Some(after)) = (before.resident, after.resident)
+        && after > before + options.rss_bound as u64
+    {
+        let grown = (after - before) as f64 / 1048576.0;
+        let bound = options.rss_bound as f64 / 1048576.0;
+        failures.push(format!(
+            "the server's resident memory grew by {grown:.1} MiB; the bound is {bound:.1} MiB"
+        ));
+    }
+    failures
+}
+
+/// Opens new connections, and closes them; says what failed.
+fn probe(trial: &mut Trial) -> Result<Option<String>, RunError> {
+    let (approach, probes) = (trial.approach, PROBES.min(trial.clients));
+    let session = &mut trial.session;
+    let closed = session.tally.count(Outcome::Closed);
+    let now = session.clock.now();
+    for client in 0..probes {
+        session.connect(client, approach, now);
+    }
+    let limit: Moment = now + session.timeout;
+    let mut now = now;
+    while session.opening() > 0 && now < limit {
+        now = session.turn(Wait::For(limit.since(now)))?;
+    }
+    for client in 0..probes {
+        session
+            .fleet
+            .start_closing(client, crate::fleet::NORMAL, now);
+    }
+    session.release_all(now + session.timeout)?;
+    let right = session.tally.count(Outcome::Closed) - closed;
+    Ok((right < u64::from(probes)).then(|| {
+        format!("only {right} of {probes} new connections echoed and closed after all that")
+    }))
+}

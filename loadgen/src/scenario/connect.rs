@@ -1,0 +1,175 @@
+//! Connect: very many opening handshakes at once, and a herd that comes back.
+
+use std::time::Duration;
+
+use clap::Args;
+use tidewheel::ring::Wait;
+
+use super::{approach_window, close_all};
+use crate::{
+    cli::{Common, count, duration},
+    error::RunError,
+    figures::Figures,
+    fleet::Event,
+    latency::Latency,
+    outcome::Outcome,
+    plan::Plan,
+    progress::Progress,
+    report::{Exposure, Findings, LATENESS},
+    trial::{Needs, SMALL, Trial},
+    usage::UsageMark,
+};
+
+pub(crate) const ABOUT: &str = "\
+Open very many connections at once, and measure how long each takes.
+
+All connects are spread over --window; with 0s they are planned for one moment, and a generator \
+that shares a machine with the server is the limit: the kernel does most of the work of a \
+handshake for whoever connects. At most --under-way of them are \
+under way at a time, so that the server's backlog does not overflow, which the kernel would answer \
+with silence and a second of waiting. The latency `open` is from the planned moment to the first \
+echo (with --no-echo: to the end of the handshake), so waiting for one's turn is part of it; `from \
+send` is without that.
+
+With --herd, when all are open, all are reset at one moment, and connect again in the same way, as \
+if a proxy before them had been restarted: the latency `reopen`.
+
+Asked for: each connection opens, and closes with 1000 in the end, or was reset for the herd.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 10_000;
+
+/// The options of the connect.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// Spread the connects evenly over this time
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+    window: Duration,
+
+    /// Connects that are under way at a time
+    #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
+    under_way: u32,
+
+    /// When all are open, reset them all and connect again
+    #[arg(long)]
+    herd: bool,
+}
+
+/// What a connect needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    Needs {
+        scenario: "connect",
+        connections: CONNECTIONS,
+        deadlines: options.common.deadlines,
+        message_size: SMALL,
+    }
+}
+
+/// Runs the connect.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    let mut figures = Figures::default();
+    let mut lateness = Latency::new(LATENESS);
+    let mut open = Latency::new("open");
+    let (plan, start) = approach_window(trial, options.window, trial.clients)?;
+    storm(options, &plan, trial, &mut open, &mut lateness)?;
+    let mut usage = start.until(&trial.server.mark(trial.clock.now())?);
+    figures.rate(
+        "connect.rate",
+        open.corrected.percentiles().count,
+        usage.window,
+    );
+    let mut latencies = vec![open];
+    let mut asked = vec![Outcome::Closed];
+    if options.herd {
+        let mut reopen = Latency::new("reopen");
+        let start = herd(options, trial, &mut reopen, &mut lateness)?;
+        usage = start.until(&trial.server.mark(trial.clock.now())?);
+        figures.rate(
+            "herd.rate",
+            reopen.corrected.percentiles().count,
+            usage.window,
+        );
+        latencies.push(reopen);
+        asked.push(Outcome::Reset);
+    }
+    close_all(trial)?;
+    Ok(Findings {
+        settings: vec![
+            ("window", format!("{:?}", options.window)),
+            ("under way", options.under_way.to_string()),
+            ("herd", options.herd.to_string()),
+        ],
+        asked,
+        usage,
+        lateness,
+        latencies,
+        figures,
+        failures: Vec::new(),
+        // To wait for one's turn is lateness too, and it is the server whose turn it is.
+        exposure: Exposure::Cpu,
+    })
+}
+
+/// Connects all clients as planned.
+fn storm(
+    options: &Options,
+    plan: &Plan,
+    trial: &mut Trial,
+    open: &mut Latency,
+    lateness: &mut Latency,
+) -> Result<(), RunError> {
+    let approach = trial.approach;
+    let session = &mut trial.session;
+    let count = plan.count();
+    let mut progress = Progress::start("opened", u64::from(count), plan.start());
+    let mut begun = vec![plan.start(); count as usize];
+    let mut next = 0;
+    let mut now = session.clock.now();
+    while next < count || session.opening() > 0 {
+        let due = plan.due_by(now);
+        while next < due && session.opening() < options.under_way as usize {
+            begun[next as usize] = now;
+            lateness.record_planned(now, plan.due(next));
+            session.connect(next, approach, now);
+            next += 1;
+        }
+        let wait = match next < count && next == due {
+            true => Wait::For(plan.due(next).since(now)),
+            false => Wait::Forever,
+        };
+        now = session.turn(wait)?;
+        for event in &session.events {
+            if let Event::Opened { client } = *event {
+                open.record(now, plan.due(client), begun[client as usize]);
+            }
+        }
+        progress.set(u64::from(next) - session.opening() as u64, now);
+    }
+    progress.finish(open.corrected.percentiles().count, now);
+    Ok(())
+}
+
+/// Resets all that is open, at one moment, and connects all clients again; gives that moment.
+fn herd(
+    options: &Options,
+    trial: &mut Trial,
+    reopen: &mut Latency,
+    lateness: &mut Latency,
+) -> Result<UsageMark, RunError> {
+    let (_, start) = approach_window(trial, Duration::ZERO, 0)?;
+    let session = &mut trial.session;
+    for client in session.open_clients() {
+        session.fleet.reset(client);
+    }
+    session.release_all(session.clock.now())?;
+    let plan = Plan::new(session.clock.now(), options.window, trial.clients);
+    storm(options, &plan, trial, reopen, lateness)?;
+    Ok(start)
+}

@@ -1,0 +1,204 @@
+//! Drain: the server is told to end while it is under load.
+
+use std::time::Duration;
+
+use clap::Args;
+use fastrand::Rng;
+use tidewheel::ring::Wait;
+use tidewheel_codec::CloseCode;
+
+use crate::{
+    cli::{Common, Deadlines, duration, rate, share},
+    clock::Moment,
+    error::RunError,
+    figures::Figures,
+    fleet::Event,
+    latency::Latency,
+    outcome::{Asked, Outcome},
+    plan::Plan,
+    report::{Exposure, Findings},
+    talk::{Pace, Talk},
+    trial::{Needs, SMALL, Trial},
+    usage::UsageMark,
+};
+
+pub(crate) const ABOUT: &str = "\
+Tell the server to end, by SIGTERM, while messages come and go.
+
+Before that, --rate messages a second are sent and come back for a while. From that moment on \
+a share of the clients (--mute) answers nothing any more. Measured, from the moment of SIGTERM, for \
+each of the others: until the server's Close arrives (`goodbye`), and until its FIN does (`fin`); \
+and when the server's process has ended.
+
+Asked for: Close 1001, then FIN, for each client that answers; an end for each that does not; and \
+exit status 0 within close timeout + 0.8 s. The child's close timeout is 2 s. Messages that were \
+under way may be lost. The server is ended, so it has to be a child: without --url, or with \
+--server-cmd.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 1_000;
+
+/// The close timeout of a child, where none was given.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What a server may take beyond its close timeout.
+const SLACK: Duration = Duration::from_millis(800);
+
+/// How often it is looked whether the server has ended.
+const RESOLUTION: Duration = Duration::from_millis(5);
+
+/// The options of the drain.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// How long messages are sent before SIGTERM
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+    lead: Duration,
+
+    /// Messages to send in a second
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
+    rate: u32,
+
+    /// The share of the clients that answer nothing any more
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "50%")]
+    mute: f64,
+}
+
+/// What a drain needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    let deadlines = options.common.deadlines;
+    Needs {
+        scenario: "drain",
+        connections: CONNECTIONS,
+        deadlines: Deadlines {
+            close_timeout: deadlines.close_timeout.or(Some(CLOSE_TIMEOUT)),
+            ..deadlines
+        },
+        message_size: SMALL,
+    }
+}
+
+/// Runs the drain.
+///
+/// # Errors
+/// If there is nothing to report, or no child.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    if trial.server.child.is_none() {
+        return Err(RunError::NeedsChild("drain"));
+    }
+    trial.session.open_all(trial.approach)?;
+    let mut clients = trial.session.open_clients();
+    Rng::with_seed(trial.seed).shuffle(&mut clients);
+    let mute = (clients.len() as f64 * options.mute).round() as usize;
+    let (mute, answering) = clients.split_at(mute);
+    let mut talk = Talk::new("echo", Pace::Open, trial.clients, 64, trial.seed);
+    let messages = (f64::from(options.rate) * options.lead.as_secs_f64()) as u32;
+    let plan = Plan::new(trial.clock.now(), options.lead, messages);
+    if !answering.is_empty() {
+        let session = &mut trial.session;
+        talk.follow(session, answering, &plan, Duration::ZERO)?;
+    }
+    for &client in mute {
+        trial.session.fleet.ask(client, Asked::Silence);
+    }
+    for &client in answering {
+        let goodbye = Asked::Goodbye(CloseCode::GOING_AWAY);
+        trial.session.fleet.ask(client, goodbye);
+    }
+    end(options, trial, talk, mute.len())
+}
+
+/// Ends the server, and waits for all that follows from it.
+fn end(
+    options: &Options,
+    trial: &mut Trial,
+    mut talk: Talk,
+    mute: usize,
+) -> Result<Findings, RunError> {
+    let mut goodbye = Latency::new("goodbye");
+    let mut fin = Latency::new("fin");
+    let close_timeout = trial.server.deadlines.close_timeout;
+    let bound = close_timeout.map(|timeout| timeout + SLACK);
+    let start = UsageMark::set(trial.clock.now(), None)?;
+    let child = trial.server.child.as_mut().expect("checked before");
+    let at = trial.clock.now();
+    child.terminate()?;
+    let limit = at + bound.unwrap_or_default() + options.common.timeout;
+    let mut exit = None;
+    let mut now = at;
+    while now < limit && (exit.is_none() || trial.session.live() > 0) {
+        now = talk.turn(
+            &mut trial.session,
+            Wait::For(RESOLUTION),
+            |_, _, event, _, now| note(event, at, now, &mut goodbye, &mut fin),
+        )?;
+        if exit.is_none()
+            && let Some(status) = child.try_wait()?
+        {
+            exit = Some((trial.clock.now(), status));
+        }
+    }
+    let usage = start.until(&UsageMark::set(now, None)?);
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    let counts = talk.counts();
+    figures.count("echo.messages", counts.sent);
+    figures.count("echo.answered", counts.answered);
+    figures.count("echo.cut_off", counts.cut_off + talk.outstanding());
+    figures.count("drain.mute", mute as u64);
+    if let Some(bound) = bound {
+        figures.seconds("drain.bound_seconds", bound);
+    }
+    match exit {
+        None => failures.push("the server has not ended".to_owned()),
+        Some((moment, status)) => {
+            let after = moment.since(at);
+            figures.seconds("drain.exit_seconds", after);
+            if let Some(bound) = bound
+                && after > bound
+            {
+                failures.push(format!(
+                    "the server ended after {after:.1?}; the bound is {bound:.1?}"
+                ));
+            }
+            if !status.success() {
+                failures.push(format!("the server ended with {status}"));
+            }
+        }
+    }
+    if counts.altered + counts.out_of_order > 0 {
+        failures.push("messages came back altered or out of order".to_owned());
+    }
+    Ok(Findings {
+        settings: vec![
+            ("mute", format!("{:.0} %", options.mute * 100.0)),
+            ("rate", format!("{}/s", options.rate)),
+        ],
+        asked: vec![Outcome::Dismissed, Outcome::LetGo],
+        usage,
+        lateness: talk.lateness,
+        latencies: vec![talk.echo, goodbye, fin],
+        figures,
+        failures,
+        exposure: Exposure::Cpu,
+    })
+}
+
+/// Writes down when a client has heard of the end.
+fn note(event: &Event, at: Moment, now: Moment, goodbye: &mut Latency, fin: &mut Latency) {
+    match event {
+        Event::CloseReceived { .. } => goodbye.record_planned(now, at),
+        Event::Ended {
+            outcome: Outcome::Dismissed,
+            ..
+        } => fin.record_planned(now, at),
+        Event::Connected { .. }
+        | Event::Opened { .. }
+        | Event::Message { .. }
+        | Event::Ended { .. }
+        | Event::Released { .. } => {}
+    }
+}

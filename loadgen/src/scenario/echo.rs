@@ -1,0 +1,203 @@
+//! Echo: messages go out, and the same come back.
+
+use std::time::Duration;
+
+use clap::Args;
+use tidewheel::ring::Wait;
+
+use super::{close_all, per_million};
+use crate::{
+    cli::{Common, count, duration, rate, size},
+    error::RunError,
+    figures::Figures,
+    outcome::Outcome,
+    plan::Plan,
+    progress::Progress,
+    report::{Exposure, Findings},
+    talk::{Pace, Talk},
+    trial::{Needs, Trial},
+    usage::resident_bytes,
+};
+
+pub(crate) const ABOUT: &str = "\
+Send messages that come back, and measure how long each takes and what it costs.
+
+Closed loop (--in-flight, the default): each connection keeps so many messages under way, and \
+sends the next when one has come back. That measures throughput; a slow server slows the generator \
+down, so its latencies say little. With a server of one core it takes about 50 connections to keep \
+it busy.
+
+Open loop (--rate): so many messages a second are planned, for the connections in turn, and sent \
+when they are due, whatever is unanswered. That measures latency: `from plan` is what a user who \
+sends at his own pace waits, `from send` is what a tool would tell that stops its clock while the \
+server stalls, and the lateness is the generator's own.
+
+The first message of each connection is checked in full, each other by its length, its client and \
+its number. Asked for: all come back, in order, and each connection closes with 1000. What is due \
+in the warm-up (--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of \
+server and generator for a million messages in the measured window.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 100;
+
+/// The options of the echo.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// How long is measured
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    duration: Duration,
+
+    /// How long messages are sent before that
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+    warm_up: Duration,
+
+    /// Closed loop: messages of each connection under way
+    #[arg(long, value_name = "N", value_parser = count, default_value = "1", conflicts_with = "rate")]
+    in_flight: u32,
+
+    /// Open loop: messages to send in a second, all connections together
+    #[arg(long, value_name = "N", value_parser = rate)]
+    rate: Option<u32>,
+
+    /// Bytes of a message
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64")]
+    size: usize,
+}
+
+/// What an echo needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    Needs {
+        scenario: "echo",
+        connections: CONNECTIONS,
+        deadlines: options.common.deadlines,
+        message_size: options.size,
+    }
+}
+
+/// Runs the echo.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    trial.session.open_all(trial.approach)?;
+    let clients = trial.session.open_clients();
+    let pace = options.rate.map_or(Pace::Closed, |_| Pace::Open);
+    let mut talk = Talk::new("echo", pace, trial.clients, options.size, trial.seed);
+    let start = match options.rate {
+        _ if clients.is_empty() => trial.server.mark(trial.clock.now())?,
+        Some(rate) => open_loop(options, rate, &clients, trial, &mut talk)?,
+        None => closed_loop(options, &clients, trial, &mut talk)?,
+    };
+    let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    let counts = talk.counts();
+    talk.figures(&mut figures, &mut failures);
+    figures.rate("echo.rate", counts.measured, usage.window);
+    per_million(&mut figures, &usage, counts.measured);
+    if let Some(pid) = trial.server.pid() {
+        figures.bytes("server.resident_bytes", resident_bytes(pid)? as f64);
+    }
+    close_all(trial)?;
+    let echo = talk.echo.corrected.percentiles();
+    Ok(Findings {
+        settings: vec![
+            match options.rate {
+                Some(rate) => ("rate", format!("{rate}/s, open loop")),
+                None => (
+                    "in flight",
+                    format!("{} each, closed loop", options.in_flight),
+                ),
+            },
+            ("size", options.size.to_string()),
+        ],
+        asked: vec![Outcome::Closed],
+        usage,
+        lateness: talk.lateness,
+        latencies: vec![talk.echo],
+        figures,
+        failures,
+        exposure: match options.rate {
+            Some(_) => Exposure::Lateness(Duration::from_nanos(echo.p99)),
+            None => Exposure::Cpu,
+        },
+    })
+}
+
+/// Sends as planned; gives the start of the measured window.
+fn open_loop(
+    options: &Options,
+    rate: u32,
+    clients: &[u32],
+    trial: &mut Trial,
+    talk: &mut Talk,
+) -> Result<crate::usage::UsageMark, RunError> {
+    let patience = options.common.timeout;
+    let messages = |span: Duration| (f64::from(rate) * span.as_secs_f64()) as u32;
+    let session = &mut trial.session;
+    let warm_up = Plan::new(
+        session.clock.now(),
+        options.warm_up,
+        messages(options.warm_up),
+    );
+    talk.measure_from(warm_up.start() + options.warm_up);
+    talk.follow(session, clients, &warm_up, Duration::ZERO)?;
+    // What the warm-up left unanswered is answered in the measured window, and not measured.
+    let now = session.clock.now();
+    let plan = Plan::new(now, options.duration, messages(options.duration));
+    talk.measure_from(plan.start());
+    let mark = trial.server.mark(plan.start())?;
+    talk.follow(&mut trial.session, clients, &plan, patience)?;
+    Ok(mark)
+}
+
+/// Keeps messages under way; gives the start of the measured window.
+fn closed_loop(
+    options: &Options,
+    clients: &[u32],
+    trial: &mut Trial,
+    talk: &mut Talk,
+) -> Result<crate::usage::UsageMark, RunError> {
+    let session = &mut trial.session;
+    let begin = session.clock.now();
+    let from = begin + options.warm_up;
+    let until = from + options.duration;
+    talk.measure_from(from);
+    for _ in 0..options.in_flight {
+        for &client in clients {
+            talk.say(session, client, begin, begin);
+        }
+    }
+    let mut mark = None;
+    let mut now = begin;
+    let seconds = options.duration + options.warm_up;
+    let mut progress = Progress::start("talked", seconds.as_millis() as u64, begin);
+    while now < until {
+        if mark.is_none() && now >= from {
+            mark = Some(trial.server.mark(now)?);
+        }
+        let next = |talk: &mut Talk, session: &mut _, _: &_, answered: Option<u32>, now| {
+            if let Some(client) = answered
+                && now < until
+            {
+                talk.say(session, client, now, now);
+            }
+        };
+        now = talk.turn(&mut trial.session, Wait::For(until.since(now)), next)?;
+        progress.set(now.since(begin).as_millis() as u64, now);
+    }
+    let limit = until + options.common.timeout;
+    while talk.outstanding() > 0 && now < limit {
+        let wait = Wait::For(limit.since(now));
+        now = talk.turn(&mut trial.session, wait, |_, _, _, _, _| {})?;
+    }
+    let mark = match mark {
+        Some(mark) => mark,
+        None => trial.server.mark(from)?,
+    };
+    Ok(mark)
+}

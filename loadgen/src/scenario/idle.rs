@@ -1,0 +1,141 @@
+//! Idle: connections are held, and nothing is said on them but pings.
+
+use std::time::Duration;
+
+use clap::Args;
+use tidewheel::ring::Wait;
+
+use super::close_all;
+use crate::{
+    cli::{Common, Deadlines, duration},
+    error::RunError,
+    figures::Figures,
+    latency::Latency,
+    memory::Memory,
+    outcome::Outcome,
+    progress::Progress,
+    report::{Exposure, Findings, LATENESS},
+    trial::{Needs, SMALL, Trial},
+};
+
+pub(crate) const ABOUT: &str = "\
+Hold connections for a while, and measure what each of them costs.
+
+Memory is read before there is anything for a client, and after the last connection is open: the resident memory of the \
+server and of the generator, and what the kernel holds (slabs, page tables, stacks, buffers of \
+TCP). The latter is of both ends together where both are of this host. What is told for each \
+connection is the difference, so that which a process had touched before does not count: it says \
+much when the connections are very many. Then the connections are held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
+pings every 5 s.
+
+Asked for: each connection stays open, each ping is answered, and in the end each connection \
+closes with 1000.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 10_000;
+
+/// The ping interval of a child, where none was given.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Buffers that were only needed to open connections are free again after so long.
+const REST: Duration = Duration::from_secs(1);
+
+/// A ping, its answer and the rounding of deadlines take no longer than this.
+const ANSWER: Duration = Duration::from_millis(200);
+
+/// The options of the idle.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// How long the connections are held
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "20s")]
+    duration: Duration,
+}
+
+/// What an idle needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    let deadlines = options.common.deadlines;
+    Needs {
+        scenario: "idle",
+        connections: CONNECTIONS,
+        deadlines: Deadlines {
+            ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
+            ..deadlines
+        },
+        message_size: SMALL,
+    }
+}
+
+/// Runs the idle.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    trial.session.open_all(trial.approach)?;
+    trial.session.turn_until(trial.clock.now() + REST)?;
+    let open = trial.session.open_clients().len() as u64;
+    Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
+    let usage = hold(options.duration, trial, &mut figures, &mut failures)?;
+    close_all(trial)?;
+    Ok(Findings {
+        settings: vec![("duration", format!("{:?}", options.duration))],
+        asked: vec![Outcome::Closed],
+        usage,
+        lateness: Latency::new(LATENESS),
+        latencies: Vec::new(),
+        figures,
+        failures,
+        // The generator only waits.
+        exposure: Exposure::None,
+    })
+}
+
+/// Holds what is open, and tells what the keepalive costs.
+pub(super) fn hold(
+    duration: Duration,
+    trial: &mut Trial,
+    figures: &mut Figures,
+    failures: &mut Vec<String>,
+) -> Result<crate::usage::Usage, RunError> {
+    let open = u64::from(trial.session.live());
+    let pings_before = trial.session.fleet.pings();
+    let begin = trial.clock.now();
+    let start = trial.server.mark(begin)?;
+    let end = begin + duration;
+    let mut progress = Progress::start("held", duration.as_millis() as u64, begin);
+    let mut now = begin;
+    while now < end {
+        now = trial.session.turn(Wait::For(end.since(now)))?;
+        progress.set(now.since(begin).as_millis() as u64, now);
+    }
+    progress.finish(duration.as_millis() as u64, now);
+    let usage = start.until(&trial.server.mark(now)?);
+    let pings = trial.session.fleet.pings() - pings_before;
+    figures.count("pings", pings);
+    figures.count("held", u64::from(trial.session.live()));
+    if usage.server.is_some() {
+        let share = usage.server_cpu.as_secs_f64() / usage.window.as_secs_f64();
+        figures.share("keepalive.server_cpu", share);
+        if pings > 0 {
+            let each = usage.server_cpu.div_f64(pings as f64);
+            figures.seconds("keepalive.server_cpu_per_ping", each);
+        }
+    }
+    if let Some(interval) = trial.server.deadlines.ping_interval {
+        // Each comes an interval after what was heard last, which is the answer to the one before.
+        let round = interval + ANSWER;
+        let rounds = (duration.as_secs_f64() / round.as_secs_f64()).floor() as u64;
+        let least = open * rounds;
+        if pings < least {
+            failures.push(format!(
+                "{pings} pings came; {open} connections should have had {least} at least"
+            ));
+        }
+    }
+    Ok(usage)
+}

@@ -1,0 +1,121 @@
+//! Scale: a million connections on one machine, and what is done with them.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{close_storm::close, idle::hold};
+use crate::{
+    cli::{Common, Deadlines, duration},
+    error::RunError,
+    figures::Figures,
+    memory::Memory,
+    plan::Plan,
+    report::Findings,
+    talk::{Pace, Talk},
+    trial::{Needs, SMALL, Trial},
+};
+
+pub(crate) const ABOUT: &str = "\
+Hold a million connections, and measure what they cost and what can be done with them.
+
+Before it starts, the limits of this host are checked: descriptors, ports, memory, and settings of \
+the kernel; what does not suffice is told with the command that changes it. The connections are \
+spread over as many rings, shards of the child and addresses of loopback as the limits make \
+necessary, in one process on each side. (To have several addresses the child listens on all of \
+this host.)
+
+Then: the memory of a connection in the server, the generator and the kernel (both ends together), \
+as in idle; keepalive for --hold, each ping answered; an echo sweep, one message for each \
+connection in --sweep, checked in full (latency `sweep`); and a close storm over --window \
+(latencies `close` and `fin`). The child pings every 60 s.
+
+Asked for: each connection opens, stays, echoes and closes with 1000, then FIN. The figures of \
+server.busy, generator.busy and window_seconds are those of the close storm. With many rings the \
+generator looks at each in turn, and rests for half a millisecond at most between two rounds.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 1_000_000;
+
+/// The deadlines of a child, where none were given.
+const PING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Buffers that were only needed to open connections are free again after so long.
+const REST: Duration = Duration::from_secs(2);
+
+/// The options of the scale.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// How long the connections are held
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
+    hold: Duration,
+
+    /// How long it takes to send a message for each connection
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
+    sweep: Duration,
+
+    /// How long it takes to close all connections
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100s")]
+    window: Duration,
+}
+
+/// What scale needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    let deadlines = options.common.deadlines;
+    Needs {
+        scenario: "scale",
+        connections: CONNECTIONS,
+        deadlines: Deadlines {
+            ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
+            ping_timeout: deadlines.ping_timeout.or(Some(PING_INTERVAL)),
+            ..deadlines
+        },
+        message_size: SMALL,
+    }
+}
+
+/// Runs it.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    let begin = trial.clock.now();
+    trial.session.open_all(trial.approach)?;
+    let opened = trial.clock.now().since(begin);
+    trial.session.turn_until(trial.clock.now() + REST)?;
+    let clients = trial.session.open_clients();
+    let open = clients.len() as u64;
+    figures.count("open", open);
+    figures.rate("open.rate", open, opened);
+    Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
+    hold(options.hold, trial, &mut figures, &mut failures)?;
+    let mut talk = Talk::new("sweep", Pace::Open, trial.clients, 64, trial.seed);
+    let plan = Plan::new(
+        trial.clock.now(),
+        options.sweep,
+        u32::try_from(open).expect("a fleet's size"),
+    );
+    let session = &mut trial.session;
+    talk.follow(session, &clients, &plan, options.common.timeout)?;
+    talk.figures(&mut figures, &mut failures);
+    let sweep = talk.echo;
+    drop(clients);
+    let mut findings = close::run(options.window, options.common.timeout, trial)?;
+    findings.latencies.insert(0, sweep);
+    figures.append(findings.figures);
+    findings.figures = figures;
+    findings.failures.append(&mut failures);
+    findings.settings.extend([
+        ("hold", format!("{:?}", options.hold)),
+        ("sweep", format!("{:?}", options.sweep)),
+        ("window", format!("{:?}", options.window)),
+        ("addresses", trial.target.spread.to_string()),
+    ]);
+    Ok(findings)
+}

@@ -1,0 +1,181 @@
+//! Slow consumers: some clients do not read, and the others must not notice.
+
+use std::time::Duration;
+
+use clap::Args;
+use fastrand::Rng;
+use tidewheel::ring::Wait;
+
+use super::close_all;
+use crate::{
+    cli::{Common, duration, rate, share, size},
+    error::RunError,
+    figures::Figures,
+    outcome::{Asked, Outcome},
+    plan::Plan,
+    report::{Exposure, Findings},
+    session::SessionError,
+    talk::{Pace, Talk},
+    trial::{Needs, SMALL, Trial},
+    usage::{UsageMark, resident_bytes},
+};
+
+pub(crate) const ABOUT: &str = "\
+Let some clients send much and read nothing, and measure what it costs and whether the others \
+notice.
+
+First all clients but the slow ones (--slow) exchange --rate messages a second for --duration: the \
+latency `before`. Then each slow client stops reading and sends --flood bytes for the server to \
+echo; when that has come to a standstill, the others go on for as long: the latency `during`. The server's resident memory is read \
+before and after.
+
+Asked for: no message of the others is lost; the 99th percentile of `during` is at most twice that \
+of `before`, and 20 ms; the server's memory has grown by no more than --memory-bound for each slow \
+client; and the others close with 1000 in the end, while the slow ones are reset.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 400;
+
+/// Bytes of each message of a flood.
+const FLOOD_MESSAGE: usize = 16 * 1024;
+
+/// What a flood can move, it has moved in so long.
+const STANDSTILL: Duration = Duration::from_millis(500);
+
+/// Others may be slower by so much.
+const RATIO_MAX: u32 = 2;
+const FLOOR: Duration = Duration::from_millis(20);
+
+/// The options of the slow consumers.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// The share of the clients that do not read
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "5%")]
+    slow: f64,
+
+    /// Bytes that each of those sends
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8MiB")]
+    flood: usize,
+
+    /// Messages of the others in a second
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
+    rate: u32,
+
+    /// How long each of the two phases is
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    duration: Duration,
+
+    /// What a slow client may cost the server
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2MiB")]
+    memory_bound: usize,
+}
+
+/// What slow consumers need.
+pub(crate) fn needs(options: &Options) -> Needs {
+    Needs {
+        scenario: "slow-consumers",
+        connections: CONNECTIONS,
+        deadlines: options.common.deadlines,
+        message_size: SMALL,
+    }
+}
+
+/// Runs the slow consumers.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    trial.session.open_all(trial.approach)?;
+    let mut clients = trial.session.open_clients();
+    Rng::with_seed(trial.seed).shuffle(&mut clients);
+    let slow = (clients.len() as f64 * options.slow).ceil() as usize;
+    let (slow, others) = clients.split_at(slow.min(clients.len().saturating_sub(1)));
+    let resident = |trial: &Trial| trial.server.pid().map(resident_bytes).transpose();
+    let (before, _) = talk("before", options, others, trial)?;
+    let resident_before = resident(trial)?;
+    flood(options.flood, slow, trial)?;
+    let (during, start) = talk("during", options, others, trial)?;
+    let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let resident_after = resident(trial)?;
+    for &client in slow {
+        trial.session.fleet.reset(client);
+    }
+    close_all(trial)?;
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    during.figures(&mut figures, &mut failures);
+    before.figures(&mut Figures::default(), &mut failures);
+    figures.count("slow.clients", slow.len() as u64);
+    if let (Some(before), Some(after)) = (resident_before, resident_after) {
+        let each = after.saturating_sub(before) / slow.len().max(1) as u64;
+        figures.bytes("server.resident_bytes", after as f64);
+        figures.bytes("server.bytes_per_slow_client", each as f64);
+        if each > options.memory_bound as u64 {
+            let bound = options.memory_bound;
+            failures.push(format!(
+                "each slow client cost {each} bytes; the bound is {bound}"
+            ));
+        }
+    }
+    let p99 = |talk: &Talk| Duration::from_nanos(talk.echo.corrected.percentiles().p99);
+    let bound = p99(&before) * RATIO_MAX + FLOOR;
+    if p99(&during) > bound {
+        failures.push(format!(
+            "the others noticed: their 99th percentile is {:.1?}; the bound is {bound:.1?}",
+            p99(&during)
+        ));
+    }
+    let exposure = Exposure::Lateness(p99(&during));
+    Ok(Findings {
+        settings: vec![
+            ("slow", format!("{:.0} %", options.slow * 100.0)),
+            ("flood", format!("{} bytes each", options.flood)),
+            ("rate", format!("{}/s", options.rate)),
+        ],
+        asked: vec![Outcome::Closed, Outcome::Reset],
+        usage,
+        lateness: during.lateness,
+        latencies: vec![before.echo, during.echo],
+        figures,
+        failures,
+        exposure,
+    })
+}
+
+/// Exchanges messages for one phase.
+fn talk(
+    name: &'static str,
+    options: &Options,
+    clients: &[u32],
+    trial: &mut Trial,
+) -> Result<(Talk, UsageMark), RunError> {
+    let mut talk = Talk::new(name, Pace::Open, trial.clients, 64, trial.seed);
+    let now = trial.clock.now();
+    let messages = (f64::from(options.rate) * options.duration.as_secs_f64()) as u32;
+    let plan = Plan::new(now, options.duration, messages);
+    let mark = trial.server.mark(now)?;
+    if !clients.is_empty() {
+        let session = &mut trial.session;
+        talk.follow(session, clients, &plan, options.common.timeout)?;
+    }
+    Ok((talk, mark))
+}
+
+/// Lets clients send, and read nothing, until no more can be sent.
+fn flood(bytes: usize, clients: &[u32], trial: &mut Trial) -> Result<(), SessionError> {
+    let message = vec![0x5a; FLOOD_MESSAGE];
+    for &client in clients {
+        let fleet = &mut trial.session.fleet;
+        fleet.deafen(client);
+        fleet.ask(client, Asked::Silence);
+        for _ in 0..bytes.div_ceil(FLOOD_MESSAGE) {
+            fleet.send_message(client, &message);
+        }
+        trial.session.turn(Wait::No)?;
+    }
+    trial.session.turn_until(trial.clock.now() + STANDSTILL)
+}

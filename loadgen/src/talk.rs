@@ -1,0 +1,341 @@
+//! Messages to a server that echoes, and what has come back of them.
+
+use std::{collections::VecDeque, time::Duration};
+
+use fastrand::Rng;
+use tidewheel::ring::Wait;
+
+use crate::{
+    clock::Moment,
+    figures::Figures,
+    fleet::Event,
+    latency::Latency,
+    plan::Plan,
+    progress::Progress,
+    report::LATENESS,
+    session::{Session, SessionError},
+};
+
+/// Messages that are sent before answers are read again.
+const BATCH: u32 = 256;
+
+/// Before its sequence number and its client, a message has no other content.
+const STAMP_SIZE: usize = size_of::<u64>();
+
+/// What decides when a message is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pace {
+    /// A plan.
+    Open,
+    /// The answer to the one before, so that it is never late.
+    Closed,
+}
+
+/// What clients have said to the server, and what they wait for.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    pace: Pace,
+    message: Vec<u8>,
+    talkers: Vec<Talker>,
+    /// What is due before is not measured.
+    measured_from: Moment,
+    /// From the planned moment, and from the send, to the answer.
+    pub(crate) echo: Latency,
+    pub(crate) lateness: Latency,
+    counts: Counts,
+}
+
+/// What became of all messages, those of a warm-up included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Counts {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    /// Answers of another length or content.
+    pub(crate) altered: u64,
+    /// Answers that nothing was sent for, or out of turn.
+    pub(crate) out_of_order: u64,
+    /// Messages of connections that have ended meanwhile.
+    pub(crate) cut_off: u64,
+    /// Answers to what was due in the measured window.
+    pub(crate) measured: u64,
+}
+
+/// One client's messages.
+#[derive(Debug, Default)]
+struct Talker {
+    /// When each that is unanswered was due, and when it was sent.
+    unanswered: VecDeque<(Moment, Moment)>,
+    /// The number of the next message.
+    next: u32,
+}
+
+impl Talk {
+    /// Messages of `size` bytes, from `clients` that may be any of a session's.
+    pub(crate) fn new(
+        name: &'static str,
+        pace: Pace,
+        clients: u32,
+        size: usize,
+        seed: u64,
+    ) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        Self {
+            pace,
+            message: std::iter::repeat_with(|| rng.u8(..)).take(size).collect(),
+            talkers: std::iter::repeat_with(Talker::default)
+                .take(clients as usize)
+                .collect(),
+            measured_from: Moment::default(),
+            echo: Latency::new(name),
+            lateness: Latency::new(LATENESS),
+            counts: Counts::default(),
+        }
+    }
+
+    /// What is due before `moment` is not measured.
+    pub(crate) fn measure_from(&mut self, moment: Moment) {
+        self.measured_from = moment;
+    }
+
+    pub(crate) const fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many messages are neither answered nor cut off.
+    pub(crate) const fn outstanding(&self) -> u64 {
+        self.counts.sent - self.counts.answered - self.counts.cut_off
+    }
+
+    /// Lets an open client send a message that is due.
+    pub(crate) fn say(&mut self, session: &mut Session, client: u32, due: Moment, now: Moment) {
+        let talker = &mut self.talkers[client as usize];
+        let stamp = stamp(client, talker.next).to_le_bytes();
+        let size = self.message.len().min(STAMP_SIZE);
+        self.message[..size].copy_from_slice(&stamp[..size]);
+        if !session.fleet.send_message(client, &self.message) {
+            return;
+        }
+        talker.next = talker.next.wrapping_add(1);
+        talker.unanswered.push_back((due, now));
+        self.counts.sent += 1;
+        if self.pace == Pace::Open && due >= self.measured_from {
+            self.lateness.record_planned(now, due);
+        }
+    }
+
+    /// Takes note of an event; gives the client that was answered, if it was an answer.
+    pub(crate) fn note(&mut self, event: &Event, now: Moment) -> Option<u32> {
+        match *event {
+            Event::Message {
+                client,
+                length,
+                stamp: got,
+            } => {
+                let talker = &mut self.talkers[client as usize];
+                let number = talker.next.wrapping_sub(talker.unanswered.len() as u32);
+                let Some((due, begun)) = talker.unanswered.pop_front() else {
+                    self.counts.out_of_order += 1;
+                    return None;
+                };
+                self.counts.answered += 1;
+                let known = self.message.len().min(STAMP_SIZE);
+                let mask = match known {
+                    STAMP_SIZE => u64::MAX,
+                    known => (1 << (known * 8)) - 1,
+                };
+                if length as usize != self.message.len()
+                    || (got ^ stamp(client, 0)) & mask >> 32 << 32 != 0
+                {
+                    self.counts.altered += 1;
+                } else if got & mask != stamp(client, number) & mask {
+                    self.counts.out_of_order += 1;
+                }
+                if due >= self.measured_from {
+                    match self.pace {
+                        Pace::Open => self.echo.record(now, due, begun),
+                        Pace::Closed => self.echo.record_planned(now, due),
+                    }
+                    self.counts.measured += 1;
+                }
+                Some(client)
+            }
+            Event::Ended { client, .. } => {
+                let unanswered = &mut self.talkers[client as usize].unanswered;
+                self.counts.cut_off += unanswered.len() as u64;
+                unanswered.clear();
+                None
+            }
+            Event::Connected { .. }
+            | Event::Opened { .. }
+            | Event::CloseReceived { .. }
+            | Event::Released { .. } => None,
+        }
+    }
+
+    /// Takes one turn, and notes what happened; `each` is told of it too.
+    ///
+    /// # Errors
+    /// Those of [`Session::turn`].
+    pub(crate) fn turn(
+        &mut self,
+        session: &mut Session,
+        wait: Wait,
+        mut each: impl FnMut(&mut Self, &mut Session, &Event, Option<u32>, Moment),
+    ) -> Result<Moment, SessionError> {
+        let now = session.turn(wait)?;
+        let mut events = std::mem::take(&mut session.events);
+        for event in events.drain(..) {
+            let answered = self.note(&event, now);
+            each(self, session, &event, answered, now);
+        }
+        session.events = events;
+        Ok(now)
+    }
+
+    /// Open loop: sends the messages of `plan`, to `clients` in turn, and waits until all are
+    /// answered, at most until `patience` after the last was due.
+    ///
+    /// # Errors
+    /// Those of [`Session::turn`].
+    pub(crate) fn follow(
+        &mut self,
+        session: &mut Session,
+        clients: &[u32],
+        plan: &Plan,
+        patience: Duration,
+    ) -> Result<Moment, SessionError> {
+        let count = plan.count();
+        let mut progress = Progress::start("sent", u64::from(count), plan.start());
+        let mut next = 0;
+        let mut now = session.clock.now();
+        let end = match count {
+            0 => plan.start(),
+            count => plan.due(count - 1),
+        };
+        while next < count || (self.outstanding() > 0 && now < end + patience) {
+            let due = plan.due_by(now).min(next + BATCH);
+            for event in next..due {
+                let client = clients[event as usize % clients.len()];
+                self.say(session, client, plan.due(event), now);
+            }
+            next = due;
+            let wait = match next < count {
+                true => match plan.due(next).since(now) {
+                    Duration::ZERO => Wait::No,
+                    wait => Wait::For(wait),
+                },
+                false => Wait::For((end + patience).since(now)),
+            };
+            now = self.turn(session, wait, |_, _, _, _, _| {})?;
+            progress.set(u64::from(next), now);
+        }
+        progress.finish(u64::from(next), now);
+        Ok(now)
+    }
+
+    /// What there is to tell of the messages, and what failed.
+    pub(crate) fn figures(&self, figures: &mut Figures, failures: &mut Vec<String>) {
+        let Counts {
+            sent,
+            altered,
+            out_of_order,
+            cut_off,
+            ..
+        } = self.counts;
+        let lost = self.outstanding() + cut_off;
+        figures.count("echo.messages", sent);
+        for (name, count, what) in [
+            ("lost", lost, "were not answered"),
+            ("altered", altered, "came back altered"),
+            ("out_of_order", out_of_order, "came back out of order"),
+        ] {
+            figures.count(name, count);
+            if count > 0 {
+                failures.push(format!("{count} of {sent} messages {what}"));
+            }
+        }
+    }
+}
+
+/// What tells a message from all others, as the first eight bytes of it: the number of the message
+/// comes first, so that short messages have that.
+const fn stamp(client: u32, number: u32) -> u64 {
+    (client as u64) << 32 | number as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(length: u32, stamp: u64) -> Counts {
+        let mut talk = Talk::new("echo", Pace::Open, 8, 16, 1);
+        let at = Moment::default();
+        let talker = &mut talk.talkers[3];
+        talker.unanswered.extend([(at, at), (at, at)]);
+        talker.next = 7;
+        talk.counts.sent = 2;
+        talk.note(
+            &Event::Message {
+                client: 3,
+                length,
+                stamp,
+            },
+            at,
+        );
+        talk.counts()
+    }
+
+    #[test]
+    fn an_answer_is_what_was_sent_and_in_turn() {
+        let counts = answered(16, stamp(3, 5));
+        assert_eq!((counts.answered, counts.measured), (1, 1));
+        assert_eq!((counts.altered, counts.out_of_order), (0, 0));
+        assert_eq!(answered(15, stamp(3, 5)).altered, 1);
+        assert_eq!(answered(16, stamp(4, 5)).altered, 1);
+        assert_eq!(answered(16, stamp(3, 6)).out_of_order, 1);
+    }
+
+    #[test]
+    fn what_nothing_was_sent_for_is_out_of_order() {
+        let mut talk = Talk::new("echo", Pace::Open, 1, 2, 1);
+        let message = Event::Message {
+            client: 0,
+            length: 2,
+            stamp: 0,
+        };
+        assert_eq!(talk.note(&message, Moment::default()), None);
+        assert_eq!(talk.counts().out_of_order, 1);
+    }
+
+    #[test]
+    fn short_messages_are_told_by_what_they_have() {
+        let mut talk = Talk::new("echo", Pace::Open, 1, 1, 1);
+        let at = Moment::default();
+        talk.talkers[0].next = 0x0102;
+        talk.talkers[0].unanswered.push_back((at, at));
+        let message = Event::Message {
+            client: 0,
+            length: 1,
+            stamp: 0x01,
+        };
+        assert_eq!(talk.note(&message, at), Some(0));
+        assert_eq!((talk.counts().altered, talk.counts().out_of_order), (0, 0));
+    }
+
+    #[test]
+    fn what_a_dead_connection_had_sent_is_cut_off() {
+        let mut talk = Talk::new("echo", Pace::Open, 1, 8, 1);
+        let at = Moment::default();
+        talk.talkers[0].unanswered.extend([(at, at), (at, at)]);
+        talk.counts.sent = 2;
+        talk.note(
+            &Event::Ended {
+                client: 0,
+                outcome: crate::outcome::Outcome::EndedEarly,
+                detail: None,
+            },
+            at,
+        );
+        assert_eq!((talk.outstanding(), talk.counts().cut_off), (0, 2));
+    }
+}

@@ -1,0 +1,149 @@
+//! A run from its start to its report: what all scenarios have in common.
+
+use crate::{
+    cli::{Common, Deadlines},
+    clock::Clock,
+    error::RunError,
+    fleet::{Approach, Fleet, Target},
+    interrupt::Interrupt,
+    limits::Layout,
+    memory::Memory,
+    report::{Findings, Parties, Report, write_files},
+    server::Server,
+    session::Session,
+    summary::Summary,
+    usage::{CpuTime, ProcessTime},
+};
+
+/// Messages are small where nothing else is said.
+pub(crate) const SMALL: usize = 64;
+
+/// What a scenario needs before it starts.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Needs {
+    /// Its name on the command line.
+    pub(crate) scenario: &'static str,
+    /// Connections where none were asked for.
+    pub(crate) connections: u32,
+    /// The deadlines of a child.
+    pub(crate) deadlines: Deadlines,
+    /// The usual size of a message, in bytes.
+    pub(crate) message_size: usize,
+}
+
+/// A run that is under way.
+#[derive(Debug)]
+pub(crate) struct Trial {
+    pub(crate) clock: Clock,
+    pub(crate) interrupt: Interrupt,
+    pub(crate) server: Server,
+    pub(crate) target: &'static Target,
+    pub(crate) session: Session,
+    /// How a client opens a connection.
+    pub(crate) approach: Approach,
+    /// Clients of the session.
+    pub(crate) clients: u32,
+    /// What all that is random follows from.
+    pub(crate) seed: u64,
+    /// Memory before there was anything for a client, on any side.
+    pub(crate) memory_before: Memory,
+}
+
+/// Provides for a scenario, lets it run, and sums up.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn conduct(
+    common: &Common,
+    needs: Needs,
+    run: impl FnOnce(&mut Trial) -> Result<Findings, RunError>,
+) -> Result<Report, RunError> {
+    let interrupt = Interrupt::install()?;
+    let clock = Clock::start();
+    let baseline = common.baseline.as_deref();
+    let baseline = baseline.map(|path| Summary::read(path, needs.scenario));
+    let baseline = baseline.transpose()?;
+    let layout = Layout::plan(common, needs.connections)?;
+    if let Some(limit) = &layout.limited {
+        eprintln!("only {} connections: {limit}", layout.connections);
+    }
+    let (server, target) = Server::start(common, needs.deadlines, &layout, &interrupt)?;
+    // There is one for the life of the process, and everything refers to it.
+    let target: &'static Target = Box::leak(Box::new(target));
+    let seed = common.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
+    let clients = layout.connections;
+    let memory_before = Memory::now(server.pid())?;
+    let ring_capacity = layout.ring_capacity;
+    let fleet = Fleet::new(clients, ring_capacity, target, needs.message_size, seed)?;
+    let mut trial = Trial {
+        clock,
+        interrupt: interrupt.clone(),
+        server,
+        target,
+        session: Session::new(clock, interrupt, fleet, clients, common.timeout),
+        approach: Approach::Upgrade {
+            check_echo: !common.no_echo,
+        },
+        clients,
+        seed,
+        memory_before,
+    };
+    let report = run(&mut trial).and_then(|findings| {
+        trial.session.release_all(clock.now())?;
+        trial.sum_up(common, needs, findings, baseline)
+    });
+    // A server that still has connections would drain them until its close timeout.
+    trial.session.hang_up()?;
+    trial.server.stop()?;
+    let report = report?;
+    if let Some(directory) = &common.out {
+        write_files(&report, directory)?;
+    }
+    Ok(report)
+}
+
+impl Trial {
+    fn sum_up(
+        &mut self,
+        common: &Common,
+        needs: Needs,
+        mut findings: Findings,
+        baseline: Option<Summary>,
+    ) -> Result<Report, RunError> {
+        let ended = match &mut self.server.child {
+            Some(child) => child.try_wait()?.is_some(),
+            None => false,
+        };
+        let mut causes = Default::default();
+        if !ended {
+            let report = self.server.read_report()?;
+            causes = report.closes();
+            if let Some(starvations) = report.starvations() {
+                findings.figures.count("server.starvations", starvations);
+            }
+            if let Some(pid) = self.server.pid() {
+                let time = ProcessTime::of(pid)?.running();
+                findings.figures.seconds("server.cpu_seconds", time);
+            }
+        }
+        let time = CpuTime::of_this_thread()?.running;
+        findings.figures.seconds("generator.cpu_seconds", time);
+        let parties = Parties {
+            scenario: needs.scenario,
+            address: self.target.address,
+            child: self.server.child.is_some(),
+            process_id: self.server.pid(),
+            cores: self.server.cores.as_ref().map(|cores| cores.numbers),
+            causes,
+            seed: self.seed,
+            rings: self.session.fleet.rings(),
+        };
+        Ok(Report::new(
+            parties,
+            findings,
+            &self.session.tally,
+            &common.gates,
+            baseline,
+        ))
+    }
+}

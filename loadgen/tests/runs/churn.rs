@@ -1,0 +1,62 @@
+//! The churn, for a moment.
+
+use std::{io, net::TcpListener, thread};
+
+use crate::harness::{Run, run};
+
+const SHORT: [&str; 7] = [
+    "churn",
+    "--duration",
+    "1s",
+    "--warm-up",
+    "1s",
+    "--rate",
+    "300",
+];
+
+fn assert_every_way_was_taken(run: &Run) {
+    let figures = run.at("/figures").as_object().unwrap();
+    let ways: Vec<_> = figures
+        .iter()
+        .filter(|(name, _)| name.starts_with("churn.") && *name != "churn.rate")
+        .collect();
+    assert_eq!(ways.len(), 13);
+    assert!(
+        ways.iter().all(|(_, count)| count.as_f64().unwrap() > 0.0),
+        "{ways:?}"
+    );
+}
+
+#[test]
+fn nothing_stays_of_connections_that_end_in_all_ways() {
+    let run = run(&[&SHORT[..], &["--seed", "7"]].concat());
+    run.assert_ends_as_asked();
+    assert_every_way_was_taken(&run);
+    // 600 connections of the churn, and those of the probe.
+    assert_eq!(run.number("/connections"), 664.0);
+    let outcomes = run.at("/outcomes").as_object().unwrap();
+    let total: f64 = outcomes.values().map(|count| count.as_f64().unwrap()).sum();
+    assert_eq!(total, 664.0, "{outcomes:?}");
+    assert_eq!(run.number("/figures/server.connections_left"), 0.0);
+    assert_eq!(run.number("/figures/server.sockets_left"), 0.0);
+    assert_eq!(*run.at("/generator/seed"), 7);
+}
+
+#[test]
+fn a_server_that_keeps_connections_fails() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        // It accepts, and that is all.
+        listener.incoming().collect::<io::Result<Vec<_>>>()
+    });
+    let arguments = ["--url", &url, "--timeout", "300ms", "--duration", "100ms"];
+    let run = run(&[
+        &["churn", "--warm-up", "100ms", "--rate", "100"],
+        &arguments[..],
+    ]
+    .concat());
+    assert_eq!(run.status, 1, "{:#}", run.document);
+    assert!(run.number("/outcomes/handshake_failed") > 0.0);
+    assert_eq!(run.number("/outcomes/closed"), 0.0);
+}

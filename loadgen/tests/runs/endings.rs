@@ -1,0 +1,86 @@
+//! Drain, slow consumers and scale against the server that the generator starts.
+
+use crate::harness::{loadgen, run, text};
+
+#[test]
+fn a_server_that_is_told_to_end_says_goodbye() {
+    let arguments = ["drain", "--connections", "100", "--lead", "200ms"];
+    let run = run(&[&arguments[..], &["--close-timeout", "500ms"]].concat());
+    run.assert_as_asked();
+    assert_eq!(run.number("/outcomes/dismissed"), 50.0);
+    assert_eq!(run.number("/outcomes/let_go"), 50.0);
+    assert_eq!(run.number("/latencies/goodbye/corrected/count"), 50.0);
+    assert_eq!(run.number("/latencies/fin/corrected/count"), 50.0);
+    let seconds = run.number("/figures/drain.exit_seconds");
+    assert!((0.5..=1.3).contains(&seconds), "{seconds}");
+}
+
+#[test]
+fn a_drain_without_mute_clients_waits_for_nobody() {
+    let arguments = ["drain", "--connections", "50", "--lead", "100ms"];
+    let run = run(&[&arguments[..], &["--mute", "0%"]].concat());
+    run.assert_as_asked();
+    run.assert_all("dismissed", 50);
+    assert!(run.number("/figures/drain.exit_seconds") < 1.0);
+}
+
+#[test]
+fn a_drain_needs_a_child() {
+    let arguments = ["drain", "--url", "ws://127.0.0.1:9/"];
+    let output = loadgen(&arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    assert!(text(&output).contains("--server-cmd"));
+}
+
+#[test]
+fn slow_consumers_are_told_from_the_others() {
+    let arguments = [
+        "slow-consumers",
+        "--connections",
+        "40",
+        "--duration",
+        "500ms",
+        "--rate",
+        "200",
+    ];
+    let run = run(&arguments);
+    assert_eq!(run.number("/connections"), 40.0);
+    assert_eq!(run.number("/outcomes/closed"), 38.0);
+    assert_eq!(run.number("/outcomes/reset"), 2.0);
+    assert_eq!(run.number("/figures/lost"), 0.0);
+    for phase in ["before", "during"] {
+        let count = run.number(&format!("/latencies/{phase}/corrected/count"));
+        assert_eq!(count, 100.0, "{phase}");
+    }
+    assert!(run.number("/figures/server.bytes_per_slow_client") > 0.0);
+}
+
+#[test]
+fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
+    let arguments = ["scale", "--connections", "300", "--hold", "1s"];
+    let spans = [
+        "--sweep",
+        "300ms",
+        "--window",
+        "300ms",
+        "--ping-interval",
+        "200ms",
+    ];
+    // Fewer descriptors make more rings and shards.
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\" --json"])
+        .arg(env!("CARGO_BIN_EXE_loadgen"))
+        .args([&arguments[..], &spans].concat())
+        .output()
+        .unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+    let number = |pointer: &str| document.pointer(pointer).unwrap().as_f64().unwrap();
+    assert_eq!(number("/outcomes/closed"), 300.0, "{document:#}");
+    assert_eq!(number("/connections"), 300.0);
+    assert!(number("/generator/rings") > 1.0);
+    assert_eq!(number("/latencies/sweep/corrected/count"), 300.0);
+    assert_eq!(number("/latencies/fin/corrected/count"), 300.0);
+    assert!(number("/figures/pings") >= 600.0);
+    assert_eq!(number("/figures/lost"), 0.0);
+}

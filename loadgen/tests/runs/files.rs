@@ -1,0 +1,144 @@
+//! What `--out` leaves, what `--baseline` reads, and what `--assert` decides.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{loadgen, run, text};
+
+fn names(directory: &Path) -> BTreeSet<String> {
+    fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_run_leaves_all_its_files() {
+    let directory = TempDir::new().unwrap();
+    let out = directory.path().join("a/b");
+    let arguments = ["--connections", "100", "--window", "200ms", "--out"];
+    let run = run(&[&arguments[..], &[out.to_str().unwrap()]].concat());
+    run.assert_as_asked();
+    let expected = [
+        "close.hgrm",
+        "close.hlog",
+        "course.svg",
+        "fin.hgrm",
+        "fin.hlog",
+        "junit.xml",
+        "lateness.hgrm",
+        "lateness.hlog",
+        "percentiles.svg",
+        "rate.svg",
+        "summary.json",
+        "summary.md",
+    ];
+    assert_eq!(names(&out), expected.map(str::to_owned).into());
+    let read = |name: &str| fs::read_to_string(out.join(name)).unwrap();
+    let summary: Value = serde_json::from_str(&read("summary.json")).unwrap();
+    assert_eq!(summary, run.document);
+    assert!(read("percentiles.svg").contains("99 %"));
+    assert!(read("summary.md").contains("| closed | 100 |"));
+    assert!(read("junit.xml").contains("loadgen close-storm"));
+    assert!(read("close.hgrm").contains("Total count    =          100"));
+}
+
+#[test]
+fn the_document_has_what_its_readers_rely_on() {
+    let run = run(&["--connections", "20", "--seed", "5"]);
+    assert_eq!(*run.at("/schema"), 1);
+    assert_eq!(*run.at("/scenario"), "close-storm");
+    assert_eq!(*run.at("/settings/mode"), "close");
+    assert_eq!(*run.at("/generator/seed"), 5);
+    assert_eq!(*run.at("/generator/rings"), 1);
+    for pointer in [
+        "/version",
+        "/server/address",
+        "/server/child",
+        "/server/process_id",
+        "/server/core",
+        "/server/causes",
+        "/generator/core",
+        "/connections",
+        "/outcomes/closed",
+        "/latencies/fin/corrected/p99.9",
+        "/latencies/fin/uncorrected/mean",
+        "/latencies/fin/curve/0/1",
+        "/latencies/lateness/corrected/min",
+        "/figures/window_seconds",
+        "/figures/server.busy",
+        "/figures/server.cpu_seconds",
+        "/figures/generator.busy",
+        "/figures/generator.waiting",
+        "/figures/generator.cpu_seconds",
+        "/gates",
+        "/verdict",
+        "/reasons",
+    ] {
+        run.at(pointer);
+    }
+}
+
+#[test]
+fn gates_decide_and_each_that_fails_has_its_line() {
+    let gates = ["--assert", "closed==20", "--assert", "fin.p99.9<1h"];
+    let base = ["--connections", "20"];
+    // An hour is no unit of a gate.
+    let output = loadgen(&[&base[..], &gates].concat()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let gates = ["--assert", "closed==20", "--assert", "fin.p99.9<3600s"];
+    run(&[&base[..], &gates].concat()).assert_as_asked();
+    let gates = [
+        "--assert",
+        "closed==21",
+        "--assert",
+        "fin.p99>3600s",
+        "--assert",
+        "closed==20",
+        "--assert",
+        "no.such<1",
+    ];
+    let run = run(&[&base[..], &gates].concat());
+    let failed: Vec<_> = run.at("/gates").as_array().unwrap().iter().collect();
+    let passed: Vec<_> = failed.iter().map(|gate| gate["passed"] == true).collect();
+    assert_eq!(passed, [false, false, true, false]);
+    let reasons = run.at("/reasons").to_string();
+    assert!(reasons.contains("closed==21"), "{reasons}");
+    assert!(run.status == 1 || run.status == 2, "{}", run.status);
+}
+
+#[test]
+fn a_baseline_is_compared_with_and_plotted() {
+    let directory = TempDir::new().unwrap();
+    let (first, second) = (directory.path().join("1"), directory.path().join("2"));
+    let base = ["--connections", "50", "--window", "100ms"];
+    let out = ["--out", first.to_str().unwrap()];
+    run(&[&base[..], &out].concat()).assert_as_asked();
+    let baseline = first.join("summary.json");
+    let baseline = baseline.to_str().unwrap();
+    let compared = [
+        "--out",
+        second.to_str().unwrap(),
+        "--baseline",
+        baseline,
+        "--assert",
+        "fin.p99<=1x+10s",
+    ];
+    run(&[&base[..], &compared].concat()).assert_as_asked();
+    let plot = fs::read_to_string(second.join("percentiles.svg")).unwrap();
+    assert!(plot.contains("fin, baseline"));
+    let page = fs::read_to_string(second.join("summary.md")).unwrap();
+    assert!(page.contains("| fin, baseline |"), "{page}");
+    // It is of another scenario.
+    let output = loadgen(&["churn", "--baseline", baseline])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("is of scenario close-storm"));
+    // A ratio needs something to compare with.
+    let output = loadgen(&["--assert", "fin.p99<=2x"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("needs --baseline"));
+}

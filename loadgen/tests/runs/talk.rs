@@ -1,0 +1,275 @@
+//! Echo, idle and connect against the server that the generator starts.
+
+use std::{
+    io::{Read, Write},
+    net::SocketAddr,
+};
+
+use crate::{
+    foreign_servers::{open, read_frame, serve},
+    harness::run,
+};
+
+#[test]
+fn a_closed_loop_loses_nothing() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "20",
+        "--in-flight",
+        "4",
+        "--duration",
+        "500ms",
+        "--warm-up",
+        "100ms",
+    ];
+    let run = run(&arguments);
+    run.assert_as_asked();
+    run.assert_all("closed", 20);
+    let measured = run.number("/latencies/echo/corrected/count");
+    assert!(measured > 100.0, "{measured}");
+    assert!(run.number("/figures/echo.messages") > measured);
+    assert!(run.number("/figures/echo.rate") > 100.0);
+    assert_eq!(run.number("/figures/lost"), 0.0);
+    assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
+}
+
+#[test]
+fn an_open_loop_sends_as_planned() {
+    let arguments = [
+        "echo",
+        "--connections",
+        "10",
+        "--rate",
+        "500",
+        "--duration",
+        "1s",
+        "--warm-up",
+        "200ms",
+    ];
+    let run = run(&arguments);
+    run.assert_as_asked();
+    run.assert_all("closed", 10);
+    assert_eq!(run.number("/latencies/echo/corrected/count"), 500.0);
+    assert_eq!(run.number("/latencies/lateness/corrected/count"), 500.0);
+    assert_eq!(run.number("/figures/echo.messages"), 600.0);
+    let p99 = |kind| run.number(&format!("/latencies/echo/{kind}/p99"));
+    assert!(p99("corrected") >= p99("uncorrected"));
+}
+
+#[test]
+fn large_messages_come_back_whole() {
+    for size in ["1", "4KiB", "1MiB"] {
+        let arguments = ["echo", "--connections", "4", "--in-flight", "3", "--size"];
+        let short = [size, "--duration", "300ms", "--warm-up", "0s"];
+        let run = run(&[&arguments[..], &short].concat());
+        run.assert_as_asked();
+        run.assert_all("closed", 4);
+        assert_eq!(run.number("/figures/altered"), 0.0, "{size}");
+        assert_eq!(run.number("/figures/out_of_order"), 0.0, "{size}");
+    }
+}
+
+/// Echoes what `change` makes of each message behind the first, until something is left out.
+fn changing(change: fn(usize, &mut Vec<u8>) -> bool) -> SocketAddr {
+    serve(move |stream| {
+        open(stream)?;
+        for number in 0.. {
+            let (first, mut payload) = read_frame(stream)?;
+            if first == 0x88 {
+                let mut close = vec![0x88, 2];
+                close.extend(payload);
+                return stream.write_all(&close);
+            }
+            if change(number, &mut payload) {
+                let mut frame = vec![first, u8::try_from(payload.len()).unwrap()];
+                frame.extend(payload);
+                stream.write_all(&frame)?;
+            }
+        }
+        stream.read_to_end(&mut Vec::new()).map(drop)
+    })
+}
+
+fn echo(address: SocketAddr) -> crate::harness::Run {
+    let url = format!("ws://{address}/");
+    run(&[
+        "echo",
+        "--url",
+        &url,
+        "--connections",
+        "2",
+        "--size",
+        "32",
+        "--duration",
+        "300ms",
+        "--warm-up",
+        "0s",
+        "--timeout",
+        "300ms",
+    ])
+}
+
+#[test]
+fn what_is_not_answered_is_lost() {
+    let run = echo(changing(|number, _| number != 3));
+    assert_eq!(run.number("/figures/lost"), 2.0);
+    assert!(run.status > 0, "{:#}", run.document);
+}
+
+#[test]
+fn a_server_that_reads_late_gets_everything_in_order() {
+    let address = serve(|stream| {
+        open(stream)?;
+        // Meanwhile the buffers of both ends fill up.
+        let (_never, silence) = std::sync::mpsc::channel::<()>();
+        let _ = silence.recv_timeout(std::time::Duration::from_millis(400));
+        let mut stream = std::io::BufReader::new(stream);
+        loop {
+            let mut header = [0; 6];
+            stream.read_exact(&mut header)?;
+            let mut payload = vec![0; usize::from(header[1] & 0x7f)];
+            stream.read_exact(&mut payload)?;
+            for (index, byte) in payload.iter_mut().enumerate() {
+                *byte ^= header[2 + index % 4];
+            }
+            let mut frame = vec![header[0], header[1] & 0x7f];
+            frame.extend(payload);
+            stream.get_mut().write_all(&frame)?;
+            if header[0] == 0x88 {
+                return Ok(());
+            }
+        }
+    });
+    let url = format!("ws://{address}/");
+    let arguments = ["echo", "--url", &url, "--connections", "2", "--size", "100"];
+    let flood = [
+        "--in-flight",
+        "60k",
+        "--duration",
+        "100ms",
+        "--warm-up",
+        "0s",
+    ];
+    let run = run(&[&arguments[..], &flood].concat());
+    assert_eq!(run.number("/outcomes/closed"), 2.0, "{:#}", run.document);
+    for name in ["lost", "altered", "out_of_order"] {
+        assert_eq!(run.number(&format!("/figures/{name}")), 0.0, "{name}");
+    }
+    assert!(run.number("/figures/echo.messages") >= 120_000.0);
+}
+
+#[test]
+fn what_comes_back_altered_is_told() {
+    let run = echo(changing(|number, payload| {
+        if number == 5 {
+            payload.pop();
+        }
+        true
+    }));
+    assert_eq!(run.number("/figures/altered"), 2.0);
+    let run = echo(changing(|number, payload| {
+        if number == 5 {
+            payload[0] ^= 1;
+        }
+        true
+    }));
+    assert_eq!(run.number("/figures/out_of_order"), 2.0);
+}
+
+#[test]
+fn idle_connections_are_pinged_and_stay() {
+    let arguments = ["idle", "--connections", "100", "--duration", "1s"];
+    let run = run(&[&arguments[..], &["--ping-interval", "250ms"]].concat());
+    assert_eq!(run.status, 0, "{:#}", run.document);
+    run.assert_all("closed", 100);
+    assert!(run.number("/figures/pings") >= 200.0);
+    assert_eq!(run.number("/figures/held"), 100.0);
+    for name in [
+        "server.bytes_per_connection",
+        "generator.bytes_per_connection",
+        "kernel.bytes_per_connection",
+        "keepalive.server_cpu_per_ping",
+    ] {
+        run.at(&format!("/figures/{name}"));
+    }
+}
+
+#[test]
+fn a_herd_comes_back() {
+    let run = run(&["connect", "--connections", "300", "--herd"]);
+    run.assert_as_asked();
+    assert_eq!(run.number("/connections"), 600.0);
+    assert_eq!(run.number("/outcomes/closed"), 300.0);
+    assert_eq!(run.number("/outcomes/reset"), 300.0);
+    for latency in ["open", "reopen"] {
+        let count = run.number(&format!("/latencies/{latency}/corrected/count"));
+        assert_eq!(count, 300.0, "{latency}");
+    }
+    assert!(run.number("/figures/herd.rate") > 0.0);
+}
+
+#[test]
+fn a_server_is_started_accounted_for_and_ended() {
+    // A port that was free a moment ago.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let command = format!(
+        "{} __server echo --shards 1 --listen {address}",
+        env!("CARGO_BIN_EXE_loadgen")
+    );
+    let url = format!("ws://{address}/");
+    let arguments = ["echo", "--url", &url, "--server-cmd", &command];
+    let short = [
+        "--connections",
+        "5",
+        "--duration",
+        "200ms",
+        "--warm-up",
+        "0s",
+        "--header",
+        "Cookie: a=b",
+        "--subprotocol",
+        "chat",
+    ];
+    let run = run(&[&arguments[..], &short].concat());
+    run.assert_as_asked();
+    assert_eq!(*run.at("/server/child"), true);
+    assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
+    assert!(run.number("/figures/server.resident_bytes") > 0.0);
+    let pid = run.number("/server/process_id");
+    assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+}
+
+#[test]
+fn headers_and_a_subprotocol_are_sent() {
+    let address = serve(|stream| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte)?;
+            head.extend(byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let told = head.contains("\r\nCookie: a=b\r\n")
+            && head.contains("\r\nSec-WebSocket-Protocol: chat\r\n");
+        let answer = if told { "418 As asked" } else { "400 Not so" };
+        stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes())
+    });
+    let url = format!("ws://{address}/");
+    let output = crate::harness::loadgen(&[
+        "--url",
+        &url,
+        "--connections",
+        "1",
+        "--header",
+        "Cookie: a=b",
+        "--subprotocol",
+        "chat",
+    ])
+    .output()
+    .unwrap();
+    let printed = crate::harness::text(&output);
+    assert!(printed.contains("418"), "{printed}");
+}
