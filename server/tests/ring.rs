@@ -1,0 +1,119 @@
+//! The ring over a real kernel: what a shard counts on, and cannot see when it fails.
+
+use std::{collections::HashSet, net::TcpListener, time::Duration};
+
+use tidewheel::ring::{Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
+
+#[test]
+fn completions_beyond_the_queue_are_not_lost() {
+    const SOCKETS: u32 = 100;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let setup = Setup {
+        submissions: 8,
+        completions: 8,
+        sockets: SOCKETS,
+        buffers: 1,
+        buffer_size: 256,
+    };
+    let mut ring = Uring::new(&setup, None).expect("a ring");
+    for socket in 0..SOCKETS {
+        let connect = Op::Connect {
+            socket: Socket(socket),
+            peer: listener.local_addr().expect("it is bound"),
+            abortive: false,
+        };
+        ring.push(connect, Token::new(OpCode::Connect, 0, socket));
+    }
+    let mut connected = HashSet::new();
+    while connected.len() < SOCKETS as usize {
+        ring.enter(Wait::For(Duration::from_secs(10)))
+            .expect("the ring works");
+        let before = connected.len();
+        while let Some(completion) = ring.reap() {
+            assert_eq!(completion.token.op(), OpCode::Connect);
+            assert!(completion.result >= 0, "{completion:?}");
+            assert!(connected.insert(completion.token.slot()), "once each");
+        }
+        assert!(connected.len() > before, "none came within ten seconds");
+    }
+    // All at once: each polls for room that is there.
+    for socket in 0..SOCKETS {
+        let socket = Socket(socket);
+        ring.push(
+            Op::Writable { socket },
+            Token::new(OpCode::Writable, 0, socket.0),
+        );
+    }
+    let mut writable = HashSet::new();
+    while writable.len() < SOCKETS as usize {
+        ring.enter(Wait::For(Duration::from_secs(10)))
+            .expect("the ring works");
+        let before = writable.len();
+        while let Some(completion) = ring.reap() {
+            assert!(writable.insert(completion.token.slot()), "once each");
+        }
+        assert!(writable.len() > before, "none came within ten seconds");
+    }
+}
+
+#[test]
+fn a_ring_wakes_another_that_waits_on_another_thread() {
+    let mut one = Uring::new(&Setup::default(), None).expect("a ring");
+    let (bells, bell) = std::sync::mpsc::channel();
+    let sleeper = std::thread::spawn(move || {
+        let mut ring = Uring::new(&Setup::default(), None).expect("a ring");
+        bells.send(ring.bell()).expect("somebody wants it");
+        ring.enter(Wait::For(Duration::from_secs(20)))
+            .expect("the ring works");
+        ring.reap().map(|completion| completion.token.op())
+    });
+    let bell = bell.recv().expect("a bell");
+    one.push(Op::Wake { bell }, Token::new(OpCode::Wake, 0, 7));
+    one.enter(Wait::No).expect("the ring works");
+    assert_eq!(
+        sleeper.join().expect("it does not panic"),
+        Some(OpCode::Woken)
+    );
+    // Nobody is there any more, of which the ring tells.
+    let gone = {
+        let ring = Uring::new(&Setup::default(), None).expect("a ring");
+        ring.bell()
+    };
+    one.push(Op::Wake { bell: gone }, Token::new(OpCode::Wake, 0, 8));
+    one.enter(Wait::No).expect("the ring works");
+    while let Some(completion) = one.reap() {
+        assert_eq!(completion.token.op(), OpCode::Wake);
+    }
+}
+
+#[test]
+fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
+    use std::io::Write;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let mut ring = Uring::new(&Setup::default(), None).expect("a ring");
+    let connect = Op::Connect {
+        socket: Socket(3),
+        peer: listener.local_addr().expect("it is bound"),
+        abortive: false,
+    };
+    ring.push(connect, Token::new(OpCode::Connect, 0, 3));
+    ring.enter(Wait::For(Duration::from_secs(10)))
+        .expect("the ring works");
+    assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
+    let (mut peer, _) = listener.accept().expect("it has connected");
+    peer.write_all(b"heard, though nobody reads it")
+        .expect("it takes a few bytes");
+    ring.push(
+        Op::Quiet { socket: Socket(3) },
+        Token::new(OpCode::Quiet, 0, 3),
+    );
+    ring.enter(Wait::For(Duration::from_secs(10)))
+        .expect("the ring works");
+    let completion = ring.reap().expect("it is told");
+    assert_eq!(completion.token.op(), OpCode::Quiet);
+    // Before Linux 6.8 there is no answer.
+    assert!(
+        (0..5000).contains(&completion.result) || completion.result == -libc::EOPNOTSUPP,
+        "{completion:?}"
+    );
+}
