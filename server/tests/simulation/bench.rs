@@ -1,6 +1,11 @@
 //! A shard, its network, and clients that behave as told.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashMap},
+    rc::Rc,
+    time::Duration,
+};
 
 use tidewheel::{
     Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Handler, Message, Remote, Request,
@@ -127,6 +132,10 @@ pub(crate) struct Bench {
     pub(crate) network: Network,
     pub(crate) record: Rc<RefCell<Record>>,
     pub(crate) clients: Vec<Client>,
+    /// Their places in that list.
+    places: HashMap<ClientId, usize>,
+    /// Those that have something to read.
+    reached: BTreeSet<usize>,
     endpoint: Endpoint,
     pub(crate) remote: Remote,
     pub(crate) finished: bool,
@@ -205,6 +214,8 @@ impl Bench {
             network,
             record,
             clients,
+            places: HashMap::new(),
+            reached: BTreeSet::new(),
             endpoint,
             remote,
             finished: false,
@@ -220,6 +231,7 @@ impl Bench {
         let mut bytes = Vec::new();
         request.write(&mut bytes);
         self.network.send(id, &bytes);
+        self.places.insert(id, self.clients.len());
         self.clients.push(Client {
             id,
             phase: Phase::Handshake {
@@ -250,7 +262,15 @@ impl Bench {
                 Next::Finished => self.finished = true,
                 Next::Enter(wait) => self.shard.ring().enter(wait).unwrap(),
             }
-            for at in 0..self.clients.len() {
+            let reached = self.network.reached();
+            let known = |id: ClientId| self.places.get(&id).copied();
+            self.reached.extend(reached.into_iter().filter_map(known));
+            // Who is silent now may read later.
+            let (silent, reading) = std::mem::take(&mut self.reached)
+                .into_iter()
+                .partition::<BTreeSet<_>, _>(|at| self.clients[*at].silent);
+            self.reached = silent;
+            for at in reading {
                 self.play(at);
             }
         }

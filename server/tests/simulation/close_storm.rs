@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewheel::{
     Cause, CloseCode, Initiator, Time,
-    ring::sim::{Event, Simulation},
+    ring::sim::{Event, Faults, Simulation},
     shard::TICK_MS,
 };
 
@@ -156,4 +156,36 @@ fn a_thousand_closes_with_a_tenth_silent_over_200_seeds() {
         };
         assert!(trace == again, "seed {seed} does not replay");
     });
+}
+
+#[test]
+fn r08_a_hundred_thousand_in_a_black_hole_are_gone_in_time() {
+    const MANY: usize = 100_000;
+    let simulation = Simulation {
+        sockets: MANY as u32 + 10_000,
+        buffers: 4096,
+        faults: Faults::NONE,
+        ..simulation(1)
+    };
+    let mut bench = Bench::new(simulation, &config());
+    for _ in 0..MANY {
+        bench.connect();
+    }
+    bench.run_for(Duration::from_millis(900));
+    assert_eq!(bench.record.borrow().open.len(), MANY, "all are open");
+    let cut = bench.network.now();
+    for at in 0..MANY {
+        bench.network.vanish(bench.clients[at].id);
+        bench.clients[at].silent = true;
+    }
+    bench.run(cut + 3 * SECOND + Duration::from_millis(300), |bench| {
+        bench.shard.connections() == 0
+    });
+    assert_eq!(bench.shard.connections(), 0, "within P + T + C + S");
+    let record = bench.record.borrow();
+    assert_eq!(record.ends.len(), MANY, "each ended, once");
+    let is_timeout = |(_, _, end): &(_, _, tidewheel::Disconnect)| end.cause == Cause::PingTimeout;
+    assert!(record.ends.iter().all(is_timeout));
+    drop(record);
+    nothing_is_left(&mut bench);
 }

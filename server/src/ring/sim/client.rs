@@ -130,6 +130,12 @@ impl Network {
         Some(arrival)
     }
 
+    /// Clients that something has reached since this was last asked, some of them repeatedly.
+    #[must_use]
+    pub fn reached(&self) -> Vec<ClientId> {
+        self.kernel.borrow_mut().take_arrived()
+    }
+
     /// Direct descriptors in use.
     #[must_use]
     pub fn open_sockets(&self) -> usize {
@@ -205,6 +211,6 @@ impl Kernel {
             bytes,
         });
         self.clients[client.0].inbox.push_back(arrival);
-        self.arrived = true;
+        self.arrived.push(client);
     }
 }

@@ -59,8 +59,10 @@ pub(super) struct Kernel {
     pub(super) clients: Vec<Client>,
     memory: BufferMemory,
     provided: VecDeque<u16>,
-    /// Something has reached a client, which may answer.
-    pub(super) arrived: bool,
+    /// Clients that something has reached, so that they may answer, since the test last asked.
+    pub(super) arrived: Vec<ClientId>,
+    /// How many of them the shard has been woken for.
+    woken_for: usize,
     /// The test wants to act then.
     pub(super) alarm_ms: Option<u64>,
     pub(super) trace: Vec<Event>,
@@ -84,7 +86,8 @@ impl Kernel {
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
             provided: (0..simulation.buffers).collect(),
-            arrived: false,
+            arrived: Vec::new(),
+            woken_for: 0,
             alarm_ms: None,
             trace: Vec::new(),
             simulation,
@@ -102,6 +105,11 @@ impl Kernel {
 
     pub(super) fn buffers_free(&self) -> usize {
         self.memory.free()
+    }
+
+    pub(super) fn take_arrived(&mut self) -> Vec<ClientId> {
+        self.woken_for = 0;
+        std::mem::take(&mut self.arrived)
     }
 
     /// Every client has an address of its own.
@@ -195,7 +203,9 @@ impl Kernel {
         self.submit();
         loop {
             self.happen();
-            if std::mem::take(&mut self.arrived)
+            let has_arrived = self.arrived.len() > self.woken_for;
+            self.woken_for = self.arrived.len();
+            if has_arrived
                 || !self.ready.is_empty()
                 || until.is_some_and(|until| until <= self.now_ms)
             {
