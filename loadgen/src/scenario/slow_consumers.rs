@@ -11,6 +11,7 @@ use crate::{
     cli::{Common, duration, rate, share, size},
     error::RunError,
     figures::Figures,
+    fleet::Payload,
     outcome::{Asked, Outcome},
     plan::Plan,
     report::{Exposure, Findings},
@@ -183,7 +184,7 @@ fn flood(bytes: usize, clients: &[u32], trial: &mut Trial) -> Result<(), Session
         fleet.deafen(client);
         fleet.ask(client, Asked::Silence);
         for _ in 0..bytes.div_ceil(FLOOD_MESSAGE) {
-            fleet.send_message(client, &message);
+            fleet.send_message(client, Payload::Binary(&message));
         }
         trial.session.turn(Wait::No)?;
     }
