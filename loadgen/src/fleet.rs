@@ -4,7 +4,12 @@ mod client;
 mod completion;
 mod ends;
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    io,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
 use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
@@ -64,6 +69,41 @@ pub(crate) enum Approach {
     Bare,
 }
 
+/// What a client sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Payload<'a> {
+    Binary(&'a [u8]),
+    Text(&'a str),
+}
+
+/// What a received message is known by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Stamp {
+    /// Its first eight bytes, little-endian; zeros stand for those that it has not.
+    Head,
+    /// A digest of all its bytes.
+    Digest,
+}
+
+impl Stamp {
+    /// That of a message.
+    pub(crate) fn of(self, message: &[u8]) -> u64 {
+        match (self, message.first_chunk()) {
+            (Self::Head, Some(bytes)) => u64::from_le_bytes(*bytes),
+            (Self::Head, None) => {
+                let mut bytes = [0; 8];
+                bytes[..message.len()].copy_from_slice(message);
+                u64::from_le_bytes(bytes)
+            }
+            (Self::Digest, _) => {
+                let mut hasher = DefaultHasher::new();
+                message.hash(&mut hasher);
+                hasher.finish()
+            }
+        }
+    }
+}
+
 /// What happened to a client; `client` is the number that it was connected with.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -83,7 +123,7 @@ pub(crate) enum Event {
         client: u32,
         /// Its bytes.
         length: u32,
-        /// Its first eight bytes, little-endian; zeros stand for those that it has not.
+        /// What it is known by, as [`Stamp`] says.
         stamp: u64,
     },
     /// The server's Close frame arrived.
@@ -132,6 +172,8 @@ pub(crate) struct Fleet {
     completions: Vec<Completion>,
     /// Pings of the server that were answered.
     pings: u64,
+    /// What received messages are known by.
+    pub(crate) stamp: Stamp,
 }
 
 impl Fleet {
@@ -186,6 +228,7 @@ impl Fleet {
             early: Vec::new(),
             completions: Vec::new(),
             pings: 0,
+            stamp: Stamp::Head,
         })
     }
 
@@ -217,13 +260,15 @@ impl Fleet {
 
     /// Sends a message, if the client is open; says whether it was. Messages to one client that
     /// follow each other leave in one piece.
-    pub(crate) fn send_message(&mut self, client: u32, message: &[u8]) -> bool {
+    pub(crate) fn send_message(&mut self, client: u32, message: Payload<'_>) -> bool {
         self.asked = true;
         self.speak(client);
+        let (endpoint, out) = (&mut self.endpoint, &mut self.out);
         match &mut self.clients[client as usize].state {
-            State::Live { connection, .. } => connection
-                .send_binary(&mut self.endpoint, message, &mut self.out)
-                .is_ok(),
+            State::Live { connection, .. } => match message {
+                Payload::Binary(bytes) => connection.send_binary(endpoint, bytes, out).is_ok(),
+                Payload::Text(text) => connection.send_text(endpoint, text, out).is_ok(),
+            },
             State::Absent
             | State::Connecting(_)
             | State::Upgrading(_)

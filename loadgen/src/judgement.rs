@@ -5,7 +5,7 @@ use std::{process::ExitCode, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::usage::{CpuTime, Usage};
+use crate::usage::Usage;
 
 /// Shorter windows are below what the kernel's accounting resolves.
 const WINDOW_MIN: Duration = Duration::from_millis(20);
@@ -71,13 +71,6 @@ impl From<Verdict> for ExitCode {
     }
 }
 
-/// The share of `window` in which a thread was busy: on a CPU, or
-/// ready to run while others had it.
-pub(crate) fn busy_share(time: CpuTime, window: Duration) -> f64 {
-    let busy = time.running + time.waiting;
-    (busy.as_secs_f64() / window.as_secs_f64().max(1e-9)).min(1.0)
-}
-
 /// Why the generator was the limit, if it was: it had no time to spare, or what is reported (if
 /// anything) is mostly its own lateness, while the server was not known to be busy.
 ///
@@ -90,7 +83,7 @@ pub(crate) fn generator_limit(
     if usage.window < WINDOW_MIN {
         return None;
     }
-    let server = usage.server.map(|time| busy_share(time, usage.window));
+    let server = usage.server_busy();
     if server.is_some_and(|share| share >= SERVER_BUSY) {
         return None;
     }
@@ -99,7 +92,7 @@ pub(crate) fn generator_limit(
         None => "it is not known how busy the server was".to_owned(),
     };
     let share = |time: Duration| time.as_secs_f64() / usage.window.as_secs_f64() * 100.0;
-    if busy_share(usage.generator, usage.window) >= GENERATOR_BUSY {
+    if usage.generator_busy() >= GENERATOR_BUSY {
         let (running, waiting) = (
             share(usage.generator.running),
             share(usage.generator.waiting),
@@ -141,6 +134,7 @@ pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::usage::CpuTime;
 
     fn usage(generator: u64, server: Option<u64>) -> Usage {
         let running = |millis| CpuTime {

@@ -203,11 +203,12 @@ impl Course {
         bucket.max = bucket.max.max(nanos);
     }
 
-    /// The start of each span, counted from the first, and what it holds.
+    /// The start of each span, counted from the clock's, and what it holds.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (Duration, &Bucket)> {
+        let start = self.start.unwrap_or_default().since(Moment::default());
         (0..)
             .zip(&self.buckets)
-            .map(|(index, bucket)| (self.width() * index, bucket))
+            .map(move |(index, bucket)| (start + self.width() * index, bucket))
     }
 
     /// The length of a span.

@@ -24,6 +24,7 @@ mod session;
 mod socket_table;
 mod summary;
 mod talk;
+mod template;
 mod trial;
 mod usage;
 mod watch;

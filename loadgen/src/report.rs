@@ -13,7 +13,7 @@ pub(crate) use self::files::{WriteError, write_files};
 use crate::{
     figures::Figures,
     gate::{Gate, GateResult},
-    judgement::{Judgement, busy_share, generator_limit, starvation},
+    judgement::{Judgement, generator_limit, starvation},
     latency::{Distribution, Latency},
     outcome::{Outcome, Tally},
     summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
@@ -189,11 +189,11 @@ fn usage_figures(usage: &Usage) -> Figures {
     let mut figures = Figures::default();
     let window = usage.window;
     figures.seconds("window_seconds", window);
-    if let Some(server) = usage.server {
-        figures.share("server.busy", busy_share(server, window));
+    if let Some(busy) = usage.server_busy() {
+        figures.share("server.busy", busy);
         figures.seconds("server.window_cpu_seconds", usage.server_cpu);
     }
-    figures.share("generator.busy", busy_share(usage.generator, window));
+    figures.share("generator.busy", usage.generator_busy());
     figures.share(
         "generator.waiting",
         usage.generator.waiting.as_secs_f64() / window.as_secs_f64().max(1e-9),

@@ -1,7 +1,7 @@
 //! The scenarios: what is asked of a server, and what is measured.
 //!
 //! Each is a module with its options, the text of its `--help`, and a function `run` that makes
-//! [`Findings`](crate::report::Findings) of a [`Trial`](crate::trial::Trial).
+//! [`Findings`](crate::report::Findings) of a [`Trial`].
 
 pub(crate) mod churn;
 pub(crate) mod close_storm;

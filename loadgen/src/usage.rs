@@ -117,6 +117,27 @@ pub(crate) struct Usage {
     pub(crate) server_cpu: Duration,
 }
 
+impl Usage {
+    /// The share of the window in which the generator was busy.
+    pub(crate) fn generator_busy(&self) -> f64 {
+        busy_share(self.generator, self.window)
+    }
+
+    /// The share of the window in which the server was busy: its busiest thread, or all of them
+    /// together, where they share a core.
+    pub(crate) fn server_busy(&self) -> Option<f64> {
+        let all = self.server_cpu.as_secs_f64() / self.window.as_secs_f64().max(1e-9);
+        let busiest = busy_share(self.server?, self.window);
+        Some(busiest.max(all).min(1.0))
+    }
+}
+
+/// The share of `window` in which a thread was busy: on a CPU, or ready to run while others had it.
+fn busy_share(time: CpuTime, window: Duration) -> f64 {
+    let busy = time.running + time.waiting;
+    (busy.as_secs_f64() / window.as_secs_f64().max(1e-9)).min(1.0)
+}
+
 /// The start of a window, or its end.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageMark {
@@ -168,6 +189,24 @@ mod tests {
         let busiest = ProcessTime::of(pid).unwrap().busiest_since(&process);
         assert!(busiest.running >= Duration::from_millis(20), "{busiest:?}");
         assert!(resident_bytes(pid).unwrap() > 100_000);
+    }
+
+    #[test]
+    fn threads_that_share_a_core_keep_it_busy_together() {
+        let millis = Duration::from_millis;
+        let usage = |each: u64, all: u64| Usage {
+            window: millis(100),
+            generator: CpuTime::default(),
+            server: Some(CpuTime {
+                running: millis(each),
+                waiting: millis(5),
+            }),
+            server_cpu: millis(all),
+        };
+        let percent = |usage: Usage| (usage.server_busy().unwrap() * 100.0).round();
+        assert_eq!(percent(usage(10, 90)), 90.0);
+        assert_eq!(percent(usage(60, 60)), 65.0);
+        assert_eq!(percent(usage(90, 180)), 100.0);
     }
 
     #[test]

@@ -212,7 +212,7 @@ impl Fleet {
                     events.push(Event::Message {
                         client,
                         length: u32::try_from(message.len()).unwrap_or(u32::MAX),
-                        stamp: stamp(message.payload()),
+                        stamp: self.stamp.of(message.payload()),
                     });
                 }
                 (Received::Ping(_), Stage::Checking | Stage::Open(Asked::Nothing)) => {
@@ -310,18 +310,6 @@ impl Fleet {
 /// The first message of a client, which tells it from all others.
 fn first_message(client: u32) -> String {
     format!("client {client} of loadgen")
-}
-
-/// The first eight bytes of a message.
-fn stamp(message: &[u8]) -> u64 {
-    match message.first_chunk() {
-        Some(bytes) => u64::from_le_bytes(*bytes),
-        None => {
-            let mut bytes = [0; 8];
-            bytes[..message.len()].copy_from_slice(message);
-            u64::from_le_bytes(bytes)
-        }
-    }
 }
 
 /// What the server did wrong, if that is how the connection ended.

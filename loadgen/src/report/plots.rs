@@ -31,6 +31,8 @@ struct Axes {
     x: &'static str,
     y: &'static str,
     x_label: fn(&f64) -> String,
+    /// Where no line is likely to be.
+    legend: SeriesLabelPosition,
 }
 
 /// Each plot with the name of its file.
@@ -57,6 +59,7 @@ const PERCENTILES: Axes = Axes {
     x: "percentile",
     y: "ms",
     x_label: nines,
+    legend: SeriesLabelPosition::UpperLeft,
 };
 
 const RATE: Axes = Axes {
@@ -64,6 +67,7 @@ const RATE: Axes = Axes {
     x: "seconds",
     y: "1/s",
     x_label: seconds,
+    legend: SeriesLabelPosition::UpperRight,
 };
 
 const COURSE: Axes = Axes {
@@ -71,6 +75,7 @@ const COURSE: Axes = Axes {
     x: "seconds",
     y: "ms",
     x_label: seconds,
+    legend: SeriesLabelPosition::UpperRight,
 };
 
 /// `2` nines are 99 %.
@@ -116,6 +121,9 @@ fn percentiles(report: &Report) -> Vec<Line> {
 
 /// A value of each span of time, for each latency.
 fn over_time(report: &Report, value: fn(&Bucket, Duration) -> f64) -> Vec<Line> {
+    let starts = report.latencies.iter();
+    let starts = starts.filter_map(|latency| Some(latency.course.spans().next()?.0));
+    let origin = starts.min().unwrap_or_default();
     report
         .latencies
         .iter()
@@ -126,7 +134,12 @@ fn over_time(report: &Report, value: fn(&Bucket, Duration) -> f64) -> Vec<Line> 
             points: latency
                 .course
                 .spans()
-                .map(|(start, bucket)| (start.as_secs_f64(), value(bucket, latency.course.width())))
+                .map(|(start, bucket)| {
+                    (
+                        (start - origin).as_secs_f64(),
+                        value(bucket, latency.course.width()),
+                    )
+                })
                 .collect(),
         })
         .collect()
@@ -150,6 +163,7 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
     let mut chart = ChartBuilder::on(&area)
         .caption(axes.title, ("sans-serif", 18))
         .margin(12)
+        .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(70)
         .build_cartesian_2d(0.0..x_max, 0.0..y_max * 1.05)?;
@@ -170,7 +184,7 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(axes.legend.clone())
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .draw()?;

@@ -15,6 +15,7 @@ use crate::{
     progress::Progress,
     report::{Exposure, Findings},
     talk::{Pace, Talk},
+    template::Template,
     trial::{Needs, Trial},
     usage::resident_bytes,
 };
@@ -33,7 +34,7 @@ sends at his own pace waits, `from send` is what a tool would tell that stops it
 server stalls, and the lateness is the generator's own.
 
 The first message of each connection is checked in full, each other by its length, its client and \
-its number. Asked for: all come back, in order, and each connection closes with 1000. What is due \
+its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection closes with 1000. What is due \
 in the warm-up (--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of \
 server and generator for a million messages in the measured window.";
 
@@ -66,6 +67,10 @@ pub(crate) struct Options {
     /// Bytes of a message
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64")]
     size: usize,
+
+    /// Text to send in place of bytes, with places {client} and {number}; {{ and }} are braces
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "size")]
+    message: Option<Template>,
 }
 
 /// What an echo needs.
@@ -87,6 +92,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let clients = trial.session.open_clients();
     let pace = options.rate.map_or(Pace::Closed, |_| Pace::Open);
     let mut talk = Talk::new("echo", pace, trial.clients, options.size, trial.seed);
+    if let Some(template) = &options.message {
+        talk.use_template(template.clone(), &mut trial.session);
+    }
     let start = match options.rate {
         _ if clients.is_empty() => trial.server.mark(trial.clock.now())?,
         Some(rate) => open_loop(options, rate, &clients, trial, &mut talk)?,

@@ -60,3 +60,36 @@ fn a_server_that_keeps_connections_fails() {
     assert!(run.number("/outcomes/handshake_failed") > 0.0);
     assert_eq!(run.number("/outcomes/closed"), 0.0);
 }
+
+#[test]
+fn a_server_that_holds_on_to_silent_clients_is_found_out() {
+    // A port that was free a moment ago.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // It pings after 20 s, and is said to ping after 200 ms.
+    let command = format!(
+        "{} __server echo --shards 1 --listen {address}",
+        env!("CARGO_BIN_EXE_loadgen")
+    );
+    let url = format!("ws://{address}/");
+    let server = ["--url", &url, "--server-cmd", &command];
+    let deadlines = [
+        "--ping-interval",
+        "200ms",
+        "--ping-timeout",
+        "200ms",
+        "--close-timeout",
+        "200ms",
+        "--handshake-timeout",
+        "200ms",
+    ];
+    let run = run(&[&SHORT[..], &server, &deadlines].concat());
+    assert_ne!(run.status, 0, "{:#}", run.document);
+    assert!(run.number("/outcomes/still_held") > 0.0);
+    let reasons = run.at("/reasons").to_string();
+    assert!(
+        reasons.contains("connections ended otherwise than asked for"),
+        "{reasons}"
+    );
+}

@@ -174,7 +174,7 @@ fn what_comes_back_altered_is_told() {
         }
         true
     }));
-    assert_eq!(run.number("/figures/out_of_order"), 2.0);
+    assert_eq!(run.number("/figures/altered"), 2.0);
 }
 
 #[test]
@@ -272,4 +272,15 @@ fn headers_and_a_subprotocol_are_sent() {
     .unwrap();
     let printed = crate::harness::text(&output);
     assert!(printed.contains("418"), "{printed}");
+}
+
+#[test]
+fn messages_follow_a_template() {
+    let arguments = ["echo", "--connections", "3", "--duration", "200ms"];
+    let template = ["--message", r#"{{"from":{client},"number":{number}}}"#];
+    let run = run(&[&arguments[..], &template, &["--warm-up", "0s"]].concat());
+    run.assert_as_asked();
+    run.assert_all("closed", 3);
+    assert!(run.number("/figures/echo.messages") > 10.0);
+    assert_eq!(run.number("/figures/altered"), 0.0);
 }

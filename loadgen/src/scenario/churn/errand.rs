@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    fleet::{Approach, Event},
+    fleet::{Approach, Event, Payload},
     latency::Latency,
     outcome::Asked,
     report::LATENESS,
@@ -143,7 +143,8 @@ impl Errands {
     /// Ends an open connection.
     fn end(&mut self, session: &mut Session, client: u32, way: Way, now: Moment) {
         for size in self.ways.messages() {
-            session.fleet.send_message(client, &self.message[..size]);
+            let message = Payload::Binary(&self.message[..size]);
+            session.fleet.send_message(client, message);
         }
         let fleet = &mut session.fleet;
         let (limit, then) = match way {
@@ -182,7 +183,7 @@ impl Errands {
             Way::Slow => {
                 fleet.deafen(client);
                 for _ in 0..SLOW_MESSAGES {
-                    fleet.send_message(client, &self.message);
+                    fleet.send_message(client, Payload::Binary(&self.message));
                 }
                 (SLOW_FOR, Then::Reset)
             }
