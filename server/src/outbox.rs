@@ -22,6 +22,9 @@ const POOLED_QUEUES_MAX: usize = 1024;
 /// A pooled queue keeps a vector of at most so many bytes.
 const POOLED_BYTES_MAX: usize = 64 * 1024;
 
+/// Bytes from which on a segment gets no more: memory that grows by doubling is bounded by it.
+const SEGMENT_FULL: usize = 64 * 1024;
+
 /// Bytes from which on a batch of messages, which are dropped together, gets no others.
 const BATCH_FULL: usize = 4096;
 
@@ -48,11 +51,34 @@ pub(crate) struct Queue {
     /// Messages dropped since the peer last kept up.
     pub(crate) missed: u64,
     /// Bytes received while nothing more could be sent, to be looked at when it can.
-    pub(crate) parked: Vec<u8>,
+    pub(crate) parked: Parked,
     /// Receive buffers of messages that were dropped, to be given back.
     orphans: Vec<Buffer>,
     /// What a send of several segments points to.
     vector: Option<Box<Vector>>,
+}
+
+/// Received bytes in the pieces in which they came, so that their memory never grows by doubling.
+#[derive(Default)]
+pub(crate) struct Parked(VecDeque<Vec<u8>>);
+
+impl Parked {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        self.0.push_back(bytes.to_vec());
+    }
+
+    /// Puts back what is left of the piece that was taken last.
+    pub(crate) fn put_back(&mut self, rest: Vec<u8>) {
+        self.0.push_front(rest);
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+        self.0.pop_front()
+    }
 }
 
 struct Segment {
@@ -166,8 +192,12 @@ impl Queue {
     pub(crate) fn write<T>(&mut self, lane: Lane, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let joins = |last: &Segment| match &last.run {
             Run::Owned(bytes) => {
-                let is_full = lane == Lane::Batch && bytes.len() >= BATCH_FULL;
-                last.lane == lane && !matches!(lane, Lane::Single(_)) && !is_full
+                let full = match lane {
+                    Lane::Batch => BATCH_FULL,
+                    Lane::Single(_) => 0,
+                    Lane::Kept | Lane::Control => SEGMENT_FULL,
+                };
+                last.lane == lane && bytes.len() < full
             }
             Run::Shared(_) | Run::Received { .. } => false,
         };
@@ -478,7 +508,7 @@ impl Queue {
         self.unsent = 0;
         self.stalled = false;
         self.missed = 0;
-        self.parked = Vec::new();
+        self.parked = Parked::default();
     }
 }
 

@@ -5,6 +5,7 @@
 mod simulation {
     pub(crate) mod bench;
     mod close_storm;
+    mod ends;
     mod fanout;
     mod faults;
     mod slow_consumers;

@@ -45,6 +45,18 @@ impl Connection {
         }
     }
 
+    /// Whether [`handle_timeout`](Self::handle_timeout) would end the connection now because nothing
+    /// was heard since a ping: the moment to [ask](Self::note_heard) whether something has arrived
+    /// that was not received yet.
+    #[must_use]
+    pub fn is_ping_overdue(&self, config: &Config, now: Time) -> bool {
+        let State::Open { pinged, phase, .. } = &self.state else {
+            return false;
+        };
+        self.next_due(config, *pinged, *phase)
+            .is_some_and(|(time, due)| time <= now && due == Due::PingTimeout)
+    }
+
     /// Does what is due at `now`: sends a ping, starts the closing handshake, fails or resets the
     /// connection. Does nothing when nothing is due.
     pub fn handle_timeout(&mut self, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {

@@ -62,7 +62,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         {
             protocol.note_heard(now);
             let queue = connection.queue.as_mut().expect("congestion has a cause");
-            queue.parked.extend_from_slice(&buffer);
+            queue.parked.push(&buffer);
             self.ring.provide(buffer);
             return self.pause(slot);
         }
@@ -220,7 +220,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if rest > 0 {
             let queue = self.connections[slot as usize].queue.as_mut();
             let queue = queue.expect("what waits to be sent is queued");
-            queue.parked.extend_from_slice(&bytes[bytes.len() - rest..]);
+            queue.parked.push(&bytes[bytes.len() - rest..]);
         }
     }
 
@@ -368,18 +368,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Looks at what was kept, as far as there is room for answers.
     fn unpark(&mut self, slot: u32, now: Time) {
-        let Some(queue) = &mut self.connections[slot as usize].queue else {
-            return;
-        };
-        let mut parked = std::mem::take(&mut queue.parked);
-        if parked.is_empty() {
-            return;
-        }
-        let rest = self.read(slot, &mut parked, std::ptr::null()..std::ptr::null(), now);
-        if rest > 0 {
-            parked.drain(..parked.len() - rest);
+        loop {
             let queue = self.connections[slot as usize].queue.as_mut();
-            queue.expect("what waits to be sent is queued").parked = parked;
+            let Some(mut piece) = queue.and_then(|queue| queue.parked.take()) else {
+                return;
+            };
+            let rest = self.read(slot, &mut piece, std::ptr::null()..std::ptr::null(), now);
+            if rest > 0 {
+                piece.drain(..piece.len() - rest);
+                let queue = self.connections[slot as usize].queue.as_mut();
+                let queue = queue.expect("what waits to be sent is queued");
+                return queue.parked.put_back(piece);
+            }
         }
     }
 

@@ -153,7 +153,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.stats.deadline_resets.add(1);
                 self.leave(slot, Exit::Reset);
             }
-            Phase::Open { protocol, .. } if is_deaf && protocol.is_open() => self.ask(slot),
+            Phase::Open { protocol, .. }
+                if is_deaf && protocol.is_open()
+                    || protocol.is_ping_overdue(self.endpoint.config(), now) =>
+            {
+                self.ask(slot);
+            }
             Phase::Open { .. } => self.elapse(slot, now),
             Phase::Leaving(_) => {}
         }
@@ -186,8 +191,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.conclude(slot, now);
     }
 
-    /// Asks when the peer was last heard: what it has sent is not read while it takes nothing, but
-    /// it may be alive.
+    /// Asks when the peer was last heard: it may be alive, although what it has sent is not read,
+    /// because it takes nothing, or because this shard has fallen behind.
     fn ask(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
         if !connection.asking {

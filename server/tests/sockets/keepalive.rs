@@ -52,6 +52,32 @@ fn r04_the_first_ping_comes_within_p_of_the_last_thing_heard() {
 }
 
 #[test]
+fn r07_a_server_that_has_fallen_behind_cuts_nobody_who_has_answered() {
+    use rustix::process::Signal;
+    // Far more clients than receive buffers, and all their pongs come while the server stands
+    // still. When it goes on, every deadline is over, and most of the pongs are still unread.
+    let server = Server::start(
+        "--shards 1 --ping-interval 600ms --ping-timeout 600ms --close-timeout 300ms",
+    );
+    let mut clients = Client::open_many(&server, 400);
+    for client in &mut clients {
+        assert_eq!(client.frame().first, PING);
+    }
+    server.signal(Signal::STOP);
+    for client in &mut clients {
+        client.send(&frame(PONG, b""));
+    }
+    wait::pause(ms(1500));
+    server.signal(Signal::CONT);
+    for client in &mut clients {
+        client.send(&text("still here"));
+        while client.frame().first != 0x81 {}
+    }
+    assert_eq!(server.closes("ping_timeout"), 0);
+    assert_eq!(server.connections(), 400);
+}
+
+#[test]
 fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
     const P: Duration = ms(300);
     const T: Duration = ms(300);
