@@ -146,6 +146,18 @@ pub enum Outbound {
 }
 
 impl Outbound {
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        match *self {
+            Self::Bytes { length, .. } => length as usize,
+            // SAFETY: whoever made this has promised that header and vector stay as they are.
+            Self::Message(header) => unsafe {
+                let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
+                runs.iter().map(|run| run.iov_len).sum()
+            },
+        }
+    }
+
     /// Lends one run of bytes to the kernel.
     ///
     /// # Safety

@@ -1,7 +1,7 @@
 //! The io_uring implementation of a [`Ring`].
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     ptr::NonNull,
@@ -75,8 +75,18 @@ pub struct Uring {
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
     descriptors: Descriptors,
+    /// Sends that a shutdown is to follow, by the slot in their token.
+    ending: HashMap<u32, Ending>,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
+}
+
+/// A send that a shutdown is to follow.
+#[derive(Clone, Copy, Debug)]
+struct Ending {
+    length: usize,
+    /// Whether the socket has taken all of it: a silent send has, unless it tells otherwise.
+    is_whole: bool,
 }
 
 /// Single accepts at a time.
@@ -205,6 +215,7 @@ impl Uring {
             early: VecDeque::new(),
             peers,
             descriptors,
+            ending: HashMap::new(),
             accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
         })
     }
@@ -264,6 +275,11 @@ impl Uring {
             Ok(unsafe { OwnedFd::from_raw_fd(result) })
         };
         let (op, result) = if token.op() == OpCode::InstallToFinish {
+            let ending = self.ending.remove(&token.slot());
+            if ending.is_some_and(|ending| !ending.is_whole) {
+                let token = Token::new(OpCode::Finish, token.generation(), token.slot());
+                return completion(token, -libc::ECANCELED);
+            }
             let shutdown = |socket| rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
             let done =
                 descriptor.map(|socket| shutdown(socket).map_err(|error| -error.raw_os_error()));
@@ -284,6 +300,12 @@ impl Uring {
         let token = Token::from_bits(entry.user_data());
         if let OpCode::InstallToFinish | OpCode::InstallToAsk = token.op() {
             return Some(self.installed(token, entry.result()));
+        }
+        if token.op() == OpCode::Send
+            && !self.ending.is_empty()
+            && let Some(ending) = self.ending.get_mut(&token.slot())
+        {
+            ending.is_whole = usize::try_from(entry.result()) == Ok(ending.length);
         }
         let flags = entry.flags();
         let buffer = cqueue::buffer_select(flags)
@@ -337,11 +359,24 @@ impl Ring for Uring {
                 finish,
             } => {
                 let send = send(socket, data, mode).user_data(token.bits());
-                if finish {
-                    let shutdown = self.finish(socket, token);
-                    self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
-                } else {
-                    self.queue(&[send]);
+                match (finish, self.descriptors) {
+                    (false, _) => self.queue(&[send]),
+                    (true, Descriptors::Installed) => {
+                        // Not linked: a link is followed only when all deferred work before it has
+                        // run. Both are done when they are submitted, in this order, and `installed`
+                        // looks at how the send ended.
+                        let ending = Ending {
+                            length: data.len(),
+                            is_whole: mode == SendMode::Silent,
+                        };
+                        self.ending.insert(token.slot(), ending);
+                        let install = install(socket, OpCode::InstallToFinish, token);
+                        self.queue(&[send, install]);
+                    }
+                    (true, Descriptors::None) => {
+                        let shutdown = shutdown(socket, token);
+                        self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
+                    }
                 }
             }
             Op::Writable { socket } => {
