@@ -1,0 +1,45 @@
+//! Servers under the same work, side by side in one run: Tidewheel, its peers, and what the kernel alone costs.
+//!
+//! `cargo run --release -p benches --bin peers -- fanout`
+
+mod child;
+mod cores;
+mod fanout;
+
+use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Compares servers: each in a process on a core of its own, the clients on another
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    comparison: Comparison,
+}
+
+#[derive(Subcommand)]
+enum Comparison {
+    /// One message to very many subscribers: CPU for each delivery, and latency
+    Fanout(fanout::Options),
+    /// A server of `fanout`, as a child of this program
+    #[command(name = fanout::SERVER_ARGUMENT, hide = true)]
+    FanoutServer {
+        /// Which one
+        kind: fanout::Kind,
+        /// The core that it keeps to
+        core: usize,
+    },
+}
+
+fn main() {
+    cores::raise_descriptor_limit();
+    match Arguments::parse().comparison {
+        Comparison::Fanout(options) => fanout::compare(&options),
+        Comparison::FanoutServer { kind, core } => {
+            child::become_one(core);
+            fanout::serve(kind);
+        }
+    }
+}
