@@ -51,7 +51,12 @@ fn r01_a_close_is_echoed_and_fin_follows_though_the_client_sends_none() {
 /// Who closes TCP first keeps TIME_WAIT (RFC 9293 3.6).
 fn assert_time_wait_is_the_servers(network: &Network, server: &Server, count: usize) {
     let (port, states) = (server.port(), [State::TimeWait, State::FinWait2]);
-    let ours = sock_diag::count(port, &states);
+    // A dump that is taken while others change the kernel's table may miss some.
+    let mut ours = 0;
+    wait::until(SLACK, "the kernel lists each of them", || {
+        ours = sock_diag::count(port, &states);
+        ours >= count
+    });
     let theirs = network.clients(|| socket_table::sockets_to(port).len());
     let what = format!("TIME_WAIT: {ours} with the server, {theirs} with the clients");
     tell("R1", &format!("{what} (must be {count} and 0)"));
