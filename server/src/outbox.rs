@@ -5,19 +5,19 @@
 //! neither changed nor freed: new output goes into later segments, and the shard drops a
 //! connection only when nothing of it is lent. The shard's ring is dropped before its queues.
 
+mod pool;
+mod segment;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use tidewheel_codec::frame::FrameHeader;
-
+use self::segment::{Frames, Run, Segment};
+pub(crate) use self::{pool::QueuePool, segment::Lane};
 use crate::ring::{Buffer, Outbound};
 
 /// Segments that one send takes at most; the next send takes the others.
 const SEGMENTS_PER_SEND: usize = 16;
-
-/// Queues that the pool keeps for reuse.
-const POOLED_QUEUES_MAX: usize = 1024;
 
 /// A pooled queue keeps a vector of at most so many bytes.
 const POOLED_BYTES_MAX: usize = 64 * 1024;
@@ -78,71 +78,6 @@ impl Parked {
 
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
         self.0.pop_front()
-    }
-}
-
-struct Segment {
-    run: Run,
-    lane: Lane,
-}
-
-enum Run {
-    /// Frames encoded one behind the other.
-    Owned(Vec<u8>),
-    /// A frame that others may be sending too, or an assembled message.
-    Shared(Bytes),
-    /// A frame in a receive buffer. The buffer itself hangs on the last such segment of it.
-    Received {
-        bytes: *const [u8],
-        buffer: Option<Buffer>,
-    },
-}
-
-/// What may happen to bytes that wait.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Lane {
-    /// Control frames, or the answer to a request: never dropped, and sent before messages.
-    Control,
-    /// Messages that are kept: the peer needs each of them, or the rest of one is under way.
-    Kept,
-    /// Messages that may be dropped, those of a segment together.
-    Batch,
-    /// One message, which may be dropped; those with the same number replace each other.
-    Single(u64),
-}
-
-impl Segment {
-    fn bytes(&self) -> &[u8] {
-        match &self.run {
-            Run::Owned(bytes) => bytes,
-            Run::Shared(bytes) => bytes,
-            // SAFETY: `bytes` lies in a receive buffer that this segment or a later one of the
-            // same queue owns, and the frame's bytes were given up by their only user.
-            Run::Received { bytes, .. } => unsafe { &**bytes },
-        }
-    }
-
-    fn is_droppable(&self) -> bool {
-        matches!(self.lane, Lane::Batch | Lane::Single(_))
-    }
-
-    /// How many frames there are; one that does not parse is none of ours.
-    fn frames(&self) -> u64 {
-        Frames(self.bytes()).count() as u64
-    }
-}
-
-/// The sizes of the frames in a run of whole unmasked frames.
-struct Frames<'a>(&'a [u8]);
-
-impl Iterator for Frames<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        let header = FrameHeader::parse(self.0).ok().flatten()?;
-        let size = header.size() + usize::try_from(header.payload_len).ok()?;
-        self.0 = self.0.get(size..)?;
-        Some(size)
     }
 }
 
@@ -520,44 +455,6 @@ pub(crate) struct Lent {
     pub(crate) whole: bool,
 }
 
-/// Empty queues for connections that have something to send: one that has not holds none.
-#[derive(Default)]
-pub(crate) struct QueuePool {
-    #[expect(clippy::vec_box, reason = "a queue keeps its address")]
-    queues: Vec<Box<Queue>>,
-    /// Bytes that wait in the queues that were taken.
-    waiting: usize,
-}
-
-impl QueuePool {
-    pub(crate) fn take(&mut self) -> Box<Queue> {
-        self.queues.pop().unwrap_or_default()
-    }
-
-    /// Bytes that wait in the queues that were taken, as they were last weighed.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting
-    }
-
-    /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
-    pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
-        self.waiting = self.waiting + bytes - queue.weighed;
-        queue.weighed = bytes;
-    }
-
-    /// Takes back an empty queue.
-    pub(crate) fn put_back(&mut self, mut queue: Box<Queue>) {
-        self.weigh(&mut queue, 0);
-        debug_assert!(
-            queue.is_idle() && queue.unsent == 0 && queue.orphans.is_empty(),
-            "a pooled queue is empty"
-        );
-        if self.queues.len() < POOLED_QUEUES_MAX {
-            self.queues.push(queue);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -662,21 +559,6 @@ mod tests {
         assert_eq!(lent_bytes(&mut queue).0, b"efgh");
         queue.settle(None, none);
         assert!(queue.is_empty());
-    }
-
-    #[test]
-    fn what_waits_is_counted_until_its_queue_is_put_back() {
-        let mut pool = QueuePool::default();
-        let (mut one, mut other) = (pool.take(), pool.take());
-        pool.weigh(&mut one, 5);
-        pool.weigh(&mut other, 7);
-        assert_eq!(pool.waiting(), 12);
-        pool.weigh(&mut one, 2);
-        assert_eq!(pool.waiting(), 9);
-        pool.put_back(other);
-        assert_eq!(pool.waiting(), 2);
-        pool.put_back(one);
-        assert_eq!((pool.waiting(), pool.take().weighed), (0, 0));
     }
 
     #[test]

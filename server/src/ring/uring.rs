@@ -1,20 +1,22 @@
 //! The io_uring implementation of a [`Ring`].
 
+mod peer;
+mod provided;
+
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    ptr::NonNull,
-    sync::atomic::{AtomicU16, Ordering},
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
+use self::{peer::PeerAddress, provided::BufferEntries};
 use super::{
     Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
     Wait,
-    buffers::Pages,
     probe::{self, RingError},
 };
 
@@ -91,46 +93,6 @@ struct Ending {
 
 /// Single accepts at a time.
 const ACCEPTS_MAX: usize = 64;
-
-/// An address for the kernel to write (accept(2)).
-#[derive(Clone, Copy)]
-struct PeerAddress {
-    storage: libc::sockaddr_storage,
-    length: libc::socklen_t,
-}
-
-impl PeerAddress {
-    fn empty() -> Self {
-        Self {
-            // SAFETY: a structure of numbers is valid when all zero; its family is none then.
-            storage: unsafe { std::mem::zeroed() },
-            length: 0,
-        }
-    }
-
-    /// Forgets what was written.
-    fn as_mut_pointers(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
-        *self = Self::empty();
-        self.length = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
-        ((&raw mut self.storage).cast(), &raw mut self.length)
-    }
-
-    fn ip(&self) -> Option<IpAddr> {
-        match i32::from(self.storage.ss_family) {
-            libc::AF_INET => {
-                // SAFETY: the family says that this is what was written, and it is smaller.
-                let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in>() };
-                Some(IpAddr::from(address.sin_addr.s_addr.to_ne_bytes()))
-            }
-            libc::AF_INET6 => {
-                // SAFETY: as above.
-                let address = unsafe { *(&raw const self.storage).cast::<libc::sockaddr_in6>() };
-                Some(IpAddr::from(address.sin6_addr.s6_addr))
-            }
-            _ => None,
-        }
-    }
-}
 
 /// Whether a socket can be given a process descriptor, for as long as a system call takes that the
 /// ring does not have, or has only on a kernel worker.
@@ -632,46 +594,3 @@ fn build(setup: &Setup) -> io::Result<IoUring> {
         result => result,
     }
 }
-
-/// The ring of buffers that the kernel takes from (io_uring_register_buf_ring(3)).
-struct BufferEntries {
-    pages: Pages,
-    mask: u16,
-    tail: u16,
-}
-
-impl BufferEntries {
-    fn new(count: u16) -> io::Result<Self> {
-        assert!(
-            count.is_power_of_two(),
-            "{count} buffers: not a power of two"
-        );
-        let pages = Pages::new(usize::from(count) * size_of::<types::BufRingEntry>())?;
-        Ok(Self {
-            pages,
-            mask: count - 1,
-            tail: 0,
-        })
-    }
-
-    fn add(&mut self, memory: &BufferMemory, id: u16) {
-        let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
-        // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
-        // once the tail, published below, has passed it, so nobody else looks at this one.
-        let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
-        entry.set_addr(memory.address(id).as_ptr() as u64);
-        entry.set_len(memory.size());
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
-        // only reads it, and this thread alone writes it.
-        unsafe {
-            let tail = types::BufRingEntry::tail(base.as_ptr())
-                .cast_mut()
-                .cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-    }
-}
-
-use std::net::{IpAddr, SocketAddr};

@@ -7,7 +7,7 @@ use crate::{
     network::with_network,
     support::{
         SLACK,
-        client::{Client, End, REQUEST},
+        client::{Client, REQUEST},
         ms,
         requests::{self, request},
         wait,
@@ -30,18 +30,7 @@ fn r13_each_wrong_request_gets_its_status_and_is_ended() {
         let mut clients: Vec<Client> =
             network.clients(|| cases.iter().map(|_| Client::connect(&server)).collect());
         for ((status, request), client) in cases.iter().zip(&mut clients) {
-            client.send(request.as_bytes());
-            let (response, end) = client.rest();
-            let response = String::from_utf8(response).expect("a response is text");
-            let expected = format!("HTTP/1.1 {status} ");
-            assert!(
-                response.starts_with(&expected),
-                "{status}, not:\n{response}"
-            );
-            assert_eq!(end, End::Fin, "{status}");
-            if request.contains("Version: 8") {
-                assert!(response.contains("\r\nSec-WebSocket-Version: 13\r\n"));
-            }
+            requests::assert_refused(client, *status, request);
         }
         let count = cases.len();
         tell(

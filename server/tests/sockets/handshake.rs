@@ -21,21 +21,7 @@ fn r13_a_wrong_request_gets_its_status_and_fin() {
     let cases = requests::wrong();
     for (status, request) in &cases {
         let mut client = Client::connect(&server);
-        client.send(request.as_bytes());
-        let (response, end) = client.rest();
-        let response = String::from_utf8(response).expect("a response is text");
-        let expected = format!("HTTP/1.1 {status} ");
-        assert!(
-            response.starts_with(&expected),
-            "{status} for:\n{request}\nnot:\n{response}"
-        );
-        assert_eq!(end, End::Fin, "{status} for:\n{request}");
-        if request.contains("Version: 8") {
-            assert!(response.contains("\r\nSec-WebSocket-Version: 13\r\n"));
-        }
-        if *status == 405 {
-            assert!(response.contains("\r\nAllow: GET\r\n"));
-        }
+        requests::assert_refused(&mut client, *status, request);
         client.finish();
         server.until_empty(SLACK);
     }

@@ -126,13 +126,7 @@ impl Client {
         client
     }
 
-    /// Connects from another address of this host, and says nothing.
-    pub(crate) fn connect_from(server: &Server, address: [u8; 4]) -> Self {
-        use socket2::{Domain, Socket, Type};
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket
-            .bind(&std::net::SocketAddr::from((address, 0)).into())
-            .expect("an address of this host");
+    fn through(socket: socket2::Socket, server: &Server) -> Self {
         socket
             .connect(&server.address.into())
             .expect("the server accepts");
@@ -141,6 +135,16 @@ impl Client {
         };
         client.set_patience(PATIENCE);
         client
+    }
+
+    /// Connects from another address of this host, and says nothing.
+    pub(crate) fn connect_from(server: &Server, address: [u8; 4]) -> Self {
+        use socket2::{Domain, Socket, Type};
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .bind(&std::net::SocketAddr::from((address, 0)).into())
+            .expect("an address of this host");
+        Self::through(socket, server)
     }
 
     /// Connects, and completes the opening handshake.
@@ -166,14 +170,7 @@ impl Client {
         socket
             .set_recv_buffer_size(4096)
             .expect("an option of sockets");
-        socket
-            .connect(&server.address.into())
-            .expect("the server accepts");
-        let mut client = Self {
-            stream: socket.into(),
-        };
-        client.set_patience(PATIENCE);
-        client
+        Self::through(socket, server)
     }
 
     /// Sends `message` again and again, reading nothing, until the server takes no more.

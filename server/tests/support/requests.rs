@@ -1,6 +1,6 @@
 //! Opening handshakes that are none.
 
-use super::client::REQUEST;
+use super::client::{Client, End, REQUEST};
 
 /// [`REQUEST`] with another text in place of one of its own.
 pub(crate) fn request(old: &str, new: &str) -> String {
@@ -41,4 +41,22 @@ pub(crate) fn attacks() -> [Vec<u8>; 4] {
         header_of(100_000).into_bytes(),
         header_of(8_000).into_bytes(),
     ]
+}
+
+/// Sends a wrong request, and reads its status and FIN.
+pub(crate) fn assert_refused(client: &mut Client, status: u16, request: &str) {
+    client.send(request.as_bytes());
+    let (response, end) = client.rest();
+    let response = String::from_utf8(response).expect("a response is text");
+    assert!(
+        response.starts_with(&format!("HTTP/1.1 {status} ")),
+        "{status} for:\n{request}\nnot:\n{response}"
+    );
+    assert_eq!(end, End::Fin, "{status} for:\n{request}");
+    if request.contains("Version: 8") {
+        assert!(response.contains("\r\nSec-WebSocket-Version: 13\r\n"));
+    }
+    if status == 405 {
+        assert!(response.contains("\r\nAllow: GET\r\n"));
+    }
 }

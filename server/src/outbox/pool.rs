@@ -1,0 +1,64 @@
+//! Queues that nobody needs at the moment.
+
+use super::Queue;
+
+/// Queues that the pool keeps for reuse.
+const POOLED_QUEUES_MAX: usize = 1024;
+
+/// Empty queues for connections that have something to send: one that has not holds none.
+#[derive(Default)]
+pub(crate) struct QueuePool {
+    #[expect(clippy::vec_box, reason = "a queue keeps its address")]
+    queues: Vec<Box<Queue>>,
+    /// Bytes that wait in the queues that were taken.
+    waiting: usize,
+}
+
+impl QueuePool {
+    pub(crate) fn take(&mut self) -> Box<Queue> {
+        self.queues.pop().unwrap_or_default()
+    }
+
+    /// Bytes that wait in the queues that were taken, as they were last weighed.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
+    pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
+        self.waiting = self.waiting + bytes - queue.weighed;
+        queue.weighed = bytes;
+    }
+
+    /// Takes back an empty queue.
+    pub(crate) fn put_back(&mut self, mut queue: Box<Queue>) {
+        self.weigh(&mut queue, 0);
+        debug_assert!(
+            queue.is_idle() && queue.unsent == 0 && queue.orphans.is_empty(),
+            "a pooled queue is empty"
+        );
+        if self.queues.len() < POOLED_QUEUES_MAX {
+            self.queues.push(queue);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_counted_until_its_queue_is_put_back() {
+        let mut pool = QueuePool::default();
+        let (mut one, mut other) = (pool.take(), pool.take());
+        pool.weigh(&mut one, 5);
+        pool.weigh(&mut other, 7);
+        assert_eq!(pool.waiting(), 12);
+        pool.weigh(&mut one, 2);
+        assert_eq!(pool.waiting(), 9);
+        pool.put_back(other);
+        assert_eq!(pool.waiting(), 2);
+        pool.put_back(one);
+        assert_eq!((pool.waiting(), pool.take().weighed), (0, 0));
+    }
+}

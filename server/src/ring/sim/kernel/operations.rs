@@ -1,0 +1,366 @@
+//! What the simulated kernel does when it is asked to.
+
+use super::{
+    super::{
+        super::{Completion, Op, OpCode, SendMode, Socket, Token},
+        What,
+        client::ClientId,
+        socket::{Lent, PeerState, SimSocket},
+    },
+    Due, Kernel, Segment,
+};
+
+impl Kernel {
+    /// Queues an operation for the next enter. A full queue is submitted at once, by chance.
+    pub(in crate::ring::sim) fn push(&mut self, op: Op, token: Token) {
+        self.note(What::Submitted { token });
+        let lent = match &op {
+            Op::Send { data, .. } => Some(Lent::new(*data)),
+            _ => None,
+        };
+        self.submitted.push((op, token, lent));
+        let full_queue = self.simulation.faults.full_queue;
+        if self.chance(full_queue) {
+            self.submit();
+        }
+    }
+
+    pub(in crate::ring::sim) fn submit(&mut self) {
+        for (op, token, lent) in std::mem::take(&mut self.submitted) {
+            self.perform(op, token, lent);
+        }
+    }
+
+    pub(in crate::ring::sim) fn perform(&mut self, op: Op, token: Token, lent: Option<Lent>) {
+        match op {
+            Op::Accept { multishot, .. } => {
+                self.accepts.push_back((token, multishot));
+                self.accept();
+            }
+            Op::Receive { socket } => {
+                let state = self.socket(socket.0);
+                assert!(state.receive.is_none(), "a second receive on {socket:?}");
+                state.receive = Some(token);
+                if self.provided.is_empty() {
+                    return self.end_receive(socket.0, -libc::ENOBUFS);
+                }
+                self.pump(socket.0);
+            }
+            Op::Send {
+                socket,
+                mode,
+                finish,
+                ..
+            } => {
+                let lent = lent.expect("noted when it was lent");
+                self.send(socket.0, &lent, mode, finish, token);
+            }
+            Op::Writable { socket } => {
+                let state = self.socket(socket.0);
+                assert!(state.poll.is_none(), "a second wait for {socket:?}");
+                state.poll = Some(token);
+                self.wake_writer(socket.0);
+            }
+            Op::Quiet { socket } => {
+                let quiet_ms = self.now_ms - self.socket(socket.0).heard_ms;
+                self.complete(token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
+            }
+            Op::Finish { socket } => self.finish_later(socket.0, token),
+            Op::Reset { socket } => self.reset(socket.0),
+            Op::Cancel { target } => self.cancel(target),
+            Op::Close { socket } => self.close(socket, token),
+            Op::Listen | Op::Wake { .. } => {}
+            Op::Connect { .. } => panic!("a server connects to nobody"),
+        }
+    }
+
+    pub(in crate::ring::sim) fn socket(&mut self, index: u32) -> &mut SimSocket {
+        self.sockets[index as usize]
+            .as_mut()
+            .unwrap_or_else(|| panic!("socket {index} is not open"))
+    }
+
+    pub(in crate::ring::sim) fn accept(&mut self) {
+        while !self.backlog.is_empty() && !self.accepts.is_empty() {
+            let client = self.backlog.pop_front().expect("just looked at");
+            if self.clients[client.0].gone {
+                continue;
+            }
+            let (token, multishot) = self.accepts.pop_front().expect("just looked at");
+            // Any free place will do, as far as the shard is concerned.
+            let Some(&lowest) = self.vacant.first() else {
+                self.clients[client.0].dropped = true;
+                self.complete(token, -libc::ENFILE);
+                continue;
+            };
+            let from = self.random.u32(lowest..self.simulation.sockets);
+            let index = self.vacant.range(from..).next().copied().unwrap_or(lowest);
+            self.vacant.remove(&index);
+            self.sockets[index as usize] = Some(SimSocket::new(client, self.now_ms));
+            self.clients[client.0].socket = Some(index);
+            if !multishot {
+                self.accepted.insert(token.bits(), client);
+            }
+            let end = self.simulation.faults.multishot_end;
+            let more = multishot && !self.chance(end);
+            if more {
+                self.accepts.push_front((token, multishot));
+            }
+            let result = i32::try_from(index).expect("a small table");
+            let place = self.random.u64(..) >> 1;
+            let completion = Completion {
+                token,
+                result,
+                more,
+                buffer: None,
+            };
+            // Those of one multishot accept keep their order only in that the last is the last.
+            self.schedule(
+                self.now_ms,
+                if more { place } else { u64::MAX },
+                Due::Completion(completion),
+            );
+            for segment in std::mem::take(&mut self.clients[client.0].early) {
+                self.reach_server(client, segment);
+            }
+        }
+    }
+
+    /// Completes the receive of a socket with what there is, for as long as it goes on.
+    pub(in crate::ring::sim) fn pump(&mut self, index: u32) {
+        while let Some(token) = self.socket(index).receive {
+            if self.socket(index).peer == PeerState::Reset {
+                return self.end_receive(index, -libc::ECONNRESET);
+            }
+            if self.socket(index).inbound.is_empty() {
+                if self.socket(index).peer == PeerState::Finished {
+                    self.end_receive(index, 0);
+                }
+                return;
+            }
+            let faults = self.simulation.faults;
+            if self.provided.is_empty() || self.chance(faults.no_buffers) {
+                return self.end_receive(index, -libc::ENOBUFS);
+            }
+            let id = self.provided.pop_front().expect("just looked at");
+            let mut length = self
+                .socket(index)
+                .inbound
+                .len()
+                .min(self.memory.size() as usize);
+            if self.chance(faults.small_pieces) {
+                length = self.random.usize(1..=length);
+            }
+            let mut buffer = self
+                .memory
+                .take(id, u32::try_from(length).expect("below a buffer's size"));
+            for (byte, received) in buffer
+                .iter_mut()
+                .zip(self.socket(index).inbound.drain(..length))
+            {
+                *byte = received;
+            }
+            let more = !self.chance(faults.multishot_end);
+            if !more {
+                self.socket(index).receive = None;
+            }
+            let result = i32::try_from(length).expect("below a buffer's size");
+            self.complete_receive(
+                index,
+                Completion {
+                    token,
+                    result,
+                    more,
+                    buffer: Some(buffer),
+                },
+            );
+        }
+    }
+
+    pub(in crate::ring::sim) fn end_receive(&mut self, index: u32, result: i32) {
+        if let Some(token) = self.socket(index).receive.take() {
+            self.complete_receive(
+                index,
+                Completion {
+                    token,
+                    result,
+                    more: false,
+                    buffer: None,
+                },
+            );
+        }
+    }
+
+    /// Takes what there is room for, and tells of it if it must.
+    pub(in crate::ring::sim) fn send(
+        &mut self,
+        index: u32,
+        lent: &Lent,
+        mode: SendMode,
+        finish: bool,
+        token: Token,
+    ) {
+        let (send_buffer, short_send) = (
+            self.simulation.send_buffer,
+            self.simulation.faults.short_send,
+        );
+        let bytes = lent.bytes();
+        assert!(!bytes.is_empty(), "a send of nothing");
+        assert!(mode != SendMode::Waiting, "a shard waits for no socket");
+        let is_short = self.chance(short_send);
+        let random = self.random.u64(..);
+        let socket = self.socket(index);
+        assert!(!socket.finished, "a send behind FIN on socket {index}");
+        if socket.peer == PeerState::Reset {
+            return self.tell_now(token, -libc::EPIPE);
+        }
+        let mut length = bytes.len().min(send_buffer.saturating_sub(socket.unread));
+        if is_short && length > 0 {
+            length = usize::try_from(random % length as u64).expect("below a length");
+        }
+        let client = socket.client;
+        socket.unread += length;
+        if length > 0 {
+            self.carry_to_client(client, Segment::Bytes(bytes[..length].to_vec()));
+        }
+        let taken = i32::try_from(length).expect("a send below 2 GiB");
+        if length < bytes.len() {
+            return self.tell_now(token, if taken == 0 { -libc::EAGAIN } else { taken });
+        }
+        if mode == SendMode::Told {
+            self.tell_now(token, taken);
+        }
+        if finish {
+            self.finish_later(index, token);
+        }
+    }
+
+    /// Completes in the enter that is under way.
+    pub(in crate::ring::sim) fn tell_now(&mut self, token: Token, result: i32) {
+        self.note(What::Completed {
+            token,
+            result,
+            more: false,
+        });
+        self.ready.push_back(Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+        });
+    }
+
+    /// Completes the wait for room, if a third of the buffer is free.
+    pub(in crate::ring::sim) fn wake_writer(&mut self, index: u32) {
+        let send_buffer = self.simulation.send_buffer;
+        let socket = self.socket(index);
+        let has_room = socket.unread <= send_buffer - send_buffer / 3;
+        if has_room || socket.peer == PeerState::Reset {
+            self.end_poll(index);
+        }
+    }
+
+    pub(in crate::ring::sim) fn end_poll(&mut self, index: u32) {
+        if let Some(token) = self.socket(index).poll.take() {
+            self.complete(token, i32::from(libc::POLLOUT));
+        }
+    }
+
+    /// FIN goes out a little later, as from a kernel worker: a Close may come before it.
+    pub(in crate::ring::sim) fn finish_later(&mut self, index: u32, token: Token) {
+        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
+        let client = self.socket(index).client;
+        let late = self.simulation.faults.late;
+        let delay_ms = if self.chance(late) {
+            self.random.u64(0..=2)
+        } else {
+            0
+        };
+        let place = self.random.u64(..) >> 1;
+        self.schedule(self.now_ms + delay_ms, place, Due::Finish(client, token));
+    }
+
+    pub(in crate::ring::sim) fn finish_now(&mut self, client: ClientId, token: Token) {
+        let result = match self.clients[client.0].socket {
+            Some(index) => {
+                self.finish(index);
+                0
+            }
+            None => -libc::EBADF,
+        };
+        self.tell_now(token, result);
+    }
+
+    pub(in crate::ring::sim) fn finish(&mut self, index: u32) {
+        let socket = self.socket(index);
+        if socket.finished || socket.peer == PeerState::Reset {
+            return;
+        }
+        socket.finished = true;
+        let client = socket.client;
+        self.carry_to_client(client, Segment::Finish);
+    }
+
+    pub(in crate::ring::sim) fn reset(&mut self, index: u32) {
+        self.end_receive(index, -libc::ECONNRESET);
+        self.end_poll(index);
+        let socket = self.socket(index);
+        let client = socket.client;
+        let in_order = socket.peer == PeerState::Finished && socket.finished;
+        if !in_order && socket.peer != PeerState::Reset {
+            socket.peer = PeerState::Reset;
+            self.carry_to_client(client, Segment::Reset);
+        }
+    }
+
+    pub(in crate::ring::sim) fn cancel(&mut self, target: Token) {
+        while let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
+            let (token, _) = self.accepts.remove(at).expect("just found");
+            // After every connection that it has accepted.
+            let completion = Completion {
+                token,
+                result: -libc::ECANCELED,
+                more: false,
+                buffer: None,
+            };
+            self.schedule(self.now_ms, u64::MAX, Due::Completion(completion));
+        }
+        if target.op() == OpCode::Receive {
+            let armed = |socket: &Option<SimSocket>| {
+                socket
+                    .as_ref()
+                    .is_some_and(|socket| socket.receive == Some(target))
+            };
+            if let Some(index) = self.sockets.iter().position(armed) {
+                self.end_receive(
+                    u32::try_from(index).expect("a small table"),
+                    -libc::ECANCELED,
+                );
+            }
+        }
+    }
+
+    /// Closes a descriptor: before the peer's FIN that resets (the listener's linger is zero).
+    pub(in crate::ring::sim) fn close(&mut self, socket: Socket, token: Token) {
+        let state = self.sockets[socket.0 as usize]
+            .take()
+            .expect("a descriptor is closed once");
+        assert!(
+            state.receive.is_none(),
+            "{socket:?} is closed over an armed receive: it leaks"
+        );
+        assert!(
+            state.poll.is_none(),
+            "{socket:?} is closed over a wait for room: it leaks"
+        );
+        self.vacant.insert(socket.0);
+        let client = state.client;
+        self.clients[client.0].socket = None;
+        self.clients[client.0].gone = true;
+        let in_order = state.peer == PeerState::Finished && state.finished;
+        if !in_order && state.peer != PeerState::Reset {
+            self.carry_to_client(client, Segment::Reset);
+        }
+        self.complete(token, 0);
+    }
+}

@@ -1,0 +1,52 @@
+//! The receive buffers that the kernel may fill.
+
+use std::{
+    io,
+    ptr::NonNull,
+    sync::atomic::{AtomicU16, Ordering},
+};
+
+use io_uring::types;
+
+use super::super::{BufferMemory, buffers::Pages};
+
+/// The ring of buffers that the kernel takes from (io_uring_register_buf_ring(3)).
+pub(super) struct BufferEntries {
+    pub(super) pages: Pages,
+    mask: u16,
+    tail: u16,
+}
+
+impl BufferEntries {
+    pub(super) fn new(count: u16) -> io::Result<Self> {
+        assert!(
+            count.is_power_of_two(),
+            "{count} buffers: not a power of two"
+        );
+        let pages = Pages::new(usize::from(count) * size_of::<types::BufRingEntry>())?;
+        Ok(Self {
+            pages,
+            mask: count - 1,
+            tail: 0,
+        })
+    }
+
+    pub(super) fn add(&mut self, memory: &BufferMemory, id: u16) {
+        let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
+        // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
+        // once the tail, published below, has passed it, so nobody else looks at this one.
+        let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
+        entry.set_addr(memory.address(id).as_ptr() as u64);
+        entry.set_len(memory.size());
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
+        // only reads it, and this thread alone writes it.
+        unsafe {
+            let tail = types::BufRingEntry::tail(base.as_ptr())
+                .cast_mut()
+                .cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+    }
+}
