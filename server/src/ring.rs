@@ -65,8 +65,9 @@ pub enum Op {
         /// The socket to wait for.
         socket: Socket,
     },
-    /// Complete with the milliseconds since the last bytes of the peer arrived in the socket, read
-    /// or not; with an error where the kernel cannot tell (before Linux 6.8).
+    /// Complete with the milliseconds from when the last bytes of the peer arrived in the socket,
+    /// read or not, until [`Ring::enter`] last returned: at the least, so that nobody seems silent
+    /// who is not. With an error where the kernel cannot tell (before Linux 6.8).
     Quiet {
         /// The socket to ask about.
         socket: Socket,

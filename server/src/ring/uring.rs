@@ -8,6 +8,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::{Duration, Instant},
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
@@ -79,6 +80,8 @@ pub struct Uring {
     descriptors: Descriptors,
     /// Sends that a shutdown is to follow, by the slot in their token.
     ending: HashMap<u32, Ending>,
+    /// When the kernel was last left: not after the moment that the caller takes for now.
+    left: Instant,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
 }
@@ -104,6 +107,9 @@ enum Descriptors {
     /// on a kernel worker, which looks up the direct descriptor only there.
     None,
 }
+
+/// The kernel's tick where it is longest (time(7): HZ is 100, 250, 300 or 1000).
+const JIFFY_MAX: Duration = Duration::from_millis(10);
 
 /// Enters that take what has arrived, after one that does not wait.
 const TASK_WORK_RUNS_MAX: u32 = 256;
@@ -175,6 +181,7 @@ impl Uring {
             buffers,
             entries,
             early: VecDeque::new(),
+            left: instant(),
             peers,
             descriptors,
             ending: HashMap::new(),
@@ -251,7 +258,9 @@ impl Uring {
             )
         } else {
             let quiet = descriptor.and_then(|socket| quiet_for(&socket));
-            (OpCode::Quiet, quiet.unwrap_or_else(|error| error))
+            let quiet = quiet.map(|time| time.saturating_sub(instant() - self.left));
+            let millis = quiet.map(|time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
+            (OpCode::Quiet, millis.unwrap_or_else(|error| error))
         };
         completion(Token::new(op, token.generation(), token.slot()), result)
     }
@@ -416,6 +425,7 @@ impl Ring for Uring {
             self.submit();
         }
         self.peers.clear();
+        self.left = instant();
         Ok(())
     }
 
@@ -543,8 +553,17 @@ fn completion(token: Token, result: i32) -> Completion {
     }
 }
 
-/// Milliseconds since the last segment with bytes arrived (tcp(7), `TCP_INFO`), or a negated errno.
-fn quiet_for(socket: &OwnedFd) -> Result<i32, i32> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what the kernel says of its own time counts from when it was asked"
+)]
+fn instant() -> Instant {
+    Instant::now()
+}
+
+/// How long ago the last segment with bytes arrived (tcp(7), `TCP_INFO`), at the least, as the kernel
+/// counts in ticks of its own; or a negated errno.
+fn quiet_for(socket: &OwnedFd) -> Result<Duration, i32> {
     // SAFETY: a structure of numbers is valid when all zero.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -559,7 +578,8 @@ fn quiet_for(socket: &OwnedFd) -> Result<i32, i32> {
         )
     };
     if result == 0 {
-        Ok(i32::try_from(info.tcpi_last_data_recv).unwrap_or(i32::MAX))
+        let time = Duration::from_millis(info.tcpi_last_data_recv.into());
+        Ok(time.saturating_sub(JIFFY_MAX))
     } else {
         Err(-io::Error::last_os_error()
             .raw_os_error()
