@@ -39,12 +39,59 @@ const CLOSE_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// A failed server is quoted by this much of the end of what it said.
 const STDERR_SHOWN_MAX: usize = 4096;
 
+/// What a server does with messages.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Service {
+    /// Each goes back to its sender.
+    Echo,
+    /// Each goes to all subscribers of the topic in the sender's path.
+    Topics {
+        /// How many topics there are.
+        count: u32,
+        /// Whether the sender is one of them.
+        sender_included: bool,
+    },
+}
+
+impl Service {
+    /// A child's command for it.
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Topics { .. } => "serve",
+        }
+    }
+
+    /// The path that a child is asked for.
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Echo => "/",
+            Self::Topics {
+                sender_included: true,
+                ..
+            } => "/fanout/{topic}",
+            Self::Topics {
+                sender_included: false,
+                ..
+            } => "/fanout/{topic}?echo=false",
+        }
+    }
+
+    pub(crate) const fn topics(self) -> u32 {
+        match self {
+            Self::Echo => 1,
+            Self::Topics { count, .. } => count,
+        }
+    }
+}
+
 /// What a child is to be.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChildPlan {
     pub(crate) shards: u16,
     /// Whether it listens on all addresses of the host, or on one of loopback.
     pub(crate) any_address: bool,
+    pub(crate) service: Service,
     pub(crate) deadlines: Deadlines,
 }
 
@@ -119,7 +166,7 @@ impl ChildServer {
         };
         let mut command = Command::new("/proc/self/exe");
         command
-            .args([SERVER_ARGUMENT, "echo"])
+            .args([SERVER_ARGUMENT, plan.service.command()])
             .args(["--shards", &plan.shards.to_string()])
             .args(["--listen", listen, "--admin", "127.0.0.1:0"])
             .args(flags(&plan.deadlines))

@@ -9,7 +9,9 @@ pub(crate) use self::{
     common::{Common, Deadlines},
     values::{count, duration, rate, share, size},
 };
-use crate::scenario::{churn, close_storm, connect, drain, echo, idle, scale, slow_consumers};
+use crate::scenario::{
+    churn, close_storm, connect, drain, echo, fanout, idle, scale, slow_consumers,
+};
 
 /// Opens very many WebSocket connections and measures what the server makes of them
 #[derive(Debug, Parser)]
@@ -44,6 +46,9 @@ pub(crate) enum Scenario {
     /// Send messages that come back, and measure how long each takes and what it costs
     #[command(long_about = echo::ABOUT, after_long_help = EXIT_STATUS)]
     Echo(echo::Options),
+    /// Publish to topics, and measure how long it takes until each subscriber has each message
+    #[command(long_about = fanout::ABOUT, after_long_help = EXIT_STATUS)]
+    Fanout(fanout::Options),
     /// Hold connections, and measure what each of them costs
     #[command(long_about = idle::ABOUT, after_long_help = EXIT_STATUS)]
     Idle(idle::Options),
@@ -107,6 +112,7 @@ impl Scenario {
             Self::Connect(options) => &options.common,
             Self::Drain(options) => &options.common,
             Self::Echo(options) => &options.common,
+            Self::Fanout(options) => &options.common,
             Self::Idle(options) => &options.common,
             Self::Scale(options) => &options.common,
             Self::SlowConsumers(options) => &options.common,
@@ -118,6 +124,7 @@ impl Scenario {
         self.common().check()?;
         match self {
             Self::CloseStorm(options) => options.check(),
+            Self::Fanout(options) => options.check(),
             Self::Churn(_)
             | Self::Connect(_)
             | Self::Drain(_)

@@ -5,6 +5,7 @@ mod completion;
 mod ends;
 
 use std::{
+    borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
     io,
     net::SocketAddr,
@@ -36,6 +37,9 @@ const BUFFERS_EACH: u32 = 256 << 10;
 const REST: Duration = Duration::from_micros(500);
 const CALM: usize = 64;
 
+/// What stands for the number of a client's topic in a path.
+const TOPIC: &str = "{topic}";
+
 /// No operation of a client outlives its socket, so one generation does.
 const GENERATION: u32 = 0;
 
@@ -49,8 +53,10 @@ pub(crate) struct Target {
     pub(crate) spread: u32,
     /// The `Host` header.
     pub(crate) host: String,
-    /// The request's path and query.
+    /// The request's path and query; `{topic}` stands for the number of a topic.
     pub(crate) path: String,
+    /// How many topics there are, over which the clients are spread.
+    pub(crate) topics: u32,
     /// Further headers.
     pub(crate) headers: Vec<(String, String)>,
     /// The subprotocol offered.
@@ -77,17 +83,19 @@ pub(crate) enum Payload<'a> {
 }
 
 /// What a received message is known by.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Stamp {
     /// Its first eight bytes, little-endian; zeros stand for those that it has not.
     Head,
+    /// Its first eight bytes where these follow, and `u64::MAX` where they do not.
+    Tailed(Box<[u8]>),
     /// A digest of all its bytes.
     Digest,
 }
 
 impl Stamp {
     /// That of a message.
-    pub(crate) fn of(self, message: &[u8]) -> u64 {
+    pub(crate) fn of(&self, message: &[u8]) -> u64 {
         match (self, message.first_chunk()) {
             (Self::Head, Some(bytes)) => u64::from_le_bytes(*bytes),
             (Self::Head, None) => {
@@ -95,6 +103,10 @@ impl Stamp {
                 bytes[..message.len()].copy_from_slice(message);
                 u64::from_le_bytes(bytes)
             }
+            (Self::Tailed(tail), _) => match message.split_first_chunk() {
+                Some((head, rest)) if rest == &**tail => u64::from_le_bytes(*head),
+                Some(_) | None => u64::MAX,
+            },
             (Self::Digest, _) => {
                 let mut hasher = DefaultHasher::new();
                 message.hash(&mut hasher);
@@ -383,6 +395,17 @@ impl Fleet {
 }
 
 impl Target {
+    /// The path that a client asks for.
+    fn path_of(&self, client: u32) -> Cow<'_, str> {
+        match self.path.contains(TOPIC) {
+            true => (self
+                .path
+                .replace(TOPIC, &(client % self.topics).to_string()))
+            .into(),
+            false => (&*self.path).into(),
+        }
+    }
+
     /// The address that a client connects to.
     fn address_of(&self, client: u32) -> SocketAddr {
         let offset = client % self.spread;

@@ -8,6 +8,7 @@ pub(crate) mod close_storm;
 pub(crate) mod connect;
 pub(crate) mod drain;
 pub(crate) mod echo;
+pub(crate) mod fanout;
 pub(crate) mod idle;
 pub(crate) mod scale;
 pub(crate) mod slow_consumers;
@@ -62,6 +63,10 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
         Scenario::Echo(options) => {
             let run = |trial: &mut Trial| echo::run(options, trial);
             conduct(&options.common, echo::needs(options), run)
+        }
+        Scenario::Fanout(options) => {
+            let run = |trial: &mut Trial| fanout::run(options, trial);
+            conduct(&options.common, fanout::needs(options), run)
         }
         Scenario::Idle(options) => {
             let run = |trial: &mut Trial| idle::run(options, trial);

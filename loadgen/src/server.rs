@@ -11,6 +11,7 @@ use crate::{
     interrupt::Interrupt,
     limits::{Cores, Layout},
     server_report::{ReportError, ReportReader, ServerReport},
+    trial::Needs,
     usage::UsageMark,
 };
 
@@ -32,7 +33,7 @@ impl Server {
     /// If it does not start.
     pub(crate) fn start(
         common: &Common,
-        deadlines: Deadlines,
+        needs: &Needs,
         layout: &Layout,
         interrupt: &Interrupt,
     ) -> Result<(Self, Target), RunError> {
@@ -42,7 +43,8 @@ impl Server {
             cores: None,
             deadlines: common.deadlines,
         };
-        if let Some(target) = common.target() {
+        if let Some(mut target) = common.target() {
+            target.topics = needs.service.topics();
             if let Some(command) = &common.server_cmd {
                 server.cores = Cores::pick()?;
                 let cores = server.cores.as_ref();
@@ -55,16 +57,19 @@ impl Server {
         let plan = ChildPlan {
             shards: layout.shards,
             any_address: layout.spread > 1,
-            deadlines,
+            service: needs.service,
+            deadlines: needs.deadlines,
         };
         let child = ChildServer::start(&plan, server.cores.as_ref(), interrupt)?;
         let target = Target {
             spread: layout.spread,
+            path: needs.service.path().to_owned(),
+            topics: needs.service.topics(),
             ..Target::at(SocketAddr::from(([127, 0, 0, 1], child.address.port())))
         };
         server.report = child.admin.map(ReportReader::new);
         server.child = Some(child);
-        server.deadlines = deadlines;
+        server.deadlines = needs.deadlines;
         Ok((server, common.with_request(target)))
     }
 
@@ -109,6 +114,7 @@ impl Target {
             spread: 1,
             host: address.to_string(),
             path: "/".to_owned(),
+            topics: 1,
             headers: Vec::new(),
             protocol: None,
         }

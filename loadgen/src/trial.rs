@@ -1,6 +1,7 @@
 //! A run from its start to its report: what all scenarios have in common.
 
 use crate::{
+    child::Service,
     cli::{Common, Deadlines},
     clock::Clock,
     error::RunError,
@@ -25,6 +26,8 @@ pub(crate) struct Needs {
     pub(crate) scenario: &'static str,
     /// Connections where none were asked for.
     pub(crate) connections: u32,
+    /// What the server does with messages.
+    pub(crate) service: Service,
     /// The deadlines of a child.
     pub(crate) deadlines: Deadlines,
     /// The usual size of a message, in bytes.
@@ -67,7 +70,7 @@ pub(crate) fn conduct(
     if let Some(limit) = &layout.limited {
         eprintln!("only {} connections: {limit}", layout.connections);
     }
-    let (server, target) = Server::start(common, needs.deadlines, &layout, &interrupt)?;
+    let (server, target) = Server::start(common, &needs, &layout, &interrupt)?;
     // There is one for the life of the process, and everything refers to it.
     let target: &'static Target = Box::leak(Box::new(target));
     let seed = common.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));

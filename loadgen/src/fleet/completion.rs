@@ -80,7 +80,7 @@ impl Fleet {
                 Some(Event::Connected { client })
             }
             Approach::Upgrade { check_echo } => {
-                let request = request(self.target, self.endpoint.handshake_nonce());
+                let request = request(self.target, client, self.endpoint.handshake_nonce());
                 let response = Vec::new();
                 self.speak(client);
                 request.write(&mut self.out);

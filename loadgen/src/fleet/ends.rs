@@ -191,8 +191,12 @@ impl Fleet {
 }
 
 /// A client's request.
-pub(super) fn request(target: &'static Target, nonce: [u8; 16]) -> ClientRequest<'static> {
-    let mut request = ClientRequest::new(&*target.host, &*target.path, nonce);
+pub(super) fn request(
+    target: &'static Target,
+    client: u32,
+    nonce: [u8; 16],
+) -> ClientRequest<'static> {
+    let mut request = ClientRequest::new(&*target.host, target.path_of(client), nonce);
     for (name, value) in &target.headers {
         request = request.with_header(&**name, &**value);
     }
@@ -205,6 +209,6 @@ pub(super) fn request(target: &'static Target, nonce: [u8; 16]) -> ClientRequest
 /// The bytes of a client's request.
 pub(crate) fn request_head(target: &'static Target) -> Vec<u8> {
     let mut bytes = Vec::new();
-    request(target, [7; 16]).write(&mut bytes);
+    request(target, 0, [7; 16]).write(&mut bytes);
     bytes
 }

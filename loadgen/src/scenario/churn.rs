@@ -11,6 +11,7 @@ use tidewheel::ring::Wait;
 use self::{errand::Errands, way::Ways};
 use super::LEAD;
 use crate::{
+    child::Service,
     cli::{Common, duration, rate, size},
     clock::Moment,
     error::RunError,
@@ -102,6 +103,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "churn",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: options.common.deadlines.or(DEADLINE),
         message_size: SMALL,
     }

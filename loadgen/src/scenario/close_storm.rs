@@ -9,6 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::LEAD;
 use crate::{
+    child::Service,
     cli::{Common, Deadlines, duration},
     error::RunError,
     limits,
@@ -106,6 +107,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "close-storm",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: match options.mode {
             Mode::Close | Mode::Reset => deadlines,
             Mode::Silent => Deadlines {

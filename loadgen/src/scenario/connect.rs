@@ -7,6 +7,7 @@ use tidewheel::ring::Wait;
 
 use super::{approach_window, close_all};
 use crate::{
+    child::Service,
     cli::{Common, count, duration},
     error::RunError,
     figures::Figures,
@@ -64,6 +65,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "connect",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: SMALL,
     }

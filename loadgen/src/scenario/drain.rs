@@ -8,6 +8,7 @@ use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 
 use crate::{
+    child::Service,
     cli::{Common, Deadlines, duration, rate, share},
     clock::Moment,
     error::RunError,
@@ -73,6 +74,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "drain",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: Deadlines {
             close_timeout: deadlines.close_timeout.or(Some(CLOSE_TIMEOUT)),
             ..deadlines

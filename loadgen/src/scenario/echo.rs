@@ -7,6 +7,7 @@ use tidewheel::ring::Wait;
 
 use super::{close_all, per_million};
 use crate::{
+    child::Service,
     cli::{Common, count, duration, rate, size},
     error::RunError,
     figures::Figures,
@@ -78,6 +79,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "echo",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: options.size,
     }

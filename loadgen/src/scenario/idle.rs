@@ -7,6 +7,7 @@ use tidewheel::ring::Wait;
 
 use super::close_all;
 use crate::{
+    child::Service,
     cli::{Common, Deadlines, duration},
     error::RunError,
     figures::Figures,
@@ -61,6 +62,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "idle",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: Deadlines {
             ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
             ..deadlines

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{close_storm::close, idle::hold};
 use crate::{
+    child::Service,
     cli::{Common, Deadlines, duration},
     error::RunError,
     figures::Figures,
@@ -69,6 +70,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "scale",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: Deadlines {
             ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
             ping_timeout: deadlines.ping_timeout.or(Some(PING_INTERVAL)),

@@ -8,6 +8,7 @@ use tidewheel::ring::Wait;
 
 use super::close_all;
 use crate::{
+    child::Service,
     cli::{Common, duration, rate, share, size},
     error::RunError,
     figures::Figures,
@@ -83,6 +84,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "slow-consumers",
         connections: CONNECTIONS,
+        service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: SMALL,
     }

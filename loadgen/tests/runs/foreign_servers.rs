@@ -50,7 +50,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 /// The opening handshake (RFC 6455 4.2.2).
-fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
     let key = read_request(stream)?;
     let digest = Sha1::digest(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = STANDARD.encode(digest);

@@ -4,6 +4,7 @@ mod child_server;
 mod churn;
 mod command_line;
 mod endings;
+mod fanout;
 mod files;
 mod foreign_servers;
 mod harness;

@@ -1,0 +1,266 @@
+//! Fan-out: what one publishes, all subscribers of its topic get.
+
+mod feed;
+mod receipts;
+
+use std::time::Duration;
+
+use clap::Args;
+use tidewheel::ring::Wait;
+
+use self::{
+    feed::{Feed, STAMP_SIZE},
+    receipts::Topology,
+};
+use super::{close_all, per_million};
+use crate::{
+    child::Service,
+    cli::{Common, count, duration, rate, size},
+    clock::Moment,
+    error::RunError,
+    figures::Figures,
+    fleet::Approach,
+    outcome::Outcome,
+    plan::Plan,
+    progress::Progress,
+    report::{Exposure, Findings},
+    talk::Pace,
+    trial::{Needs, Trial},
+    usage::UsageMark,
+};
+
+pub(crate) const ABOUT: &str = "\
+Publish to topics, and measure how long it takes until each subscriber has each message.
+
+Each connection subscribes to one of --topics by its path: {topic} in the path of --url stands for \
+the topic's number, and with a child the path is /fanout/{topic}. The first --publishers \
+connections send messages as well, in turn, to their own topic. The server is to send each to all \
+subscribers of the topic, the sender included (--sender-excluded: but the sender).
+
+Open loop (--rate, the default): so many messages a second are planned, those of all publishers \
+together, and sent when they are due. Closed loop (--in-flight): so many messages are under way, \
+and the next is sent when one has reached everybody; that measures throughput.
+
+Latency `delivery` is that of each subscriber, `last` that of the last subscriber of each message, \
+from the planned moment (closed loop: from the send). Every message is checked: its length and \
+content in full, and its number with its publisher, so that none is lost, comes twice, or overtakes \
+another. Asked for: all of that, and Close 1000 for each connection. What is due in the warm-up \
+(--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of server and generator \
+for a million deliveries.";
+
+/// Connections where nothing else was said.
+const CONNECTIONS: u32 = 1_000;
+
+/// The options of the fan-out.
+#[derive(Args, Clone, Debug)]
+#[command(after_long_help = crate::cli::EXIT_STATUS)]
+pub(crate) struct Options {
+    #[command(flatten)]
+    pub(crate) common: Common,
+
+    /// Topics that the connections are spread over
+    #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
+    topics: u32,
+
+    /// Connections that publish as well [default: one for each topic]
+    #[arg(long, value_name = "N", value_parser = count)]
+    publishers: Option<u32>,
+
+    /// The server leaves out who has sent a message
+    #[arg(long)]
+    sender_excluded: bool,
+
+    /// How long is measured
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    duration: Duration,
+
+    /// How long messages are published before that
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
+    warm_up: Duration,
+
+    /// Open loop: messages to publish in a second, all publishers together
+    #[arg(long, value_name = "N", value_parser = rate, default_value = "10")]
+    rate: u32,
+
+    /// Closed loop: messages under way, all publishers together
+    #[arg(long, value_name = "N", value_parser = count, conflicts_with = "rate")]
+    in_flight: Option<u32>,
+
+    /// Bytes of a message, 8 at least
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64")]
+    size: usize,
+}
+
+impl Options {
+    /// Whether they make sense together.
+    pub(crate) const fn check(&self) -> Result<(), &'static str> {
+        if self.size < STAMP_SIZE {
+            return Err("a message has 8 bytes at least: its publisher and its number");
+        }
+        Ok(())
+    }
+}
+
+/// What a fan-out needs.
+pub(crate) fn needs(options: &Options) -> Needs {
+    Needs {
+        scenario: "fanout",
+        connections: CONNECTIONS,
+        service: Service::Topics {
+            count: options.topics,
+            sender_included: !options.sender_excluded,
+        },
+        deadlines: options.common.deadlines,
+        message_size: options.size,
+    }
+}
+
+/// Runs the fan-out.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+    // What is sent comes to all, so that no echo tells whether a connection works.
+    let approach = Approach::Upgrade { check_echo: false };
+    trial.session.open_all(approach)?;
+    let topology = Topology {
+        clients: trial.clients,
+        publishers: options
+            .publishers
+            .unwrap_or(options.topics)
+            .min(trial.clients),
+        topics: options.topics,
+        sender_included: !options.sender_excluded,
+    };
+    let pace = options.in_flight.map_or(Pace::Open, |_| Pace::Closed);
+    let (session, seed) = (&mut trial.session, trial.seed);
+    let mut feed = Feed::new(topology, pace, options.size, session, seed);
+    let start = match options.in_flight {
+        _ if trial.session.live() == 0 => trial.server.mark(trial.clock.now())?,
+        Some(in_flight) => closed_loop(options, in_flight, topology, trial, &mut feed)?,
+        None => open_loop(options, trial, &mut feed)?,
+    };
+    let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let mut figures = Figures::default();
+    let mut failures = Vec::new();
+    feed.figures(&mut figures, &mut failures);
+    let measured = feed.counts().measured;
+    figures.rate("delivery.rate", measured, usage.window);
+    per_million(&mut figures, &usage, measured);
+    close_all(trial)?;
+    let delivery = feed.delivery.corrected.percentiles();
+    Ok(Findings {
+        settings: vec![
+            match options.in_flight {
+                Some(count) => ("in flight", format!("{count}, closed loop")),
+                None => ("rate", format!("{}/s, open loop", options.rate)),
+            },
+            ("topics", topology.topics.to_string()),
+            ("publishers", topology.publishers.to_string()),
+            ("size", options.size.to_string()),
+        ],
+        asked: vec![Outcome::Closed],
+        usage,
+        lateness: feed.lateness,
+        latencies: vec![feed.delivery, feed.last],
+        figures,
+        failures,
+        exposure: match options.in_flight {
+            Some(_) => Exposure::Cpu,
+            None => Exposure::Lateness(Duration::from_nanos(delivery.p99)),
+        },
+    })
+}
+
+/// Publishes as planned; gives the start of the measured window.
+fn open_loop(options: &Options, trial: &mut Trial, feed: &mut Feed) -> Result<UsageMark, RunError> {
+    let messages = |span: Duration| (f64::from(options.rate) * span.as_secs_f64()) as u32;
+    let warm_up = Plan::new(
+        trial.clock.now(),
+        options.warm_up,
+        messages(options.warm_up),
+    );
+    let from = warm_up.start() + options.warm_up;
+    feed.measure_from(from);
+    follow(&warm_up, from, trial, feed)?;
+    let plan = Plan::new(from, options.duration, messages(options.duration));
+    let mark = trial.server.mark(from)?;
+    let end = from + options.duration;
+    let mut now = follow(&plan, end, trial, feed)?;
+    let limit = end + options.common.timeout;
+    while feed.outstanding() > 0 && now < limit {
+        now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;
+    }
+    Ok(mark)
+}
+
+/// Publishes what is planned until `end`.
+fn follow(
+    plan: &Plan,
+    end: Moment,
+    trial: &mut Trial,
+    feed: &mut Feed,
+) -> Result<Moment, RunError> {
+    let mut progress = Progress::start("published", plan.count().into(), plan.start());
+    let mut now = trial.clock.now();
+    let mut next = 0;
+    while next < plan.count() || now < end {
+        next = feed.publish_due(&mut trial.session, next, plan, now);
+        let until = match next < plan.count() {
+            true => plan.due(next),
+            false => end,
+        };
+        let wait = match until.since(now) {
+            Duration::ZERO => Wait::No,
+            wait => Wait::For(wait),
+        };
+        now = feed.turn(&mut trial.session, wait)?;
+        progress.set(next.into(), now);
+    }
+    progress.finish(next.into(), now);
+    Ok(now)
+}
+
+/// Keeps messages under way; gives the start of the measured window.
+fn closed_loop(
+    options: &Options,
+    in_flight: u32,
+    topology: Topology,
+    trial: &mut Trial,
+    feed: &mut Feed,
+) -> Result<UsageMark, RunError> {
+    let begin = trial.clock.now();
+    let from = begin + options.warm_up;
+    let until = from + options.duration;
+    feed.measure_from(from);
+    let mut publishers = (0..topology.publishers).cycle();
+    let mut mark = None;
+    let mut now = begin;
+    let whole = options.warm_up + options.duration;
+    let mut progress = Progress::start("talked", whole.as_millis() as u64, begin);
+    while now < until {
+        if mark.is_none() && now >= from {
+            mark = Some(trial.server.mark(now)?);
+        }
+        // Bounded, for who has ended publishes nothing, and what nobody is to get is nowhere.
+        for publisher in publishers
+            .by_ref()
+            .take(in_flight.max(topology.publishers) as usize)
+        {
+            if feed.in_flight() >= in_flight.into() {
+                break;
+            }
+            feed.publish(&mut trial.session, publisher, now, now);
+        }
+        now = feed.turn(&mut trial.session, Wait::For(until.since(now)))?;
+        progress.set(now.since(begin).as_millis() as u64, now);
+    }
+    let limit = until + options.common.timeout;
+    while feed.outstanding() > 0 && now < limit {
+        now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;
+    }
+    match mark {
+        Some(mark) => Ok(mark),
+        None => Ok(trial.server.mark(from)?),
+    }
+}

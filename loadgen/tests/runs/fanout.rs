@@ -1,0 +1,139 @@
+//! Fan-out against the server that the generator starts, and against servers that do it badly.
+
+use std::io::Write;
+
+use crate::{
+    foreign_servers::{read_frame, serve, shake_hands},
+    harness::{Run, run},
+};
+
+const SHORT: [&str; 4] = ["--duration", "500ms", "--warm-up", "100ms"];
+
+#[test]
+fn every_subscriber_of_a_topic_gets_everything_in_order() {
+    let arguments = ["fanout", "--connections", "60", "--topics", "6"];
+    let more = ["--publishers", "15", "--rate", "300"];
+    let run = run(&[&arguments[..], &more, &SHORT].concat());
+    run.assert_as_asked();
+    run.assert_all("closed", 60);
+    assert_eq!(run.number("/figures/fanout.published"), 180.0);
+    assert_eq!(run.number("/figures/fanout.delivered"), 1800.0);
+    for latency in ["delivery", "last"] {
+        let count = run.number(&format!("/latencies/{latency}/corrected/count"));
+        assert_eq!(count, if latency == "last" { 150.0 } else { 1500.0 });
+    }
+    for figure in ["lost", "altered", "out_of_order", "duplicates"] {
+        assert_eq!(run.number(&format!("/figures/{figure}")), 0.0, "{figure}");
+    }
+}
+
+#[test]
+fn the_sender_may_be_left_out() {
+    let arguments = ["fanout", "--connections", "10", "--sender-excluded"];
+    let run = run(&[&arguments[..], &["--rate", "100"], &SHORT].concat());
+    run.assert_as_asked();
+    assert_eq!(run.number("/figures/fanout.published"), 60.0);
+    assert_eq!(run.number("/figures/fanout.delivered"), 540.0);
+}
+
+#[test]
+fn a_closed_loop_keeps_messages_under_way() {
+    let arguments = ["fanout", "--connections", "50", "--in-flight", "16"];
+    let run = run(&[&arguments[..], &SHORT].concat());
+    run.assert_as_asked();
+    run.assert_all("closed", 50);
+    let published = run.number("/figures/fanout.published");
+    assert!(published > 16.0, "{published}");
+    assert_eq!(run.number("/figures/fanout.delivered"), published * 50.0);
+    assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
+}
+
+/// One subscriber, that publishes as well, at a server that sends what `change` makes of each
+/// message.
+fn bad(change: fn(usize, Vec<u8>) -> Vec<Vec<u8>>) -> Run {
+    let address = serve(move |stream| {
+        shake_hands(stream)?;
+        for number in 0.. {
+            let (first, payload) = read_frame(stream)?;
+            if first == 0x88 {
+                let mut close = vec![0x88, 2];
+                close.extend(payload);
+                return stream.write_all(&close);
+            }
+            for payload in change(number, payload) {
+                let mut frame = vec![first, u8::try_from(payload.len()).unwrap()];
+                frame.extend(payload);
+                stream.write_all(&frame)?;
+            }
+        }
+        Ok(())
+    });
+    let url = format!("ws://{address}/{{topic}}");
+    let arguments = ["fanout", "--url", &url, "--connections", "1"];
+    let more = ["--rate", "100", "--timeout", "300ms", "--size", "16"];
+    run(&[&arguments[..], &more, &SHORT].concat())
+}
+
+#[track_caller]
+fn assert_counts(run: &Run, expected: [f64; 4]) {
+    let counts = ["lost", "altered", "out_of_order", "duplicates"];
+    let counts = counts.map(|name| run.number(&format!("/figures/{name}")));
+    assert_eq!(counts, expected);
+    let failed = expected.iter().any(|&count| count > 0.0);
+    assert_eq!(run.status > 0, failed, "{:#}", run.document);
+}
+
+#[test]
+fn a_server_that_does_it_well_has_nothing_to_answer_for() {
+    assert_counts(&bad(|_, payload| vec![payload]), [0.0; 4]);
+}
+
+#[test]
+fn what_does_not_arrive_is_lost() {
+    let run = bad(|number, payload| match number {
+        // The last one, too: nothing behind it shows the gap.
+        7 | 8 | 59 => vec![],
+        _ => vec![payload],
+    });
+    assert_counts(&run, [3.0, 0.0, 0.0, 0.0]);
+}
+
+#[test]
+fn what_arrives_twice_is_a_duplicate() {
+    let run = bad(|number, payload| match number {
+        7 => vec![payload.clone(), payload],
+        _ => vec![payload],
+    });
+    assert_counts(&run, [0.0, 0.0, 0.0, 1.0]);
+}
+
+#[test]
+fn what_is_altered_is_told_by_any_byte_of_it() {
+    let run = bad(|number, mut payload| {
+        match number {
+            7 => payload[15] ^= 1,
+            8 => payload.push(0),
+            9 => payload[5] ^= 1,
+            _ => {}
+        }
+        vec![payload]
+    });
+    assert_counts(&run, [3.0, 3.0, 0.0, 0.0]);
+}
+
+#[test]
+fn what_is_overtaken_is_out_of_order() {
+    use std::cell::RefCell;
+    thread_local! {
+        static HELD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    let run = bad(|number, payload| match number {
+        7 => {
+            HELD.set(payload);
+            vec![]
+        }
+        9 => vec![payload, HELD.take()],
+        _ => vec![payload],
+    });
+    assert_counts(&run, [0.0, 0.0, 1.0, 0.0]);
+}
