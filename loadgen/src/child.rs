@@ -44,6 +44,8 @@ const STDERR_SHOWN_MAX: usize = 4096;
 pub(crate) enum Service {
     /// Each goes back to its sender.
     Echo,
+    /// So it does, and what is published elsewhere goes to all.
+    Broadcast,
     /// Each goes to all subscribers of the topic in the sender's path.
     Topics {
         /// How many topics there are.
@@ -57,7 +59,7 @@ impl Service {
     /// A child's command for it.
     const fn command(self) -> &'static str {
         match self {
-            Self::Echo => "echo",
+            Self::Echo | Self::Broadcast => "echo",
             Self::Topics { .. } => "serve",
         }
     }
@@ -65,7 +67,7 @@ impl Service {
     /// The path that a child is asked for.
     pub(crate) const fn path(self) -> &'static str {
         match self {
-            Self::Echo => "/",
+            Self::Echo | Self::Broadcast => "/",
             Self::Topics {
                 sender_included: true,
                 ..
@@ -79,19 +81,21 @@ impl Service {
 
     pub(crate) const fn topics(self) -> u32 {
         match self {
-            Self::Echo => 1,
+            Self::Echo | Self::Broadcast => 1,
             Self::Topics { count, .. } => count,
         }
     }
 }
 
 /// What a child is to be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ChildPlan {
     pub(crate) shards: u16,
     /// Whether it listens on all addresses of the host, or on one of loopback.
     pub(crate) any_address: bool,
     pub(crate) service: Service,
+    /// What must be said to publish; without it nobody may.
+    pub(crate) publish_token: Option<String>,
     pub(crate) deadlines: Deadlines,
 }
 
@@ -171,6 +175,9 @@ impl ChildServer {
             .args(["--listen", listen, "--admin", "127.0.0.1:0"])
             .args(flags(&plan.deadlines))
             .stdout(Stdio::piped());
+        if let Some(token) = &plan.publish_token {
+            command.env("TIDEWHEEL_PUBLISH_TOKEN", token);
+        }
         let mut server = Self::spawn(command, cores, plan.deadlines.close_timeout, true)?;
         server.read_addresses(interrupt)?;
         Ok(server)

@@ -8,6 +8,7 @@ use crate::{
     child::ChildError,
     interrupt::Interrupted,
     limits::Limit,
+    publisher::PublishError,
     report::WriteError,
     server_report::ReportError,
     session::SessionError,
@@ -48,6 +49,9 @@ pub(crate) enum RunError {
     /// The server does not say what it holds.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// The server does not publish.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
     /// It is not known what the server holds.
     #[error(transparent)]
     Watch(#[from] WatchError),
@@ -86,7 +90,11 @@ impl RunError {
             Self::Interrupted(_)
             | Self::Child(ChildError::Interrupted(_))
             | Self::Watch(WatchError::Interrupted(_)) => INTERRUPTED,
-            Self::Child(_) | Self::Report(_) | Self::Watch(_) | Self::NotCovered { .. } => 1,
+            Self::Child(_)
+            | Self::Report(_)
+            | Self::Publish(_)
+            | Self::Watch(_)
+            | Self::NotCovered { .. } => 1,
             Self::Limit(_)
             | Self::Baseline(_)
             | Self::Unknowable(_)

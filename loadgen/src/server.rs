@@ -3,13 +3,14 @@
 use std::{io, net::SocketAddr};
 
 use crate::{
-    child::{ChildError, ChildPlan, ChildServer},
+    child::{ChildError, ChildPlan, ChildServer, Service},
     cli::{Common, Deadlines},
     clock::Moment,
     error::RunError,
     fleet::Target,
     interrupt::Interrupt,
     limits::{Cores, Layout},
+    publisher::Publisher,
     server_report::{ReportError, ReportReader, ServerReport},
     trial::Needs,
     usage::UsageMark,
@@ -20,6 +21,8 @@ use crate::{
 pub(crate) struct Server {
     pub(crate) child: Option<ChildServer>,
     pub(crate) report: Option<ReportReader>,
+    /// Publishes to all connections, where that is asked for.
+    pub(crate) publisher: Option<Publisher>,
     /// The cores of the server and of the generator.
     pub(crate) cores: Option<Cores>,
     /// What it is set to, as far as that is known.
@@ -40,6 +43,7 @@ impl Server {
         let mut server = Self {
             child: None,
             report: common.admin.map(ReportReader::new),
+            publisher: None,
             cores: None,
             deadlines: common.deadlines,
         };
@@ -54,10 +58,15 @@ impl Server {
             return Ok((server, target));
         }
         server.cores = Cores::pick()?;
+        let token = match needs.service {
+            Service::Broadcast => Some(format!("{:032x}", fastrand::u128(..))),
+            Service::Echo | Service::Topics { .. } => None,
+        };
         let plan = ChildPlan {
             shards: layout.shards,
             any_address: layout.spread > 1,
             service: needs.service,
+            publish_token: token,
             deadlines: needs.deadlines,
         };
         let child = ChildServer::start(&plan, server.cores.as_ref(), interrupt)?;
@@ -68,6 +77,8 @@ impl Server {
             ..Target::at(SocketAddr::from(([127, 0, 0, 1], child.address.port())))
         };
         server.report = child.admin.map(ReportReader::new);
+        let publisher = child.admin.zip(plan.publish_token);
+        server.publisher = publisher.map(|(admin, token)| Publisher::new(admin, &token));
         server.child = Some(child);
         server.deadlines = needs.deadlines;
         Ok((server, common.with_request(target)))

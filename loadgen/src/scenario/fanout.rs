@@ -1,23 +1,17 @@
 //! Fan-out: what one publishes, all subscribers of its topic get.
 
-mod feed;
-mod receipts;
-
 use std::time::Duration;
 
 use clap::Args;
 use tidewheel::ring::Wait;
 
-use self::{
-    feed::{Feed, STAMP_SIZE},
-    receipts::Topology,
-};
 use super::{close_all, per_million};
 use crate::{
     child::Service,
     cli::{Common, count, duration, rate, size},
     clock::Moment,
     error::RunError,
+    feed::{Feed, STAMP_SIZE, Topology},
     figures::Figures,
     fleet::Approach,
     outcome::Outcome,
@@ -47,6 +41,9 @@ content in full, and its number with its publisher, so that none is lost, comes 
 another. Asked for: all of that, and Close 1000 for each connection. What is due in the warm-up \
 (--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of server and generator \
 for a million deliveries.";
+
+/// To each subscriber, and to the last of each message.
+const LATENCIES: [&str; 2] = ["delivery", "last"];
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 1_000;
@@ -134,7 +131,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     };
     let pace = options.in_flight.map_or(Pace::Open, |_| Pace::Closed);
     let (session, seed) = (&mut trial.session, trial.seed);
-    let mut feed = Feed::new(topology, pace, options.size, session, seed);
+    let mut feed = Feed::new(LATENCIES, topology, pace, options.size, session, seed);
     let start = match options.in_flight {
         _ if trial.session.live() == 0 => trial.server.mark(trial.clock.now())?,
         Some(in_flight) => closed_loop(options, in_flight, topology, trial, &mut feed)?,
@@ -143,7 +140,8 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
     let mut figures = Figures::default();
     let mut failures = Vec::new();
-    feed.figures(&mut figures, &mut failures);
+    feed.figures(&mut figures);
+    feed.failures(&mut failures);
     let measured = feed.counts().measured;
     figures.rate("delivery.rate", measured, usage.window);
     per_million(&mut figures, &usage, measured);

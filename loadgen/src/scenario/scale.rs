@@ -1,5 +1,7 @@
 //! Scale: a million connections on one machine, and what is done with them.
 
+mod broadcast;
+
 use std::time::Duration;
 
 use clap::Args;
@@ -28,10 +30,13 @@ this host.)
 
 Then: the memory of a connection in the server, the generator and the kernel (both ends together), \
 as in idle; keepalive for --hold, each ping answered; an echo sweep, one message for each \
-connection in --sweep, checked in full (latency `sweep`); and a close storm over --window \
+connection in --sweep, checked in full (latency `sweep`); --broadcasts messages to all connections, one after \
+the other, published by the child's admin listener and checked in full (latencies `broadcast`, to \
+each connection, and `last`, to the last one; not with --url); and a close storm over --window \
 (latencies `close` and `fin`). The child pings every 60 s.
 
-Asked for: each connection opens, stays, echoes and closes with 1000, then FIN. The figures of \
+Asked for: each connection opens, stays, echoes, gets each broadcast once, and closes with 1000, \
+then FIN. The figures of \
 server.busy, generator.busy and window_seconds are those of the close storm. With many rings the \
 generator looks at each in turn, and rests for half a millisecond at most between two rounds.";
 
@@ -59,6 +64,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     sweep: Duration,
 
+    /// Messages to all connections
+    #[arg(long, value_name = "N", default_value = "3")]
+    broadcasts: u32,
+
     /// How long it takes to close all connections
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100s")]
     window: Duration,
@@ -70,7 +79,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
         scenario: "scale",
         connections: CONNECTIONS,
-        service: Service::Echo,
+        service: Service::Broadcast,
         deadlines: Deadlines {
             ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
             ping_timeout: deadlines.ping_timeout.or(Some(PING_INTERVAL)),
@@ -108,8 +117,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     talk.figures(&mut figures, &mut failures);
     let sweep = talk.echo;
     drop(clients);
+    let [broadcast, last] = broadcast::run(options, trial, &mut figures, &mut failures)?;
     let mut findings = close::run(options.window, options.common.timeout, trial)?;
-    findings.latencies.insert(0, sweep);
+    findings.latencies.splice(0..0, [sweep, broadcast, last]);
     figures.append(findings.figures);
     findings.figures = figures;
     findings.failures.append(&mut failures);

@@ -82,5 +82,9 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
     assert_eq!(number("/latencies/sweep/corrected/count"), 300.0);
     assert_eq!(number("/latencies/fin/corrected/count"), 300.0);
     assert!(number("/figures/pings") >= 600.0);
+    assert_eq!(number("/figures/broadcast.published"), 3.0);
+    assert_eq!(number("/figures/broadcast.delivered"), 900.0);
+    assert_eq!(number("/latencies/broadcast/corrected/count"), 900.0);
+    assert_eq!(number("/latencies/last/corrected/count"), 3.0);
     assert_eq!(number("/figures/lost"), 0.0);
 }

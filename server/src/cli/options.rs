@@ -16,7 +16,8 @@ use crate::{CloseCode, Config, Deflate, Drain, Origins, SlowConsumer, TopicRule}
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Options {
     /// Who asks the admin listener to publish (POST /publish/TOPIC) says `Authorization: Bearer` and
-    /// this; without it nobody may [default: none]
+    /// this; without it nobody may. Connections to echo have then subscribed to the topic `all`
+    /// [default: none]
     #[arg(
         long,
         env = "TIDEWHEEL_PUBLISH_TOKEN",

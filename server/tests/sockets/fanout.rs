@@ -121,6 +121,20 @@ fn http_publishes_with_the_token() {
 }
 
 #[test]
+fn echo_with_a_token_publishes_to_everybody() {
+    let server = Server::start("--shards 2 --publish-token s3cret");
+    let mut clients: Vec<Client> = (0..8).map(|_| Client::open(&server)).collect();
+    clients[0].send(&text("to myself"));
+    clients[0].expect(0x81, "to myself");
+    let request = "POST /publish/all HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+                   Content-Length: 5\r\nAuthorization: Bearer s3cret\r\n\r\nhello";
+    assert!(server.admin_raw(request).starts_with("HTTP/1.1 202 "));
+    for client in &mut clients {
+        client.expect(0x82, "hello");
+    }
+}
+
+#[test]
 fn a_stalled_reader_costs_its_queue_and_the_others_nothing() {
     let server = Server::spawn(&mut serve(
         "--shards 2 --max-send-queue 256KiB --topic-policy feed=drop-oldest --ping-interval off",

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, ops::Range};
 /// Who publishes where, and who is to get it: client `c` has subscribed to topic `c % topics`, and
 /// the first clients publish as well, each to its own topic.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Topology {
-    pub(super) clients: u32,
-    pub(super) publishers: u32,
-    pub(super) topics: u32,
+pub(crate) struct Topology {
+    pub(crate) clients: u32,
+    pub(crate) publishers: u32,
+    pub(crate) topics: u32,
     /// Whether a publisher gets what it publishes.
-    pub(super) sender_included: bool,
+    pub(crate) sender_included: bool,
 }
 
 impl Topology {

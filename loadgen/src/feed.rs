@@ -1,9 +1,12 @@
 //! What publishers have said, and what has become of it at the subscribers.
 
+mod receipts;
+
 use fastrand::Rng;
 use tidewheel::ring::Wait;
 
-use super::receipts::{Receipt, Receipts, Topology};
+pub(crate) use self::receipts::Topology;
+use self::receipts::{Receipt, Receipts};
 use crate::{
     clock::Moment,
     figures::Figures,
@@ -16,14 +19,14 @@ use crate::{
 };
 
 /// Bytes that tell a message from all others: its publisher, and its number with that.
-pub(super) const STAMP_SIZE: usize = 8;
+pub(crate) const STAMP_SIZE: usize = 8;
 
 /// Messages that are published before deliveries are read again.
 const BATCH: u32 = 16;
 
 /// What publishers have said to their topics.
 #[derive(Debug)]
-pub(super) struct Feed {
+pub(crate) struct Feed {
     topology: Topology,
     pace: Pace,
     message: Vec<u8>,
@@ -35,10 +38,10 @@ pub(super) struct Feed {
     /// What is due before is not measured.
     measured_from: Moment,
     /// To each subscriber.
-    pub(super) delivery: Latency,
+    pub(crate) delivery: Latency,
     /// To the last subscriber of each message.
-    pub(super) last: Latency,
-    pub(super) lateness: Latency,
+    pub(crate) last: Latency,
+    pub(crate) lateness: Latency,
     counts: Counts,
 }
 
@@ -53,25 +56,27 @@ struct Published {
 
 /// What became of all messages, those of a warm-up included.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Counts {
-    pub(super) published: u64,
+pub(crate) struct Counts {
+    pub(crate) published: u64,
     /// Messages that all subscribers have got, or would have, were they still there.
-    pub(super) complete: u64,
+    pub(crate) complete: u64,
     /// Deliveries that are to come of what was published.
     owed: u64,
-    delivered: u64,
+    pub(crate) delivered: u64,
     /// Deliveries to connections that have ended meanwhile.
     cut_off: u64,
     altered: u64,
     out_of_order: u64,
     duplicates: u64,
     /// Deliveries of what was due in the measured window.
-    pub(super) measured: u64,
+    pub(crate) measured: u64,
 }
 
 impl Feed {
-    /// Messages of `size` bytes to the clients of `session` that are open.
-    pub(super) fn new(
+    /// Messages of `size` bytes to the clients of `session` that are open; `names` are those of the
+    /// latencies to each subscriber, and to the last one of each message.
+    pub(crate) fn new(
+        names: [&'static str; 2],
         topology: Topology,
         pace: Pace,
         size: usize,
@@ -93,47 +98,56 @@ impl Feed {
             receipts: Receipts::new(topology),
             subscribers,
             measured_from: Moment::default(),
-            delivery: Latency::new("delivery"),
-            last: Latency::new("last"),
+            delivery: Latency::new(names[0]),
+            last: Latency::new(names[1]),
             lateness: Latency::new(LATENESS),
             counts: Counts::default(),
         }
     }
 
     /// What is due before `moment` is not measured.
-    pub(super) fn measure_from(&mut self, moment: Moment) {
+    pub(crate) fn measure_from(&mut self, moment: Moment) {
         self.measured_from = moment;
     }
 
-    pub(super) const fn counts(&self) -> Counts {
+    pub(crate) const fn counts(&self) -> Counts {
         self.counts
     }
 
     /// How many deliveries are yet to come.
-    pub(super) const fn outstanding(&self) -> u64 {
+    pub(crate) const fn outstanding(&self) -> u64 {
         self.counts.owed - self.counts.delivered - self.counts.cut_off
     }
 
     /// How many messages have not reached everybody yet.
-    pub(super) const fn in_flight(&self) -> u64 {
+    pub(crate) const fn in_flight(&self) -> u64 {
         self.counts.published - self.counts.complete
     }
 
     /// Lets a publisher say what is due, if it is open.
-    pub(super) fn publish(
+    pub(crate) fn publish(
         &mut self,
         session: &mut Session,
         publisher: u32,
         due: Moment,
         now: Moment,
     ) {
+        let message = Payload::Binary(self.next_message(publisher));
+        if session.fleet.send_message(publisher, message) {
+            self.note_published(publisher, due, now);
+        }
+    }
+
+    /// The message that a publisher is to say next.
+    pub(crate) fn next_message(&mut self, publisher: u32) -> &[u8] {
         let number = self.published[publisher as usize].len() as u64;
         let stamp = u64::from(publisher) << 32 | number;
         self.message[..STAMP_SIZE].copy_from_slice(&stamp.to_le_bytes());
-        let message = Payload::Binary(&self.message);
-        if !session.fleet.send_message(publisher, message) {
-            return;
-        }
+        &self.message
+    }
+
+    /// Notes that a publisher has begun to say what was due.
+    pub(crate) fn note_published(&mut self, publisher: u32, due: Moment, now: Moment) {
         let topic = self.topology.topic_of(publisher) as usize;
         let owed = self.subscribers[topic] - u32::from(!self.topology.sender_included);
         self.published[publisher as usize].push(Published {
@@ -152,7 +166,7 @@ impl Feed {
     }
 
     /// Publishes up to [`BATCH`] of the messages that are due of a plan, `next` being the first.
-    pub(super) fn publish_due(
+    pub(crate) fn publish_due(
         &mut self,
         session: &mut Session,
         next: u32,
@@ -171,7 +185,7 @@ impl Feed {
     ///
     /// # Errors
     /// Those of [`Session::turn`].
-    pub(super) fn turn(
+    pub(crate) fn turn(
         &mut self,
         session: &mut Session,
         wait: Wait,
@@ -259,21 +273,16 @@ impl Feed {
         }
     }
 
-    /// What there is to tell of the messages, and what failed.
-    pub(super) fn figures(&self, figures: &mut Figures, failures: &mut Vec<String>) {
+    /// Deliveries that did not come, or not as they should, and what that is called.
+    fn faults(&self) -> [(&'static str, u64, &'static str); 4] {
         let Counts {
-            published,
-            owed,
-            delivered,
             cut_off,
             altered,
             out_of_order,
             duplicates,
             ..
         } = self.counts;
-        figures.count("fanout.published", published);
-        figures.count("fanout.delivered", delivered);
-        for (name, count, what) in [
+        [
             ("lost", self.outstanding() + cut_off, "have not arrived"),
             (
                 "altered",
@@ -282,8 +291,22 @@ impl Feed {
             ),
             ("out_of_order", out_of_order, "arrived out of order"),
             ("duplicates", duplicates, "arrived once more"),
-        ] {
+        ]
+    }
+
+    /// What there is to tell of the messages.
+    pub(crate) fn figures(&self, figures: &mut Figures) {
+        figures.count("fanout.published", self.counts.published);
+        figures.count("fanout.delivered", self.counts.delivered);
+        for (name, count, _) in self.faults() {
             figures.count(name, count);
+        }
+    }
+
+    /// What failed.
+    pub(crate) fn failures(&self, failures: &mut Vec<String>) {
+        let owed = self.counts.owed;
+        for (_, count, what) in self.faults() {
             if count > 0 {
                 failures.push(format!("{count} of {owed} deliveries {what}"));
             }
