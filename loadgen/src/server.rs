@@ -11,7 +11,7 @@ use crate::{
     interrupt::Interrupt,
     limits::{Cores, Layout},
     server_report::{ReportError, ReportReader, ServerReport},
-    usage::UsageMark,
+    usage::{UsageMark, softirq_thread},
 };
 
 /// The server under test.
@@ -21,6 +21,8 @@ pub(crate) struct Server {
     pub(crate) report: Option<ReportReader>,
     /// The cores of the server and of the generator.
     pub(crate) cores: Option<Cores>,
+    /// The kernel's thread for the network on the server's core.
+    softirqs: Option<i32>,
     /// What it is set to, as far as that is known.
     pub(crate) deadlines: Deadlines,
 }
@@ -40,18 +42,19 @@ impl Server {
             child: None,
             report: common.admin.map(ReportReader::new),
             cores: None,
+            softirqs: None,
             deadlines: common.deadlines,
         };
         if let Some(target) = common.target() {
             if let Some(command) = &common.server_cmd {
-                server.cores = Cores::pick()?;
+                server.take_cores()?;
                 let cores = server.cores.as_ref();
                 let child = ChildServer::start_command(command, target.address, cores, interrupt)?;
                 server.child = Some(child);
             }
             return Ok((server, target));
         }
-        server.cores = Cores::pick()?;
+        server.take_cores()?;
         let plan = ChildPlan {
             shards: layout.shards,
             any_address: layout.spread > 1,
@@ -66,6 +69,13 @@ impl Server {
         server.child = Some(child);
         server.deadlines = deadlines;
         Ok((server, common.with_request(target)))
+    }
+
+    fn take_cores(&mut self) -> io::Result<()> {
+        self.cores = Cores::pick()?;
+        let core = self.cores.as_ref().map(|cores| cores.numbers.0);
+        self.softirqs = core.and_then(softirq_thread);
+        Ok(())
     }
 
     /// The process id of a child.
@@ -89,7 +99,11 @@ impl Server {
     /// # Errors
     /// Those of proc(5).
     pub(crate) fn mark(&self, at: Moment) -> io::Result<UsageMark> {
-        UsageMark::set(at, self.pid())
+        let mark = UsageMark::set(at, self.pid())?;
+        match self.softirqs {
+            Some(id) => mark.with_softirqs(id),
+            None => Ok(mark),
+        }
     }
 
     /// Ends a child.
