@@ -3,6 +3,8 @@
 mod common;
 mod values;
 
+use std::ffi::OsString;
+
 use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
@@ -88,9 +90,10 @@ Files (--out DIR): summary.json, summary.md, junit.xml, for each latency NAME.hg
 (HdrHistogram), and the plots percentiles.svg, rate.svg and course.svg.";
 
 impl Cli {
-    /// Reads the arguments; a wrong one ends the process with status 2.
-    pub(crate) fn read() -> Scenario {
-        let cli = Self::parse();
+    /// Reads the arguments, the first being the program's name; a wrong one ends the process with
+    /// status 2.
+    pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Scenario {
+        let cli = Self::parse_from(arguments);
         let scenario = cli
             .scenario
             .unwrap_or(Scenario::CloseStorm(cli.close_storm));

@@ -146,6 +146,7 @@ mod tests {
             generator: running(generator),
             server: server.map(running),
             server_cpu: Duration::ZERO,
+            softirqs: None,
         }
     }
 

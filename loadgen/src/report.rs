@@ -192,6 +192,9 @@ fn usage_figures(usage: &Usage) -> Figures {
     if let Some(busy) = usage.server_busy() {
         figures.share("server.busy", busy);
         figures.seconds("server.window_cpu_seconds", usage.server_cpu);
+        if let Some(softirqs) = usage.softirqs {
+            figures.seconds("server.window_softirq_seconds", softirqs);
+        }
     }
     figures.share("generator.busy", usage.generator_busy());
     figures.share(

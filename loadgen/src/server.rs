@@ -13,7 +13,7 @@ use crate::{
     publisher::Publisher,
     server_report::{ReportError, ReportReader, ServerReport},
     trial::Needs,
-    usage::UsageMark,
+    usage::{UsageMark, softirq_thread},
 };
 
 /// The server under test.
@@ -25,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) publisher: Option<Publisher>,
     /// The cores of the server and of the generator.
     pub(crate) cores: Option<Cores>,
+    /// The kernel's thread for the network on the server's core.
+    softirqs: Option<i32>,
     /// What it is set to, as far as that is known.
     pub(crate) deadlines: Deadlines,
 }
@@ -45,19 +47,20 @@ impl Server {
             report: common.admin.map(ReportReader::new),
             publisher: None,
             cores: None,
+            softirqs: None,
             deadlines: common.deadlines,
         };
         if let Some(mut target) = common.target() {
             target.topics = needs.service.topics();
             if let Some(command) = &common.server_cmd {
-                server.cores = Cores::pick()?;
+                server.take_cores()?;
                 let cores = server.cores.as_ref();
                 let child = ChildServer::start_command(command, target.address, cores, interrupt)?;
                 server.child = Some(child);
             }
             return Ok((server, target));
         }
-        server.cores = Cores::pick()?;
+        server.take_cores()?;
         let token = match needs.service {
             Service::Broadcast => Some(format!("{:032x}", fastrand::u128(..))),
             Service::Echo | Service::Topics { .. } => None,
@@ -84,6 +87,13 @@ impl Server {
         Ok((server, common.with_request(target)))
     }
 
+    fn take_cores(&mut self) -> io::Result<()> {
+        self.cores = Cores::pick()?;
+        let core = self.cores.as_ref().map(|cores| cores.numbers.0);
+        self.softirqs = core.and_then(softirq_thread);
+        Ok(())
+    }
+
     /// The process id of a child.
     pub(crate) fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(ChildServer::pid)
@@ -105,7 +115,11 @@ impl Server {
     /// # Errors
     /// Those of proc(5).
     pub(crate) fn mark(&self, at: Moment) -> io::Result<UsageMark> {
-        UsageMark::set(at, self.pid())
+        let mark = UsageMark::set(at, self.pid())?;
+        match self.softirqs {
+            Some(id) => mark.with_softirqs(id),
+            None => Ok(mark),
+        }
     }
 
     /// Ends a child.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
-use procfs::process::{Process, Schedstat};
+use procfs::process::{Process, Schedstat, all_processes};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Moment;
@@ -105,6 +105,17 @@ pub(crate) fn descriptors(pid: i32) -> io::Result<u64> {
     Ok(count.map_err(io::Error::other)? as u64)
 }
 
+/// The kernel's thread that works off what the network has for `core`, when that is more than it
+/// does on the spot: on a busy core it is left what a send over the loopback leads to. `None` where
+/// it is not to be seen.
+pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
+    let name = format!("ksoftirqd/{core}");
+    all_processes().ok()?.flatten().find_map(|process| {
+        let is_it = process.stat().ok()?.comm == name;
+        is_it.then_some(process.pid)
+    })
+}
+
 /// What generator and server used in a window of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
@@ -115,6 +126,8 @@ pub(crate) struct Usage {
     pub(crate) server: Option<CpuTime>,
     /// The CPU time of all threads of a child server.
     pub(crate) server_cpu: Duration,
+    /// That of [`softirq_thread`] on the server's core, which is in none of the others.
+    pub(crate) softirqs: Option<Duration>,
 }
 
 impl Usage {
@@ -144,6 +157,7 @@ pub(crate) struct UsageMark {
     at: Moment,
     generator: CpuTime,
     server: Option<ProcessTime>,
+    softirqs: Option<Duration>,
 }
 
 impl UsageMark {
@@ -156,7 +170,17 @@ impl UsageMark {
             at,
             generator: CpuTime::of_this_thread()?,
             server: server.map(ProcessTime::of).transpose()?,
+            softirqs: None,
         })
+    }
+
+    /// Also marks what thread `id` of the kernel has used, see [`softirq_thread`].
+    ///
+    /// # Errors
+    /// Those of proc(5).
+    pub(crate) fn with_softirqs(mut self, id: i32) -> io::Result<Self> {
+        self.softirqs = Some(ProcessTime::of(id)?.running());
+        Ok(self)
     }
 
     /// What was used from here to `end`.
@@ -167,6 +191,10 @@ impl UsageMark {
             window: end.at.since(self.at),
             generator: end.generator.since(self.generator),
             server_cpu: running(end).saturating_sub(running(self)),
+            softirqs: end
+                .softirqs
+                .zip(self.softirqs)
+                .map(|(end, start)| end.saturating_sub(start)),
             server: end
                 .server
                 .as_ref()
@@ -202,6 +230,7 @@ mod tests {
                 waiting: millis(5),
             }),
             server_cpu: millis(all),
+            softirqs: None,
         };
         let percent = |usage: Usage| (usage.server_busy().unwrap() * 100.0).round();
         assert_eq!(percent(usage(10, 90)), 90.0);
