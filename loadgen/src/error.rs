@@ -13,6 +13,7 @@ use crate::{
     server_report::ReportError,
     session::SessionError,
     summary::BaselineError,
+    syscalls::SyscallError,
     watch::{Held, WatchError},
 };
 
@@ -49,6 +50,9 @@ pub(crate) enum RunError {
     /// The server does not say what it holds.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// System calls are to be counted, and cannot be.
+    #[error(transparent)]
+    Syscalls(#[from] SyscallError),
     /// The server does not publish.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -96,6 +100,7 @@ impl RunError {
             | Self::Watch(_)
             | Self::NotCovered { .. } => 1,
             Self::Limit(_)
+            | Self::Syscalls(_)
             | Self::Baseline(_)
             | Self::Unknowable(_)
             | Self::NeedsChild(_)

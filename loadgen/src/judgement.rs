@@ -147,6 +147,7 @@ mod tests {
             server: server.map(running),
             server_cpu: Duration::ZERO,
             softirqs: None,
+            syscalls: None,
         }
     }
 

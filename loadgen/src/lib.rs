@@ -27,6 +27,7 @@ mod server_report;
 mod session;
 mod socket_table;
 mod summary;
+mod syscalls;
 mod talk;
 mod template;
 mod trial;

@@ -196,6 +196,9 @@ fn usage_figures(usage: &Usage) -> Figures {
             figures.seconds("server.window_softirq_seconds", softirqs);
         }
     }
+    if let Some(count) = usage.syscalls {
+        figures.count("server.window_syscalls", count);
+    }
     figures.share("generator.busy", usage.generator_busy());
     figures.share(
         "generator.waiting",

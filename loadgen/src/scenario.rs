@@ -129,4 +129,10 @@ fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {
         told("server.cpu_seconds_per_million", usage.server_cpu);
     }
     told("generator.cpu_seconds_per_million", usage.generator.running);
+    if let Some(syscalls) = usage.syscalls
+        && messages > 0
+    {
+        let each = (syscalls as f64 / millions) as u64;
+        figures.count("server.syscalls_per_million", each);
+    }
 }

@@ -12,6 +12,7 @@ use crate::{
     limits::{Cores, Layout},
     publisher::Publisher,
     server_report::{ReportError, ReportReader, ServerReport},
+    syscalls::{SyscallCounter, SyscallError},
     trial::Needs,
     usage::{UsageMark, softirq_thread},
 };
@@ -27,6 +28,8 @@ pub(crate) struct Server {
     pub(crate) cores: Option<Cores>,
     /// The kernel's thread for the network on the server's core.
     softirqs: Option<i32>,
+    /// Counts the system calls of a child, where that is asked for.
+    syscalls: Option<SyscallCounter>,
     /// What it is set to, as far as that is known.
     pub(crate) deadlines: Deadlines,
 }
@@ -42,12 +45,26 @@ impl Server {
         layout: &Layout,
         interrupt: &Interrupt,
     ) -> Result<(Self, Target), RunError> {
+        let (mut server, target) = Self::found(common, needs, layout, interrupt)?;
+        if common.count_syscalls {
+            server.count_syscalls()?;
+        }
+        Ok((server, target))
+    }
+
+    fn found(
+        common: &Common,
+        needs: &Needs,
+        layout: &Layout,
+        interrupt: &Interrupt,
+    ) -> Result<(Self, Target), RunError> {
         let mut server = Self {
             child: None,
             report: common.admin.map(ReportReader::new),
             publisher: None,
             cores: None,
             softirqs: None,
+            syscalls: None,
             deadlines: common.deadlines,
         };
         if let Some(mut target) = common.target() {
@@ -94,6 +111,11 @@ impl Server {
         Ok(())
     }
 
+    fn count_syscalls(&mut self) -> Result<(), SyscallError> {
+        self.syscalls = self.pid().map(SyscallCounter::start).transpose()?;
+        Ok(())
+    }
+
     /// The process id of a child.
     pub(crate) fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(ChildServer::pid)
@@ -115,11 +137,14 @@ impl Server {
     /// # Errors
     /// Those of proc(5).
     pub(crate) fn mark(&self, at: Moment) -> io::Result<UsageMark> {
-        let mark = UsageMark::set(at, self.pid())?;
-        match self.softirqs {
-            Some(id) => mark.with_softirqs(id),
-            None => Ok(mark),
+        let mut mark = UsageMark::set(at, self.pid())?;
+        if let Some(id) = self.softirqs {
+            mark = mark.with_softirqs(id)?;
         }
+        if let Some(counter) = &self.syscalls {
+            mark = mark.with_syscalls(counter.read()?);
+        }
+        Ok(mark)
     }
 
     /// Ends a child.

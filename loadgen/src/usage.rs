@@ -128,6 +128,8 @@ pub(crate) struct Usage {
     pub(crate) server_cpu: Duration,
     /// That of [`softirq_thread`] on the server's core, which is in none of the others.
     pub(crate) softirqs: Option<Duration>,
+    /// The system calls of a child server, where they are counted.
+    pub(crate) syscalls: Option<u64>,
 }
 
 impl Usage {
@@ -158,6 +160,7 @@ pub(crate) struct UsageMark {
     generator: CpuTime,
     server: Option<ProcessTime>,
     softirqs: Option<Duration>,
+    syscalls: Option<u64>,
 }
 
 impl UsageMark {
@@ -171,6 +174,7 @@ impl UsageMark {
             generator: CpuTime::of_this_thread()?,
             server: server.map(ProcessTime::of).transpose()?,
             softirqs: None,
+            syscalls: None,
         })
     }
 
@@ -181,6 +185,12 @@ impl UsageMark {
     pub(crate) fn with_softirqs(mut self, id: i32) -> io::Result<Self> {
         self.softirqs = Some(ProcessTime::of(id)?.running());
         Ok(self)
+    }
+
+    /// Also marks how many system calls the server has made.
+    pub(crate) const fn with_syscalls(mut self, count: u64) -> Self {
+        self.syscalls = Some(count);
+        self
     }
 
     /// What was used from here to `end`.
@@ -195,6 +205,10 @@ impl UsageMark {
                 .softirqs
                 .zip(self.softirqs)
                 .map(|(end, start)| end.saturating_sub(start)),
+            syscalls: end
+                .syscalls
+                .zip(self.syscalls)
+                .map(|(end, start)| end - start),
             server: end
                 .server
                 .as_ref()
@@ -231,6 +245,7 @@ mod tests {
             }),
             server_cpu: millis(all),
             softirqs: None,
+            syscalls: None,
         };
         let percent = |usage: Usage| (usage.server_busy().unwrap() * 100.0).round();
         assert_eq!(percent(usage(10, 90)), 90.0);

@@ -53,6 +53,11 @@ pub(crate) struct Common {
     )]
     pub(crate) server_cmd: Option<String>,
 
+    /// Count the system calls of a server that is started here, which needs root and slows each of
+    /// them down a little
+    #[arg(long, help_heading = "Server")]
+    pub(crate) count_syscalls: bool,
+
     /// Admin listener of the server of --url, if it is a tidewheel: it tells what it holds
     #[arg(
         long,
@@ -118,6 +123,9 @@ pub(crate) struct Deadlines {
 impl Common {
     /// Whether the options make sense together.
     pub(super) fn check(&self) -> Result<(), &'static str> {
+        if self.count_syscalls && self.url_is_given() && self.server_cmd.is_none() {
+            return Err("--count-syscalls needs a server that is started here: --server-cmd");
+        }
         if self.baseline.is_none() && self.gates.iter().any(Gate::is_relative) {
             return Err("a gate with a ratio needs --baseline");
         }

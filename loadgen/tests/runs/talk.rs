@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     foreign_servers::{open, read_frame, serve},
-    harness::run,
+    harness::{run, text},
 };
 
 #[test]
@@ -270,7 +270,7 @@ fn headers_and_a_subprotocol_are_sent() {
     ])
     .output()
     .unwrap();
-    let printed = crate::harness::text(&output);
+    let printed = text(&output);
     assert!(printed.contains("418"), "{printed}");
 }
 
@@ -283,4 +283,25 @@ fn messages_follow_a_template() {
     run.assert_all("closed", 3);
     assert!(run.number("/figures/echo.messages") > 10.0);
     assert_eq!(run.number("/figures/altered"), 0.0);
+}
+
+#[test]
+fn system_calls_of_the_server_are_counted_where_they_may_be() {
+    let arguments = ["echo", "--count-syscalls", "--connections", "5"];
+    let short = ["--duration", "300ms", "--warm-up", "50ms", "--json"];
+    let output = crate::harness::loadgen(&[&arguments[..], &short].concat())
+        .output()
+        .unwrap();
+    let tracing = "/sys/kernel/tracing/events/raw_syscalls/sys_enter/id";
+    if std::fs::read_to_string(tracing).is_ok() {
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {}", text(&output)));
+        let count = document["figures"]["server.window_syscalls"].as_f64();
+        assert!(count.is_some_and(|count| count > 0.0), "{document:#}");
+        let each = document["figures"]["server.syscalls_per_million"].as_f64();
+        assert!(each.is_some_and(|each| each > 0.0), "{document:#}");
+    } else {
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        assert!(text(&output).contains("as root"), "{}", text(&output));
+    }
 }
