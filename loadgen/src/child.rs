@@ -27,8 +27,8 @@ pub(crate) const SERVER_ARGUMENT: &str = "__server";
 /// The server listens within this time, or has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Between two attempts to connect to a server that does not say when it is ready.
-const ATTEMPT_INTERVAL: Duration = Duration::from_millis(20);
+/// Between two looks whether a server is ready.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Beyond its close timeout the server has this time to end; then it is killed.
 const STOP_SLACK: Duration = Duration::from_secs(2);
@@ -87,12 +87,24 @@ impl Service {
     }
 }
 
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub(crate) enum Launch {
+    /// As a child that is this program.
+    Ours(ChildPlan),
+    /// By a command, after which it listens at an address.
+    Command {
+        command: String,
+        address: SocketAddr,
+    },
+}
+
 /// What a child is to be.
 #[derive(Clone, Debug)]
 pub(crate) struct ChildPlan {
+    /// Where it listens.
+    pub(crate) listen: SocketAddr,
     pub(crate) shards: u16,
-    /// Whether it listens on all addresses of the host, or on one of loopback.
-    pub(crate) any_address: bool,
     pub(crate) service: Service,
     /// What must be said to publish; without it nobody may.
     pub(crate) publish_token: Option<String>,
@@ -111,9 +123,9 @@ pub(crate) struct ChildServer {
     stop_limit: Duration,
     /// How it ended, once that is known.
     status: Option<ExitStatus>,
-    /// Whether a status other than 0 is a failure.
-    is_ours: bool,
-    /// Kept, so that printing does not fail.
+    /// What it has printed until it was ready.
+    printed: Vec<u8>,
+    /// If it is ours; kept, so that printing does not fail.
     stdout: Option<ChildStdout>,
 }
 
@@ -159,54 +171,15 @@ impl ChildServer {
     /// # Errors
     /// With what the server said, if it failed.
     pub(crate) fn start(
-        plan: &ChildPlan,
+        launch: &Launch,
         cores: Option<&Cores>,
         interrupt: &Interrupt,
     ) -> Result<Self, ChildError> {
-        let listen = if plan.any_address {
-            "0.0.0.0:0"
-        } else {
-            "127.0.0.1:0"
-        };
-        let mut command = Command::new("/proc/self/exe");
-        command
-            .args([SERVER_ARGUMENT, plan.service.command()])
-            .args(["--shards", &plan.shards.to_string()])
-            .args(["--listen", listen, "--admin", "127.0.0.1:0"])
-            .args(flags(&plan.deadlines))
-            .stdout(Stdio::piped());
-        if let Some(token) = &plan.publish_token {
-            command.env("TIDEWHEEL_PUBLISH_TOKEN", token);
-        }
-        let mut server = Self::spawn(command, cores, plan.deadlines.close_timeout, true)?;
-        server.read_addresses(interrupt)?;
-        Ok(server)
-    }
-
-    /// Starts what `command` says in the same way, and waits until it listens at `address`.
-    ///
-    /// # Errors
-    /// With what the server said, if it failed.
-    pub(crate) fn start_command(
-        command: &str,
-        address: SocketAddr,
-        cores: Option<&Cores>,
-        interrupt: &Interrupt,
-    ) -> Result<Self, ChildError> {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", &format!("exec {command}")])
-            .stdout(Stdio::null());
-        let mut server = Self::spawn(shell, cores, None, false)?;
-        server.address = address;
+        let mut server = Self::spawn(launch, cores)?;
         let mut waited = Duration::ZERO;
-        while TcpStream::connect(address).is_err() {
+        while !server.is_ready()? {
             interrupt.pause(ATTEMPT_INTERVAL)?;
             waited += ATTEMPT_INTERVAL;
-            if let Some(status) = server.process.try_wait()? {
-                let stderr = server.said()?;
-                return Err(ChildError::Failed { status, stderr });
-            }
             if waited >= START_TIMEOUT {
                 let stderr = server.said()?;
                 return Err(ChildError::Late { stderr });
@@ -215,12 +188,21 @@ impl ChildServer {
         Ok(server)
     }
 
-    fn spawn(
-        mut command: Command,
-        cores: Option<&Cores>,
-        close_timeout: Option<Duration>,
-        is_ours: bool,
-    ) -> Result<Self, ChildError> {
+    /// Starts a server, and does not wait until it [is ready](Self::is_ready).
+    ///
+    /// # Errors
+    /// If there is no process.
+    pub(crate) fn spawn(launch: &Launch, cores: Option<&Cores>) -> Result<Self, ChildError> {
+        let (mut command, address, close_timeout) = match launch {
+            Launch::Ours(plan) => (plan.command(), None, plan.deadlines.close_timeout),
+            Launch::Command { command, address } => {
+                let mut shell = Command::new("sh");
+                shell
+                    .args(["-c", &format!("exec {command}")])
+                    .stdout(Stdio::null());
+                (shell, Some(*address), None)
+            }
+        };
         let stderr = tempfile::tempfile()?;
         command.stdin(Stdio::null()).stderr(stderr.try_clone()?);
         if let Some(cores) = cores {
@@ -234,43 +216,39 @@ impl ChildServer {
         let stdout = process.stdout.take();
         Ok(Self {
             process,
-            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+            address: address.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0))),
             admin: None,
             stderr,
             stop_limit: close_timeout.unwrap_or(CLOSE_TIMEOUT_DEFAULT) + STOP_SLACK,
             status: None,
-            is_ours,
+            printed: Vec::new(),
             stdout,
         })
     }
 
-    /// Reads what it prints until it is ready.
-    fn read_addresses(&mut self, interrupt: &Interrupt) -> Result<(), ChildError> {
-        let timeout = Timespec::try_from(START_TIMEOUT).expect("a few seconds");
-        let mut text = Vec::new();
-        loop {
-            let stdout = self.stdout.as_mut().expect("stdout is piped");
-            let readable = PollFd::new(&*stdout, PollFlags::IN);
-            let ready = poll(&mut [readable], Some(&timeout));
-            interrupt.check()?;
-            if ready.is_ok_and(|ready| ready == 0) {
-                return Err(ChildError::Late {
-                    stderr: self.said()?,
-                });
+    /// Looks whether it listens: it has said so, or, being another's program, it takes a connection.
+    ///
+    /// # Errors
+    /// With what it said, if it has ended.
+    pub(crate) fn is_ready(&mut self) -> Result<bool, ChildError> {
+        let is_ready = match &mut self.stdout {
+            None => TcpStream::connect(self.address).is_ok(),
+            Some(stdout) => {
+                read_available(stdout, &mut self.printed)?;
+                match addresses(&String::from_utf8_lossy(&self.printed)) {
+                    Some((admin, address)) => {
+                        (self.admin, self.address) = (Some(admin), address);
+                        true
+                    }
+                    None => false,
+                }
             }
-            let mut bytes = [0; 1024];
-            let length = stdout.read(&mut bytes)?;
-            if length == 0 {
-                let status = self.process.wait()?;
-                let stderr = self.said()?;
-                return Err(ChildError::Failed { status, stderr });
-            }
-            text.extend_from_slice(&bytes[..length]);
-            if let Some((admin, address)) = addresses(&String::from_utf8_lossy(&text)) {
-                (self.admin, self.address) = (Some(admin), address);
-                return Ok(());
-            }
+        };
+        if !is_ready && let Some(status) = self.try_wait()? {
+            let stderr = self.said()?;
+            return Err(ChildError::Failed { status, stderr });
         }
+        Ok(is_ready)
     }
 
     /// Its process id.
@@ -301,7 +279,8 @@ impl ChildServer {
     /// If it failed, with what it said.
     pub(crate) fn stop(mut self) -> Result<(), ChildError> {
         let status = self.end()?;
-        if status.success() || !self.is_ours {
+        // What another's program ends with is its own affair.
+        if status.success() || self.stdout.is_none() {
             return Ok(());
         }
         let stderr = self.said()?;
@@ -345,6 +324,49 @@ impl Drop for ChildServer {
             );
         }
     }
+}
+
+impl Launch {
+    /// The same at an address that is known by now.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        match self {
+            Self::Ours(plan) => Self::Ours(ChildPlan {
+                listen: address,
+                ..plan
+            }),
+            command @ Self::Command { .. } => command,
+        }
+    }
+}
+
+impl ChildPlan {
+    fn command(&self) -> Command {
+        let mut command = Command::new("/proc/self/exe");
+        command
+            .args([SERVER_ARGUMENT, self.service.command()])
+            .args(["--shards", &self.shards.to_string()])
+            .args(["--listen", &self.listen.to_string()])
+            .args(["--admin", "127.0.0.1:0"])
+            .args(flags(&self.deadlines))
+            .stdout(Stdio::piped());
+        if let Some(token) = &self.publish_token {
+            command.env("TIDEWHEEL_PUBLISH_TOKEN", token);
+        }
+        command
+    }
+}
+
+/// Appends what can be read without waiting.
+fn read_available(stdout: &mut ChildStdout, text: &mut Vec<u8>) -> io::Result<()> {
+    let now = Timespec::default();
+    while poll(&mut [PollFd::new(&*stdout, PollFlags::IN)], Some(&now)) == Ok(1) {
+        let mut bytes = [0; 1024];
+        match stdout.read(&mut bytes)? {
+            0 => break,
+            length => text.extend_from_slice(&bytes[..length]),
+        }
+    }
+    Ok(())
 }
 
 /// The flags for the deadlines that the run sets.

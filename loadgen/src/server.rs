@@ -1,9 +1,12 @@
 //! The server under test: a child, or whoever listens at a URL.
 
-use std::{io, net::SocketAddr};
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+};
 
 use crate::{
-    child::{ChildError, ChildPlan, ChildServer, Service},
+    child::{ChildError, ChildPlan, ChildServer, Launch, Service},
     cli::{Common, Deadlines},
     clock::Moment,
     error::RunError,
@@ -22,6 +25,8 @@ use crate::{
 pub(crate) struct Server {
     pub(crate) child: Option<ChildServer>,
     pub(crate) report: Option<ReportReader>,
+    /// How a child is started once more.
+    launch: Option<Launch>,
     /// Publishes to all connections, where that is asked for.
     pub(crate) publisher: Option<Publisher>,
     /// The cores of the server and of the generator.
@@ -61,6 +66,7 @@ impl Server {
         let mut server = Self {
             child: None,
             report: common.admin.map(ReportReader::new),
+            launch: None,
             publisher: None,
             cores: None,
             softirqs: None,
@@ -71,9 +77,13 @@ impl Server {
             target.topics = needs.service.topics();
             if let Some(command) = &common.server_cmd {
                 server.take_cores()?;
+                let launch = Launch::Command {
+                    command: command.clone(),
+                    address: target.address,
+                };
                 let cores = server.cores.as_ref();
-                let child = ChildServer::start_command(command, target.address, cores, interrupt)?;
-                server.child = Some(child);
+                server.child = Some(ChildServer::start(&launch, cores, interrupt)?);
+                server.launch = Some(launch);
             }
             return Ok((server, target));
         }
@@ -82,26 +92,41 @@ impl Server {
             Service::Broadcast => Some(format!("{:032x}", fastrand::u128(..))),
             Service::Echo | Service::Topics { .. } => None,
         };
+        // To have several addresses, it listens on all of this host.
+        let ip = if layout.spread > 1 {
+            Ipv4Addr::UNSPECIFIED
+        } else {
+            Ipv4Addr::LOCALHOST
+        };
         let plan = ChildPlan {
+            listen: SocketAddr::from((ip, 0)),
             shards: layout.shards,
-            any_address: layout.spread > 1,
             service: needs.service,
             publish_token: token,
             deadlines: needs.deadlines,
         };
-        let child = ChildServer::start(&plan, server.cores.as_ref(), interrupt)?;
+        let launch = Launch::Ours(plan);
+        let child = ChildServer::start(&launch, server.cores.as_ref(), interrupt)?;
         let target = Target {
             spread: layout.spread,
             path: needs.service.path().to_owned(),
             topics: needs.service.topics(),
             ..Target::at(SocketAddr::from(([127, 0, 0, 1], child.address.port())))
         };
-        server.report = child.admin.map(ReportReader::new);
-        let publisher = child.admin.zip(plan.publish_token);
-        server.publisher = publisher.map(|(admin, token)| Publisher::new(admin, &token));
-        server.child = Some(child);
+        server.launch = Some(launch.at(child.address));
+        server.take(child);
         server.deadlines = needs.deadlines;
         Ok((server, common.with_request(target)))
+    }
+
+    /// Looks after `child`, which is ready.
+    fn take(&mut self, child: ChildServer) {
+        if let Some(Launch::Ours(plan)) = &self.launch {
+            self.report = child.admin.map(ReportReader::new);
+            let publisher = child.admin.zip(plan.publish_token.as_ref());
+            self.publisher = publisher.map(|(admin, token)| Publisher::new(admin, token));
+        }
+        self.child = Some(child);
     }
 
     fn take_cores(&mut self) -> io::Result<()> {
@@ -145,6 +170,29 @@ impl Server {
             mark = mark.with_syscalls(counter.read()?);
         }
         Ok(mark)
+    }
+
+    /// Starts a child once more, at the same address, and does not wait until it is ready; until
+    /// the one before has stopped to listen there, it fails.
+    ///
+    /// # Errors
+    /// If there is no process.
+    ///
+    /// # Panics
+    /// If there was no child.
+    pub(crate) fn spawn_successor(&self) -> Result<ChildServer, ChildError> {
+        let launch = self.launch.as_ref().expect("there was a child");
+        ChildServer::spawn(launch, self.cores.as_ref())
+    }
+
+    /// Puts `successor`, which is ready, in the place of the child, and gives that one.
+    ///
+    /// # Panics
+    /// If there was no child.
+    pub(crate) fn succeed(&mut self, successor: ChildServer) -> ChildServer {
+        let child = self.child.take().expect("there was a child");
+        self.take(successor);
+        child
     }
 
     /// Ends a child.

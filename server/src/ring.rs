@@ -228,6 +228,10 @@ pub trait Ring {
     /// How many receive buffers the kernel holds at the moment.
     fn buffers_free(&self) -> usize;
 
+    /// Takes no more connections: the kernel refuses who comes, and resets who waits to be accepted.
+    /// Accepts under way fail. Another may listen at the address from now on.
+    fn stop_listening(&mut self);
+
     /// Who was accepted by the operation with this token, which has just completed; `None` if that
     /// was not asked for.
     fn peer(&self, accept: Token) -> Option<IpAddr>;

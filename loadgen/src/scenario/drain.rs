@@ -1,6 +1,9 @@
 //! Drain: the server is told to end while it is under load.
 
-use std::time::Duration;
+mod restart;
+mod returns;
+
+use std::{io, process::ExitStatus, time::Duration};
 
 use clap::Args;
 use fastrand::Rng;
@@ -8,7 +11,7 @@ use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 
 use crate::{
-    child::Service,
+    child::{ChildServer, Service},
     cli::{Common, Deadlines, duration, rate, share},
     clock::Moment,
     error::RunError,
@@ -31,9 +34,14 @@ a share of the clients (--mute) answers nothing any more. Measured, from the mom
 each of the others: until the server's Close arrives (`goodbye`), and until its FIN does (`fin`); \
 and when the server's process has ended.
 
-Asked for: Close 1001, then FIN, for each client that answers; an end for each that does not; and \
-exit status 0 within close timeout + 0.8 s. The child's close timeout is 2 s. Messages that were \
-under way may be lost. The server is ended, so it has to be a child: without --url, or with \
+With --restart another server is started at the same address while the first still ends, as in a \
+deployment. Each client comes back at a random moment within --back-within, tries again when it is \
+refused, and messages go on to whoever is there. Latency `outage` is from when a client heard of the \
+end until it has a connection again.
+
+Asked for: Close 1001, then FIN, for each client that answers; an end for each that does not; exit \
+status 0 within close timeout + 0.8 s; and, with --restart, that all come back. The child's close \
+timeout is 2 s. Messages that were under way may be lost. The server is ended, so it has to be a child: without --url, or with \
 --server-cmd.";
 
 /// Connections where nothing else was said.
@@ -66,6 +74,28 @@ pub(crate) struct Options {
     /// The share of the clients that answer nothing any more
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "50%")]
     mute: f64,
+
+    /// Start another server at the same address, to which the clients come back
+    #[arg(long)]
+    restart: bool,
+
+    /// How long the clients take to come back
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s",
+          requires = "restart")]
+    back_within: Duration,
+}
+
+impl Options {
+    fn settings(&self) -> Vec<(&'static str, String)> {
+        let mut settings = vec![
+            ("mute", format!("{:.0} %", self.mute * 100.0)),
+            ("rate", format!("{}/s", self.rate)),
+        ];
+        if self.restart {
+            settings.push(("back within", format!("{:?}", self.back_within)));
+        }
+        settings
+    }
 }
 
 /// What a drain needs.
@@ -110,7 +140,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         let goodbye = Asked::Goodbye(CloseCode::GOING_AWAY);
         trial.session.fleet.ask(client, goodbye);
     }
-    end(options, trial, talk, mute.len())
+    match options.restart {
+        true => restart::run(options, trial, talk, answering, mute.len()),
+        false => end(options, trial, talk, mute.len()),
+    }
 }
 
 /// Ends the server, and waits for all that follows from it.
@@ -120,87 +153,120 @@ fn end(
     mut talk: Talk,
     mute: usize,
 ) -> Result<Findings, RunError> {
-    let mut goodbye = Latency::new("goodbye");
-    let mut fin = Latency::new("fin");
-    let close_timeout = trial.server.deadlines.close_timeout;
-    let bound = close_timeout.map(|timeout| timeout + SLACK);
-    let start = UsageMark::set(trial.clock.now(), None)?;
-    let child = trial.server.child.as_mut().expect("checked before");
-    let at = trial.clock.now();
-    child.terminate()?;
-    let limit = at + bound.unwrap_or_default() + options.common.timeout;
-    let mut exit = None;
-    let mut now = at;
-    while now < limit && (exit.is_none() || trial.session.live() > 0) {
-        now = talk.turn(
-            &mut trial.session,
-            Wait::For(RESOLUTION),
-            |_, _, event, _, now| note(event, at, now, &mut goodbye, &mut fin),
-        )?;
-        if exit.is_none()
-            && let Some(status) = child.try_wait()?
-        {
-            exit = Some((trial.clock.now(), status));
-        }
+    let mut ending = Ending::begin(options, trial)?;
+    let mut now = ending.at;
+    let start = UsageMark::set(now, None)?;
+    while now < ending.limit && (ending.exit.is_none() || trial.session.live() > 0) {
+        let session = &mut trial.session;
+        now = talk.turn(session, Wait::For(RESOLUTION), |_, _, event, _, now| {
+            ending.note(event, now);
+        })?;
+        let child = trial.server.child.as_mut().expect("checked before");
+        ending.look(child, trial.clock.now())?;
     }
     let usage = start.until(&UsageMark::set(now, None)?);
     let mut figures = Figures::default();
     let mut failures = Vec::new();
-    let counts = talk.counts();
-    figures.count("echo.messages", counts.sent);
-    figures.count("echo.answered", counts.answered);
-    figures.count("echo.cut_off", counts.cut_off + talk.outstanding());
-    figures.count("drain.mute", mute as u64);
-    if let Some(bound) = bound {
-        figures.seconds("drain.bound_seconds", bound);
-    }
-    match exit {
-        None => failures.push("the server has not ended".to_owned()),
-        Some((moment, status)) => {
-            let after = moment.since(at);
-            figures.seconds("drain.exit_seconds", after);
-            if let Some(bound) = bound
-                && after > bound
-            {
-                failures.push(format!(
-                    "the server ended after {after:.1?}; the bound is {bound:.1?}"
-                ));
-            }
-            if !status.success() {
-                failures.push(format!("the server ended with {status}"));
-            }
-        }
-    }
-    if counts.altered + counts.out_of_order > 0 {
-        failures.push("messages came back altered or out of order".to_owned());
-    }
+    ending.tell(&talk, mute, &mut figures, &mut failures);
     Ok(Findings {
-        settings: vec![
-            ("mute", format!("{:.0} %", options.mute * 100.0)),
-            ("rate", format!("{}/s", options.rate)),
-        ],
+        settings: options.settings(),
         asked: vec![Outcome::Dismissed, Outcome::LetGo],
         usage,
         lateness: talk.lateness,
-        latencies: vec![talk.echo, goodbye, fin],
+        latencies: vec![talk.echo, ending.goodbye, ending.fin],
         figures,
         failures,
         exposure: Exposure::Cpu,
     })
 }
 
-/// Writes down when a client has heard of the end.
-fn note(event: &Event, at: Moment, now: Moment, goodbye: &mut Latency, fin: &mut Latency) {
-    match event {
-        Event::CloseReceived { .. } => goodbye.record_planned(now, at),
-        Event::Ended {
-            outcome: Outcome::Dismissed,
-            ..
-        } => fin.record_planned(now, at),
-        Event::Connected { .. }
-        | Event::Opened { .. }
-        | Event::Message { .. }
-        | Event::Ended { .. }
-        | Event::Released { .. } => {}
+/// A server that has been told to end.
+#[derive(Debug)]
+struct Ending {
+    /// When it was told.
+    at: Moment,
+    /// How long it may take, if that is known.
+    bound: Option<Duration>,
+    /// Nothing is waited for any longer.
+    limit: Moment,
+    /// When it ended, and how.
+    exit: Option<(Moment, ExitStatus)>,
+    /// Until its Close, and until its FIN.
+    goodbye: Latency,
+    fin: Latency,
+}
+
+impl Ending {
+    /// Tells the child to end.
+    fn begin(options: &Options, trial: &Trial) -> io::Result<Self> {
+        let close_timeout = trial.server.deadlines.close_timeout;
+        let bound = close_timeout.map(|timeout| timeout + SLACK);
+        let at = trial.clock.now();
+        let child = trial.server.child.as_ref().expect("checked before");
+        child.terminate()?;
+        Ok(Self {
+            at,
+            bound,
+            limit: at + bound.unwrap_or_default() + options.common.timeout,
+            exit: None,
+            goodbye: Latency::new("goodbye"),
+            fin: Latency::new("fin"),
+        })
+    }
+
+    /// Writes down when a client has heard of it.
+    fn note(&mut self, event: &Event, now: Moment) {
+        match event {
+            Event::CloseReceived { .. } => self.goodbye.record_planned(now, self.at),
+            Event::Ended {
+                outcome: Outcome::Dismissed,
+                ..
+            } => self.fin.record_planned(now, self.at),
+            Event::Connected { .. }
+            | Event::Opened { .. }
+            | Event::Message { .. }
+            | Event::Ended { .. }
+            | Event::Released { .. } => {}
+        }
+    }
+
+    /// Looks whether it has ended.
+    fn look(&mut self, child: &mut ChildServer, now: Moment) -> io::Result<()> {
+        if self.exit.is_none() {
+            self.exit = child.try_wait()?.map(|status| (now, status));
+        }
+        Ok(())
+    }
+
+    /// What there is to tell, and what failed.
+    fn tell(&self, talk: &Talk, mute: usize, figures: &mut Figures, failures: &mut Vec<String>) {
+        let counts = talk.counts();
+        figures.count("echo.messages", counts.sent);
+        figures.count("echo.answered", counts.answered);
+        figures.count("echo.cut_off", counts.cut_off + talk.outstanding());
+        figures.count("drain.mute", mute as u64);
+        if let Some(bound) = self.bound {
+            figures.seconds("drain.bound_seconds", bound);
+        }
+        match self.exit {
+            None => failures.push("the server has not ended".to_owned()),
+            Some((moment, status)) => {
+                let after = moment.since(self.at);
+                figures.seconds("drain.exit_seconds", after);
+                if let Some(bound) = self.bound
+                    && after > bound
+                {
+                    failures.push(format!(
+                        "the server ended after {after:.1?}; the bound is {bound:.1?}"
+                    ));
+                }
+                if !status.success() {
+                    failures.push(format!("the server ended with {status}"));
+                }
+            }
+        }
+        if counts.altered + counts.out_of_order > 0 {
+            failures.push("messages came back altered or out of order".to_owned());
+        }
     }
 }

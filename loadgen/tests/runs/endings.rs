@@ -21,7 +21,8 @@ fn a_drain_without_mute_clients_waits_for_nobody() {
     let run = run(&[&arguments[..], &["--mute", "0%"]].concat());
     run.assert_as_asked();
     run.assert_all("dismissed", 50);
-    assert!(run.number("/figures/drain.exit_seconds") < 1.0);
+    // The close timeout is 2 s.
+    assert!(run.number("/figures/drain.exit_seconds") < 1.9);
 }
 
 #[test]
@@ -87,4 +88,25 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
     assert_eq!(number("/latencies/broadcast/corrected/count"), 900.0);
     assert_eq!(number("/latencies/last/corrected/count"), 3.0);
     assert_eq!(number("/figures/lost"), 0.0);
+}
+
+#[test]
+fn after_a_restart_all_clients_are_back() {
+    let arguments = ["drain", "--restart", "--connections", "60", "--mute", "25%"];
+    let short = ["--lead", "100ms", "--close-timeout", "1s"];
+    let run = run(&[&arguments[..], &short, &["--back-within", "200ms"]].concat());
+    run.assert_as_asked();
+    assert_eq!(run.number("/outcomes/dismissed"), 45.0);
+    assert_eq!(run.number("/outcomes/let_go"), 15.0);
+    assert_eq!(run.number("/outcomes/closed"), 60.0);
+    assert_eq!(run.number("/figures/restart.back"), 60.0);
+    assert_eq!(run.number("/latencies/outage/corrected/count"), 60.0);
+    // The second server was there before the first had ended.
+    let serving = run.number("/figures/restart.serving_seconds");
+    assert!(
+        serving < run.number("/figures/drain.exit_seconds"),
+        "{serving}"
+    );
+    let answered = run.number("/figures/echo.answered");
+    assert!(answered > 100.0, "also after the restart: {answered}");
 }

@@ -288,7 +288,7 @@ fn messages_follow_a_template() {
 #[test]
 fn system_calls_of_the_server_are_counted_where_they_may_be() {
     let arguments = ["echo", "--count-syscalls", "--connections", "5"];
-    let short = ["--duration", "300ms", "--warm-up", "50ms", "--json"];
+    let short = ["--duration", "300ms", "--warm-up", "0s", "--json"];
     let output = crate::harness::loadgen(&[&arguments[..], &short].concat())
         .output()
         .unwrap();

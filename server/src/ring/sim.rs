@@ -203,6 +203,10 @@ impl Ring for SimRing {
         self.kernel.borrow().buffers_free()
     }
 
+    fn stop_listening(&mut self) {
+        self.kernel.borrow_mut().stop_listening();
+    }
+
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.kernel.borrow().peer(accept)
     }

@@ -454,6 +454,14 @@ impl Ring for Uring {
         self.buffers.free()
     }
 
+    fn stop_listening(&mut self) {
+        if let Some(listener) = &self.listener {
+            // It fails only if that was done before. Closing would not do: whatever the kernel still
+            // has under way on a listener keeps it open.
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+        }
+    }
+
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.accepted.get(accept.generation() as usize)?.ip()
     }

@@ -109,9 +109,10 @@ impl Acceptor {
         }
     }
 
-    /// Ends all accepts.
+    /// Ends all accepts, and gives the address up to whoever takes over.
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
         self.stopped = true;
+        ring.stop_listening();
         self.cancel_multishot(ring);
         for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
             let target = single(index);
@@ -225,8 +226,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 let address = self.ring.peer(completion.token);
                 self.welcome(Socket(socket), address, now);
             }
+            Err(_) if self.acceptor.stopped => {}
             Err(_) => match -completion.result {
-                // The peer was gone before it was accepted, or we stopped.
+                // The peer was gone before it was accepted, or there is no room for more.
                 libc::ECONNABORTED | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
                 errno => {
                     let error = std::io::Error::from_raw_os_error(errno);

@@ -113,7 +113,7 @@ impl Network {
 
     /// The same, with these variables in its environment.
     pub(crate) fn start_with(&self, flags: &str, variables: &[(&str, &str)]) -> Server {
-        let mut command = process::echo_at(SERVER_HOST, flags);
+        let mut command = process::echo_at(&format!("{SERVER_HOST}:0"), flags);
         Server::spawn(command.envs(variables.iter().copied()))
     }
 

@@ -33,23 +33,23 @@ pub(crate) fn tidewheel() -> Command {
 
 /// `tidewheel echo` on ports of the kernel's choosing.
 pub(crate) fn echo(flags: &str) -> Command {
-    echo_at("127.0.0.1", flags)
+    echo_at("127.0.0.1:0", flags)
 }
 
-/// The same, for clients that reach it at `host`; the admin listener is local all the same.
-pub(crate) fn echo_at(host: &str, flags: &str) -> Command {
-    command_at("echo", host, flags)
+/// The same at an address; the admin listener is local all the same.
+pub(crate) fn echo_at(listen: &str, flags: &str) -> Command {
+    command_at("echo", listen, flags)
 }
 
 /// `tidewheel serve` on ports of the kernel's choosing.
 pub(crate) fn serve(flags: &str) -> Command {
-    command_at("serve", "127.0.0.1", flags)
+    command_at("serve", "127.0.0.1:0", flags)
 }
 
-fn command_at(subcommand: &str, host: &str, flags: &str) -> Command {
+fn command_at(subcommand: &str, listen: &str, flags: &str) -> Command {
     let mut command = tidewheel();
     command
-        .args([subcommand, "--listen", &format!("{host}:0")])
+        .args([subcommand, "--listen", listen])
         .args(["--admin", "127.0.0.1:0"])
         .args(flags.split_whitespace());
     command

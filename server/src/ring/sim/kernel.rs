@@ -56,6 +56,7 @@ pub(super) struct Kernel {
     vacant: BTreeSet<u32>,
     accepts: VecDeque<(Token, bool)>,
     backlog: VecDeque<ClientId>,
+    listens: bool,
     /// Whom a single accept has accepted last.
     accepted: HashMap<u64, ClientId>,
     pub(super) clients: Vec<Client>,
@@ -84,6 +85,7 @@ impl Kernel {
             vacant: (0..simulation.sockets).collect(),
             accepts: VecDeque::new(),
             backlog: VecDeque::new(),
+            listens: true,
             accepted: HashMap::new(),
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
@@ -245,6 +247,7 @@ impl Kernel {
                     });
                     self.ready.push_back(completion);
                 }
+                Due::Connect(client) if !self.listens => self.refuse(client),
                 Due::Connect(client) => {
                     self.backlog.push_back(client);
                     self.accept();
@@ -254,6 +257,18 @@ impl Kernel {
                 Due::ToClient(client, segment) => self.reach_client(client, segment),
             }
         }
+    }
+
+    pub(super) fn stop_listening(&mut self) {
+        self.listens = false;
+        while let Some(client) = self.backlog.pop_front() {
+            self.refuse(client);
+        }
+    }
+
+    fn refuse(&mut self, client: ClientId) {
+        self.carry_to_client(client, Segment::Reset);
+        self.clients[client.0].gone = true;
     }
 
     fn reach_server(&mut self, client: ClientId, segment: Segment) {
