@@ -1,20 +1,20 @@
 //! The io_uring implementation of a [`Ring`].
 
+mod installer;
 mod peer;
 mod provided;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-    time::{Duration, Instant},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
-use self::{peer::PeerAddress, provided::BufferEntries};
+use self::{installer::Installer, peer::PeerAddress, provided::BufferEntries};
 use super::{
     Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
     Wait,
@@ -77,39 +77,13 @@ pub struct Uring {
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
-    descriptors: Descriptors,
-    /// Sends that a shutdown is to follow, by the slot in their token.
-    ending: HashMap<u32, Ending>,
-    /// When the kernel was last left: not after the moment that the caller takes for now.
-    left: Instant,
+    installer: Installer,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
 }
 
-/// A send that a shutdown is to follow.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    length: usize,
-    /// Whether the socket has taken all of it: a silent send has, unless it tells otherwise.
-    is_whole: bool,
-}
-
 /// Single accepts at a time.
 const ACCEPTS_MAX: usize = 64;
-
-/// Whether a socket can be given a process descriptor, for as long as a system call takes that the
-/// ring does not have, or has only on a kernel worker.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Descriptors {
-    /// Since Linux 6.8.
-    Installed,
-    /// Not before that, or when there is none left. Shutting down is then left to the ring: always
-    /// on a kernel worker, which looks up the direct descriptor only there.
-    None,
-}
-
-/// The kernel's tick where it is longest (time(7): HZ is 100, 250, 300 or 1000).
-const JIFFY_MAX: Duration = Duration::from_millis(10);
 
 /// Enters that take what has arrived, after one that does not wait.
 const TASK_WORK_RUNS_MAX: u32 = 256;
@@ -144,11 +118,7 @@ impl Uring {
     /// [`RingError`] names the cause and the command that mends it.
     pub fn new(setup: &Setup, listener: Option<OwnedFd>) -> Result<Self, RingError> {
         let ring = build(setup).map_err(RingError::setup)?;
-        let descriptors = if probe::require(&ring)?.is_supported(opcode::FixedFdInstall::CODE) {
-            Descriptors::Installed
-        } else {
-            Descriptors::None
-        };
+        let installs = probe::require(&ring)?.is_supported(opcode::FixedFdInstall::CODE);
         ring.submitter()
             .register_files_sparse(setup.sockets)
             .map_err(|error| RingError::sockets(error, setup.sockets))?;
@@ -181,10 +151,8 @@ impl Uring {
             buffers,
             entries,
             early: VecDeque::new(),
-            left: instant(),
             peers,
-            descriptors,
-            ending: HashMap::new(),
+            installer: Installer::new(installs),
             accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
         })
     }
@@ -224,59 +192,15 @@ impl Uring {
         self.peers.clear();
     }
 
-    /// The entry that leads to a shutdown.
-    fn finish(&self, socket: Socket, token: Token) -> squeue::Entry {
-        match self.descriptors {
-            Descriptors::Installed => install(socket, OpCode::InstallToFinish, token),
-            Descriptors::None => shutdown(socket, token),
-        }
-    }
-
-    /// Does what a descriptor was installed for.
-    fn installed(&mut self, token: Token, result: i32) -> Completion {
-        let descriptor = if result < 0 {
-            if matches!(-result, libc::EMFILE | libc::ENFILE) {
-                self.descriptors = Descriptors::None;
-            }
-            Err(result)
-        } else {
-            // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
-            Ok(unsafe { OwnedFd::from_raw_fd(result) })
-        };
-        let (op, result) = if token.op() == OpCode::InstallToFinish {
-            let ending = self.ending.remove(&token.slot());
-            if ending.is_some_and(|ending| !ending.is_whole) {
-                let token = Token::new(OpCode::Finish, token.generation(), token.slot());
-                return completion(token, -libc::ECANCELED);
-            }
-            let shutdown = |socket| rustix::net::shutdown(&socket, rustix::net::Shutdown::Write);
-            let done =
-                descriptor.map(|socket| shutdown(socket).map_err(|error| -error.raw_os_error()));
-            (
-                OpCode::Finish,
-                done.flatten().map_or_else(|error| error, |()| 0),
-            )
-        } else {
-            let quiet = descriptor.and_then(|socket| quiet_for(&socket));
-            let quiet = quiet.map(|time| time.saturating_sub(instant() - self.left));
-            let millis = quiet.map(|time| i32::try_from(time.as_millis()).unwrap_or(i32::MAX));
-            (OpCode::Quiet, millis.unwrap_or_else(|error| error))
-        };
-        completion(Token::new(op, token.generation(), token.slot()), result)
-    }
-
     /// Takes a completion from the queue that is shared with the kernel.
     fn pop(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
         let token = Token::from_bits(entry.user_data());
         if let OpCode::InstallToFinish | OpCode::InstallToAsk = token.op() {
-            return Some(self.installed(token, entry.result()));
+            return Some(self.installer.installed(token, entry.result()));
         }
-        if token.op() == OpCode::Send
-            && !self.ending.is_empty()
-            && let Some(ending) = self.ending.get_mut(&token.slot())
-        {
-            ending.is_whole = usize::try_from(entry.result()) == Ok(ending.length);
+        if token.op() == OpCode::Send {
+            self.installer.note_sent(token, entry.result());
         }
         let flags = entry.flags();
         let buffer = cqueue::buffer_select(flags)
@@ -330,24 +254,13 @@ impl Ring for Uring {
                 finish,
             } => {
                 let send = send(socket, data, mode).user_data(token.bits());
-                match (finish, self.descriptors) {
-                    (false, _) => self.queue(&[send]),
-                    (true, Descriptors::Installed) => {
-                        // Not linked: a link is followed only when all deferred work before it has
-                        // run. Both are done when they are submitted, in this order, and `installed`
-                        // looks at how the send ended.
-                        let ending = Ending {
-                            length: data.len(),
-                            is_whole: mode == SendMode::Silent,
-                        };
-                        self.ending.insert(token.slot(), ending);
-                        let install = install(socket, OpCode::InstallToFinish, token);
-                        self.queue(&[send, install]);
-                    }
-                    (true, Descriptors::None) => {
-                        let shutdown = shutdown(socket, token);
-                        self.queue(&[send.flags(squeue::Flags::IO_LINK), shutdown]);
-                    }
+                if finish {
+                    let is_silent = mode == SendMode::Silent;
+                    let installer = &mut self.installer;
+                    let both = installer.finish_behind(send, data.len(), is_silent, socket, token);
+                    self.queue(&both);
+                } else {
+                    self.queue(&[send]);
                 }
             }
             Op::Writable { socket } => {
@@ -355,14 +268,12 @@ impl Ring for Uring {
                 let poll = opcode::PollAdd::new(fixed(socket), libc::POLLOUT as u32).build();
                 self.queue(&[poll.user_data(token.bits())]);
             }
-            Op::Quiet { socket } => match self.descriptors {
-                Descriptors::Installed => {
-                    self.queue(&[install(socket, OpCode::InstallToAsk, token)]);
-                }
-                Descriptors::None => self.early.push_back(completion(token, -libc::EOPNOTSUPP)),
+            Op::Quiet { socket } => match self.installer.ask(socket, token) {
+                Some(ask) => self.queue(&[ask]),
+                None => self.early.push_back(completion(token, -libc::EOPNOTSUPP)),
             },
             Op::Finish { socket } => {
-                let shutdown = self.finish(socket, token);
+                let shutdown = self.installer.finish(socket, token);
                 self.queue(&[shutdown]);
             }
             Op::Reset { socket } => {
@@ -425,7 +336,7 @@ impl Ring for Uring {
             self.submit();
         }
         self.peers.clear();
-        self.left = instant();
+        self.installer.note_left();
         Ok(())
     }
 
@@ -545,13 +456,6 @@ fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
     entry.flags(options)
 }
 
-/// Gives a socket a process descriptor as well, to do `purpose` with.
-fn install(socket: Socket, purpose: OpCode, token: Token) -> squeue::Entry {
-    let token = Token::new(purpose, token.generation(), token.slot());
-    let entry = opcode::FixedFdInstall::new(fixed(socket), 0).build();
-    entry.user_data(token.bits())
-}
-
 fn completion(token: Token, result: i32) -> Completion {
     Completion {
         token,
@@ -559,46 +463,6 @@ fn completion(token: Token, result: i32) -> Completion {
         more: false,
         buffer: None,
     }
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what the kernel says of its own time counts from when it was asked"
-)]
-fn instant() -> Instant {
-    Instant::now()
-}
-
-/// How long ago the last segment with bytes arrived (tcp(7), `TCP_INFO`), at the least, as the kernel
-/// counts in ticks of its own; or a negated errno.
-fn quiet_for(socket: &OwnedFd) -> Result<Duration, i32> {
-    // SAFETY: a structure of numbers is valid when all zero.
-    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes into `info`, which are numbers.
-    let result = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut info).cast(),
-            &raw mut length,
-        )
-    };
-    if result == 0 {
-        let time = Duration::from_millis(info.tcpi_last_data_recv.into());
-        Ok(time.saturating_sub(JIFFY_MAX))
-    } else {
-        Err(-io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO))
-    }
-}
-
-fn shutdown(socket: Socket, token: Token) -> squeue::Entry {
-    let token = Token::new(OpCode::Finish, token.generation(), token.slot());
-    let entry = opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build();
-    entry.user_data(token.bits())
 }
 
 /// Builds the ring, without what is new where the kernel is too old for it.
