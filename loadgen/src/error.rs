@@ -12,6 +12,7 @@ use crate::{
     server_report::ReportError,
     session::SessionError,
     summary::BaselineError,
+    tls::TlsError,
     watch::{Held, WatchError},
 };
 
@@ -36,6 +37,9 @@ pub(crate) enum RunError {
     /// The scenario needs to end the server, or to look into it.
     #[error("{0} needs a server that it has started itself: leave --url out, or add --server-cmd")]
     NeedsChild(&'static str),
+    /// The server's certificate cannot be checked as asked for.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There is no ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -91,6 +95,7 @@ impl RunError {
             | Self::Baseline(_)
             | Self::Unknowable(_)
             | Self::NeedsChild(_)
+            | Self::Tls(_)
             | Self::Ring(_)
             | Self::System(_)
             | Self::Session(_)

@@ -25,6 +25,7 @@ mod socket_table;
 mod summary;
 mod talk;
 mod template;
+mod tls;
 mod trial;
 mod usage;
 mod watch;

@@ -7,4 +7,6 @@ mod endings;
 mod files;
 mod foreign_servers;
 mod harness;
+mod secure;
 mod talk;
+mod tls_server;
