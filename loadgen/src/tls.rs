@@ -1,6 +1,8 @@
 //! TLS: whom clients trust, and what they offer.
 
 mod session;
+mod tickets;
+mod verifiers;
 
 use std::{
     fmt,
@@ -9,19 +11,23 @@ use std::{
 };
 
 use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::{
-        Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    ClientConfig, Error, RootCertStore,
+    client::Resumption,
     crypto::{CryptoProvider, ring},
     pki_types::{
-        CertificateDer, ServerName, UnixTime,
+        CertificateDer, ServerName,
         pem::{self, PemObject},
     },
 };
 
-pub(crate) use self::session::{Session, Stage};
+pub(crate) use self::{
+    session::{Session, Stage},
+    verifiers::told,
+};
+use self::{
+    tickets::Tickets,
+    verifiers::{Credulous, File},
+};
 
 /// What a client offers by ALPN (RFC 7301): a WebSocket is opened by HTTP/1.1 (RFC 6455 4.1).
 const PROTOCOL: &[u8] = b"http/1.1";
@@ -32,7 +38,8 @@ pub(crate) enum Trust {
     /// That of the authorities in the system's store, or where `SSL_CERT_FILE` and `SSL_CERT_DIR`
     /// say.
     System,
-    /// That of the authorities in a file, and of no others.
+    /// That of the authorities in a file, and of no others; or the server's own, if its certificate
+    /// is in the file.
     File(PathBuf),
     /// The server's own.
     Anyone,
@@ -81,11 +88,14 @@ pub(crate) struct Tls {
     /// Whom the certificate must be for; asked for by SNI if it is no address.
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
+    /// What may be resumed, if anything may.
+    tickets: Option<Arc<Tickets>>,
     trust: Trust,
 }
 
 impl Tls {
-    /// TLS to the server of this name. Sessions are resumed where `resumption` is set.
+    /// TLS to the server of this name. Each client resumes its last session where `resumption` is
+    /// set.
     ///
     /// # Errors
     /// If nobody is there to be trusted.
@@ -100,24 +110,36 @@ impl Tls {
             .map_err(TlsError::Settings)?;
         let builder = match &trust {
             Trust::System => builder.with_root_certificates(system_store()?),
-            Trust::File(path) => builder.with_root_certificates(read_store(path)?),
+            Trust::File(path) => builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(read_store(path, provider)?)),
             Trust::Anyone => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(Credulous(provider))),
         };
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
-        if !resumption {
-            config.resumption = Resumption::disabled();
-        }
+        let tickets = resumption.then(Arc::<Tickets>::default);
+        config.resumption = match &tickets {
+            Some(tickets) => Resumption::store(Arc::<Tickets>::clone(tickets)),
+            None => Resumption::disabled(),
+        };
         Ok(Self {
             name,
             config: Arc::new(config),
+            tickets,
             trust,
         })
     }
 
-    /// A session of one client; its ClientHello is appended to `sealed`.
+    /// What sessions are told from now on is told to this client.
+    pub(crate) fn turn_to(&self, client: u32) {
+        if let Some(tickets) = &self.tickets {
+            tickets.turn_to(client);
+        }
+    }
+
+    /// A session of the client that was turned to; its ClientHello is appended to `sealed`.
     ///
     /// # Errors
     /// Those of rustls, which nothing that is set here leads to.
@@ -148,61 +170,21 @@ fn system_store() -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-fn read_store(path: &Path) -> Result<RootCertStore, TlsError> {
+fn read_store(path: &Path, provider: Arc<CryptoProvider>) -> Result<File, TlsError> {
     let name = || path.display().to_string();
     let read = |error| TlsError::Read {
         path: name(),
         error,
     };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(read)?;
+    let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(read)?;
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(read)? {
-        let added = store.add(certificate.map_err(read)?);
+    for certificate in &certificates {
+        let added = store.add(certificate.clone());
         added.map_err(|error| TlsError::Unusable {
             path: name(),
             error,
         })?;
     }
-    if store.is_empty() {
-        return Err(TlsError::Empty { path: name() });
-    }
-    Ok(store)
-}
-
-/// Believes everything.
-#[derive(Debug)]
-struct Credulous(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Credulous {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _message: &[u8],
-        _certificate: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
+    File::new(store, certificates, provider).map_err(|_| TlsError::Empty { path: name() })
 }

@@ -31,7 +31,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
-    /// Server to test, instead of a child process; wss:// is by TLS
+    /// Server to test, instead of a child process; wss:// is over TLS
     #[arg(long, value_name = "ws[s]://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
     url: Option<Target>,
 
@@ -102,7 +102,8 @@ pub(crate) struct Common {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TLS (wss://)")]
 struct TlsOptions {
-    /// Trust the authorities in this file (PEM), in place of those of the system
+    /// Trust the authorities in this file (PEM), in place of those in the system's store, and the
+    /// server's own certificate if it is there
     #[arg(
         long,
         value_name = "FILE",
@@ -116,8 +117,8 @@ struct TlsOptions {
     #[arg(long, requires = "url")]
     insecure: bool,
 
-    /// Make each handshake a full one; otherwise sessions are resumed, as browsers do it, which
-    /// costs a server less
+    /// Make each handshake a full one; otherwise a client that comes back resumes its last session,
+    /// as browsers do, which costs the server less
     #[arg(long, requires = "url")]
     no_resumption: bool,
 }

@@ -51,7 +51,7 @@ impl Fleet {
         }
     }
 
-    /// Sends FIN behind what was sent; the server is to end the connection.
+    /// Sends FIN behind what was sent, and behind close_notify by TLS; the server is to end the connection.
     pub(crate) fn finish(&mut self, client: u32) {
         self.asked = true;
         self.flush();

@@ -114,12 +114,13 @@ impl Fleet {
     pub(super) fn greet(&mut self, client: u32) -> Option<Event> {
         self.speak(client);
         let secure = self.secure.as_mut()?;
+        secure.tls.turn_to(client);
         match secure.tls.session(&mut secure.sealed) {
             Ok(session) => {
                 secure.sessions[client as usize] = Some(Box::new(session));
                 None
             }
-            Err(error) => Some(self.end(client, Outcome::HandshakeFailed, Some(told(&error)))),
+            Err(error) => Some(self.end(client, Outcome::HandshakeFailed, Some(tls::told(&error)))),
         }
     }
 
@@ -137,6 +138,7 @@ impl Fleet {
         let Some(session) = &mut secure.sessions[client as usize] else {
             return;
         };
+        secure.tls.turn_to(client);
         let result = session.receive(bytes, &mut secure.plain, &mut secure.sealed);
         let stage = session.stage();
         if let State::Securing(approach) = self.clients[client as usize].state
@@ -154,7 +156,7 @@ impl Fleet {
                 let outcome = self.outcome_of_error(client);
                 // With the alert.
                 self.flush();
-                events.push(self.end(client, outcome, Some(told(&error))));
+                events.push(self.end(client, outcome, Some(tls::told(&error))));
             }
             Ok(()) if self.is_mute(client) => self.secure.iter_mut().for_each(Secure::clear),
             Ok(()) if stage == tls::Stage::Finished => self.say_close_notify(client),
@@ -246,8 +248,4 @@ impl Fleet {
             }
         }
     }
-}
-
-fn told(error: &rustls::Error) -> String {
-    format!("TLS: {error}")
 }

@@ -123,7 +123,8 @@ impl Session {
         debug_assert!(result.is_ok() && plain.is_empty(), "{result:?}");
     }
 
-    /// Goes on with what has arrived so far.
+    /// Goes on with what has arrived so far. rustls remembers places in it, where a handshake message
+    /// has begun, so it gets the same bytes again, also to say something.
     fn advance(
         &mut self,
         speech: Speech<'_>,

@@ -158,6 +158,21 @@ fn an_authority_that_is_not_trusted_is_told_and_so_is_the_server() {
 }
 
 #[test]
+fn a_certificate_that_is_in_the_file_itself_is_taken_for_its_name() {
+    let host = Authority::new("127.0.0.1");
+    let address = serve_tls(host.itself(), well_behaved);
+    let run = storm(address, &["--ca", host.path()]);
+    run.assert_as_asked();
+    run.assert_all("closed", 3);
+    let why = "invalid peer certificate: CaUsedAsEndEntity)";
+    assert_handshake_fails(address, &["--ca", Authority::new("one").path()], why);
+    let other = Authority::new("other.test");
+    let address = serve_tls(other.itself(), well_behaved);
+    let why = "invalid peer certificate: certificate not";
+    assert_handshake_fails(address, &["--ca", other.path()], why);
+}
+
+#[test]
 fn the_system_s_store_is_trusted() {
     let authority = Authority::new("one");
     let address = serve_tls(authority.server(LOOPBACK, ALL_VERSIONS), well_behaved);
@@ -336,22 +351,23 @@ fn connections_are_reset_or_silent_as_without_tls() {
 }
 
 #[test]
-fn a_herd_resumes_its_sessions_unless_it_must_not() {
+fn who_comes_back_resumes_its_session_unless_it_must_not() {
     let authority = Authority::new("one");
     let backend = Backend::start(&[]);
-    let address = backend.behind(authority.server(LOOPBACK, ALL_VERSIONS));
-    let url = format!("wss://{address}/");
-    let herd = ["connect", "--herd", "--connections", "5", "--url", &url];
-    let trust = ["--ca", authority.path()];
-    let handshakes = |run: &Run| {
-        run.assert_as_asked();
-        ["full", "resumed"].map(|kind| run.number(&format!("/figures/tls.handshakes_{kind}")))
-    };
-    let [full, resumed] = handshakes(&run(&[&herd[..], &trust].concat()));
-    assert_eq!(full + resumed, 10.0);
-    assert!(resumed >= 5.0, "{resumed}");
-    let run = run(&[&herd[..], &trust, &["--no-resumption"]].concat());
-    assert_eq!(handshakes(&run), [10.0, 0.0]);
+    for version in ALL_VERSIONS {
+        let address = backend.behind(authority.server(LOOPBACK, &[version]));
+        let url = format!("wss://{address}/");
+        // Each is reset once all are open, and comes back.
+        let herd = ["connect", "--herd", "--connections", "5", "--url", &url];
+        let trust = ["--ca", authority.path()];
+        for (arguments, expected) in [(&[][..], [5.0, 5.0]), (&["--no-resumption"], [10.0, 0.0])] {
+            let run = run(&[&herd[..], &trust, arguments].concat());
+            run.assert_as_asked();
+            let kinds = ["full", "resumed"];
+            let count = |kind| run.number(&format!("/figures/tls.handshakes_{kind}"));
+            assert_eq!(kinds.map(count), expected, "{version:?}");
+        }
+    }
 }
 
 #[test]

@@ -9,17 +9,19 @@ use std::{
     thread,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustls::{
-    ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion, crypto::ring,
-    pki_types::PrivateKeyDer,
+    ALL_VERSIONS, ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion,
+    crypto::ring, pki_types::PrivateKeyDer,
 };
 use tempfile::NamedTempFile;
 
 use crate::foreign_servers::serve;
 
-/// An authority that nobody knows but who has its file.
+/// An authority that nobody knows but who has its file; its certificate has its name.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: NamedTempFile,
@@ -27,7 +29,7 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
@@ -50,19 +52,35 @@ impl Authority {
         let names: Vec<_> = names.iter().map(ToString::to_string).collect();
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(names).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.der().clone()],
-                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
-            )
-            .unwrap();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        config
+        settings(
+            &params.signed_by(&key, &self.issuer).unwrap(),
+            &key,
+            versions,
+        )
     }
+
+    /// The settings of a server that has the authority's own certificate.
+    pub(crate) fn itself(&self) -> ServerConfig {
+        settings(self.issuer.as_ref(), self.issuer.key(), ALL_VERSIONS)
+    }
+}
+
+fn settings(
+    certificate: &Certificate,
+    key: &KeyPair,
+    versions: &[&'static SupportedProtocolVersion],
+) -> ServerConfig {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
 }
 
 /// What a test's server speaks TLS over.
