@@ -14,6 +14,7 @@ use crate::{
     session::SessionError,
     summary::BaselineError,
     syscalls::SyscallError,
+    tls::TlsError,
     watch::{Held, WatchError},
 };
 
@@ -38,6 +39,9 @@ pub(crate) enum RunError {
     /// The scenario needs to end the server, or to look into it.
     #[error("{0} needs a server that it has started itself: leave --url out, or add --server-cmd")]
     NeedsChild(&'static str),
+    /// The server's certificate cannot be checked as asked for.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// There is no ring.
     #[error(transparent)]
     Ring(#[from] RingError),
@@ -104,6 +108,7 @@ impl RunError {
             | Self::Baseline(_)
             | Self::Unknowable(_)
             | Self::NeedsChild(_)
+            | Self::Tls(_)
             | Self::Ring(_)
             | Self::System(_)
             | Self::Session(_)

@@ -3,6 +3,7 @@
 mod client;
 mod completion;
 mod ends;
+mod secure;
 
 use std::{
     borrow::Cow,
@@ -12,13 +13,18 @@ use std::{
     time::Duration,
 };
 
+use rustls::pki_types::ServerName;
 use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
 use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
 
-use self::client::{Client, State, UnderWay};
+use self::{
+    client::{Client, State, UnderWay},
+    secure::Secure,
+};
 use crate::{
     clock::{Clock, Moment},
     outcome::Outcome,
+    tls::Tls,
     wire::{Sending, Wire},
 };
 
@@ -51,6 +57,8 @@ pub(crate) struct Target {
     /// How many addresses, this one and those that follow it, are the server's: from one address
     /// to one other there are only as many connections as ports.
     pub(crate) spread: u32,
+    /// Whom its certificate must be for, where it is at a `wss://` URL.
+    pub(crate) name: Option<ServerName<'static>>,
     /// The `Host` header.
     pub(crate) host: String,
     /// The request's path and query; `{topic}` stands for the number of a topic.
@@ -173,6 +181,8 @@ pub(crate) struct Fleet {
     asked: bool,
     endpoint: Endpoint,
     target: &'static Target,
+    /// What lies between `out` and the wires, if anything does.
+    secure: Option<Secure>,
     clients: Vec<Client>,
     /// What a client has to say, while it says it.
     out: Vec<u8>,
@@ -199,6 +209,7 @@ impl Fleet {
         capacity: u32,
         ring_capacity: u32,
         target: &'static Target,
+        tls: Option<Tls>,
         message_size: usize,
         seed: u64,
     ) -> Result<Self, RingError> {
@@ -232,6 +243,7 @@ impl Fleet {
             asked: false,
             endpoint,
             target,
+            secure: tls.map(|tls| Secure::new(tls, capacity)),
             clients: std::iter::repeat_with(Client::absent)
                 .take(capacity as usize)
                 .collect(),
@@ -283,6 +295,7 @@ impl Fleet {
             },
             State::Absent
             | State::Connecting(_)
+            | State::Securing(_)
             | State::Upgrading(_)
             | State::Bare
             | State::Leaving => false,
@@ -354,7 +367,7 @@ impl Fleet {
         let Some(client) = self.speaker.take() else {
             return;
         };
-        if self.out.is_empty() {
+        if self.out.is_empty() && self.secure.is_none() {
             return;
         }
         let socket = self.socket(client);
@@ -362,15 +375,24 @@ impl Fleet {
         match state {
             // A socket that has been closed is another's soon.
             State::Absent | State::Connecting(_) | State::Leaving => {}
-            State::Upgrading(_) | State::Bare | State::Live { .. } => {
-                let wire = &mut self.wires[(client / self.ring_capacity) as usize];
-                match wire.send(socket, client, &self.out) {
-                    Sending::UnderWay => under_way.insert(UnderWay::SEND),
-                    Sending::Silent | Sending::Over => {}
+            State::Securing(_) | State::Upgrading(_) | State::Bare | State::Live { .. } => {
+                let bytes = match &mut self.secure {
+                    None => &self.out[..],
+                    Some(secure) => secure.seal(client, &self.out),
+                };
+                if !bytes.is_empty() {
+                    let wire = &mut self.wires[(client / self.ring_capacity) as usize];
+                    match wire.send(socket, client, bytes) {
+                        Sending::UnderWay => under_way.insert(UnderWay::SEND),
+                        Sending::Silent | Sending::Over => {}
+                    }
                 }
             }
         }
         self.out.clear();
+        if let Some(secure) = &mut self.secure {
+            secure.clear();
+        }
     }
 
     fn receive(&mut self, client: u32) {

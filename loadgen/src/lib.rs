@@ -30,6 +30,7 @@ mod summary;
 mod syscalls;
 mod talk;
 mod template;
+mod tls;
 mod trial;
 mod usage;
 mod watch;

@@ -26,6 +26,9 @@ const SPREAD_MAX: u32 = 1 << 16;
 /// and what the two processes take.
 const BYTES_OF_A_PAIR: u64 = 11 * 1024;
 
+/// What TLS takes of the generator's memory for each connection, a session to resume included.
+const BYTES_OF_TLS: u64 = 6 * 1024;
+
 const PORT_RANGE: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 
 /// Settings of the kernel that bound the number of sockets, and, if there is such, the count that
@@ -122,6 +125,8 @@ struct Host {
     ports: u32,
     settings: Vec<(&'static str, u64)>,
     memory: u64,
+    /// What of it a connection takes.
+    bytes_of_a_pair: u64,
 }
 
 /// Raises the soft limit of descriptors to the hard one, also for the child, and gives it.
@@ -166,6 +171,7 @@ impl Host {
                 .filter_map(|(name, path, _)| Some((name, read(path)?)))
                 .collect(),
             memory: memory.mem_available.unwrap_or(memory.mem_free),
+            bytes_of_a_pair: BYTES_OF_A_PAIR,
         })
     }
 
@@ -215,10 +221,10 @@ impl Host {
                 return Some((limit, u32::try_from(allowed).unwrap_or(u32::MAX)));
             }
         }
-        let need = u64::from(wanted) * BYTES_OF_A_PAIR;
+        let need = u64::from(wanted) * self.bytes_of_a_pair;
         let available = self.memory;
         (need > available).then(|| {
-            let allowed = available / BYTES_OF_A_PAIR;
+            let allowed = available / self.bytes_of_a_pair;
             let limit = Limit::Memory {
                 wanted,
                 need,
@@ -276,11 +282,12 @@ impl Layout {
     /// # Errors
     /// What was asked for is above a limit, or the limits cannot be read.
     pub(crate) fn plan(common: &Common, default: u32) -> Result<Self, crate::error::RunError> {
-        let spread = match common.target() {
-            Some(target) => Some(target.spread),
-            None => None,
-        };
-        let host = Host::inspect()?;
+        let target = common.target();
+        let spread = target.as_ref().map(|target| target.spread);
+        let mut host = Host::inspect()?;
+        if target.is_some_and(|target| target.name.is_some()) {
+            host.bytes_of_a_pair += BYTES_OF_TLS;
+        }
         Ok(host.lay_out(common.connections, default, spread, common.shards)?)
     }
 }
@@ -350,6 +357,7 @@ mod tests {
             ports,
             settings: vec![("fs.file-max", 4_000_000)],
             memory: 24 << 30,
+            bytes_of_a_pair: BYTES_OF_A_PAIR,
         }
     }
 

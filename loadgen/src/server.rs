@@ -210,6 +210,7 @@ impl Target {
         Self {
             address,
             spread: 1,
+            name: None,
             host: address.to_string(),
             path: "/".to_owned(),
             topics: 1,

@@ -70,6 +70,7 @@ pub(crate) fn conduct(
     if let Some(limit) = &layout.limited {
         eprintln!("only {} connections: {limit}", layout.connections);
     }
+    let tls = common.tls()?;
     let (server, target) = Server::start(common, &needs, &layout, &interrupt)?;
     // There is one for the life of the process, and everything refers to it.
     let target: &'static Target = Box::leak(Box::new(target));
@@ -77,7 +78,14 @@ pub(crate) fn conduct(
     let clients = layout.connections;
     let memory_before = Memory::now(server.pid())?;
     let ring_capacity = layout.ring_capacity;
-    let fleet = Fleet::new(clients, ring_capacity, target, needs.message_size, seed)?;
+    let fleet = Fleet::new(
+        clients,
+        ring_capacity,
+        target,
+        tls,
+        needs.message_size,
+        seed,
+    )?;
     let mut trial = Trial {
         clock,
         interrupt: interrupt.clone(),
@@ -128,6 +136,10 @@ impl Trial {
                 let time = ProcessTime::of(pid)?.running();
                 findings.figures.seconds("server.cpu_seconds", time);
             }
+        }
+        if let Some(secure) = self.session.fleet.secure() {
+            findings.settings.extend(secure.settings());
+            secure.figures(&mut findings.figures);
         }
         let time = CpuTime::of_this_thread()?.running;
         findings.figures.seconds("generator.cpu_seconds", time);

@@ -5,7 +5,11 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Args;
 
 use super::values::{count, duration, header, target};
-use crate::{fleet::Target, gate::Gate};
+use crate::{
+    fleet::Target,
+    gate::Gate,
+    tls::{Tls, TlsError, Trust},
+};
 
 /// The options that all scenarios have.
 #[derive(Args, Clone, Debug)]
@@ -27,8 +31,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
 
-    /// Server to test, instead of a child process
-    #[arg(long, value_name = "ws://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
+    /// Server to test, instead of a child process; wss:// is over TLS
+    #[arg(long, value_name = "ws[s]://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
     url: Option<Target>,
 
     /// Further header of each request; may be given several times
@@ -77,6 +81,9 @@ pub(crate) struct Common {
     pub(crate) shards: Option<u16>,
 
     #[command(flatten)]
+    tls: TlsOptions,
+
+    #[command(flatten)]
     pub(crate) deadlines: Deadlines,
 
     /// Print one JSON document on stdout, and nothing else there
@@ -96,27 +103,51 @@ pub(crate) struct Common {
     pub(crate) gates: Vec<Gate>,
 }
 
+/// How TLS is spoken to a server at a `wss://` URL.
+#[derive(Args, Clone, Debug)]
+struct TlsOptions {
+    /// Trust the authorities in this file (PEM), in place of those in the system's store, and the
+    /// server's own certificate if it is there
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "url",
+        conflicts_with = "insecure",
+        help_heading = "TLS (wss://)"
+    )]
+    ca: Option<PathBuf>,
+
+    /// Check nothing, neither who has signed the certificate, nor for whom, nor until when: whoever
+    /// answers is taken for the server
+    #[arg(long, requires = "url", help_heading = "TLS (wss://)")]
+    insecure: bool,
+
+    /// Make each handshake a full one; otherwise a client that comes back resumes its last session,
+    /// as browsers do, which costs the server less
+    #[arg(long, requires = "url", help_heading = "TLS (wss://)")]
+    no_resumption: bool,
+}
+
 /// The deadlines of the server.
 #[derive(Args, Clone, Copy, Debug, Default)]
-#[command(next_help_heading = "Server")]
 pub(crate) struct Deadlines {
     /// Ping interval of the server; with --url, what it is set to [child's default: 20s, in
     /// close-storm --mode silent and churn 1s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_interval: Option<Duration>,
 
     /// Ping timeout of the server; with --url, what it is set to [child's default: as above]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_timeout: Option<Duration>,
 
     /// Close timeout of the server; with --url, what it is set to [child's default: 10s, in
     /// close-storm --mode silent and churn 1s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) close_timeout: Option<Duration>,
 
     /// Handshake timeout of the server; with --url, what it is set to [child's default: 10s, in
     /// churn 1s]
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) handshake_timeout: Option<Duration>,
 }
 
@@ -129,7 +160,21 @@ impl Common {
         if self.baseline.is_none() && self.gates.iter().any(Gate::is_relative) {
             return Err("a gate with a ratio needs --baseline");
         }
+        let is_secure = self.url.as_ref().is_some_and(|url| url.name.is_some());
+        if self.tls.is_given() && !is_secure {
+            return Err("--ca, --insecure and --no-resumption have no meaning without wss://");
+        }
         Ok(())
+    }
+
+    /// TLS, if the URL asks for it.
+    ///
+    /// # Errors
+    /// If nobody is there to be trusted.
+    pub(crate) fn tls(&self) -> Result<Option<Tls>, TlsError> {
+        let name = self.url.as_ref().and_then(|url| url.name.clone());
+        name.map(|name| Tls::new(name, self.tls.trust(), !self.tls.no_resumption))
+            .transpose()
     }
 
     /// The server of `--url`, with what is asked of it.
@@ -149,6 +194,20 @@ impl Common {
             protocol: self.subprotocol.clone(),
             spread: self.spread.unwrap_or(target.spread),
             ..target
+        }
+    }
+}
+
+impl TlsOptions {
+    const fn is_given(&self) -> bool {
+        self.ca.is_some() || self.insecure || self.no_resumption
+    }
+
+    fn trust(&self) -> Trust {
+        match &self.ca {
+            _ if self.insecure => Trust::Anyone,
+            Some(path) => Trust::File(path.clone()),
+            None => Trust::System,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{net::ToSocketAddrs, time::Duration};
 
+use rustls::pki_types::ServerName;
 use tidewheel::cli::units::{Size, Span};
 use ureq::http::Uri;
 
@@ -64,25 +65,28 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// The server at a `ws://` URL, its name resolved.
+/// The server at a `ws://` or `wss://` URL, its name resolved.
 pub(super) fn target(text: &str) -> Result<Target, String> {
     let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    match uri.scheme_str() {
-        Some("ws") => {}
-        Some("wss") => return Err("TLS is not supported yet; ws:// is".to_owned()),
-        Some(other) => return Err(format!("scheme is {other}://; ws:// is supported")),
-        None => return Err("the scheme is missing: ws://HOST:PORT/PATH".to_owned()),
-    }
+    let (is_secure, port) = match uri.scheme_str() {
+        Some("ws") => (false, 80),
+        Some("wss") => (true, 443),
+        Some(other) => return Err(format!("scheme is {other}://; it is ws:// or wss://")),
+        None => return Err("the scheme is missing: ws://HOST:PORT/PATH, or wss://".to_owned()),
+    };
     let host = uri.host().ok_or("the host is missing")?;
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    let address = (name, uri.port_u16().unwrap_or(80))
+    let address = (name, uri.port_u16().unwrap_or(port))
         .to_socket_addrs()
         .map_err(|error| format!("{host}: {error}"))?
         .next()
         .ok_or_else(|| format!("{host} has no address"))?;
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let name = is_secure.then(|| ServerName::try_from(name.to_owned()));
+    let name = name.transpose();
     Ok(Target {
+        name: name.map_err(|error| format!("{host}: {error}"))?,
         host: authority.to_owned(),
         path: path.to_owned(),
         ..Target::at(address)
@@ -130,8 +134,16 @@ mod tests {
         let url = target("ws://[::1]").unwrap();
         assert_eq!(url.address, "[::1]:80".parse().unwrap());
         assert_eq!((&*url.host, &*url.path), ("[::1]", "/"));
+        assert_eq!(url.name, None);
+        let url = target("wss://127.0.0.1/chat").unwrap();
+        assert_eq!(url.address, "127.0.0.1:443".parse().unwrap());
+        assert_eq!(url.name, ServerName::try_from("127.0.0.1").ok());
+        let url = target("wss://[::1]:9001").unwrap();
+        assert_eq!(url.address, "[::1]:9001".parse().unwrap());
+        assert_eq!(url.name, ServerName::try_from("::1").ok());
         for text in [
-            "wss://a",
+            "wss://",
+            "wss:///chat",
             "http://127.0.0.1",
             "127.0.0.1:80",
             "ws://",

@@ -44,6 +44,8 @@ pub(super) enum State {
     Absent,
     /// SOCKET and CONNECT are with the kernel.
     Connecting(Approach),
+    /// The TLS handshake is under way.
+    Securing(Approach),
     /// The request is out, and the response is awaited (RFC 6455 4.1).
     Upgrading(Box<Upgrade>),
     /// There is a TCP connection, and nobody means to make a WebSocket of it.

@@ -53,8 +53,8 @@ impl Fleet {
         }
     }
 
-    /// Begins the opening handshake of a client that is connected, unless it is not or is no longer
-    /// wanted.
+    /// Lets a client that is connected go on, by TLS where the server wants it, unless it is not or
+    /// is no longer wanted.
     fn connected(&mut self, client: u32, result: i32) -> Option<Event> {
         let Client { state, under_way } = &mut self.clients[client as usize];
         under_way.remove(UnderWay::CONNECT);
@@ -68,11 +68,25 @@ impl Fleet {
                 self.close_if_over(client);
                 return None;
             }
-            state @ (State::Absent | State::Upgrading(_) | State::Bare | State::Live { .. }) => {
-                unreachable!("connected while {state:?}")
-            }
+            state @ (State::Absent
+            | State::Securing(_)
+            | State::Upgrading(_)
+            | State::Bare
+            | State::Live { .. }) => unreachable!("connected while {state:?}"),
         };
         self.receive(client);
+        let event = if self.secure.is_some() {
+            self.clients[client as usize].state = State::Securing(approach);
+            self.greet(client)
+        } else {
+            self.approach(client, approach)
+        };
+        self.flush();
+        event
+    }
+
+    /// Begins what a client was connected for.
+    pub(super) fn approach(&mut self, client: u32, approach: Approach) -> Option<Event> {
         let state = &mut self.clients[client as usize].state;
         match approach {
             Approach::Bare => {
@@ -89,7 +103,6 @@ impl Fleet {
                     check_echo,
                     response,
                 }));
-                self.flush();
                 None
             }
         }
@@ -111,7 +124,7 @@ impl Fleet {
         if let Some(mut bytes) = completion.buffer {
             if !leaving {
                 self.speak(client);
-                self.read(client, &mut bytes, now, events);
+                self.decrypt(client, &mut bytes, now, events);
                 self.flush();
             }
             self.wire(client).provide(bytes);
@@ -137,7 +150,13 @@ impl Fleet {
     }
 
     /// Handles received bytes; what is to be answered is appended to `out`.
-    fn read(&mut self, client: u32, bytes: &mut [u8], now: Moment, events: &mut Vec<Event>) {
+    pub(super) fn read(
+        &mut self,
+        client: u32,
+        bytes: &mut [u8],
+        now: Moment,
+        events: &mut Vec<Event>,
+    ) {
         match &mut self.clients[client as usize].state {
             State::Upgrading(upgrade) => {
                 upgrade.response.extend_from_slice(bytes);
@@ -161,7 +180,9 @@ impl Fleet {
             }
             State::Live { .. } => self.read_frames(client, bytes, now, events),
             State::Bare | State::Leaving => {}
-            state @ (State::Absent | State::Connecting(_)) => unreachable!("read while {state:?}"),
+            state @ (State::Absent | State::Connecting(_) | State::Securing(_)) => {
+                unreachable!("read while {state:?}")
+            }
         }
     }
 
@@ -251,6 +272,11 @@ impl Fleet {
     }
 
     fn transport_ended(&mut self, client: u32, end: TransportEnd) -> Event {
+        let end = self.end_of(client, end);
+        if end == TransportEnd::Fin && !self.is_mute(client) {
+            self.say_close_notify(client);
+            self.flush();
+        }
         let (outcome, received) = match &self.clients[client as usize].state {
             State::Live {
                 stage, received, ..
@@ -262,13 +288,15 @@ impl Fleet {
                 (outcome, *received)
             }
             State::Bare => (Outcome::TurnedAway, None),
-            State::Absent | State::Connecting(_) | State::Upgrading(_) | State::Leaving => {
-                (Outcome::HandshakeFailed, None)
-            }
+            State::Absent
+            | State::Connecting(_)
+            | State::Securing(_)
+            | State::Upgrading(_)
+            | State::Leaving => (Outcome::HandshakeFailed, None),
         };
         let detail = match outcome {
             Outcome::HandshakeFailed | Outcome::EchoFailed | Outcome::EndedEarly => {
-                Some(end.to_string())
+                Some(self.told_of_end(client, end))
             }
             Outcome::OtherCode => received.map(|code| format!("Close {code}")),
             Outcome::ResetByServer => received.map(|code| format!("behind Close {code}")),

@@ -51,17 +51,19 @@ impl Fleet {
         }
     }
 
-    /// Sends FIN behind what was sent; the server is to end the connection.
+    /// Sends FIN behind what was sent, and behind close_notify by TLS; the server is to end the connection.
     pub(crate) fn finish(&mut self, client: u32) {
         self.asked = true;
         self.flush();
         self.ask(client, Asked::Fin);
         match self.clients[client as usize].state {
             State::Live { .. } | State::Upgrading(_) | State::Bare => {
+                self.say_close_notify(client);
+                self.flush();
                 let socket = self.socket(client);
                 self.push(Op::Finish { socket }, OpCode::Finish, client);
             }
-            State::Absent | State::Connecting(_) | State::Leaving => {}
+            State::Absent | State::Connecting(_) | State::Securing(_) | State::Leaving => {}
         }
     }
 
@@ -99,6 +101,7 @@ impl Fleet {
             }
             | State::Absent
             | State::Connecting(_)
+            | State::Securing(_)
             | State::Upgrading(_)
             | State::Leaving => return false,
         }
@@ -121,6 +124,10 @@ impl Fleet {
         let (outcome, detail) = match &self.clients[client as usize].state {
             State::Absent | State::Leaving => return,
             State::Connecting(_) => (Outcome::ConnectFailed, late()),
+            State::Securing(_) => {
+                let detail = "TLS: timed out in the handshake";
+                (Outcome::HandshakeFailed, Some(detail.to_owned()))
+            }
             State::Upgrading(_) => (Outcome::HandshakeFailed, late()),
             State::Bare => (Outcome::StillHeld, late()),
             State::Live {
@@ -156,10 +163,17 @@ impl Fleet {
     fn leave(&mut self, client: u32) {
         let Client { state, under_way } = &mut self.clients[client as usize];
         match std::mem::replace(state, State::Leaving) {
-            State::Connecting(_) | State::Upgrading(_) | State::Bare | State::Live { .. } => {}
+            State::Connecting(_)
+            | State::Securing(_)
+            | State::Upgrading(_)
+            | State::Bare
+            | State::Live { .. } => {}
             state @ (State::Absent | State::Leaving) => {
                 unreachable!("{state:?} is no way to leave")
             }
+        }
+        if let Some(secure) = &mut self.secure {
+            secure.forget(client);
         }
         // By its token the kernel finds an operation at once; by its socket it would look through
         // those of all sockets.

@@ -18,8 +18,11 @@ fn wrong_flags_and_values_are_refused() {
     assert_refused(&["--connections", "0"], "the least is 1");
     assert_refused(&["--connections", "many"], "500, 10k or 1M");
     assert_refused(&["--timeout", "5"], "20s, 500ms, 1.5s");
-    assert_refused(&["--url", "wss://127.0.0.1:1/"], "TLS");
     assert_refused(&["--url", "127.0.0.1:1"], "ws://");
+    assert_refused(&["--url", "https://127.0.0.1:1"], "ws:// or wss://");
+    assert_refused(&["--insecure"], "--url");
+    let without_tls = ["--url", "ws://127.0.0.1:1/", "--insecure"];
+    assert_refused(&without_tls, "no meaning without wss://");
     let silent_over_time = ["--mode", "silent", "--window", "1s"];
     assert_refused(&silent_over_time, "no meaning with --mode silent");
     assert_refused(&["--assert", "close.p99"], "a gate is a name");

@@ -10,7 +10,7 @@ use crate::harness::{Run, run};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
-const CLOSE_1000: &[u8] = b"\x88\x02\x03\xe8";
+pub(crate) const CLOSE_1000: &[u8] = b"\x88\x02\x03\xe8";
 const CLOSE_1001: &[u8] = b"\x88\x02\x03\xe9";
 
 const CONNECTIONS: u32 = 3;
@@ -20,13 +20,14 @@ type Behaviour = fn(&mut TcpStream) -> io::Result<()>;
 
 /// Serves each connection on a thread of its own, until the test's process ends.
 pub(crate) fn serve(
-    behaviour: impl Fn(&mut TcpStream) -> io::Result<()> + Copy + Send + 'static,
+    behaviour: impl Fn(&mut TcpStream) -> io::Result<()> + Clone + Send + 'static,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
+            let behaviour = behaviour.clone();
             thread::spawn(move || behaviour(&mut stream));
         }
     });
@@ -34,7 +35,7 @@ pub(crate) fn serve(
 }
 
 /// Reads the head of a request, and gives its key.
-fn read_request(stream: &mut TcpStream) -> io::Result<String> {
+fn read_request(stream: &mut (impl Read + Write)) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -50,7 +51,7 @@ fn read_request(stream: &mut TcpStream) -> io::Result<String> {
 }
 
 /// The opening handshake (RFC 6455 4.2.2).
-pub(crate) fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn shake_hands(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let key = read_request(stream)?;
     let digest = Sha1::digest(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = STANDARD.encode(digest);
@@ -62,7 +63,7 @@ pub(crate) fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Reads a short masked frame, and gives its first byte and its payload.
-pub(crate) fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+pub(crate) fn read_frame(stream: &mut (impl Read + Write)) -> io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 6];
     stream.read_exact(&mut header)?;
     assert_eq!(header[1] & 0x80, 0x80, "a client masks");
@@ -75,7 +76,7 @@ pub(crate) fn read_frame(stream: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
 }
 
 /// Opens the connection, and echoes the first message.
-pub(crate) fn open(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn open(stream: &mut (impl Read + Write)) -> io::Result<()> {
     shake_hands(stream)?;
     let (first, payload) = read_frame(stream)?;
     assert_eq!(first, 0x81, "the first message is text");
@@ -85,7 +86,7 @@ pub(crate) fn open(stream: &mut TcpStream) -> io::Result<()> {
 }
 
 /// Opens the connection, and waits for the client's Close.
-fn open_until_close(stream: &mut TcpStream) -> io::Result<()> {
+pub(crate) fn open_until_close(stream: &mut (impl Read + Write)) -> io::Result<()> {
     open(stream)?;
     let (first, payload) = read_frame(stream)?;
     assert_eq!((first, &payload[..]), (0x88, &b"\x03\xe8"[..]));

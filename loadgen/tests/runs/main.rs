@@ -8,4 +8,6 @@ mod fanout;
 mod files;
 mod foreign_servers;
 mod harness;
+mod secure;
 mod talk;
+mod tls_server;

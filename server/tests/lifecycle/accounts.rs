@@ -273,7 +273,8 @@ fn r19_after_all_ends_in_a_mix_nothing_is_left() {
             "R19",
             &format!("{what} and {same} descriptors ({descriptors} at the start)"),
         );
-        let grown = server.memory("VmHWM") - at_half;
+        // The kernel adds pages up in batches: a peak may be told lower a moment later.
+        let grown = server.memory("VmHWM").saturating_sub(at_half);
         let what = "peak memory in the second half of that, above the first:";
         assert_bytes("R19", what, grown, ALLOCATOR);
     });
