@@ -12,14 +12,13 @@ use tidewheel_codec::{Endpoint, Time};
 use crate::{
     Config, Handler, host,
     ring::{Ring, RingError, Setup, Uring},
-    shard::{Capacity, Next, Parts, Shard},
+    shard::{Next, Parts, Shard},
 };
 
 /// What a shard's thread begins with.
 pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
-    pub(crate) capacity: Capacity,
     pub(crate) core: Option<usize>,
     pub(crate) config: Config,
 }
@@ -39,7 +38,7 @@ pub(crate) fn run<H: Handler>(
     if let Some(core) = plan.core {
         host::pin(core);
     }
-    let ring = match open_ring(&plan) {
+    let ring = match open_ring(&plan, parts.capacity.places) {
         Ok(ring) => ring,
         Err(error) => {
             // Whoever started the thread waits for this.
@@ -47,7 +46,6 @@ pub(crate) fn run<H: Handler>(
             return None;
         }
     };
-    parts.fabric.set_bell(plan.index, ring.bell());
     let clock = Clock::start();
     let handler = make(plan.index);
     let stats = Arc::clone(&parts.stats);
@@ -79,9 +77,9 @@ pub(crate) fn run<H: Handler>(
 }
 
 /// Makes the shard's ring; where memory for it is short, a smaller one.
-fn open_ring(plan: &Plan) -> Result<Uring, RingError> {
+fn open_ring(plan: &Plan, sockets: u32) -> Result<Uring, RingError> {
     let mut setup = Setup {
-        sockets: plan.capacity.places,
+        sockets,
         buffers: plan.config.receive_buffers,
         buffer_size: plan.config.receive_buffer_size,
         ..Setup::default()

@@ -203,8 +203,11 @@ impl Fanout {
 
     pub(crate) fn subscribe(&mut self, slot: u32, pattern: &str) -> Result<bool, TopicError> {
         topic::check_pattern(pattern)?;
-        if self.members.len() <= slot as usize {
-            self.members.resize(slot as usize + 1, Member::default());
+        let missing = (slot as usize + 1).saturating_sub(self.members.len());
+        if missing > 0 {
+            topics::make_room(&mut self.members, missing);
+            let length = self.members.len() + missing;
+            self.members.resize(length, Member::default());
         }
         let list = &mut self.members[slot as usize].subscriptions;
         let fabric = (&self.fabric.hasher, &self.fabric.interest);
@@ -255,8 +258,8 @@ impl Fanout {
         }
     }
 
-    /// Puts a message behind what waits for each of its subscribers.
-    pub(crate) fn take_in(&mut self, message: &Arc<Published>) {
+    /// Puts a message behind what waits for each of its subscribers; says how many those are.
+    pub(crate) fn take_in(&mut self, message: &Arc<Published>) -> u64 {
         let Self {
             topics,
             members,
@@ -284,6 +287,7 @@ impl Fanout {
             }
         });
         self.stats.deliveries.add(deliveries);
+        deliveries
     }
 
     /// Takes what waits for a connection.

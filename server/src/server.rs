@@ -12,11 +12,7 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, Remote,
-    admission::Admission,
-    control, driver,
-    fanout::Fabric,
-    host,
+    Config, Handler, InvalidConfig, Remote, control, driver, host,
     ring::RingError,
     shard::{Command, Parts},
     stats::Stats,
@@ -192,33 +188,25 @@ impl Server {
         make: impl Fn(u16) -> H + Clone + Send + 'static,
     ) -> Result<Running, Error> {
         let limit = host::raise_descriptor_limit();
-        let capacity = host::capacity(&self.config, limit);
-        let admission = Arc::new(Admission::new(&self.config));
-        let fabric = Arc::new(Fabric::new(&self.config));
+        let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
-            remote: Remote::new(Arc::clone(&fabric)),
+            remote: parts[0].remote(),
             ends,
             admin: self.admin,
         };
-        for (index, listener) in (0..).zip(self.listeners) {
+        for (parts, listener) in parts.into_iter().zip(self.listeners) {
+            let index = parts.index;
             let core = (!cores.is_empty()).then(|| cores[usize::from(index) % cores.len()]);
             let plan = driver::Plan {
                 index,
                 listener,
-                capacity,
                 core,
                 config: self.config.clone(),
             };
-            match ShardHandle::start(
-                plan,
-                Arc::clone(&admission),
-                Arc::clone(&fabric),
-                make.clone(),
-                ended.clone(),
-            ) {
+            match ShardHandle::start(plan, parts, make.clone(), ended.clone()) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();
@@ -320,17 +308,12 @@ pub(crate) struct ShardHandle {
 impl ShardHandle {
     fn start<H: Handler>(
         plan: driver::Plan,
-        admission: Arc<Admission>,
-        fabric: Arc<Fabric>,
+        parts: Parts,
         make: impl Fn(u16) -> H + Send + 'static,
         ended: UnboundedSender<Ended>,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let index = plan.index;
-        let parts = Parts {
-            admission,
-            ..Parts::new(index, plan.capacity, fabric)
-        };
         let stats = Arc::clone(&parts.stats);
         let (ready, readiness) = mpsc::channel();
         let thread = std::thread::Builder::new()

@@ -7,6 +7,7 @@ mod accept;
 mod deliver;
 mod depart;
 mod drain;
+mod parts;
 mod post;
 mod transmit;
 
@@ -17,13 +18,14 @@ use tidewheel_codec::{Endpoint, Time};
 use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
 use self::accept::Acceptor;
+pub use self::parts::{Capacity, Parts};
 use crate::{
-    Config, Handler, Origins, Remote,
+    Config, Handler, Origins,
     admission::{Admission, Network},
     config::Drain,
     conn::SendLimits,
     connection::{Connection, Phase},
-    fanout::{Fabric, Fanout, Mail},
+    fanout::{Fanout, Mail},
     outbox::QueuePool,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
     stats::Stats,
@@ -126,55 +128,19 @@ struct Settings {
     connections_max: u32,
 }
 
-/// What a shard is made of, besides its ring and its handler.
-#[derive(Debug)]
-pub struct Parts {
-    /// Which shard of the server this is.
-    pub index: u16,
-    /// How many connections it holds at most.
-    pub capacity: Capacity,
-    /// What it has in common with the other shards.
-    pub(crate) fabric: Arc<Fabric>,
-    pub(crate) stats: Arc<Stats>,
-    /// Who may come in, to all shards of the server together.
-    pub(crate) admission: Arc<Admission>,
-}
-
-/// How many connections a shard has room for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Capacity {
-    /// Places: as many as the ring's table has.
-    pub places: u32,
-    /// Connections that may stay. The other places are for those who are told that there are too
-    /// many.
-    pub connections: u32,
-}
-
-impl Parts {
-    pub(crate) fn new(index: u16, capacity: Capacity, fabric: Arc<Fabric>) -> Self {
-        Self {
-            index,
-            capacity,
-            fabric,
-            stats: Arc::default(),
-            admission: Arc::new(Admission::new(&Config::default())),
-        }
-    }
-
-    /// The parts of a server's only shard.
-    #[must_use]
-    pub fn alone(capacity: Capacity, config: &Config) -> Self {
-        Self {
-            admission: Arc::new(Admission::new(config)),
-            ..Self::new(0, capacity, Arc::new(Fabric::new(config)))
-        }
-    }
-
-    /// What other threads hold of the server.
-    #[must_use]
-    pub fn remote(&self) -> Remote {
-        Remote::new(Arc::clone(&self.fabric))
-    }
+/// What a shard keeps at the moment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Holdings {
+    /// Connections that hold a slot.
+    pub connections: usize,
+    /// Entries of the timer wheel: one for each deadline, and those that have been superseded.
+    pub wheel_entries: usize,
+    /// Bytes of memory that the wheel holds.
+    pub wheel_bytes: usize,
+    /// Subscriptions to topics and patterns.
+    pub subscriptions: u64,
+    /// Bytes that wait in send queues.
+    pub queued_bytes: usize,
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
@@ -193,6 +159,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
+        parts.fabric.set_bell(parts.index, ring.bell());
         let shards = u32::from(config.shards.unwrap_or(1));
         let mut shard = Self {
             ring,
@@ -284,6 +251,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// What it keeps at the moment.
+    #[must_use]
+    pub fn holdings(&self) -> Holdings {
+        Holdings {
+            connections: self.connections.len(),
+            wheel_entries: self.wheel.entries(),
+            wheel_bytes: self.wheel.memory(),
+            subscriptions: self.stats.subscriptions.get(),
+            queued_bytes: self.pool.waiting(),
+        }
     }
 
     /// Takes all completions, sends first: what those say decides which memory is free.

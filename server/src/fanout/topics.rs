@@ -102,14 +102,14 @@ impl Topics {
         let node = Node { topic, place, next };
         if self.free == NIL {
             list.first = self.nodes.len() as u32;
-            grow(&mut self.nodes);
+            make_room(&mut self.nodes, 1);
             self.nodes.push(node);
         } else {
             list.first = self.free;
             self.free = self.nodes[list.first as usize].next;
             self.nodes[list.first as usize] = node;
         }
-        grow(subscribers);
+        make_room(subscribers, 1);
         subscribers.push(Subscriber {
             slot,
             node: list.first,
@@ -253,10 +253,10 @@ impl Topics {
     }
 }
 
-/// Makes room for one more by an eighth, not by doubling: a subscription is to cost few bytes.
-fn grow<T>(vector: &mut Vec<T>) {
-    if vector.len() == vector.capacity() {
-        vector.reserve_exact(1 + vector.len() / 8);
+/// Makes room for `more` by an eighth, not by doubling: a subscription is to cost few bytes.
+pub(super) fn make_room<T>(vector: &mut Vec<T>, more: usize) {
+    if vector.len() + more > vector.capacity() {
+        vector.reserve_exact(more + vector.len() / 8);
     }
 }
 

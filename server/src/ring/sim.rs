@@ -11,6 +11,7 @@
 //! another order.
 
 mod client;
+mod crowd;
 mod kernel;
 mod socket;
 
@@ -18,8 +19,11 @@ use std::{cell::RefCell, io, net::IpAddr, rc::Rc, time::Duration};
 
 use tidewheel_codec::Time;
 
-pub use self::client::{Arrival, ClientId, Network};
 use self::kernel::Kernel;
+pub use self::{
+    client::{Arrival, ClientId, Network},
+    crowd::{CrowdRing, Population, Tally, Word},
+};
 use super::{Bell, Buffer, Completion, Op, Ring, Token, Wait};
 
 /// What a simulation is made of.

@@ -17,13 +17,18 @@ const FANNED_OUT_PER_TURN: usize = 512;
 /// Pieces of mail that one turn reads.
 const MAIL_PER_TURN: usize = 1024;
 
+/// Deliveries after which a turn reads no further mail: some 3 ns each, of messages to very
+/// many.
+const DELIVERIES_PER_TURN: u64 = 1 << 18;
+
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Reads what has come from other threads.
     pub(super) fn read_mail(&mut self, now: Time) {
         let mail = &mut self.lists.mail;
         self.fanout.mail(|piece| mail.push_back(piece));
+        let mut deliveries = 0;
         for _ in 0..MAIL_PER_TURN {
-            if self.fanout.is_full() {
+            if self.fanout.is_full() || deliveries >= DELIVERIES_PER_TURN {
                 break;
             }
             let Some(piece) = self.lists.mail.pop_front() else {
@@ -31,7 +36,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             };
             match piece {
                 Mail::Command(command) => self.obey(command, now),
-                Mail::Publish(message) => self.fanout.take_in(&message),
+                Mail::Publish(message) => deliveries += self.fanout.take_in(&message),
                 Mail::Send {
                     to,
                     is_text,

@@ -77,7 +77,8 @@ impl Lent {
     }
 }
 
-fn read(data: Outbound) -> Vec<u8> {
+/// A copy of bytes that are lent.
+pub(super) fn read(data: Outbound) -> Vec<u8> {
     match data {
         // SAFETY: whoever made `data` has promised that the bytes stay until the send is over.
         Outbound::Bytes { start, length } => unsafe {

@@ -1,0 +1,68 @@
+//! What shards are made of, and what those of a server have in common.
+
+use std::sync::Arc;
+
+use crate::{Config, Remote, admission::Admission, fanout::Fabric, host, stats::Stats};
+
+/// What a shard is made of, besides its ring and its handler.
+#[derive(Debug)]
+pub struct Parts {
+    /// Which shard of the server this is.
+    pub index: u16,
+    /// How many connections it holds at most.
+    pub capacity: Capacity,
+    /// What it has in common with the other shards.
+    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) stats: Arc<Stats>,
+    /// Who may come in, to all shards of the server together.
+    pub(crate) admission: Arc<Admission>,
+}
+
+/// How many connections a shard has room for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Capacity {
+    /// Places: as many as the ring's table has.
+    pub places: u32,
+    /// Connections that may stay. The other places are for those who are told that there are too
+    /// many.
+    pub connections: u32,
+}
+
+impl Parts {
+    /// The parts of all shards of a server, [`Config::shards`] or else one, where each ring may
+    /// have `descriptors` in its table (`RLIMIT_NOFILE`).
+    #[must_use]
+    pub fn of_server(config: &Config, descriptors: u32) -> Vec<Self> {
+        let capacity = host::capacity(config, descriptors);
+        let (fabric, admission) = (
+            Arc::new(Fabric::new(config)),
+            Arc::new(Admission::new(config)),
+        );
+        let part = |index| Self {
+            index,
+            capacity,
+            fabric: Arc::clone(&fabric),
+            stats: Arc::default(),
+            admission: Arc::clone(&admission),
+        };
+        (0..config.shards.unwrap_or(1)).map(part).collect()
+    }
+
+    /// The parts of a server's only shard.
+    #[must_use]
+    pub fn alone(capacity: Capacity, config: &Config) -> Self {
+        Self {
+            index: 0,
+            capacity,
+            fabric: Arc::new(Fabric::new(config)),
+            stats: Arc::default(),
+            admission: Arc::new(Admission::new(config)),
+        }
+    }
+
+    /// What other threads hold of the server.
+    #[must_use]
+    pub fn remote(&self) -> Remote {
+        Remote::new(Arc::clone(&self.fabric))
+    }
+}
