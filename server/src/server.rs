@@ -196,6 +196,7 @@ impl Server {
         let admission = Arc::new(Admission::new(&self.config));
         let fabric = Arc::new(Fabric::new(&self.config));
         let cores = host::core_ids();
+        let shards = self.listeners.len();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
@@ -210,6 +211,7 @@ impl Server {
                 listener,
                 capacity,
                 core,
+                shares_core: shards > cores.len(),
                 config: self.config.clone(),
             };
             match ShardHandle::start(

@@ -2,8 +2,11 @@
 //!
 //! `cargo run --release -p benches --bin peers -- fanout`
 
+mod beside;
 mod child;
+mod client;
 mod cores;
+mod crowd;
 mod fanout;
 
 use clap::{Parser, Subcommand};
@@ -31,6 +34,19 @@ enum Comparison {
         /// The core that it keeps to
         core: usize,
     },
+    /// An echo beside a fan-out to very many: its round trip with and without
+    Beside(beside::Options),
+    /// The server of `beside`, as a child of this program
+    #[command(name = beside::SERVER_ARGUMENT, hide = true)]
+    BesideServer {
+        /// Its shards
+        shards: u16,
+        /// The core that they keep to
+        core: usize,
+    },
+    /// Subscribers in a process of their own
+    #[command(name = crowd::ARGUMENT, hide = true)]
+    Crowd(crowd::Seats),
 }
 
 fn main() {
@@ -41,5 +57,11 @@ fn main() {
             child::become_one(core);
             fanout::serve(kind);
         }
+        Comparison::Beside(options) => beside::compare(&options),
+        Comparison::BesideServer { shards, core } => {
+            child::become_one(core);
+            beside::serve(shards);
+        }
+        Comparison::Crowd(seats) => crowd::sit(&seats),
     }
 }
