@@ -6,30 +6,18 @@ mod probe;
 mod server;
 mod turns;
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
+use std::time::Duration;
 
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 
 use self::{probe::Probe, turns::Turns};
-use crate::{
-    child::Child,
-    client, cores,
-    crowd::Crowd,
-    fanout::message::{self, FRAME_SIZE},
-};
+use crate::{child::Child, cores, crowd::Crowd, fanout::message, publisher::Publisher};
 
-pub(crate) use self::server::serve;
+pub(crate) use self::server::{LISTENS, PUBLISHES, serve};
 
 /// The subcommand that turns this program into a server.
 pub(crate) const SERVER_ARGUMENT: &str = "beside-server";
-
-/// Subscribers that came last, so that each shard delivers to them last, and that read at once.
-const SENTINELS: usize = 64;
 
 /// How much of its table a shard's share of the connections may take: the kernel spreads them by
 /// chance.
@@ -122,11 +110,11 @@ fn shards_for(subscribers: usize) -> u16 {
 fn measure(subscribers: usize, shards: u16, core: usize, options: &Options) -> [Figures; 2] {
     let mut child = Child::start(&[SERVER_ARGUMENT, &shards.to_string()], core);
     let admin = child.hear().parse().expect("an address");
-    let mut crowd = Crowd::gather(child.address.port(), server::LISTENS, subscribers);
-    let mut publisher = Publisher::connect(&child);
+    let mut crowd = Crowd::gather(child.address.port(), LISTENS, subscribers);
+    let mut publisher = Publisher::connect(&child, shards);
     let mut probe = Probe::connect(&child, Duration::from_secs(1) / options.rate);
-    publisher.publish();
-    crowd.read(publisher.published);
+    publisher.publish(1);
+    crowd.read(publisher.published());
 
     let fan_outs = options.deliveries.div_ceil(subscribers);
     let [mut without, mut with] = [Figures::default(), Figures::default()];
@@ -134,10 +122,10 @@ fn measure(subscribers: usize, shards: u16, core: usize, options: &Options) -> [
         let start = Turns::read(admin);
         let mut took = Duration::ZERO;
         let beside = probe.run_beside(|| {
-            took = probe::took(|| (0..fan_outs).for_each(|_| publisher.publish()));
+            took = probe::took(|| (0..fan_outs).for_each(|_| publisher.publish(1)));
         });
         let middle = Turns::read(admin);
-        crowd.read(publisher.published);
+        crowd.read(publisher.published());
         // As long, so that both have as many chances of what has other causes.
         let quiet_start = Turns::read(admin);
         without.round_trips.extend(probe.run_for(took));
@@ -149,36 +137,4 @@ fn measure(subscribers: usize, shards: u16, core: usize, options: &Options) -> [
     without.round_trips.sort_unstable();
     with.round_trips.sort_unstable();
     [without, with]
-}
-
-/// Publishes, and knows when all have got it.
-struct Publisher {
-    socket: TcpStream,
-    sentinels: Vec<TcpStream>,
-    published: u64,
-}
-
-impl Publisher {
-    fn connect(child: &Child) -> Self {
-        let open = |path| client::open(child.address, path, None);
-        Self {
-            sentinels: (0..SENTINELS).map(|_| open(server::LISTENS)).collect(),
-            socket: open(server::PUBLISHES),
-            published: 0,
-        }
-    }
-
-    /// Publishes a message, and waits until it is delivered.
-    fn publish(&mut self) {
-        let mut frame = Vec::new();
-        message::write_masked(self.published, &mut frame);
-        self.socket.write_all(&frame).expect("it is open");
-        let expected = message::delivered(self.published);
-        for sentinel in &mut self.sentinels {
-            let mut frame = [0; FRAME_SIZE];
-            sentinel.read_exact(&mut frame).expect("it is delivered");
-            assert_eq!(frame, expected, "what is delivered was not published");
-        }
-        self.published += 1;
-    }
 }

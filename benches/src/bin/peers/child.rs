@@ -123,9 +123,14 @@ impl Drop for Child {
     }
 }
 
-/// Makes this process a server's, which ends with its parent.
+/// Makes this process a server's, which keeps to a core and ends with its parent.
 pub(crate) fn become_one(core: usize) {
     cores::pin(core);
+    end_with_parent();
+}
+
+/// Lets this process end with its parent.
+pub(crate) fn end_with_parent() {
     thread::spawn(|| {
         // Nothing is ever written there.
         let _ = std::io::stdin().read(&mut [0]);

@@ -8,6 +8,8 @@ mod client;
 mod cores;
 mod crowd;
 mod fanout;
+mod publisher;
+mod shards;
 
 use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
@@ -44,6 +46,16 @@ enum Comparison {
         /// The core that they keep to
         core: usize,
     },
+    /// Two shards against one: deliveries in a second, to subscribers that take no CPU
+    Shards(shards::Options),
+    /// The server of `shards`, as a child of this program
+    #[command(name = shards::SERVER_ARGUMENT, hide = true)]
+    ShardsServer {
+        /// How many there are
+        shards: u16,
+        /// The core of the first
+        core: usize,
+    },
     /// Subscribers in a process of their own
     #[command(name = crowd::ARGUMENT, hide = true)]
     Crowd(crowd::Seats),
@@ -60,6 +72,11 @@ fn main() {
         Comparison::Beside(options) => beside::compare(&options),
         Comparison::BesideServer { shards, core } => {
             child::become_one(core);
+            beside::serve(shards);
+        }
+        Comparison::Shards(options) => shards::compare(&options),
+        Comparison::ShardsServer { shards, .. } => {
+            child::end_with_parent();
             beside::serve(shards);
         }
         Comparison::Crowd(seats) => crowd::sit(&seats),

@@ -9,9 +9,9 @@ use crate::child::announce;
 /// What is sent there comes back.
 pub(super) const ECHOES: &str = "/echo";
 /// Gets what is published.
-pub(super) const LISTENS: &str = "/listen";
+pub(crate) const LISTENS: &str = "/listen";
 /// Publishes what it sends.
-pub(super) const PUBLISHES: &str = "/publish";
+pub(crate) const PUBLISHES: &str = "/publish";
 
 const TOPIC: &str = "all";
 
