@@ -1,12 +1,12 @@
 //! Telemetry to very many clients: a thread measures, and publishes ten times a second; each client
 //! hears the sensors that its path names, as in `/sensors/load` or `/sensors/*`.
 //!
-//! `cargo run --release --example telemetry`, and then, with ten thousand clients that hold a
-//! connection each, `cargo run --release -p loadgen -- idle --url ws://127.0.0.1:8080/sensors/load
-//! --connections 10000`.
+//! `cargo run --release -p tidewheel --example telemetry -- [ADDRESS [ADMIN]]`, and then, with ten
+//! thousand clients that hold a connection each, `cargo run --release -p loadgen -- idle --url
+//! ws://127.0.0.1:8080/sensors/load --connections 10000`; <http://127.0.0.1:9090/> shows them.
 //!
-//! A client that cannot keep up gets the latest value of each sensor when it reads on, and nobody
-//! else notices.
+//! A client that cannot keep up gets the latest value of each sensor when it reads on, and sees by
+//! the number of the reading that it has missed some. Nobody else notices.
 
 use std::time::Duration;
 
@@ -38,18 +38,20 @@ impl Handler for Telemetry {
     fn message(&mut self, _: &mut Conn<'_, String>, _: Message<'_>) {}
 }
 
+/// The mean of processes that were ready to run, over 1, 5 and 15 minutes (proc(5), loadavg).
+const SENSORS: [&str; 3] = ["load", "load5", "load15"];
+
 /// Publishes what the kernel says of its load, until the program ends.
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread of its own, at a pace of its own"
 )]
 fn measure(remote: &Remote) {
-    loop {
+    for reading in 1_u64.. {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        let mut values = load.split_whitespace();
-        for sensor in ["load", "load5", "load15"] {
-            let value = values.next().unwrap_or("0");
-            if let Err(error) = remote.publish(&format!("sensors/{sensor}"), value) {
+        for (sensor, value) in SENSORS.iter().zip(load.split_whitespace()) {
+            let message = format!(r#"{{"sensor":"{sensor}","reading":{reading},"value":{value}}}"#);
+            if let Err(error) = remote.publish(&format!("sensors/{sensor}"), message.as_str()) {
                 eprintln!("{sensor} is not published: {error}");
             }
         }
@@ -58,6 +60,8 @@ fn measure(remote: &Remote) {
 }
 
 fn main() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let address = |at: usize, default| arguments.get(at).map_or(default, String::as_str);
     let config = Config {
         topics: vec![TopicRule {
             pattern: "sensors/>".to_owned(),
@@ -65,8 +69,14 @@ fn main() -> Result<(), Error> {
         }],
         ..Config::default()
     };
-    let running = Server::bind("127.0.0.1:8080", config)?.start(|_shard| Telemetry)?;
+    let server = Server::bind(address(0, "127.0.0.1:8080"), config)?
+        .with_admin(address(1, "127.0.0.1:9090"), None)?;
+    if let Some(admin) = server.admin_address() {
+        println!("admin on {admin}");
+    }
+    let address = server.address();
+    let running = server.start(|_shard| Telemetry)?;
     let remote = running.remote();
     std::thread::spawn(move || measure(&remote));
-    running.until_signal()
+    running.until_signal_once_ready(|| println!("listening on {address}"))
 }

@@ -11,7 +11,7 @@ use tidewheel_codec::{Endpoint, Time};
 
 use crate::{
     Config, Handler, host,
-    ring::{Ring, RingError, Setup, Uring},
+    ring::{Ring, RingError, Setup, Uring, Wait},
     shard::{Next, Parts, Shard},
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
     pub(crate) core: Option<usize>,
+    /// Whether other shards keep to the same core.
+    pub(crate) shares_core: bool,
     pub(crate) config: Config,
 }
 
@@ -68,12 +70,24 @@ pub(crate) fn run<H: Handler>(
         match next {
             Next::Finished => return Some(Ok(())),
             Next::Enter(wait) => {
-                if let Err(error) = shard.ring().enter(wait) {
+                if let Err(error) = enter(shard.ring(), wait, plan.shares_core) {
                     return Some(Err(error));
                 }
             }
         }
     }
+}
+
+/// Enters the ring. A shard that would go on at once first lets others have their turn, if there are
+/// any on its core: the kernel would let it go on for milliseconds. What has arrived meanwhile is
+/// for the next turn.
+fn enter(ring: &mut Uring, wait: Wait, shares_core: bool) -> io::Result<()> {
+    ring.enter(wait)?;
+    if wait == Wait::No && shares_core {
+        rustix::thread::sched_yield();
+        ring.enter(Wait::No)?;
+    }
+    Ok(())
 }
 
 /// Makes the shard's ring; where memory for it is short, a smaller one.

@@ -190,6 +190,7 @@ impl Server {
         let limit = host::raise_descriptor_limit();
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
+        let shards = self.listeners.len();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
@@ -204,6 +205,7 @@ impl Server {
                 index,
                 listener,
                 core,
+                shares_core: shards > cores.len(),
                 config: self.config.clone(),
             };
             match ShardHandle::start(plan, parts, make.clone(), ended.clone()) {

@@ -8,5 +8,6 @@ mod simulation {
     mod ends;
     mod fanout;
     mod faults;
+    mod slices;
     mod slow_consumers;
 }

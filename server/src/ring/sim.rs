@@ -1,7 +1,8 @@
 //! A simulated kernel and network, in virtual time and from one seed.
 //!
 //! [`SimRing`] is what a shard runs on; [`Network`] is where a test plays the clients. Time
-//! passes only in [`SimRing::enter`](Ring::enter), from one event to the next. The same seed and
+//! passes only in [`SimRing::enter`](Ring::enter), from one event to the next, and while it
+//! submits, if operations are to take time. The same seed and
 //! the same calls give the same run, event for event: [`Network::trace`] tells it.
 //!
 //! The simulation is stricter than a kernel. It panics when the shard does what would leak or
@@ -41,6 +42,9 @@ pub struct Simulation {
     pub send_buffer: usize,
     /// A segment takes up to so many milliseconds.
     pub latency_ms_max: u64,
+    /// Milliseconds that an operation takes when it is submitted. Others have to wait for it, and
+    /// what arrives meanwhile is told of when all have been submitted.
+    pub operation_ms: u64,
     /// How often what a kernel may do, but seldom does, is done.
     pub faults: Faults,
 }
@@ -54,6 +58,7 @@ impl Default for Simulation {
             buffer_size: 4096,
             send_buffer: 64 * 1024,
             latency_ms_max: 3,
+            operation_ms: 0,
             faults: Faults::default(),
         }
     }

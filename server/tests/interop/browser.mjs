@@ -1,5 +1,6 @@
 // A headless Chromium with one page, by the Chrome DevTools Protocol over a pipe: it ends when the
 // pipe does, whatever becomes of us.
+import assert from "node:assert/strict";
 import { once } from "node:events";
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
@@ -16,6 +17,22 @@ const FLAGS = [
 ];
 
 const DOMAINS = ["Page", "Runtime", "Log", "Network"];
+
+/** A page has shown what is within this time, on a machine however busy. */
+const SHOWN_WITHIN_MS = 30_000;
+const LOOK_AGAIN_MS = 100;
+
+/** Looks until what is shown is what it should be. */
+export async function until(what, look, expected) {
+  const end = performance.now() + SHOWN_WITHIN_MS;
+  const matches = typeof expected === "function" ? expected : (it) => it === expected;
+  for (;;) {
+    const got = await look();
+    if (matches(got)) return got;
+    assert(performance.now() < end, `${what}: the page shows ${JSON.stringify(got)}`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+  }
+}
 
 export class Page {
   /** What the console, the browser's log and uncaught exceptions told. */
@@ -87,6 +104,15 @@ export class Page {
     const { result, exceptionDetails } = await this.send("Runtime.evaluate", asked);
     if (exceptionDetails) throw new Error(exceptionDetails.exception.description);
     return result.value;
+  }
+
+  /** Types into an element in place of what it holds, as a user does, and ends with Enter. */
+  async enter(selector, text) {
+    await this.evaluate(`document.querySelector(${JSON.stringify(selector)}).select()`);
+    await this.send("Input.insertText", { text });
+    const key = { key: "Enter", code: "Enter", windowsVirtualKeyCode: 13 };
+    await this.send("Input.dispatchKeyEvent", { type: "keyDown", text: "\r", ...key });
+    await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...key });
   }
 
   async close() {

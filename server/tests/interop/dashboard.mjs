@@ -3,19 +3,14 @@
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { once } from "node:events";
-import { Page } from "./browser.mjs";
+import { Page, until } from "./browser.mjs";
 
 const { WebSocket } = createRequire(import.meta.url)("ws");
 
 const [url, admin, browser] = process.argv.slice(2);
 
-/** The page has shown what is within this time, on a machine however busy. */
-const SHOWN_WITHIN_MS = 30_000;
-const LOOK_AGAIN_MS = 100;
 /** What counts as good, for the cumulative layout shift of a page. */
 const LAYOUT_SHIFT_MAX = 0.1;
-
-const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const page = await Page.open(browser, `http://${admin}/`, ["--window-size=1280,1050"]);
 
@@ -29,18 +24,6 @@ async function table(name) {
     [...document.querySelectorAll('[data-table="${name}"] tbody tr')]
       .map((row) => [...row.cells].map((cell) => cell.textContent))`);
   return Object.fromEntries(rows.map(([head, ...cells]) => [head, cells]));
-}
-
-/** Looks until what is shown is what it should be. */
-async function until(what, look, expected) {
-  const end = performance.now() + SHOWN_WITHIN_MS;
-  const matches = typeof expected === "function" ? expected : (it) => it === expected;
-  for (;;) {
-    const got = await look();
-    if (matches(got)) return got;
-    assert(performance.now() < end, `${what}: the page shows ${JSON.stringify(got)}`);
-    await pause(LOOK_AGAIN_MS);
-  }
 }
 
 async function open(options) {

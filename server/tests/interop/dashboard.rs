@@ -1,58 +1,21 @@
 //! The admin listener's page in a browser, which must show what the clients do.
-//!
-//! The browser is `TIDEWHEEL_BROWSER`, or a headless Chromium by one of its names.
-
-use std::{
-    env,
-    ffi::OsString,
-    process::{Command, Stdio},
-};
 
 use rustix::process::Signal;
 
 use crate::{
-    script::{Client, left_out},
+    browser,
+    script::Client,
     support::{
         ms,
         process::{Server, tidewheel},
     },
 };
 
-/// What a headless Chromium is called.
-const NAMES: [&str; 4] = [
-    "chromium-headless-shell",
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-];
-
-/// A browser that starts; says so where there is none.
-fn browser() -> Option<OsString> {
-    let named = env::var_os("TIDEWHEEL_BROWSER");
-    let names = match named {
-        Some(name) => vec![name],
-        None => NAMES.into_iter().map(OsString::from).collect(),
-    };
-    let starts = |name: &OsString| {
-        let version = Command::new(name)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output();
-        version.is_ok_and(|output| output.status.success())
-    };
-    let found = names.iter().find(|name| starts(name)).cloned();
-    if found.is_none() {
-        left_out("headless Chromium", &format!("none of {names:?} starts"));
-    }
-    found
-}
-
 #[test]
 fn shows_what_is_and_changes_with_it() {
-    let Some(browser) = browser() else {
+    let Some(browser) = browser::find() else {
         return;
     };
-    let browser = browser.to_string_lossy().into_owned();
     let flags = "--shards 2 --ping-interval 400ms --ping-timeout 10s --close-timeout 60s";
     let server = Server::start(flags);
     let admin = server.admin_address().to_string();

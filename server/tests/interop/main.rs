@@ -8,6 +8,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod browser;
+mod chat;
 mod dashboard;
 mod examples;
 mod script;

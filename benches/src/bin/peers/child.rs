@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{self, ChildStdin, Command, Stdio},
+    process::{self, ChildStdin, ChildStdout, Command, Stdio},
     thread,
     time::Duration,
 };
@@ -20,6 +20,7 @@ pub(crate) struct Child {
     process: process::Child,
     /// Closed, it ends the server.
     stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
     pub(crate) address: SocketAddr,
     /// The kernel's thread that works off what the network has for the server's core, when that is
     /// more than it does on the spot.
@@ -40,18 +41,27 @@ impl Child {
             .expect("this program can be run");
         let mut line = String::new();
         let stdout = process.stdout.take().expect("it is piped");
-        let read = BufReader::new(stdout).read_line(&mut line);
+        let mut stdout = BufReader::new(stdout);
+        let read = stdout.read_line(&mut line);
         let address = line.trim().strip_prefix(READY);
         let Some(address) = address.and_then(|address| address.parse().ok()) else {
             panic!("{arguments:?} does not listen; it said {line:?} ({read:?})");
         };
         Self {
             stdin: process.stdin.take(),
+            stdout,
             process,
             address,
             softirqs: kernel_thread(&format!("ksoftirqd/{core}")),
             core,
         }
+    }
+
+    /// The next line that the server says.
+    pub(crate) fn hear(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it is piped");
+        line.trim_end().to_owned()
     }
 
     /// What the server has used so far; exact when its threads sleep.
@@ -113,9 +123,14 @@ impl Drop for Child {
     }
 }
 
-/// Makes this process a server's, which ends with its parent.
+/// Makes this process a server's, which keeps to a core and ends with its parent.
 pub(crate) fn become_one(core: usize) {
     cores::pin(core);
+    end_with_parent();
+}
+
+/// Lets this process end with its parent.
+pub(crate) fn end_with_parent() {
     thread::spawn(|| {
         // Nothing is ever written there.
         let _ = std::io::stdin().read(&mut [0]);

@@ -1,7 +1,7 @@
 //! Fan-out: what one connection sends, all of them get, itself included.
 
 mod audience;
-mod message;
+pub(crate) mod message;
 mod servers;
 
 use std::time::Duration;

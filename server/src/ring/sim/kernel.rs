@@ -225,6 +225,12 @@ impl Kernel {
         }
     }
 
+    /// Lets time pass, and happen what is due by then.
+    fn pass(&mut self, millis: u64) {
+        self.now_ms += millis;
+        self.happen();
+    }
+
     /// Lets everything happen that is due by now.
     fn happen(&mut self) {
         while let Some(Reverse((at_ms, _, serial))) = self.due.peek().copied() {

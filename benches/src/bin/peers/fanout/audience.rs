@@ -18,13 +18,7 @@ use rustix::{
 };
 
 use super::message::{self, FRAME_SIZE};
-
-const REQUEST: &[u8] = b"GET /ticker HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
-/// The answer to the key above (RFC 6455 1.3).
-const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+use crate::client;
 
 /// Sockets that one wait tells of at most.
 const EVENTS_MAX: usize = 512;
@@ -222,23 +216,8 @@ impl Audience {
 
 impl Member {
     fn connect(address: SocketAddr) -> Self {
-        let mut socket = TcpStream::connect(address).expect("the server accepts");
-        socket.set_nodelay(true).expect("it is a TCP socket");
-        socket.write_all(REQUEST).expect("it is open");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut buffer = [0; 1024];
-            let length = socket.read(&mut buffer).expect("it is open");
-            assert!(length > 0, "the server refuses: {}", head.escape_ascii());
-            head.extend_from_slice(&buffer[..length]);
-        }
-        let text = String::from_utf8_lossy(&head);
-        assert!(
-            text.starts_with("HTTP/1.1 101") && text.contains(ACCEPT),
-            "{text}"
-        );
         Self {
-            socket,
+            socket: client::open(address, "/ticker", None),
             received: 0,
         }
     }

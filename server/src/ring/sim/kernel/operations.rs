@@ -28,6 +28,9 @@ impl Kernel {
     pub(in crate::ring::sim) fn submit(&mut self) {
         for (op, token, lent) in std::mem::take(&mut self.submitted) {
             self.perform(op, token, lent);
+            if self.simulation.operation_ms > 0 {
+                self.pass(self.simulation.operation_ms);
+            }
         }
     }
 
