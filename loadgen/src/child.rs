@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read, Seek},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio},
     time::Duration,
 };
@@ -29,6 +29,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two attempts to connect to a server that does not say when it is ready.
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(20);
+
+/// A server that does not care that a client has nothing to say is not waited for any longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Beyond its close timeout the server has this time to end; then it is killed.
 const STOP_SLACK: Duration = Duration::from_secs(2);
@@ -146,7 +149,7 @@ impl ChildServer {
         let mut server = Self::spawn(shell, cores, None, false)?;
         server.address = address;
         let mut waited = Duration::ZERO;
-        while TcpStream::connect(address).is_err() {
+        while greet(address).is_err() {
             interrupt.pause(ATTEMPT_INTERVAL)?;
             waited += ATTEMPT_INTERVAL;
             if let Some(status) = server.process.try_wait()? {
@@ -291,6 +294,20 @@ impl Drop for ChildServer {
             );
         }
     }
+}
+
+/// Connects to a server, says that there is nothing to say, and waits until it has gone too, or for
+/// [`FAREWELL`]: then it has all that it needs to serve, and its memory is what it takes idle.
+///
+/// # Errors
+/// If it does not listen yet.
+fn greet(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_read_timeout(Some(FAREWELL))?;
+    // Whatever it says to that is of no interest.
+    let _ = stream.read(&mut [0; 1024]);
+    Ok(())
 }
 
 /// The flags for the deadlines that the run sets.
