@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Read, Seek},
-    net::{SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpStream},
     process::{Child, ChildStdout, Command, ExitCode, ExitStatus, Stdio},
     time::Duration,
 };
@@ -29,6 +29,9 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a server is ready.
 const ATTEMPT_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A server that does not care that a client has nothing to say is not waited for any longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Beyond its close timeout the server has this time to end; then it is killed.
 const STOP_SLACK: Duration = Duration::from_secs(2);
@@ -184,6 +187,9 @@ impl ChildServer {
                 let stderr = server.said()?;
                 return Err(ChildError::Late { stderr });
             }
+        }
+        if server.stdout.is_none() {
+            greet(server.address)?;
         }
         Ok(server)
     }
@@ -366,6 +372,20 @@ fn read_available(stdout: &mut ChildStdout, text: &mut Vec<u8>) -> io::Result<()
             length => text.extend_from_slice(&bytes[..length]),
         }
     }
+    Ok(())
+}
+
+/// Connects to a server, says that there is nothing to say, and waits until it has gone too, or for
+/// [`FAREWELL`]: then it has all that it needs to serve, and its memory is what it takes idle.
+///
+/// # Errors
+/// If it does not listen yet.
+fn greet(address: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.shutdown(Shutdown::Write)?;
+    stream.set_read_timeout(Some(FAREWELL))?;
+    // Whatever it says to that is of no interest.
+    let _ = stream.read(&mut [0; 1024]);
     Ok(())
 }
 

@@ -72,6 +72,10 @@ pub(super) enum Progress<'b> {
     Item(Item<'b>),
 }
 
+/// A buffer that is too small gets room for so many times what has arrived, or for all of the frame
+/// if that is less. With fewer, a large message is copied more often while it grows.
+const GROWTH: usize = 4;
+
 const FRAME_START: Position = Position::Header {
     bytes: [0; HEADER_SIZE_MAX],
     len: 0,
@@ -164,7 +168,8 @@ impl Partial {
                 if is_complete {
                     self.position = FRAME_START;
                 }
-                self.append(piece)?;
+                let to_come = left - piece_len as u64;
+                self.append(piece, to_come)?;
                 match (is_complete, is_last) {
                     (false, _) => Ok(Progress::NeedMore),
                     (true, false) => Ok(Progress::Continue),
@@ -221,8 +226,8 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds an unmasked piece to the message.
-    fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
+    /// Adds an unmasked piece to the message; of its frame so many bytes are `to_come`.
+    fn append(&mut self, piece: &[u8], to_come: u64) -> Result<(), Violation> {
         let Assembly::Message { content, .. } = &mut self.message else {
             return Ok(());
         };
@@ -230,12 +235,28 @@ impl Partial {
             Content::Text(utf8) => utf8.push(piece).map_err(|_| Violation::InvalidUtf8)?,
             Content::Binary | Content::Compressed(_) => {}
         }
-        if self.buffer.is_empty() {
-            self.buffer.reserve(HEADER_SIZE_MAX + piece.len());
-            self.buffer.extend_from_slice(&[0; HEADER_SIZE_MAX]);
+        let headroom = if self.buffer.is_empty() {
+            HEADER_SIZE_MAX
+        } else {
+            0
+        };
+        let arriving = headroom + piece.len();
+        if self.buffer.capacity() - self.buffer.len() < arriving {
+            let arrived = self.buffer.len() + arriving;
+            let to_come = usize::try_from(to_come).unwrap_or(usize::MAX);
+            self.buffer
+                .reserve(arriving + to_come.min(arrived * (GROWTH - 1)));
         }
+        self.buffer
+            .extend_from_slice(&[0; HEADER_SIZE_MAX][..headroom]);
         self.buffer.extend_from_slice(piece);
         Ok(())
+    }
+
+    /// Whether the buffer has all its memory to itself: a message that was split off it may not
+    /// have been sent yet, and would make the next one allocate anew.
+    pub(super) fn is_whole(&mut self) -> bool {
+        self.buffer.try_reclaim(self.allocation)
     }
 
     /// Its last fragment is complete.
@@ -316,4 +337,54 @@ fn poll_control<'b>(
     payload[had..had + piece_len].copy_from_slice(piece);
     *len += piece_len as u8;
     (usize::from(*len) == size).then(|| Cow::Owned(payload[..size].to_vec()))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    const PIECE: [u8; 16 * 1024] = [7; 16 * 1024];
+
+    /// Assembles a message of one frame of so many pieces; gives it, and how often its bytes had to
+    /// move.
+    pub(in crate::receiver) fn assemble(partial: &mut Partial, pieces: usize) -> (BytesMut, usize) {
+        partial.message = Assembly::Message {
+            content: Content::Binary,
+            fragments: 1,
+        };
+        let size = HEADER_SIZE_MAX + pieces * PIECE.len();
+        let mut moves = 0;
+        let mut place = std::ptr::null();
+        for piece in 1..=pieces {
+            let to_come = (pieces - piece) * PIECE.len();
+            partial.append(&PIECE, to_come as u64).unwrap();
+            let capacity = partial.buffer.capacity();
+            assert!(capacity <= partial.allocation.max(GROWTH * partial.buffer.len()));
+            assert!(capacity <= partial.allocation.max(size));
+            moves += usize::from(partial.buffer.as_ptr() != place);
+            place = partial.buffer.as_ptr();
+        }
+        (partial.take_buffer(), moves)
+    }
+
+    #[test]
+    fn memory_grows_with_what_has_arrived_and_up_to_the_end_of_the_frame() {
+        let mut partial = Partial::new();
+        let (message, moves) = assemble(&mut partial, 64);
+        assert_eq!(message.len(), HEADER_SIZE_MAX + 64 * PIECE.len());
+        assert_eq!(partial.allocation, message.len());
+        assert_eq!(moves, 3, "room for 64 KiB, for 256 KiB, for all of it");
+    }
+
+    #[test]
+    fn memory_is_whole_again_when_the_message_is_dropped() {
+        let mut partial = Partial::new();
+        let (message, _) = assemble(&mut partial, 64);
+        partial.reset();
+        assert!(!partial.is_whole());
+        drop(message);
+        assert!(partial.is_whole());
+        let (_, moves) = assemble(&mut partial, 64);
+        assert_eq!(moves, 1, "nothing is allocated");
+    }
 }

@@ -1,14 +1,14 @@
-use std::fmt;
+use std::{collections::VecDeque, fmt};
 
 use super::partial::Partial;
 
+/// So many of those that are free are looked at for one whose memory is all there.
+const LOOKED_AT_MAX: usize = 8;
+
 /// The partials, with their buffers, of connections that do not need one now.
 pub(crate) struct Pool {
-    #[expect(
-        clippy::vec_box,
-        reason = "the boxes are handed out, not what is in them"
-    )]
-    free: Vec<Box<Partial>>,
+    /// The newest last: of the oldest it is most likely that their messages have been sent.
+    free: VecDeque<Box<Partial>>,
     /// What `free` holds.
     bytes: usize,
     /// The limit of `bytes`.
@@ -18,7 +18,7 @@ pub(crate) struct Pool {
 impl Pool {
     pub(crate) fn new(bytes_max: usize) -> Self {
         Self {
-            free: Vec::new(),
+            free: VecDeque::new(),
             bytes: 0,
             bytes_max,
         }
@@ -26,7 +26,9 @@ impl Pool {
 
     #[cold]
     pub(super) fn take(&mut self) -> Box<Partial> {
-        match self.free.pop() {
+        let mut oldest = self.free.iter_mut().take(LOOKED_AT_MAX);
+        let whole = oldest.position(|partial| partial.is_whole());
+        match whole.and_then(|at| self.free.remove(at)) {
             Some(partial) => {
                 self.bytes -= partial.size();
                 partial
@@ -39,7 +41,7 @@ impl Pool {
         partial.reset();
         if self.bytes + partial.size() <= self.bytes_max {
             self.bytes += partial.size();
-            self.free.push(partial);
+            self.free.push_back(partial);
         }
     }
 }
@@ -52,5 +54,28 @@ impl fmt::Debug for Pool {
             .field("bytes", &self.bytes)
             .field("bytes_max", &self.bytes_max)
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::receiver::partial::tests::assemble;
+
+    #[test]
+    fn a_buffer_is_taken_whose_message_is_gone() {
+        let mut pool = Pool::new(1 << 20);
+        let mut partials = [Box::new(Partial::new()), Box::new(Partial::new())];
+        let [kept, gone] = partials.each_mut().map(|partial| assemble(partial, 2).0);
+        let place = gone.as_ptr();
+        drop(gone);
+        partials.into_iter().for_each(|partial| pool.put(partial));
+        let mut taken = pool.take();
+        assert_eq!(assemble(&mut taken, 2).0.as_ptr(), place);
+        assert_eq!(pool.free.len(), 1, "the other is kept for later");
+        assert_eq!(pool.take().size(), Partial::new().size(), "a new one");
+        drop(kept);
+        assert!(pool.take().is_whole());
+        assert_eq!((pool.free.len(), pool.bytes), (0, 0));
     }
 }

@@ -36,6 +36,9 @@ fn messages_of_every_length_class_come_back() {
         buffer - 4,
         buffer,
         buffer + 1,
+        // With the header of 8 bytes that clients send, as long as a receive buffer, and longer.
+        buffer + 64 - 8,
+        buffer + 64 - 7,
         65535,
         65536,
         65537,

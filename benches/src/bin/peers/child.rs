@@ -97,7 +97,7 @@ fn running(thread: &Path) -> Duration {
 }
 
 /// For how long a core was not let run (proc(5), stat).
-fn stolen(core: usize) -> Duration {
+pub(crate) fn stolen(core: usize) -> Duration {
     let text = fs::read_to_string("/proc/stat").expect("proc is mounted");
     let name = format!("cpu{core} ");
     let ticks = text.lines().find_map(|line| line.strip_prefix(&name));

@@ -2,34 +2,36 @@
 
 mod audience;
 pub(crate) mod message;
-mod servers;
 
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use self::audience::{Audience, Latency};
-use crate::{child::Child, cores};
+use crate::{
+    child::Child,
+    cores,
+    figure::Figure,
+    rounds::{Measured, Rounds},
+    servers::{self, Kind},
+};
 
-pub(crate) use self::servers::{Kind, serve};
-
-/// The subcommand that turns this program into a server.
-pub(crate) const SERVER_ARGUMENT: &str = "fanout-server";
+/// Messages that a broadcast channel keeps for the slowest task: more than are ever in flight.
+pub(crate) const CHANNEL_CAPACITY: usize = 64;
 
 /// What the cost of the others is compared with.
 const BASELINES: [Kind; 2] = [Kind::SendLoop, Kind::TokioTungstenite];
 
 #[derive(Args)]
 pub(crate) struct Options {
+    #[command(flatten)]
+    rounds: Rounds,
     /// Subscribers besides the publisher, who is one more
     #[arg(long, default_value_t = 5_000)]
     subscribers: usize,
-    /// Rounds, in each of which every server has its turn
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
     /// Messages on the way at a time, in each of the stretches for which CPU is measured
     #[arg(long, num_args = 1.., default_values_t = [1, 16],
-          value_parser = clap::value_parser!(u16).range(1..=servers::CHANNEL_CAPACITY as i64))]
+          value_parser = clap::value_parser!(u16).range(1..=CHANNEL_CAPACITY as i64))]
     in_flight: Vec<u16>,
     /// Messages in each stretch for which CPU is measured
     #[arg(long, default_value_t = 48)]
@@ -40,9 +42,6 @@ pub(crate) struct Options {
     /// Messages in each second of that
     #[arg(long, default_value_t = 10)]
     rate: u32,
-    /// Servers; all, if none is given
-    #[arg(long, value_enum)]
-    only: Vec<Kind>,
 }
 
 /// What was measured of one server in one round.
@@ -68,41 +67,34 @@ struct Stretch {
 pub(crate) fn compare(options: &Options) {
     let (server_core, client_core) = cores::pick();
     cores::pin(client_core);
-    let kinds: Vec<Kind> = Kind::value_variants()
-        .iter()
-        .copied()
-        .filter(|kind| options.only.is_empty() || options.only.contains(kind))
-        .collect();
-    let load_before = cores::load_average();
-    let mut rounds: Vec<Vec<Round>> = kinds.iter().map(|_| Vec::new()).collect();
-    for number in 1..=options.rounds {
-        for (kind, rounds) in kinds.iter().zip(&mut rounds) {
-            let round = measure(*kind, server_core, options);
+    let what = format!(
+        "Fan-out, {} connections, messages of {} bytes",
+        options.subscribers + 1,
+        message::PAYLOAD_SIZE
+    );
+    options.rounds.report(&what, || {
+        let measured = options.rounds.measure(Kind::FANOUT, |kind, turn| {
+            let round = measure(kind, server_core, options);
             for (stretch, in_flight) in round.stretches.iter().zip(&options.in_flight) {
                 let Stretch { cpu, stolen, .. } = stretch;
-                eprintln!(
-                    "round {number}: {kind}, {in_flight} in flight: {cpu:.3} us, {stolen:?} stolen"
-                );
+                let told = format!("{in_flight} in flight: {cpu:.3} us, {stolen:?} stolen");
+                turn.tell(kind, &told);
             }
-            rounds.push(round);
+            round
+        });
+        print_cost(&options.in_flight, &measured);
+        if options.paced > 0 {
+            println!("\nAt {} messages a second:\n", options.rate);
+            print_latency(&measured);
         }
-    }
-    println!(
-        "{} connections, messages of {} bytes, {} rounds; load average before {load_before}; after {}\n",
-        options.subscribers + 1,
-        message::PAYLOAD_SIZE,
-        options.rounds,
-        cores::load_average(),
-    );
-    print_cost(&options.in_flight, &kinds, &rounds);
-    if options.paced > 0 {
-        println!("\nAt {} messages a second:\n", options.rate);
-        print_latency(&kinds, &rounds);
-    }
+    });
 }
 
 fn measure(kind: Kind, core: usize, options: &Options) -> Round {
-    let child = Child::start(&[SERVER_ARGUMENT, &kind.to_string()], core);
+    let child = Child::start(
+        &[servers::ARGUMENT, &kind.to_string(), "fanout", "--core"],
+        core,
+    );
     let mut audience = Audience::connect(child.address, options.subscribers + 1);
     let stretches = options.in_flight.iter().map(|&in_flight| {
         let in_flight = usize::from(in_flight);
@@ -131,14 +123,14 @@ fn measure(kind: Kind, core: usize, options: &Options) -> Round {
     Round { stretches, latency }
 }
 
-fn print_cost(in_flights: &[u16], kinds: &[Kind], rounds: &[Vec<Round>]) {
-    let baselines: Vec<usize> = BASELINES
+fn print_cost(in_flights: &[u16], measured: &Measured<Round>) {
+    let baselines: Vec<(Kind, &[Round])> = BASELINES
         .iter()
-        .filter_map(|baseline| kinds.iter().position(|kind| kind == baseline))
+        .filter_map(|&baseline| Some((baseline, measured.of(baseline)?)))
         .collect();
     let names: String = baselines
         .iter()
-        .map(|&at| format!(" / {} |", kinds[at]))
+        .map(|(kind, _)| format!(" / {kind} |"))
         .collect();
     print!("| |");
     for in_flight in in_flights {
@@ -150,34 +142,29 @@ fn print_cost(in_flights: &[u16], kinds: &[Kind], rounds: &[Vec<Round>]) {
         "\n|---|{}",
         "--:|".repeat(in_flights.len() * (3 + baselines.len()))
     );
-    let cost = |at: usize, stretch: usize| Figure::new(&rounds[at], |it| it.stretches[stretch].cpu);
-    for (at, kind) in kinds.iter().enumerate() {
+    for (kind, rounds) in measured.iter() {
         print!("| {kind} |");
         for stretch in 0..in_flights.len() {
-            let Figure {
-                least,
-                median,
-                most,
-            } = cost(at, stretch);
-            print!(" {median:.3} ({least:.3} to {most:.3}) |");
-            let softirqs = Figure::new(&rounds[at], |it| it.stretches[stretch].softirqs);
-            print!(" {:.3} |", softirqs.median);
-            for &baseline in &baselines {
-                print!(" {:.3} |", median / cost(baseline, stretch).median);
+            let cpu = |rounds| Figure::new(rounds, |it: &Round| it.stretches[stretch].cpu);
+            let cost = cpu(rounds);
+            let softirqs = Figure::new(rounds, |it| it.stretches[stretch].softirqs);
+            print!(" {cost:.3} | {:.3} |", softirqs.median);
+            for (_, baseline) in &baselines {
+                print!(" {:.3} |", cost.median / cpu(baseline).median);
             }
-            let rate = Figure::new(&rounds[at], |it| it.stretches[stretch].rate);
+            let rate = Figure::new(rounds, |it| it.stretches[stretch].rate);
             print!(" {:.0} |", rate.median);
         }
         println!();
     }
 }
 
-fn print_latency(kinds: &[Kind], rounds: &[Vec<Round>]) {
+fn print_latency(measured: &Measured<Round>) {
     println!(
         "| | each subscriber: p50, ms | p99 | the last one of each message: p50, ms | worst of all |"
     );
     println!("|---|--:|--:|--:|--:|");
-    for (kind, rounds) in kinds.iter().zip(rounds) {
+    for (kind, rounds) in measured.iter() {
         let figure = |of: fn(&Latency) -> Duration| {
             Figure::new(rounds, |round| {
                 let latency = round.latency.as_ref();
@@ -191,24 +178,5 @@ fn print_latency(kinds: &[Kind], rounds: &[Vec<Round>]) {
             figure(|it| it.last_p50).median,
             figure(|it| it.worst).most,
         );
-    }
-}
-
-/// A figure of all rounds.
-struct Figure {
-    least: f64,
-    median: f64,
-    most: f64,
-}
-
-impl Figure {
-    fn new(rounds: &[Round], of: impl Fn(&Round) -> f64) -> Self {
-        let mut all: Vec<f64> = rounds.iter().map(of).collect();
-        all.sort_by(f64::total_cmp);
-        Self {
-            least: all[0],
-            median: all[all.len() / 2],
-            most: all[all.len() - 1],
-        }
     }
 }

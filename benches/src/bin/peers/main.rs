@@ -1,40 +1,69 @@
 //! Servers under the same work, side by side in one run: Tidewheel, its peers, and what the kernel alone costs.
 //!
-//! `cargo run --release -p benches --bin peers -- fanout`
+//! `cargo run --release -p benches --bin peers` compares everything; `-- echo` and the others one thing.
 
 mod beside;
 mod child;
 mod client;
+mod close_storm;
+mod connect;
 mod cores;
+mod cost;
 mod crowd;
+mod echo;
 mod fanout;
+mod figure;
+mod generator;
+mod idle;
 mod publisher;
+mod rounds;
+mod servers;
 mod shards;
 
-use clap::{Parser, Subcommand};
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{Args, Command, FromArgMatches, Parser, Subcommand};
 use mimalloc::MiMalloc;
+
+use crate::rounds::Rounds;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Compares servers: each in a process on a core of its own, the clients on another
 #[derive(Parser)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Without a comparison: all of them."
+)]
 struct Arguments {
     #[command(subcommand)]
-    comparison: Comparison,
+    comparison: Option<Comparison>,
+    #[command(flatten)]
+    rounds: Rounds,
 }
 
 #[derive(Subcommand)]
 enum Comparison {
+    /// Messages that come back: CPU for each
+    Echo(echo::Options),
+    /// Opening handshakes: CPU for each
+    Connect(connect::Options),
+    /// Connections on which nothing is said: memory of each, and CPU
+    Idle(idle::Options),
+    /// All clients leave at one moment: CPU for each, latency, and whether silence is noticed
+    CloseStorm(close_storm::Options),
     /// One message to very many subscribers: CPU for each delivery, and latency
     Fanout(fanout::Options),
-    /// A server of `fanout`, as a child of this program
-    #[command(name = fanout::SERVER_ARGUMENT, hide = true)]
-    FanoutServer {
-        /// Which one
-        kind: fanout::Kind,
-        /// The core that it keeps to
-        core: usize,
+    /// A server, as a child of this program or of the generator
+    #[command(name = servers::ARGUMENT, hide = true)]
+    Server(servers::Order),
+    /// The generator, as a child of this program
+    #[command(name = generator::ARGUMENT, hide = true, disable_help_flag = true)]
+    Generator {
+        /// Those of `loadgen`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
     },
     /// An echo beside a fan-out to very many: its round trip with and without
     Beside(beside::Options),
@@ -61,24 +90,43 @@ enum Comparison {
     Crowd(crowd::Seats),
 }
 
-fn main() {
+fn main() -> ExitCode {
     cores::raise_descriptor_limit();
     match Arguments::parse().comparison {
-        Comparison::Fanout(options) => fanout::compare(&options),
-        Comparison::FanoutServer { kind, core } => {
-            child::become_one(core);
-            fanout::serve(kind);
-        }
-        Comparison::Beside(options) => beside::compare(&options),
-        Comparison::BesideServer { shards, core } => {
+        None => compare_all(),
+        Some(Comparison::Echo(options)) => echo::compare(&options),
+        Some(Comparison::Connect(options)) => connect::compare(&options),
+        Some(Comparison::Idle(options)) => idle::compare(&options),
+        Some(Comparison::CloseStorm(options)) => close_storm::compare(&options),
+        Some(Comparison::Fanout(options)) => fanout::compare(&options),
+        Some(Comparison::Server(order)) => return servers::serve(order),
+        Some(Comparison::Generator { arguments }) => return generator::main(arguments),
+        Some(Comparison::Beside(options)) => beside::compare(&options),
+        Some(Comparison::BesideServer { shards, core }) => {
             child::become_one(core);
             beside::serve(shards);
         }
-        Comparison::Shards(options) => shards::compare(&options),
-        Comparison::ShardsServer { shards, .. } => {
+        Some(Comparison::Shards(options)) => shards::compare(&options),
+        Some(Comparison::ShardsServer { shards, .. }) => {
             child::end_with_parent();
             beside::serve(shards);
         }
-        Comparison::Crowd(seats) => crowd::sit(&seats),
+        Some(Comparison::Crowd(seats)) => crowd::sit(&seats),
     }
+    ExitCode::SUCCESS
+}
+
+/// All comparisons, as many rounds of each as this process's arguments say, otherwise as by default.
+fn compare_all() {
+    echo::compare(&options());
+    connect::compare(&options());
+    idle::compare(&options());
+    close_storm::compare(&options());
+    fanout::compare(&options());
+}
+
+/// The options of a comparison, of this process's arguments.
+fn options<T: Args + FromArgMatches>() -> T {
+    let matches = T::augment_args(Command::new("peers")).get_matches();
+    T::from_arg_matches(&matches).expect("they were parsed for it")
 }

@@ -16,7 +16,7 @@ use super::answer;
 const LISTENER: u64 = u64::MAX;
 
 /// Blocking sockets, and epoll only to hear who has something to say.
-pub(super) fn serve(listener: &TcpListener) {
+pub(super) fn fan_out(listener: &TcpListener) {
     let epoll = epoll::create(CreateFlags::CLOEXEC).expect("a descriptor is left");
     let data = EventData::new_u64(LISTENER);
     epoll::add(&epoll, listener, data, EventFlags::IN).expect("it is added once");

@@ -1,8 +1,28 @@
-use std::thread;
+use std::{net::SocketAddr, process::ExitCode, thread};
 
 use tidewheel::{Config, Conn, Handler, Message, Request, Server, Verdict};
 
+use super::Settings;
 use crate::child::announce;
+
+/// `tidewheel echo` on one shard, otherwise as by default; the admin listener is off, because
+/// several servers of a host would want the same port.
+pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
+    let mut arguments: Vec<String> = ["tidewheel", "echo", "--shards", "1", "--admin", "off"]
+        .map(str::to_owned)
+        .into();
+    arguments.extend(["--listen".to_owned(), listen.to_string()]);
+    for (name, seconds) in [
+        ("--ping-interval", settings.ping_interval),
+        ("--ping-timeout", settings.patience),
+        ("--close-timeout", settings.patience),
+    ] {
+        if let Some(seconds) = seconds {
+            arguments.extend([name.to_owned(), format!("{seconds}s")]);
+        }
+    }
+    tidewheel::cli::main(arguments)
+}
 
 /// As `tidewheel serve`: the path is the topic.
 struct Serve;
@@ -25,14 +45,14 @@ impl Handler for Serve {
     }
 }
 
-pub(super) fn serve() {
+pub(super) fn fan_out(listen: SocketAddr) {
     let config = Config {
         shards: Some(1),
         // The others do not ping, and the clients do not answer.
         ping_interval: None,
         ..Config::default()
     };
-    let server = Server::bind("127.0.0.1:0", config).expect("there is a loopback");
+    let server = Server::bind(listen, config).expect("the address is free");
     let address = server.address();
     let _running = server.start(|_shard| Serve).expect("there is io_uring");
     announce(address);

@@ -1,0 +1,205 @@
+//! The servers, each as its own users would write it well: on one thread, with the fast path that
+//! its documentation names, `TCP_NODELAY`, and the same allocator for all.
+
+mod actix_ws;
+mod fastwebsockets;
+mod send_loop;
+mod sockudo_ws;
+mod tidewheel;
+mod tokio_tungstenite;
+
+use std::{
+    fmt,
+    net::{SocketAddr, TcpListener},
+    process::ExitCode,
+};
+
+use clap::{Args, ValueEnum};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use crate::child::{announce, become_one};
+
+/// The subcommand that turns this program into a server.
+pub(crate) const ARGUMENT: &str = "server";
+
+/// A server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Kind {
+    /// One send(2) for each subscriber and message, and nothing else
+    SendLoop,
+    /// Tidewheel: `tidewheel echo`, or a handler like that of `tidewheel serve`
+    Tidewheel,
+    /// fastwebsockets, on hyper
+    Fastwebsockets,
+    /// tokio-tungstenite; for fan-out a task for each connection, which sends message by message
+    TokioTungstenite,
+    /// The same with `StreamExt::forward`, which flushes when there is no next message
+    TokioTungsteniteForward,
+    /// sockudo-ws
+    SockudoWs,
+    /// actix-ws, on actix-web
+    ActixWs,
+}
+
+/// What a server is to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(crate) enum Work {
+    /// Send each message back
+    Echo,
+    /// Send each message to all
+    Fanout,
+}
+
+impl Kind {
+    /// Those that echo. What forwards does so by itself.
+    pub(crate) const ECHO: &[Self] = &[
+        Self::Tidewheel,
+        Self::Fastwebsockets,
+        Self::TokioTungstenite,
+        Self::SockudoWs,
+        Self::ActixWs,
+    ];
+
+    /// Those that fan out.
+    pub(crate) const FANOUT: &[Self] = &[
+        Self::SendLoop,
+        Self::Tidewheel,
+        Self::TokioTungstenite,
+        Self::TokioTungsteniteForward,
+        Self::Fastwebsockets,
+        Self::SockudoWs,
+        Self::ActixWs,
+    ];
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value().expect("none is skipped");
+        f.write_str(value.get_name())
+    }
+}
+
+/// What the server is told by who starts it.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Order {
+    /// Which one
+    kind: Kind,
+    /// What it is to do
+    work: Work,
+    /// Where it listens
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The core that it keeps to; it ends when its standard input does. Without, it is on that of
+    /// its parent, and ends by a signal
+    #[arg(long)]
+    core: Option<usize>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// What is not as by default.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub(crate) struct Settings {
+    /// Very many connections that say little, where the server's documentation has a word on that
+    #[arg(long)]
+    pub(crate) many: bool,
+    /// Seconds of silence before a ping, for those that ping
+    #[arg(long)]
+    pub(crate) ping_interval: Option<u32>,
+    /// Seconds to wait for a pong, and then for a Close, for those that ping
+    #[arg(long)]
+    pub(crate) patience: Option<u32>,
+    /// Its allocator goes without huge pages: with them memory is resident in steps of 2 MiB, which
+    /// is 140 bytes for each of 15,000 connections. Who starts it sees to that
+    #[arg(skip)]
+    pub(crate) small_pages: bool,
+}
+
+impl Settings {
+    /// As on the command line.
+    pub(crate) fn arguments(self) -> String {
+        let mut text = String::new();
+        if self.many {
+            text += " --many";
+        }
+        for (name, seconds) in [
+            ("ping-interval", self.ping_interval),
+            ("patience", self.patience),
+        ] {
+            if let Some(seconds) = seconds {
+                text += &format!(" --{name} {seconds}");
+            }
+        }
+        text
+    }
+}
+
+/// Serves until the process ends.
+pub(crate) fn serve(order: Order) -> ExitCode {
+    match order.core {
+        Some(core) => become_one(core),
+        // Whatever becomes of the generator, the server does not outlive it.
+        None => set_parent_process_death_signal(Some(Signal::TERM)).expect("it is a signal"),
+    }
+    let Order {
+        listen, settings, ..
+    } = order;
+    match (order.work, order.kind) {
+        (Work::Echo, Kind::Tidewheel) => return tidewheel::echo(listen, settings),
+        (Work::Echo, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::echo),
+        (Work::Echo, Kind::TokioTungstenite | Kind::TokioTungsteniteForward) => {
+            on_tokio(listen, |it| tokio_tungstenite::echo(it, settings));
+        }
+        (Work::Echo, Kind::SockudoWs) => on_tokio(listen, |it| sockudo_ws::echo(it, settings)),
+        (Work::Echo, Kind::ActixWs) => actix_ws::echo(listen),
+        (Work::Echo, Kind::SendLoop) => panic!("it is for fan-out only"),
+        (Work::Fanout, Kind::SendLoop) => send_loop::fan_out(&bind(listen)),
+        (Work::Fanout, Kind::Tidewheel) => tidewheel::fan_out(listen),
+        (Work::Fanout, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::fan_out),
+        (Work::Fanout, Kind::TokioTungstenite) => {
+            on_tokio(listen, |it| {
+                tokio_tungstenite::fan_out(it, tokio_tungstenite::Sending::Each)
+            });
+        }
+        (Work::Fanout, Kind::TokioTungsteniteForward) => {
+            on_tokio(listen, |it| {
+                tokio_tungstenite::fan_out(it, tokio_tungstenite::Sending::Forward)
+            });
+        }
+        (Work::Fanout, Kind::SockudoWs) => on_tokio(listen, sockudo_ws::fan_out),
+        (Work::Fanout, Kind::ActixWs) => actix_ws::fan_out(listen),
+    }
+    ExitCode::SUCCESS
+}
+
+/// A blocking listener.
+fn bind(listen: SocketAddr) -> TcpListener {
+    let listener = TcpListener::bind(listen).expect("the address is free");
+    announce(listener.local_addr().expect("it is bound"));
+    listener
+}
+
+/// Serves on a runtime of one thread.
+fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpListener) -> F) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime needs some descriptors only");
+    runtime.block_on(async {
+        // With a backlog of 1024, where the standard library has 128.
+        let listener = tokio::net::TcpListener::bind(listen).await;
+        let listener = listener.expect("the address is free");
+        announce(listener.local_addr().expect("it is bound"));
+        serve(listener).await;
+    });
+}
+
+/// The answer to the request at the start of `bytes`, if it is whole.
+fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
+    use tidewheel_codec::handshake::{Limits, Request};
+    let parsed = Request::parse(bytes, &Limits::default()).expect("clients are well-behaved");
+    let (request, _) = parsed?;
+    let mut answer = Vec::new();
+    request.accept().write(&mut answer);
+    Some(answer)
+}

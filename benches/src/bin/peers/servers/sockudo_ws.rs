@@ -1,0 +1,103 @@
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use sockudo_ws::{Config, Message, Role, WebSocketStream, handshake::server_handshake};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    select,
+    sync::broadcast::{self, Receiver, Sender},
+};
+
+use super::Settings;
+use crate::fanout::CHANNEL_CAPACITY;
+
+/// As in its README, on one thread; with `feed` in place of `send`, which its documentation has for
+/// batches: what was fed is flushed before more is read from the socket.
+pub(super) async fn echo(listener: TcpListener, settings: Settings) {
+    let mut config = Config::default();
+    if let Some(seconds) = settings.ping_interval {
+        config.ping_interval = seconds;
+    }
+    if let Some(seconds) = settings.patience {
+        (config.pong_timeout, config.close_timeout) = (seconds, seconds);
+    }
+    while let Ok((socket, _)) = listener.accept().await {
+        tokio::spawn(send_back(config.clone(), socket));
+    }
+}
+
+async fn accept(
+    config: Config,
+    mut socket: TcpStream,
+) -> sockudo_ws::Result<WebSocketStream<TcpStream>> {
+    socket.set_nodelay(true)?;
+    let leftover = server_handshake(&mut socket).await?.leftover;
+    Ok(WebSocketStream::from_raw_with_leftover(
+        socket,
+        Role::Server,
+        config,
+        leftover,
+    ))
+}
+
+async fn send_back(config: Config, socket: TcpStream) {
+    let Ok(mut socket) = accept(config, socket).await else {
+        return;
+    };
+    while let Some(Ok(message)) = socket.next().await {
+        match message {
+            Message::Text(_) | Message::Binary(_) => {
+                if socket.feed(message).await.is_err() {
+                    break;
+                }
+            }
+            Message::Close(_) => break,
+            // Answered by the crate.
+            Message::Ping(_) | Message::Pong(_) => {}
+        }
+    }
+}
+
+/// A task for each connection, which flushes when the channel is empty.
+pub(super) async fn fan_out(listener: TcpListener) {
+    // The others do not ping, and the clients do not answer.
+    let config = Config::builder().auto_ping(false).idle_timeout(0).build();
+    let (sender, _) = broadcast::channel(CHANNEL_CAPACITY);
+    while let Ok((socket, _)) = listener.accept().await {
+        let receiver = sender.subscribe();
+        tokio::spawn(converse(config.clone(), socket, sender.clone(), receiver));
+    }
+}
+
+async fn converse(
+    config: Config,
+    socket: TcpStream,
+    sender: Sender<Bytes>,
+    mut receiver: Receiver<Bytes>,
+) {
+    let accepted = accept(config, socket).await;
+    let mut socket = accepted.expect("clients are well-behaved");
+    loop {
+        select! {
+            message = socket.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    // There is a receiver at least: our own.
+                    let _ = sender.send(text);
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            },
+            message = receiver.recv() => {
+                let mut next = message.ok();
+                while let Some(message) = next {
+                    if socket.feed(Message::Text(message)).await.is_err() {
+                        return;
+                    }
+                    next = receiver.try_recv().ok();
+                }
+                if socket.flush().await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+}
