@@ -20,7 +20,7 @@ mod topics;
 use std::{
     collections::VecDeque,
     hash::RandomState,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
 };
 
 use bytes::Bytes;
@@ -65,6 +65,8 @@ pub(crate) struct Fabric {
     interest: Interest,
     posts: Box<[Post]>,
     rules: Vec<TopicRule>,
+    /// Messages that other threads have published.
+    pub(crate) remote_publishes: AtomicU64,
 }
 
 /// Where a shard gets its mail.
@@ -106,6 +108,7 @@ impl Fabric {
             interest: Interest::new(),
             posts: (0..shards).map(|_| Post::new()).collect(),
             rules: config.topics.clone(),
+            remote_publishes: AtomicU64::new(0),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The server as seen from any thread.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
 use tidewheel_codec::{CloseCode, frame::Opcode};
@@ -60,7 +60,14 @@ impl Remote {
         self.fabric.distribute(&message, |_, post| {
             post.hand(Mail::Publish(Arc::clone(&message)));
         });
+        let publishes = &self.fabric.remote_publishes;
+        publishes.fetch_add(1, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// How many messages were published by such handles so far.
+    pub(crate) fn publishes(&self) -> u64 {
+        self.fabric.remote_publishes.load(Ordering::Relaxed)
     }
 
     /// Sends a message to one connection, if it is still there, as its handler would by

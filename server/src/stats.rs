@@ -113,7 +113,7 @@ pub(crate) struct Stats {
     pub(crate) topics: Count,
     /// Subscriptions to them.
     pub(crate) subscriptions: Count,
-    /// Messages published by connections and mail.
+    /// Messages published by handlers.
     pub(crate) publishes: Count,
     /// Messages put behind what waits for a subscriber.
     pub(crate) deliveries: Count,

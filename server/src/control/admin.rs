@@ -78,7 +78,8 @@ impl Admin {
                 Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
             "/metrics" => {
-                let metrics = metrics::encode(&self.stats, self.readiness.get());
+                let (readiness, publishes) = (self.readiness.get(), self.remote.publishes());
+                let metrics = metrics::encode(&self.stats, publishes, readiness);
                 answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
             }
             path => dashboard::answer(path).unwrap_or_else(|| {

@@ -14,13 +14,18 @@ use crate::stats::{Count, Histogram, Stats};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is counted, as text.
-pub(super) fn encode(stats: &[Arc<Stats>], readiness: Readiness) -> String {
+/// Everything that is counted, as text: by each shard, and messages that other threads published.
+pub(super) fn encode(stats: &[Arc<Stats>], remote_publishes: u64, readiness: Readiness) -> String {
     let mut registry = Registry::with_prefix("tidewheel");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
     let draining = ConstGauge::new(i64::from(readiness == Readiness::Draining));
     registry.register("draining", "Whether the server shuts down", draining);
+    registry.register(
+        "remote_publishes",
+        "Messages published by HTTP and by other threads, in none of the shards' counts",
+        ConstCounter::new(remote_publishes),
+    );
     registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
     text::encode(&mut out, &registry).expect("a string takes all that is written to it");
@@ -114,9 +119,12 @@ const COUNTERS: [Family; 13] = [
         None,
         |stats| &stats.starvations,
     ),
-    ("publishes", "Messages published", None, |stats| {
-        &stats.publishes
-    }),
+    (
+        "publishes",
+        "Messages published by handlers",
+        None,
+        |stats| &stats.publishes,
+    ),
     (
         "deliveries",
         "Messages on their way to a subscriber",
@@ -225,7 +233,7 @@ mod tests {
             let round_trip = Duration::from_millis(ms);
             stats[1].ping_round_trips.record(round_trip);
         }
-        let text = encode(&stats, Readiness::Draining);
+        let text = encode(&stats, 5, Readiness::Draining);
         for line in [
             concat!(
                 "tidewheel_build_info{version=\"",
@@ -233,6 +241,7 @@ mod tests {
                 "\"} 1"
             ),
             "tidewheel_draining 1",
+            "tidewheel_remote_publishes_total 5",
             "# TYPE tidewheel_connections gauge",
             "tidewheel_connections{shard=\"1\"} 7",
             "# UNIT tidewheel_send_queue_bytes bytes",

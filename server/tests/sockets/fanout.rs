@@ -114,6 +114,11 @@ fn http_publishes_with_the_token() {
         member.expect(0x81, "hello");
         member.expect(0x82, "binary");
     }
+    let metrics = server.admin("/metrics");
+    assert!(
+        metrics.contains("\ntidewheel_remote_publishes_total 2\n"),
+        "{metrics}"
+    );
     let closed = Server::spawn(&mut serve(""));
     let request = "POST /publish/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                    Content-Length: 0\r\n\r\n";
