@@ -20,8 +20,6 @@ pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
     pub(crate) core: Option<usize>,
-    /// Whether other shards keep to the same core.
-    pub(crate) shares_core: bool,
     pub(crate) config: Config,
 }
 
@@ -51,6 +49,7 @@ pub(crate) fn run<H: Handler>(
     let clock = Clock::start();
     let handler = make(plan.index);
     let stats = Arc::clone(&parts.stats);
+    let shares_core = parts.core_shards > 1;
     let mut shard = match Shard::new(
         ring,
         handler,
@@ -70,7 +69,7 @@ pub(crate) fn run<H: Handler>(
         match next {
             Next::Finished => return Some(Ok(())),
             Next::Enter(wait) => {
-                if let Err(error) = enter(shard.ring(), wait, plan.shares_core) {
+                if let Err(error) = enter(shard.ring(), wait, shares_core) {
                     return Some(Err(error));
                 }
             }

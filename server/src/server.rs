@@ -190,7 +190,7 @@ impl Server {
         let limit = host::raise_descriptor_limit();
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
-        let shards = self.listeners.len();
+        let core_shards = self.listeners.len().div_ceil(cores.len().max(1)) as u16;
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
@@ -198,14 +198,14 @@ impl Server {
             ends,
             admin: self.admin,
         };
-        for (parts, listener) in parts.into_iter().zip(self.listeners) {
+        for (mut parts, listener) in parts.into_iter().zip(self.listeners) {
+            parts.core_shards = core_shards;
             let index = parts.index;
             let core = (!cores.is_empty()).then(|| cores[usize::from(index) % cores.len()]);
             let plan = driver::Plan {
                 index,
                 listener,
                 core,
-                shares_core: shards > cores.len(),
                 config: self.config.clone(),
             };
             match ShardHandle::start(plan, parts, make.clone(), ended.clone()) {

@@ -126,6 +126,8 @@ struct Settings {
     drain: Drain,
     /// Connections that are not told that there are too many.
     connections_max: u32,
+    /// Connections that get what was published in one turn.
+    fanned_out_per_turn: usize,
 }
 
 /// What a shard keeps at the moment.
@@ -189,6 +191,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     ..config.drain
                 },
                 connections_max: parts.capacity.connections,
+                fanned_out_per_turn: post::slice(parts.core_shards),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,

@@ -11,6 +11,8 @@ pub struct Parts {
     pub index: u16,
     /// How many connections it holds at most.
     pub capacity: Capacity,
+    /// Shards that keep to the same core, this one included.
+    pub core_shards: u16,
     /// What it has in common with the other shards.
     pub(crate) fabric: Arc<Fabric>,
     pub(crate) stats: Arc<Stats>,
@@ -29,8 +31,8 @@ pub struct Capacity {
 }
 
 impl Parts {
-    /// The parts of all shards of a server, [`Config::shards`] or else one, where each ring may
-    /// have `descriptors` in its table (`RLIMIT_NOFILE`).
+    /// The parts of all shards of a server, [`Config::shards`] or else one, each with a core of its
+    /// own, where each ring may have `descriptors` in its table (`RLIMIT_NOFILE`).
     #[must_use]
     pub fn of_server(config: &Config, descriptors: u32) -> Vec<Self> {
         let capacity = host::capacity(config, descriptors);
@@ -41,6 +43,7 @@ impl Parts {
         let part = |index| Self {
             index,
             capacity,
+            core_shards: 1,
             fabric: Arc::clone(&fabric),
             stats: Arc::default(),
             admission: Arc::clone(&admission),
@@ -54,6 +57,7 @@ impl Parts {
         Self {
             index: 0,
             capacity,
+            core_shards: 1,
             fabric: Arc::new(Fabric::new(config)),
             stats: Arc::default(),
             admission: Arc::new(Admission::new(config)),

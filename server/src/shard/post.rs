@@ -10,11 +10,14 @@ use crate::{
     ring::{Op, OpCode, Ring, Token},
 };
 
-/// Connections that get what was published in one turn; the others get it in the next, so that a
-/// fan-out to very many never holds up the network. Each costs a send, some 5 us, and what arrives
-/// meanwhile waits for all of them, and for those of the other shards on the same core. Fewer in a
-/// turn make for more turns, which with so many do not yet show in the cost of a delivery.
+/// Connections that get what was published in one turn of the shards on a core; the others get it in
+/// the next, so that a fan-out to very many never holds up the network. Each costs a send, some 5
+/// us, and what arrives meanwhile waits for all of them. Fewer in a turn make for more turns, which
+/// with so many do not yet show in the cost of a delivery.
 const FANNED_OUT_PER_TURN: usize = 64;
+
+/// But each shard of a core has at least so many.
+const FANNED_OUT_MIN: usize = 8;
 
 /// Pieces of mail that one turn reads.
 const MAIL_PER_TURN: usize = 1024;
@@ -22,6 +25,12 @@ const MAIL_PER_TURN: usize = 1024;
 /// Deliveries after which a turn reads no further mail: some 3 ns each, of messages to very
 /// many.
 const DELIVERIES_PER_TURN: u64 = 1 << 18;
+
+/// How many connections get what was published in one turn of one of so many shards on a core.
+pub(super) fn slice(core_shards: u16) -> usize {
+    let shards = usize::from(core_shards.max(1));
+    (FANNED_OUT_PER_TURN / shards).max(FANNED_OUT_MIN)
+}
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Reads what has come from other threads.
@@ -83,7 +92,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let token = Token::new(OpCode::Wake, 0, u32::from(shard));
             self.ring.push(Op::Wake { bell }, token);
         }
-        for _ in 0..FANNED_OUT_PER_TURN {
+        for _ in 0..self.settings.fanned_out_per_turn {
             let Some(slot) = self.fanout.next_waiting() else {
                 break;
             };
