@@ -15,7 +15,7 @@ use super::bench::{Bench, PUBLISH, SUBSCRIBE, config};
 const SUBSCRIBERS: usize = 100_000;
 
 /// Deliveries in a turn.
-const SLICE: u64 = 64;
+const SLICE: u64 = 128;
 
 /// Clients that come side by side: more than there are receive buffers would take turns.
 const BATCH: usize = 1000;
