@@ -13,7 +13,7 @@ use crate::{
 /// Connections that get what was published in one turn of the shards on a core; the others get it in
 /// the next, so that a fan-out to very many never holds up the network. Each costs a send, some 5
 /// us, and what arrives meanwhile waits for all of them. Fewer in a turn make for more turns: with
-/// half as many a delivery cost 6 % more, where each send has 16 messages in it.
+/// half as many a delivery cost 4 % more, where each send has 16 messages in it.
 const FANNED_OUT_PER_TURN: usize = 128;
 
 /// But each shard of a core has at least so many.
