@@ -270,6 +270,22 @@ impl ChildServer {
         Ok(kill_process(Pid::from_child(&self.process), Signal::TERM)?)
     }
 
+    /// Stops it where it is, until it is to [go on](Self::go_on).
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub(crate) fn stand_still(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), Signal::STOP)?)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Those of kill(2).
+    pub(crate) fn go_on(&self) -> io::Result<()> {
+        Ok(kill_process(Pid::from_child(&self.process), Signal::CONT)?)
+    }
+
     /// How it has ended, if it has.
     ///
     /// # Errors

@@ -267,25 +267,37 @@ impl Talk {
 
     /// What there is to tell of the messages, and what failed.
     pub(crate) fn figures(&self, figures: &mut Figures, failures: &mut Vec<String>) {
+        figures.count("echo.messages", self.counts.sent);
+        for (name, count, _) in self.wrongs() {
+            figures.count(name, count);
+        }
+        self.failures(failures);
+    }
+
+    /// What is not as it was asked for.
+    pub(crate) fn failures(&self, failures: &mut Vec<String>) {
+        let sent = self.counts.sent;
+        for (_, count, what) in self.wrongs() {
+            if count > 0 {
+                failures.push(format!("{count} of {sent} messages {what}"));
+            }
+        }
+    }
+
+    /// What may be wrong with a message: its name, how many are so, and what to say of them.
+    fn wrongs(&self) -> [(&'static str, u64, &'static str); 3] {
         let Counts {
-            sent,
             altered,
             out_of_order,
             cut_off,
             ..
         } = self.counts;
         let lost = self.outstanding() + cut_off;
-        figures.count("echo.messages", sent);
-        for (name, count, what) in [
+        [
             ("lost", lost, "were not answered"),
             ("altered", altered, "came back altered"),
             ("out_of_order", out_of_order, "came back out of order"),
-        ] {
-            figures.count(name, count);
-            if count > 0 {
-                failures.push(format!("{count} of {sent} messages {what}"));
-            }
-        }
+        ]
     }
 }
 

@@ -31,10 +31,13 @@ use crate::{
     stats::Stats,
 };
 
-/// Deadlines that one turn looks at; the others are looked at in the next, so that mass expiry
-/// never holds up the network. Each may cost a send or a reset, some 10 us, and an echo that
-/// arrives meanwhile waits for two turns.
+/// Deadlines that one turn of the shards on a core looks at, at most; the others are looked at in the next,
+/// so that mass expiry never holds up the network. Each may cost a send or a reset, some 10 us, and
+/// an echo that arrives meanwhile waits for two turns.
 const EXPIRIES_PER_TURN: usize = 128;
+
+/// But each shard of a core may do so many things of a kind in its turn.
+const SLICE_MIN: usize = 8;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -126,6 +129,8 @@ struct Settings {
     drain: Drain,
     /// Connections that are not told that there are too many.
     connections_max: u32,
+    /// Deadlines that one turn looks at.
+    expiries_per_turn: usize,
     /// Connections that get what was published in one turn.
     fanned_out_per_turn: usize,
 }
@@ -191,7 +196,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     ..config.drain
                 },
                 connections_max: parts.capacity.connections,
-                fanned_out_per_turn: post::slice(parts.core_shards),
+                expiries_per_turn: slice(
+                    expiries_per_turn(config.receive_buffers),
+                    parts.core_shards,
+                ),
+                fanned_out_per_turn: slice(post::FANNED_OUT_PER_TURN, parts.core_shards),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,
@@ -346,7 +355,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let done = self
             .wheel
-            .advance(tick_at(now), EXPIRIES_PER_TURN, &mut view);
+            .advance(tick_at(now), self.settings.expiries_per_turn, &mut view);
         for slot in due.drain(..) {
             self.timed_out(slot, now);
         }
@@ -386,6 +395,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.lists.dirty.push(slot);
         }
     }
+}
+
+/// Deadlines of a turn. It sends no more pings than it can read answers, with as many buffers to spare
+/// for others: answers would queue up, and what others say behind them.
+fn expiries_per_turn(receive_buffers: u16) -> usize {
+    EXPIRIES_PER_TURN.min(usize::from(receive_buffers) / 2)
+}
+
+/// What one of so many shards on a core may do in its turn of what all of them may do in theirs.
+fn slice(per_turn: usize, core_shards: u16) -> usize {
+    (per_turn / usize::from(core_shards.max(1))).max(SLICE_MIN)
 }
 
 /// The wheel's view of the connections.

@@ -1,6 +1,7 @@
 //! Scale: a million connections on one machine, and what is done with them.
 
 mod broadcast;
+mod stall;
 
 use std::time::Duration;
 
@@ -29,7 +30,8 @@ necessary, in one process on each side. (To have several addresses the child lis
 this host.)
 
 Then: the memory of a connection in the server, the generator and the kernel (both ends together), \
-as in idle; keepalive for --hold, each ping answered; an echo sweep, one message for each \
+as in idle; keepalive for --hold, each ping answered; with --stall, echoes to a hundred further connections while all pings are \
+due at once (latency `probe`); an echo sweep, one message for each \
 connection in --sweep, checked in full (latency `sweep`); --broadcasts messages to all connections, one after \
 the other, published by the child's admin listener and checked in full (latencies `broadcast`, to \
 each connection, and `last`, to the last one; not with --url); and a close storm over --window \
@@ -59,6 +61,11 @@ pub(crate) struct Options {
     /// How long the connections are held
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
     hold: Duration,
+
+    /// Stop the server for so long, so that the pings of all connections are due when it goes on, and
+    /// see then what echoes have to wait for; more than the ping interval and an eighth
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    stall: Option<Duration>,
 
     /// How long it takes to send a message for each connection
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
@@ -106,6 +113,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     figures.rate("open.rate", open, opened);
     Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
     hold(options.hold, trial, &mut figures, &mut failures)?;
+    let probe = stall::run(options, trial, &mut figures, &mut failures)?;
     let mut talk = Talk::new("sweep", Pace::Open, trial.clients, 64, trial.seed);
     let plan = Plan::new(
         trial.clock.now(),
@@ -119,12 +127,15 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     drop(clients);
     let [broadcast, last] = broadcast::run(options, trial, &mut figures, &mut failures)?;
     let mut findings = close::run(options.window, options.common.timeout, trial)?;
-    findings.latencies.splice(0..0, [sweep, broadcast, last]);
+    findings
+        .latencies
+        .splice(0..0, [probe, sweep, broadcast, last]);
     figures.append(findings.figures);
     findings.figures = figures;
     findings.failures.append(&mut failures);
     findings.settings.extend([
         ("hold", format!("{:?}", options.hold)),
+        ("stall", format!("{:?}", options.stall.unwrap_or_default())),
         ("sweep", format!("{:?}", options.sweep)),
         ("window", format!("{:?}", options.window)),
         ("addresses", trial.target.spread.to_string()),

@@ -63,7 +63,10 @@ pub(super) fn run() -> ExitCode {
             1 << 20,
             "all sockets of the host count against it",
         ),
+        established(),
+        huge_pages(),
     ];
+    let findings = findings.into_iter().chain(tracked());
     let mut out = std::io::stdout().lock();
     for Finding {
         about,
@@ -72,9 +75,9 @@ pub(super) fn run() -> ExitCode {
     } in findings
     {
         // Who closed standard output does not want to know.
-        let _ = writeln!(out, "{about:<16}{value}");
+        let _ = writeln!(out, "{about:<18}{value}");
         if let Some(advice) = advice {
-            let _ = writeln!(out, "{:<16}{advice}", "");
+            let _ = writeln!(out, "{:<18}{advice}", "");
         }
     }
     if ring.is_ok() {
@@ -118,17 +121,88 @@ fn memory() -> Finding {
     }
 }
 
-/// A setting of the kernel, and the advice to raise it where it is below `enough`.
-fn sysctl(about: &'static str, path: &str, enough: u64, why: &str) -> Finding {
-    let name = path.replace('/', ".");
-    let Ok(text) = std::fs::read_to_string(format!("/proc/sys/{path}")) else {
+/// The table in which the kernel looks up the connection of each packet; beyond one of each of its
+/// chains, a look-up is a walk.
+fn established() -> Finding {
+    const ENOUGH: i64 = 1 << 20;
+    let about = "connection table";
+    let name = "net.ipv4.tcp_ehash_entries";
+    // Negative in a network namespace that shares the table of the first one.
+    let Some(chains) = read("net/ipv4/tcp_ehash_entries").and_then(|text| text.parse::<i64>().ok())
+    else {
         return Finding {
             about,
             value: format!("{name} cannot be read"),
             advice: None,
         };
     };
-    let value = text.trim();
+    Finding {
+        about,
+        value: format!("{} ({name})", chains.abs()),
+        advice: (chains.abs() < ENOUGH).then(|| {
+            format!(
+                "with more connections each packet takes longer to find its own; \
+                 `thash_entries={ENOUGH}` on the kernel's command line raises it, and `sysctl -w \
+                 net.ipv4.tcp_child_ehash_entries={ENOUGH}` gives network namespaces that are made \
+                 later tables of their own"
+            )
+        }),
+    }
+}
+
+/// What the kernel does unasked. Our allocator does not ask.
+fn huge_pages() -> Finding {
+    let about = "huge pages";
+    let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let Ok(text) = std::fs::read_to_string(path) else {
+        return Finding {
+            about,
+            value: "none".to_owned(),
+            advice: None,
+        };
+    };
+    let always = text.contains("[always]");
+    Finding {
+        about,
+        value: text.trim().to_owned(),
+        advice: always.then(|| {
+            format!(
+                "memory is taken in pieces of 2 MiB, the first touch of which may take \
+                 milliseconds; `echo madvise > {path}` leaves them to those that ask"
+            )
+        }),
+    }
+}
+
+/// Where the host tracks connections, there is a bound on them.
+fn tracked() -> Option<Finding> {
+    let tracked = read("net/netfilter/nf_conntrack_count")?;
+    (tracked != "0").then(|| {
+        sysctl(
+            "tracking",
+            "net/netfilter/nf_conntrack_max",
+            1 << 20,
+            "packets of connections beyond it are dropped, unless a `notrack` rule exempts the port",
+        )
+    })
+}
+
+/// A setting of the kernel, as it is.
+fn read(path: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
+    Some(text.trim().to_owned())
+}
+
+/// A setting of the kernel, and the advice to raise it where it is below `enough`.
+fn sysctl(about: &'static str, path: &str, enough: u64, why: &str) -> Finding {
+    let name = path.replace('/', ".");
+    let Some(value) = read(path) else {
+        return Finding {
+            about,
+            value: format!("{name} cannot be read"),
+            advice: None,
+        };
+    };
     let low = value.parse::<u64>().is_ok_and(|value| value < enough);
     let advice = low.then(|| format!("{why}; `sysctl -w {name}={enough}` raises it"));
     Finding {

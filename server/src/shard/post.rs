@@ -14,10 +14,7 @@ use crate::{
 /// the next, so that a fan-out to very many never holds up the network. Each costs a send, some 5
 /// us, and what arrives meanwhile waits for all of them. Fewer in a turn make for more turns: with
 /// half as many a delivery cost 4 % more, where each send has 16 messages in it.
-const FANNED_OUT_PER_TURN: usize = 128;
-
-/// But each shard of a core has at least so many.
-const FANNED_OUT_MIN: usize = 8;
+pub(super) const FANNED_OUT_PER_TURN: usize = 128;
 
 /// Pieces of mail that one turn reads.
 const MAIL_PER_TURN: usize = 1024;
@@ -25,12 +22,6 @@ const MAIL_PER_TURN: usize = 1024;
 /// Deliveries after which a turn reads no further mail: some 3 ns each, of messages to very
 /// many.
 const DELIVERIES_PER_TURN: u64 = 1 << 18;
-
-/// How many connections get what was published in one turn of one of so many shards on a core.
-pub(super) fn slice(core_shards: u16) -> usize {
-    let shards = usize::from(core_shards.max(1));
-    (FANNED_OUT_PER_TURN / shards).max(FANNED_OUT_MIN)
-}
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Reads what has come from other threads.

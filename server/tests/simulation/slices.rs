@@ -1,4 +1,4 @@
-//! A fan-out to very many goes out in slices, and holds nobody up for more than one of them.
+//! What is to be done for very many goes out in slices, and holds nobody up for more than a few.
 
 use std::time::Duration;
 
@@ -145,4 +145,57 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
     );
     assert!(median > SLICE / 4, "the fan-out was in the way: {median}");
     assert!(longest <= SLICE, "{longest} deliveries");
+}
+
+/// The pings of all but one are due within an instant, and all are answered: these answers have to be
+/// read as well, and what the one says comes among them.
+#[test]
+fn r20_an_echo_beside_ten_thousand_pings_at_once_waits_for_few_of_them() {
+    const PROBE: usize = 0;
+    const COUNT: usize = 10_000;
+    const INTERVAL: Duration = Duration::from_secs(80);
+    /// A slice of pings, and as many receives to arm again as there are buffers.
+    const WAIT_MAX: u64 = 32 + 64;
+    let simulation = Simulation {
+        buffers: 64,
+        latency_ms_max: 2,
+        operation_ms: 0,
+        ..simulation()
+    };
+    let config = Config {
+        ping_interval: Some(INTERVAL),
+        ..patient()
+    };
+    let mut bench = Bench::new(simulation, &config);
+    connect(&mut bench, 1);
+    while bench.clients.len() <= COUNT {
+        connect(&mut bench, BATCH);
+    }
+    let begin = bench.network.trace().len();
+    // Pings are sent an eighth of the interval early at most. By then all operations have become slow:
+    // the pings alone take as long as this eighth.
+    bench.run_for(INTERVAL - INTERVAL / 8 - Duration::from_secs(1));
+    bench.network.take_for_each_operation(1);
+
+    let mut waits = Vec::new();
+    let end = bench.network.now() + INTERVAL / 4;
+    while bench.network.now() < end {
+        let (echoes, said) = (bench.clients[PROBE].echoes.len(), bench.network.now());
+        bench.say(PROBE, b"probe");
+        run_until(&mut bench, |bench| {
+            bench.clients[PROBE].echoes.len() > echoes
+        });
+        waits.push(bench.network.now().since(said).as_millis() as u64);
+    }
+    let trace = bench.network.trace();
+    let said = |event: &&Event| matches!(event.what, What::Client { act: "send", .. });
+    let pongs = trace[begin..].iter().filter(said).count() - waits.len();
+    assert!(pongs >= COUNT, "{pongs} pongs");
+    waits.sort_unstable();
+    let (median, longest) = (waits[waits.len() / 2], waits[waits.len() - 1]);
+    println!(
+        "{} echoes waited for {median} operations in the median, {longest} at most",
+        waits.len()
+    );
+    assert!(longest <= WAIT_MAX, "{longest} operations");
 }

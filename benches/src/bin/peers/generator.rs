@@ -22,9 +22,6 @@ use crate::{
 /// The subcommand that turns this program into the generator.
 pub(crate) const ARGUMENT: &str = "generator";
 
-/// Makes mimalloc go without huge pages.
-const SMALL_PAGES: &str = "env MIMALLOC_ALLOW_THP=0 ";
-
 /// How a run begins to say that it is the generator that was measured.
 const LIMITED: &str = "the generator was the limit";
 
@@ -52,13 +49,8 @@ pub(crate) fn run(kind: Kind, settings: Settings, scenario: &[&str]) -> Report {
     let (server_core, _) = cores::pick();
     let program = env::current_exe().expect("this program is a file");
     let address = free_address();
-    let environment = if settings.small_pages {
-        SMALL_PAGES
-    } else {
-        ""
-    };
     let server = format!(
-        "{environment}'{}' {} {kind} echo --listen {address}{}",
+        "'{}' {} {kind} echo --listen {address}{}",
         program.display(),
         servers::ARGUMENT,
         settings.arguments(),

@@ -37,12 +37,11 @@ struct Held {
     pings: f64,
 }
 
-/// Lets all servers have their turn in each round, and prints a table. The memory is that of an
-/// allocator without huge pages.
+/// Lets all servers have their turn in each round, and prints a table.
 pub(crate) fn compare(options: &Options) {
     let what = format!(
         "Idle, {} connections after the handshake and one echo, held for {}, a ping after \
-         {PING_INTERVAL} s from those that ping, no huge pages",
+         {PING_INTERVAL} s from those that ping",
         options.connections, options.duration
     );
     options.rounds.report(&what, || {
@@ -82,7 +81,6 @@ fn measure(kind: Kind, options: &Options) -> Held {
         many: true,
         ping_interval: Some(PING_INTERVAL),
         patience: None,
-        small_pages: true,
     };
     let report = generator::run(kind, settings, &scenario).checked(kind);
     let cpu =

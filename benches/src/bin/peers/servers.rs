@@ -109,10 +109,6 @@ pub(crate) struct Settings {
     /// Seconds to wait for a pong, and then for a Close, for those that ping
     #[arg(long)]
     pub(crate) patience: Option<u32>,
-    /// Its allocator goes without huge pages: with them memory is resident in steps of 2 MiB, which
-    /// is 140 bytes for each of 15,000 connections. Who starts it sees to that
-    #[arg(skip)]
-    pub(crate) small_pages: bool,
 }
 
 impl Settings {

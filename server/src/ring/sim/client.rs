@@ -64,6 +64,11 @@ impl Network {
         self.kernel.borrow_mut().alarm_ms = Some(time.as_millis());
     }
 
+    /// From now on an operation takes so long: [`Simulation::operation_ms`](super::Simulation).
+    pub fn take_for_each_operation(&self, millis: u64) {
+        self.kernel.borrow_mut().simulation.operation_ms = millis;
+    }
+
     /// A new client connects.
     #[must_use]
     pub fn connect(&self) -> ClientId {

@@ -1,0 +1,120 @@
+//! A server that has stood still: when it goes on, the pings of all connections are due at once.
+
+use std::{
+    sync::mpsc::{self, Receiver, Sender},
+    thread,
+    time::Duration,
+};
+
+use tidewheel::ring::Wait;
+
+use super::Options;
+use crate::{
+    clock::Clock,
+    error::RunError,
+    figures::Figures,
+    fleet::{Approach, Fleet, Target},
+    interrupt::{Interrupt, Interrupted},
+    latency::Latency,
+    plan::Plan,
+    progress::Progress,
+    session::Session,
+    talk::{Pace, Talk},
+    trial::{SMALL, Trial},
+};
+
+/// Connections of the probe, and the messages that they send in all, in this time.
+const CLIENTS: u32 = 100;
+const MESSAGES: u32 = 4_000;
+const WINDOW: Duration = Duration::from_secs(20);
+
+/// Stops the server and lets it go on, where that was asked for, and waits until all have been
+/// pinged. The latency is that of echoes from then on, to further connections: those that are
+/// pinged are as busy with it as the server is.
+///
+/// # Errors
+/// If there is nothing to report.
+pub(super) fn run(
+    options: &Options,
+    trial: &mut Trial,
+    figures: &mut Figures,
+    failures: &mut Vec<String>,
+) -> Result<Latency, RunError> {
+    let (Some(stall), Some(child)) = (options.stall, &trial.server.child) else {
+        return Ok(Talk::new(NAME, Pace::Open, 0, SMALL, 0).echo);
+    };
+    let session = &mut trial.session;
+    let probe = Probe {
+        target: trial.target,
+        approach: trial.approach,
+        clock: trial.clock,
+        interrupt: trial.interrupt.clone(),
+        timeout: options.common.timeout,
+        seed: trial.seed,
+    };
+    thread::scope(|scope| {
+        let (is_open, opened) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let probing = scope.spawn(move || probe.run(&is_open, &gone));
+        // If it did not come so far, it says so when it is joined.
+        let _ = opened.recv();
+        let pings_before = session.fleet.pings();
+        child.stand_still()?;
+        let stood = session.turn_until(session.clock.now() + stall);
+        child.go_on()?;
+        let begin = session.clock.now();
+        let _ = go.send(());
+        stood?;
+
+        let due = u64::from(session.live());
+        let limit = begin + WINDOW + options.common.timeout;
+        let mut progress = Progress::start("pinged", due, begin);
+        let (mut now, mut pings) = (begin, 0);
+        while (pings < due || !probing.is_finished()) && now < limit {
+            now = session.turn(Wait::For(limit.since(now)))?;
+            pings = session.fleet.pings() - pings_before;
+            if pings < due {
+                progress.set(pings, now);
+            }
+        }
+        progress.finish(pings, now);
+        figures.count("stall.pings", pings);
+        if pings < due {
+            failures.push(format!("{pings} pings came, of {due} that were due"));
+        }
+        let talk = probing.join().expect("the probe does not panic")?;
+        talk.failures(failures);
+        Ok(talk.echo)
+    })
+}
+
+/// The name of its latency.
+const NAME: &str = "probe";
+
+/// A generator of its own, on a thread of its own.
+struct Probe {
+    target: &'static Target,
+    approach: Approach,
+    clock: Clock,
+    interrupt: Interrupt,
+    timeout: Duration,
+    seed: u64,
+}
+
+impl Probe {
+    /// Connects, says that it has, and sends its messages when it is told to.
+    fn run(self, is_open: &Sender<()>, go: &Receiver<()>) -> Result<Talk, RunError> {
+        let fleet = Fleet::new(CLIENTS, CLIENTS, self.target, None, SMALL, self.seed)?;
+        let clock = self.clock;
+        let mut session = Session::new(clock, self.interrupt, fleet, CLIENTS, self.timeout);
+        session.open_all(self.approach)?;
+        let _ = is_open.send(());
+        go.recv().map_err(|_| Interrupted)?;
+        let mut talk = Talk::new(NAME, Pace::Open, CLIENTS, SMALL, self.seed);
+        let plan = Plan::new(clock.now(), WINDOW, MESSAGES);
+        let clients = session.open_clients();
+        talk.follow(&mut session, &clients, &plan, self.timeout)?;
+        session.hang_up()?;
+        Ok(talk)
+    }
+}
