@@ -95,7 +95,6 @@ fn silence(kind: Kind, options: &Options) -> String {
         many: true,
         ping_interval: Some(DEADLINE),
         patience: Some(DEADLINE),
-        ..Settings::default()
     };
     let report = generator::run(kind, settings, &scenario);
     match report.find("emptied.seconds") {
