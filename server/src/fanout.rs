@@ -41,6 +41,9 @@ use crate::{
     stats::Stats,
 };
 
+/// What is published to so few does not wait for what is published to more.
+const FEW: usize = 64;
+
 /// What a shard is asked for by other threads.
 #[derive(Debug)]
 pub(crate) enum Mail {
@@ -177,6 +180,10 @@ pub(crate) struct Fanout {
     pub(crate) chains: Chains,
     /// Slots for which something waits; those that have got it meanwhile, too.
     waiting: VecDeque<u32>,
+    /// The same, where it was published to few.
+    pressing: VecDeque<u32>,
+    /// Whether the next is one of those.
+    is_pressed: bool,
     /// Shards that sleep on new mail.
     to_wake: Vec<u16>,
 }
@@ -200,6 +207,8 @@ impl Fanout {
             members: Vec::new(),
             chains: Chains::new(),
             waiting: VecDeque::new(),
+            pressing: VecDeque::new(),
+            is_pressed: false,
             to_wake: Vec::new(),
         }
     }
@@ -268,6 +277,7 @@ impl Fanout {
             members,
             chains,
             waiting,
+            pressing,
             ..
         } = self;
         let except = message
@@ -277,13 +287,18 @@ impl Fanout {
         chains.begin(Arc::clone(message));
         let mut deliveries = 0;
         topics.matching(message.topic(), message.key, |subscribers| {
+            let is_pressing = subscribers.len() <= FEW;
             for subscriber in subscribers {
                 if Some(subscriber.slot) == except {
                     continue;
                 }
                 let chain = &mut members[subscriber.slot as usize].chain;
-                if *chain == NONE {
+                let waits_already = *chain != NONE;
+                if !is_pressing && !waits_already {
                     waiting.push_back(subscriber.slot);
+                } else if is_pressing && !(waits_already && waiting.is_empty()) {
+                    // If it waits already, that may be behind very many others.
+                    pressing.push_back(subscriber.slot);
                 }
                 *chain = chains.successor(*chain);
                 deliveries += 1;
@@ -301,9 +316,14 @@ impl Fanout {
     }
 
     /// The next connection for which something may wait; when there is none, all chains are
-    /// forgotten.
+    /// forgotten. Every other one is from those that got what was published to few.
     pub(crate) fn next_waiting(&mut self) -> Option<u32> {
-        let next = self.waiting.pop_front();
+        self.is_pressed = !self.is_pressed;
+        let (first, second) = match self.is_pressed {
+            true => (&mut self.pressing, &mut self.waiting),
+            false => (&mut self.waiting, &mut self.pressing),
+        };
+        let next = first.pop_front().or_else(|| second.pop_front());
         if next.is_none() {
             self.chains.clear();
         }
@@ -312,7 +332,7 @@ impl Fanout {
 
     /// Whether there are connections for which something may wait.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.waiting.is_empty()
+        !self.waiting.is_empty() || !self.pressing.is_empty()
     }
 
     /// Whether mail with messages is better left where it is.

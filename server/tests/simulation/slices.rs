@@ -61,6 +61,20 @@ fn connect(bench: &mut Bench, count: usize) {
     });
 }
 
+/// Connects `count` subscribers of `all`; gives the first.
+fn subscribe(bench: &mut Bench, count: usize) -> usize {
+    let first = bench.clients.len();
+    while bench.clients.len() < first + count {
+        let at = bench.clients.len();
+        connect(bench, BATCH);
+        for at in at..at + BATCH {
+            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+        }
+        bench.run_for(Duration::from_secs(1));
+    }
+    first
+}
+
 /// For each message that `slot` has sent since `begin`, the operations between its arrival and its
 /// answer.
 fn waits(trace: &[Event], slot: u32) -> Vec<u64> {
@@ -104,16 +118,7 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
         });
     let slot = slot.expect("its request has been received");
     connect(&mut bench, 1);
-    let first = bench.clients.len();
-    while bench.clients.len() < first + SUBSCRIBERS {
-        let at = bench.clients.len();
-        connect(&mut bench, BATCH);
-        for at in at..at + BATCH {
-            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
-        }
-        bench.run_for(Duration::from_secs(1));
-    }
-
+    let first = subscribe(&mut bench, SUBSCRIBERS);
     let before = bench.network.trace().len();
     let last = first + SUBSCRIBERS - 1;
     let mut random = fastrand::Rng::with_seed(1);
@@ -145,6 +150,49 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
     );
     assert!(median > SLICE / 4, "the fan-out was in the way: {median}");
     assert!(longest <= SLICE, "{longest} deliveries");
+}
+
+/// Who gets both does not have to wait until it is its turn with all the others.
+#[test]
+fn what_is_published_to_few_does_not_wait_for_a_fan_out_to_very_many() {
+    const PUBLISHER: usize = 0;
+    const ROUNDS: usize = 5;
+    const COUNT: usize = 20_000;
+    let mut bench = Bench::new(simulation(), &patient());
+    connect(&mut bench, 1);
+    let last = subscribe(&mut bench, COUNT) + COUNT - 1;
+    connect(&mut bench, 1);
+    let other = last + 1;
+    for at in [last, other] {
+        bench.say(at, format!("{SUBSCRIBE}few").as_bytes());
+    }
+    bench.run_for(Duration::from_secs(1));
+    for _ in 0..ROUNDS {
+        bench.say(PUBLISHER, format!("{PUBLISH}all news").as_bytes());
+        bench.run_for(Duration::from_secs(1));
+        assert!(bench.clients[last].echoes.is_empty(), "the fan-out goes on");
+        bench.say(PUBLISHER, format!("{PUBLISH}few quick").as_bytes());
+        let said = bench.network.now();
+        for at in [other, last] {
+            run_until(&mut bench, |bench| !bench.clients[at].echoes.is_empty());
+        }
+        // The message waits for a slice, and so does the delivery; each travels.
+        let waited = bench.network.now().since(said).as_millis() as u64;
+        let travels = 2 * simulation().latency_ms_max;
+        assert!(waited <= 2 * SLICE + travels, "{waited} deliveries");
+        run_until(&mut bench, |bench| bench.clients[last].echoes.len() == 2);
+        run_until(&mut bench, |bench| {
+            let mut others = bench.clients[1..last].iter();
+            others.all(|client| client.echoes.len() == 1)
+        });
+        assert_eq!(
+            bench.clients[last].echoes,
+            [b"news".to_vec(), b"quick".to_vec()]
+        );
+        for client in &mut bench.clients {
+            client.echoes.clear();
+        }
+    }
 }
 
 /// The pings of all but one are due within an instant, and all are answered: these answers have to be
