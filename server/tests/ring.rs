@@ -1,6 +1,10 @@
 //! The ring over a real kernel: what a shard counts on, and cannot see when it fails.
 
-use std::{collections::HashSet, net::TcpListener, time::Duration};
+use std::{
+    collections::HashSet,
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use tidewheel::ring::{Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
 
@@ -53,6 +57,50 @@ fn completions_beyond_the_queue_are_not_lost() {
             assert!(writable.insert(completion.token.slot()), "once each");
         }
         assert!(writable.len() > before, "none came within ten seconds");
+    }
+}
+
+/// As `SimRing` has it. (From Linux 6.2 to 6.5 the accept goes on.)
+#[test]
+fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
+    const CLIENTS: usize = 100;
+    const COMPLETIONS: u32 = 8;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let setup = Setup {
+        submissions: 8,
+        completions: COMPLETIONS,
+        sockets: CLIENTS as u32,
+        buffers: 1,
+        buffer_size: 256,
+    };
+    let mut ring = Uring::new(&setup, Some(listener.into())).expect("a ring");
+    let _clients: Vec<_> = (0..CLIENTS)
+        .map(|_| TcpStream::connect(address).expect("the backlog has room"))
+        .collect();
+    let (mut accepted, mut is_armed) = (HashSet::new(), false);
+    while accepted.len() < CLIENTS {
+        if !std::mem::replace(&mut is_armed, true) {
+            let accept = Op::Accept {
+                multishot: true,
+                addressed: false,
+            };
+            ring.push(accept, Token::new(OpCode::Accept, 0, 0));
+        }
+        ring.enter(Wait::For(Duration::from_secs(10)))
+            .expect("the ring works");
+        let before = accepted.len();
+        while let Some(completion) = ring.reap() {
+            assert!(is_armed, "the last one is the last");
+            is_armed = completion.more;
+            assert!(accepted.insert(completion.result), "each is told once");
+        }
+        let count = accepted.len() - before;
+        assert!(count > 0, "none came within ten seconds");
+        assert!(
+            is_armed || count == COMPLETIONS as usize + 1,
+            "it ended with number {count}"
+        );
     }
 }
 

@@ -127,8 +127,8 @@ pub(crate) struct Client {
 }
 
 /// Everything together.
-pub(crate) struct Bench {
-    pub(crate) shard: Shard<SimRing, Echo>,
+pub(crate) struct Bench<R: Ring = SimRing> {
+    pub(crate) shard: Shard<R, Echo>,
     pub(crate) network: Network,
     pub(crate) record: Rc<RefCell<Record>>,
     pub(crate) clients: Vec<Client>,
@@ -157,7 +157,7 @@ pub(crate) fn each_seed(seeds: u64, run: impl Fn(u64) + Sync) {
 /// How much of the trace of a failed run is printed.
 const TOLD: usize = 200;
 
-impl Drop for Bench {
+impl<R: Ring> Drop for Bench<R> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let trace = self.network.trace();
@@ -184,8 +184,20 @@ pub(crate) fn config() -> Config {
 
 impl Bench {
     pub(crate) fn new(simulation: Simulation, config: &Config) -> Self {
+        Self::with_ring(simulation, config, |ring| ring)
+    }
+}
+
+impl<R: Ring> Bench<R> {
+    /// A bench whose shard has the simulated ring inside another.
+    pub(crate) fn with_ring(
+        simulation: Simulation,
+        config: &Config,
+        wrap: impl FnOnce(SimRing) -> R,
+    ) -> Self {
         let ring = SimRing::new(simulation).unwrap();
         let network = ring.network();
+        let ring = wrap(ring);
         let record = Rc::new(RefCell::new(Record::default()));
         let mut protocol = tidewheel_codec::Config::new(Role::Server);
         protocol.ping_interval = config.ping_interval;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tidewheel::{
     Config, Time,
-    ring::sim::{Faults, Simulation},
+    ring::sim::{Event, Faults, Simulation},
 };
 
 use super::{
@@ -26,26 +26,31 @@ const RUDE: Faults = Faults {
     full_queue: 0.1,
 };
 
-fn simulation(seed: u64) -> Simulation {
-    // A table that fills up, few buffers, and sockets that take little.
+/// A table that fills up, few buffers, sockets that take little, and a completion queue that is
+/// too small for what completes at once, or large enough.
+pub(crate) fn simulation(seed: u64) -> Simulation {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let completions = random.choice([1, 2, 4, 16, 8192]);
     Simulation {
         seed,
         sockets: 50,
         buffers: 4,
         buffer_size: 512,
+        completions: completions.expect("one of them"),
         send_buffer: 2048,
         faults: RUDE,
         ..Simulation::default()
     }
 }
 
-fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
-    let mut random = fastrand::Rng::with_seed(seed);
+/// One run; everything that must hold is asserted. Gives the trace.
+pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
+    let mut random = fastrand::Rng::with_seed(simulation.seed);
     let config = Config {
         max_send_queue: 8192,
         ..config()
     };
-    let mut bench = Bench::new(simulation(seed), &config);
+    let mut bench = Bench::new(simulation, &config);
     let mut said = vec![Vec::new(); CLIENTS];
     for round in 0..40 {
         if bench.clients.len() < CLIENTS {
@@ -160,7 +165,7 @@ fn any_mix_of_ends_leaves_nothing_behind() {
         seeds.parse().expect("TIDEWHEEL_SEEDS is a number")
     });
     each_seed(seeds, |seed| {
-        let run = || std::panic::catch_unwind(|| mayhem(seed));
+        let run = || std::panic::catch_unwind(|| mayhem(simulation(seed)));
         let Ok(trace) = run() else {
             panic!("seed {seed} fails")
         };
