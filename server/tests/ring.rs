@@ -174,3 +174,40 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
         "{completion:?}"
     );
 }
+
+#[test]
+fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_full() {
+    use std::io::Write;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let setup = Setup {
+        submissions: 8,
+        ..Setup::default()
+    };
+    let mut ring = Uring::new(&setup, None).expect("a ring");
+    let socket = Socket(0);
+    let connect = Op::Connect {
+        socket,
+        peer: listener.local_addr().expect("it is bound"),
+        abortive: false,
+    };
+    ring.push(connect, Token::new(OpCode::Connect, 0, 0));
+    ring.enter(Wait::For(Duration::from_secs(10)))
+        .expect("the ring works");
+    assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
+    let (mut peer, _) = listener.accept().expect("it has connected");
+    ring.push(Op::Receive { socket }, Token::new(OpCode::Receive, 0, 0));
+    ring.enter(Wait::No).expect("the ring works");
+    // Over loopback, what is written has arrived.
+    peer.write_all(b"hello").expect("it takes a few bytes");
+    for slot in 0..100 {
+        let token = Token::new(OpCode::Writable, 0, slot);
+        ring.push(Op::Writable { socket }, token);
+    }
+    while let Some(completion) = ring.reap() {
+        assert_eq!(completion.token.op(), OpCode::Writable);
+    }
+    ring.enter(Wait::No).expect("the ring works");
+    let received = std::iter::from_fn(|| ring.reap())
+        .find(|completion| completion.token.op() == OpCode::Receive);
+    assert!(received.is_some_and(|completion| completion.result == 5));
+}
