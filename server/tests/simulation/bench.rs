@@ -141,6 +141,8 @@ pub(crate) struct Bench<R: Ring = SimRing> {
     pub(crate) finished: bool,
     /// Receive buffers in all.
     pub(crate) buffers: usize,
+    /// Bytes of them all.
+    pub(crate) receive_memory: usize,
 }
 
 /// Runs `run` for all seeds below `seeds`, on all cores.
@@ -195,6 +197,11 @@ impl<R: Ring> Bench<R> {
         config: &Config,
         wrap: impl FnOnce(SimRing) -> R,
     ) -> Self {
+        let config = &Config {
+            receive_buffers: simulation.buffers,
+            receive_buffer_size: simulation.buffer_size,
+            ..config.clone()
+        };
         let ring = SimRing::new(simulation).unwrap();
         let network = ring.network();
         let ring = wrap(ring);
@@ -203,6 +210,8 @@ impl<R: Ring> Bench<R> {
         protocol.ping_interval = config.ping_interval;
         protocol.ping_timeout = config.ping_timeout;
         protocol.close_timeout = config.close_timeout;
+        protocol.max_message_size = config.max_message_size;
+        protocol.max_frame_size = config.max_message_size;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
         let capacity = Capacity {
             places: simulation.sockets,
@@ -221,6 +230,7 @@ impl<R: Ring> Bench<R> {
         let endpoint = Endpoint::with_seed(client, simulation.seed).unwrap();
         let clients = Vec::new();
         let buffers = usize::from(simulation.buffers);
+        let receive_memory = buffers * simulation.buffer_size as usize;
         Self {
             shard,
             network,
@@ -232,6 +242,7 @@ impl<R: Ring> Bench<R> {
             remote,
             finished: false,
             buffers,
+            receive_memory,
         }
     }
 

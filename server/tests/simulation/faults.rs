@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidewheel::{
     Config, Time,
     ring::sim::{Event, Faults, Simulation},
+    shard::Heaviest,
 };
 
 use super::{
@@ -13,6 +14,9 @@ use super::{
 };
 
 const CLIENTS: usize = 60;
+
+/// Bytes of a message.
+const MESSAGE_MAX: usize = 6000;
 
 /// Seeds of a run, unless `TIDEWHEEL_SEEDS` says how many.
 const SEEDS: u64 = 2000;
@@ -62,6 +66,7 @@ pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
             act(&mut bench, at, said, &mut random);
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
+        nobody_costs_more(&bench, &config);
     }
     // The rest close, if they still can, or are told to; those that do not are cut in time.
     if random.bool() {
@@ -99,6 +104,21 @@ pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
     bench.network.trace()
 }
 
+/// R12, piece by piece.
+fn nobody_costs_more(bench: &Bench, config: &Config) {
+    let Heaviest {
+        queue,
+        unread,
+        assembly,
+    } = bench.shard.heaviest();
+    assert!(unread <= bench.receive_memory, "{unread} bytes unread");
+    let arriving = 2 * config.max_message_size + 1024;
+    assert!(assembly <= arriving, "{assembly} bytes of a message");
+    // As much again for an empty vector that is kept, and the queue's own memory.
+    let queue_max = 2 * (config.max_send_queue + 2 * MESSAGE_MAX) + 2048;
+    assert!(queue <= queue_max, "{queue} bytes queued");
+}
+
 /// A client comes, and completes its request, or does not.
 fn arrive(bench: &mut Bench, random: &mut fastrand::Rng) {
     let request: &[u8] = b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web";
@@ -131,7 +151,7 @@ fn act(bench: &mut Bench, at: usize, said: &mut Vec<Vec<u8>>, random: &mut fastr
     }
     match random.u32(0..100) {
         0..40 => {
-            let mut message = vec![0; random.usize(0..6000)];
+            let mut message = vec![0; random.usize(0..MESSAGE_MAX)];
             random.fill(&mut message);
             bench.say(at, &message);
             said.push(message);
