@@ -128,6 +128,8 @@ struct Settings {
     connections_max: u32,
     /// Connections that get what was published in one turn.
     fanned_out_per_turn: usize,
+    /// All receive buffers, the kernel's included.
+    receive_buffers: usize,
     /// Bytes of all receive buffers.
     receive_memory: usize,
 }
@@ -205,6 +207,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 },
                 connections_max: parts.capacity.connections,
                 fanned_out_per_turn: post::slice(parts.core_shards),
+                receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
@@ -232,8 +235,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.fan_out(now);
         self.flush();
         self.feed();
-        self.stats
-            .publish(self.endpoint.traffic(), self.pool.waiting());
+        self.stats.publish(
+            self.endpoint.traffic(),
+            self.pool.waiting(),
+            self.wheel.entries(),
+            self.settings.receive_buffers - self.ring.buffers_free(),
+        );
         if self.is_finished() {
             return Next::Finished;
         }

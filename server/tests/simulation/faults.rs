@@ -199,6 +199,40 @@ fn any_mix_of_ends_leaves_nothing_behind() {
 }
 
 #[test]
+fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
+    const LAPS: usize = 100;
+    const ROUNDS: usize = 10;
+    let mut random = fastrand::Rng::with_seed(19);
+    let simulation = Simulation {
+        completions: 8,
+        ..simulation(19)
+    };
+    let mut bench = Bench::new(simulation, &config());
+    let mut first = None;
+    for lap in 0..LAPS {
+        let begin = bench.clients.len();
+        for _ in 0..ROUNDS {
+            (0..3).for_each(|_| arrive(&mut bench, &mut random));
+            for at in begin..bench.clients.len() {
+                act(&mut bench, at, &mut Vec::new(), &mut random);
+            }
+            bench.run_for(SECOND / 50);
+        }
+        bench.run_for(SECOND);
+        (begin..bench.clients.len()).for_each(|at| bench.close(at));
+        bench.run_for(5 * SECOND);
+        let left = bench.shard.holdings();
+        let counts = (left.connections, left.wheel_entries, left.queued_bytes);
+        assert_eq!(counts, (0, 0, 0), "lap {lap}");
+        assert_eq!(bench.shard.heaviest(), Heaviest::default());
+        assert_eq!(bench.network.open_sockets(), 0);
+        assert_eq!(bench.network.buffers_free(), bench.buffers);
+        assert_eq!(left, *first.get_or_insert(left), "lap {lap}");
+    }
+    nothing_is_left(&mut bench);
+}
+
+#[test]
 fn a_client_that_never_speaks_is_cut_at_the_handshake_timeout() {
     let mut bench = Bench::new(Simulation::default(), &config());
     let _ = bench.network.connect();
