@@ -279,6 +279,9 @@ impl Config {
     ///   and the one that is arriving, each in memory of up to twice its size;
     /// - [`CONNECTION_OVERHEAD`].
     ///
+    /// What a shard keeps for reuse is not counted: it is there once for all connections, such as 4
+    /// MiB of buffers in which messages were assembled.
+    ///
     /// Of the send queue one half is for what the handler sends of its own accord. What is queued
     /// may have memory of twice its size, too: for an echo, that is the other half.
     #[must_use]

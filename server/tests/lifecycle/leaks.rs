@@ -23,7 +23,7 @@ use crate::{
 const ROUNDS: usize = 1000;
 
 /// Rounds that go on side by side.
-const ABREAST: usize = 125;
+const ABREAST: usize = 250;
 
 const P: Duration = ms(600);
 const T: Duration = ms(400);
@@ -37,7 +37,7 @@ const FLAGS: &str = "--shards 2 --ping-interval 600ms --ping-timeout 400ms --clo
 
 /// What the allocator may take more after half of the rounds: what it keeps for reuse grows for a
 /// while, and then no more.
-const ALLOCATOR: u64 = 4 << 20;
+const ALLOCATOR: u64 = 8 << 20;
 
 /// The causes that such a server knows which echoes.
 const CAUSES: [&str; 8] = [

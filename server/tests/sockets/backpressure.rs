@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use crate::support::{
     client::{BINARY, Client, FIN, PING, PONG, binary, frame, text},
-    deaf::{ALLOCATOR_NOISE, DEAF, cost_of_the_deaf},
+    deaf::{ALLOCATOR_NOISE, DEAF, POOLED, cost_of_the_deaf},
     ms,
     process::Server,
     socket_table, wait,
@@ -28,7 +28,7 @@ fn r12_who_sends_50_mb_and_reads_nothing_costs_a_queue_and_gets_it_all_back_late
         assert!(start.elapsed() < ms(200), "others do not notice");
     });
     let grown = server.memory("VmHWM").saturating_sub(before);
-    let bound = cost_of_the_deaf() + ALLOCATOR_NOISE;
+    let bound = cost_of_the_deaf() + POOLED + ALLOCATOR_NOISE;
     assert!(grown <= bound, "{grown} bytes more, {bound} may be");
     assert_eq!(server.closes("slow_consumer"), 0);
 }
@@ -67,7 +67,7 @@ fn r12_twenty_who_do_not_read_cost_a_bounded_queue_each() {
     other.expect(0x81, "do you notice?");
     assert!(start.elapsed() < ms(200), "others do not notice");
     let grown = server.memory("VmHWM").saturating_sub(before);
-    let bound = 20 * cost_of_the_deaf() + ALLOCATOR_NOISE;
+    let bound = 20 * cost_of_the_deaf() + POOLED + ALLOCATOR_NOISE;
     assert!(grown <= bound, "{grown} bytes for twenty, {bound} may be");
     assert_eq!(server.closes("slow_consumer"), 0);
 }

@@ -9,6 +9,10 @@ pub(crate) const DEAF: &str = "--shards 1 --max-send-queue 64KiB --max-message-s
 /// between those that it gives out.
 pub(crate) const ALLOCATOR_NOISE: u64 = 1 << 20;
 
+/// What a shard keeps of buffers in which messages were assembled, for all its connections
+/// (`max_pooled_bytes` of the codec).
+pub(crate) const POOLED: u64 = 4 << 20;
+
 /// R12: bytes that such a client costs a server started with [`DEAF`], at most.
 pub(crate) fn cost_of_the_deaf() -> u64 {
     let config = Config {
