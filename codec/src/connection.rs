@@ -178,6 +178,19 @@ impl Connection {
         Input { bytes, now }
     }
 
+    /// Bytes of memory for the message that is arriving.
+    #[must_use]
+    pub fn assembly_size(&self) -> usize {
+        match &self.state {
+            State::Open { receiver, .. } => receiver.size(),
+            State::Closing { closing, .. } => closing.receiver.size(),
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => 0,
+        }
+    }
+
     /// The next event of `input`; call it until it gives `None`.
     ///
     /// Answers to pings and to Close are appended to `out`, in order, as encoded frames. Messages

@@ -72,6 +72,7 @@ impl Default for Deflate {
 
 /// Bytes on the wire that a message of `size` bytes may take: compressed, data grow by an eighth
 /// at worst (fixed Huffman codes, RFC 1951 3.2.6), and by what flushes add.
-pub(crate) const fn wire_size_max(size: usize) -> usize {
+#[must_use]
+pub const fn wire_size_max(size: usize) -> usize {
     size.saturating_add(size / 8).saturating_add(1 << 10)
 }

@@ -46,8 +46,8 @@ enum Body<'b> {
         frame: &'b mut [u8],
         header_size: u8,
     },
-    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload.
-    Assembled(BytesMut),
+    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload; in an allocation of so many bytes.
+    Assembled { buffer: BytesMut, allocation: usize },
 }
 
 /// A message as one unmasked frame, ready to be sent.
@@ -83,12 +83,12 @@ impl<'b> Message<'b> {
     }
 
     /// `buffer` starts with `HEADER_SIZE_MAX` bytes of headroom; the rest is validated if it is
-    /// text.
-    pub(crate) fn assembled(kind: Kind, buffer: BytesMut) -> Self {
-        debug_assert!(buffer.len() >= HEADER_SIZE_MAX);
+    /// text. It is a part of `allocation` bytes.
+    pub(crate) fn assembled(kind: Kind, buffer: BytesMut, allocation: usize) -> Self {
+        debug_assert!((HEADER_SIZE_MAX..=allocation).contains(&buffer.len()));
         Self {
             kind,
-            body: Body::Assembled(buffer),
+            body: Body::Assembled { buffer, allocation },
         }
     }
 
@@ -98,7 +98,7 @@ impl<'b> Message<'b> {
     pub fn payload(&self) -> &[u8] {
         match &self.body {
             Body::InPlace { frame, header_size } => &frame[usize::from(*header_size)..],
-            Body::Assembled(buffer) => &buffer[HEADER_SIZE_MAX..],
+            Body::Assembled { buffer, .. } => &buffer[HEADER_SIZE_MAX..],
         }
     }
 
@@ -128,7 +128,17 @@ impl<'b> Message<'b> {
     pub fn len(&self) -> usize {
         match &self.body {
             Body::InPlace { frame, header_size } => frame.len() - usize::from(*header_size),
-            Body::Assembled(buffer) => buffer.len() - HEADER_SIZE_MAX,
+            Body::Assembled { buffer, .. } => buffer.len() - HEADER_SIZE_MAX,
+        }
+    }
+
+    /// Bytes of memory that an owned [reply](Message::into_frame) keeps from being used again: more
+    /// than its own where a pooled buffer had been made for a larger message.
+    #[must_use]
+    pub const fn allocation(&self) -> usize {
+        match self.body {
+            Body::InPlace { .. } => 0,
+            Body::Assembled { allocation, .. } => allocation,
         }
     }
 
@@ -152,7 +162,7 @@ impl<'b> Message<'b> {
                 header.encode_to(frame);
                 Reply::Borrowed(frame)
             }
-            Body::Assembled(mut buffer) => {
+            Body::Assembled { mut buffer, .. } => {
                 let start = HEADER_SIZE_MAX - unmasked_header_size(header.payload_len);
                 header.encode_to(&mut buffer[start..]);
                 Reply::Owned(buffer.freeze().slice(start..))
@@ -165,7 +175,7 @@ impl fmt::Debug for Message<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = match &self.body {
             Body::InPlace { .. } => "in place",
-            Body::Assembled(_) => "assembled",
+            Body::Assembled { .. } => "assembled",
         };
         formatter
             .debug_struct("Message")

@@ -99,6 +99,11 @@ impl Receiver {
         self.partial.is_none()
     }
 
+    /// Bytes on the heap.
+    pub(crate) fn size(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.size())
+    }
+
     /// The next item in `bytes`, of which it takes what it has read; `None` when more bytes are
     /// needed.
     pub(crate) fn poll<'b>(

@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-use tidewheel_codec::{CloseCode, Role, deflate::Deflate};
+use tidewheel_codec::{
+    CloseCode, Role,
+    deflate::{Deflate, wire_size_max},
+};
 
-use crate::{Origins, TopicError, fanout::check_pattern};
+use crate::{Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTOR};
+
+/// Bytes of memory that a connection costs at most beside the bytes that wait and those that arrive:
+/// its slot, its queue's own memory, and an empty vector that is kept for what comes next.
+pub const CONNECTION_OVERHEAD: usize = 128 << 10;
 
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
@@ -41,7 +48,9 @@ pub struct Config {
     /// Messages that a peer may send within each second; `None`: any number. Who sends more is
     /// closed with 1008.
     pub max_message_rate: Option<u32>,
-    /// Bytes that may wait for a peer before the policy for slow consumers applies; 1 MiB.
+    /// Bytes that may wait for a peer before the policy for slow consumers applies; 1 MiB. A client
+    /// that reads nothing, and sends all it can to a handler that echoes, costs so much memory and
+    /// [`Config::stall_overhead`] at most.
     pub max_send_queue: usize,
     /// What happens then.
     pub slow_consumer: SlowConsumer,
@@ -262,6 +271,36 @@ impl Config {
         Ok(self.protocol().validate()?)
     }
 
+    /// Bytes of memory that a client costs at most beside [`Config::max_send_queue`] which reads
+    /// nothing and sends all it can; with the defaults 5.1 MiB. These are
+    ///
+    /// - what it has sent before its socket was found full: all receive buffers of the shard;
+    /// - two messages: the one that went beyond half of the queue, after which nothing more is read,
+    ///   and the one that is arriving, each in memory of up to twice its size;
+    /// - [`CONNECTION_OVERHEAD`].
+    ///
+    /// What a shard keeps for reuse is not counted: it is there once for all connections, such as 4
+    /// MiB of buffers in which messages were assembled.
+    ///
+    /// Of the send queue one half is for what the handler sends of its own accord. What is queued
+    /// may have memory of twice its size, too: for an echo, that is the other half.
+    #[must_use]
+    pub fn stall_overhead(&self) -> usize {
+        let arriving = match &self.compression {
+            Some(_) => wire_size_max(self.max_message_size),
+            None => self.max_message_size,
+        };
+        let messages = self.max_message_size.saturating_add(arriving);
+        self.receive_memory()
+            .saturating_add(messages.saturating_mul(ALLOCATION_FACTOR))
+            .saturating_add(CONNECTION_OVERHEAD)
+    }
+
+    /// Bytes of all receive buffers of a shard.
+    pub(crate) fn receive_memory(&self) -> usize {
+        usize::from(self.receive_buffers) * self.receive_buffer_size as usize
+    }
+
     /// The part that the protocol needs.
     pub(crate) fn protocol(&self) -> tidewheel_codec::Config {
         let mut protocol = tidewheel_codec::Config::new(Role::Server);
@@ -274,5 +313,20 @@ impl Config {
         protocol.max_lifetime = self.max_lifetime;
         protocol.deflate.clone_from(&self.compression);
         protocol
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_costs_that_does_not_read_is_as_documented() {
+        let overhead = Config::default().stall_overhead();
+        assert_eq!(overhead, 64 * 16_448 + (4 << 20) + (128 << 10));
+        assert_eq!(
+            format!("{:.1}", overhead as f64 / f64::from(1 << 20)),
+            "5.1"
+        );
     }
 }

@@ -10,7 +10,7 @@ use tidewheel_codec::{
 use crate::{
     SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Published},
-    outbox::{IN_PLACE_MIN, Lane, Queue},
+    outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, Queue},
 };
 
 /// What messages to one connection alone have in common, in place of a topic.
@@ -190,9 +190,10 @@ impl<S> Conn<'_, S> {
                 });
             }
             Outgoing::Received(message) => {
+                let allocation = message.allocation();
                 match message.into_frame() {
                     Reply::Borrowed(frame) => self.send_in_place(lane, frame),
-                    Reply::Owned(frame) => self.send_shared(lane, frame),
+                    Reply::Owned(frame) => self.send_assembled(lane, frame, allocation),
                 }
                 self.protocol.note_sent(self.endpoint, 1, length as u64);
             }
@@ -212,11 +213,13 @@ impl<S> Conn<'_, S> {
         }
     }
 
-    fn send_shared(&mut self, lane: Lane, frame: Bytes) {
-        if frame.len() < IN_PLACE_MIN {
+    /// Sends a frame from the buffer in which it was assembled, unless it would keep much more memory
+    /// than its own.
+    fn send_assembled(&mut self, lane: Lane, frame: Bytes, allocation: usize) {
+        if frame.len() < IN_PLACE_MIN || allocation > ALLOCATION_FACTOR * frame.len() {
             self.queue.write(lane, |out| out.extend_from_slice(&frame));
         } else {
-            self.queue.push_shared(lane, frame);
+            self.queue.push_shared(lane, frame, allocation);
         }
     }
 
@@ -236,7 +239,8 @@ impl<S> Conn<'_, S> {
                     SlowConsumer::DropOldest | SlowConsumer::Conflate => Lane::Batch,
                     _ => Lane::Kept,
                 };
-                self.queue.push_shared(lane, frames);
+                let length = frames.len();
+                self.queue.push_shared(lane, frames, length);
                 return self
                     .protocol
                     .note_sent(self.endpoint, extent.count, extent.payload_bytes);
@@ -268,7 +272,8 @@ impl<S> Conn<'_, S> {
         } else {
             message.frame().clone()
         };
-        self.queue.push_shared(lane, frame);
+        let length = frame.len();
+        self.queue.push_shared(lane, frame, length);
         self.protocol
             .note_sent(self.endpoint, 1, message.payload().len() as u64);
     }

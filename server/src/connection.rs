@@ -193,7 +193,7 @@ impl<S> Connection<S> {
     /// sent that answers might not find room, or what came before is not read yet.
     pub(crate) fn is_congested(&self, send: &SendLimits) -> bool {
         self.queue.as_deref().is_some_and(|queue| {
-            queue.is_stalled() || queue.unsent() >= send.pause_at() || !queue.parked.is_empty()
+            queue.is_stalled() || queue.held() >= send.pause_at() || !queue.parked.is_empty()
         })
     }
 }

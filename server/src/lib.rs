@@ -56,7 +56,7 @@ mod server;
 pub mod shard;
 mod stats;
 
-pub use config::{Config, Drain, InvalidConfig, SlowConsumer, TopicRule};
+pub use config::{CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, SlowConsumer, TopicRule};
 pub use conn::{Conn, ConnectionId, Outgoing, Sent};
 pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};

@@ -14,13 +14,24 @@ use bytes::Bytes;
 
 use self::segment::{Frames, Run, Segment};
 pub(crate) use self::{pool::QueuePool, segment::Lane};
-use crate::ring::{Buffer, Outbound};
+use crate::{
+    CONNECTION_OVERHEAD,
+    ring::{Buffer, Outbound},
+};
 
 /// Segments that one send takes at most; the next send takes the others.
 const SEGMENTS_PER_SEND: usize = 16;
 
 /// A pooled queue keeps a vector of at most so many bytes.
 const POOLED_BYTES_MAX: usize = 64 * 1024;
+
+/// And room for so many segments and pieces.
+const POOLED_SEGMENTS_MAX: usize = 512;
+
+const _: () = assert!(
+    POOLED_BYTES_MAX + POOLED_SEGMENTS_MAX * (size_of::<Segment>() + size_of::<Vec<u8>>()) + 1024
+        <= CONNECTION_OVERHEAD
+);
 
 /// Bytes from which on a segment gets no more: memory that grows by doubling is bounded by it.
 const SEGMENT_FULL: usize = 64 * 1024;
@@ -31,6 +42,9 @@ const BATCH_FULL: usize = 4096;
 /// A message received in place is sent from the receive buffer itself from this length on; a
 /// shorter one is cheaper to copy behind the other replies of the turn.
 pub(crate) const IN_PLACE_MIN: usize = 4096;
+
+/// Memory of what waits is at most so many times its bytes: vectors grow by doubling.
+pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
@@ -60,24 +74,39 @@ pub(crate) struct Queue {
 
 /// Received bytes in the pieces in which they came, so that their memory never grows by doubling.
 #[derive(Default)]
-pub(crate) struct Parked(VecDeque<Vec<u8>>);
+pub(crate) struct Parked {
+    pieces: VecDeque<Vec<u8>>,
+    /// Memory of all pieces.
+    bytes: usize,
+}
 
 impl Parked {
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pieces.is_empty()
+    }
+
+    /// Bytes of memory: what all receive buffers held, at most. Who finds something here, or parks
+    /// it, stops receiving before the kernel works again.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        self.0.push_back(bytes.to_vec());
+        let piece = bytes.to_vec();
+        self.bytes += piece.capacity();
+        self.pieces.push_back(piece);
     }
 
     /// Puts back what is left of the piece that was taken last.
     pub(crate) fn put_back(&mut self, rest: Vec<u8>) {
-        self.0.push_front(rest);
+        self.bytes += rest.capacity();
+        self.pieces.push_front(rest);
     }
 
     pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
-        self.0.pop_front()
+        let piece = self.pieces.pop_front()?;
+        self.bytes -= piece.capacity();
+        Some(piece)
     }
 }
 
@@ -88,6 +117,18 @@ struct Vector {
 }
 
 impl Queue {
+    /// Gives back memory that only a long queue needs.
+    fn shrink(&mut self) {
+        self.segments.shrink_to(POOLED_SEGMENTS_MAX);
+        self.parked.pieces.shrink_to(POOLED_SEGMENTS_MAX);
+    }
+
+    /// Whether control frames wait that have not begun to leave.
+    pub(crate) fn has_control(&self) -> bool {
+        let waiting = self.segments.range(self.first_unlent()..);
+        waiting.take(1).any(|it| it.lane == Lane::Control)
+    }
+
     /// Bytes that are queued, those under way included.
     pub(crate) fn unsent(&self) -> usize {
         self.unsent
@@ -96,6 +137,16 @@ impl Queue {
     /// Bytes of memory that what is queued takes, more or less.
     pub(crate) fn held(&self) -> usize {
         self.unsent + self.segments.len() * size_of::<Segment>()
+    }
+
+    /// Bytes of memory of what is queued. What is shared counts for each who sends it.
+    pub(crate) fn allocation(&self) -> usize {
+        let of_segments: usize = self.segments.iter().map(Segment::allocation).sum();
+        size_of::<Self>()
+            + of_segments
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.spare.capacity()
+            + self.vector.as_ref().map_or(0, |_| size_of::<Vector>())
     }
 
     /// Whether there is nothing to send and nothing lent.
@@ -134,7 +185,7 @@ impl Queue {
                 };
                 last.lane == lane && bytes.len() < full
             }
-            Run::Shared(_) | Run::Received { .. } => false,
+            Run::Shared { .. } | Run::Received { .. } => false,
         };
         if self.segments.len() == self.lent || !self.segments.back().is_some_and(joins) {
             let run = Run::Owned(std::mem::take(&mut self.spare));
@@ -186,10 +237,13 @@ impl Queue {
         self.lent.max(usize::from(self.taken > 0))
     }
 
-    /// Appends a frame without copying it.
-    pub(crate) fn push_shared(&mut self, lane: Lane, frame: Bytes) {
+    /// Appends a frame without copying it, which keeps `allocation` bytes of memory.
+    pub(crate) fn push_shared(&mut self, lane: Lane, frame: Bytes, allocation: usize) {
         self.unsent += frame.len();
-        let run = Run::Shared(frame);
+        let run = Run::Shared {
+            bytes: frame,
+            allocation,
+        };
         self.segments.push_back(Segment { run, lane });
     }
 
@@ -291,8 +345,11 @@ impl Queue {
         }
         let rest = match &mut first.run {
             Run::Owned(bytes) if end < bytes.len() => Run::Owned(bytes.split_off(end)),
-            Run::Shared(bytes) if end < bytes.len() => Run::Shared(bytes.split_off(end)),
-            Run::Owned(_) | Run::Shared(_) | Run::Received { .. } => return,
+            Run::Shared { bytes, allocation } if end < bytes.len() => Run::Shared {
+                bytes: bytes.split_off(end),
+                allocation: *allocation,
+            },
+            Run::Owned(_) | Run::Shared { .. } | Run::Received { .. } => return,
         };
         self.segments.insert(1, Segment { run: rest, lane });
         if end == self.taken {
@@ -408,7 +465,7 @@ impl Queue {
                     self.spare = bytes;
                 }
             }
-            Run::Shared(_) => {}
+            Run::Shared { .. } => {}
             Run::Received { buffer, .. } => {
                 if let Some(buffer) = buffer {
                     release(buffer);
@@ -504,7 +561,7 @@ mod tests {
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"one"));
         let (first, _) = lent_bytes(&mut queue);
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"two"));
-        queue.push_shared(Lane::Batch, Bytes::from_static(b"three"));
+        queue.push_shared(Lane::Batch, Bytes::from_static(b"three"), 0);
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"four"));
         assert_eq!(first, b"one");
         queue.settle(Some(2), none);
@@ -526,7 +583,7 @@ mod tests {
     fn a_send_takes_a_bounded_number_of_segments() {
         let mut queue = Queue::default();
         for _ in 0..SEGMENTS_PER_SEND + 1 {
-            queue.push_shared(Lane::Batch, Bytes::from_static(b"x"));
+            queue.push_shared(Lane::Batch, Bytes::from_static(b"x"), 0);
         }
         assert_eq!(
             lent_bytes(&mut queue),

@@ -133,6 +133,10 @@ struct Settings {
     expiries_per_turn: usize,
     /// Connections that get what was published in one turn.
     fanned_out_per_turn: usize,
+    /// All receive buffers, the kernel's included.
+    receive_buffers: usize,
+    /// Bytes of all receive buffers.
+    receive_memory: usize,
 }
 
 /// What a shard keeps at the moment.
@@ -148,6 +152,17 @@ pub struct Holdings {
     pub subscriptions: u64,
     /// Bytes that wait in send queues.
     pub queued_bytes: usize,
+}
+
+/// The most bytes of memory that any one connection keeps, for each purpose.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Heaviest {
+    /// For what waits to be sent.
+    pub queue: usize,
+    /// For what was received and is kept unread.
+    pub unread: usize,
+    /// For a message that is arriving.
+    pub assembly: usize,
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
@@ -201,6 +216,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     parts.core_shards,
                 ),
                 fanned_out_per_turn: slice(post::FANNED_OUT_PER_TURN, parts.core_shards),
+                receive_buffers: usize::from(config.receive_buffers),
+                receive_memory: config.receive_memory(),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,
@@ -227,8 +244,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.fan_out(now);
         self.flush();
         self.feed();
-        self.stats
-            .publish(self.endpoint.traffic(), self.pool.waiting());
+        self.stats.publish(
+            self.endpoint.traffic(),
+            self.pool.waiting(),
+            self.wheel.entries(),
+            self.settings.receive_buffers - self.ring.buffers_free(),
+        );
         if self.is_finished() {
             return Next::Finished;
         }
@@ -275,6 +296,22 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             subscriptions: self.stats.subscriptions.get(),
             queued_bytes: self.pool.waiting(),
         }
+    }
+
+    /// What its heaviest connections keep; this looks at each of them.
+    #[must_use]
+    pub fn heaviest(&self) -> Heaviest {
+        let mut most = Heaviest::default();
+        for (_, connection) in &self.connections {
+            if let Some(queue) = &connection.queue {
+                most.queue = most.queue.max(queue.allocation());
+                most.unread = most.unread.max(queue.parked.bytes());
+            }
+            if let Phase::Open { protocol, .. } = &connection.phase {
+                most.assembly = most.assembly.max(protocol.assembly_size());
+            }
+        }
+        most
     }
 
     /// Takes all completions, sends first: what those say decides which memory is free.

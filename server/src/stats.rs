@@ -130,6 +130,8 @@ pub(crate) struct Stats {
     pub(crate) sent_bytes: Count,
     /// Bytes that wait in send queues.
     pub(crate) send_queue_bytes: Count,
+    pub(crate) timer_entries: Count,
+    pub(crate) receive_buffers_held: Count,
     /// From a ping to its pong, 1 ms to 20 s.
     pub(crate) ping_round_trips: Histogram<1_000, 14>,
     /// A turn of the shard, without its waiting, 1 µs to 1 s.
@@ -169,12 +171,20 @@ impl Stats {
     }
 
     /// Tells what the turn has come to.
-    pub(crate) fn publish(&self, traffic: Traffic, waiting: usize) {
+    pub(crate) fn publish(
+        &self,
+        traffic: Traffic,
+        waiting: usize,
+        timers: usize,
+        buffers_held: usize,
+    ) {
         self.messages_received.set(traffic.received_messages);
         self.messages_sent.set(traffic.sent_messages);
         self.received_bytes.set(traffic.received_bytes);
         self.sent_bytes.set(traffic.sent_bytes);
         self.send_queue_bytes.set(waiting as u64);
+        self.timer_entries.set(timers as u64);
+        self.receive_buffers_held.set(buffers_held as u64);
     }
 
     /// Counts an end.

@@ -1,6 +1,10 @@
 //! The ring over a real kernel: what a shard counts on, and cannot see when it fails.
 
-use std::{collections::HashSet, net::TcpListener, time::Duration};
+use std::{
+    collections::HashSet,
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use tidewheel::ring::{Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
 
@@ -53,6 +57,50 @@ fn completions_beyond_the_queue_are_not_lost() {
             assert!(writable.insert(completion.token.slot()), "once each");
         }
         assert!(writable.len() > before, "none came within ten seconds");
+    }
+}
+
+/// As `SimRing` has it. (From Linux 6.2 to 6.5 the accept goes on.)
+#[test]
+fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
+    const CLIENTS: usize = 100;
+    const COMPLETIONS: u32 = 8;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let setup = Setup {
+        submissions: 8,
+        completions: COMPLETIONS,
+        sockets: CLIENTS as u32,
+        buffers: 1,
+        buffer_size: 256,
+    };
+    let mut ring = Uring::new(&setup, Some(listener.into())).expect("a ring");
+    let _clients: Vec<_> = (0..CLIENTS)
+        .map(|_| TcpStream::connect(address).expect("the backlog has room"))
+        .collect();
+    let (mut accepted, mut is_armed) = (HashSet::new(), false);
+    while accepted.len() < CLIENTS {
+        if !std::mem::replace(&mut is_armed, true) {
+            let accept = Op::Accept {
+                multishot: true,
+                addressed: false,
+            };
+            ring.push(accept, Token::new(OpCode::Accept, 0, 0));
+        }
+        ring.enter(Wait::For(Duration::from_secs(10)))
+            .expect("the ring works");
+        let before = accepted.len();
+        while let Some(completion) = ring.reap() {
+            assert!(is_armed, "the last one is the last");
+            is_armed = completion.more;
+            assert!(accepted.insert(completion.result), "each is told once");
+        }
+        let count = accepted.len() - before;
+        assert!(count > 0, "none came within ten seconds");
+        assert!(
+            is_armed || count == COMPLETIONS as usize + 1,
+            "it ended with number {count}"
+        );
     }
 }
 
@@ -125,4 +173,41 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
         (80..4000).contains(&completion.result) || completion.result == -libc::EOPNOTSUPP,
         "{completion:?}"
     );
+}
+
+#[test]
+fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_full() {
+    use std::io::Write;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let setup = Setup {
+        submissions: 8,
+        ..Setup::default()
+    };
+    let mut ring = Uring::new(&setup, None).expect("a ring");
+    let socket = Socket(0);
+    let connect = Op::Connect {
+        socket,
+        peer: listener.local_addr().expect("it is bound"),
+        abortive: false,
+    };
+    ring.push(connect, Token::new(OpCode::Connect, 0, 0));
+    ring.enter(Wait::For(Duration::from_secs(10)))
+        .expect("the ring works");
+    assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
+    let (mut peer, _) = listener.accept().expect("it has connected");
+    ring.push(Op::Receive { socket }, Token::new(OpCode::Receive, 0, 0));
+    ring.enter(Wait::No).expect("the ring works");
+    // Over loopback, what is written has arrived.
+    peer.write_all(b"hello").expect("it takes a few bytes");
+    for slot in 0..100 {
+        let token = Token::new(OpCode::Writable, 0, slot);
+        ring.push(Op::Writable { socket }, token);
+    }
+    while let Some(completion) = ring.reap() {
+        assert_eq!(completion.token.op(), OpCode::Writable);
+    }
+    ring.enter(Wait::No).expect("the ring works");
+    let received = std::iter::from_fn(|| ring.reap())
+        .find(|completion| completion.token.op() == OpCode::Receive);
+    assert!(received.is_some_and(|completion| completion.result == 5));
 }

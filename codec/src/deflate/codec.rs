@@ -187,7 +187,8 @@ impl Codec {
             })
         })?;
         utf8.finish().map_err(|_| Violation::InvalidUtf8)?;
-        Ok(Message::assembled(kind, self.output.split()))
+        let allocation = self.output.capacity();
+        Ok(Message::assembled(kind, self.output.split(), allocation))
     }
 }
 

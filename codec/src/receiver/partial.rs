@@ -101,7 +101,7 @@ impl Partial {
 
     /// Bytes on the heap.
     pub(super) fn size(&self) -> usize {
-        size_of::<Self>() + self.allocation
+        size_of::<Self>() + self.allocation.max(self.buffer.capacity())
     }
 
     /// Forgets everything but the buffer.
@@ -281,10 +281,9 @@ impl Partial {
                 return Ok(Progress::Item(Item::Compressed(Compressed { kind, body })));
             }
         };
-        Ok(Progress::Item(Item::Message(Message::assembled(
-            kind,
-            self.take_buffer(),
-        ))))
+        let buffer = self.take_buffer();
+        let message = Message::assembled(kind, buffer, self.allocation);
+        Ok(Progress::Item(Item::Message(message)))
     }
 
     /// The assembled message. What is left of the buffer shares its allocation, so that

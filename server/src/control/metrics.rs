@@ -43,7 +43,7 @@ type Family = (
     fn(&Stats) -> &Count,
 );
 
-const GAUGES: [Family; 4] = [
+const GAUGES: [Family; 6] = [
     (
         "connections",
         "Connections that hold a descriptor, in whatever state",
@@ -55,6 +55,18 @@ const GAUGES: [Family; 4] = [
         "Bytes that wait because clients have not read what was sent before",
         Some(Unit::Bytes),
         |stats| &stats.send_queue_bytes,
+    ),
+    (
+        "timer_entries",
+        "Entries of the timer wheel: deadlines, and what is left of those that are over",
+        None,
+        |stats| &stats.timer_entries,
+    ),
+    (
+        "receive_buffers_held",
+        "Receive buffers with bytes that are yet to be read, or sent from there",
+        None,
+        |stats| &stats.receive_buffers_held,
     ),
     (
         "topics",

@@ -38,6 +38,7 @@ impl QueuePool {
             "a pooled queue is empty"
         );
         if self.queues.len() < POOLED_QUEUES_MAX {
+            queue.shrink();
             self.queues.push(queue);
         }
     }
@@ -45,7 +46,22 @@ impl QueuePool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Lane, *};
+    use crate::CONNECTION_OVERHEAD;
+
+    #[test]
+    fn what_only_a_long_queue_needs_is_given_back() {
+        let mut pool = QueuePool::default();
+        let mut queue = pool.take();
+        for number in 0..10_000 {
+            queue.write(Lane::Single(number), |out| out.push(1));
+            queue.parked.push(&[1]);
+        }
+        queue.clear(drop);
+        pool.put_back(queue);
+        let kept = pool.take().allocation();
+        assert!(kept <= CONNECTION_OVERHEAD, "{kept} bytes");
+    }
 
     #[test]
     fn what_waits_is_counted_until_its_queue_is_put_back() {

@@ -15,8 +15,9 @@ pub(super) struct Segment {
 pub(super) enum Run {
     /// Frames encoded one behind the other.
     Owned(Vec<u8>),
-    /// A frame that others may be sending too, or an assembled message.
-    Shared(Bytes),
+    /// A frame that others may be sending too, or an assembled message; and the bytes of memory that
+    /// are kept for it.
+    Shared { bytes: Bytes, allocation: usize },
     /// A frame in a receive buffer. The buffer itself hangs on the last such segment of it.
     Received {
         bytes: *const [u8],
@@ -41,10 +42,19 @@ impl Segment {
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.run {
             Run::Owned(bytes) => bytes,
-            Run::Shared(bytes) => bytes,
+            Run::Shared { bytes, .. } => bytes,
             // SAFETY: `bytes` lies in a receive buffer that this segment or a later one of the
             // same queue owns, and the frame's bytes were given up by their only user.
             Run::Received { bytes, .. } => unsafe { &**bytes },
+        }
+    }
+
+    /// Bytes of memory; none of its own for what lies in a receive buffer.
+    pub(super) fn allocation(&self) -> usize {
+        match &self.run {
+            Run::Owned(bytes) => bytes.capacity(),
+            Run::Shared { allocation, .. } => *allocation,
+            Run::Received { .. } => 0,
         }
     }
 

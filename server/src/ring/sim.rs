@@ -9,7 +9,7 @@
 //! corrupt under a real one: a second receive on a socket, two sends at once, a Close over an
 //! armed receive, bytes changed while they are lent. And it is as rude as a kernel may be: sends
 //! fall short, receives end for want of buffers or for no reason, completions come late and in
-//! another order.
+//! another order, or do not fit into their queue.
 
 mod client;
 mod crowd;
@@ -38,6 +38,9 @@ pub struct Simulation {
     pub buffers: u16,
     /// Bytes in each.
     pub buffer_size: u32,
+    /// Completion queue entries, one at least. What does not fit is kept by the kernel, which moves
+    /// it to the queue when it is entered, and ends the multishot operation that it is of.
+    pub completions: usize,
     /// Bytes that a socket takes before its peer has read them.
     pub send_buffer: usize,
     /// A segment takes up to so many milliseconds.
@@ -56,6 +59,7 @@ impl Default for Simulation {
             sockets: 1024,
             buffers: 16,
             buffer_size: 4096,
+            completions: 8192,
             send_buffer: 64 * 1024,
             latency_ms_max: 3,
             operation_ms: 0,
@@ -132,6 +136,8 @@ pub enum What {
         /// Whether it goes on.
         more: bool,
     },
+    /// The completion that comes next did not fit into the queue.
+    Overflowed,
     /// A client did something.
     Client {
         /// Which.

@@ -171,10 +171,14 @@ impl Uring {
             .expect("the submission queue has just been emptied");
     }
 
-    /// Submits all that is queued.
+    /// Submits all that is queued. What has arrived is left for [`Ring::enter`]: else the kernel
+    /// would receive for connections that are about to be paused.
     fn submit(&mut self) {
         loop {
-            match self.ring.submit() {
+            let count = self.ring.submission().len() as u32;
+            // SAFETY: nothing is pointed to.
+            let result = unsafe { self.ring.submitter().enter::<()>(count, 0, 0, None) };
+            match result {
                 Ok(_) if self.ring.submission().is_empty() => break,
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {

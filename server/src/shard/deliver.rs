@@ -251,7 +251,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let control = &mut self.lists.control;
         let limits = self.settings.send;
         loop {
-            if protocol.is_open() && queue.unsent() >= limits.pause_at() {
+            if protocol.is_open() && queue.held() >= limits.pause_at() {
                 return input.into_rest().len();
             }
             let event = protocol.poll_event(endpoint, &mut input, control);
@@ -386,6 +386,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Stops receiving until everything is sent.
     fn pause(&mut self, slot: u32) {
         let connection = &mut self.connections[slot as usize];
+        debug_assert!(
+            connection
+                .queue
+                .as_ref()
+                .is_some_and(|queue| queue.parked.bytes() <= self.settings.receive_memory),
+            "the kernel has received no more once the pause was submitted"
+        );
         if !connection.is_paused() {
             self.stats.receive_pauses.add(1);
         }

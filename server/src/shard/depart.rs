@@ -179,6 +179,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 Transmit::Nothing if !protocol.is_open() => {
                     queue.write(Lane::Control, |last| last.extend_from_slice(out));
                 }
+                // A ping that waits already tells as much as two.
+                Transmit::Nothing if queue.is_stalled() && queue.has_control() => {}
                 Transmit::Nothing => queue.write_control(out),
                 // It has failed: nothing but the Close is of use to the peer.
                 Transmit::Finish | Transmit::Release | Transmit::Reset => {

@@ -1,4 +1,4 @@
-//! What is told of an end, and what is left of it.
+//! What is told of an end.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,12 @@ use serde_json::Value;
 
 use crate::{
     crowd,
-    figures::{assert_bytes, assert_within, tell},
+    figures::{assert_within, tell},
     network::{Network, with_network},
     support::{
         SLACK,
-        client::{CLOSE, Client, binary, close, frame, text},
-        ms,
-        process::Server,
-        requests, socket_table, wait,
+        client::{Client, binary, close, text},
+        ms, wait,
     },
 };
 
@@ -226,99 +224,4 @@ fn r18_a_ping_timeout_is_told_without_the_network() {
         assert_within("R18", what, cut.elapsed(), P_AND_T + SLACK);
         assert_eq!(server.connections(), 1);
     });
-}
-
-/// R19: rounds of a mix of all ends.
-const ROUNDS: u64 = 8;
-const EACH_ROUND: usize = 1800;
-
-/// More of them in each round, which do not read.
-const DEAF: usize = 16;
-
-/// What the allocator may take more after half of the rounds: what it keeps for reuse grows for a
-/// while, and then no more.
-const ALLOCATOR: u64 = 8 << 20;
-
-#[test]
-fn r19_after_all_ends_in_a_mix_nothing_is_left() {
-    with_network(|network| {
-        let server = network.start(
-            "--shards 2 --ping-interval 700ms --ping-timeout 300ms --close-timeout 300ms \
-             --handshake-timeout 700ms",
-        );
-        // The control plane opens what it needs at the first request.
-        server.until_empty(SLACK);
-        let descriptors = server.descriptors();
-        let mut at_half = 0;
-        for round in 1..=ROUNDS {
-            let _staying = mixed_round(network, &server);
-            let cut = network.cut();
-            server.until_empty(ms(700 + 300 + 300) + SLACK - cut.elapsed());
-            wait::until(SLACK, "no descriptor is left", || {
-                server.descriptors() <= descriptors && server.direct_descriptors() == Some(0)
-            });
-            socket_table::assert_no_orphans_soon(server.port());
-            network.mend();
-            let ended = server.metric("tidewheel_closes_total", "");
-            assert_eq!(ended, server.metric("tidewheel_opens_total", ""));
-            assert_eq!(ended, round * (EACH_ROUND + DEAF) as u64, "each ends once");
-            if round == ROUNDS / 2 {
-                at_half = server.memory("VmHWM");
-            }
-        }
-        let ended = server.metric("tidewheel_closes_total", "");
-        let (left, same) = (server.connections(), server.descriptors());
-        let what = format!("{ended} connections ended in eleven ways, each once: {left} are left,");
-        tell(
-            "R19",
-            &format!("{what} and {same} descriptors ({descriptors} at the start)"),
-        );
-        // The kernel adds pages up in batches: a peak may be told lower a moment later.
-        let grown = server.memory("VmHWM").saturating_sub(at_half);
-        let what = "peak memory in the second half of that, above the first:";
-        assert_bytes("R19", what, grown, ALLOCATOR);
-    });
-}
-
-/// Opens a round's connections, and ends them in eleven ways, some of which leave it to the cut.
-fn mixed_round(network: &Network, server: &Server) -> Vec<Client> {
-    let clients = crowd::open(network, server, EACH_ROUND);
-    let mut staying = Vec::new();
-    for (kind, mut client) in (0..9).cycle().zip(clients) {
-        match kind {
-            0 => client.reset(),
-            1 => client.finish(),
-            2 => client.send(&close(1000, "")),
-            3 => client.send(&[0xC1, 0x80, 0, 0, 0, 0]),
-            4 => {
-                client.send(&close(1000, ""));
-                assert_eq!(client.frame_but_ping().first, CLOSE);
-                staying.push(client);
-            }
-            5 => {
-                // It does not read what comes back.
-                client.send(&binary(&[3; 600]));
-                client.reset();
-            }
-            6 => {
-                client.send(&frame(0x83, b""));
-                staying.push(client);
-            }
-            7 => client.send(&text("and gone")),
-            _ => staying.push(client),
-        }
-    }
-    // They do not read, and the server's socket takes no more.
-    let narrow = |_| Client::open_narrow(server);
-    let mut deaf: Vec<Client> = network.clients(|| (0..DEAF).map(narrow).collect());
-    for client in &mut deaf {
-        client.send(&binary(&[4; 60_000]).repeat(2));
-    }
-    staying.append(&mut deaf);
-    for attack in requests::attacks().iter().cycle().take(20) {
-        let mut client = network.clients(|| Client::connect(server));
-        client.send(attack);
-        staying.push(client);
-    }
-    staying
 }

@@ -22,6 +22,7 @@ mod departures;
 mod figures;
 mod handshake;
 mod keepalive;
+mod leaks;
 mod mass_expiry;
 mod network;
 mod pressure;

@@ -10,16 +10,11 @@ use crate::{
         client::{
             BINARY, CONTINUATION, Client, FIN, PING, PONG, Received, TEXT, binary, frame, text,
         },
+        deaf::{ALLOCATOR_NOISE, DEAF, cost_of_the_deaf},
         ms, wait,
         writer::{Writer, message},
     },
 };
-
-/// What a client that does not read may cost besides its queue: what all receive buffers held when
-/// its socket was found full (1 MiB), and what the allocator keeps of memory that grew by doubling.
-const CONSTANT: u64 = 3 << 20;
-
-const SEND_QUEUE: u64 = 64 << 10;
 
 /// How long an echo may take on a machine that has other work as well.
 const UNNOTICED: Duration = ms(100);
@@ -28,7 +23,7 @@ const UNNOTICED: Duration = ms(100);
 fn r12_clients_that_do_not_read_cost_a_queue_and_others_do_not_notice() {
     const COUNT: u64 = 8;
     with_network(|network| {
-        let server = network.start("--shards 1 --max-send-queue 64KiB --ping-interval off");
+        let server = network.start(&format!("{DEAF} --ping-interval off"));
         let message = binary(&[1; 30_000]);
         let mut other = network.clients(|| Client::open(&server));
         other.send(&message);
@@ -46,7 +41,8 @@ fn r12_clients_that_do_not_read_cost_a_queue_and_others_do_not_notice() {
         prober.stop();
         let each = server.memory("VmHWM").saturating_sub(before) / COUNT;
         let what = "8 send all they can and read nothing: each costs";
-        assert_bytes("R12", what, each, SEND_QUEUE + CONSTANT);
+        let bound = cost_of_the_deaf() + ALLOCATOR_NOISE / COUNT;
+        assert_bytes("R12", what, each, bound);
         let what = "meanwhile another's slowest echo";
         let what = format!("{what} ({} before):", time(alone));
         assert_within("R12", &what, worst, UNNOTICED);

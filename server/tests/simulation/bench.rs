@@ -127,8 +127,8 @@ pub(crate) struct Client {
 }
 
 /// Everything together.
-pub(crate) struct Bench {
-    pub(crate) shard: Shard<SimRing, Echo>,
+pub(crate) struct Bench<R: Ring = SimRing> {
+    pub(crate) shard: Shard<R, Echo>,
     pub(crate) network: Network,
     pub(crate) record: Rc<RefCell<Record>>,
     pub(crate) clients: Vec<Client>,
@@ -141,6 +141,8 @@ pub(crate) struct Bench {
     pub(crate) finished: bool,
     /// Receive buffers in all.
     pub(crate) buffers: usize,
+    /// Bytes of them all.
+    pub(crate) receive_memory: usize,
 }
 
 /// Runs `run` for all seeds below `seeds`, on all cores.
@@ -157,7 +159,7 @@ pub(crate) fn each_seed(seeds: u64, run: impl Fn(u64) + Sync) {
 /// How much of the trace of a failed run is printed.
 const TOLD: usize = 200;
 
-impl Drop for Bench {
+impl<R: Ring> Drop for Bench<R> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let trace = self.network.trace();
@@ -184,13 +186,32 @@ pub(crate) fn config() -> Config {
 
 impl Bench {
     pub(crate) fn new(simulation: Simulation, config: &Config) -> Self {
+        Self::with_ring(simulation, config, |ring| ring)
+    }
+}
+
+impl<R: Ring> Bench<R> {
+    /// A bench whose shard has the simulated ring inside another.
+    pub(crate) fn with_ring(
+        simulation: Simulation,
+        config: &Config,
+        wrap: impl FnOnce(SimRing) -> R,
+    ) -> Self {
+        let config = &Config {
+            receive_buffers: simulation.buffers,
+            receive_buffer_size: simulation.buffer_size,
+            ..config.clone()
+        };
         let ring = SimRing::new(simulation).unwrap();
         let network = ring.network();
+        let ring = wrap(ring);
         let record = Rc::new(RefCell::new(Record::default()));
         let mut protocol = tidewheel_codec::Config::new(Role::Server);
         protocol.ping_interval = config.ping_interval;
         protocol.ping_timeout = config.ping_timeout;
         protocol.close_timeout = config.close_timeout;
+        protocol.max_message_size = config.max_message_size;
+        protocol.max_frame_size = config.max_message_size;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
         let capacity = Capacity {
             places: simulation.sockets,
@@ -209,6 +230,7 @@ impl Bench {
         let endpoint = Endpoint::with_seed(client, simulation.seed).unwrap();
         let clients = Vec::new();
         let buffers = usize::from(simulation.buffers);
+        let receive_memory = buffers * simulation.buffer_size as usize;
         Self {
             shard,
             network,
@@ -220,6 +242,7 @@ impl Bench {
             remote,
             finished: false,
             buffers,
+            receive_memory,
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tidewheel::{
     Config, Time,
-    ring::sim::{Faults, Simulation},
+    ring::sim::{Event, Faults, Simulation},
+    shard::Heaviest,
 };
 
 use super::{
@@ -13,6 +14,9 @@ use super::{
 };
 
 const CLIENTS: usize = 60;
+
+/// Bytes of a message.
+const MESSAGE_MAX: usize = 6000;
 
 /// Seeds of a run, unless `TIDEWHEEL_SEEDS` says how many.
 const SEEDS: u64 = 2000;
@@ -26,26 +30,31 @@ const RUDE: Faults = Faults {
     full_queue: 0.1,
 };
 
-fn simulation(seed: u64) -> Simulation {
-    // A table that fills up, few buffers, and sockets that take little.
+/// A table that fills up, few buffers, sockets that take little, and a completion queue that is
+/// too small for what completes at once, or large enough.
+pub(crate) fn simulation(seed: u64) -> Simulation {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let completions = random.choice([1, 2, 4, 16, 8192]);
     Simulation {
         seed,
         sockets: 50,
         buffers: 4,
         buffer_size: 512,
+        completions: completions.expect("one of them"),
         send_buffer: 2048,
         faults: RUDE,
         ..Simulation::default()
     }
 }
 
-fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
-    let mut random = fastrand::Rng::with_seed(seed);
+/// One run; everything that must hold is asserted. Gives the trace.
+pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
+    let mut random = fastrand::Rng::with_seed(simulation.seed);
     let config = Config {
         max_send_queue: 8192,
         ..config()
     };
-    let mut bench = Bench::new(simulation(seed), &config);
+    let mut bench = Bench::new(simulation, &config);
     let mut said = vec![Vec::new(); CLIENTS];
     for round in 0..40 {
         if bench.clients.len() < CLIENTS {
@@ -57,6 +66,7 @@ fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
             act(&mut bench, at, said, &mut random);
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
+        nobody_costs_more(&bench, &config);
     }
     // The rest close, if they still can, or are told to; those that do not are cut in time.
     if random.bool() {
@@ -94,6 +104,21 @@ fn mayhem(seed: u64) -> Vec<tidewheel::ring::sim::Event> {
     bench.network.trace()
 }
 
+/// R12, piece by piece.
+fn nobody_costs_more(bench: &Bench, config: &Config) {
+    let Heaviest {
+        queue,
+        unread,
+        assembly,
+    } = bench.shard.heaviest();
+    assert!(unread <= bench.receive_memory, "{unread} bytes unread");
+    let arriving = 2 * config.max_message_size + 1024;
+    assert!(assembly <= arriving, "{assembly} bytes of a message");
+    // As much again for an empty vector that is kept, and the queue's own memory.
+    let queue_max = 2 * (config.max_send_queue + 2 * MESSAGE_MAX) + 2048;
+    assert!(queue <= queue_max, "{queue} bytes queued");
+}
+
 /// A client comes, and completes its request, or does not.
 fn arrive(bench: &mut Bench, random: &mut fastrand::Rng) {
     let request: &[u8] = b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web";
@@ -126,7 +151,7 @@ fn act(bench: &mut Bench, at: usize, said: &mut Vec<Vec<u8>>, random: &mut fastr
     }
     match random.u32(0..100) {
         0..40 => {
-            let mut message = vec![0; random.usize(0..6000)];
+            let mut message = vec![0; random.usize(0..MESSAGE_MAX)];
             random.fill(&mut message);
             bench.say(at, &message);
             said.push(message);
@@ -160,7 +185,7 @@ fn any_mix_of_ends_leaves_nothing_behind() {
         seeds.parse().expect("TIDEWHEEL_SEEDS is a number")
     });
     each_seed(seeds, |seed| {
-        let run = || std::panic::catch_unwind(|| mayhem(seed));
+        let run = || std::panic::catch_unwind(|| mayhem(simulation(seed)));
         let Ok(trace) = run() else {
             panic!("seed {seed} fails")
         };
@@ -171,6 +196,40 @@ fn any_mix_of_ends_leaves_nothing_behind() {
             assert!(trace == again, "seed {seed} does not replay");
         }
     });
+}
+
+#[test]
+fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
+    const LAPS: usize = 100;
+    const ROUNDS: usize = 10;
+    let mut random = fastrand::Rng::with_seed(19);
+    let simulation = Simulation {
+        completions: 8,
+        ..simulation(19)
+    };
+    let mut bench = Bench::new(simulation, &config());
+    let mut first = None;
+    for lap in 0..LAPS {
+        let begin = bench.clients.len();
+        for _ in 0..ROUNDS {
+            (0..3).for_each(|_| arrive(&mut bench, &mut random));
+            for at in begin..bench.clients.len() {
+                act(&mut bench, at, &mut Vec::new(), &mut random);
+            }
+            bench.run_for(SECOND / 50);
+        }
+        bench.run_for(SECOND);
+        (begin..bench.clients.len()).for_each(|at| bench.close(at));
+        bench.run_for(5 * SECOND);
+        let left = bench.shard.holdings();
+        let counts = (left.connections, left.wheel_entries, left.queued_bytes);
+        assert_eq!(counts, (0, 0, 0), "lap {lap}");
+        assert_eq!(bench.shard.heaviest(), Heaviest::default());
+        assert_eq!(bench.network.open_sockets(), 0);
+        assert_eq!(bench.network.buffers_free(), bench.buffers);
+        assert_eq!(left, *first.get_or_insert(left), "lap {lap}");
+    }
+    nothing_is_left(&mut bench);
 }
 
 #[test]

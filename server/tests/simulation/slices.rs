@@ -95,7 +95,10 @@ fn waits(trace: &[Event], slot: u32) -> Vec<u64> {
                 waits.push(at_ms - arrived_ms + queued);
             }
             What::Submitted { .. } => queued += 1,
-            What::Completed { .. } | What::Client { .. } | What::Arrived { .. } => {}
+            What::Completed { .. }
+            | What::Overflowed
+            | What::Client { .. }
+            | What::Arrived { .. } => {}
         }
     }
     waits

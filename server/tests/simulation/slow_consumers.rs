@@ -111,3 +111,53 @@ fn a_slow_reader_is_closed() {
         );
     }
 }
+
+#[test]
+fn r12_a_short_message_that_waits_keeps_no_memory_of_a_long_one_before() {
+    const LONG: usize = 500_000;
+    const SHORT: usize = 5000;
+    let simulation = Simulation {
+        send_buffer: 2048,
+        faults: Faults::NONE,
+        ..Simulation::default()
+    };
+    let mut bench = Bench::new(simulation, &config());
+    let (reads, is_deaf) = (bench.connect(), bench.connect());
+    bench.run_for(Duration::from_millis(50));
+    // It is assembled in a buffer that is used again when it has been sent.
+    bench.say(reads, &[1; LONG]);
+    bench.run(bench.network.now() + 5 * SECOND, |bench| {
+        !bench.clients[reads].echoes.is_empty()
+    });
+    assert_eq!(bench.clients[reads].echoes[0].len(), LONG);
+    bench.clients[is_deaf].silent = true;
+    bench.say(is_deaf, &[2; SHORT]);
+    bench.run_for(SECOND / 4);
+    let waiting = bench.shard.heaviest().queue;
+    assert!(
+        (SHORT - 2048..3 * SHORT).contains(&waiting),
+        "{waiting} bytes for a message of {SHORT}"
+    );
+}
+
+#[test]
+fn one_ping_waits_for_a_client_that_does_not_read_however_long() {
+    let simulation = Simulation {
+        send_buffer: 2048,
+        faults: Faults::NONE,
+        ..Simulation::default()
+    };
+    let config = Config {
+        ping_timeout: None,
+        ..config()
+    };
+    let mut bench = Bench::new(simulation, &config);
+    let client = bench.connect();
+    bench.run_for(Duration::from_millis(50));
+    bench.clients[client].silent = true;
+    bench.ask(client, 0, 100);
+    bench.run_for(5 * SECOND);
+    let waiting = bench.shard.heaviest().queue;
+    bench.run_for(1000 * SECOND);
+    assert_eq!(bench.shard.heaviest().queue, waiting);
+}

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test program uses its part of it")]
 
 pub(crate) mod client;
+pub(crate) mod deaf;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod sock_diag;

@@ -153,6 +153,18 @@ impl Network {
         self.kernel.borrow().buffers_free()
     }
 
+    /// Completions that did not fit into their queue.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        self.kernel.borrow().overflowed()
+    }
+
+    /// Whether the completion queue is empty, whatever the kernel keeps beside it.
+    #[must_use]
+    pub fn queue_is_empty(&self) -> bool {
+        self.kernel.borrow().queue_is_empty()
+    }
+
     /// Clients that were accepted into a full table, and so dropped.
     #[must_use]
     pub fn dropped_clients(&self) -> usize {

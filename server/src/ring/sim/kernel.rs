@@ -1,5 +1,6 @@
 //! The simulated kernel: operations in, events in virtual time, completions out.
 
+mod completions;
 mod operations;
 
 use std::{
@@ -23,6 +24,8 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Due {
     Completion(Completion),
+    /// What was to happen was taken back.
+    Nothing,
     /// The FIN of a client's connection goes out.
     Finish(ClientId, Token),
     /// A client's connection is ready to be accepted.
@@ -49,7 +52,12 @@ pub(super) struct Kernel {
     due: BinaryHeap<Reverse<(u64, u64, u64)>>,
     events: BTreeMap<u64, Due>,
     serial: u64,
+    /// The completion queue.
     ready: VecDeque<Completion>,
+    /// What did not fit into it, and what came behind that.
+    overflow: VecDeque<Completion>,
+    /// How many did not fit.
+    overflowed: u64,
     /// Queued since the last enter, and what was lent for it.
     submitted: Vec<(Op, Token, Option<Lent>)>,
     sockets: Vec<Option<SimSocket>>,
@@ -80,6 +88,8 @@ impl Kernel {
             events: BTreeMap::new(),
             serial: 0,
             ready: VecDeque::new(),
+            overflow: VecDeque::new(),
+            overflowed: 0,
             submitted: Vec::new(),
             sockets: (0..simulation.sockets).map(|_| None).collect(),
             vacant: (0..simulation.sockets).collect(),
@@ -146,51 +156,9 @@ impl Kernel {
         self.events.insert(self.serial, due);
     }
 
-    pub(super) fn reap(&mut self) -> Option<Completion> {
-        self.ready.pop_front()
-    }
-
     pub(super) fn provide(&mut self, buffer: Buffer) {
         let id = self.memory.put_back(buffer);
         self.provided.push_back(id);
-    }
-
-    /// Completes now or, as a late completion, after what others complete meanwhile.
-    fn complete(&mut self, token: Token, result: i32) {
-        let late = self.simulation.faults.late;
-        let at_ms = if self.chance(late) {
-            self.now_ms + self.random.u64(0..=2)
-        } else {
-            self.now_ms
-        };
-        let place = self.random.u64(..) >> 1;
-        let completion = Completion {
-            token,
-            result,
-            more: false,
-            buffer: None,
-        };
-        self.schedule(at_ms, place, Due::Completion(completion));
-    }
-
-    /// Completes a receive: those of one socket keep their order.
-    fn complete_receive(&mut self, index: u32, completion: Completion) {
-        let late = self.simulation.faults.late;
-        let mut at_ms = self.now_ms;
-        if self.chance(late) {
-            at_ms += self.random.u64(0..=2);
-        }
-        let random = self.random.u64(..) >> 1;
-        let socket = self.socket(index);
-        let (newest_ms, newest_place) = socket.newest;
-        let at_ms = at_ms.max(newest_ms);
-        let place = if at_ms == newest_ms {
-            random.max(newest_place + 1)
-        } else {
-            random
-        };
-        socket.newest = (at_ms, place);
-        self.schedule(at_ms, place, Due::Completion(completion));
     }
 
     /// Lets happen what is due; if nothing completes by it, time passes until something does, but
@@ -203,6 +171,7 @@ impl Kernel {
         self.submit();
         loop {
             self.happen();
+            self.flush_overflow();
             let has_arrived = self.arrived.len() > self.woken_for;
             self.woken_for = self.arrived.len();
             if has_arrived
@@ -220,6 +189,7 @@ impl Kernel {
             self.now_ms = wake.max(self.now_ms);
             if alarm == Some(wake) {
                 self.happen();
+                self.flush_overflow();
                 return;
             }
         }
@@ -239,20 +209,8 @@ impl Kernel {
             }
             self.due.pop();
             match self.events.remove(&serial).expect("each is scheduled once") {
-                Due::Completion(completion) => {
-                    let Completion {
-                        token,
-                        result,
-                        more,
-                        ..
-                    } = completion;
-                    self.note(What::Completed {
-                        token,
-                        result,
-                        more,
-                    });
-                    self.ready.push_back(completion);
-                }
+                Due::Completion(completion) => self.post(completion),
+                Due::Nothing => {}
                 Due::Connect(client) if !self.listens => self.refuse(client),
                 Due::Connect(client) => {
                     self.backlog.push_back(client);

@@ -15,6 +15,8 @@ pub(super) struct SimSocket {
     pub(super) inbound: VecDeque<u8>,
     pub(super) peer: PeerState,
     pub(super) receive: Option<Token>,
+    /// The receive that is armed, or was last.
+    pub(super) received_by: Option<Token>,
     /// Waits for room to send.
     pub(super) poll: Option<Token>,
     /// When bytes last arrived.
@@ -43,6 +45,7 @@ impl SimSocket {
             inbound: VecDeque::new(),
             peer: PeerState::Open,
             receive: None,
+            received_by: None,
             poll: None,
             heard_ms,
             finished: false,

@@ -44,6 +44,7 @@ impl Kernel {
                 let state = self.socket(socket.0);
                 assert!(state.receive.is_none(), "a second receive on {socket:?}");
                 state.receive = Some(token);
+                state.received_by = Some(token);
                 if self.provided.is_empty() {
                     return self.end_receive(socket.0, -libc::ENOBUFS);
                 }
@@ -110,19 +111,12 @@ impl Kernel {
                 self.accepts.push_front((token, multishot));
             }
             let result = i32::try_from(index).expect("a small table");
-            let place = self.random.u64(..) >> 1;
-            let completion = Completion {
+            self.post(Completion {
                 token,
                 result,
                 more,
                 buffer: None,
-            };
-            // Those of one multishot accept keep their order only in that the last is the last.
-            self.schedule(
-                self.now_ms,
-                if more { place } else { u64::MAX },
-                Due::Completion(completion),
-            );
+            });
             for segment in std::mem::take(&mut self.clients[client.0].early) {
                 self.reach_server(client, segment);
             }
@@ -240,12 +234,7 @@ impl Kernel {
 
     /// Completes in the enter that is under way.
     pub(in crate::ring::sim) fn tell_now(&mut self, token: Token, result: i32) {
-        self.note(What::Completed {
-            token,
-            result,
-            more: false,
-        });
-        self.ready.push_back(Completion {
+        self.post(Completion {
             token,
             result,
             more: false,
