@@ -51,6 +51,8 @@ pub(super) struct Kernel {
     /// When something happens, its place among what happens then, and which it is.
     due: BinaryHeap<Reverse<(u64, u64, u64)>>,
     events: BTreeMap<u64, Due>,
+    /// For each receive by its token.
+    coming: HashMap<u64, completions::Coming>,
     serial: u64,
     /// The completion queue.
     ready: VecDeque<Completion>,
@@ -86,6 +88,7 @@ impl Kernel {
             now_ms: 0,
             due: BinaryHeap::new(),
             events: BTreeMap::new(),
+            coming: HashMap::new(),
             serial: 0,
             ready: VecDeque::new(),
             overflow: VecDeque::new(),
@@ -150,10 +153,12 @@ impl Kernel {
         (self.now_ms + latency).max(after_ms)
     }
 
-    pub(super) fn schedule(&mut self, at_ms: u64, place: u64, due: Due) {
+    /// Gives the event's number.
+    pub(super) fn schedule(&mut self, at_ms: u64, place: u64, due: Due) -> u64 {
         self.serial += 1;
         self.due.push(Reverse((at_ms, place, self.serial)));
         self.events.insert(self.serial, due);
+        self.serial
     }
 
     pub(super) fn provide(&mut self, buffer: Buffer) {

@@ -1,5 +1,7 @@
 //! Completions, on their way to the completion queue, and those that do not fit into it.
 
+use std::collections::VecDeque;
+
 use super::{
     super::{
         super::{Completion, OpCode, Token},
@@ -8,6 +10,14 @@ use super::{
     },
     Due, Kernel,
 };
+
+/// What a receive is yet to tell.
+#[derive(Debug)]
+pub(super) struct Coming {
+    socket: u32,
+    /// The events that are its completions, in order.
+    completions: VecDeque<u64>,
+}
 
 impl Kernel {
     /// Takes the next completion. When the queue is empty, the kernel is entered for those that did
@@ -41,6 +51,12 @@ impl Kernel {
     /// Puts a completion into the queue; or, where that is full, behind those that did not fit
     /// before, so that they keep their order.
     pub(super) fn post(&mut self, mut completion: Completion) {
+        if let Some(coming) = self.coming.get_mut(&completion.token.bits()) {
+            coming.completions.pop_front();
+            if !completion.more {
+                self.coming.remove(&completion.token.bits());
+            }
+        }
         let fits = self.overflow.is_empty() && self.ready.len() < self.simulation.completions;
         if !fits {
             self.overflowed += 1;
@@ -79,22 +95,25 @@ impl Kernel {
 
     /// Puts what a receive would have told later back into its socket.
     fn take_back(&mut self, token: Token) {
-        let is_later = |due: &&mut Due| matches!(due, Due::Completion(it) if it.token == token);
-        let later = self.events.values_mut().filter(is_later);
-        let later: Vec<Due> = later
-            .map(|due| std::mem::replace(due, Due::Nothing))
-            .collect();
+        let Some(Coming {
+            socket,
+            completions,
+        }) = self.coming.remove(&token.bits())
+        else {
+            return;
+        };
         let mut bytes = Vec::new();
-        for due in later {
-            if let Due::Completion(completion) = due
+        for serial in completions {
+            let later = self.events.insert(serial, Due::Nothing);
+            if let Some(Due::Completion(completion)) = later
                 && let Some(buffer) = completion.buffer
             {
                 bytes.extend_from_slice(&buffer);
                 self.provide(buffer);
             }
         }
-        let mut sockets = self.sockets.iter_mut().flatten();
-        let Some(socket) = sockets.find(|socket| socket.received_by == Some(token)) else {
+        let socket = self.sockets[socket as usize].as_mut();
+        let Some(socket) = socket.filter(|socket| socket.received_by == Some(token)) else {
             return;
         };
         socket.receive = None;
@@ -139,6 +158,14 @@ impl Kernel {
             random
         };
         socket.newest = (at_ms, place);
-        self.schedule(at_ms, place, Due::Completion(completion));
+        let token = completion.token;
+        let serial = self.schedule(at_ms, place, Due::Completion(completion));
+        let completions = VecDeque::new();
+        let coming = self.coming.entry(token.bits());
+        let coming = coming.or_insert(Coming {
+            socket: index,
+            completions,
+        });
+        coming.completions.push_back(serial);
     }
 }
