@@ -44,12 +44,24 @@ impl Drop for Pages {
     }
 }
 
-/// The memory of all receive buffers of a ring: `count` of `size` bytes each.
+/// As long as all that arrives is shorter, buffers are lent so short: they lie close together, in
+/// fewer pages and in less of the cache.
+const SHORT: u32 = 1024;
+
+/// Buffers that were filled with no more than that before they are lent short again.
+const CALM: u32 = 1024;
+
+/// The memory of all receive buffers of a ring: `count` of `size` bytes each, and as many short ones,
+/// in their place.
 #[derive(Debug)]
 pub struct BufferMemory {
     pages: Rc<Pages>,
     size: u32,
     count: u16,
+    /// Which buffers are lent short.
+    short: Vec<bool>,
+    /// Buffers that are yet to be filled with little before they are lent short.
+    unrest: u32,
     /// Which buffers are out as a [`Buffer`]: none is ever out twice.
     taken: Vec<bool>,
     free: usize,
@@ -61,11 +73,13 @@ impl BufferMemory {
     /// # Errors
     /// Those of mmap(2).
     pub fn new(count: u16, size: u32) -> std::io::Result<Self> {
-        let pages = Rc::new(Pages::new(usize::from(count) * size as usize)?);
+        let pages = Rc::new(Pages::new(usize::from(count) * (size + SHORT) as usize)?);
         Ok(Self {
             pages,
             size,
             count,
+            short: vec![false; usize::from(count)],
+            unrest: 0,
             taken: vec![false; usize::from(count)],
             free: usize::from(count),
         })
@@ -89,10 +103,30 @@ impl BufferMemory {
         self.free
     }
 
-    pub(super) fn address(&self, id: u16) -> NonNull<u8> {
+    /// Lends a buffer to the kernel: where it begins, and how long it is.
+    pub(super) fn lend(&mut self, id: u16) -> (NonNull<u8>, u32) {
+        let is_short = self.unrest == 0 && SHORT < self.size;
+        self.short[usize::from(id)] = is_short;
+        (self.address(id), self.length(id))
+    }
+
+    fn length(&self, id: u16) -> u32 {
+        match self.short[usize::from(id)] {
+            true => SHORT,
+            false => self.size,
+        }
+    }
+
+    fn address(&self, id: u16) -> NonNull<u8> {
         assert!(id < self.count, "buffer {id} of {}", self.count);
-        // SAFETY: `id` is below `count`, so the offset lies within the mapping.
-        unsafe { self.pages.start().add(usize::from(id) * self.size as usize) }
+        let (count, id, size) = (usize::from(self.count), usize::from(id), self.size as usize);
+        let offset = match self.short[id] {
+            true => count * size + id * SHORT as usize,
+            false => id * size,
+        };
+        // SAFETY: `id` is below `count`, so the offset lies within the mapping: `count` buffers of
+        // `size` bytes, and as many short ones behind them.
+        unsafe { self.pages.start().add(offset) }
     }
 
     /// Takes buffer `id`, of which the first `length` bytes were received.
@@ -101,11 +135,13 @@ impl BufferMemory {
     /// If it is out already, or shorter than that: then the ring is broken.
     pub(super) fn take(&mut self, id: u16, length: u32) -> Buffer {
         assert!(!self.taken[usize::from(id)], "buffer {id} is taken twice");
-        assert!(
-            length <= self.size,
-            "{length} bytes in a buffer of {}",
-            self.size
-        );
+        let size = self.length(id);
+        assert!(length <= size, "{length} bytes in a buffer of {size}");
+        self.unrest = match length < SHORT {
+            true => self.unrest.saturating_sub(1),
+            // There may have been more than fitted.
+            false => CALM,
+        };
         self.taken[usize::from(id)] = true;
         self.free -= 1;
         Buffer {
@@ -179,6 +215,48 @@ mod tests {
         let mut memory = BufferMemory::new(4, 4096).unwrap();
         let _first = memory.take(1, 1);
         let _second = memory.take(1, 1);
+    }
+
+    #[test]
+    fn buffers_are_short_until_one_is_full_and_again_when_little_has_come_for_a_while() {
+        let mut memory = BufferMemory::new(2, 4096).unwrap();
+        assert_eq!(memory.lend(0).1, SHORT);
+        let (second, length) = memory.lend(1);
+        assert_eq!(length, SHORT);
+        let mut first = memory.take(0, SHORT);
+        first.fill(1);
+        memory.put_back(first);
+        assert_eq!(memory.lend(0).1, 4096);
+        let second = (second, memory.take(1, 3));
+        assert_eq!(second.0.as_ptr().cast_const(), second.1.as_ptr());
+        memory.put_back(second.1);
+        for _ in 1..CALM {
+            assert_eq!(memory.lend(1).1, 4096);
+            let little = memory.take(1, 1);
+            memory.put_back(little);
+        }
+        assert_eq!(memory.lend(1).1, SHORT);
+    }
+
+    #[test]
+    fn buffers_of_a_page_and_short_ones_do_not_overlap() {
+        let mut memory = BufferMemory::new(4, 4096).unwrap();
+        let mut spans: Vec<(usize, u32)> = Vec::new();
+        for unrest in [0, CALM] {
+            memory.unrest = unrest;
+            for id in 0..4 {
+                let (start, length) = memory.lend(id);
+                spans.push((start.addr().get(), length));
+            }
+        }
+        spans.sort_unstable();
+        let start = memory.pages.start().addr().get();
+        assert_eq!(spans[0].0, start);
+        for pair in spans.windows(2) {
+            assert_eq!(pair[0].0 + pair[0].1 as usize, pair[1].0);
+        }
+        let last = spans[7];
+        assert_eq!(last.0 + last.1 as usize, start + memory.pages.length);
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Uring {
         ring.submitter()
             .register_files_sparse(setup.sockets)
             .map_err(|error| RingError::sockets(error, setup.sockets))?;
-        let buffers =
+        let mut buffers =
             BufferMemory::new(setup.buffers, setup.buffer_size).map_err(RingError::memory)?;
         let mut entries = BufferEntries::new(setup.buffers).map_err(RingError::memory)?;
         // SAFETY: the entries are page-aligned, live as long as the ring (it is dropped first),
@@ -137,7 +137,7 @@ impl Uring {
         }
         .map_err(RingError::memory)?;
         for id in 0..setup.buffers {
-            entries.add(&buffers, id);
+            entries.add(&mut buffers, id);
         }
         // SAFETY: the ring is open, and stays so until this has returned.
         let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
@@ -362,7 +362,7 @@ impl Ring for Uring {
 
     fn provide(&mut self, buffer: Buffer) {
         let id = self.buffers.put_back(buffer);
-        self.entries.add(&self.buffers, id);
+        self.entries.add(&mut self.buffers, id);
     }
 
     fn buffers_free(&self) -> usize {

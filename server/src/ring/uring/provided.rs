@@ -31,13 +31,14 @@ impl BufferEntries {
         })
     }
 
-    pub(super) fn add(&mut self, memory: &BufferMemory, id: u16) {
+    pub(super) fn add(&mut self, memory: &mut BufferMemory, id: u16) {
+        let (start, length) = memory.lend(id);
         let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
         // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
         // once the tail, published below, has passed it, so nobody else looks at this one.
         let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
-        entry.set_addr(memory.address(id).as_ptr() as u64);
-        entry.set_len(memory.size());
+        entry.set_addr(start.as_ptr() as u64);
+        entry.set_len(length);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
