@@ -34,6 +34,11 @@ impl Memory {
         })
     }
 
+    /// Counts the server's from a later moment on.
+    pub(crate) fn take_server_of(&mut self, later: &Self) {
+        self.server = later.server;
+    }
+
     /// Tells what was added since `earlier` for each of `connections`.
     pub(crate) fn since(&self, earlier: &Self, connections: u64, figures: &mut Figures) {
         let each = |now: u64, then: u64| (now as f64 - then as f64) / connections.max(1) as f64;

@@ -1,6 +1,6 @@
 //! A fleet in the course of a run: who is open, and how the others ended.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, io, ops::Range, time::Duration};
 
 use tidewheel::ring::Wait;
 
@@ -245,15 +245,26 @@ impl Session {
         Ok(())
     }
 
-    /// Connects all clients, a window of them at a time; each is open or has ended then.
+    /// [Connects](Self::open) all clients.
     ///
     /// # Errors
     /// Those of [`Session::turn`].
     pub(crate) fn open_all(&mut self, approach: Approach) -> Result<(), SessionError> {
-        let count = u32::try_from(self.places.len()).expect("a fleet's size");
+        self.open(0..self.capacity(), approach)
+    }
+
+    /// Connects clients, a window of them at a time; each is open or has ended then.
+    ///
+    /// # Errors
+    /// Those of [`Session::turn`].
+    pub(crate) fn open(
+        &mut self,
+        clients: Range<u32>,
+        approach: Approach,
+    ) -> Result<(), SessionError> {
         let mut now = self.clock.now();
-        let mut progress = Progress::start("opened", u64::from(count), now);
-        let mut planned = 0..count;
+        let mut progress = Progress::start("opened", u64::from(clients.end), now);
+        let mut planned = clients;
         while self.opening > 0 || !planned.is_empty() {
             for client in planned.by_ref().take(self.connects_free()) {
                 self.connect(client, approach, now);
@@ -280,6 +291,11 @@ impl Session {
     /// How many more clients may start to connect now.
     pub(crate) const fn connects_free(&self) -> usize {
         CONNECTS_UNDER_WAY_MAX.saturating_sub(self.opening)
+    }
+
+    /// How many clients there may be.
+    pub(crate) fn capacity(&self) -> u32 {
+        u32::try_from(self.places.len()).expect("a fleet's size")
     }
 
     /// Connections begun so far.

@@ -26,7 +26,9 @@ Memory is read before there is anything for a client, and after the last connect
 server and of the generator, and what the kernel holds (slabs, page tables, stacks, buffers of \
 TCP). The latter is of both ends together where both are of this host. What is told for each \
 connection is the difference, so that which a process had touched before does not count: it says \
-much when the connections are very many. Then the connections are held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
+much when the connections are very many. In the server it is the difference to a server with one \
+connection, which has touched the code and the memory that any of them needs; \
+server.resident_bytes_over_connections counts everything. Then the connections are held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
 pings every 5 s.
 
 Asked for: each connection stays open, each ping is answered, and in the end each connection \
@@ -78,7 +80,14 @@ pub(crate) fn needs(options: &Options) -> Needs {
 pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
     let mut failures = Vec::new();
-    trial.session.open_all(trial.approach)?;
+    // With its first client the server has touched what it needs for any, such as its code.
+    trial.session.open(0..1, trial.approach)?;
+    trial
+        .memory_before
+        .take_server_of(&Memory::now(trial.server.pid())?);
+    trial
+        .session
+        .open(1..trial.session.capacity(), trial.approach)?;
     trial.session.turn_until(trial.clock.now() + REST)?;
     let open = trial.session.open_clients().len() as u64;
     Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
