@@ -175,8 +175,10 @@ pub(crate) struct Fanout {
     pub(crate) stats: Arc<Stats>,
     shard: u16,
     topics: Topics,
-    /// For each slot up to the highest that has ever subscribed.
+    /// For each slot up to the highest that has ever subscribed. Reserved for all of them with the
+    /// first, and never moved; untouched, it costs nothing.
     members: Vec<Member>,
+    places: usize,
     pub(crate) chains: Chains,
     /// Slots for which something waits; those that have got it meanwhile, too.
     waiting: VecDeque<u32>,
@@ -197,14 +199,16 @@ struct Member {
 }
 
 impl Fanout {
-    pub(crate) fn new(fabric: Arc<Fabric>, shard: u16, stats: Arc<Stats>) -> Self {
+    /// The part of a shard with so many places for connections.
+    pub(crate) fn new(fabric: Arc<Fabric>, shard: u16, stats: Arc<Stats>, places: usize) -> Self {
         let shares_bit = fabric.posts.len() > 64;
         Self {
             fabric,
             stats,
             shard,
-            topics: Topics::new(shard, shares_bit),
+            topics: Topics::new(shard, shares_bit, places),
             members: Vec::new(),
+            places,
             chains: Chains::new(),
             waiting: VecDeque::new(),
             pressing: VecDeque::new(),
@@ -215,11 +219,11 @@ impl Fanout {
 
     pub(crate) fn subscribe(&mut self, slot: u32, pattern: &str) -> Result<bool, TopicError> {
         topic::check_pattern(pattern)?;
-        let missing = (slot as usize + 1).saturating_sub(self.members.len());
-        if missing > 0 {
-            topics::make_room(&mut self.members, missing);
-            let length = self.members.len() + missing;
-            self.members.resize(length, Member::default());
+        if self.members.len() <= slot as usize {
+            if self.members.capacity() == 0 {
+                self.members.reserve_exact(self.places);
+            }
+            self.members.resize(slot as usize + 1, Member::default());
         }
         let list = &mut self.members[slot as usize].subscriptions;
         let fabric = (&self.fabric.hasher, &self.fabric.interest);

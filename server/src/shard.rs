@@ -197,7 +197,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 now,
             ),
             lists: Lists::default(),
-            fanout: Fanout::new(parts.fabric, parts.index, Arc::clone(&parts.stats)),
+            fanout: Fanout::new(
+                parts.fabric,
+                parts.index,
+                Arc::clone(&parts.stats),
+                parts.capacity.places as usize,
+            ),
             life: Life::Serving,
             settings: Settings {
                 index: parts.index,

@@ -24,7 +24,9 @@ pub(super) struct Topics {
     /// Topics and patterns by the hash of their names.
     by_name: HashTable<u32>,
     topics: Slab<Topic>,
+    /// Reserved for a subscription of each connection; untouched, it costs nothing.
     nodes: Vec<Node>,
+    places: usize,
     /// The first node that is free.
     free: u32,
     patterns: Patterns,
@@ -70,11 +72,12 @@ impl Default for Subscriptions {
 }
 
 impl Topics {
-    pub(super) fn new(shard: u16, shares_bit: bool) -> Self {
+    pub(super) fn new(shard: u16, shares_bit: bool, places: usize) -> Self {
         Self {
             by_name: HashTable::new(),
             topics: Slab::new(),
             nodes: Vec::new(),
+            places,
             free: NIL,
             patterns: Patterns::default(),
             counts: Counts::new(shard),
@@ -102,14 +105,17 @@ impl Topics {
         let node = Node { topic, place, next };
         if self.free == NIL {
             list.first = self.nodes.len() as u32;
-            make_room(&mut self.nodes, 1);
+            if self.nodes.capacity() == 0 {
+                self.nodes.reserve_exact(self.places);
+            }
+            make_room(&mut self.nodes);
             self.nodes.push(node);
         } else {
             list.first = self.free;
             self.free = self.nodes[list.first as usize].next;
             self.nodes[list.first as usize] = node;
         }
-        make_room(subscribers, 1);
+        make_room(subscribers);
         subscribers.push(Subscriber {
             slot,
             node: list.first,
@@ -253,10 +259,17 @@ impl Topics {
     }
 }
 
-/// Makes room for `more` by an eighth, not by doubling: a subscription is to cost few bytes.
-pub(super) fn make_room<T>(vector: &mut Vec<T>, more: usize) {
-    if vector.len() + more > vector.capacity() {
-        vector.reserve_exact(more + vector.len() / 8);
+/// Makes room for one more: while it is little by an eighth, since a subscription is to cost few
+/// bytes; then by doubling, since what is not touched yet costs nothing, and what was left behind
+/// stays resident.
+fn make_room<T>(vector: &mut Vec<T>) {
+    const LITTLE: usize = 512;
+    let length = vector.len();
+    if length == vector.capacity() {
+        vector.reserve_exact(match length < LITTLE {
+            true => 1 + length / 8,
+            false => length,
+        });
     }
 }
 
@@ -278,7 +291,7 @@ mod tests {
     impl Bench {
         fn new(slots: usize) -> Self {
             Self {
-                topics: Topics::new(0, false),
+                topics: Topics::new(0, false, 0),
                 lists: vec![Subscriptions::default(); slots],
                 hasher: RandomState::new(),
                 interest: Interest::new(),
