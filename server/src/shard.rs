@@ -31,13 +31,18 @@ use crate::{
     stats::Stats,
 };
 
-/// Deadlines that one turn of the shards on a core looks at, at most; the others are looked at in the next,
-/// so that mass expiry never holds up the network. Each may cost a send or a reset, some 10 us, and
-/// an echo that arrives meanwhile waits for two turns.
+/// Entries of the wheel that a turn looks at; the others are looked at in the next, which follows at
+/// once. Most are of deadlines that have moved, some 40 ns each.
+const ENTRIES_PER_TURN: usize = 128;
+
+/// Deadlines that pass in one turn of the shards on a core, at most, so that mass expiry never holds
+/// up the network. Each may cost a send or a reset, some 10 us, and an echo that arrives meanwhile
+/// waits for two turns.
 const EXPIRIES_PER_TURN: usize = 128;
 
-/// But each shard of a core may do so many things of a kind in its turn.
-const SLICE_MIN: usize = 8;
+/// But each shard of a core has so many, and so many connections of a fan-out.
+const EXPIRIES_MIN: usize = 2;
+const FANNED_OUT_MIN: usize = 8;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -129,7 +134,7 @@ struct Settings {
     drain: Drain,
     /// Connections that are not told that there are too many.
     connections_max: u32,
-    /// Deadlines that one turn looks at.
+    /// Deadlines that pass in one turn.
     expiries_per_turn: usize,
     /// Connections that get what was published in one turn.
     fanned_out_per_turn: usize,
@@ -216,11 +221,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     ..config.drain
                 },
                 connections_max: parts.capacity.connections,
-                expiries_per_turn: slice(
+                expiries_per_turn: share(
                     expiries_per_turn(config.receive_buffers),
                     parts.core_shards,
+                    EXPIRIES_MIN,
                 ),
-                fanned_out_per_turn: slice(post::FANNED_OUT_PER_TURN, parts.core_shards),
+                fanned_out_per_turn: share(
+                    post::FANNED_OUT_PER_TURN,
+                    parts.core_shards,
+                    FANNED_OUT_MIN,
+                ),
                 receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
                 send: SendLimits {
@@ -390,14 +400,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Lets deadlines pass; says whether all that are due have.
     fn expire(&mut self, now: Time) -> bool {
+        let most = self.settings.expiries_per_turn;
         let mut due = std::mem::take(&mut self.lists.due);
-        let mut view = Due {
-            connections: &mut self.connections,
-            due: &mut due,
-        };
-        let done = self
-            .wheel
-            .advance(tick_at(now), self.settings.expiries_per_turn, &mut view);
+        let mut entries = ENTRIES_PER_TURN;
+        let mut done = false;
+        while !done && entries > 0 && due.len() < most {
+            let budget = entries.min(most - due.len());
+            let mut view = Due {
+                connections: &mut self.connections,
+                due: &mut due,
+            };
+            done = self.wheel.advance(tick_at(now), budget, &mut view);
+            entries -= budget;
+        }
         for slot in due.drain(..) {
             self.timed_out(slot, now);
         }
@@ -446,8 +461,8 @@ fn expiries_per_turn(receive_buffers: u16) -> usize {
 }
 
 /// What one of so many shards on a core may do in its turn of what all of them may do in theirs.
-fn slice(per_turn: usize, core_shards: u16) -> usize {
-    (per_turn / usize::from(core_shards.max(1))).max(SLICE_MIN)
+fn share(per_turn: usize, core_shards: u16, least: usize) -> usize {
+    (per_turn / usize::from(core_shards.max(1))).max(least)
 }
 
 /// The wheel's view of the connections.
