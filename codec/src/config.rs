@@ -23,7 +23,7 @@ pub struct Config {
     pub max_frame_size: usize,
     /// Fragments of one message; 1,048,576.
     pub max_fragments: u32,
-    /// A ping goes out when nothing was heard for so long, and up to an eighth earlier; 20 s.
+    /// A ping goes out when nothing was heard for so long, and up to an eighth and a 256th earlier; 20 s.
     /// `None`: never. At least 8 ms.
     pub ping_interval: Option<Duration>,
     /// The connection fails with 1011 when nothing is heard for so long after the ping interval;

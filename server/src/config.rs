@@ -30,7 +30,7 @@ pub struct Config {
     pub max_accept_rate: Option<u32>,
     /// Which pages may connect.
     pub origins: Origins,
-    /// A ping goes out when a peer was silent for so long, or up to an eighth earlier; `None`:
+    /// A ping goes out when a peer was silent for so long, or up to an eighth and a 256th earlier; `None`:
     /// never. 20 s, well below what proxies and NAT devices cut.
     pub ping_interval: Option<Duration>,
     /// A peer that stays silent for so long after the ping interval is cut; 20 s.
