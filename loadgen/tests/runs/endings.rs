@@ -66,6 +66,8 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
         "300ms",
         "--ping-interval",
         "200ms",
+        "--stall",
+        "1s",
     ];
     // Fewer descriptors make more rings and shards.
     let output = std::process::Command::new("sh")
@@ -80,6 +82,8 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
     assert_eq!(number("/outcomes/closed"), 300.0, "{document:#}");
     assert_eq!(number("/connections"), 300.0);
     assert!(number("/generator/rings") > 1.0);
+    assert!(number("/figures/stall.pings") >= 300.0);
+    assert_eq!(number("/latencies/probe/corrected/count"), 200.0);
     assert_eq!(number("/latencies/sweep/corrected/count"), 300.0);
     assert_eq!(number("/latencies/fin/corrected/count"), 300.0);
     assert!(number("/figures/pings") >= 600.0);

@@ -24,10 +24,11 @@ use crate::{
     trial::{SMALL, Trial},
 };
 
-/// Connections of the probe, and the messages that they send in all, in this time.
+/// Connections of the probe, and the messages that they send in all in a second, for as long as the
+/// server has stood still, but no longer than this.
 const CLIENTS: u32 = 100;
-const MESSAGES: u32 = 4_000;
-const WINDOW: Duration = Duration::from_secs(20);
+const RATE: f64 = 200.0;
+const WINDOW_MAX: Duration = Duration::from_secs(20);
 
 /// The highest (nice(2)).
 const PRIORITY: i32 = -20;
@@ -54,6 +55,7 @@ pub(super) fn run(
         clock: trial.clock,
         interrupt: trial.interrupt.clone(),
         timeout: options.common.timeout,
+        window: stall.min(WINDOW_MAX),
         seed: trial.seed,
     };
     thread::scope(|scope| {
@@ -71,7 +73,7 @@ pub(super) fn run(
         stood?;
 
         let due = u64::from(session.live());
-        let limit = begin + WINDOW + options.common.timeout;
+        let limit = begin + WINDOW_MAX + options.common.timeout;
         let mut progress = Progress::start("pinged", due, begin);
         let (mut now, mut pings) = (begin, 0);
         while (pings < due || !probing.is_finished()) && now < limit {
@@ -102,6 +104,7 @@ struct Probe {
     clock: Clock,
     interrupt: Interrupt,
     timeout: Duration,
+    window: Duration,
     seed: u64,
 }
 
@@ -118,7 +121,8 @@ impl Probe {
         let _ = is_open.send(());
         go.recv().map_err(|_| Interrupted)?;
         let mut talk = Talk::new(NAME, Pace::Open, CLIENTS, SMALL, self.seed);
-        let plan = Plan::new(clock.now(), WINDOW, MESSAGES);
+        let messages = self.window.as_secs_f64() * RATE;
+        let plan = Plan::new(clock.now(), self.window, messages as u32);
         let clients = session.open_clients();
         talk.follow(&mut session, &clients, &plan, self.timeout)?;
         session.hang_up()?;
