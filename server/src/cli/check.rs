@@ -75,9 +75,9 @@ pub(super) fn run() -> ExitCode {
     } in findings
     {
         // Who closed standard output does not want to know.
-        let _ = writeln!(out, "{about:<18}{value}");
+        let _ = writeln!(out, "{about:<16}{value}");
         if let Some(advice) = advice {
-            let _ = writeln!(out, "{:<18}{advice}", "");
+            let _ = writeln!(out, "{:<16}{advice}", "");
         }
     }
     if ring.is_ok() {
@@ -125,7 +125,7 @@ fn memory() -> Finding {
 /// chains, a look-up is a walk.
 fn established() -> Finding {
     const ENOUGH: i64 = 1 << 20;
-    let about = "connection table";
+    let about = "TCP table";
     let name = "net.ipv4.tcp_ehash_entries";
     // Negative in a network namespace that shares the table of the first one.
     let Some(chains) = read("net/ipv4/tcp_ehash_entries").and_then(|text| text.parse::<i64>().ok())
