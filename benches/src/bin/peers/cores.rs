@@ -12,10 +12,17 @@ use rustix::{
 /// # Panics
 /// If there is one core only: then nothing can be compared.
 pub(crate) fn pick() -> (usize, usize) {
+    match allowed()[..] {
+        [servers, clients, ..] => (servers, clients),
+        _ => panic!("servers and clients need a core each; this process may use one only"),
+    }
+}
+
+/// The cores that this process may use.
+pub(crate) fn allowed() -> Vec<usize> {
     let allowed = sched_getaffinity(None).expect("this process may know its cores");
-    let mut numbers = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-    let picked = numbers.next().zip(numbers.next());
-    picked.expect("servers and clients need a core each; this process may use one only")
+    let numbers = 0..CpuSet::MAX_CPU;
+    numbers.filter(|&core| allowed.is_set(core)).collect()
 }
 
 /// Keeps this thread, and those that it starts, on a core.

@@ -5,13 +5,14 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    thread,
     time::Duration,
 };
 
 use clap::Args;
 use rustix::net::sockopt::set_socket_linger;
 
-use crate::{client, fanout::message};
+use crate::{client, cores, fanout::message};
 
 /// The subcommand that turns this program into a part of a crowd.
 pub(crate) const ARGUMENT: &str = "crowd";
@@ -135,12 +136,27 @@ pub(crate) fn sit(seats: &Seats) {
             .parse()
             .expect("a number of messages");
         let expected: Vec<u8> = (heard..published).flat_map(message::delivered).collect();
-        let mut frames = vec![0; expected.len()];
-        for member in &mut members {
-            member.read_exact(&mut frames).expect("all was delivered");
-            assert!(frames == expected, "what is delivered was not published");
-        }
+        read_on_all_cores(&mut members, &expected);
         heard = published;
         println!("{READ}");
     }
+}
+
+/// Reads on all cores alike. What is read is freed where it is read: if that were one core, the
+/// kernel would have memory at hand there, and go looking for it on the others.
+fn read_on_all_cores(members: &mut [TcpStream], expected: &[u8]) {
+    let cores = cores::allowed();
+    let share = members.len().div_ceil(cores.len());
+    thread::scope(|scope| {
+        for (&core, members) in cores.iter().zip(members.chunks_mut(share)) {
+            scope.spawn(move || {
+                cores::pin(core);
+                let mut frames = vec![0; expected.len()];
+                for member in members {
+                    member.read_exact(&mut frames).expect("all was delivered");
+                    assert!(frames == expected, "what is delivered was not published");
+                }
+            });
+        }
+    });
 }

@@ -77,10 +77,12 @@ enum Comparison {
     },
     /// Two shards against one: deliveries in a second, to subscribers that take no CPU
     Shards(shards::Options),
-    /// The server of `shards`, as a child of this program
+    /// A server of `shards`, as a child of this program
     #[command(name = shards::SERVER_ARGUMENT, hide = true)]
     ShardsServer {
-        /// How many there are
+        /// Which one
+        kind: shards::Kind,
+        /// Its shards, or threads
         shards: u16,
         /// The core of the first
         core: usize,
@@ -107,10 +109,7 @@ fn main() -> ExitCode {
             beside::serve(shards);
         }
         Some(Comparison::Shards(options)) => shards::compare(&options),
-        Some(Comparison::ShardsServer { shards, .. }) => {
-            child::end_with_parent();
-            beside::serve(shards);
-        }
+        Some(Comparison::ShardsServer { kind, shards, core }) => shards::serve(kind, shards, core),
         Some(Comparison::Crowd(seats)) => crowd::sit(&seats),
     }
     ExitCode::SUCCESS
