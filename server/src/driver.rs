@@ -1,5 +1,7 @@
 //! The plain loop: a shard on a thread of its own.
 
+mod relay;
+
 use std::{
     io,
     os::fd::OwnedFd,
@@ -9,6 +11,8 @@ use std::{
 
 use tidewheel_codec::{Endpoint, Time};
 
+pub(crate) use self::relay::Relay;
+use self::relay::Runner;
 use crate::{
     Config, Handler, host,
     ring::{Ring, RingError, Setup, Uring, Wait},
@@ -20,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
     pub(crate) core: Option<usize>,
+    /// Where other shards keep to the same core.
+    pub(crate) relay: Option<Arc<Relay>>,
     pub(crate) config: Config,
 }
 
@@ -49,7 +55,7 @@ pub(crate) fn run<H: Handler>(
     let clock = Clock::start();
     let handler = make(plan.index);
     let stats = Arc::clone(&parts.stats);
-    let shares_core = parts.core_shards > 1;
+    let mut runner = plan.relay.clone().map(Runner::new);
     let mut shard = match Shard::new(
         ring,
         handler,
@@ -69,7 +75,7 @@ pub(crate) fn run<H: Handler>(
         match next {
             Next::Finished => return Some(Ok(())),
             Next::Enter(wait) => {
-                if let Err(error) = enter(shard.ring(), wait, shares_core) {
+                if let Err(error) = enter(shard.ring(), wait, runner.as_mut()) {
                     return Some(Err(error));
                 }
             }
@@ -77,16 +83,22 @@ pub(crate) fn run<H: Handler>(
     }
 }
 
-/// Enters the ring. A shard that would go on at once first lets others have their turn, if there are
-/// any on its core: the kernel would let it go on for milliseconds. What has arrived meanwhile is
-/// for the next turn.
-fn enter(ring: &mut Uring, wait: Wait, shares_core: bool) -> io::Result<()> {
-    ring.enter(wait)?;
-    if wait == Wait::No && shares_core {
-        rustix::thread::sched_yield();
-        ring.enter(Wait::No)?;
+/// Enters the ring. A shard that would go on at once first lets others have their turn that would, too.
+/// What has arrived meanwhile is for the next turn.
+fn enter(ring: &mut Uring, wait: Wait, runner: Option<&mut Runner>) -> io::Result<()> {
+    match (wait, runner) {
+        (Wait::No, Some(runner)) => {
+            ring.enter(Wait::No)?;
+            runner.step_out();
+            runner.step_in();
+            ring.enter(Wait::No)
+        }
+        (Wait::For(_) | Wait::Forever, Some(runner)) => {
+            runner.step_out();
+            ring.enter(wait)
+        }
+        (_, None) => ring.enter(wait),
     }
-    Ok(())
 }
 
 /// Makes the shard's ring; where memory for it is short, a smaller one.

@@ -12,7 +12,9 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, Remote, control, driver, host,
+    Config, Handler, InvalidConfig, Remote, control,
+    driver::{self, Relay},
+    host,
     ring::RingError,
     shard::{Command, Parts},
     stats::Stats,
@@ -191,6 +193,7 @@ impl Server {
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
         let core_shards = self.listeners.len().div_ceil(cores.len().max(1)) as u16;
+        let relays: Vec<Arc<Relay>> = cores.iter().map(|_| Arc::default()).collect();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
@@ -201,11 +204,12 @@ impl Server {
         for (mut parts, listener) in parts.into_iter().zip(self.listeners) {
             parts.core_shards = core_shards;
             let index = parts.index;
-            let core = (!cores.is_empty()).then(|| cores[usize::from(index) % cores.len()]);
+            let place = usize::from(index) % cores.len().max(1);
             let plan = driver::Plan {
                 index,
                 listener,
-                core,
+                core: cores.get(place).copied(),
+                relay: relays.get(place).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
             match ShardHandle::start(plan, parts, make.clone(), ended.clone()) {

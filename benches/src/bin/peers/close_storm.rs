@@ -41,7 +41,7 @@ struct Storm {
 pub(crate) fn compare(options: &Options) {
     let what = format!("Close storm, {} connections", options.connections);
     options.rounds.report(&what, || {
-        let measured = options.rounds.measure(Kind::ECHO, |kind, turn| {
+        let measured = options.rounds.measure(Kind::SERVERS, |kind, turn| {
             let storm = measure(kind, options);
             turn.tell(kind, &storm.cost.told());
             storm

@@ -33,7 +33,7 @@ pub(crate) fn compare(options: &Options) {
         options.connections
     );
     options.rounds.report(&what, || {
-        let measured = options.rounds.measure(Kind::ECHO, |kind, turn| {
+        let measured = options.rounds.measure(Kind::SERVERS, |kind, turn| {
             let opened = measure(kind, options);
             turn.tell(kind, &opened.cost.told());
             opened

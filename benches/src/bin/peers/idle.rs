@@ -45,7 +45,7 @@ pub(crate) fn compare(options: &Options) {
         options.connections, options.duration
     );
     options.rounds.report(&what, || {
-        let measured = options.rounds.measure(Kind::ECHO, |kind, turn| {
+        let measured = options.rounds.measure(Kind::SERVERS, |kind, turn| {
             let held = measure(kind, options);
             turn.tell(kind, &format!("{:.0} bytes a connection", held.growth));
             held

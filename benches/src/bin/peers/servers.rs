@@ -2,6 +2,7 @@
 //! its documentation names, `TCP_NODELAY`, and the same allocator for all.
 
 mod actix_ws;
+mod echo_loop;
 mod fastwebsockets;
 mod send_loop;
 mod sockudo_ws;
@@ -10,12 +11,14 @@ mod tokio_tungstenite;
 
 use std::{
     fmt,
-    net::{SocketAddr, TcpListener},
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
 };
 
 use clap::{Args, ValueEnum};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use tidewheel_codec::handshake::{Limits, Request};
 
 use crate::child::{announce, become_one};
 
@@ -25,8 +28,10 @@ pub(crate) const ARGUMENT: &str = "server";
 /// A server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Kind {
-    /// One send(2) for each subscriber and message, and nothing else
+    /// For fan-out: one send(2) for each subscriber and message, and nothing else
     SendLoop,
+    /// For echo: one read(2), unmasking where the frames lie, and one write(2), and nothing else
+    EchoLoop,
     /// Tidewheel: `tidewheel echo`, or a handler like that of `tidewheel serve`
     Tidewheel,
     /// fastwebsockets, on hyper
@@ -53,6 +58,16 @@ pub(crate) enum Work {
 impl Kind {
     /// Those that echo. What forwards does so by itself.
     pub(crate) const ECHO: &[Self] = &[
+        Self::EchoLoop,
+        Self::Tidewheel,
+        Self::Fastwebsockets,
+        Self::TokioTungstenite,
+        Self::SockudoWs,
+        Self::ActixWs,
+    ];
+
+    /// Those that do everything else that is asked of a server of echoes.
+    pub(crate) const SERVERS: &[Self] = &[
         Self::Tidewheel,
         Self::Fastwebsockets,
         Self::TokioTungstenite,
@@ -148,7 +163,9 @@ pub(crate) fn serve(order: Order) -> ExitCode {
         }
         (Work::Echo, Kind::SockudoWs) => on_tokio(listen, |it| sockudo_ws::echo(it, settings)),
         (Work::Echo, Kind::ActixWs) => actix_ws::echo(listen),
+        (Work::Echo, Kind::EchoLoop) => echo_loop::echo(&bind(listen)),
         (Work::Echo, Kind::SendLoop) => panic!("it is for fan-out only"),
+        (Work::Fanout, Kind::EchoLoop) => panic!("it is for echo only"),
         (Work::Fanout, Kind::SendLoop) => send_loop::fan_out(&bind(listen)),
         (Work::Fanout, Kind::Tidewheel) => tidewheel::fan_out(listen),
         (Work::Fanout, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::fan_out),
@@ -190,12 +207,21 @@ fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpLis
     });
 }
 
-/// The answer to the request at the start of `bytes`, if it is whole.
-fn answer(bytes: &[u8]) -> Option<Vec<u8>> {
-    use tidewheel_codec::handshake::{Limits, Request};
-    let parsed = Request::parse(bytes, &Limits::default()).expect("clients are well-behaved");
-    let (request, _) = parsed?;
-    let mut answer = Vec::new();
-    request.accept().write(&mut answer);
-    Some(answer)
+/// A blocking client, once its request is answered, and the path that it asked for.
+pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut client, _) = listener.accept().expect("one is there");
+    client.set_nodelay(true).expect("it is a TCP socket");
+    let mut bytes = Vec::new();
+    loop {
+        let mut buffer = [0; 1024];
+        let length = client.read(&mut buffer).expect("clients are well-behaved");
+        bytes.extend_from_slice(&buffer[..length]);
+        let parsed = Request::parse(&bytes, &Limits::default());
+        if let Some((request, _)) = parsed.expect("clients are well-behaved") {
+            let mut answer = Vec::new();
+            request.accept().write(&mut answer);
+            client.write_all(&answer).expect("it is open");
+            return (client, request.path().to_owned());
+        }
+    }
 }

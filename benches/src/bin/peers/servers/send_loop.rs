@@ -10,7 +10,7 @@ use tidewheel_codec::{
     mask::mask,
 };
 
-use super::answer;
+use super::accept;
 
 /// What epoll tells of the listener; of a client it tells its place.
 const LISTENER: u64 = u64::MAX;
@@ -26,7 +26,7 @@ pub(super) fn fan_out(listener: &TcpListener) {
         let (events, _) = epoll::wait(&epoll, &mut events, None).expect("no signal is handled");
         for event in events {
             if event.data.u64() == LISTENER {
-                let client = accept(listener);
+                let (client, _) = accept(listener);
                 let data = EventData::new_u64(clients.len() as u64);
                 epoll::add(&epoll, &client, data, EventFlags::IN).expect("it is added once");
                 clients.push(client);
@@ -41,21 +41,6 @@ pub(super) fn fan_out(listener: &TcpListener) {
 fn wait_for_the_end() {
     loop {
         std::thread::park();
-    }
-}
-
-fn accept(listener: &TcpListener) -> TcpStream {
-    let (mut client, _) = listener.accept().expect("one is there");
-    client.set_nodelay(true).expect("it is a TCP socket");
-    let mut request = Vec::new();
-    loop {
-        let mut buffer = [0; 1024];
-        let length = client.read(&mut buffer).expect("clients are well-behaved");
-        request.extend_from_slice(&buffer[..length]);
-        if let Some(answer) = answer(&request) {
-            client.write_all(&answer).expect("it is open");
-            return client;
-        }
     }
 }
 

@@ -9,11 +9,10 @@ use std::{
 
 use tidewheel_codec::{
     frame::{FrameHeader, Opcode, encode_frame},
-    handshake::{Limits, Request},
     mask::mask,
 };
 
-use crate::{beside::PUBLISHES, child::announce, cores};
+use crate::{beside::PUBLISHES, child::announce, cores, servers::accept};
 
 /// What is asked of a thread.
 enum Order {
@@ -36,8 +35,8 @@ pub(crate) fn serve(threads: u16, first_core: usize) {
     let mut next = threads.iter().cycle();
     let mut publisher = loop {
         match accept(&listener) {
-            (client, true) => break client,
-            (client, false) => tell(next.next().expect("one at least"), Order::Take(client)),
+            (client, path) if path == PUBLISHES => break client,
+            (client, _) => tell(next.next().expect("one at least"), Order::Take(client)),
         }
     };
     let mut buffer = [0; 16 << 10];
@@ -75,25 +74,6 @@ fn start(core: usize) -> mpsc::Sender<Order> {
 
 fn tell(thread: &mpsc::Sender<Order>, order: Order) {
     assert!(thread.send(order).is_ok(), "a thread has failed");
-}
-
-/// A client, and whether it is the one that publishes.
-fn accept(listener: &TcpListener) -> (TcpStream, bool) {
-    let (mut client, _) = listener.accept().expect("one is there");
-    client.set_nodelay(true).expect("it is a TCP socket");
-    let mut bytes = Vec::new();
-    loop {
-        let mut buffer = [0; 1024];
-        let length = client.read(&mut buffer).expect("clients are well-behaved");
-        bytes.extend_from_slice(&buffer[..length]);
-        let parsed = Request::parse(&bytes, &Limits::default());
-        if let Some((request, _)) = parsed.expect("clients are well-behaved") {
-            let mut answer = Vec::new();
-            request.accept().write(&mut answer);
-            client.write_all(&answer).expect("it is open");
-            return (client, request.path() == PUBLISHES);
-        }
-    }
 }
 
 /// The messages as they go out. The publisher writes them at once, and they come whole.
