@@ -33,9 +33,11 @@ impl Fanout {
         self.few = few;
         self.stats.deliveries.add(deliveries);
         while self.topics.owed() > OWED_MAX {
-            self.pay(usize::MAX);
+            self.pay(1, usize::MAX);
         }
-        self.go_on();
+        if self.topics.debt() <= self.allowance {
+            self.go_on();
+        }
         deliveries
     }
 
@@ -76,31 +78,35 @@ impl Fanout {
     /// Gives what is owed, the oldest first, as far as that is for this turn.
     fn go_on(&mut self) {
         while self.allowance > 0 && self.topics.owed() > 0 {
-            self.allowance -= self.pay(self.allowance);
+            let deliveries = self.pay(usize::MAX, self.allowance);
+            self.allowance = self.allowance.saturating_sub(deliveries);
         }
     }
 
-    /// Puts the oldest message that is owed behind what waits for some, at most `most`, of those it
-    /// is owed to; says for how many.
-    fn pay(&mut self, most: usize) -> usize {
-        let Some((message, subscribers)) = self.topics.pay(most) else {
+    /// Puts the oldest message that is owed behind what waits for some of those it is owed to; and
+    /// others with it that are owed to the same ones, while the cache has these. Says how many
+    /// deliveries that was.
+    fn pay(&mut self, messages_max: usize, deliveries_max: usize) -> usize {
+        let Some((messages, subscribers)) = self.topics.pay(messages_max, deliveries_max) else {
             return 0;
         };
-        let except = self.chains.message(message).except(self.shard);
         let mut deliveries = 0;
-        for subscriber in subscribers {
-            if Some(subscriber.slot) == except {
-                continue;
+        for &message in &messages {
+            let except = self.chains.message(message).except(self.shard);
+            for subscriber in subscribers {
+                if Some(subscriber.slot) == except {
+                    continue;
+                }
+                let chain = &mut self.members[subscriber.slot as usize].chain;
+                if *chain == NONE {
+                    self.waiting.push_back(subscriber.slot);
+                }
+                *chain = self.chains.successor(*chain, message);
+                deliveries += 1;
             }
-            let chain = &mut self.members[subscriber.slot as usize].chain;
-            if *chain == NONE {
-                self.waiting.push_back(subscriber.slot);
-            }
-            *chain = self.chains.successor(*chain, message);
-            deliveries += 1;
         }
         self.stats.deliveries.add(deliveries);
-        subscribers.len()
+        messages.len() * subscribers.len()
     }
 
     /// Does what is left of this turn's deliveries; those that follow are the next one's.
@@ -210,13 +216,13 @@ mod tests {
         for text in ["first", "second", "third"] {
             bench.publish("all", text);
         }
-        for turn in 1..=30 {
-            assert!(bench.fanout.is_behind());
-            assert_eq!(bench.deliveries(), turn * DELIVERIES_PER_TURN as u64);
+        while bench.fanout.topics.owed() > 0 {
+            let before = bench.deliveries();
             bench.end_turn(0);
-            bench.fanout.go_on();
+            let deliveries = bench.deliveries() - before;
+            // To the last of a turn, all three.
+            assert!(deliveries <= DELIVERIES_PER_TURN as u64 + 2, "{deliveries}");
         }
-        assert_eq!(bench.fanout.topics.owed(), 0, "all is given");
         bench.finish();
         assert!(
             bench
@@ -272,8 +278,13 @@ mod tests {
         }
         assert!(bench.fanout.is_full());
         for number in OWED_MAX / 2..3 * OWED_MAX {
+            let before = bench.deliveries();
             bench.publish("all", &number.to_string());
             assert!(bench.fanout.topics.owed() <= OWED_MAX);
+            assert!(
+                bench.deliveries() - before <= u64::from(SLOTS),
+                "one of them"
+            );
         }
         bench.finish();
         let all: Vec<String> = (0..3 * OWED_MAX).map(|number| number.to_string()).collect();

@@ -17,7 +17,7 @@
 use super::{NIL, Node, Subscriber, Subscriptions, Topic, Topics};
 
 /// A message, by its number, that some subscribers of a topic have not got yet.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Owed {
     message: u32,
     pub(super) topic: u32,
@@ -61,23 +61,35 @@ impl Topics {
         self.owed.len()
     }
 
-    /// The oldest message that is owed, and at most `most` of those who have not got it: they are to
-    /// be given it now.
-    pub(in super::super) fn pay(&mut self, most: usize) -> Option<(u32, &[Subscriber])> {
-        let Owed {
-            message,
-            topic,
-            left,
-        } = self.owed.front_mut()?;
-        let end = *left as usize;
-        let begin = end.saturating_sub(most);
-        *left = begin as u32;
-        let (message, topic) = (*message, &mut self.topics[*topic as usize]);
-        if begin == 0 {
-            topic.owed -= 1;
-            self.owed.pop_front();
+    /// Deliveries that are owed.
+    pub(in super::super) fn debt(&self) -> usize {
+        self.owed.iter().map(|owed| owed.left as usize).sum()
+    }
+
+    /// The oldest message that is owed, with those that are owed to the same ones, and some of these:
+    /// they are to be given them now. These are `messages_max` messages, and `deliveries_max`
+    /// deliveries, at most, if not one subscriber's are more.
+    pub(in super::super) fn pay(
+        &mut self,
+        messages_max: usize,
+        deliveries_max: usize,
+    ) -> Option<(Vec<u32>, &[Subscriber])> {
+        let Owed { topic, left, .. } = *self.owed.front()?;
+        let is_same = |owed: &&Owed| owed.topic == topic && owed.left == left;
+        let same = self.owed.iter().take_while(is_same);
+        let count = same.take(messages_max).count();
+        let mut messages = Vec::with_capacity(count);
+        let begin = (left as usize).saturating_sub((deliveries_max / count).max(1));
+        for owed in self.owed.range_mut(..count) {
+            messages.push(owed.message);
+            owed.left = begin as u32;
         }
-        Some((message, &topic.subscribers[begin..end]))
+        let topic = &mut self.topics[topic as usize];
+        if begin == 0 {
+            topic.owed -= count as u32;
+            self.owed.drain(..count);
+        }
+        Some((messages, &topic.subscribers[begin..left as usize]))
     }
 
     /// Gives the number of each message that a connection has not got yet to `give`, the oldest
