@@ -1,8 +1,8 @@
 //! From the shard's mail and its publishers to behind what waits for each subscriber.
 //!
-//! Few get a message at once. Very many get it in slices, of which each turn has so many deliveries:
-//! until then it is owed to them ([`Topics`](super::Topics)), and messages that are owed follow each
-//! other. Whoever is to have something else first catches up.
+//! Few get a message at once. More get it at the end of the turn, and very many in slices, of so many
+//! deliveries in each turn: until then it is owed to them ([`Topics`](super::Topics)). Who is to have
+//! something else first catches up.
 
 use std::sync::Arc;
 
@@ -61,6 +61,9 @@ impl Fanout {
 
     /// The same, unless it has more than so many subscriptions to look at.
     pub(super) fn catch_up_if_quick(&mut self, slot: u32, subscriptions_max: usize) {
+        if self.topics.owed() == 0 {
+            return;
+        }
         let Some(member) = self.members.get_mut(slot as usize) else {
             return;
         };
@@ -87,21 +90,28 @@ impl Fanout {
     /// others with it that are owed to the same ones, while the cache has these. Says how many
     /// deliveries that was.
     fn pay(&mut self, messages_max: usize, deliveries_max: usize) -> usize {
-        let Some((messages, subscribers)) = self.topics.pay(messages_max, deliveries_max) else {
+        let Self {
+            topics,
+            members,
+            chains,
+            waiting,
+            ..
+        } = self;
+        let Some((messages, subscribers)) = topics.pay(messages_max, deliveries_max) else {
             return 0;
         };
         let mut deliveries = 0;
         for &message in &messages {
-            let except = self.chains.message(message).except(self.shard);
+            let except = chains.message(message).except(self.shard);
             for subscriber in subscribers {
                 if Some(subscriber.slot) == except {
                     continue;
                 }
-                let chain = &mut self.members[subscriber.slot as usize].chain;
+                let chain = &mut members[subscriber.slot as usize].chain;
                 if *chain == NONE {
-                    self.waiting.push_back(subscriber.slot);
+                    waiting.push_back(subscriber.slot);
                 }
-                *chain = self.chains.successor(*chain, message);
+                *chain = chains.successor(*chain, message);
                 deliveries += 1;
             }
         }

@@ -101,7 +101,7 @@ impl Topics {
         mut give: impl FnMut(u32),
     ) {
         let (mut node, mut subscriptions, mut found) = (list.first, 0, Vec::new());
-        while node != NIL && !self.owed.is_empty() {
+        while node != NIL {
             subscriptions += 1;
             if subscriptions > subscriptions_max {
                 return;
