@@ -163,6 +163,7 @@ impl<S> Conn<'_, S> {
             return Sent::Closed;
         }
         // What was published before comes first.
+        self.fanout.catch_up(self.id.slot);
         let chain = self.fanout.take_chain(self.id.slot);
         if chain != NONE {
             self.deliver(chain);

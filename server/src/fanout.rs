@@ -6,6 +6,7 @@
 //! what waits for a subscriber leaves in one send.
 
 mod chains;
+mod intake;
 mod interest;
 #[allow(unsafe_code)]
 mod mailbox;
@@ -41,8 +42,8 @@ use crate::{
     stats::Stats,
 };
 
-/// What is published to so few does not wait for what is published to more.
-const FEW: usize = 64;
+/// So many subscriptions of a connection are looked at when it is its turn.
+const QUICK: usize = 16;
 
 /// What a shard is asked for by other threads.
 #[derive(Debug)]
@@ -186,6 +187,11 @@ pub(crate) struct Fanout {
     pressing: VecDeque<u32>,
     /// Whether the next is one of those.
     is_pressed: bool,
+    /// Few to whom a message is being given.
+    few: Vec<u32>,
+    /// Deliveries to very many that are left to this turn.
+    allowance: usize,
+    deliveries_per_turn: usize,
     /// Shards that sleep on new mail.
     to_wake: Vec<u16>,
 }
@@ -199,8 +205,15 @@ struct Member {
 }
 
 impl Fanout {
-    /// The part of a shard with so many places for connections.
-    pub(crate) fn new(fabric: Arc<Fabric>, shard: u16, stats: Arc<Stats>, places: usize) -> Self {
+    /// The part of a shard with so many places for connections, which makes so many deliveries to
+    /// very many in a turn.
+    pub(crate) fn new(
+        fabric: Arc<Fabric>,
+        shard: u16,
+        stats: Arc<Stats>,
+        places: usize,
+        deliveries_per_turn: usize,
+    ) -> Self {
         let shares_bit = fabric.posts.len() > 64;
         Self {
             fabric,
@@ -213,6 +226,9 @@ impl Fanout {
             waiting: VecDeque::new(),
             pressing: VecDeque::new(),
             is_pressed: false,
+            few: Vec::new(),
+            allowance: deliveries_per_turn,
+            deliveries_per_turn,
             to_wake: Vec::new(),
         }
     }
@@ -274,44 +290,6 @@ impl Fanout {
         }
     }
 
-    /// Puts a message behind what waits for each of its subscribers; says how many those are.
-    pub(crate) fn take_in(&mut self, message: &Arc<Published>) -> u64 {
-        let Self {
-            topics,
-            members,
-            chains,
-            waiting,
-            pressing,
-            ..
-        } = self;
-        let except = message
-            .except
-            .filter(|id| id.shard == self.shard)
-            .map(|id| id.slot);
-        chains.begin(Arc::clone(message));
-        let mut deliveries = 0;
-        topics.matching(message.topic(), message.key, |subscribers| {
-            let is_pressing = subscribers.len() <= FEW;
-            for subscriber in subscribers {
-                if Some(subscriber.slot) == except {
-                    continue;
-                }
-                let chain = &mut members[subscriber.slot as usize].chain;
-                let waits_already = *chain != NONE;
-                if !is_pressing && !waits_already {
-                    waiting.push_back(subscriber.slot);
-                } else if is_pressing && !(waits_already && waiting.is_empty()) {
-                    // If it waits already, that may be behind very many others.
-                    pressing.push_back(subscriber.slot);
-                }
-                *chain = chains.successor(*chain);
-                deliveries += 1;
-            }
-        });
-        self.stats.deliveries.add(deliveries);
-        deliveries
-    }
-
     /// Takes what waits for a connection.
     pub(crate) fn take_chain(&mut self, slot: u32) -> u32 {
         self.members
@@ -319,8 +297,8 @@ impl Fanout {
             .map_or(NONE, |member| std::mem::take(&mut member.chain))
     }
 
-    /// The next connection for which something may wait; when there is none, all chains are
-    /// forgotten. Every other one is from those that got what was published to few.
+    /// The next connection for which something may wait; when there is none, and nothing is owed, all
+    /// chains are forgotten. Every other one is from those that got what was published to few.
     pub(crate) fn next_waiting(&mut self) -> Option<u32> {
         self.is_pressed = !self.is_pressed;
         let (first, second) = match self.is_pressed {
@@ -328,20 +306,25 @@ impl Fanout {
             false => (&mut self.waiting, &mut self.pressing),
         };
         let next = first.pop_front().or_else(|| second.pop_front());
-        if next.is_none() {
+        if next.is_none() && self.topics.owed() == 0 {
             self.chains.clear();
+        }
+        if let Some(slot) = next {
+            // So that all of it leaves in one send.
+            self.catch_up_if_quick(slot, QUICK);
         }
         next
     }
 
-    /// Whether there are connections for which something may wait.
+    /// Whether there are connections for which something may wait, or that are owed something.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.waiting.is_empty() || !self.pressing.is_empty()
+        !self.waiting.is_empty() || !self.pressing.is_empty() || self.topics.owed() > 0
     }
 
-    /// Whether mail with messages is better left where it is.
+    /// Whether mail with messages is better left where it is. It leaves room for what handlers
+    /// publish.
     pub(crate) fn is_full(&self) -> bool {
-        self.chains.is_full()
+        self.chains.is_full() || self.topics.owed() >= intake::OWED_MAX / 2
     }
 
     /// Takes the mail that has come.

@@ -40,9 +40,10 @@ const ENTRIES_PER_TURN: usize = 128;
 /// waits for two turns.
 const EXPIRIES_PER_TURN: usize = 128;
 
-/// But each shard of a core has so many, and so many connections of a fan-out.
+/// But each shard of a core has so many, and so many connections and deliveries of a fan-out.
 const EXPIRIES_MIN: usize = 2;
 const FANNED_OUT_MIN: usize = 8;
+const DELIVERIES_MIN: usize = 1 << 10;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -207,6 +208,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 parts.index,
                 Arc::clone(&parts.stats),
                 parts.capacity.places as usize,
+                share(post::DELIVERIES_PER_TURN, parts.core_shards, DELIVERIES_MIN),
             ),
             life: Life::Serving,
             settings: Settings {
@@ -299,6 +301,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.len()
+    }
+
+    /// How often a published message was put behind what waits for a subscriber.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.stats.deliveries.get()
     }
 
     /// What it keeps at the moment.

@@ -22,15 +22,25 @@ const JOINED_MAX: usize = 64 << 10;
 /// With so many links, no more messages are taken in before all have been sent.
 const LINKS_MAX: usize = 1 << 16;
 
+/// Room for successors that is kept; to forget them takes time by the room.
+const SUCCESSORS_KEPT: usize = 1 << 10;
+
 #[derive(Debug)]
 pub(crate) struct Chains {
     /// The first link stands for no message.
     links: Vec<Link>,
     messages: Vec<Arc<Published>>,
-    /// The successors of chains by the newest message.
-    successors: HashMap<u32, u32>,
+    /// The successors of chains by the messages that are being given to subscribers.
+    successors: HashMap<Step, u32>,
     /// The one that was asked for last.
-    last: (u32, u32),
+    last: (Step, u32),
+}
+
+/// From a chain by a message.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+struct Step {
+    chain: u32,
+    message: u32,
 }
 
 #[derive(Debug, Default)]
@@ -61,35 +71,43 @@ impl Chains {
             links: vec![Link::default()],
             messages: Vec::new(),
             successors: HashMap::new(),
-            last: (NONE, NONE),
+            last: (Step::default(), NONE),
         }
     }
 
-    /// Begins to give a message to subscribers.
-    pub(super) fn begin(&mut self, message: Arc<Published>) {
+    /// Begins to give a message to subscribers; gives its number. Others may be `unfinished`.
+    pub(super) fn begin(&mut self, message: Arc<Published>, unfinished: bool) -> u32 {
+        if !unfinished {
+            self.successors.clear();
+        }
         self.messages.push(message);
-        self.successors.clear();
-        self.last = (NONE, NONE);
+        (self.messages.len() - 1) as u32
     }
 
-    /// The chain `chain` with the newest message behind it.
+    /// The message with a number.
+    pub(super) fn message(&self, number: u32) -> &Published {
+        &self.messages[number as usize]
+    }
+
+    /// The chain `chain` with the message of a number behind it.
     #[inline]
-    pub(super) fn successor(&mut self, chain: u32) -> u32 {
-        let (from, to) = self.last;
-        if from == chain && to != NONE {
+    pub(super) fn successor(&mut self, chain: u32, message: u32) -> u32 {
+        let step = Step { chain, message };
+        let (last, to) = self.last;
+        if last == step && to != NONE {
             return to;
         }
-        self.other_successor(chain)
+        self.other_successor(step)
     }
 
-    fn other_successor(&mut self, chain: u32) -> u32 {
-        let (links, messages) = (&mut self.links, &self.messages);
-        let to = *self.successors.entry(chain).or_insert_with(|| {
-            let message = messages.last().expect("one has begun");
-            let before = &links[chain as usize];
+    fn other_successor(&mut self, step: Step) -> u32 {
+        let links = &mut self.links;
+        let message = &self.messages[step.message as usize];
+        let to = *self.successors.entry(step).or_insert_with(|| {
+            let before = &links[step.chain as usize];
             let link = Link {
-                before: chain,
-                message: (messages.len() - 1) as u32,
+                before: step.chain,
+                message: step.message,
                 count: before.count + 1,
                 frame_bytes: before.frame_bytes + message.frame().len(),
                 payload_bytes: before.payload_bytes + message.payload().len() as u64,
@@ -98,7 +116,7 @@ impl Chains {
             links.push(link);
             (links.len() - 1) as u32
         });
-        self.last = (chain, to);
+        self.last = (step, to);
         to
     }
 
@@ -164,6 +182,7 @@ impl Chains {
         self.links.truncate(1);
         self.messages.clear();
         self.successors.clear();
-        self.last = (NONE, NONE);
+        self.successors.shrink_to(SUCCESSORS_KEPT);
+        self.last = (Step::default(), NONE);
     }
 }

@@ -25,7 +25,7 @@ pub(crate) struct Published {
     /// What happens to slow readers of this topic, if that is its own rule.
     pub(crate) policy: Option<SlowConsumer>,
     /// Who does not get it.
-    pub(super) except: Option<ConnectionId>,
+    except: Option<ConnectionId>,
 }
 
 impl Published {
@@ -56,6 +56,11 @@ impl Published {
     /// What messages that replace each other have in common.
     pub(crate) fn key(&self) -> u64 {
         self.key
+    }
+
+    /// The slot on a shard that does not get it.
+    pub(super) fn except(&self, shard: u16) -> Option<u32> {
+        self.except.filter(|id| id.shard == shard).map(|id| id.slot)
     }
 
     /// The message as one frame.

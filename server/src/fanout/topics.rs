@@ -1,10 +1,16 @@
 //! Who has subscribed to what, within a shard.
 
-use std::hash::{BuildHasher, RandomState};
+mod owed;
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+};
 
 use hashbrown::HashTable;
 use slab::Slab;
 
+use self::owed::Owed;
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
@@ -30,6 +36,8 @@ pub(super) struct Topics {
     /// The first node that is free.
     free: u32,
     patterns: Patterns,
+    /// What their subscribers have not got yet, the oldest message first.
+    owed: VecDeque<Owed>,
     counts: Counts,
     /// Whether another shard has the same bit in the table of interests.
     shares_bit: bool,
@@ -40,6 +48,8 @@ struct Topic {
     name: Box<str>,
     key: u64,
     subscribers: Vec<Subscriber>,
+    /// Messages that they are owed.
+    owed: u32,
 }
 
 /// A topic's side of a subscription.
@@ -80,6 +90,7 @@ impl Topics {
             places,
             free: NIL,
             patterns: Patterns::default(),
+            owed: VecDeque::new(),
             counts: Counts::new(shard),
             shares_bit,
         }
@@ -164,14 +175,13 @@ impl Topics {
         ended
     }
 
-    /// Gives the subscribers of each topic and pattern that match `topic` to `found`.
-    pub(super) fn matching(&self, topic: &str, key: u64, mut found: impl FnMut(&[Subscriber])) {
+    /// Gives each topic and pattern that match `topic` to `found`, with its subscribers.
+    fn matching(&self, topic: &str, key: u64, mut found: impl FnMut(u32, &[Subscriber])) {
+        let mut found = |topic| found(topic, &self.topics[topic as usize].subscribers);
         if let Some(exact) = self.find(topic, key) {
-            found(&self.topics[exact as usize].subscribers);
+            found(exact);
         }
-        self.patterns.matching(topic, &mut |pattern| {
-            found(&self.topics[pattern as usize].subscribers);
-        });
+        self.patterns.matching(topic, &mut found);
     }
 
     /// Topics and patterns with a subscriber.
@@ -189,6 +199,7 @@ impl Topics {
             name: name.into(),
             key,
             subscribers: Vec::new(),
+            owed: 0,
         }) as u32;
         let topics = &self.topics;
         self.by_name
@@ -223,6 +234,7 @@ impl Topics {
 
     /// Takes a node that is in no list any more out of its topic.
     fn remove_node(&mut self, node: u32, interest: &Interest) {
+        self.renounce(node);
         let Node { topic, place, .. } = self.nodes[node as usize];
         self.nodes[node as usize].next = self.free;
         self.free = node;
@@ -239,6 +251,7 @@ impl Topics {
     }
 
     fn remove_topic(&mut self, topic: u32, interest: &Interest) {
+        self.owe_nothing(topic);
         let Topic { name, key, .. } = self.topics.remove(topic as usize);
         if let Ok(entry) = self.by_name.find_entry(key, |it| *it == topic) {
             entry.remove();
@@ -315,11 +328,24 @@ mod tests {
             self.topics.unsubscribe_all(list, &self.interest)
         }
 
+        fn owe(&mut self, message: u32, topic: &str) {
+            let key = self.hasher.hash_one(topic);
+            let found = |_: &[Subscriber]| unreachable!("none are few");
+            self.topics.owe(message, (topic, key), 0, found);
+        }
+
+        fn catch_up(&mut self, slot: u32) -> Vec<u32> {
+            let (list, mut messages) = (self.lists[slot as usize], Vec::new());
+            let give = |message| messages.push(message);
+            self.topics.catch_up(list, usize::MAX, give);
+            messages
+        }
+
         /// Who gets what is published to `topic`, sorted.
         fn subscribers(&self, topic: &str) -> Vec<u32> {
             let mut slots = Vec::new();
             let key = self.hasher.hash_one(topic);
-            self.topics.matching(topic, key, |subscribers| {
+            self.topics.matching(topic, key, |_, subscribers| {
                 slots.extend(subscribers.iter().map(|subscriber| subscriber.slot));
             });
             if !slots.is_empty() {
@@ -339,7 +365,7 @@ mod tests {
         }
     }
 
-    const SLOTS: u32 = 6;
+    const SLOTS: u32 = 8;
     const PATTERNS: [&str; 6] = ["a", "a/b", "a/*", "a/>", "*/b", ">"];
     const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "b/b"];
 
@@ -348,6 +374,9 @@ mod tests {
         Subscribe(u32, &'static str),
         Unsubscribe(u32, &'static str),
         Leave(u32),
+        Owe(&'static str),
+        Pay(usize),
+        CatchUp(u32),
     }
 
     fn act() -> impl Strategy<Value = Act> {
@@ -357,41 +386,125 @@ mod tests {
             4 => (slot(), pattern()).prop_map(|(slot, name)| Act::Subscribe(slot, name)),
             3 => (slot(), pattern()).prop_map(|(slot, name)| Act::Unsubscribe(slot, name)),
             1 => slot().prop_map(Act::Leave),
+            1 => prop::sample::select(&TOPICS[..]).prop_map(Act::Owe),
+            2 => (1..4_usize).prop_map(Act::Pay),
+            1 => slot().prop_map(Act::CatchUp),
         ]
+    }
+
+    /// Sets of slots, and what they are owed: a message, for a subscription of a slot.
+    #[derive(Default)]
+    struct Model {
+        sets: BTreeMap<&'static str, BTreeSet<u32>>,
+        owed: BTreeSet<(u32, &'static str, u32)>,
+        messages: u32,
+    }
+
+    impl Model {
+        fn subscribe(&mut self, slot: u32, name: &'static str) -> bool {
+            self.sets.entry(name).or_default().insert(slot)
+        }
+
+        fn unsubscribe(&mut self, slot: u32, name: &'static str) -> bool {
+            self.owed.retain(|owed| (owed.1, owed.2) != (name, slot));
+            self.sets.entry(name).or_default().remove(&slot)
+        }
+
+        fn leave(&mut self, slot: u32) -> u64 {
+            let ended = PATTERNS.map(|name| u64::from(self.unsubscribe(slot, name)));
+            ended.iter().sum()
+        }
+
+        /// The subscriptions that match `topic`, by slot.
+        fn matching(&self, topic: &str) -> Vec<(u32, &'static str)> {
+            let sets = self.sets.iter();
+            let mut found: Vec<_> = sets
+                .filter(|(pattern, _)| matches(pattern, topic))
+                .flat_map(|(pattern, slots)| slots.iter().map(|slot| (*slot, *pattern)))
+                .collect();
+            found.sort_unstable();
+            found
+        }
+
+        fn owe(&mut self, topic: &str) -> u32 {
+            self.messages += 1;
+            let matching = self.matching(topic).into_iter();
+            self.owed
+                .extend(matching.map(|(slot, name)| (self.messages, name, slot)));
+            self.messages
+        }
+
+        /// The messages that a slot is owed, in order.
+        fn catch_up(&mut self, slot: u32) -> Vec<u32> {
+            let (its, others) = self.owed.iter().partition(|owed| owed.2 == slot);
+            self.owed = others;
+            BTreeSet::into_iter(its)
+                .map(|(message, ..)| message)
+                .collect()
+        }
+    }
+
+    /// Pays, and checks that what is paid was owed, and nothing longer.
+    fn pay(bench: &mut Bench, model: &mut Model, most: usize) {
+        let Some(topic) = bench.topics.owed.front().map(|owed| owed.topic) else {
+            return assert!(model.owed.is_empty(), "all is paid: {:?}", model.owed);
+        };
+        let name = bench.topics.topics[topic as usize].name.clone();
+        let name = PATTERNS.into_iter().find(|known| **known == *name);
+        let name = name.expect("a known one");
+        let (messages, subscribers) = bench.topics.pay(2, most).expect("something is owed");
+        assert!(messages.len() * subscribers.len() <= most.max(messages.len()));
+        for Subscriber { slot, .. } in subscribers {
+            for &message in &messages {
+                let owed = (message, name, *slot);
+                assert!(model.owed.remove(&owed), "{owed:?} was owed");
+                let mut others = model.owed.iter().filter(|other| other.2 == *slot);
+                assert!(others.all(|other| other.0 >= message), "the oldest first");
+            }
+        }
     }
 
     proptest! {
         #[test]
         fn it_agrees_with_a_map_of_sets(acts in vec(act(), 0..200)) {
             let mut bench = Bench::new(SLOTS as usize);
-            let mut model: BTreeMap<&str, BTreeSet<u32>> = BTreeMap::new();
+            let mut model = Model::default();
             for act in acts {
                 match act {
                     Act::Subscribe(slot, name) => {
-                        let is_new = model.entry(name).or_default().insert(slot);
+                        let is_new = model.subscribe(slot, name);
                         prop_assert_eq!(bench.subscribe(slot, name), is_new);
                     }
                     Act::Unsubscribe(slot, name) => {
-                        let was_there = model.entry(name).or_default().remove(&slot);
+                        let was_there = model.unsubscribe(slot, name);
                         prop_assert_eq!(bench.unsubscribe(slot, name), was_there);
                     }
                     Act::Leave(slot) => {
-                        let ended = model.values_mut().filter_map(|set| set.take(&slot)).count();
-                        prop_assert_eq!(bench.unsubscribe_all(slot), ended as u64);
+                        let ended = model.leave(slot);
+                        prop_assert_eq!(bench.unsubscribe_all(slot), ended);
+                    }
+                    Act::Owe(topic) => {
+                        let message = model.owe(topic);
+                        bench.owe(message, topic);
+                    }
+                    Act::Pay(most) => pay(&mut bench, &mut model, most),
+                    Act::CatchUp(slot) => {
+                        let expected = model.catch_up(slot);
+                        prop_assert_eq!(bench.catch_up(slot), expected);
                     }
                 }
                 for topic in TOPICS {
-                    let mut expected: Vec<u32> = model
-                        .iter()
-                        .filter(|(pattern, _)| matches(pattern, topic))
-                        .flat_map(|(_, slots)| slots.iter().copied())
-                        .collect();
-                    expected.sort_unstable();
+                    let found = model.matching(topic).into_iter();
+                    let expected: Vec<u32> = found.map(|(slot, _)| slot).collect();
                     prop_assert_eq!(bench.subscribers(topic), expected);
                 }
-                let held = model.values().filter(|set| !set.is_empty()).count();
+                let held = model.sets.values().filter(|set| !set.is_empty()).count();
                 prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is gone");
             }
+            while bench.topics.owed() > 0 {
+                pay(&mut bench, &mut model, 3);
+            }
+            pay(&mut bench, &mut model, 0);
         }
     }
 

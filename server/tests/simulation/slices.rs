@@ -1,6 +1,6 @@
 //! What is to be done for very many goes out in slices, and holds nobody up for more than a few.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use tidewheel::{
     Config,
@@ -14,8 +14,11 @@ use super::bench::{Bench, PUBLISH, SUBSCRIBE, config};
 
 const SUBSCRIBERS: usize = 100_000;
 
-/// Deliveries in a turn.
+/// Connections that get what was published in a turn.
 const SLICE: u64 = 128;
+
+/// What is published is put behind what waits for so many in a turn.
+const INTAKE: u64 = 16_384;
 
 /// Clients that come side by side: more than there are receive buffers would take turns.
 const BATCH: usize = 1000;
@@ -153,6 +156,110 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
     );
     assert!(median > SLICE / 4, "the fan-out was in the way: {median}");
     assert!(longest <= SLICE, "{longest} deliveries");
+}
+
+/// Runs until `done`; gives the most deliveries that a turn made meanwhile.
+fn run_and_count(bench: &mut Bench, done: impl Fn(&Bench) -> bool) -> u64 {
+    let (before, most) = (Cell::new(bench.shard.deliveries()), Cell::new(0));
+    let count = |bench: &Bench| {
+        let deliveries = bench.shard.deliveries();
+        most.set(most.get().max(deliveries - before.replace(deliveries)));
+    };
+    run_until(bench, |bench| {
+        count(bench);
+        done(bench)
+    });
+    count(bench);
+    most.get()
+}
+
+/// What is read in a turn is answered in the same, behind a slice of connections (as seen above), and
+/// of deliveries.
+#[test]
+fn a_turn_takes_in_a_slice_of_what_is_published_to_a_hundred_thousand() {
+    const PROBE: usize = 0;
+    const PUBLISHERS: std::ops::Range<usize> = 1..4;
+    let simulation = Simulation {
+        latency_ms_max: 1,
+        ..simulation()
+    };
+    let mut bench = Bench::new(simulation, &patient());
+    connect(&mut bench, PUBLISHERS.end);
+    for at in PUBLISHERS {
+        bench.say(at, format!("{SUBSCRIBE}few").as_bytes());
+    }
+    let first = subscribe(&mut bench, SUBSCRIBERS);
+    // The last to have its turn.
+    bench.say(first, format!("{SUBSCRIBE}few").as_bytes());
+    bench.run_for(Duration::from_secs(1));
+
+    let begin = bench.shard.deliveries();
+    let owed = |bench: &Bench| begin + 3 * SUBSCRIBERS as u64 - bench.shard.deliveries();
+    for at in PUBLISHERS {
+        bench.say(at, format!("{PUBLISH}all {at}").as_bytes());
+    }
+    let most = run_and_count(&mut bench, |bench| bench.shard.deliveries() > begin);
+    // A slice of connections whose turn it is have all three, and so have few.
+    let most_allowed = INTAKE + 3 * SLICE + 3 * 4;
+    assert!(most <= most_allowed, "{most} deliveries in the first turn");
+    assert!(owed(&bench) > 10 * INTAKE, "it has just begun");
+    // Somebody publishes to few, and asks for an echo.
+    bench.say(PROBE, format!("{PUBLISH}few quick").as_bytes());
+    bench.say(PROBE, b"probe");
+    let most = most.max(run_and_count(&mut bench, |bench| {
+        !bench.clients[PROBE].echoes.is_empty() && bench.clients[first].echoes.len() == 4
+    }));
+    assert!(owed(&bench) > 5 * INTAKE, "it goes on");
+    let most = most.max(run_and_count(&mut bench, |bench| {
+        let mut clients = bench.clients[first..].iter();
+        clients.all(|client| client.echoes.len() >= 3)
+    }));
+    println!("{most} deliveries in a turn at most");
+    assert!(most <= most_allowed, "{most} deliveries");
+    let (all, quick) = bench.clients[first].echoes.split_at(3);
+    assert_eq!(quick, [b"quick".to_vec()], "behind what came before");
+    let mut sorted = all.to_vec();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [b"1", b"2", b"3"], "each once");
+    for client in &bench.clients[first + 1..] {
+        assert_eq!(client.echoes, all, "in the same order");
+    }
+}
+
+/// What a connection is sent comes behind what was published to it before, although it is owed that
+/// still; and does not wait until the others have it.
+#[test]
+fn what_is_sent_comes_behind_what_is_owed() {
+    const PUBLISHER: usize = 0;
+    const COUNT: usize = 100_000;
+    let simulation = Simulation {
+        latency_ms_max: 1,
+        ..simulation()
+    };
+    let mut bench = Bench::new(simulation, &patient());
+    connect(&mut bench, 1);
+    let first = subscribe(&mut bench, COUNT);
+    let begin = bench.shard.deliveries();
+    bench.say(PUBLISHER, format!("{PUBLISH}all news").as_bytes());
+    run_until(&mut bench, |bench| bench.shard.deliveries() > begin);
+    for at in [first, first + COUNT / 2] {
+        let owed = begin + COUNT as u64 - bench.shard.deliveries();
+        assert!(owed > COUNT as u64 / 4, "{owed} are owed");
+        bench.say(at, b"echo");
+        // Comes later.
+        let late = format!("{SUBSCRIBE}all");
+        bench.say(PUBLISHER, late.as_bytes());
+        run_until(&mut bench, |bench| bench.clients[at].echoes.len() == 2);
+        let expected = [b"news".to_vec(), b"echo".to_vec()];
+        assert_eq!(bench.clients[at].echoes, expected);
+    }
+    run_until(&mut bench, |bench| {
+        let mut clients = bench.clients[first..].iter();
+        clients.all(|client| !client.echoes.is_empty())
+    });
+    bench.run_for(Duration::from_secs(1));
+    assert!(bench.clients[PUBLISHER].echoes.is_empty());
+    assert_eq!(bench.shard.deliveries(), begin + COUNT as u64, "each once");
 }
 
 /// Who gets both does not have to wait until it is its turn with all the others.
