@@ -41,6 +41,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 let buffer = completion.buffer.expect("bytes are received into a buffer");
                 self.deliver(slot, buffer, now);
                 self.rearm(slot);
+                self.prefer_filling(slot);
             }
             0 if at_end => {}
             0 => self.peer_finished(slot, now),
@@ -50,6 +51,48 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 libc::ENOBUFS | libc::ECANCELED => self.rearm(slot),
                 _ => self.peer_reset(slot, now),
             },
+        }
+    }
+
+    /// A receive into the message that is arriving has completed.
+    pub(super) fn filled(&mut self, completion: &Completion, now: Time) {
+        let slot = completion.token.slot();
+        let buffer = self.ring.take_filled(completion.token);
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(
+            connection.generation,
+            completion.token.generation(),
+            "a slot reused too early"
+        );
+        connection.receive = Receive::Ended;
+        let Phase::Open { protocol, .. } = &mut connection.phase else {
+            return self.release_if_idle(slot);
+        };
+        let received = usize::try_from(completion.result).unwrap_or(0);
+        protocol.receive_assembly(buffer, received, now);
+        match completion.result {
+            1.. => self.go_on(slot, now),
+            0 => self.peer_finished(slot, now),
+            _ => self.peer_reset(slot, now),
+        }
+    }
+
+    /// Reads what was received into a message; unless nothing can be answered, when it stays there.
+    fn go_on(&mut self, slot: u32, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.is_congested(&self.settings.send)
+            && let Phase::Open { protocol, .. } = &connection.phase
+            && protocol.is_open()
+        {
+            let queue = connection.queue.as_mut().expect("congestion has a cause");
+            queue.parked.push(&[]);
+            return self.pause(slot);
+        }
+        self.frames(slot, &mut [], std::ptr::null()..std::ptr::null(), now);
+        self.pause_if_parked(slot);
+        self.conclude(slot, now);
+        if self.is_receive_wanted(slot) {
+            self.receive_more(slot);
         }
     }
 
@@ -81,17 +124,23 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             .connections
             .get_mut(slot as usize)
             .and_then(|it| it.queue.as_mut());
-        let (unused, is_parked) = match queue {
-            Some(queue) => (queue.attach(buffer), !queue.parked.is_empty()),
-            None => (Some(buffer), false),
+        let unused = match queue {
+            Some(queue) => queue.attach(buffer),
+            None => Some(buffer),
         };
         if let Some(buffer) = unused {
             self.ring.provide(buffer);
         }
-        if is_parked {
+        self.pause_if_parked(slot);
+        self.conclude(slot, now);
+    }
+
+    /// Stops receiving if something is kept unread.
+    fn pause_if_parked(&mut self, slot: u32) {
+        let queue = self.connections[slot as usize].queue.as_ref();
+        if queue.is_some_and(|queue| !queue.parked.is_empty()) {
             self.pause(slot);
         }
-        self.conclude(slot, now);
     }
 
     fn process(
@@ -216,8 +265,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         received: std::ops::Range<*const u8>,
         now: Time,
     ) {
-        let rest = self.read(slot, bytes, received, now);
-        if rest > 0 {
+        if let Some(rest) = self.read(slot, bytes, received, now) {
             let queue = self.connections[slot as usize].queue.as_mut();
             let queue = queue.expect("what waits to be sent is queued");
             queue.parked.push(&bytes[bytes.len() - rest..]);
@@ -225,18 +273,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Hands the frames in `bytes` to the handler, message by message, until too much waits to be
-    /// sent; gives the number of bytes that are left then.
+    /// sent; gives the number of bytes that are left then, if there are any, or what was received
+    /// into a message is unread.
     fn read(
         &mut self,
         slot: u32,
         bytes: &mut [u8],
         received: std::ops::Range<*const u8>,
         now: Time,
-    ) -> usize {
+    ) -> Option<usize> {
         let connection = &mut self.connections[slot as usize];
         let Connection { phase, rate, .. } = connection;
         let Phase::Open { protocol, state } = phase else {
-            return 0;
+            return None;
         };
         let message_rate_max = self.settings.message_rate_max;
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
@@ -252,7 +301,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let limits = self.settings.send;
         loop {
             if protocol.is_open() && queue.held() >= limits.pause_at() {
-                return input.into_rest().len();
+                let rest = input.into_rest().len();
+                return (rest > 0 || protocol.is_unread()).then_some(rest);
             }
             let event = protocol.poll_event(endpoint, &mut input, control);
             if !control.is_empty() {
@@ -263,9 +313,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 queue.write_control(control);
                 control.clear();
             }
-            let Some(event) = event else {
-                return 0;
-            };
+            let event = event?;
             match event {
                 Event::Message(_)
                     if message_rate_max.is_some_and(|limit| rate.exceeds(limit, now)) =>
@@ -374,7 +422,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 return;
             };
             let rest = self.read(slot, &mut piece, std::ptr::null()..std::ptr::null(), now);
-            if rest > 0 {
+            if let Some(rest) = rest {
                 piece.drain(..piece.len() - rest);
                 let queue = self.connections[slot as usize].queue.as_mut();
                 let queue = queue.expect("what waits to be sent is queued");
@@ -399,43 +447,112 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         match connection.receive {
             Receive::Armed => {
                 connection.receive = Receive::Pausing;
-                let target = connection.token(OpCode::Receive, slot);
-                let token = connection.token(OpCode::Cancel, slot);
-                self.ring.push(Op::Cancel { target }, token);
+                self.cancel_receive(slot);
             }
+            Receive::Switching => connection.receive = Receive::Pausing,
             Receive::Starved | Receive::Ended => connection.receive = Receive::Paused,
+            // What it fills was there before.
+            Receive::Filling => {}
             Receive::Pausing | Receive::Paused | Receive::PausedAtEnd => {}
         }
     }
 
     /// Arms a receive that is not armed and should be.
     fn rearm(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else {
-            return;
-        };
-        let wanted = match connection.receive {
-            Receive::Ended => true,
-            Receive::Paused => !connection.is_congested(&self.settings.send),
-            Receive::Armed | Receive::Starved | Receive::Pausing | Receive::PausedAtEnd => false,
-        };
-        if wanted && !matches!(connection.phase, Phase::Leaving(_)) {
+        if self.is_receive_wanted(slot) {
             self.arm(slot);
         }
     }
 
+    fn is_receive_wanted(&self, slot: u32) -> bool {
+        let Some(connection) = self.connections.get(slot as usize) else {
+            return false;
+        };
+        let wanted = match connection.receive {
+            Receive::Ended => true,
+            Receive::Paused => !connection.is_congested(&self.settings.send),
+            Receive::Armed
+            | Receive::Switching
+            | Receive::Filling
+            | Receive::Starved
+            | Receive::Pausing
+            | Receive::PausedAtEnd => false,
+        };
+        wanted && !matches!(connection.phase, Phase::Leaving(_))
+    }
+
+    /// Receives into provided buffers any number of times; or, if much of a message is to come, into
+    /// that.
     pub(super) fn arm(&mut self, slot: u32) {
+        if !self.fill(slot, self.settings.fill_min) {
+            self.provide_for(slot, true);
+        }
+    }
+
+    /// Receives the rest of a message into it. Behind its end another such message is likely to follow,
+    /// of which no more than the beginning should arrive elsewhere.
+    fn receive_more(&mut self, slot: u32) {
+        if !self.fill(slot, self.settings.receive_buffer_size) {
+            self.provide_for(slot, false);
+        }
+    }
+
+    /// Receives into provided buffers.
+    fn provide_for(&mut self, slot: u32, multishot: bool) {
         if self.ring.buffers_free() == 0 {
             return self.starve(slot);
         }
         let connection = &mut self.connections[slot as usize];
         connection.receive = Receive::Armed;
+        let socket = connection.socket;
         let token = connection.token(OpCode::Receive, slot);
-        self.ring.push(
-            Op::Receive {
-                socket: connection.socket,
-            },
-            token,
-        );
+        self.ring.push(Op::Receive { socket, multishot }, token);
+    }
+
+    /// Receives into the message that is arriving, if at least so many bytes of it are to come; says
+    /// whether they are.
+    fn fill(&mut self, slot: u32, least: u64) -> bool {
+        let connection = &mut self.connections[slot as usize];
+        if !connection.is_worth_filling(least, &self.settings.send) {
+            return false;
+        }
+        let Phase::Open { protocol, .. } = &mut connection.phase else {
+            return false;
+        };
+        let to_come = usize::try_from(protocol.to_come()).unwrap_or(usize::MAX);
+        let Some(buffer) = protocol.lend_assembly() else {
+            return false;
+        };
+        let room = buffer.capacity() - buffer.len();
+        connection.receive = Receive::Filling;
+        let token = connection.token(OpCode::Fill, slot);
+        let fill = Op::Fill {
+            socket: connection.socket,
+            buffer,
+            limit: room.min(to_come),
+        };
+        self.ring.push(fill, token);
+        true
+    }
+
+    /// Ends a multishot receive if what is to come had better be received into its message.
+    fn prefer_filling(&mut self, slot: u32) {
+        let Some(connection) = self.connections.get_mut(slot as usize) else {
+            return;
+        };
+        if connection.receive == Receive::Armed
+            && connection.is_worth_filling(self.settings.fill_min, &self.settings.send)
+        {
+            connection.receive = Receive::Switching;
+            self.cancel_receive(slot);
+        }
+    }
+
+    fn cancel_receive(&mut self, slot: u32) {
+        let connection = &self.connections[slot as usize];
+        let target = connection.token(OpCode::Receive, slot);
+        let token = connection.token(OpCode::Cancel, slot);
+        self.ring.push(Op::Cancel { target }, token);
     }
 
     /// There was no buffer to receive into.
