@@ -9,6 +9,7 @@ mod depart;
 mod drain;
 mod parts;
 mod post;
+mod receive;
 mod transmit;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
