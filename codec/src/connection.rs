@@ -2,6 +2,8 @@
 
 use std::mem::size_of;
 
+use bytes::BytesMut;
+
 use crate::deflate::{Agreement, Streams, Terms};
 use crate::disconnect::{Cause, Disconnect, Traffic};
 use crate::endpoint::Endpoint;
@@ -181,13 +183,63 @@ impl Connection {
     /// Bytes of memory for the message that is arriving.
     #[must_use]
     pub fn assembly_size(&self) -> usize {
+        self.receiver().map_or(0, Receiver::size)
+    }
+
+    /// Bytes that are to come of the frame in which the last bytes ended, if it is of a message:
+    /// so many may be received into its [assembly](Self::lend_assembly).
+    #[inline]
+    #[must_use]
+    pub fn to_come(&self) -> u64 {
+        self.receiver().map_or(0, Receiver::to_come)
+    }
+
+    /// Hands out the buffer of the message that is arriving, to receive into what it has of
+    /// capacity, instead of copying it there: no more than [`to_come`](Self::to_come) bytes. `None`
+    /// if nothing is to come. There is less room than for all that is, where memory would grow beyond
+    /// four times what has arrived.
+    ///
+    /// Until it comes [back](Self::receive_assembly), nothing else may be received.
+    pub fn lend_assembly(&mut self) -> Option<BytesMut> {
+        self.receiver_mut()?.lend()
+    }
+
+    /// Takes back the buffer that was lent, and the `received` bytes behind what it held, which
+    /// [`poll_event`](Self::poll_event) reads next, whatever the input.
+    pub fn receive_assembly(&mut self, buffer: BytesMut, received: usize, now: Time) {
+        if received > 0 {
+            self.heard = now;
+        }
+        if let Some(receiver) = self.receiver_mut() {
+            receiver.take_back(buffer, received);
+        }
+    }
+
+    /// Whether bytes of a buffer that came [back](Self::receive_assembly) are yet to be read.
+    #[must_use]
+    pub fn is_unread(&self) -> bool {
+        self.receiver().is_some_and(Receiver::is_unread)
+    }
+
+    fn receiver(&self) -> Option<&Receiver> {
         match &self.state {
-            State::Open { receiver, .. } => receiver.size(),
-            State::Closing { closing, .. } => closing.receiver.size(),
+            State::Open { receiver, .. } => Some(receiver),
+            State::Closing { closing, .. } => Some(&closing.receiver),
             State::Lingering { .. }
             | State::AwaitingEof { .. }
             | State::Expired { .. }
-            | State::Released { .. } => 0,
+            | State::Released { .. } => None,
+        }
+    }
+
+    fn receiver_mut(&mut self) -> Option<&mut Receiver> {
+        match &mut self.state {
+            State::Open { receiver, .. } => Some(receiver),
+            State::Closing { closing, .. } => Some(&mut closing.receiver),
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => None,
         }
     }
 

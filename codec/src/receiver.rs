@@ -104,6 +104,31 @@ impl Receiver {
         self.partial.as_ref().map_or(0, |partial| partial.size())
     }
 
+    /// Bytes that are to come of the frame of a message.
+    #[inline]
+    pub(crate) fn to_come(&self) -> u64 {
+        self.partial.as_ref().map_or(0, |partial| partial.to_come())
+    }
+
+    /// Whether bytes were received into the lent buffer that are yet to be read.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.partial
+            .as_ref()
+            .is_some_and(|partial| partial.is_unread())
+    }
+
+    /// Hands out the buffer of a message of whose frame more is to come.
+    pub(crate) fn lend(&mut self) -> Option<BytesMut> {
+        self.partial.as_mut()?.lend()
+    }
+
+    /// Takes that buffer back, with `received` bytes more than it had.
+    pub(crate) fn take_back(&mut self, buffer: BytesMut, received: usize) {
+        if let Some(partial) = &mut self.partial {
+            partial.take_back(buffer, received);
+        }
+    }
+
     /// The next item in `bytes`, of which it takes what it has read; `None` when more bytes are
     /// needed.
     pub(crate) fn poll<'b>(

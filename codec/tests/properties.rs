@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SEED, Trace, client, receive_pieces, server};
+use common::{SEED, Trace, client, receive_lent, receive_pieces, server};
 use proptest::prelude::*;
 use tidewheel_codec::frame::{FrameHeader, Opcode};
 use tidewheel_codec::mask::{key_at, mask};
@@ -161,6 +161,16 @@ proptest! {
         let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
         let whole = receive_pieces(&client(), [bytes.as_slice()]);
         prop_assert_eq!(in_pieces(&client(), &bytes, &sizes), whole);
+    }
+
+    #[test]
+    fn the_same_is_seen_where_messages_are_received_into_their_assembly(
+        bytes in nearly_frames(true),
+        sizes: Vec<u8>,
+    ) {
+        let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
+        let whole = receive_pieces(&server(), [bytes.as_slice()]);
+        prop_assert_eq!(receive_lent(&server(), &bytes, &sizes), whole);
     }
 
     #[test]

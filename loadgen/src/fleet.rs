@@ -400,7 +400,14 @@ impl Fleet {
             .under_way
             .insert(UnderWay::RECEIVE);
         let socket = self.socket(client);
-        self.push(Op::Receive { socket }, OpCode::Receive, client);
+        self.push(
+            Op::Receive {
+                socket,
+                multishot: true,
+            },
+            OpCode::Receive,
+            client,
+        );
     }
 
     fn push(&mut self, op: Op, code: OpCode, client: u32) {

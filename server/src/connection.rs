@@ -71,11 +71,15 @@ pub(crate) enum Descriptor {
     Closed,
 }
 
-/// The state of the multishot receive.
+/// The state of the receive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Receive {
-    /// The kernel has it.
+    /// The kernel has one into provided buffers.
     Armed,
+    /// It is being cancelled, because a large message is arriving.
+    Switching,
+    /// The kernel has one into the message that is arriving.
+    Filling,
     /// It ended for want of a buffer, and is armed again when there is one.
     Starved,
     /// It is being cancelled, because nothing can be sent.
@@ -170,7 +174,7 @@ impl<S> Connection<S> {
 
     /// Whether something that was submitted for the descriptor has yet to complete.
     pub(crate) fn is_busy(&self) -> bool {
-        matches!(self.receive, Receive::Armed | Receive::Pausing)
+        self.is_receiving()
             || matches!(self.flight, Flight::Silent | Flight::Told | Flight::Polling)
             || self.fin == Fin::UnderWay
             || self.asking
@@ -178,7 +182,24 @@ impl<S> Connection<S> {
 
     /// Whether something on the descriptor ends only when it is made to.
     pub(crate) fn is_armed(&self) -> bool {
-        matches!(self.receive, Receive::Armed | Receive::Pausing) || self.flight == Flight::Polling
+        self.is_receiving() || self.flight == Flight::Polling
+    }
+
+    /// Whether a receive has yet to complete for the last time.
+    pub(crate) fn is_receiving(&self) -> bool {
+        match self.receive {
+            Receive::Armed | Receive::Switching | Receive::Filling | Receive::Pausing => true,
+            Receive::Starved | Receive::Paused | Receive::PausedAtEnd | Receive::Ended => false,
+        }
+    }
+
+    /// Whether so much is to come of a message, at `least`, that it had better be received into it, and
+    /// may be.
+    pub(crate) fn is_worth_filling(&self, least: u64, send: &SendLimits) -> bool {
+        match &self.phase {
+            Phase::Open { protocol, .. } => protocol.to_come() >= least && !self.is_congested(send),
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
+        }
     }
 
     /// Whether receiving goes on only when everything is sent.

@@ -22,6 +22,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
+
 /// A direct descriptor: an index into the ring's own table of open sockets.
 ///
 /// It is no process file descriptor, and counts against `RLIMIT_NOFILE` per ring, not per
@@ -47,6 +49,19 @@ pub enum Op {
     Receive {
         /// The socket to receive from.
         socket: Socket,
+        /// Whether one submission receives any number of times.
+        multishot: bool,
+    },
+    /// Receive behind what a buffer holds, once; `result` is the count of bytes. The ring has the
+    /// buffer until that completes: then [`Ring::take_filled`] gives it back. None of two at a time
+    /// has the same token.
+    Fill {
+        /// The socket to receive from.
+        socket: Socket,
+        /// Where to receive.
+        buffer: BytesMut,
+        /// Bytes to receive at most, for which the buffer has room; one at least.
+        limit: usize,
     },
     /// Send bytes, all of them or as many as the socket has room for.
     Send {
@@ -221,6 +236,13 @@ pub trait Ring {
 
     /// Takes the next completion; `None` when the kernel has no other to tell for now.
     fn reap(&mut self) -> Option<Completion>;
+
+    /// The buffer of an [`Op::Fill`] with this token, which has just completed: with what was received
+    /// behind what it held.
+    ///
+    /// # Panics
+    /// If none has.
+    fn take_filled(&mut self, fill: Token) -> BytesMut;
 
     /// Gives a receive buffer back to the kernel.
     fn provide(&mut self, buffer: Buffer);

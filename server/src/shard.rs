@@ -9,6 +9,7 @@ mod depart;
 mod drain;
 mod parts;
 mod post;
+mod receive;
 mod transmit;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -44,6 +45,10 @@ const EXPIRIES_PER_TURN: usize = 128;
 const EXPIRIES_MIN: usize = 2;
 const FANNED_OUT_MIN: usize = 8;
 const DELIVERIES_MIN: usize = 1 << 10;
+
+/// What is to come of a message is received into it, without a copy, if it would fill so many receive
+/// buffers.
+const FILL_BUFFERS_MIN: u64 = 16;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -143,6 +148,10 @@ struct Settings {
     receive_buffers: usize,
     /// Bytes of all receive buffers.
     receive_memory: usize,
+    /// Bytes of one of them.
+    receive_buffer_size: u64,
+    /// Bytes to come of a message from which on they are received into it.
+    fill_min: u64,
 }
 
 /// What a shard keeps at the moment.
@@ -235,6 +244,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 ),
                 receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
+                receive_buffer_size: config.receive_buffer_size.into(),
+                fill_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,
                     policy: config.slow_consumer,
@@ -359,6 +370,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         match token.op() {
             OpCode::Accept => self.accepted(&completion, now),
             OpCode::Receive => self.received(completion, now),
+            OpCode::Fill => self.filled(&completion, now),
             OpCode::Close => self.closed(token.slot()),
             OpCode::Listen => {
                 self.ring.bell().hush();

@@ -6,7 +6,8 @@ use std::{
     time::Duration,
 };
 
-use tidewheel::ring::{Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
+use bytes::BytesMut;
+use tidewheel::ring::{Completion, Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
 
 #[test]
 fn completions_beyond_the_queue_are_not_lost() {
@@ -195,7 +196,13 @@ fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_f
         .expect("the ring works");
     assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
     let (mut peer, _) = listener.accept().expect("it has connected");
-    ring.push(Op::Receive { socket }, Token::new(OpCode::Receive, 0, 0));
+    ring.push(
+        Op::Receive {
+            socket,
+            multishot: true,
+        },
+        Token::new(OpCode::Receive, 0, 0),
+    );
     ring.enter(Wait::No).expect("the ring works");
     // Over loopback, what is written has arrived.
     peer.write_all(b"hello").expect("it takes a few bytes");
@@ -210,4 +217,117 @@ fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_f
     let received = std::iter::from_fn(|| ring.reap())
         .find(|completion| completion.token.op() == OpCode::Receive);
     assert!(received.is_some_and(|completion| completion.result == 5));
+}
+
+/// A ring whose socket 0 is connected, and the peer.
+fn connected() -> (Uring, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let mut ring = Uring::new(&Setup::default(), None).expect("a ring");
+    let connect = Op::Connect {
+        socket: Socket(0),
+        peer: listener.local_addr().expect("it is bound"),
+        abortive: false,
+    };
+    ring.push(connect, Token::new(OpCode::Connect, 0, 0));
+    let connected = next(&mut ring);
+    assert!(connected.result >= 0, "{connected:?}");
+    let (peer, _) = listener.accept().expect("it has connected");
+    (ring, peer)
+}
+
+fn next(ring: &mut Uring) -> Completion {
+    ring.enter(Wait::For(Duration::from_secs(10)))
+        .expect("the ring works");
+    ring.reap().expect("it completes within ten seconds")
+}
+
+fn fill(ring: &mut Uring, buffer: BytesMut, limit: usize) -> Token {
+    let token = Token::new(OpCode::Fill, 0, 0);
+    let socket = Socket(0);
+    let fill = Op::Fill {
+        socket,
+        buffer,
+        limit,
+    };
+    ring.push(fill, token);
+    token
+}
+
+#[test]
+fn bytes_are_received_behind_what_a_buffer_holds_and_no_more_than_asked_for() {
+    use std::io::Write;
+    let (mut ring, mut peer) = connected();
+    let mut buffer = BytesMut::with_capacity(100);
+    buffer.extend_from_slice(b"> ");
+    let place = buffer.as_ptr();
+    peer.write_all(b"hello, world")
+        .expect("it takes a few bytes");
+    for (limit, received, expected) in [(5, 5, "> hello"), (98 - 5, 7, "> hello, world")] {
+        let token = fill(&mut ring, buffer, limit);
+        let completion = next(&mut ring);
+        assert_eq!((completion.token, completion.result), (token, received));
+        assert!(!completion.more && completion.buffer.is_none());
+        buffer = ring.take_filled(token);
+        assert_eq!((&*buffer, buffer.as_ptr()), (expected.as_bytes(), place));
+    }
+    // Nothing is there; what ends the connection ends the receive.
+    let token = fill(&mut ring, buffer, 10);
+    ring.enter(Wait::No).expect("the ring works");
+    assert!(ring.reap().is_none());
+    let reset = Op::Reset { socket: Socket(0) };
+    ring.push(reset, Token::new(OpCode::Cancel, 0, 0));
+    let completion = next(&mut ring);
+    assert_eq!(completion.token, token);
+    assert!(completion.result <= 0, "{completion:?}");
+    assert_eq!(&*ring.take_filled(token), b"> hello, world");
+}
+
+#[test]
+fn the_peers_end_is_told_by_a_receive_of_nothing() {
+    let (mut ring, peer) = connected();
+    let token = fill(&mut ring, BytesMut::with_capacity(100), 100);
+    ring.enter(Wait::No).expect("the ring works");
+    drop(peer);
+    assert_eq!(next(&mut ring).result, 0);
+    assert!(ring.take_filled(token).is_empty());
+}
+
+#[test]
+fn a_ring_may_go_while_it_receives() {
+    use std::io::Write;
+    let (mut ring, mut peer) = connected();
+    // Who is to wake it holds a descriptor of the ring.
+    let _bell = ring.bell();
+    fill(&mut ring, BytesMut::with_capacity(100), 100);
+    ring.enter(Wait::No).expect("the ring works");
+    drop(ring);
+    // To nobody.
+    let _ = peer.write_all(b"hello");
+}
+
+#[test]
+#[should_panic(expected = "the kernel may be writing to it")]
+fn a_buffer_is_not_given_back_before_its_receive_has_completed() {
+    let (mut ring, _peer) = connected();
+    let token = fill(&mut ring, BytesMut::with_capacity(100), 100);
+    ring.enter(Wait::No).expect("the ring works");
+    let _ = ring.take_filled(token);
+}
+
+#[test]
+fn a_receive_that_is_not_multishot_ends_with_the_first_bytes() {
+    use std::io::Write;
+    let (mut ring, mut peer) = connected();
+    let receive = Op::Receive {
+        socket: Socket(0),
+        multishot: false,
+    };
+    ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+    ring.enter(Wait::No).expect("the ring works");
+    peer.write_all(b"hello").expect("it takes a few bytes");
+    let completion = next(&mut ring);
+    assert!(!completion.more);
+    let buffer = completion.buffer.expect("bytes lie in a buffer");
+    assert_eq!(&*buffer, b"hello");
+    ring.provide(buffer);
 }

@@ -8,6 +8,7 @@ mod simulation {
     mod ends;
     mod fanout;
     mod faults;
+    mod large;
     mod overflow;
     mod slices;
     mod slow_consumers;

@@ -20,6 +20,18 @@ pub(super) struct Partial {
     buffer: BytesMut,
     /// Bytes that `buffer` holds at most, together with the messages that were split off it.
     allocation: usize,
+    loan: Loan,
+}
+
+/// Whether `buffer` is with somebody who receives into it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Loan {
+    /// It is not.
+    None,
+    /// It is, and nothing else may be received.
+    Out,
+    /// It was, and so many bytes at its end are yet to be read.
+    Unread(usize),
 }
 
 /// Where in a frame the last buffer ended.
@@ -88,6 +100,7 @@ impl Partial {
             message: Assembly::None,
             buffer: BytesMut::new(),
             allocation: 0,
+            loan: Loan::None,
         }
     }
 
@@ -108,14 +121,78 @@ impl Partial {
     pub(super) fn reset(&mut self) {
         self.position = FRAME_START;
         self.message = Assembly::None;
+        match std::mem::replace(&mut self.loan, Loan::None) {
+            Loan::None | Loan::Unread(_) => {}
+            Loan::Out => self.allocation = 0,
+        }
         self.allocation = self.allocation.max(self.buffer.capacity());
         self.buffer.clear();
     }
 
     pub(super) fn discard_messages(&mut self) {
+        if let Loan::Unread(count) = std::mem::replace(&mut self.loan, Loan::None) {
+            self.skip(count);
+        }
         self.message = Assembly::Discard;
         self.buffer = BytesMut::new();
         self.allocation = 0;
+    }
+
+    /// Bytes of a message's frame that are to come.
+    pub(super) fn to_come(&self) -> u64 {
+        match (&self.position, &self.message) {
+            (Position::Data { header, received }, Assembly::Message { .. }) => {
+                header.payload_len - received
+            }
+            (Position::Data { .. }, Assembly::None | Assembly::Discard)
+            | (Position::Header { .. } | Position::Control { .. }, _) => 0,
+        }
+    }
+
+    /// Whether bytes were received into the buffer that are yet to be read.
+    pub(super) const fn is_unread(&self) -> bool {
+        matches!(self.loan, Loan::Unread(_))
+    }
+
+    /// Hands out the buffer, to be received into.
+    pub(super) fn lend(&mut self) -> Option<BytesMut> {
+        let to_come = usize::try_from(self.to_come()).unwrap_or(usize::MAX);
+        let arrived = self.buffer.len();
+        if to_come == 0 || arrived == 0 || self.loan != Loan::None {
+            return None;
+        }
+        let room = self.buffer.capacity() - arrived;
+        if room < to_come.min(arrived) {
+            self.buffer.reserve(to_come.min(arrived * (GROWTH - 1)));
+        }
+        self.loan = Loan::Out;
+        self.allocation = self.allocation.max(self.buffer.capacity());
+        Some(std::mem::take(&mut self.buffer))
+    }
+
+    /// Takes the buffer back, with `received` bytes more than it had.
+    pub(super) fn take_back(&mut self, buffer: BytesMut, received: usize) {
+        match self.loan {
+            Loan::Out => {
+                self.buffer = buffer;
+                self.loan = match received {
+                    0 => Loan::None,
+                    count => Loan::Unread(count),
+                };
+            }
+            // Meanwhile our Close has gone out.
+            Loan::None | Loan::Unread(_) => self.skip(received),
+        }
+    }
+
+    /// Passes over bytes of a frame that is discarded.
+    fn skip(&mut self, count: usize) {
+        if let Position::Data { header, received } = &mut self.position {
+            *received += count as u64;
+            if *received == header.payload_len {
+                self.position = FRAME_START;
+            }
+        }
     }
 
     /// Takes one step: to the end of a header, a payload, or `bytes`.
@@ -155,21 +232,36 @@ impl Partial {
                 control(opcode, payload).map(Progress::Item)
             }
             Position::Data { header, received } => {
+                debug_assert!(
+                    self.loan != Loan::Out,
+                    "nothing is received beside the loan"
+                );
                 let left = header.payload_len - *received;
-                let piece_len =
-                    usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
-                let piece = take(bytes, piece_len);
-                if let Some(key) = header.masking_key {
-                    mask(piece, key_at(key, (*received % 4) as usize));
-                }
+                let key = header
+                    .masking_key
+                    .map(|key| key_at(key, (*received % 4) as usize));
+                let loan = std::mem::replace(&mut self.loan, Loan::None);
+                let piece_len = match loan {
+                    Loan::Unread(count) => count,
+                    Loan::None | Loan::Out => {
+                        usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
+                    }
+                };
+                let to_come = left - piece_len as u64;
                 *received += piece_len as u64;
-                let is_complete = *received == header.payload_len;
+                let is_complete = to_come == 0;
                 let is_last = is_complete && header.fin;
                 if is_complete {
                     self.position = FRAME_START;
                 }
-                let to_come = left - piece_len as u64;
-                self.append(piece, to_come)?;
+                if let Loan::Unread(count) = loan {
+                    let start = self.buffer.len() - count;
+                    self.message.read(&mut self.buffer[start..], key)?;
+                } else {
+                    let piece = take(bytes, piece_len);
+                    self.message.read(piece, key)?;
+                    self.append(piece, to_come);
+                }
                 match (is_complete, is_last) {
                     (false, _) => Ok(Progress::NeedMore),
                     (true, false) => Ok(Progress::Continue),
@@ -227,13 +319,10 @@ impl Partial {
     }
 
     /// Adds an unmasked piece to the message; of its frame so many bytes are `to_come`.
-    fn append(&mut self, piece: &[u8], to_come: u64) -> Result<(), Violation> {
-        let Assembly::Message { content, .. } = &mut self.message else {
-            return Ok(());
-        };
-        match content {
-            Content::Text(utf8) => utf8.push(piece).map_err(|_| Violation::InvalidUtf8)?,
-            Content::Binary | Content::Compressed(_) => {}
+    fn append(&mut self, piece: &[u8], to_come: u64) {
+        match self.message {
+            Assembly::Message { .. } => {}
+            Assembly::None | Assembly::Discard => return,
         }
         let headroom = if self.buffer.is_empty() {
             HEADER_SIZE_MAX
@@ -250,7 +339,6 @@ impl Partial {
         self.buffer
             .extend_from_slice(&[0; HEADER_SIZE_MAX][..headroom]);
         self.buffer.extend_from_slice(piece);
-        Ok(())
     }
 
     /// Whether the buffer has all its memory to itself: a message that was split off it may not
@@ -291,6 +379,27 @@ impl Partial {
     fn take_buffer(&mut self) -> BytesMut {
         self.allocation = self.allocation.max(self.buffer.capacity());
         self.buffer.split()
+    }
+}
+
+impl Assembly {
+    /// Unmasks the next piece, and validates it if it is of a text.
+    fn read(&mut self, piece: &mut [u8], key: Option<[u8; 4]>) -> Result<(), Violation> {
+        if let Some(key) = key {
+            mask(piece, key);
+        }
+        match self {
+            Self::Message {
+                content: Content::Text(utf8),
+                ..
+            } => utf8.push(piece).map_err(|_| Violation::InvalidUtf8),
+            Self::Message {
+                content: Content::Binary | Content::Compressed(_),
+                ..
+            }
+            | Self::None
+            | Self::Discard => Ok(()),
+        }
     }
 }
 
@@ -356,7 +465,7 @@ pub(super) mod tests {
         let mut place = std::ptr::null();
         for piece in 1..=pieces {
             let to_come = (pieces - piece) * PIECE.len();
-            partial.append(&PIECE, to_come as u64).unwrap();
+            partial.append(&PIECE, to_come as u64);
             let capacity = partial.buffer.capacity();
             assert!(capacity <= partial.allocation.max(GROWTH * partial.buffer.len()));
             assert!(capacity <= partial.allocation.max(size));

@@ -131,6 +131,46 @@ pub(crate) fn receive_on<'p>(
     }
 }
 
+/// Feeds `bytes` in pieces of these sizes, and what is left in one: into the assembly buffer of the
+/// message wherever it is lent, and in receive buffers elsewhere.
+pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Trace {
+    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let now = Time::from_millis(1);
+    let mut connection = connect(&endpoint, now);
+    let (mut events, mut out) = (Vec::new(), Vec::new());
+    let mut sizes = sizes.iter().copied();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let size = sizes.next().unwrap_or(rest.len()).min(rest.len());
+        let mut piece = Vec::new();
+        if let Some(mut buffer) = connection.lend_assembly() {
+            let room = buffer.capacity() - buffer.len();
+            let to_come = usize::try_from(connection.to_come()).unwrap();
+            let received = size.min(room).min(to_come);
+            assert!(room.min(to_come) > 0, "room for something");
+            buffer.extend_from_slice(&rest[..received]);
+            rest = &rest[received..];
+            connection.receive_assembly(buffer, received, now);
+            assert_eq!(connection.is_unread(), received > 0);
+        } else {
+            piece.extend_from_slice(&rest[..size]);
+            rest = &rest[size..];
+        }
+        let mut input = connection.receive(&mut piece, now);
+        while let Some(event) = connection.poll_event(&mut endpoint, &mut input, &mut out) {
+            events.push(Observed::from(event));
+        }
+        assert!(!connection.is_unread());
+    }
+    let disconnect = connection.poll_disconnect();
+    Trace {
+        events,
+        out,
+        disconnect,
+        transmit: connection.poll_transmit(),
+    }
+}
+
 /// Feeds `bytes` whole, at every split into two, and byte by byte: what is seen must be the same.
 pub(crate) fn receive(config: &Config, bytes: &[u8]) -> Trace {
     let whole = receive_pieces(config, [bytes]);

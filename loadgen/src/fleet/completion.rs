@@ -46,6 +46,7 @@ impl Fleet {
             | OpCode::Quiet
             | OpCode::Wake
             | OpCode::Woken
+            | OpCode::Fill
             | OpCode::InstallToFinish
             | OpCode::InstallToAsk) => {
                 unreachable!("{op:?} is no client's, or was handled before")

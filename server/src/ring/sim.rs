@@ -18,6 +18,7 @@ mod socket;
 
 use std::{cell::RefCell, io, net::IpAddr, rc::Rc, time::Duration};
 
+use bytes::BytesMut;
 use tidewheel_codec::Time;
 
 use self::kernel::Kernel;
@@ -208,6 +209,10 @@ impl Ring for SimRing {
 
     fn reap(&mut self) -> Option<Completion> {
         self.kernel.borrow_mut().reap()
+    }
+
+    fn take_filled(&mut self, fill: Token) -> BytesMut {
+        self.kernel.borrow_mut().take_filled(fill)
     }
 
     fn provide(&mut self, buffer: Buffer) {

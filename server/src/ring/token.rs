@@ -28,6 +28,8 @@ pub enum OpCode {
     Wake,
     /// Another ring's [`Op::Wake`](super::Op::Wake) has woken this one
     Woken,
+    /// [`Op::Fill`](super::Op::Fill)
+    Fill,
     /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
     InstallToFinish,
     /// A step on the way to [`OpCode::Quiet`], which the ring keeps to itself.
@@ -81,8 +83,9 @@ impl Token {
             10 => OpCode::Quiet,
             11 => OpCode::Wake,
             12 => OpCode::Woken,
-            13 => OpCode::InstallToFinish,
-            14 => OpCode::InstallToAsk,
+            13 => OpCode::Fill,
+            14 => OpCode::InstallToFinish,
+            15 => OpCode::InstallToAsk,
             _ => unreachable!(), // checked at construction
         }
     }

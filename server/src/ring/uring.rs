@@ -1,5 +1,6 @@
 //! The io_uring implementation of a [`Ring`].
 
+mod fills;
 mod installer;
 mod peer;
 mod provided;
@@ -11,10 +12,11 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
+use bytes::BytesMut;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
-use self::{installer::Installer, peer::PeerAddress, provided::BufferEntries};
+use self::{fills::Fills, installer::Installer, peer::PeerAddress, provided::BufferEntries};
 use super::{
     Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
     Wait,
@@ -78,6 +80,7 @@ pub struct Uring {
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
     installer: Installer,
+    fills: Fills,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
 }
@@ -153,6 +156,7 @@ impl Uring {
             early: VecDeque::new(),
             peers,
             installer: Installer::new(installs),
+            fills: Fills::default(),
             accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
         })
     }
@@ -166,7 +170,8 @@ impl Uring {
             self.submit();
         }
         // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
-        // sends by the promise behind `Outbound`, addresses until `submit`, `ABORT` for ever.
+        // sends by the promise behind `Outbound`, buffers to fill until they are taken, addresses
+        // until `submit`, `ABORT` for ever.
         unsafe { self.ring.submission().push_multiple(entries) }
             .expect("the submission queue has just been emptied");
     }
@@ -203,8 +208,10 @@ impl Uring {
         if let OpCode::InstallToFinish | OpCode::InstallToAsk = token.op() {
             return Some(self.installer.installed(token, entry.result()));
         }
-        if token.op() == OpCode::Send {
-            self.installer.note_sent(token, entry.result());
+        match token.op() {
+            OpCode::Send => self.installer.note_sent(token, entry.result()),
+            OpCode::Fill => self.fills.end(token, entry.result()),
+            _ => {}
         }
         let flags = entry.flags();
         let buffer = cqueue::buffer_select(flags)
@@ -247,9 +254,17 @@ impl Ring for Uring {
                 };
                 self.queue(&[entry.user_data(token.bits())]);
             }
-            Op::Receive { socket } => {
-                let entry = opcode::RecvMulti::new(fixed(socket), BUFFER_GROUP).build();
+            Op::Receive { socket, multishot } => {
+                let entry = receive(socket, multishot);
                 self.queue(&[entry.user_data(token.bits())]);
+            }
+            Op::Fill {
+                socket,
+                buffer,
+                limit,
+            } => {
+                let entry = self.fills.begin(socket, buffer, limit, token);
+                self.queue(&[entry]);
             }
             Op::Send {
                 socket,
@@ -360,6 +375,10 @@ impl Ring for Uring {
         None
     }
 
+    fn take_filled(&mut self, fill: Token) -> BytesMut {
+        self.fills.take(fill)
+    }
+
     fn provide(&mut self, buffer: Buffer) {
         let id = self.buffers.put_back(buffer);
         self.entries.add(&mut self.buffers, id);
@@ -440,6 +459,17 @@ impl Uring {
 
 fn fixed(socket: Socket) -> types::Fixed {
     types::Fixed(socket.0)
+}
+
+/// Receives into provided buffers, as much as fits in one, once or any number of times.
+fn receive(socket: Socket, multishot: bool) -> squeue::Entry {
+    if multishot {
+        return opcode::RecvMulti::new(fixed(socket), BUFFER_GROUP).build();
+    }
+    opcode::Recv::new(fixed(socket), std::ptr::null_mut(), 0)
+        .buf_group(BUFFER_GROUP)
+        .build()
+        .flags(squeue::Flags::BUFFER_SELECT)
 }
 
 fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {

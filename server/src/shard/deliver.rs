@@ -8,7 +8,7 @@ use crate::{
     admission::Refusal,
     connection::{Connection, Phase, Receive},
     outbox::{Lane, Queue},
-    ring::{Buffer, Completion, Op, OpCode, Ring},
+    ring::{Buffer, Completion, Ring},
     stats::Rejected,
 };
 
@@ -41,6 +41,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 let buffer = completion.buffer.expect("bytes are received into a buffer");
                 self.deliver(slot, buffer, now);
                 self.rearm(slot);
+                self.prefer_filling(slot);
             }
             0 if at_end => {}
             0 => self.peer_finished(slot, now),
@@ -50,6 +51,48 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 libc::ENOBUFS | libc::ECANCELED => self.rearm(slot),
                 _ => self.peer_reset(slot, now),
             },
+        }
+    }
+
+    /// A receive into the message that is arriving has completed.
+    pub(super) fn filled(&mut self, completion: &Completion, now: Time) {
+        let slot = completion.token.slot();
+        let buffer = self.ring.take_filled(completion.token);
+        let connection = &mut self.connections[slot as usize];
+        assert_eq!(
+            connection.generation,
+            completion.token.generation(),
+            "a slot reused too early"
+        );
+        connection.receive = Receive::Ended;
+        let Phase::Open { protocol, .. } = &mut connection.phase else {
+            return self.release_if_idle(slot);
+        };
+        let received = usize::try_from(completion.result).unwrap_or(0);
+        protocol.receive_assembly(buffer, received, now);
+        match completion.result {
+            1.. => self.go_on(slot, now),
+            0 => self.peer_finished(slot, now),
+            _ => self.peer_reset(slot, now),
+        }
+    }
+
+    /// Reads what was received into a message; unless nothing can be answered, when it stays there.
+    fn go_on(&mut self, slot: u32, now: Time) {
+        let connection = &mut self.connections[slot as usize];
+        if connection.is_congested(&self.settings.send)
+            && let Phase::Open { protocol, .. } = &connection.phase
+            && protocol.is_open()
+        {
+            let queue = connection.queue.as_mut().expect("congestion has a cause");
+            queue.parked.push(&[]);
+            return self.pause(slot);
+        }
+        self.frames(slot, &mut [], std::ptr::null()..std::ptr::null(), now);
+        self.pause_if_parked(slot);
+        self.conclude(slot, now);
+        if self.is_receive_wanted(slot) {
+            self.receive_more(slot);
         }
     }
 
@@ -81,16 +124,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             .connections
             .get_mut(slot as usize)
             .and_then(|it| it.queue.as_mut());
-        let (unused, is_parked) = match queue {
-            Some(queue) => (queue.attach(buffer), !queue.parked.is_empty()),
-            None => (Some(buffer), false),
+        let unused = match queue {
+            Some(queue) => queue.attach(buffer),
+            None => Some(buffer),
         };
         if let Some(buffer) = unused {
             self.ring.provide(buffer);
         }
-        if is_parked {
-            self.pause(slot);
-        }
+        self.pause_if_parked(slot);
         self.conclude(slot, now);
     }
 
@@ -216,8 +257,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         received: std::ops::Range<*const u8>,
         now: Time,
     ) {
-        let rest = self.read(slot, bytes, received, now);
-        if rest > 0 {
+        if let Some(rest) = self.read(slot, bytes, received, now) {
             let queue = self.connections[slot as usize].queue.as_mut();
             let queue = queue.expect("what waits to be sent is queued");
             queue.parked.push(&bytes[bytes.len() - rest..]);
@@ -225,18 +265,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Hands the frames in `bytes` to the handler, message by message, until too much waits to be
-    /// sent; gives the number of bytes that are left then.
+    /// sent; gives the number of bytes that are left then, if there are any, or what was received
+    /// into a message is unread.
     fn read(
         &mut self,
         slot: u32,
         bytes: &mut [u8],
         received: std::ops::Range<*const u8>,
         now: Time,
-    ) -> usize {
+    ) -> Option<usize> {
         let connection = &mut self.connections[slot as usize];
         let Connection { phase, rate, .. } = connection;
         let Phase::Open { protocol, state } = phase else {
-            return 0;
+            return None;
         };
         let message_rate_max = self.settings.message_rate_max;
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
@@ -252,7 +293,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let limits = self.settings.send;
         loop {
             if protocol.is_open() && queue.held() >= limits.pause_at() {
-                return input.into_rest().len();
+                let rest = input.into_rest().len();
+                return (rest > 0 || protocol.is_unread()).then_some(rest);
             }
             let event = protocol.poll_event(endpoint, &mut input, control);
             if !control.is_empty() {
@@ -263,9 +305,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 queue.write_control(control);
                 control.clear();
             }
-            let Some(event) = event else {
-                return 0;
-            };
+            let event = event?;
             match event {
                 Event::Message(_)
                     if message_rate_max.is_some_and(|limit| rate.exceeds(limit, now)) =>
@@ -374,90 +414,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 return;
             };
             let rest = self.read(slot, &mut piece, std::ptr::null()..std::ptr::null(), now);
-            if rest > 0 {
+            if let Some(rest) = rest {
                 piece.drain(..piece.len() - rest);
                 let queue = self.connections[slot as usize].queue.as_mut();
                 let queue = queue.expect("what waits to be sent is queued");
                 return queue.parked.put_back(piece);
-            }
-        }
-    }
-
-    /// Stops receiving until everything is sent.
-    fn pause(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        debug_assert!(
-            connection
-                .queue
-                .as_ref()
-                .is_some_and(|queue| queue.parked.bytes() <= self.settings.receive_memory),
-            "the kernel has received no more once the pause was submitted"
-        );
-        if !connection.is_paused() {
-            self.stats.receive_pauses.add(1);
-        }
-        match connection.receive {
-            Receive::Armed => {
-                connection.receive = Receive::Pausing;
-                let target = connection.token(OpCode::Receive, slot);
-                let token = connection.token(OpCode::Cancel, slot);
-                self.ring.push(Op::Cancel { target }, token);
-            }
-            Receive::Starved | Receive::Ended => connection.receive = Receive::Paused,
-            Receive::Pausing | Receive::Paused | Receive::PausedAtEnd => {}
-        }
-    }
-
-    /// Arms a receive that is not armed and should be.
-    fn rearm(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else {
-            return;
-        };
-        let wanted = match connection.receive {
-            Receive::Ended => true,
-            Receive::Paused => !connection.is_congested(&self.settings.send),
-            Receive::Armed | Receive::Starved | Receive::Pausing | Receive::PausedAtEnd => false,
-        };
-        if wanted && !matches!(connection.phase, Phase::Leaving(_)) {
-            self.arm(slot);
-        }
-    }
-
-    pub(super) fn arm(&mut self, slot: u32) {
-        if self.ring.buffers_free() == 0 {
-            return self.starve(slot);
-        }
-        let connection = &mut self.connections[slot as usize];
-        connection.receive = Receive::Armed;
-        let token = connection.token(OpCode::Receive, slot);
-        self.ring.push(
-            Op::Receive {
-                socket: connection.socket,
-            },
-            token,
-        );
-    }
-
-    /// There was no buffer to receive into.
-    fn starve(&mut self, slot: u32) {
-        self.connections[slot as usize].receive = Receive::Starved;
-        self.stats.starvations.add(1);
-        let generation = self.connections[slot as usize].generation;
-        self.lists.starved.push_back((slot, generation));
-    }
-
-    /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
-    /// each of them may take one.
-    pub(super) fn feed(&mut self) {
-        for _ in 0..self.ring.buffers_free() {
-            let Some((slot, generation)) = self.lists.starved.pop_front() else {
-                break;
-            };
-            if let Some(connection) = self.connections.get(slot as usize)
-                && connection.generation == generation
-                && connection.receive == Receive::Starved
-            {
-                self.arm(slot);
             }
         }
     }

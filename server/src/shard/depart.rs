@@ -271,11 +271,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let token = connection.token(OpCode::Close, slot);
             self.ring.push(Op::Close { socket }, token);
         }
-        match connection.receive {
-            Receive::Armed | Receive::Pausing => {}
-            Receive::Starved | Receive::Paused | Receive::PausedAtEnd | Receive::Ended => {
-                connection.receive = Receive::Ended;
-            }
+        if !connection.is_receiving() {
+            connection.receive = Receive::Ended;
         }
     }
 

@@ -31,15 +31,17 @@ const RUDE: Faults = Faults {
 };
 
 /// A table that fills up, few buffers, sockets that take little, and a completion queue that is
-/// too small for what completes at once, or large enough.
+/// too small for what completes at once, or large enough. With the smaller buffers, many messages are
+/// large.
 pub(crate) fn simulation(seed: u64) -> Simulation {
     let mut random = fastrand::Rng::with_seed(seed);
     let completions = random.choice([1, 2, 4, 16, 8192]);
+    let buffer_size = random.choice([256, 512]);
     Simulation {
         seed,
         sockets: 50,
         buffers: 4,
-        buffer_size: 512,
+        buffer_size: buffer_size.expect("one of them"),
         completions: completions.expect("one of them"),
         send_buffer: 2048,
         faults: RUDE,

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tidewheel::ring::{
     Bell, Buffer, Completion, Op, OpCode, Ring, Token, Wait,
     sim::{Event, Faults, Network, SimRing, Simulation, What},
@@ -105,6 +106,10 @@ impl Ring for Forgetful {
             return None;
         }
         self.ring.reap()
+    }
+
+    fn take_filled(&mut self, fill: Token) -> BytesMut {
+        self.ring.take_filled(fill)
     }
 
     fn provide(&mut self, buffer: Buffer) {

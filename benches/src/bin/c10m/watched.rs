@@ -2,6 +2,7 @@
 
 use std::{io, net::IpAddr};
 
+use bytes::BytesMut;
 use tidewheel::ring::{Bell, Buffer, Completion, Op, Ring, Token, Wait};
 
 use crate::ledger::{Owner, on_behalf_of};
@@ -43,6 +44,10 @@ impl<R: Ring> Ring for Watched<R> {
         let completion = self.call(R::reap);
         self.reaped += u64::from(completion.is_some());
         completion
+    }
+
+    fn take_filled(&mut self, fill: Token) -> BytesMut {
+        self.call(|ring| ring.take_filled(fill))
     }
 
     fn provide(&mut self, buffer: Buffer) {

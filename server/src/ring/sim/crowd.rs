@@ -18,6 +18,7 @@ mod client;
 
 use std::{collections::VecDeque, io, net::IpAddr, ops::RangeInclusive};
 
+use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tidewheel_codec::Time;
 
@@ -239,7 +240,8 @@ impl CrowdRing {
     fn perform(&mut self, op: Op, token: Token) {
         match op {
             Op::Accept { multishot, .. } => self.accepts.push_back((token, multishot)),
-            Op::Receive { socket } => {
+            Op::Receive { socket, multishot } => {
+                assert!(multishot, "no message is large");
                 let client = self.client(socket);
                 assert!(client.receive.is_none(), "a second receive on {socket:?}");
                 client.receive = Some(token);
@@ -287,6 +289,7 @@ impl CrowdRing {
             Op::Listen => self.listening = Some(token),
             Op::Wake { bell } => bell.ring(),
             Op::Writable { socket } => panic!("{socket:?} has room for everything"),
+            Op::Fill { socket, .. } => panic!("no message of {socket:?} is large"),
             Op::Connect { .. } => panic!("a server connects to nobody"),
         }
     }
@@ -444,6 +447,10 @@ impl Ring for CrowdRing {
 
     fn reap(&mut self) -> Option<Completion> {
         self.ready.pop_front()
+    }
+
+    fn take_filled(&mut self, _: Token) -> BytesMut {
+        panic!("no message is large")
     }
 
     fn provide(&mut self, buffer: Buffer) {

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::BytesMut;
 use tidewheel_codec::Time;
 
 use super::{
@@ -62,6 +63,8 @@ pub(super) struct Kernel {
     overflowed: u64,
     /// Queued since the last enter, and what was lent for it.
     submitted: Vec<(Op, Token, Option<Lent>)>,
+    /// Buffers of receives that have completed, or are about to.
+    filled: HashMap<Token, BytesMut>,
     sockets: Vec<Option<SimSocket>>,
     vacant: BTreeSet<u32>,
     accepts: VecDeque<(Token, bool)>,
@@ -94,6 +97,7 @@ impl Kernel {
             overflow: VecDeque::new(),
             overflowed: 0,
             submitted: Vec::new(),
+            filled: HashMap::new(),
             sockets: (0..simulation.sockets).map(|_| None).collect(),
             vacant: (0..simulation.sockets).collect(),
             accepts: VecDeque::new(),

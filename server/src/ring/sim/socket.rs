@@ -1,6 +1,8 @@
 //! One TCP connection between the server and a client.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, mem::MaybeUninit};
+
+use bytes::BytesMut;
 
 use super::{
     super::{Outbound, Token},
@@ -14,7 +16,7 @@ pub(super) struct SimSocket {
     /// Received and not yet read.
     pub(super) inbound: VecDeque<u8>,
     pub(super) peer: PeerState,
-    pub(super) receive: Option<Token>,
+    pub(super) receive: Option<Receiving>,
     /// The receive that is armed, or was last.
     pub(super) received_by: Option<Token>,
     /// Waits for room to send.
@@ -26,6 +28,36 @@ pub(super) struct SimSocket {
     pub(super) unread: usize,
     /// When the newest completion of the receive comes, and its place among those of that time.
     pub(super) newest: (u64, u64),
+}
+
+/// A receive that is armed.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    pub(super) token: Token,
+    pub(super) into: Into,
+}
+
+/// Where received bytes go.
+#[derive(Debug)]
+pub(super) enum Into {
+    /// Into provided buffers.
+    Provided { multishot: bool },
+    /// Into this one, once, and so many at most.
+    Own { buffer: BytesMut, limit: usize },
+}
+
+impl Receiving {
+    /// Into `buffer`, of whose room every byte that is not received is rubbish.
+    pub(super) fn filling(mut buffer: BytesMut, limit: usize, token: Token) -> Self {
+        const RUBBISH: u8 = 0x5a;
+        let room = buffer.spare_capacity_mut();
+        assert!((1..=room.len()).contains(&limit), "room for {limit} bytes");
+        room.fill(MaybeUninit::new(RUBBISH));
+        Self {
+            token,
+            into: Into::Own { buffer, limit },
+        }
+    }
 }
 
 /// What is known of the other end.

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use bytes::BytesMut;
+
 use super::{
     super::{
         super::{Completion, OpCode, Token},
@@ -29,6 +31,15 @@ impl Kernel {
             self.flush_overflow();
         }
         self.ready.pop_front()
+    }
+
+    pub(in crate::ring::sim) fn take_filled(&mut self, fill: Token) -> BytesMut {
+        let is_coming = self.coming.contains_key(&fill.bits());
+        assert!(
+            !is_coming,
+            "the buffer is lent until its receive has completed"
+        );
+        self.filled.remove(&fill).expect("a receive has completed")
     }
 
     /// Whether the completion queue is empty, whatever the kernel keeps beside it.

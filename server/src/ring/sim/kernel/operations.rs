@@ -5,7 +5,7 @@ use super::{
         super::{Completion, Op, OpCode, SendMode, Socket, Token},
         What,
         client::ClientId,
-        socket::{Lent, PeerState, SimSocket},
+        socket::{Into, Lent, PeerState, Receiving, SimSocket},
     },
     Due, Kernel, Segment,
 };
@@ -40,14 +40,20 @@ impl Kernel {
                 self.accepts.push_back((token, multishot));
                 self.accept();
             }
-            Op::Receive { socket } => {
-                let state = self.socket(socket.0);
-                assert!(state.receive.is_none(), "a second receive on {socket:?}");
-                state.receive = Some(token);
-                state.received_by = Some(token);
+            Op::Receive { socket, multishot } => {
+                let into = Into::Provided { multishot };
+                self.arm(socket, Receiving { token, into });
                 if self.provided.is_empty() {
                     return self.end_receive(socket.0, -libc::ENOBUFS);
                 }
+                self.pump(socket.0);
+            }
+            Op::Fill {
+                socket,
+                buffer,
+                limit,
+            } => {
+                self.arm(socket, Receiving::filling(buffer, limit, token));
                 self.pump(socket.0);
             }
             Op::Send {
@@ -123,69 +129,107 @@ impl Kernel {
         }
     }
 
+    fn arm(&mut self, socket: Socket, receive: Receiving) {
+        let state = self.socket(socket.0);
+        assert!(state.receive.is_none(), "a second receive on {socket:?}");
+        state.received_by = Some(receive.token);
+        state.receive = Some(receive);
+    }
+
     /// Completes the receive of a socket with what there is, for as long as it goes on.
     pub(in crate::ring::sim) fn pump(&mut self, index: u32) {
-        while let Some(token) = self.socket(index).receive {
-            if self.socket(index).peer == PeerState::Reset {
-                return self.end_receive(index, -libc::ECONNRESET);
-            }
-            if self.socket(index).inbound.is_empty() {
-                if self.socket(index).peer == PeerState::Finished {
-                    self.end_receive(index, 0);
+        while let socket = self.socket(index)
+            && let Some(receive) = socket.receive.take()
+        {
+            let result = match socket.peer {
+                PeerState::Reset => -libc::ECONNRESET,
+                PeerState::Finished if socket.inbound.is_empty() => 0,
+                PeerState::Open if socket.inbound.is_empty() => {
+                    socket.receive = Some(receive);
+                    return;
                 }
-                return;
-            }
-            let faults = self.simulation.faults;
-            if self.provided.is_empty() || self.chance(faults.no_buffers) {
-                return self.end_receive(index, -libc::ENOBUFS);
-            }
-            let id = self.provided.pop_front().expect("just looked at");
-            let mut length = self
-                .socket(index)
-                .inbound
-                .len()
-                .min(self.memory.size() as usize);
-            if self.chance(faults.small_pieces) {
-                length = self.random.usize(1..=length);
-            }
-            let mut buffer = self
-                .memory
-                .take(id, u32::try_from(length).expect("below a buffer's size"));
-            for (byte, received) in buffer
-                .iter_mut()
-                .zip(self.socket(index).inbound.drain(..length))
-            {
-                *byte = received;
-            }
-            let more = !self.chance(faults.multishot_end);
-            if !more {
-                self.socket(index).receive = None;
-            }
-            let result = i32::try_from(length).expect("below a buffer's size");
-            self.complete_receive(
-                index,
-                Completion {
-                    token,
-                    result,
-                    more,
-                    buffer: Some(buffer),
-                },
-            );
+                PeerState::Open | PeerState::Finished => {
+                    self.receive(index, receive);
+                    continue;
+                }
+            };
+            self.complete_without_bytes(index, receive, result);
         }
     }
 
-    pub(in crate::ring::sim) fn end_receive(&mut self, index: u32, result: i32) {
-        if let Some(token) = self.socket(index).receive.take() {
-            self.complete_receive(
-                index,
-                Completion {
-                    token,
-                    result,
-                    more: false,
-                    buffer: None,
-                },
-            );
+    /// Completes a receive with bytes, of which there are some, and arms it again if it goes on.
+    fn receive(&mut self, index: u32, receive: Receiving) {
+        let Receiving { token, into } = receive;
+        let (length, more, buffer) = match into {
+            Into::Own { mut buffer, limit } => {
+                let bytes = self.take_received(index, limit);
+                let place = buffer.as_ptr();
+                buffer.extend_from_slice(&bytes);
+                assert_eq!(buffer.as_ptr(), place, "there was room");
+                self.filled.insert(token, buffer);
+                (bytes.len(), false, None)
+            }
+            Into::Provided { multishot } => {
+                let faults = self.simulation.faults;
+                if self.provided.is_empty() || self.chance(faults.no_buffers) {
+                    return self.complete_without_bytes(
+                        index,
+                        Receiving { token, into },
+                        -libc::ENOBUFS,
+                    );
+                }
+                let id = self.provided.pop_front().expect("just looked at");
+                let bytes = self.take_received(index, self.memory.size() as usize);
+                let length = u32::try_from(bytes.len()).expect("below a buffer's size");
+                let mut buffer = self.memory.take(id, length);
+                buffer.copy_from_slice(&bytes);
+                let more = multishot && !self.chance(faults.multishot_end);
+                if more {
+                    self.socket(index).receive = Some(Receiving { token, into });
+                }
+                (bytes.len(), more, Some(buffer))
+            }
+        };
+        let completion = Completion {
+            token,
+            result: i32::try_from(length).expect("below 2 GiB"),
+            more,
+            buffer,
+        };
+        self.complete_receive(index, completion);
+    }
+
+    /// Takes some of what a socket has received, or all.
+    fn take_received(&mut self, index: u32, limit: usize) -> Vec<u8> {
+        let small_pieces = self.simulation.faults.small_pieces;
+        let mut length = self.socket(index).inbound.len().min(limit);
+        if self.chance(small_pieces) {
+            length = self.random.usize(1..=length);
         }
+        self.socket(index).inbound.drain(..length).collect()
+    }
+
+    pub(in crate::ring::sim) fn end_receive(&mut self, index: u32, result: i32) {
+        if let Some(receive) = self.socket(index).receive.take() {
+            self.complete_without_bytes(index, receive, result);
+        }
+    }
+
+    fn complete_without_bytes(&mut self, index: u32, receive: Receiving, result: i32) {
+        let Receiving { token, into } = receive;
+        match into {
+            Into::Own { buffer, .. } => {
+                self.filled.insert(token, buffer);
+            }
+            Into::Provided { .. } => {}
+        }
+        let completion = Completion {
+            token,
+            result,
+            more: false,
+            buffer: None,
+        };
+        self.complete_receive(index, completion);
     }
 
     /// Takes what there is room for, and tells of it if it must.
@@ -319,9 +363,8 @@ impl Kernel {
         }
         if target.op() == OpCode::Receive {
             let armed = |socket: &Option<SimSocket>| {
-                socket
-                    .as_ref()
-                    .is_some_and(|socket| socket.receive == Some(target))
+                let receive = socket.as_ref().and_then(|socket| socket.receive.as_ref());
+                receive.is_some_and(|receive| receive.token == target)
             };
             if let Some(index) = self.sockets.iter().position(armed) {
                 self.end_receive(
