@@ -251,6 +251,8 @@ impl Fanout {
 
     pub(crate) fn unsubscribe(&mut self, slot: u32, pattern: &str) -> Result<bool, TopicError> {
         topic::check_pattern(pattern)?;
+        // What was published before is for it still.
+        self.catch_up(slot);
         let Some(member) = self.members.get_mut(slot as usize) else {
             return Ok(false);
         };

@@ -1,8 +1,9 @@
 //! Turns on a core that several shards share.
 //!
-//! One shard runs at a time, and hands over to the one that has waited longest. The kernel's scheduler
-//! is fair in time, not in turns: who has had a millisecond more than sixty others waits until each
-//! of them has had that, too, and whoever echoes there waits as long.
+//! Of the shards that would go on at once, one runs at a time, and hands over to the one that has
+//! waited longest. The kernel's scheduler is fair in time, not in turns: who has had a millisecond more
+//! than sixty others waits until each of them has had that, too, and whoever echoes there waits as
+//! long. A shard that the network wakes is not part of this: it runs when the kernel lets it.
 
 use std::{
     collections::VecDeque,
@@ -110,10 +111,10 @@ impl Runner {
     fn wait(&self) -> bool {
         while self.word.load(Ordering::Acquire) == WAITS {
             let patience = self.relay.patience.as_ref();
-            match futex::wait(&self.word, futex::Flags::PRIVATE, WAITS, patience) {
-                Err(Errno::TIMEDOUT) => return !self.withdraw(),
-                // Handed to, meanwhile or just now, or woken by a signal.
-                Ok(()) | Err(_) => {}
+            // Anything else is said again by the word.
+            let result = futex::wait(&self.word, futex::Flags::PRIVATE, WAITS, patience);
+            if result == Err(Errno::TIMEDOUT) {
+                return !self.withdraw();
             }
         }
         true

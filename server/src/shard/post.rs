@@ -31,7 +31,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.fanout.mail(|piece| mail.push_back(piece));
         let mut deliveries = 0;
         for _ in 0..MAIL_PER_TURN {
-            if self.fanout.is_full() || deliveries >= DELIVERIES_PER_TURN as u64 {
+            if self.fanout.is_full() {
+                return self.obey_first(now);
+            }
+            if deliveries >= DELIVERIES_PER_TURN as u64 {
                 break;
             }
             let Some(piece) = self.lists.mail.pop_front() else {
@@ -56,6 +59,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         tracing::warn!(connection = %whom, %error, "cannot be closed so");
                     }
                 }),
+            }
+        }
+    }
+
+    /// Commands do not wait until publishers leave room for mail.
+    fn obey_first(&mut self, now: Time) {
+        let is_command = |piece: &Mail| matches!(piece, Mail::Command(_));
+        while let Some(at) = self.lists.mail.iter().position(is_command) {
+            if let Some(Mail::Command(command)) = self.lists.mail.remove(at) {
+                self.obey(command, now);
             }
         }
     }

@@ -211,17 +211,23 @@ fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpLis
 pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, String) {
     let (mut client, _) = listener.accept().expect("one is there");
     client.set_nodelay(true).expect("it is a TCP socket");
-    let mut bytes = Vec::new();
+    let mut request = Vec::new();
     loop {
         let mut buffer = [0; 1024];
         let length = client.read(&mut buffer).expect("clients are well-behaved");
-        bytes.extend_from_slice(&buffer[..length]);
-        let parsed = Request::parse(&bytes, &Limits::default());
-        if let Some((request, _)) = parsed.expect("clients are well-behaved") {
-            let mut answer = Vec::new();
-            request.accept().write(&mut answer);
+        request.extend_from_slice(&buffer[..length]);
+        if let Some((path, answer)) = answer(&request) {
             client.write_all(&answer).expect("it is open");
-            return (client, request.path().to_owned());
+            return (client, path);
         }
     }
+}
+
+/// The path of the request at the start of `bytes`, if it is whole, and the answer to it.
+fn answer(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
+    let parsed = Request::parse(bytes, &Limits::default()).expect("clients are well-behaved");
+    let (request, _) = parsed?;
+    let mut answer = Vec::new();
+    request.accept().write(&mut answer);
+    Some((request.path().to_owned(), answer))
 }

@@ -68,7 +68,7 @@ async fn converse(mut socket: TcpStream, sender: Sender<Bytes>, mut receiver: Re
     let answer = loop {
         let read = socket.read_buf(&mut request).await;
         read.expect("clients are well-behaved");
-        if let Some(answer) = super::answer(&request) {
+        if let Some((_, answer)) = super::answer(&request) {
             break answer;
         }
     };
