@@ -324,6 +324,17 @@ mod tests {
         ]
     }
 
+    #[test]
+    fn who_unsubscribes_gets_what_was_published_before() {
+        let mut bench = Bench::with_subscribers();
+        bench.publish("all", "before");
+        assert_eq!(bench.fanout.members[0].chain, NONE, "it is owed");
+        assert_eq!(bench.fanout.unsubscribe(0, "all"), Ok(true));
+        bench.publish("all", "after");
+        bench.send_chain(0);
+        assert_eq!(bench.sent[0], ["before"]);
+    }
+
     proptest! {
         /// As if each message were given to all its subscribers when it is published.
         #[test]

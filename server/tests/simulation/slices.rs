@@ -357,3 +357,27 @@ fn r20_an_echo_beside_ten_thousand_pings_at_once_waits_for_few_of_them() {
     );
     assert!(longest <= WAIT_MAX, "{longest} operations");
 }
+
+/// A server that publishes more than its slices work off shuts down all the same.
+#[test]
+fn a_drain_does_not_wait_until_publishers_leave_room_for_mail() {
+    const PUBLISHER: usize = 0;
+    /// With half as many, no more mail is read.
+    const MESSAGES: u64 = 64;
+    let simulation = Simulation {
+        latency_ms_max: 1,
+        ..simulation()
+    };
+    let mut bench = Bench::new(simulation, &patient());
+    connect(&mut bench, 1);
+    subscribe(&mut bench, SUBSCRIBERS);
+    let begin = bench.shard.deliveries();
+    for number in 0..MESSAGES {
+        bench.say(PUBLISHER, format!("{PUBLISH}all {number}").as_bytes());
+    }
+    run_until(&mut bench, |bench| bench.shard.deliveries() > begin);
+    bench.drain();
+    run_until(&mut bench, |bench| bench.clients[PUBLISHER].end.is_some());
+    let owed = begin + MESSAGES * SUBSCRIBERS as u64 - bench.shard.deliveries();
+    assert!(owed > MESSAGES / 2 * SUBSCRIBERS as u64, "{owed} are owed");
+}
