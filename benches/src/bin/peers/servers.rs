@@ -207,18 +207,19 @@ fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpLis
     });
 }
 
-/// A blocking client, once its request is answered, and the path that it asked for.
-pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, String) {
+/// A blocking client, once its request is answered, and the path that it asked for; `None` if it has
+/// left without asking for anything.
+pub(crate) fn accept(listener: &TcpListener) -> Option<(TcpStream, String)> {
     let (mut client, _) = listener.accept().expect("one is there");
     client.set_nodelay(true).expect("it is a TCP socket");
     let mut request = Vec::new();
     loop {
         let mut buffer = [0; 1024];
-        let length = client.read(&mut buffer).expect("clients are well-behaved");
+        let length = client.read(&mut buffer).ok().filter(|length| *length > 0)?;
         request.extend_from_slice(&buffer[..length]);
         if let Some((path, answer)) = answer(&request) {
             client.write_all(&answer).expect("it is open");
-            return (client, path);
+            return Some((client, path));
         }
     }
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use tidewheel_codec::{frame::FrameHeader, mask::mask};
+use tidewheel_codec::{
+    frame::{FrameHeader, Opcode},
+    mask::mask,
+};
 
 use super::accept;
 
@@ -35,7 +38,9 @@ pub(super) fn echo(listener: &TcpListener) {
         let (events, _) = epoll::wait(&epoll, &mut events, None).expect("no signal is handled");
         for event in events {
             if event.data.u64() == LISTENER {
-                let (socket, _) = accept(listener);
+                let Some((socket, _)) = accept(listener) else {
+                    continue;
+                };
                 let data = EventData::new_u64(clients.len() as u64);
                 epoll::add(&epoll, &socket, data, EventFlags::IN).expect("it is added once");
                 clients.push(Some(Client::new(socket)));
@@ -58,12 +63,18 @@ impl Client {
         }
     }
 
-    /// Reads once, and writes back what is whole; `None` if the client is gone.
+    /// Reads once, and writes back what is whole; `None` if the client is gone, or has said Close,
+    /// which is its own answer.
     fn answer(&mut self) -> Option<()> {
         let length = self.socket.read(&mut self.buffer[self.filled..]).ok()?;
         self.filled += length;
-        let (answers, consumed) = answers(&mut self.buffer[..self.filled]);
-        if length == 0 || self.socket.write_all(&self.buffer[answers]).is_err() {
+        let Answers {
+            place,
+            consumed,
+            is_last,
+        } = Answers::make(&mut self.buffer[..self.filled]);
+        self.socket.write_all(&self.buffer[place]).ok()?;
+        if length == 0 || is_last {
             return None;
         }
         self.buffer.copy_within(consumed..self.filled, 0);
@@ -75,38 +86,52 @@ impl Client {
     }
 }
 
-/// Makes answers of the whole frames at the start of `bytes`, where they lie; gives where those are,
-/// and how long the frames were.
-fn answers(bytes: &mut [u8]) -> (Range<usize>, usize) {
-    let (mut answers, mut consumed) = (0..0, 0);
-    loop {
-        let header = FrameHeader::parse(&bytes[consumed..]).expect("clients are well-behaved");
-        let Some(header) = header else { break };
-        let payload =
-            consumed + header.size()..consumed + header.size() + header.payload_len as usize;
-        if payload.end > bytes.len() {
-            break;
+/// Answers to whole frames.
+struct Answers {
+    /// Where they lie.
+    place: Range<usize>,
+    /// How long the frames were.
+    consumed: usize,
+    /// Whether one is to a Close.
+    is_last: bool,
+}
+
+impl Answers {
+    /// Makes them of the whole frames at the start of `bytes`.
+    fn make(bytes: &mut [u8]) -> Self {
+        let (mut place, mut consumed, mut is_last) = (0..0, 0, false);
+        loop {
+            let header = FrameHeader::parse(&bytes[consumed..]).expect("clients are well-behaved");
+            let Some(header) = header else { break };
+            let begin = consumed + header.size();
+            let payload = begin..begin + header.payload_len as usize;
+            if payload.end > bytes.len() {
+                break;
+            }
+            let key = header.masking_key.expect("clients mask");
+            mask(&mut bytes[payload.clone()], key);
+            is_last |= header.opcode == Opcode::Close;
+            let mut answer = Vec::with_capacity(10);
+            FrameHeader {
+                masking_key: None,
+                ..header
+            }
+            .encode(&mut answer);
+            if place.is_empty() {
+                // Shorter by the masking key, so there is room for it.
+                place = payload.start - answer.len()..payload.start - answer.len();
+            }
+            let start = place.end + answer.len();
+            bytes[place.end..start].copy_from_slice(&answer);
+            if start != payload.start {
+                bytes.copy_within(payload.clone(), start);
+            }
+            (place.end, consumed) = (start + payload.len(), payload.end);
         }
-        mask(
-            &mut bytes[payload.clone()],
-            header.masking_key.expect("clients mask"),
-        );
-        let mut answer = Vec::with_capacity(10);
-        FrameHeader {
-            masking_key: None,
-            ..header
+        Self {
+            place,
+            consumed,
+            is_last,
         }
-        .encode(&mut answer);
-        if answers.is_empty() {
-            // Shorter by the masking key, so there is room for it.
-            answers = payload.start - answer.len()..payload.start - answer.len();
-        }
-        let start = answers.end + answer.len();
-        bytes[answers.end..start].copy_from_slice(&answer);
-        if start != payload.start {
-            bytes.copy_within(payload.clone(), start);
-        }
-        (answers.end, consumed) = (start + payload.len(), payload.end);
     }
-    (answers, consumed)
 }

@@ -26,7 +26,9 @@ pub(super) fn fan_out(listener: &TcpListener) {
         let (events, _) = epoll::wait(&epoll, &mut events, None).expect("no signal is handled");
         for event in events {
             if event.data.u64() == LISTENER {
-                let (client, _) = accept(listener);
+                let Some((client, _)) = accept(listener) else {
+                    continue;
+                };
                 let data = EventData::new_u64(clients.len() as u64);
                 epoll::add(&epoll, &client, data, EventFlags::IN).expect("it is added once");
                 clients.push(client);

@@ -35,8 +35,9 @@ pub(crate) fn serve(threads: u16, first_core: usize) {
     let mut next = threads.iter().cycle();
     let mut publisher = loop {
         match accept(&listener) {
-            (client, path) if path == PUBLISHES => break client,
-            (client, _) => tell(next.next().expect("one at least"), Order::Take(client)),
+            Some((client, path)) if path == PUBLISHES => break client,
+            Some((client, _)) => tell(next.next().expect("one at least"), Order::Take(client)),
+            None => {}
         }
     };
     let mut buffer = [0; 16 << 10];
