@@ -206,6 +206,9 @@ impl Connection {
 
     /// Takes back the buffer that was lent, and the `received` bytes behind what it held, which
     /// [`poll_event`](Self::poll_event) reads next, whatever the input.
+    ///
+    /// # Panics
+    /// If these are more than were to come, or than the buffer holds.
     pub fn receive_assembly(&mut self, buffer: BytesMut, received: usize, now: Time) {
         if received > 0 {
             self.heard = now;

@@ -32,6 +32,14 @@ fn receive(endpoint: &mut Endpoint, connection: &mut Connection, bytes: &[u8]) -
     events
 }
 
+/// Starts the closing handshake.
+fn close(endpoint: &mut Endpoint, connection: &mut Connection) {
+    let (code, cause, mut out) = (CloseCode::NORMAL_CLOSURE, Cause::LocalClose, Vec::new());
+    connection
+        .start_closing_handshake(endpoint, code, "", cause, &mut out, NOW)
+        .unwrap();
+}
+
 /// Receives as much of `bytes` into the assembly as it has room for; gives how much that was.
 fn fill(connection: &mut Connection, bytes: &[u8]) -> usize {
     let mut buffer = connection.lend_assembly().expect("more is to come");
@@ -172,26 +180,16 @@ fn a_buffer_is_used_again_once_its_message_is_dropped() {
 #[test]
 fn what_was_lent_when_the_closing_handshake_began_is_passed_over() {
     let message = masked(0x82, &[7; 1000]);
-    let close = masked(0x88, b"\x03\xe8");
+    let answer = masked(0x88, b"\x03\xe8");
     for received in [0, 300, 700] {
         let (mut endpoint, mut connection, _) = after(&message[..308]);
         let mut buffer = connection.lend_assembly().expect("more is to come");
-        let mut out = Vec::new();
-        connection
-            .start_closing_handshake(
-                &mut endpoint,
-                CloseCode::NORMAL_CLOSURE,
-                "",
-                Cause::LocalClose,
-                &mut out,
-                NOW,
-            )
-            .unwrap();
+        close(&mut endpoint, &mut connection);
         assert_eq!(connection.lend_assembly(), None);
         buffer.extend_from_slice(&message[308..308 + received]);
         connection.receive_assembly(buffer, received, NOW);
         assert_eq!(connection.lend_assembly(), None);
-        let rest = [&message[308 + received..], &close].concat();
+        let rest = [&message[308 + received..], &answer].concat();
         assert_eq!(receive(&mut endpoint, &mut connection, &rest), []);
         let end = connection.poll_disconnect().expect("Close has come");
         assert_eq!(end.cause, Cause::LocalClose);
@@ -204,17 +202,7 @@ fn what_was_unread_when_the_closing_handshake_began_is_passed_over() {
     let message = masked(0x82, &[7; 1000]);
     let (mut endpoint, mut connection, _) = after(&message[..308]);
     assert_eq!(fill(&mut connection, &message[308..]), 700);
-    let mut out = Vec::new();
-    connection
-        .start_closing_handshake(
-            &mut endpoint,
-            CloseCode::NORMAL_CLOSURE,
-            "",
-            Cause::LocalClose,
-            &mut out,
-            NOW,
-        )
-        .unwrap();
+    close(&mut endpoint, &mut connection);
     assert!(!connection.is_unread());
     receive(&mut endpoint, &mut connection, &masked(0x88, b"\x03\xe8"));
     let end = connection.poll_disconnect().expect("Close has come");
@@ -262,8 +250,7 @@ fn a_client_receives_into_the_assembly_as_well() {
 #[test]
 fn bytes_that_are_received_into_the_assembly_prove_that_the_peer_is_alive() {
     let message = masked(0x82, &[7; 1000]);
-    let endpoint = Endpoint::with_seed(server(), SEED).unwrap();
-    let mut endpoint = endpoint;
+    let mut endpoint = Endpoint::with_seed(server(), SEED).unwrap();
     let mut connection = connect(&endpoint, NOW);
     receive(&mut endpoint, &mut connection, &message[..308]);
     let before = connection.poll_timeout(endpoint.config());
@@ -275,6 +262,16 @@ fn bytes_that_are_received_into_the_assembly_prove_that_the_peer_is_alive() {
         assert_eq!(after != before, moves);
         receive_nothing(&mut endpoint, &mut connection);
     }
+}
+
+#[test]
+#[should_panic(expected = "301 bytes were not to come")]
+fn no_more_is_taken_than_was_to_come() {
+    let message = masked(0x82, &[7; 600]);
+    let (_, mut connection, _) = after(&message[..308]);
+    let mut buffer = connection.lend_assembly().expect("300 are to come");
+    buffer.extend_from_slice(&[0; 301]);
+    connection.receive_assembly(buffer, 301, NOW);
 }
 
 fn receive_nothing(endpoint: &mut Endpoint, connection: &mut Connection) {

@@ -174,6 +174,8 @@ impl Partial {
     pub(super) fn take_back(&mut self, buffer: BytesMut, received: usize) {
         match self.loan {
             Loan::Out => {
+                let is_possible = received as u64 <= self.to_come() && received <= buffer.len();
+                assert!(is_possible, "{received} bytes were not to come");
                 self.buffer = buffer;
                 self.loan = match received {
                     0 => Loan::None,

@@ -37,6 +37,14 @@ fn simulation() -> Simulation {
     }
 }
 
+/// The same, and clients that are close by.
+fn near() -> Simulation {
+    Simulation {
+        latency_ms_max: 1,
+        ..simulation()
+    }
+}
+
 /// No deadline passes, as slow as this is.
 fn patient() -> Config {
     Config {
@@ -179,11 +187,7 @@ fn run_and_count(bench: &mut Bench, done: impl Fn(&Bench) -> bool) -> u64 {
 fn a_turn_takes_in_a_slice_of_what_is_published_to_a_hundred_thousand() {
     const PROBE: usize = 0;
     const PUBLISHERS: std::ops::Range<usize> = 1..4;
-    let simulation = Simulation {
-        latency_ms_max: 1,
-        ..simulation()
-    };
-    let mut bench = Bench::new(simulation, &patient());
+    let mut bench = Bench::new(near(), &patient());
     connect(&mut bench, PUBLISHERS.end);
     for at in PUBLISHERS {
         bench.say(at, format!("{SUBSCRIBE}few").as_bytes());
@@ -232,11 +236,7 @@ fn a_turn_takes_in_a_slice_of_what_is_published_to_a_hundred_thousand() {
 fn what_is_sent_comes_behind_what_is_owed() {
     const PUBLISHER: usize = 0;
     const COUNT: usize = 100_000;
-    let simulation = Simulation {
-        latency_ms_max: 1,
-        ..simulation()
-    };
-    let mut bench = Bench::new(simulation, &patient());
+    let mut bench = Bench::new(near(), &patient());
     connect(&mut bench, 1);
     let first = subscribe(&mut bench, COUNT);
     let begin = bench.shard.deliveries();
@@ -364,11 +364,7 @@ fn a_drain_does_not_wait_until_publishers_leave_room_for_mail() {
     const PUBLISHER: usize = 0;
     /// With half as many, no more mail is read.
     const MESSAGES: u64 = 64;
-    let simulation = Simulation {
-        latency_ms_max: 1,
-        ..simulation()
-    };
-    let mut bench = Bench::new(simulation, &patient());
+    let mut bench = Bench::new(near(), &patient());
     connect(&mut bench, 1);
     subscribe(&mut bench, SUBSCRIBERS);
     let begin = bench.shard.deliveries();

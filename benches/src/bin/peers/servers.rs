@@ -14,11 +14,17 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     process::ExitCode,
+    thread,
 };
 
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use tidewheel_codec::handshake::{Limits, Request};
+use tidewheel_codec::{
+    frame::{FrameHeader, Opcode, encode_frame},
+    handshake::{Limits, Request},
+    mask::mask,
+};
 
 use crate::child::{announce, become_one};
 
@@ -221,6 +227,28 @@ pub(crate) fn accept(listener: &TcpListener) -> Option<(TcpStream, String)> {
             client.write_all(&answer).expect("it is open");
             return Some((client, path));
         }
+    }
+}
+
+/// The messages of a publisher, which come whole, as the frames that go out.
+pub(crate) fn frames(mut messages: &mut [u8]) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    while !messages.is_empty() {
+        let header = FrameHeader::parse(messages).expect("clients are well-behaved");
+        let header = header.expect("messages come whole");
+        let (message, others) = messages.split_at_mut(header.size() + header.payload_len as usize);
+        let payload = &mut message[header.size()..];
+        mask(payload, header.masking_key.expect("clients mask"));
+        frames.push(encode_frame(Opcode::Text, payload));
+        messages = others;
+    }
+    frames
+}
+
+/// The clients leave, and this process with them.
+pub(crate) fn wait_for_the_end() -> ! {
+    loop {
+        thread::park();
     }
 }
 

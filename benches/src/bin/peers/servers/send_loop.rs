@@ -4,13 +4,8 @@ use std::{
     net::{TcpListener, TcpStream},
 };
 
+use super::{accept, frames, wait_for_the_end};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use tidewheel_codec::{
-    frame::{FrameHeader, Opcode, encode_frame},
-    mask::mask,
-};
-
-use super::accept;
 
 /// What epoll tells of the listener; of a client it tells its place.
 const LISTENER: u64 = u64::MAX;
@@ -34,15 +29,9 @@ pub(super) fn fan_out(listener: &TcpListener) {
                 clients.push(client);
             } else if publish(&clients, event.data.u64() as usize).is_none() {
                 // They all leave, and this process with them.
-                return wait_for_the_end();
+                wait_for_the_end();
             }
         }
-    }
-}
-
-fn wait_for_the_end() {
-    loop {
-        std::thread::park();
     }
 }
 
@@ -50,22 +39,14 @@ fn wait_for_the_end() {
 fn publish(clients: &[TcpStream], publisher: usize) -> Option<()> {
     let mut buffer = [0; 16 << 10];
     let length = (&clients[publisher]).read(&mut buffer).ok()?;
-    let mut rest = &mut buffer[..length];
-    if rest.is_empty() {
+    if length == 0 {
         return None;
     }
-    while !rest.is_empty() {
-        let header = FrameHeader::parse(rest).expect("clients are well-behaved");
-        let header = header.expect("messages come whole");
-        let (message, others) = rest.split_at_mut(header.size() + header.payload_len as usize);
-        let payload = &mut message[header.size()..];
-        mask(payload, header.masking_key.expect("clients mask"));
-        let frame = encode_frame(Opcode::Text, payload);
+    for frame in frames(&mut buffer[..length]) {
         for mut client in clients {
             let sent = client.write(&frame).expect("it is open");
             assert_eq!(sent, frame.len(), "a blocking socket takes everything");
         }
-        rest = others;
     }
     Some(())
 }

@@ -7,12 +7,12 @@ use std::{
     thread,
 };
 
-use tidewheel_codec::{
-    frame::{FrameHeader, Opcode, encode_frame},
-    mask::mask,
+use crate::{
+    beside::PUBLISHES,
+    child::announce,
+    cores,
+    servers::{accept, frames, wait_for_the_end},
 };
-
-use crate::{beside::PUBLISHES, child::announce, cores, servers::accept};
 
 /// What is asked of a thread.
 enum Order {
@@ -44,9 +44,9 @@ pub(crate) fn serve(threads: u16, first_core: usize) {
     loop {
         let length = publisher.read(&mut buffer).expect("it is well-behaved");
         if length == 0 {
-            return wait_for_the_end();
+            wait_for_the_end();
         }
-        let frames: Arc<[u8]> = unmask(&mut buffer[..length]).into();
+        let frames: Arc<[u8]> = frames(&mut buffer[..length]).concat().into();
         for thread in &threads {
             tell(thread, Order::Send(Arc::clone(&frames)));
         }
@@ -75,26 +75,4 @@ fn start(core: usize) -> mpsc::Sender<Order> {
 
 fn tell(thread: &mpsc::Sender<Order>, order: Order) {
     assert!(thread.send(order).is_ok(), "a thread has failed");
-}
-
-/// The messages as they go out. The publisher writes them at once, and they come whole.
-fn unmask(mut messages: &mut [u8]) -> Vec<u8> {
-    let mut frames = Vec::new();
-    while !messages.is_empty() {
-        let header = FrameHeader::parse(messages).expect("it is well-behaved");
-        let header = header.expect("messages come whole");
-        let (message, others) = messages.split_at_mut(header.size() + header.payload_len as usize);
-        let payload = &mut message[header.size()..];
-        mask(payload, header.masking_key.expect("clients mask"));
-        frames.extend_from_slice(&encode_frame(Opcode::Text, payload));
-        messages = others;
-    }
-    frames
-}
-
-/// They all leave, and this process with them.
-fn wait_for_the_end() {
-    loop {
-        thread::park();
-    }
 }
