@@ -12,7 +12,13 @@ use clap::Args;
 use rustix::process::{Resource, getrlimit};
 
 use self::{probe::Probe, turns::Turns};
-use crate::{child::Child, cores, crowd::Crowd, fanout::message, publisher::Publisher};
+use crate::{
+    child::Child,
+    cores,
+    crowd::Crowd,
+    fanout::message,
+    publisher::{self, Publisher},
+};
 
 pub(crate) use self::server::{LISTENS, PUBLISHES, serve};
 
@@ -110,8 +116,10 @@ fn shards_for(subscribers: usize) -> u16 {
 fn measure(subscribers: usize, shards: u16, core: usize, options: &Options) -> [Figures; 2] {
     let mut child = Child::start(&[SERVER_ARGUMENT, &shards.to_string()], core);
     let admin = child.hear().parse().expect("an address");
+    let mut sentinels: Vec<_> = publisher::sentinels(&child, shards).collect();
     let mut crowd = Crowd::gather(child.address.port(), LISTENS, subscribers);
-    let mut publisher = Publisher::connect(&child, shards);
+    sentinels.extend(publisher::sentinels(&child, shards));
+    let mut publisher = Publisher::connect(&child, sentinels);
     let mut probe = Probe::connect(&child, Duration::from_secs(1) / options.rate);
     publisher.publish(1);
     crowd.read(publisher.published());

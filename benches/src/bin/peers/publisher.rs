@@ -17,18 +17,23 @@ const SENTINELS: u16 = 12;
 
 pub(crate) struct Publisher {
     socket: TcpStream,
-    /// Subscribers that came last, so that each shard delivers to them last, and that read at once.
     sentinels: Vec<TcpStream>,
     published: u64,
 }
 
+/// Subscribers that read at once. A shard delivers last to those that came last; but if they are so
+/// many that it does so in slices, these begin with the last, and those that came first are in the
+/// last slice, which is a small one.
+pub(crate) fn sentinels(child: &Child, shards: u16) -> impl Iterator<Item = TcpStream> {
+    (0..SENTINELS * shards).map(|_| client::open(child.address, LISTENS, None))
+}
+
 impl Publisher {
-    /// Connects to a server to which all others have connected before.
-    pub(crate) fn connect(child: &Child, shards: u16) -> Self {
-        let open = |path| client::open(child.address, path, None);
+    /// Connects to a server; when all `sentinels` have a message, all others have it, too.
+    pub(crate) fn connect(child: &Child, sentinels: Vec<TcpStream>) -> Self {
         Self {
-            sentinels: (0..SENTINELS * shards).map(|_| open(LISTENS)).collect(),
-            socket: open(PUBLISHES),
+            socket: client::open(child.address, PUBLISHES, None),
+            sentinels,
             published: 0,
         }
     }

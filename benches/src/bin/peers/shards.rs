@@ -17,7 +17,7 @@ use crate::{
     cores,
     crowd::Crowd,
     fanout::message,
-    publisher::Publisher,
+    publisher::{self, Publisher},
 };
 
 /// The subcommand that turns this program into a server.
@@ -163,7 +163,7 @@ fn measure(kind: Kind, shards: u16, first_core: usize, options: &Options) -> Vec
     let arguments = [SERVER_ARGUMENT, name.get_name(), &shards.to_string()];
     let child = Child::start(&arguments, first_core);
     let mut crowd = Crowd::gather(child.address.port(), LISTENS, options.subscribers);
-    let mut publisher = Publisher::connect(&child, shards);
+    let mut publisher = Publisher::connect(&child, publisher::sentinels(&child, shards).collect());
     let mut stretch = |in_flight| {
         let start = now();
         (0..options.times).for_each(|_| publisher.publish(in_flight));
