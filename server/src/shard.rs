@@ -39,10 +39,10 @@ const ENTRIES_PER_TURN: usize = 128;
 /// Deadlines that pass in one turn of the shards on a core, at most, so that mass expiry never holds
 /// up the network. Each may cost a send or a reset, some 10 us, and an echo that arrives meanwhile
 /// waits for two turns.
-const EXPIRIES_PER_TURN: usize = 128;
+const EXPIRIES_PER_TURN: usize = 64;
 
 /// But each shard of a core has so many, and so many connections and deliveries of a fan-out.
-const EXPIRIES_MIN: usize = 2;
+const EXPIRIES_MIN: usize = 1;
 const FANNED_OUT_MIN: usize = 8;
 const DELIVERIES_MIN: usize = 1 << 10;
 
