@@ -29,6 +29,9 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
 }
 
+/// A shard that goes on so much later than it was to has been held up, and so has every other.
+const STALL: Duration = Duration::from_millis(100);
+
 /// The least that a ring can work with, where memory is short.
 const SUBMISSIONS_MIN: u32 = 64;
 
@@ -68,13 +71,29 @@ pub(crate) fn run<H: Handler>(
         Err(error) => unreachable!("the server has checked its configuration: {error}"),
     };
     let _ = ready.send(Ok(()));
+    // When it was to go on, at the latest.
+    let mut due = None;
     loop {
-        let began = clock.elapsed();
+        let mut began = clock.elapsed();
+        if let Some(runner) = &mut runner
+            && due.is_some_and(|due| began > due + STALL)
+        {
+            runner.gather();
+            if let Err(error) = shard.ring().enter(Wait::No) {
+                return Some(Err(error));
+            }
+            began = clock.elapsed();
+        }
         let next = shard.turn(at(began));
-        stats.turns.record(clock.elapsed() - began);
+        let ended = clock.elapsed();
+        stats.turns.record(ended - began);
         match next {
             Next::Finished => return Some(Ok(())),
             Next::Enter(wait) => {
+                due = match wait {
+                    Wait::For(limit) => Some(ended + limit),
+                    Wait::No | Wait::Forever => None,
+                };
                 if let Err(error) = enter(shard.ring(), wait, runner.as_mut()) {
                     return Some(Err(error));
                 }

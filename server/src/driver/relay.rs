@@ -15,7 +15,10 @@ use std::{
 
 use rustix::{
     io::Errno,
-    thread::futex::{self, Timespec},
+    thread::{
+        futex::{self, Timespec},
+        nanosleep,
+    },
 };
 
 /// Who is not handed to for so long has its turn all the same: one whose handler blocks holds up the
@@ -23,6 +26,13 @@ use rustix::{
 const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
+};
+
+/// The kernel lets who is running run on for milliseconds: until all others have come, the first would
+/// take turn after turn.
+const GATHERING: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
 };
 
 /// What a runner's word says.
@@ -88,6 +98,16 @@ impl Runner {
         course.waiting.push_back(Arc::clone(&self.word));
         drop(course);
         self.is_holder = self.wait();
+    }
+
+    /// Waits for its turn when all shards have been held up, and wake at the same moment: the first lets
+    /// the others come before it goes on.
+    pub(crate) fn gather(&mut self) {
+        self.step_in();
+        if self.relay.course().waiting.is_empty() {
+            // A signal may end it early, which does no harm.
+            let _ = nanosleep(&GATHERING);
+        }
     }
 
     /// Its turn is over: hands over to who has waited longest.
@@ -200,6 +220,25 @@ mod tests {
         let relay = Arc::clone(&runner.relay);
         drop(runner);
         assert!(!relay.course().is_taken);
+    }
+
+    #[test]
+    fn who_gathers_has_its_turn_before_those_that_come() {
+        let relay = patient();
+        let mut first = Runner::new(Arc::clone(&relay));
+        first.gather();
+        assert!(first.is_holder);
+        let second = thread::spawn({
+            let mut runner = Runner::new(Arc::clone(&relay));
+            move || {
+                runner.gather();
+                runner.is_holder
+            }
+        });
+        until_waiting(&relay, 1);
+        assert!(relay.course().is_taken);
+        first.step_out();
+        assert!(second.join().unwrap());
     }
 
     #[test]
