@@ -30,12 +30,16 @@ const CLIENTS: u32 = 100;
 const RATE: f64 = 200.0;
 const WINDOW_MAX: Duration = Duration::from_secs(20);
 
+/// The server first reads what arrived while it stood still: the answers to its last pings, some two
+/// thousand of a million.
+const BACKLOG: Duration = Duration::from_millis(100);
+
 /// The highest (nice(2)).
 const PRIORITY: i32 = -20;
 
 /// Stops the server and lets it go on, where that was asked for, and waits until all have been
-/// pinged. The latency is that of echoes from then on, to further connections: those that are
-/// pinged are as busy with it as the server is.
+/// pinged. The latency is that of echoes soon after, to further connections: those that are pinged are
+/// as busy with it as the server is.
 ///
 /// # Errors
 /// If there is nothing to report.
@@ -122,7 +126,7 @@ impl Probe {
         go.recv().map_err(|_| Interrupted)?;
         let mut talk = Talk::new(NAME, Pace::Open, CLIENTS, SMALL, self.seed);
         let messages = self.window.as_secs_f64() * RATE;
-        let plan = Plan::new(clock.now(), self.window, messages as u32);
+        let plan = Plan::new(clock.now() + BACKLOG, self.window, messages as u32);
         let clients = session.open_clients();
         talk.follow(&mut session, &clients, &plan, self.timeout)?;
         session.hang_up()?;
