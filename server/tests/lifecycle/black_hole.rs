@@ -99,11 +99,8 @@ fn stuffed(network: &Network, server: &Server, count: usize) -> Vec<Client> {
             scope.spawn(|| client.stuff(&message));
         }
     });
-    let rows = socket_table::sockets(server.port());
     for client in &clients {
-        let port = client.port();
-        let row = rows.iter().find(|row| row.remote_port == port);
-        let row = row.expect("it is held");
+        let row = socket_table::held(server.port(), client.port());
         assert!(row.unsent > 0, "the zero window is the point: {row:?}");
     }
     clients

@@ -143,9 +143,7 @@ fn r09_a_ping_overtakes_what_waits() {
     let mut client = Client::open_narrow(&server);
     client.stuff_until_paused(&server, &binary(&[7; 60_000]));
     wait::pause(ms(700));
-    let sockets = socket_table::sockets(server.port());
-    let row = sockets.iter().find(|row| row.remote_port == client.port());
-    let in_kernel = row.expect("the connection is held").unsent;
+    let in_kernel = socket_table::held(server.port(), client.port()).unsent;
     let mut before = 0;
     loop {
         let frame = client.frame();

@@ -210,10 +210,7 @@ fn r09_no_deadline_waits_for_a_socket_that_takes_nothing() {
     let mut clients = [Client::open_narrow(&server), Client::open_narrow(&server)];
     for client in &mut clients {
         client.stuff(&message);
-        let port = client.port();
-        let server_side = |row: &&socket_table::Row| row.remote_port == port;
-        let sockets = socket_table::sockets(server.port());
-        let row = sockets.iter().find(server_side).expect("it is held");
+        let row = socket_table::held(server.port(), client.port());
         assert!(row.unsent > 0, "the zero window is the point: {row:?}");
     }
     // What they wrote last has been heard; from now on nothing is.

@@ -184,11 +184,7 @@ impl Client {
     /// room left for small frames.
     pub(crate) fn stuff_until_paused(&mut self, server: &Server, message: &[u8]) {
         let port = self.port();
-        let is_unread = || {
-            let sockets = socket_table::sockets(server.port());
-            let row = sockets.iter().find(|row| row.remote_port == port);
-            row.expect("the connection is held").unread > 0
-        };
+        let is_unread = || socket_table::held(server.port(), port).unread > 0;
         loop {
             self.send(message);
             if (0..5).all(|_| {

@@ -51,6 +51,19 @@ fn rows(port: u16, wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
     rows.filter(wanted).collect()
 }
 
+/// The socket between these two ports, on the side of the first. The table is no snapshot: while sockets
+/// of others come and go, one that is there may be passed over.
+#[track_caller]
+pub(crate) fn held(local_port: u16, remote_port: u16) -> Row {
+    let mut held = None;
+    wait::until(Duration::from_millis(500), "the socket is there", || {
+        let mut rows = sockets(local_port).into_iter();
+        held = rows.find(|row| row.remote_port == remote_port);
+        held.is_some()
+    });
+    held.expect("it was found")
+}
+
 /// How many resets the namespace has sent (`OutRsts` in RFC 4022).
 pub(crate) fn resets_sent() -> u64 {
     let counts = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts");

@@ -48,9 +48,7 @@ impl Writer {
         let mut before = (u64::MAX, 0);
         let mut looks = 0;
         wait::until(ms(20_000), "the server stops reading", || {
-            let sockets = socket_table::sockets(server.port());
-            let row = sockets.iter().find(|row| row.remote_port == client.port());
-            let row = row.expect("the connection is held");
+            let row = socket_table::held(server.port(), client.port());
             let now = (self.written.load(Ordering::Relaxed), row.unread);
             looks = if now == before && row.unread > 0 && row.unsent > 0 {
                 looks + 1
