@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::mask::mask;
+use crate::mask;
 use crate::violation::Violation;
 
 /// The longest header: 2 bytes, 8 of extended length, 4 of masking key.
@@ -208,7 +208,7 @@ pub fn encode_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let header = FrameHeader::new(opcode, None, payload.len() as u64);
     let mut frame = BytesMut::with_capacity(header.size() + payload.len());
     header.encode(&mut frame);
-    frame.extend_from_slice(payload);
+    mask::append(payload, &mut frame, None);
     frame.freeze()
 }
 
@@ -218,11 +218,7 @@ pub(crate) fn append_frame(header: FrameHeader, payload: &[u8], out: &mut Vec<u8
     debug_assert_eq!(header.payload_len, payload.len() as u64);
     out.reserve(HEADER_SIZE_MAX + payload.len());
     header.encode(out);
-    let start = out.len();
-    out.extend_from_slice(payload);
-    if let Some(key) = header.masking_key {
-        mask(&mut out[start..], key);
-    }
+    mask::append(payload, out, header.masking_key);
 }
 
 #[inline]

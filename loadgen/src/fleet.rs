@@ -34,6 +34,9 @@ pub(crate) use self::ends::request_head;
 const BUFFER_SIZE_MIN: u32 = 1024;
 const BUFFER_SIZE_MAX: u32 = 64 * 1024;
 
+/// What a receive buffer has beyond: a frame's header fits in beside its payload.
+const HEADER_ROOM: u32 = 64;
+
 /// Receive buffers of a fleet on one ring, and of each ring of several, in bytes.
 const BUFFERS_ALONE: u32 = 2 << 20;
 const BUFFERS_EACH: u32 = 256 << 10;
@@ -226,7 +229,7 @@ impl Fleet {
             completions: if alone { 16 * 1024 } else { 4096 },
             sockets: ring_capacity,
             buffers: (buffers / buffer_size) as u16,
-            buffer_size,
+            buffer_size: buffer_size + HEADER_ROOM,
         };
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;
@@ -377,7 +380,7 @@ impl Fleet {
             State::Absent | State::Connecting(_) | State::Leaving => {}
             State::Securing(_) | State::Upgrading(_) | State::Bare | State::Live { .. } => {
                 let bytes = match &mut self.secure {
-                    None => &self.out[..],
+                    None => &mut self.out,
                     Some(secure) => secure.seal(client, &self.out),
                 };
                 if !bytes.is_empty() {

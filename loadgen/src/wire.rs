@@ -104,18 +104,19 @@ impl Wire {
         self.ring.push(op, token);
     }
 
-    /// Queues a send of `bytes` for `client`, behind all that was sent before.
-    pub(crate) fn send(&mut self, socket: Socket, client: u32, bytes: &[u8]) -> Sending {
+    /// Queues a send of `bytes` for `client`, behind all that was sent before. Many are taken as
+    /// they are, and a few copied.
+    pub(crate) fn send(&mut self, socket: Socket, client: u32, bytes: &mut Vec<u8>) -> Sending {
         if let Some(parcel) = self.parcels.get_mut(&socket.0) {
             parcel.waiting.extend_from_slice(bytes);
             return Sending::UnderWay;
         }
         if self.batches[socket.0 as usize] == self.batch {
-            self.hold(socket, client, bytes.to_vec());
+            self.hold(socket, client, std::mem::take(bytes));
             return Sending::UnderWay;
         }
         if bytes.len() > SILENT_SIZE_MAX {
-            self.post(socket, client, bytes.to_vec());
+            self.post(socket, client, std::mem::take(bytes));
             return Sending::UnderWay;
         }
         let room = |chunk: &Vec<u8>| chunk.capacity() - chunk.len();

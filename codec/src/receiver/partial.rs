@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::{Compressed, CompressedBody, Item, Rules, check_frame, check_sizes, control, take};
 use crate::deflate::TAIL;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, FrameHeader, HEADER_SIZE_MAX, Opcode};
-use crate::mask::{key_at, mask};
+use crate::mask::{self, key_at};
 use crate::message::{Kind, Message};
 use crate::utf8::Validator;
 use crate::violation::Violation;
@@ -258,12 +258,14 @@ impl Partial {
                 }
                 if let Loan::Unread(count) = loan {
                     let start = self.buffer.len() - count;
-                    self.message.read(&mut self.buffer[start..], key)?;
+                    let piece = &mut self.buffer[start..];
+                    if let Some(key) = key {
+                        mask::mask(piece, key);
+                    }
                 } else {
-                    let piece = take(bytes, piece_len);
-                    self.message.read(piece, key)?;
-                    self.append(piece, to_come);
+                    self.append(take(bytes, piece_len), to_come, key);
                 }
+                self.validate(piece_len)?;
                 match (is_complete, is_last) {
                     (false, _) => Ok(Progress::NeedMore),
                     (true, false) => Ok(Progress::Continue),
@@ -320,8 +322,9 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds an unmasked piece to the message; of its frame so many bytes are `to_come`.
-    fn append(&mut self, piece: &[u8], to_come: u64) {
+    /// Adds a piece, which is masked with `key`, to the message; of its frame so many bytes are
+    /// `to_come`.
+    fn append(&mut self, piece: &[u8], to_come: u64, key: Option<[u8; 4]>) {
         match self.message {
             Assembly::Message { .. } => {}
             Assembly::None | Assembly::Discard => return,
@@ -340,7 +343,27 @@ impl Partial {
         }
         self.buffer
             .extend_from_slice(&[0; HEADER_SIZE_MAX][..headroom]);
-        self.buffer.extend_from_slice(piece);
+        mask::append(piece, &mut self.buffer, key);
+    }
+
+    /// Validates the last `len` bytes of the message if it is a text.
+    fn validate(&mut self, len: usize) -> Result<(), Violation> {
+        match &mut self.message {
+            Assembly::Message {
+                content: Content::Text(utf8),
+                ..
+            } => {
+                let start = self.buffer.len() - len;
+                utf8.push(&self.buffer[start..])
+                    .map_err(|_| Violation::InvalidUtf8)
+            }
+            Assembly::Message {
+                content: Content::Binary | Content::Compressed(_),
+                ..
+            }
+            | Assembly::None
+            | Assembly::Discard => Ok(()),
+        }
     }
 
     /// Whether the buffer has all its memory to itself: a message that was split off it may not
@@ -384,27 +407,6 @@ impl Partial {
     }
 }
 
-impl Assembly {
-    /// Unmasks the next piece, and validates it if it is of a text.
-    fn read(&mut self, piece: &mut [u8], key: Option<[u8; 4]>) -> Result<(), Violation> {
-        if let Some(key) = key {
-            mask(piece, key);
-        }
-        match self {
-            Self::Message {
-                content: Content::Text(utf8),
-                ..
-            } => utf8.push(piece).map_err(|_| Violation::InvalidUtf8),
-            Self::Message {
-                content: Content::Binary | Content::Compressed(_),
-                ..
-            }
-            | Self::None
-            | Self::Discard => Ok(()),
-        }
-    }
-}
-
 impl Content {
     /// What the message is whose first frame has this header.
     fn begun_by(header: &FrameHeader) -> Result<Self, Violation> {
@@ -439,7 +441,7 @@ fn poll_control<'b>(
     let piece_len = bytes.len().min(size - had);
     let piece = take(bytes, piece_len);
     if let Some(key) = header.masking_key {
-        mask(piece, key_at(key, had));
+        mask::mask(piece, key_at(key, had));
     }
     if piece_len == size {
         return Some(Cow::Borrowed(piece));
@@ -467,7 +469,7 @@ pub(super) mod tests {
         let mut place = std::ptr::null();
         for piece in 1..=pieces {
             let to_come = (pieces - piece) * PIECE.len();
-            partial.append(&PIECE, to_come as u64);
+            partial.append(&PIECE, to_come as u64, None);
             let capacity = partial.buffer.capacity();
             assert!(capacity <= partial.allocation.max(GROWTH * partial.buffer.len()));
             assert!(capacity <= partial.allocation.max(size));

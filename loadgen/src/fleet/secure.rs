@@ -62,13 +62,13 @@ impl Secure {
     }
 
     /// Encrypts what the speaker has to say, behind what its session had to say itself.
-    pub(super) fn seal(&mut self, client: u32, plain: &[u8]) -> &[u8] {
+    pub(super) fn seal(&mut self, client: u32, plain: &[u8]) -> &mut Vec<u8> {
         if let Some(session) = &mut self.sessions[client as usize]
             && !plain.is_empty()
         {
             session.seal(plain, &mut self.sealed);
         }
-        &self.sealed
+        &mut self.sealed
     }
 
     /// What was to be sent is sent, or has nobody left to send it.

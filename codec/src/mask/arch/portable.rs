@@ -3,12 +3,23 @@
 use super::short;
 use crate::mask::key_at;
 
-/// As [`crate::mask::mask_and_test`].
+/// As [`super::Mask`].
+///
+/// # Safety
+///
+/// That of [`super::Mask`].
 #[cfg_attr(
     target_arch = "x86_64",
     allow(dead_code, reason = "the tests compare with it")
 )]
-pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
+pub(super) unsafe fn mask(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]) -> bool {
+    // SAFETY: by this function's contract.
+    let bytes = unsafe {
+        if from != to {
+            to.copy_from_nonoverlapping(from, len);
+        }
+        std::slice::from_raw_parts_mut(to, len)
+    };
     let mut keys = [0; 64];
     for word in keys.as_chunks_mut::<4>().0 {
         *word = key;
