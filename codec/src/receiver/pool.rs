@@ -2,12 +2,14 @@ use std::{collections::VecDeque, fmt};
 
 use super::partial::Partial;
 
-/// So many of those that are free are looked at for one whose memory is all there.
+/// So many of the newest that are free, and of the oldest, are looked at for one whose memory is all
+/// there.
 const LOOKED_AT_MAX: usize = 8;
 
 /// The partials, with their buffers, of connections that do not need one now.
 pub(crate) struct Pool {
-    /// The newest last: of the oldest it is most likely that their messages have been sent.
+    /// The newest last: they are in the processor's caches. Of the oldest it is most likely that their
+    /// messages have been sent.
     free: VecDeque<Box<Partial>>,
     /// What `free` holds.
     bytes: usize,
@@ -26,8 +28,10 @@ impl Pool {
 
     #[cold]
     pub(super) fn take(&mut self) -> Box<Partial> {
-        let mut oldest = self.free.iter_mut().take(LOOKED_AT_MAX);
-        let whole = oldest.position(|partial| partial.is_whole());
+        let count = self.free.len();
+        let newest = (count.saturating_sub(LOOKED_AT_MAX)..count).rev();
+        let oldest = 0..LOOKED_AT_MAX.min(count.saturating_sub(LOOKED_AT_MAX));
+        let whole = newest.chain(oldest).find(|&at| self.free[at].is_whole());
         match whole.and_then(|at| self.free.remove(at)) {
             Some(partial) => {
                 self.bytes -= partial.size();
