@@ -14,6 +14,7 @@ use std::process::Command;
 
 use clap::Parser;
 use tidewheel_codec::mask::mask;
+use tidewheel_codec::{Config, Connection, Endpoint, Role, Time};
 
 use receivers::Receiver as _;
 use rounds::{Candidate, print_table};
@@ -53,6 +54,7 @@ fn main() {
     } else {
         unmask(arguments.rounds);
         receive(arguments.rounds);
+        send(arguments.rounds);
         deflate::run(arguments.rounds);
     }
 }
@@ -142,6 +144,56 @@ fn receive(rounds: usize) {
             rounds,
             &mut candidates,
         );
+    }
+}
+
+/// A client's frames. How far in its page the payload is to lie, compared with where it is, decides
+/// what a copy costs: above a few KiB `memcpy` of glibc may be `rep movsb`.
+fn send(rounds: usize) {
+    const PAGE: usize = 4096;
+    const HEADER_SIZE: usize = 8;
+    const FRAMES: usize = 64;
+    for size in [1 << 10, 16 << 10] {
+        for further in [8, PAGE / 2] {
+            let bytes = [vec![7_u8; PAGE + size], vec![7; PAGE + size]];
+            let [mut ours, mut copied] = [(); 2].map(|()| Vec::with_capacity(PAGE + size));
+            let payload = |number: usize, out: &Vec<u8>| {
+                let place = out.as_ptr().addr() + HEADER_SIZE - further;
+                let start = place.wrapping_sub(bytes[number].as_ptr().addr()) % PAGE;
+                &bytes[number][start..][..size]
+            };
+            let (payload, same) = (payload(0, &ours), payload(1, &copied));
+            let config = Config::new(Role::Client);
+            let mut endpoint = Endpoint::new(config).expect("the default is valid");
+            let mut connection = Connection::new(Time::from_millis(0), 0);
+            let mut candidates = [
+                Candidate::new("tidewheel", || {
+                    for _ in 0..FRAMES {
+                        ours.clear();
+                        connection
+                            .send_binary(&mut endpoint, black_box(payload), &mut ours)
+                            .expect("it is open");
+                        assert_eq!(black_box(&ours).len(), HEADER_SIZE + size);
+                    }
+                    FRAMES
+                }),
+                Candidate::new("memcpy, then mask", || {
+                    for number in 0..FRAMES as u32 {
+                        copied.clear();
+                        copied.extend_from_slice(&[0; HEADER_SIZE]);
+                        copied.extend_from_slice(black_box(same));
+                        mask(&mut copied[HEADER_SIZE..], number.to_le_bytes());
+                        assert_eq!(black_box(&copied).len(), HEADER_SIZE + size);
+                    }
+                    FRAMES
+                }),
+            ];
+            print_table(
+                &format!("client's frame, {size} bytes, {further} bytes further in its page"),
+                rounds,
+                &mut candidates,
+            );
+        }
     }
 }
 
