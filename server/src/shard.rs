@@ -148,8 +148,6 @@ struct Settings {
     receive_buffers: usize,
     /// Bytes of all receive buffers.
     receive_memory: usize,
-    /// Bytes of one of them.
-    receive_buffer_size: u64,
     /// Bytes to come of a message from which on they are received into it.
     fill_min: u64,
 }
@@ -244,7 +242,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 ),
                 receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
-                receive_buffer_size: config.receive_buffer_size.into(),
                 fill_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
                 send: SendLimits {
                     bytes_max: config.max_send_queue,

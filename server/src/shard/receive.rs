@@ -77,10 +77,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    /// Receives the rest of a message into it. Behind its end another such message is likely to follow,
-    /// of which no more than the beginning should arrive elsewhere.
+    /// Receives the rest of a message into it, to the last byte. Behind its end another such message is
+    /// likely to follow, of which no more than the beginning should arrive elsewhere.
     pub(super) fn receive_more(&mut self, slot: u32) {
-        if !self.fill(slot, self.settings.receive_buffer_size) {
+        if !self.fill(slot, 1) {
             self.provide_for(slot, false);
         }
     }

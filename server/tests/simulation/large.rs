@@ -196,6 +196,22 @@ fn who_sends_a_large_message_slowly_is_alive() {
 }
 
 #[test]
+fn of_a_large_message_behind_another_one_buffer_arrives_elsewhere_however_that_ended() {
+    for tail in [1, 100, 5_000] {
+        let (mut bench, client) = begun(SIMULATION, &config(), LARGE + 14 - tail);
+        bench.network.send(bench.clients[client].id, &vec![7; tail]);
+        bench.run_for(SECOND / 20);
+        assert_eq!(bench.clients[client].echoes.len(), 1);
+        let before = filled(&bench);
+        bench.say(client, &message(1, LARGE));
+        bench.run_for(SECOND / 2);
+        assert_eq!(bench.clients[client].echoes[1], message(1, LARGE));
+        let elsewhere = LARGE + 14 - (filled(&bench) - before);
+        assert_eq!(elsewhere, SIMULATION.buffer_size as usize, "tail of {tail}");
+    }
+}
+
+#[test]
 fn a_connection_is_closed_in_order_while_a_large_message_arrives() {
     let (mut bench, client) = begun(SIMULATION, &config(), LARGE / 2);
     bench.drain();
