@@ -27,7 +27,7 @@ const SILENT_SIZE_MAX: usize = 4096;
 const SILENT: u32 = 0;
 const PATIENT: u32 = 1;
 
-/// A ring that copies what it sends.
+/// A ring that keeps what it sends until that is sent.
 #[derive(Debug)]
 pub(crate) struct Wire {
     ring: Uring,
