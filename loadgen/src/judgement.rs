@@ -148,6 +148,7 @@ mod tests {
             server_cpu: Duration::ZERO,
             softirqs: None,
             syscalls: None,
+            stolen: Duration::ZERO,
         }
     }
 

@@ -11,6 +11,7 @@ mod feed;
 mod figures;
 mod fleet;
 mod gate;
+mod hiccup;
 mod interrupt;
 mod judgement;
 mod latency;

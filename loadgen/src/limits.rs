@@ -330,6 +330,11 @@ impl Cores {
         }))
     }
 
+    /// The cores themselves.
+    pub(crate) const fn sets(&self) -> [CpuSet; 2] {
+        [self.server, self.generator]
+    }
+
     /// Moves this thread to the server's core: what it starts now stays there.
     ///
     /// # Errors

@@ -204,5 +204,6 @@ fn usage_figures(usage: &Usage) -> Figures {
         "generator.waiting",
         usage.generator.waiting.as_secs_f64() / window.as_secs_f64().max(1e-9),
     );
+    figures.seconds("machine.stolen_seconds", usage.stolen);
     figures
 }

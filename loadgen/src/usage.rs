@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, io, time::Duration};
 
-use procfs::process::{Process, Schedstat, all_processes};
+use procfs::{
+    CurrentSI, KernelStats,
+    process::{Process, Schedstat, all_processes},
+};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Moment;
@@ -116,6 +119,13 @@ pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
     })
 }
 
+/// The time in which the host of a virtual machine let others run on its cores, all of them together;
+/// in steps of the kernel's tick, and zero where no host says so (`steal` in proc_stat(5)).
+fn stolen() -> io::Result<Duration> {
+    let stats = KernelStats::current().map_err(io::Error::other)?;
+    Ok(stats.total.steal_duration().unwrap_or_default())
+}
+
 /// What generator and server used in a window of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
@@ -130,6 +140,8 @@ pub(crate) struct Usage {
     pub(crate) softirqs: Option<Duration>,
     /// The system calls of a child server, where they are counted.
     pub(crate) syscalls: Option<u64>,
+    /// What neither had, on all cores of the machine together, see [`stolen`].
+    pub(crate) stolen: Duration,
 }
 
 impl Usage {
@@ -161,6 +173,7 @@ pub(crate) struct UsageMark {
     server: Option<ProcessTime>,
     softirqs: Option<Duration>,
     syscalls: Option<u64>,
+    stolen: Duration,
 }
 
 impl UsageMark {
@@ -175,6 +188,7 @@ impl UsageMark {
             server: server.map(ProcessTime::of).transpose()?,
             softirqs: None,
             syscalls: None,
+            stolen: stolen()?,
         })
     }
 
@@ -209,6 +223,7 @@ impl UsageMark {
                 .syscalls
                 .zip(self.syscalls)
                 .map(|(end, start)| end - start),
+            stolen: end.stolen.saturating_sub(self.stolen),
             server: end
                 .server
                 .as_ref()
@@ -246,6 +261,7 @@ mod tests {
             server_cpu: millis(all),
             softirqs: None,
             syscalls: None,
+            stolen: Duration::ZERO,
         };
         let percent = |usage: Usage| (usage.server_busy().unwrap() * 100.0).round();
         assert_eq!(percent(usage(10, 90)), 90.0);

@@ -30,8 +30,9 @@ necessary, in one process on each side. (To have several addresses the child lis
 this host.)
 
 Then: the memory of a connection in the server, the generator and the kernel (both ends together), \
-as in idle; keepalive for --hold, each ping answered; with --stall, echoes to a hundred further connections while all pings are \
-due at once (latency `probe`); an echo sweep, one message for each \
+as in idle; keepalive for --hold, each ping answered; with --stall, echoes to a hundred further \
+connections while all pings are due at once (latency `probe`, and `hiccup`, as in close-storm, of \
+that time); an echo sweep, one message for each \
 connection in --sweep, checked in full (latency `sweep`); --broadcasts messages to all connections, one after \
 the other, published by the child's admin listener and checked in full (latencies `broadcast`, to \
 each connection, and `last`, to the last one; not with --url); and a close storm over --window \
@@ -113,7 +114,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     figures.rate("open.rate", open, opened);
     Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
     hold(options.hold, trial, &mut figures, &mut failures)?;
-    let probe = stall::run(options, trial, &mut figures, &mut failures)?;
+    let mut latencies = stall::run(options, trial, &mut figures, &mut failures)?;
     let mut talk = Talk::new("sweep", Pace::Open, trial.clients, 64, trial.seed);
     let plan = Plan::new(
         trial.clock.now(),
@@ -123,13 +124,11 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let session = &mut trial.session;
     talk.follow(session, &clients, &plan, options.common.timeout)?;
     talk.figures(&mut figures, &mut failures);
-    let sweep = talk.echo;
+    latencies.push(talk.echo);
     drop(clients);
-    let [broadcast, last] = broadcast::run(options, trial, &mut figures, &mut failures)?;
+    latencies.extend(broadcast::run(options, trial, &mut figures, &mut failures)?);
     let mut findings = close::run(options.window, options.common.timeout, trial)?;
-    findings
-        .latencies
-        .splice(0..0, [probe, sweep, broadcast, last]);
+    findings.latencies.splice(0..0, latencies);
     figures.append(findings.figures);
     findings.figures = figures;
     findings.failures.append(&mut failures);

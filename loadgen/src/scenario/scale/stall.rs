@@ -15,6 +15,7 @@ use crate::{
     error::RunError,
     figures::Figures,
     fleet::{Approach, Fleet, Target},
+    hiccup::HiccupMeter,
     interrupt::{Interrupt, Interrupted},
     latency::Latency,
     plan::Plan,
@@ -38,8 +39,8 @@ const BACKLOG: Duration = Duration::from_millis(100);
 const PRIORITY: i32 = -20;
 
 /// Stops the server and lets it go on, where that was asked for, and waits until all have been
-/// pinged. The latency is that of echoes soon after, to further connections: those that are pinged are
-/// as busy with it as the server is.
+/// pinged. The latencies are that of echoes soon after, to further connections, for those that are
+/// pinged are as busy with it as the server is, and the machine's own at that time.
 ///
 /// # Errors
 /// If there is nothing to report.
@@ -48,10 +49,11 @@ pub(super) fn run(
     trial: &mut Trial,
     figures: &mut Figures,
     failures: &mut Vec<String>,
-) -> Result<Latency, RunError> {
+) -> Result<Vec<Latency>, RunError> {
     let (Some(stall), Some(child)) = (options.stall, &trial.server.child) else {
-        return Ok(Talk::new(NAME, Pace::Open, 0, SMALL, 0).echo);
+        return Ok(Vec::new());
     };
+    let cores = trial.server.cores.as_ref();
     let session = &mut trial.session;
     let probe = Probe {
         target: trial.target,
@@ -72,6 +74,7 @@ pub(super) fn run(
         child.stand_still()?;
         let stood = session.turn_until(session.clock.now() + stall);
         child.go_on()?;
+        let hiccups = HiccupMeter::start(cores, session.clock);
         let begin = session.clock.now();
         let _ = go.send(());
         stood?;
@@ -94,12 +97,9 @@ pub(super) fn run(
         }
         let talk = probing.join().expect("the probe does not panic")?;
         talk.failures(failures);
-        Ok(talk.echo)
+        Ok(vec![talk.echo, hiccups.stop()])
     })
 }
-
-/// The name of its latency.
-const NAME: &str = "probe";
 
 /// A generator of its own, on a thread of its own.
 struct Probe {
@@ -124,7 +124,7 @@ impl Probe {
         session.open_all(self.approach)?;
         let _ = is_open.send(());
         go.recv().map_err(|_| Interrupted)?;
-        let mut talk = Talk::new(NAME, Pace::Open, CLIENTS, SMALL, self.seed);
+        let mut talk = Talk::new("probe", Pace::Open, CLIENTS, SMALL, self.seed);
         let messages = self.window.as_secs_f64() * RATE;
         let plan = Plan::new(clock.now() + BACKLOG, self.window, messages as u32);
         let clients = session.open_clients();
