@@ -335,6 +335,7 @@ impl Ring for Uring {
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         let result = match wait {
             _ if !self.early.is_empty() => self.ring.submit(),
+            Wait::No if self.is_quiet() => Ok(0),
             Wait::No => self.ring.submit(),
             Wait::Forever => self.ring.submit_and_wait(1),
             Wait::For(limit) => {
@@ -415,6 +416,12 @@ impl Uring {
                 break;
             }
         }
+    }
+
+    /// Whether the kernel, if it was entered without waiting, would have nothing to do for this ring.
+    fn is_quiet(&mut self) -> bool {
+        let submission = self.ring.submission();
+        submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
     }
 
     /// Queues SOCKET, the socket option where asked for, and CONNECT as a chain.
