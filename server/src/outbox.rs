@@ -5,6 +5,7 @@
 //! neither changed nor freed: new output goes into later segments, and the shard drops a
 //! connection only when nothing of it is lent. The shard's ring is dropped before its queues.
 
+mod parked;
 mod pool;
 mod segment;
 
@@ -12,7 +13,10 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use self::segment::{Frames, Run, Segment};
+use self::{
+    parked::Parked,
+    segment::{Frames, Run, Segment},
+};
 pub(crate) use self::{pool::QueuePool, segment::Lane};
 use crate::{
     CONNECTION_OVERHEAD,
@@ -72,44 +76,6 @@ pub(crate) struct Queue {
     vector: Option<Box<Vector>>,
 }
 
-/// Received bytes in the pieces in which they came, so that their memory never grows by doubling.
-#[derive(Default)]
-pub(crate) struct Parked {
-    pieces: VecDeque<Vec<u8>>,
-    /// Memory of all pieces.
-    bytes: usize,
-}
-
-impl Parked {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
-    }
-
-    /// Bytes of memory: what all receive buffers held, at most. Who finds something here, or parks
-    /// it, stops receiving before the kernel works again.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    pub(crate) fn push(&mut self, bytes: &[u8]) {
-        let piece = bytes.to_vec();
-        self.bytes += piece.capacity();
-        self.pieces.push_back(piece);
-    }
-
-    /// Puts back what is left of the piece that was taken last.
-    pub(crate) fn put_back(&mut self, rest: Vec<u8>) {
-        self.bytes += rest.capacity();
-        self.pieces.push_front(rest);
-    }
-
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
-        let piece = self.pieces.pop_front()?;
-        self.bytes -= piece.capacity();
-        Some(piece)
-    }
-}
-
 /// The message header of a send of several segments (sendmsg(2)).
 struct Vector {
     header: libc::msghdr,
@@ -120,7 +86,7 @@ impl Queue {
     /// Gives back memory that only a long queue needs.
     fn shrink(&mut self) {
         self.segments.shrink_to(POOLED_SEGMENTS_MAX);
-        self.parked.pieces.shrink_to(POOLED_SEGMENTS_MAX);
+        self.parked.shrink_to(POOLED_SEGMENTS_MAX);
     }
 
     /// Whether control frames wait that have not begun to leave.
