@@ -280,7 +280,6 @@ impl Fleet {
         let connect = Op::Connect {
             socket: self.socket(client),
             peer: self.target.address_of(client),
-            abortive: false,
         };
         self.push(connect, OpCode::Connect, client);
     }

@@ -119,15 +119,13 @@ pub enum Op {
     },
     /// Make a TCP socket in the direct descriptor given, and connect it.
     ///
-    /// `abortive` sets `SO_LINGER` to zero first, so that closing it resets the connection;
-    /// it needs Linux 6.7.
+    /// `TCP_NODELAY` is set, which needs Linux 6.7: what is sent does not wait for the peer to
+    /// acknowledge what was sent before (RFC 896), which may take it 40 ms.
     Connect {
         /// The free direct descriptor to fill.
         socket: Socket,
         /// Whom to connect to.
         peer: SocketAddr,
-        /// Whether closing the socket resets the connection.
-        abortive: bool,
     },
 }
 

@@ -25,7 +25,6 @@ fn completions_beyond_the_queue_are_not_lost() {
         let connect = Op::Connect {
             socket: Socket(socket),
             peer: listener.local_addr().expect("it is bound"),
-            abortive: false,
         };
         ring.push(connect, Token::new(OpCode::Connect, 0, socket));
     }
@@ -143,7 +142,6 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
     let connect = Op::Connect {
         socket: Socket(3),
         peer: listener.local_addr().expect("it is bound"),
-        abortive: false,
     };
     ring.push(connect, Token::new(OpCode::Connect, 0, 3));
     ring.enter(Wait::For(Duration::from_secs(10)))
@@ -189,7 +187,6 @@ fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_f
     let connect = Op::Connect {
         socket,
         peer: listener.local_addr().expect("it is bound"),
-        abortive: false,
     };
     ring.push(connect, Token::new(OpCode::Connect, 0, 0));
     ring.enter(Wait::For(Duration::from_secs(10)))
@@ -226,7 +223,6 @@ fn connected() -> (Uring, TcpStream) {
     let connect = Op::Connect {
         socket: Socket(0),
         peer: listener.local_addr().expect("it is bound"),
-        abortive: false,
     };
     ring.push(connect, Token::new(OpCode::Connect, 0, 0));
     let connected = next(&mut ring);

@@ -30,11 +30,8 @@ const BUFFER_GROUP: u16 = 0;
 /// done.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
-/// Closing with this set resets the connection, and leaves nothing behind (socket(7)).
-static ABORT: libc::linger = libc::linger {
-    l_onoff: 1,
-    l_linger: 0,
-};
+/// The value of `TCP_NODELAY`.
+static NO_DELAY: libc::c_int = 1;
 
 /// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
 /// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
@@ -171,7 +168,7 @@ impl Uring {
         }
         // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
         // sends by the promise behind `Outbound`, buffers to fill until they are taken, addresses
-        // until `submit`, `ABORT` for ever.
+        // until `submit`, `NO_DELAY` for ever.
         unsafe { self.ring.submission().push_multiple(entries) }
             .expect("the submission queue has just been emptied");
     }
@@ -324,11 +321,7 @@ impl Ring for Uring {
                 }
                 None => self.early.push_back(completion(token, -libc::EBADF)),
             },
-            Op::Connect {
-                socket,
-                peer,
-                abortive,
-            } => self.connect(socket, peer, abortive, token),
+            Op::Connect { socket, peer } => self.connect(socket, peer, token),
         }
     }
 
@@ -424,8 +417,8 @@ impl Uring {
         submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
     }
 
-    /// Queues SOCKET, the socket option where asked for, and CONNECT as a chain.
-    fn connect(&mut self, socket: Socket, peer: SocketAddr, abortive: bool, token: Token) {
+    /// Queues SOCKET, the socket option, and CONNECT as a chain.
+    fn connect(&mut self, socket: Socket, peer: SocketAddr, token: Token) {
         if self.peers.len() == self.peers.capacity() {
             // A vector that grew would move the addresses that queued entries point to.
             self.submit();
@@ -448,19 +441,15 @@ impl Uring {
         let open = open.user_data(token.bits()).flags(quiet);
         let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
         let connect = connect.build().user_data(token.bits());
-        if abortive {
-            let linger = opcode::SetSockOpt::new(
-                fixed(socket),
-                libc::SOL_SOCKET as u32,
-                libc::SO_LINGER as u32,
-                (&raw const ABORT).cast(),
-                size_of::<libc::linger>() as u32,
-            );
-            let linger = linger.build().user_data(token.bits()).flags(quiet);
-            self.queue(&[open, linger, connect]);
-        } else {
-            self.queue(&[open, connect]);
-        }
+        let no_delay = opcode::SetSockOpt::new(
+            fixed(socket),
+            libc::IPPROTO_TCP as u32,
+            libc::TCP_NODELAY as u32,
+            (&raw const NO_DELAY).cast(),
+            size_of::<libc::c_int>() as u32,
+        );
+        let no_delay = no_delay.build().user_data(token.bits()).flags(quiet);
+        self.queue(&[open, no_delay, connect]);
     }
 }
 
