@@ -1,4 +1,4 @@
-//! How late the machine itself is: nothing that runs on it can be on time more than that.
+//! How late a core is for whoever wants to run on it, whatever its priority.
 
 use std::{
     mem,
@@ -26,9 +26,10 @@ use crate::{
 const INTERVAL: Duration = Duration::from_millis(4);
 
 /// Watches the cores of server and generator, with a thread on each that wants to run at fixed
-/// moments, before all others that have no real-time priority. What it is late by was no program's
-/// to use: the host of a virtual machine let others run, or the kernel did something that it does not
-/// interrupt. Gil Tene's jHiccup measures the same, from within a process.
+/// moments, before all others that have no real-time priority. What it is late by, the host of a
+/// virtual machine let others run, or the kernel did something that it does not interrupt: be it for
+/// the server, so that a hiccup alone does not acquit it. Gil Tene's jHiccup measures the like, from
+/// within a process.
 #[derive(Debug)]
 pub(crate) struct HiccupMeter {
     is_over: Arc<AtomicBool>,

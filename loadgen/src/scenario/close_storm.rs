@@ -42,9 +42,10 @@ latency of the server lies between the two. --window spreads the ends over a tim
 generator can keep to.
 
 Without --url the server is a child process on a core of its own, the generator on another. In mode \
-close, with the right to real-time priority, a thread on each of them notes how late the machine \
-itself lets it run, every 4 ms (`hiccup`): what the host of a virtual machine takes away looks like \
-the server's latency, and is not.";
+close, with the right to real-time priority, a thread on each of them notes how late it may run, \
+every 4 ms (`hiccup`): because the host of a virtual machine let others run, or because the kernel \
+did something that it does not interrupt, be it for the server. What the host took is told apart \
+(machine.stolen_seconds).";
 
 /// Connections of a run for which nothing else was said.
 const CONNECTIONS: u32 = 10_000;

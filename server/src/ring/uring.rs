@@ -516,3 +516,43 @@ fn build(setup: &Setup) -> io::Result<IoUring> {
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::TcpListener,
+        os::fd::{FromRawFd, OwnedFd},
+    };
+
+    use super::*;
+
+    #[test]
+    fn what_a_connected_socket_sends_does_not_wait() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let setup = Setup {
+            submissions: 8,
+            completions: 8,
+            sockets: 1,
+            buffers: 1,
+            buffer_size: 256,
+        };
+        let mut ring = Uring::new(&setup, None).unwrap();
+        let (socket, peer) = (Socket(0), listener.local_addr().unwrap());
+        ring.push(
+            Op::Connect { socket, peer },
+            Token::new(OpCode::Connect, 0, 0),
+        );
+        ring.enter(Wait::For(std::time::Duration::from_secs(10)))
+            .unwrap();
+        let connected = ring.reap().expect("it is connected");
+        assert!(connected.result >= 0, "{connected:?}");
+        // A process descriptor for it, because socket options are asked for by such only.
+        ring.queue(&[opcode::FixedFdInstall::new(fixed(socket), 0).build()]);
+        ring.ring.submit_and_wait(1).unwrap();
+        let installed = ring.ring.completion().next().unwrap().result();
+        assert!(installed >= 0, "{installed}");
+        // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
+        let installed = unsafe { OwnedFd::from_raw_fd(installed) };
+        assert!(rustix::net::sockopt::tcp_nodelay(&installed).unwrap());
+    }
+}
