@@ -147,7 +147,8 @@ fn open_ring(plan: &Plan, sockets: u32) -> Result<Uring, RingError> {
     }
 }
 
-/// Since the shard started.
+/// Since it was started.
+#[derive(Debug)]
 struct Clock {
     start: Instant,
 }

@@ -11,6 +11,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::{
@@ -21,11 +22,16 @@ use rustix::{
     },
 };
 
-/// Who is not handed to for so long has its turn all the same: one whose handler blocks holds up the
-/// others no longer.
-const PATIENCE: Timespec = Timespec {
+use super::Clock;
+
+/// A turn that takes so long holds up the others no longer: its handler blocks, or the kernel has put
+/// off its shard for one that the network woke.
+const STALLED: Duration = Duration::from_millis(5);
+
+/// How often those that wait look whether that is so.
+const LOOK: Timespec = Timespec {
     tv_sec: 0,
-    tv_nsec: 50_000_000,
+    tv_nsec: 10_000_000,
 };
 
 /// The kernel lets who is running run on for milliseconds: until all others have come, the first would
@@ -43,13 +49,16 @@ const RUNS: u32 = 1;
 #[derive(Debug)]
 pub(crate) struct Relay {
     course: Mutex<Course>,
-    patience: Option<Timespec>,
+    clock: Clock,
+    stalled: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Course {
-    /// Whether one has its turn, and is to hand over.
-    is_taken: bool,
+    /// Whose turn it is, and who is to hand over.
+    holder: Option<Arc<AtomicU32>>,
+    /// Since when, by the relay's clock.
+    since: Duration,
     waiting: VecDeque<Arc<AtomicU32>>,
 }
 
@@ -58,23 +67,45 @@ struct Course {
 pub(crate) struct Runner {
     relay: Arc<Relay>,
     word: Arc<AtomicU32>,
-    /// Whether it is to hand over.
-    is_holder: bool,
 }
 
 impl Default for Relay {
     fn default() -> Self {
-        Self {
-            course: Mutex::default(),
-            patience: Some(PATIENCE),
-        }
+        Self::new(STALLED)
     }
 }
 
 impl Relay {
+    fn new(stalled: Duration) -> Self {
+        let course = Course {
+            holder: None,
+            since: Duration::ZERO,
+            waiting: VecDeque::new(),
+        };
+        Self {
+            course: Mutex::new(course),
+            clock: Clock::start(),
+            stalled,
+        }
+    }
+
     fn course(&self) -> MutexGuard<'_, Course> {
         // Nothing in there can be half done.
         self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over to who has waited longest.
+    fn hand_over(&self, mut course: MutexGuard<'_, Course>) {
+        let next = course.waiting.pop_front();
+        course.holder.clone_from(&next);
+        course.since = self.clock.elapsed();
+        if let Some(word) = next {
+            // Before another can find that it waits no longer.
+            word.store(RUNS, Ordering::Release);
+            drop(course);
+            // It fails only for an address that is none.
+            let _ = futex::wake(&word, futex::Flags::PRIVATE, 1);
+        }
     }
 }
 
@@ -83,21 +114,21 @@ impl Runner {
         Self {
             relay,
             word: Arc::new(AtomicU32::new(WAITS)),
-            is_holder: false,
         }
     }
 
     /// Waits for its turn.
     pub(crate) fn step_in(&mut self) {
         let mut course = self.relay.course();
-        if !std::mem::replace(&mut course.is_taken, true) {
-            self.is_holder = true;
+        if course.holder.is_none() {
+            course.holder = Some(Arc::clone(&self.word));
+            course.since = self.relay.clock.elapsed();
             return;
         }
         self.word.store(WAITS, Ordering::Relaxed);
         course.waiting.push_back(Arc::clone(&self.word));
         drop(course);
-        self.is_holder = self.wait();
+        self.wait();
     }
 
     /// Waits for its turn when all shards have been held up, and wake at the same moment: the first lets
@@ -110,43 +141,34 @@ impl Runner {
         }
     }
 
-    /// Its turn is over: hands over to who has waited longest.
+    /// Its turn is over: hands over, unless another has done so in its place.
     pub(crate) fn step_out(&mut self) {
-        if !std::mem::take(&mut self.is_holder) {
-            return;
-        }
-        let mut course = self.relay.course();
-        let next = course.waiting.pop_front();
-        course.is_taken = next.is_some();
-        if let Some(word) = next {
-            // Before another can find that it waits no longer.
-            word.store(RUNS, Ordering::Release);
-            drop(course);
-            // It fails only for an address that is none.
-            let _ = futex::wake(&word, futex::Flags::PRIVATE, 1);
+        let course = self.relay.course();
+        if course.is_held_by(&self.word) {
+            self.relay.hand_over(course);
         }
     }
 
-    /// Waits until another hands over; says whether one did, in time.
-    fn wait(&self) -> bool {
+    /// Waits until it is handed to. If nobody hands over for too long, it does so in the holder's place.
+    fn wait(&self) {
         while self.word.load(Ordering::Acquire) == WAITS {
-            let patience = self.relay.patience.as_ref();
             // Anything else is said again by the word.
-            let result = futex::wait(&self.word, futex::Flags::PRIVATE, WAITS, patience);
+            let result = futex::wait(&self.word, futex::Flags::PRIVATE, WAITS, Some(&LOOK));
             if result == Err(Errno::TIMEDOUT) {
-                return !self.withdraw();
+                let relay = &self.relay;
+                let course = relay.course();
+                if relay.clock.elapsed().saturating_sub(course.since) >= relay.stalled {
+                    relay.hand_over(course);
+                }
             }
         }
-        true
     }
+}
 
-    /// Waits no longer; says whether it did until now.
-    fn withdraw(&self) -> bool {
-        let waiting = &mut self.relay.course().waiting;
-        let place = waiting
-            .iter()
-            .position(|word| Arc::ptr_eq(word, &self.word));
-        place.and_then(|place| waiting.remove(place)).is_some()
+impl Course {
+    fn is_held_by(&self, word: &Arc<AtomicU32>) -> bool {
+        let holder = self.holder.as_ref();
+        holder.is_some_and(|holder| Arc::ptr_eq(holder, word))
     }
 }
 
@@ -164,10 +186,13 @@ mod tests {
 
     /// One in which nobody is passed over, however slow the machine is.
     fn patient() -> Arc<Relay> {
-        Arc::new(Relay {
-            patience: None,
-            ..Relay::default()
-        })
+        Arc::new(Relay::new(Duration::MAX))
+    }
+
+    impl Runner {
+        fn is_holder(&self) -> bool {
+            self.relay.course().is_held_by(&self.word)
+        }
     }
 
     /// Waits until so many wait for their turn.
@@ -193,7 +218,7 @@ mod tests {
                     let mut runner = Runner::new(relay);
                     for round in 1..=ROUNDS {
                         runner.step_in();
-                        assert!(runner.is_holder);
+                        assert!(runner.is_holder());
                         log.lock().unwrap().push(number);
                         if round < ROUNDS {
                             until_waiting(&runner.relay, RUNNERS - 1);
@@ -207,7 +232,7 @@ mod tests {
         });
         let expected: Vec<usize> = (0..RUNNERS).cycle().take(RUNNERS * ROUNDS).collect();
         assert_eq!(*log.lock().unwrap(), expected);
-        assert!(!relay.course().is_taken);
+        assert!(relay.course().holder.is_none());
     }
 
     #[test]
@@ -216,10 +241,10 @@ mod tests {
         runner.step_in();
         runner.step_out();
         runner.step_in();
-        assert!(runner.relay.course().is_taken);
+        assert!(runner.is_holder());
         let relay = Arc::clone(&runner.relay);
         drop(runner);
-        assert!(!relay.course().is_taken);
+        assert!(relay.course().holder.is_none());
     }
 
     #[test]
@@ -227,32 +252,33 @@ mod tests {
         let relay = patient();
         let mut first = Runner::new(Arc::clone(&relay));
         first.gather();
-        assert!(first.is_holder);
+        assert!(first.is_holder());
         let second = thread::spawn({
             let mut runner = Runner::new(Arc::clone(&relay));
             move || {
                 runner.gather();
-                runner.is_holder
+                runner.is_holder()
             }
         });
         until_waiting(&relay, 1);
-        assert!(relay.course().is_taken);
+        assert!(relay.course().holder.is_some());
         first.step_out();
         assert!(second.join().unwrap());
     }
 
     #[test]
-    fn one_that_never_hands_over_does_not_hold_up_the_others_for_ever() {
+    fn one_that_never_hands_over_holds_up_nobody_for_long() {
         let relay = Arc::new(Relay::default());
         let mut stuck = Runner::new(Arc::clone(&relay));
         stuck.step_in();
         let mut other = Runner::new(Arc::clone(&relay));
         other.step_in();
-        assert!(!other.is_holder, "nobody has handed over");
-        assert!(relay.course().waiting.is_empty());
-        // And it does not hand over what it does not have.
+        assert!(other.is_holder());
+        // And it does not hand over what it has no longer.
+        stuck.step_out();
+        assert!(other.is_holder());
         drop(other);
-        assert!(relay.course().is_taken);
+        assert!(relay.course().holder.is_none());
     }
 
     #[test]
@@ -265,7 +291,7 @@ mod tests {
             move || {
                 let mut runner = Runner::new(relay);
                 runner.step_in();
-                runner.is_holder
+                runner.is_holder()
             }
         });
         until_waiting(&relay, 1);
