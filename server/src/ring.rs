@@ -62,6 +62,9 @@ pub enum Op {
         buffer: BytesMut,
         /// Bytes to receive at most, for which the buffer has room; one at least.
         limit: usize,
+        /// Whether to wait for all of these, or half a MiB, rather than for any. `ECANCELED` ends it when
+        /// they have not come within a tenth of a second: what is there is then to be received without.
+        gather: bool,
     },
     /// Send bytes, all of them or as many as the socket has room for.
     Send {

@@ -237,13 +237,14 @@ fn next(ring: &mut Uring) -> Completion {
     ring.reap().expect("it completes within ten seconds")
 }
 
-fn fill(ring: &mut Uring, buffer: BytesMut, limit: usize) -> Token {
+fn fill(ring: &mut Uring, buffer: BytesMut, limit: usize, gather: bool) -> Token {
     let token = Token::new(OpCode::Fill, 0, 0);
     let socket = Socket(0);
     let fill = Op::Fill {
         socket,
         buffer,
         limit,
+        gather,
     };
     ring.push(fill, token);
     token
@@ -259,7 +260,7 @@ fn bytes_are_received_behind_what_a_buffer_holds_and_no_more_than_asked_for() {
     peer.write_all(b"hello, world")
         .expect("it takes a few bytes");
     for (limit, received, expected) in [(5, 5, "> hello"), (98 - 5, 7, "> hello, world")] {
-        let token = fill(&mut ring, buffer, limit);
+        let token = fill(&mut ring, buffer, limit, false);
         let completion = next(&mut ring);
         assert_eq!((completion.token, completion.result), (token, received));
         assert!(!completion.more && completion.buffer.is_none());
@@ -267,7 +268,7 @@ fn bytes_are_received_behind_what_a_buffer_holds_and_no_more_than_asked_for() {
         assert_eq!((&*buffer, buffer.as_ptr()), (expected.as_bytes(), place));
     }
     // Nothing is there; what ends the connection ends the receive.
-    let token = fill(&mut ring, buffer, 10);
+    let token = fill(&mut ring, buffer, 10, false);
     ring.enter(Wait::No).expect("the ring works");
     assert!(ring.reap().is_none());
     let reset = Op::Reset { socket: Socket(0) };
@@ -281,7 +282,7 @@ fn bytes_are_received_behind_what_a_buffer_holds_and_no_more_than_asked_for() {
 #[test]
 fn the_peers_end_is_told_by_a_receive_of_nothing() {
     let (mut ring, peer) = connected();
-    let token = fill(&mut ring, BytesMut::with_capacity(100), 100);
+    let token = fill(&mut ring, BytesMut::with_capacity(100), 100, false);
     ring.enter(Wait::No).expect("the ring works");
     drop(peer);
     assert_eq!(next(&mut ring).result, 0);
@@ -294,7 +295,7 @@ fn a_ring_may_go_while_it_receives() {
     let (mut ring, mut peer) = connected();
     // Who is to wake it holds a descriptor of the ring.
     let _bell = ring.bell();
-    fill(&mut ring, BytesMut::with_capacity(100), 100);
+    fill(&mut ring, BytesMut::with_capacity(100), 100, false);
     ring.enter(Wait::No).expect("the ring works");
     drop(ring);
     // To nobody.
@@ -305,7 +306,7 @@ fn a_ring_may_go_while_it_receives() {
 #[should_panic(expected = "the kernel may be writing to it")]
 fn a_buffer_is_not_given_back_before_its_receive_has_completed() {
     let (mut ring, _peer) = connected();
-    let token = fill(&mut ring, BytesMut::with_capacity(100), 100);
+    let token = fill(&mut ring, BytesMut::with_capacity(100), 100, false);
     ring.enter(Wait::No).expect("the ring works");
     let _ = ring.take_filled(token);
 }
@@ -326,4 +327,67 @@ fn a_receive_that_is_not_multishot_ends_with_the_first_bytes() {
     let buffer = completion.buffer.expect("bytes lie in a buffer");
     assert_eq!(&*buffer, b"hello");
     ring.provide(buffer);
+}
+
+#[test]
+fn what_gathers_waits_for_much_but_not_for_long() {
+    use std::io::Write;
+    const LIMIT: usize = 1000;
+    let (mut ring, mut peer) = connected();
+    let mut write = |bytes: &[u8]| peer.write_all(bytes).expect("it takes a few bytes");
+
+    write(&[1; 10]);
+    let token = fill(&mut ring, BytesMut::with_capacity(LIMIT), LIMIT, true);
+    let completion = next(&mut ring);
+    assert_eq!(
+        (completion.token, completion.result),
+        (token, -libc::ECANCELED)
+    );
+    let buffer = ring.take_filled(token);
+    assert!(buffer.is_empty());
+    // What is there is not lost.
+    fill(&mut ring, buffer, LIMIT, false);
+    assert_eq!(next(&mut ring).result, 10);
+
+    // The rest comes in two parts, and is received as one.
+    let mut filled = ring.take_filled(token);
+    fill(&mut ring, filled, LIMIT - 10, true);
+    write(&[2; 500]);
+    ring.enter(Wait::No).expect("the ring works");
+    write(&[3; LIMIT - 510]);
+    loop {
+        let completion = next(&mut ring);
+        filled = ring.take_filled(token);
+        if completion.result != -libc::ECANCELED {
+            assert_eq!(completion.result, LIMIT as i32 - 10);
+            break;
+        }
+        // The machine stood still between the two.
+        fill(&mut ring, filled, LIMIT - 10, true);
+    }
+    assert_eq!(filled[..10], [1; 10]);
+    assert_eq!(filled[10..510], [2; 500]);
+    assert_eq!(filled[510..], [3; LIMIT - 510]);
+
+    // What is received elsewhere is not waited for.
+    let receive = Op::Receive {
+        socket: Socket(0),
+        multishot: true,
+    };
+    ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+    ring.enter(Wait::No).expect("the ring works");
+    write(&[4]);
+    assert_eq!(next(&mut ring).result, 1);
+    assert!(ring.reap().is_none(), "nothing else completes");
+}
+
+#[test]
+fn what_gathers_ends_when_the_peer_has_finished() {
+    use std::io::Write;
+    let (mut ring, mut peer) = connected();
+    peer.write_all(&[1; 10]).expect("it takes a few bytes");
+    drop(peer);
+    let token = fill(&mut ring, BytesMut::with_capacity(100), 100, true);
+    assert_eq!(next(&mut ring).result, 10);
+    assert_eq!(ring.take_filled(token), [1; 10][..]);
 }

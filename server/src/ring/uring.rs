@@ -153,7 +153,8 @@ impl Uring {
             early: VecDeque::new(),
             peers,
             installer: Installer::new(installs),
-            fills: Fills::default(),
+            // Linux 6.7 has what it takes, 6.8 what is asked for here.
+            fills: Fills::new(installs),
             accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
         })
     }
@@ -168,7 +169,7 @@ impl Uring {
         }
         // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
         // sends by the promise behind `Outbound`, buffers to fill until they are taken, addresses
-        // until `submit`, `NO_DELAY` for ever.
+        // until `submit`, statics for ever.
         unsafe { self.ring.submission().push_multiple(entries) }
             .expect("the submission queue has just been emptied");
     }
@@ -252,6 +253,9 @@ impl Ring for Uring {
                 self.queue(&[entry.user_data(token.bits())]);
             }
             Op::Receive { socket, multishot } => {
+                if let Some(threshold) = self.fills.expect_anything(socket, token) {
+                    self.queue(&[threshold]);
+                }
                 let entry = receive(socket, multishot);
                 self.queue(&[entry.user_data(token.bits())]);
             }
@@ -259,9 +263,16 @@ impl Ring for Uring {
                 socket,
                 buffer,
                 limit,
+                gather,
             } => {
-                let entry = self.fills.begin(socket, buffer, limit, token);
-                self.queue(&[entry]);
+                let entries = self.fills.begin(socket, buffer, limit, gather, token);
+                if let Some(threshold) = entries.threshold {
+                    self.queue(&[threshold]);
+                }
+                match entries.timeout {
+                    Some(timeout) => self.queue(&[entries.receive, timeout]),
+                    None => self.queue(&[entries.receive]),
+                }
             }
             Op::Send {
                 socket,
@@ -303,6 +314,7 @@ impl Ring for Uring {
                 self.queue(&[entry.user_data(token.bits()).flags(silent)]);
             }
             Op::Close { socket } => {
+                self.fills.forget(socket);
                 let entry = opcode::Close::new(fixed(socket)).build();
                 self.queue(&[entry.user_data(token.bits())]);
             }

@@ -73,6 +73,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         match completion.result {
             1.. => self.go_on(slot, now),
             0 => self.peer_finished(slot, now),
+            error if -error == libc::ECANCELED => self.receive_present(slot),
             _ => self.peer_reset(slot, now),
         }
     }

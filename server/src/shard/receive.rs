@@ -72,7 +72,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Receives into provided buffers any number of times; or, if much of a message is to come, into
     /// that.
     pub(super) fn arm(&mut self, slot: u32) {
-        if !self.fill(slot, self.settings.fill_min) {
+        if !self.fill(slot, self.settings.fill_min, true) {
             self.provide_for(slot, true);
         }
     }
@@ -80,7 +80,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Receives the rest of a message into it, to the last byte. Behind its end another such message is
     /// likely to follow, of which no more than the beginning should arrive elsewhere.
     pub(super) fn receive_more(&mut self, slot: u32) {
-        if !self.fill(slot, 1) {
+        if !self.fill(slot, 1, true) {
+            self.provide_for(slot, false);
+        }
+    }
+
+    /// Receives what is there of a message into it; or into a provided buffer, if nothing is to come.
+    pub(super) fn receive_present(&mut self, slot: u32) {
+        if !self.fill(slot, 1, false) {
             self.provide_for(slot, false);
         }
     }
@@ -98,8 +105,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Receives into the message that is arriving, if at least so many bytes of it are to come; says
-    /// whether they are.
-    fn fill(&mut self, slot: u32, least: u64) -> bool {
+    /// whether they are. To gather is to wait, for a moment, until much is there.
+    fn fill(&mut self, slot: u32, least: u64, gather: bool) -> bool {
         let connection = &mut self.connections[slot as usize];
         if !connection.is_worth_filling(least, &self.settings.send) {
             return false;
@@ -118,6 +125,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             socket: connection.socket,
             buffer,
             limit: room.min(to_come),
+            gather,
         };
         self.ring.push(fill, token);
         true

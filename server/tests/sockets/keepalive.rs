@@ -155,6 +155,20 @@ fn r07_an_empty_pong_or_any_message_proves_life_as_well() {
 }
 
 #[test]
+fn r07_a_large_message_that_arrives_slowly_proves_life() {
+    const PARTS: usize = 12;
+    let server = Server::start("--ping-interval 300ms --ping-timeout 500ms");
+    let mut client = Client::open(&server);
+    let message = vec![7; 600_000];
+    // It cannot answer pings meanwhile. What is to come of the message is waited for as a whole.
+    for part in binary(&message).chunks(message.len().div_ceil(PARTS)) {
+        client.send(part);
+        wait::pause(ms(200));
+    }
+    assert_eq!(client.frame_but_ping(), Received::new(0x82, &message));
+}
+
+#[test]
 fn r07_no_timer_closes_with_1000() {
     for (flags, code, cause) in [
         (

@@ -52,8 +52,14 @@ impl Kernel {
                 socket,
                 buffer,
                 limit,
+                gather,
             } => {
                 self.arm(socket, Receiving::filling(buffer, limit, token));
+                let small_pieces = self.simulation.faults.small_pieces;
+                if gather && self.chance(small_pieces) {
+                    // In vain.
+                    return self.end_receive(socket.0, -libc::ECANCELED);
+                }
                 self.pump(socket.0);
             }
             Op::Send {
