@@ -453,20 +453,37 @@ impl Uring {
         let open = open.user_data(token.bits()).flags(quiet);
         let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
         let connect = connect.build().user_data(token.bits());
-        let no_delay = opcode::SetSockOpt::new(
-            fixed(socket),
-            libc::IPPROTO_TCP as u32,
-            libc::TCP_NODELAY as u32,
-            (&raw const NO_DELAY).cast(),
-            size_of::<libc::c_int>() as u32,
+        let no_delay = set_option(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_NODELAY,
+            &raw const NO_DELAY,
         );
-        let no_delay = no_delay.build().user_data(token.bits()).flags(quiet);
+        let no_delay = no_delay.user_data(token.bits()).flags(quiet);
         self.queue(&[open, no_delay, connect]);
     }
 }
 
 fn fixed(socket: Socket) -> types::Fixed {
     types::Fixed(socket.0)
+}
+
+/// Sets a socket's option to a number, which is read when this is submitted.
+fn set_option(
+    socket: Socket,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: *const libc::c_int,
+) -> squeue::Entry {
+    let size = size_of::<libc::c_int>() as u32;
+    opcode::SetSockOpt::new(
+        fixed(socket),
+        level as u32,
+        option as u32,
+        value.cast(),
+        size,
+    )
+    .build()
 }
 
 /// Receives into provided buffers, as much as fits in one, once or any number of times.

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 
-use super::fixed;
+use super::{fixed, set_option};
 use crate::ring::{OpCode, Socket, Token};
 
 /// What is waited for at most: a wake-up costs as much for a little as for this. But until it is copied
@@ -146,14 +146,8 @@ impl Fills {
 }
 
 fn tell(socket: Socket, threshold: *const libc::c_int, token: Token) -> squeue::Entry {
-    let option = opcode::SetSockOpt::new(
-        fixed(socket),
-        libc::SOL_SOCKET as u32,
-        libc::SO_RCVLOWAT as u32,
-        threshold.cast(),
-        size_of::<libc::c_int>() as u32,
-    );
-    silent(option.build(), token)
+    let option = set_option(socket, libc::SOL_SOCKET, libc::SO_RCVLOWAT, threshold);
+    silent(option, token)
 }
 
 /// Completes unseen, or as something that nobody waits for.
