@@ -1,10 +1,11 @@
 //! Signals.
 
-use std::time::Duration;
+use std::{io::ErrorKind, net::TcpStream, time::Duration};
 
 use rustix::process::Signal;
 
 use crate::support::{
+    SLACK,
     client::{Client, End, close, text},
     ms,
     process::{Server, echo_at},
@@ -76,9 +77,12 @@ fn r16_while_it_drains_it_is_not_ready_and_accepts_nobody() {
     assert_eq!(client.frame().close_code(), 1001);
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 503 "));
     assert!(server.admin("/healthz").starts_with("HTTP/1.1 200 "));
-    // Who comes now is refused, so that it goes elsewhere, and another server may listen there.
-    let refused = std::net::TcpStream::connect(server.address).expect_err("nobody listens");
-    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+    // Who comes as soon as every shard has heard of it is refused, so that it goes elsewhere, and another
+    // server may listen there.
+    wait::until(SLACK, "nobody listens", || {
+        let refused = TcpStream::connect(server.address).err();
+        refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
     let heir = Server::spawn(&mut echo_at(&server.address.to_string(), ""));
     let mut late = Client::open(&heir);
     late.send(&text("to the next one"));
