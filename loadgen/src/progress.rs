@@ -12,13 +12,26 @@ use crate::clock::Moment;
 /// A line is printed so often where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A bar moves on by so many milliseconds at least.
+const BAR_INTERVAL: u64 = 50;
+
 /// How far a phase of the run has come.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// What happens to things, as in "opened".
     verb: &'static str,
-    total: u64,
+    end: End,
     started: Moment,
     display: Display,
+}
+
+/// What ends a phase.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// It has happened so often.
+    Count(u64),
+    /// So much time has passed, however often it happens.
+    Time(Duration),
 }
 
 #[derive(Debug)]
@@ -28,12 +41,25 @@ enum Display {
 }
 
 impl Progress {
-    /// Starts to show a phase; `verb` is what happens to `total` things, as in "opened".
+    /// Starts to show a phase in which something is to happen `total` times.
     pub(crate) fn start(verb: &'static str, total: u64, now: Moment) -> Self {
+        Self::until(End::Count(total), verb, now)
+    }
+
+    /// Starts to show a phase in which something happens for so long.
+    pub(crate) fn start_for(verb: &'static str, time: Duration, now: Moment) -> Self {
+        Self::until(End::Time(time), verb, now)
+    }
+
+    fn until(end: End, verb: &'static str, now: Moment) -> Self {
         let display = if stderr().is_terminal() {
-            let style = "{msg:>8} {wide_bar} {human_pos}/{human_len} {per_sec}";
-            let style = ProgressStyle::with_template(style).expect("a constant template");
-            let bar = ProgressBar::new(total).with_style(style);
+            let (style, length) = match end {
+                End::Count(total) => ("{human_pos}/{human_len} {per_sec}", total),
+                End::Time(time) => ("{prefix}", millis(time)),
+            };
+            let style = ProgressStyle::with_template(&format!("{{msg:>9}} {{wide_bar}} {style}"));
+            let style = style.expect("a constant template");
+            let bar = ProgressBar::new(length).with_style(style);
             Display::Bar(bar.with_message(verb))
         } else {
             Display::Lines {
@@ -42,16 +68,25 @@ impl Progress {
         };
         Self {
             verb,
-            total,
+            end,
             started: now,
             display,
         }
     }
 
-    /// Shows that `done` are through.
+    /// Shows how often it has happened.
     pub(crate) fn set(&mut self, done: u64, now: Moment) {
         match &mut self.display {
-            Display::Bar(bar) => bar.set_position(done),
+            Display::Bar(bar) => match self.end {
+                End::Count(_) => bar.set_position(done),
+                End::Time(_) => {
+                    let passed = now.since(self.started);
+                    if millis(passed) >= bar.position() + BAR_INTERVAL {
+                        bar.set_prefix(format!("{done} {:.0}/s", rate(done, passed)));
+                        bar.set_position(millis(passed));
+                    }
+                }
+            },
             Display::Lines { next } if now >= *next => {
                 *next = now + LINE_INTERVAL;
                 self.print(done, now);
@@ -69,14 +104,44 @@ impl Progress {
     }
 
     fn print(&self, done: u64, now: Moment) {
-        let Self {
-            verb,
-            total,
-            started,
-            ..
-        } = self;
-        let seconds = now.since(*started).as_secs_f64();
-        let rate = done as f64 / seconds.max(1e-9);
-        eprintln!("{verb} {done} of {total} in {seconds:.2} s ({rate:.0}/s)");
+        let passed = now.since(self.started);
+        eprintln!("{}", line(self.verb, self.end, done, passed));
+    }
+}
+
+fn line(verb: &str, end: End, done: u64, passed: Duration) -> String {
+    let (seconds, rate) = (passed.as_secs_f64(), rate(done, passed));
+    match end {
+        End::Count(total) => format!("{verb} {done} of {total} in {seconds:.2} s ({rate:.0}/s)"),
+        End::Time(time) => {
+            let whole = time.as_secs_f64();
+            format!("{verb} {done} in {seconds:.2} of {whole:.2} s ({rate:.0}/s)")
+        }
+    }
+}
+
+fn rate(done: u64, passed: Duration) -> f64 {
+    done as f64 / passed.as_secs_f64().max(1e-9)
+}
+
+fn millis(time: Duration) -> u64 {
+    time.as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_counts_what_happens_and_not_the_time() {
+        let second = Duration::from_secs(1);
+        assert_eq!(
+            line("opened", End::Count(4000), 1000, second / 2),
+            "opened 1000 of 4000 in 0.50 s (2000/s)"
+        );
+        assert_eq!(
+            line("echoed", End::Time(4 * second), 1000, second / 2),
+            "echoed 1000 in 0.50 of 4.00 s (2000/s)"
+        );
     }
 }

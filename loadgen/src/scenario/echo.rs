@@ -184,8 +184,8 @@ fn closed_loop(
     }
     let mut mark = None;
     let mut now = begin;
-    let seconds = options.duration + options.warm_up;
-    let mut progress = Progress::start("talked", seconds.as_millis() as u64, begin);
+    let whole = options.warm_up + options.duration;
+    let mut progress = Progress::start_for("echoed", whole, begin);
     while now < until {
         if mark.is_none() && now >= from {
             mark = Some(trial.server.mark(now)?);
@@ -198,8 +198,9 @@ fn closed_loop(
             }
         };
         now = talk.turn(&mut trial.session, Wait::For(until.since(now)), next)?;
-        progress.set(now.since(begin).as_millis() as u64, now);
+        progress.set(talk.counts().answered, now);
     }
+    progress.finish(talk.counts().answered, now);
     let limit = until + options.common.timeout;
     while talk.outstanding() > 0 && now < limit {
         let wait = Wait::For(limit.since(now));

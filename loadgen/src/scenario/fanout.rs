@@ -235,7 +235,7 @@ fn closed_loop(
     let mut mark = None;
     let mut now = begin;
     let whole = options.warm_up + options.duration;
-    let mut progress = Progress::start("talked", whole.as_millis() as u64, begin);
+    let mut progress = Progress::start_for("delivered", whole, begin);
     while now < until {
         if mark.is_none() && now >= from {
             mark = Some(trial.server.mark(now)?);
@@ -251,8 +251,9 @@ fn closed_loop(
             feed.publish(&mut trial.session, publisher, now, now);
         }
         now = feed.turn(&mut trial.session, Wait::For(until.since(now)))?;
-        progress.set(now.since(begin).as_millis() as u64, now);
+        progress.set(feed.counts().delivered, now);
     }
+    progress.finish(feed.counts().delivered, now);
     let limit = until + options.common.timeout;
     while feed.outstanding() > 0 && now < limit {
         now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;

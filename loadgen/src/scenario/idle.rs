@@ -118,15 +118,15 @@ pub(super) fn hold(
     let begin = trial.clock.now();
     let start = trial.server.mark(begin)?;
     let end = begin + duration;
-    let mut progress = Progress::start("held", duration.as_millis() as u64, begin);
+    let mut progress = Progress::start_for("pinged", duration, begin);
     let mut now = begin;
     while now < end {
         now = trial.session.turn(Wait::For(end.since(now)))?;
-        progress.set(now.since(begin).as_millis() as u64, now);
+        progress.set(trial.session.fleet.pings() - pings_before, now);
     }
-    progress.finish(duration.as_millis() as u64, now);
-    let usage = start.until(&trial.server.mark(now)?);
     let pings = trial.session.fleet.pings() - pings_before;
+    progress.finish(pings, now);
+    let usage = start.until(&trial.server.mark(now)?);
     figures.count("pings", pings);
     figures.count("held", u64::from(trial.session.live()));
     if usage.server.is_some() {
