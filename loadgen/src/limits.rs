@@ -22,11 +22,9 @@ const RING_CAPACITY_MAX: u32 = 16_384;
 /// Addresses of loopback that a child is reached by, at most.
 const SPREAD_MAX: u32 = 1 << 16;
 
-/// How full the shards of a child are to be. The kernel deals connections out by a hash of the client's
-/// address and port, not of the server's address where that is any. All these clients have one address,
-/// and every second of their ports is taken first, some 14,000: of 72 shards, each gets 1/72 of them,
-/// with a standard deviation of 7 %. A shard tells who finds it full 503, though others have room.
-const SHARD_FULL_TENTHS: u32 = 7;
+/// How full the shards of a child are to be: some of their places are kept, and one that is full hands
+/// over who comes.
+const SHARD_FULL_TENTHS: u32 = 9;
 
 /// The memory of one connection: what the kernel takes for its two ends, armed receives included,
 /// and what the two processes take.
@@ -393,7 +391,7 @@ mod tests {
         let layout = lay_out(&host(20_000, 28_232), Some(1_000_000)).unwrap();
         assert_eq!(
             (layout.ring_capacity, layout.spread, layout.shards),
-            (16_384, 89, 72)
+            (16_384, 89, 56)
         );
         assert_eq!(layout.limited, None);
     }

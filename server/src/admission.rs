@@ -4,11 +4,12 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
 };
 
+use slab::Slab;
 use tidewheel_codec::handshake::Rejection;
 
 use crate::Config;
@@ -16,14 +17,35 @@ use crate::Config;
 /// After so many seconds a client that was refused may try again (RFC 9110 10.2.3).
 const RETRY_AFTER: &str = "5";
 
+/// The ticket of a traveller whose network does not matter.
+const NO_NETWORK: u32 = u32::MAX;
+
 /// Counts the connections of a server, and refuses those beyond its limits.
 #[derive(Debug)]
 pub(crate) struct Admission {
     connections_max: u32,
     per_network_max: Option<u32>,
     connections: AtomicU32,
+    /// How many more each shard has room for.
+    rooms: Box<[Room]>,
     /// Connections of each network that has any; empty where they are not limited.
     networks: Mutex<HashMap<Network, u32>>,
+    /// The networks of those who are on their way from one shard to another.
+    travellers: Mutex<Slab<Network>>,
+}
+
+/// Each on a cache line of its own, for its shard writes it with every connection that comes or goes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Room(AtomicU32);
+
+/// A connection that may stay.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Admitted {
+    /// Which shard has room for it.
+    pub(crate) shard: u16,
+    /// Its network, if that is counted.
+    pub(crate) network: Option<Network>,
 }
 
 /// The addresses that count as one: an IPv4 address, or the /64 of an IPv6 address, which is what
@@ -54,12 +76,22 @@ impl Network {
 
 impl Admission {
     pub(crate) fn new(config: &Config) -> Self {
+        let shards = 0..config.shards.unwrap_or(1);
         Self {
             connections_max: config.max_connections.unwrap_or(u32::MAX),
             per_network_max: config.max_connections_per_address,
             connections: AtomicU32::new(0),
+            rooms: shards.map(|_| Room::default()).collect(),
             networks: Mutex::default(),
+            travellers: Mutex::default(),
         }
+    }
+
+    /// A shard can be reached, and has room for so many.
+    pub(crate) fn open(&self, shard: u16, room: u32) {
+        // Whoever finds room finds its bell.
+        let opened = &self.rooms[usize::from(shard)].0;
+        opened.store(room, Ordering::Release);
     }
 
     /// Whether the addresses of those who come matter.
@@ -67,34 +99,69 @@ impl Admission {
         self.per_network_max.is_some()
     }
 
-    /// Counts a connection from `address`, if it may come in; gives its network if that is counted.
-    pub(crate) fn enter(&self, address: Option<IpAddr>) -> Result<Option<Network>, Refusal> {
+    /// Counts a connection from `address` that `shard` has accepted, if it may come in: to that shard,
+    /// or where there is most room.
+    pub(crate) fn enter(&self, address: Option<IpAddr>, shard: u16) -> Result<Admitted, Refusal> {
         // Relaxed: the number guards no other memory.
         let room = |count| (count < self.connections_max).then_some(count + 1);
         self.connections
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
             .map_err(|_| Refusal::Full)?;
-        let (Some(limit), Some(address)) = (self.per_network_max, address) else {
-            return Ok(None);
-        };
-        let network = Network::of(address);
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = networks.entry(network).or_default();
-        if *count >= limit {
+        let Some(shard) = self.take_room(shard) else {
             self.connections.fetch_sub(1, Ordering::Relaxed);
-            return Err(Refusal::Network);
+            return Err(Refusal::Full);
+        };
+        let mut admitted = Admitted {
+            shard,
+            network: None,
+        };
+        if let (Some(limit), Some(address)) = (self.per_network_max, address) {
+            let network = Network::of(address);
+            let mut networks = lock(&self.networks);
+            let count = networks.entry(network).or_default();
+            if *count >= limit {
+                drop(networks);
+                self.leave(admitted);
+                return Err(Refusal::Network);
+            }
+            *count += 1;
+            admitted.network = Some(network);
         }
-        *count += 1;
-        Ok(Some(network))
+        Ok(admitted)
+    }
+
+    fn take_room(&self, shard: u16) -> Option<u16> {
+        let take = |shard: usize| {
+            let less = |room: u32| room.checked_sub(1);
+            let room = &self.rooms[shard].0;
+            room.fetch_update(Ordering::Acquire, Ordering::Relaxed, less)
+                .is_ok()
+        };
+        if take(shard.into()) {
+            return Some(shard);
+        }
+        loop {
+            let rooms = self.rooms.iter().map(|room| room.0.load(Ordering::Relaxed));
+            let (room, roomiest) = rooms.zip(0..).max()?;
+            if room == 0 {
+                return None;
+            }
+            // If others have been faster, one of them has come in.
+            if take(roomiest.into()) {
+                return Some(roomiest);
+            }
+        }
     }
 
     /// A connection that had entered is gone.
-    pub(crate) fn leave(&self, network: Option<Network>) {
+    pub(crate) fn leave(&self, admitted: Admitted) {
+        let room = &self.rooms[usize::from(admitted.shard)].0;
+        room.fetch_add(1, Ordering::Relaxed);
         self.connections.fetch_sub(1, Ordering::Relaxed);
-        let Some(network) = network else {
+        let Some(network) = admitted.network else {
             return;
         };
-        let mut networks = self.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut networks = lock(&self.networks);
         if let Some(count) = networks.get_mut(&network) {
             *count -= 1;
             if *count == 0 {
@@ -102,6 +169,26 @@ impl Admission {
             }
         }
     }
+
+    /// Gives a ticket to somebody who has entered, and goes to another shard.
+    pub(crate) fn send_off(&self, network: Option<Network>) -> u32 {
+        match network {
+            Some(network) => lock(&self.travellers).insert(network) as u32,
+            None => NO_NETWORK,
+        }
+    }
+
+    /// Takes the ticket of somebody who has arrived, or who could not leave.
+    pub(crate) fn take_ticket(&self, ticket: u32) -> Option<Network> {
+        match ticket {
+            NO_NETWORK => None,
+            _ => Some(lock(&self.travellers).remove(ticket as usize)),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Refusal {
@@ -121,12 +208,18 @@ mod tests {
 
     use super::*;
 
-    fn admission(max: Option<u32>, per_address: Option<u32>) -> Admission {
-        Admission::new(&Config {
+    /// Of two shards, with room for `each`.
+    fn admission(max: Option<u32>, per_address: Option<u32>, each: u32) -> Admission {
+        let config = Config {
+            shards: Some(2),
             max_connections: max,
             max_connections_per_address: per_address,
             ..Config::default()
-        })
+        };
+        let admission = Admission::new(&config);
+        admission.open(0, each);
+        admission.open(1, each);
+        admission
     }
 
     fn address(text: &str) -> Option<IpAddr> {
@@ -135,37 +228,61 @@ mod tests {
 
     #[test]
     fn who_leaves_makes_room() {
-        let admission = admission(Some(2), None);
-        assert_eq!(admission.enter(None), Ok(None));
-        assert_eq!(admission.enter(None), Ok(None));
-        assert_eq!(admission.enter(None), Err(Refusal::Full));
-        admission.leave(None);
-        assert_eq!(admission.enter(None), Ok(None));
+        let admission = admission(Some(2), None, 9);
+        let one = admission.enter(None, 0).unwrap();
+        assert!(admission.enter(None, 1).is_ok());
+        assert_eq!(admission.enter(None, 1), Err(Refusal::Full));
+        admission.leave(one);
+        assert!(admission.enter(None, 1).is_ok());
+    }
+
+    #[test]
+    fn who_comes_to_a_full_shard_goes_where_there_is_room() {
+        let admission = admission(None, None, 2);
+        let shards = [0, 0, 0, 0].map(|at| admission.enter(None, at).unwrap().shard);
+        assert_eq!(shards, [0, 0, 1, 1]);
+        assert_eq!(admission.enter(None, 0), Err(Refusal::Full));
+        let (shard, network) = (0, None);
+        admission.leave(Admitted { shard, network });
+        assert_eq!(admission.enter(None, 1).unwrap().shard, 0);
+        assert_eq!(admission.connections.load(Ordering::Relaxed), 4);
     }
 
     #[test]
     fn networks_are_counted_apart_and_forgotten() {
-        let admission = admission(Some(3), Some(1));
-        let one = admission.enter(address("192.0.2.1")).unwrap();
+        let admission = admission(Some(3), Some(1), 2);
+        let one = admission.enter(address("192.0.2.1"), 0).unwrap();
         assert_eq!(
-            admission.enter(address("::ffff:192.0.2.1")),
+            admission.enter(address("::ffff:192.0.2.1"), 0),
             Err(Refusal::Network)
         );
-        assert!(admission.enter(address("192.0.2.2")).unwrap().is_some());
-        let six = admission.enter(address("2001:db8:1:2::1")).unwrap();
+        let two = admission.enter(address("192.0.2.2"), 0).unwrap();
+        assert_eq!(two.shard, 0, "who was refused takes no room");
+        assert!(two.network.is_some());
+        let six = admission.enter(address("2001:db8:1:2::1"), 1).unwrap();
         assert_eq!(
-            admission.enter(address("2001:db8:1:3::1")),
+            admission.enter(address("2001:db8:1:3::1"), 1),
             Err(Refusal::Full),
             "who was refused is not counted"
         );
         admission.leave(six);
         admission.leave(one);
-        assert!(admission.enter(address("2001:db8:1:2::ffff")).is_ok());
+        assert!(admission.enter(address("2001:db8:1:2::ffff"), 1).is_ok());
         assert_eq!(
-            admission.enter(address("2001:db8:1:2::2")),
+            admission.enter(address("2001:db8:1:2::2"), 1),
             Err(Refusal::Network)
         );
         assert_eq!(admission.networks.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_traveller_keeps_its_network() {
+        let admission = admission(None, Some(1), 1);
+        let network = admission.enter(address("::1"), 0).unwrap().network;
+        let ticket = admission.send_off(network);
+        assert_eq!(admission.take_ticket(ticket), network);
+        assert_eq!(admission.take_ticket(admission.send_off(None)), None);
+        assert!(admission.travellers.lock().unwrap().is_empty());
     }
 
     #[test]

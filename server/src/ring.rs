@@ -120,6 +120,17 @@ pub enum Op {
         /// The other ring's.
         bell: Bell,
     },
+    /// Give a direct descriptor to another ring, which is told of it by `arrival`. Completes when it is
+    /// there and free here, or with an error when it is still here.
+    HandOver {
+        /// The socket to give.
+        socket: Socket,
+        /// The other ring's.
+        bell: Bell,
+        /// What the other ring is told, with an op code of [`OpCode::Arrive`] and the [`Socket`] as
+        /// `result`.
+        arrival: Token,
+    },
     /// Make a TCP socket in the direct descriptor given, and connect it.
     ///
     /// `TCP_NODELAY` is set, which needs Linux 6.7: what is sent does not wait for the peer to

@@ -7,6 +7,7 @@ mod accept;
 mod deliver;
 mod depart;
 mod drain;
+mod hand_over;
 mod parts;
 mod post;
 mod receive;
@@ -91,8 +92,6 @@ pub struct Shard<R: Ring, H: Handler> {
     settings: Settings,
     stats: Arc<Stats>,
     admission: Arc<Admission>,
-    /// Connections that are here to stay.
-    admitted: u32,
     /// Given to the next connection.
     generation: u32,
 }
@@ -126,6 +125,8 @@ struct Lists {
     control: Vec<u8>,
     /// The network of each slot's connection, where those are counted.
     networks: Vec<Option<Network>>,
+    /// Are on their way to another shard.
+    travellers: Vec<hand_over::Traveller>,
 }
 
 /// What of the configuration is needed in every turn.
@@ -138,8 +139,6 @@ struct Settings {
     send: SendLimits,
     message_rate_max: Option<u32>,
     drain: Drain,
-    /// Connections that are not told that there are too many.
-    connections_max: u32,
     /// Deadlines that pass in one turn.
     expiries_per_turn: usize,
     /// Connections that get what was published in one turn.
@@ -195,6 +194,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
         parts.fabric.set_bell(parts.index, ring.bell());
+        let room = parts.capacity.connections;
+        parts.admission.open(parts.index, room);
         let shards = u32::from(config.shards.unwrap_or(1));
         let mut shard = Self {
             ring,
@@ -229,7 +230,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     batch: config.drain.batch.div_ceil(shards),
                     ..config.drain
                 },
-                connections_max: parts.capacity.connections,
                 expiries_per_turn: share(
                     expiries_per_turn(config.receive_buffers),
                     parts.core_shards,
@@ -250,7 +250,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             },
             stats: parts.stats,
             admission: parts.admission,
-            admitted: 0,
             generation: 0,
         };
         shard
@@ -384,6 +383,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             // The mail is read in every turn.
             OpCode::Woken => {}
             OpCode::Wake => self.wake_by_bell(token.slot()),
+            OpCode::HandOver => self.handed_over(&completion, now),
+            OpCode::Arrive => self.arrived(&completion, now),
             OpCode::Send | OpCode::Connect | OpCode::InstallToFinish | OpCode::InstallToAsk => {
                 unreachable!("taken before, or never submitted")
             }
@@ -440,7 +441,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     fn is_finished(&self) -> bool {
         match self.life {
             Life::Serving => false,
-            Life::Draining(_) => self.connections.is_empty() && self.acceptor.is_stopped(),
+            Life::Draining(_) => {
+                self.connections.is_empty()
+                    && self.lists.travellers.is_empty()
+                    && self.acceptor.is_stopped()
+            }
             Life::Stopped => true,
         }
     }

@@ -100,6 +100,8 @@ pub(crate) struct Stats {
     pub(crate) connections: Count,
     /// Connections accepted.
     pub(crate) accepts: Count,
+    /// Of these, connections handed over to another shard.
+    pub(crate) hand_overs: Count,
     /// Opening handshakes that were completed.
     pub(crate) opens: Count,
     rejections: [Count; REJECTIONS.len()],

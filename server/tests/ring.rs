@@ -135,6 +135,87 @@ fn a_ring_wakes_another_that_waits_on_another_thread() {
 }
 
 #[test]
+fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    let setup = Setup {
+        sockets: 1,
+        ..Setup::default()
+    };
+    let mut one = Uring::new(&setup, Some(listener.into())).expect("a ring");
+    let (bells, bell) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let setup = Setup {
+            sockets: 1,
+            ..Setup::default()
+        };
+        let mut ring = Uring::new(&setup, None).expect("a ring");
+        bells.send(ring.bell()).expect("somebody wants it");
+        ring.enter(Wait::For(Duration::from_secs(20)))
+            .expect("the ring works");
+        let arrived = ring.reap().expect("a socket has come");
+        assert_eq!(arrived.token, Token::new(OpCode::Arrive, 0, 5));
+        let socket = Socket(arrived.result as u32);
+        let receive = Op::Receive {
+            socket,
+            multishot: false,
+        };
+        ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+        ring.enter(Wait::For(Duration::from_secs(20)))
+            .expect("the ring works");
+        let received = ring.reap().expect("something was said");
+        assert_eq!(received.buffer.as_deref(), Some(&b"hello"[..]));
+        // It has no other place, and keeps this one until the end.
+        let _ = ended.recv();
+        assert!(ring.reap().is_none(), "nobody else has come");
+    });
+    let bell = bell.recv().expect("a bell");
+    let mut hand_over = |bell| {
+        let mut client = TcpStream::connect(address).expect("the backlog has room");
+        let accept = Op::Accept {
+            multishot: false,
+            addressed: false,
+        };
+        let arrival = Token::new(OpCode::Arrive, 0, 5);
+        let (socket, token) = (Socket(0), Token::new(OpCode::HandOver, 0, 0));
+        let mut complete = |op, token: Token| {
+            one.push(op, token);
+            one.enter(Wait::For(Duration::from_secs(10)))
+                .expect("the ring works");
+            let completion = one.reap().expect("it is done");
+            assert_eq!(completion.token, token);
+            assert!(one.reap().is_none(), "it is done once");
+            completion.result
+        };
+        let accepted = complete(accept, Token::new(OpCode::Accept, 0, 1));
+        assert_eq!(accepted, 0, "the only place is free");
+        let hand_over = Op::HandOver {
+            socket,
+            bell,
+            arrival,
+        };
+        let result = complete(hand_over, token);
+        if result < 0 {
+            let close = Op::Close { socket };
+            assert_eq!(complete(close, Token::new(OpCode::Close, 0, 0)), 0);
+            assert!(!matches!(client.read(&mut [0]), Ok(1..)), "it is gone");
+        } else {
+            client.write_all(b"hello").expect("it is open");
+        }
+        result
+    };
+    assert_eq!(hand_over(bell.clone()), 0);
+    // The place here is free; the one there is not.
+    assert!(hand_over(bell.clone()) < 0);
+    drop(end);
+    other.join().expect("it does not panic");
+    // Nobody is there any more.
+    assert!(hand_over(bell) < 0);
+}
+
+#[test]
 fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
     use std::io::Write;
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");

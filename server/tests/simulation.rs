@@ -8,6 +8,7 @@ mod simulation {
     mod ends;
     mod fanout;
     mod faults;
+    mod hand_over;
     mod large;
     mod overflow;
     mod slices;

@@ -47,6 +47,8 @@ impl Fleet {
             | OpCode::Wake
             | OpCode::Woken
             | OpCode::Fill
+            | OpCode::HandOver
+            | OpCode::Arrive
             | OpCode::InstallToFinish
             | OpCode::InstallToAsk) => {
                 unreachable!("{op:?} is no client's, or was handled before")

@@ -82,10 +82,16 @@ const GAUGES: [Family; 6] = [
     ),
 ];
 
-const COUNTERS: [Family; 13] = [
+const COUNTERS: [Family; 14] = [
     ("accepts", "Connections accepted", None, |stats| {
         &stats.accepts
     }),
+    (
+        "hand_overs",
+        "Connections accepted by a shard that was full, and handed over to one that had room",
+        None,
+        |stats| &stats.hand_overs,
+    ),
     ("opens", "Opening handshakes completed", None, |stats| {
         &stats.opens
     }),

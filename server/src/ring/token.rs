@@ -30,6 +30,10 @@ pub enum OpCode {
     Woken,
     /// [`Op::Fill`](super::Op::Fill)
     Fill,
+    /// [`Op::HandOver`](super::Op::HandOver)
+    HandOver,
+    /// Another ring's [`Op::HandOver`](super::Op::HandOver) has given this one a socket; `result` is it
+    Arrive,
     /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
     InstallToFinish,
     /// A step on the way to [`OpCode::Quiet`], which the ring keeps to itself.
@@ -84,8 +88,10 @@ impl Token {
             11 => OpCode::Wake,
             12 => OpCode::Woken,
             13 => OpCode::Fill,
-            14 => OpCode::InstallToFinish,
-            15 => OpCode::InstallToAsk,
+            14 => OpCode::HandOver,
+            15 => OpCode::Arrive,
+            16 => OpCode::InstallToFinish,
+            17 => OpCode::InstallToAsk,
             _ => unreachable!(), // checked at construction
         }
     }

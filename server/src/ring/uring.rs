@@ -9,7 +9,7 @@ use std::{
     collections::VecDeque,
     io,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
 use bytes::BytesMut;
@@ -333,6 +333,14 @@ impl Ring for Uring {
                 }
                 None => self.early.push_back(completion(token, -libc::EBADF)),
             },
+            Op::HandOver {
+                socket,
+                bell,
+                arrival,
+            } => match bell.ring_fd() {
+                Some(ring) => self.hand_over(socket, ring, arrival, token),
+                None => self.early.push_back(completion(token, -libc::EBADF)),
+            },
             Op::Connect { socket, peer } => self.connect(socket, peer, token),
         }
     }
@@ -427,6 +435,18 @@ impl Uring {
     fn is_quiet(&mut self) -> bool {
         let submission = self.ring.submission();
         submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
+    }
+
+    /// Queues MSG_RING and CLOSE as a chain, of which one completes: the first if it fails, for which the
+    /// kernel says nothing of the other (io_uring_enter(2), `IOSQE_CQE_SKIP_SUCCESS`).
+    fn hand_over(&mut self, socket: Socket, ring: RawFd, arrival: Token, token: Token) {
+        let anywhere = types::DestinationSlot::auto_target();
+        let give =
+            opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival.bits());
+        let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
+        let give = give.build().user_data(token.bits()).flags(quiet);
+        let close = opcode::Close::new(fixed(socket)).build();
+        self.queue(&[give, close.user_data(token.bits())]);
     }
 
     /// Queues SOCKET, the socket option, and CONNECT as a chain.

@@ -13,7 +13,7 @@ use tidewheel_codec::Time;
 use super::{Life, Shard};
 use crate::{
     Handler,
-    admission::Refusal,
+    admission::{Admitted, Network, Refusal},
     connection::Connection,
     ring::{Completion, Op, OpCode, Ring, Socket, Token},
 };
@@ -213,7 +213,7 @@ fn cancel() -> Token {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Accepts as many connections as there is room for.
     pub(super) fn accept_more(&mut self, now: Time) {
-        let open = self.connections.len() as u32;
+        let open = (self.connections.len() + self.lists.travellers.len()) as u32;
         if self.acceptor.arm(open, now, &mut self.ring) {
             self.stats.accept_pauses.add(1);
         }
@@ -240,19 +240,29 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.accept_more(now);
     }
 
-    /// Gives a new connection its slot, its deadline and its receive. If it is one too many, it is
-    /// told so when its request has come.
+    /// Lets a new connection in, here or with a shard that has room. If it is one too many, it is told
+    /// so when its request has come.
     fn welcome(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
-        let admitted = if self.admitted < self.settings.connections_max {
-            self.admission.enter(address)
-        } else {
-            Err(Refusal::Full)
-        };
-        self.admitted += u32::from(admitted.is_ok());
+        self.stats.accepts.add(1);
+        match self.admission.enter(address, self.settings.index) {
+            Ok(admitted) if admitted.shard != self.settings.index => {
+                self.hand_over(socket, admitted);
+            }
+            Ok(admitted) => self.seat(socket, Ok(admitted.network), now),
+            Err(refusal) => self.seat(socket, Err(refusal), now),
+        }
+    }
+
+    /// Gives a new connection its slot, its deadline and its receive.
+    pub(super) fn seat(
+        &mut self,
+        socket: Socket,
+        admitted: Result<Option<Network>, Refusal>,
+        now: Time,
+    ) {
         self.generation = (self.generation + 1) % Token::GENERATIONS;
         let deadline = now + self.settings.handshake_timeout;
-        let refusal = admitted.err();
-        let connection = Connection::new(socket, self.generation, deadline, refusal);
+        let connection = Connection::new(socket, self.generation, deadline, admitted.err());
         let slot = self.connections.insert(connection) as u32;
         if let Ok(Some(network)) = admitted {
             let networks = &mut self.lists.networks;
@@ -261,7 +271,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             networks[slot as usize] = Some(network);
         }
-        self.stats.accepts.add(1);
         self.stats.connections.set(self.connections.len() as u64);
         self.arm(slot);
         self.schedule(slot);
@@ -273,9 +282,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Takes a connection out of the counts of those that have been admitted.
     pub(super) fn forget(&mut self, slot: u32) {
-        self.admitted -= 1;
         let network = self.lists.networks.get_mut(slot as usize);
-        self.admission.leave(network.and_then(Option::take));
+        self.admission.leave(Admitted {
+            shard: self.settings.index,
+            network: network.and_then(Option::take),
+        });
     }
 }
 

@@ -197,6 +197,21 @@ impl<R: Ring> Bench<R> {
         config: &Config,
         wrap: impl FnOnce(SimRing) -> R,
     ) -> Self {
+        let capacity = Capacity {
+            places: simulation.sockets,
+            connections: simulation.sockets,
+        };
+        let parts = Parts::alone(capacity, config);
+        Self::with_parts(simulation, config, parts, wrap)
+    }
+
+    /// The same, of a server with several shards.
+    pub(crate) fn with_parts(
+        simulation: Simulation,
+        config: &Config,
+        parts: Parts,
+        wrap: impl FnOnce(SimRing) -> R,
+    ) -> Self {
         let config = &Config {
             receive_buffers: simulation.buffers,
             receive_buffer_size: simulation.buffer_size,
@@ -213,11 +228,6 @@ impl<R: Ring> Bench<R> {
         protocol.max_message_size = config.max_message_size;
         protocol.max_frame_size = config.max_message_size;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
-        let capacity = Capacity {
-            places: simulation.sockets,
-            connections: simulation.sockets,
-        };
-        let parts = Parts::alone(capacity, config);
         let remote = parts.remote();
         let handler = Echo {
             record: Rc::clone(&record),

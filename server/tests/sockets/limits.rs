@@ -1,13 +1,16 @@
 //! Limits on who may come in, how fast, and how much they may say.
 
-use std::time::Duration;
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
 use crate::support::{
     client::{Client, End, REQUEST, text},
     ms,
-    process::Server,
+    process::{Server, echo},
     wait,
 };
 
@@ -42,6 +45,49 @@ fn one_connection_too_many_is_told_503_and_when_to_try_again() {
     drop(clients.pop());
     server.until_connections(2);
     Client::open(&server);
+}
+
+/// With a table of 48, of which 8 are kept, each of four shards has room for 40. That the kernel deals
+/// out 160 clients so evenly does not happen.
+#[test]
+fn a_shard_that_is_full_hands_over_who_comes() {
+    for limit in ["off", "160"] {
+        let flags = format!("--shards 4 --max-connections-per-address {limit}");
+        let server = Server::spawn(&mut with_descriptors(48, &echo(&flags)));
+        for _ in 0..2 {
+            let mut clients = Client::open_many(&server, 160);
+            for client in &mut clients {
+                client.send(&text("anybody"));
+                client.expect(0x81, "anybody");
+            }
+            assert_eq!(server.connections(), 160);
+            let head = asked(&server, "");
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            drop(clients);
+            server.until_empty(ms(5000));
+        }
+        assert!(server.metric("tidewheel_hand_overs_total", "") > 0);
+        assert_eq!(server.metric("tidewheel_accepts_total", ""), 322);
+        assert_eq!(
+            server.closes("reset") + server.closes("eof_without_close"),
+            320
+        );
+        server.signal(Signal::TERM);
+        let (status, log) = server.wait(ms(5000));
+        assert!(status.success(), "{log}");
+    }
+}
+
+/// The same program with so many descriptors in each table.
+fn with_descriptors(limit: u32, program: &Command) -> Command {
+    let mut limited = Command::new("sh");
+    let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    limited
+        .env_clear()
+        .stdin(Stdio::null())
+        .args(["-c", &script]);
+    limited.arg(program.get_program()).args(program.get_args());
+    limited
 }
 
 #[test]

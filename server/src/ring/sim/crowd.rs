@@ -290,6 +290,7 @@ impl CrowdRing {
             Op::Wake { bell } => bell.ring(),
             Op::Writable { socket } => panic!("{socket:?} has room for everything"),
             Op::Fill { socket, .. } => panic!("no message of {socket:?} is large"),
+            Op::HandOver { .. } => panic!("no shard is ever full"),
             Op::Connect { .. } => panic!("a server connects to nobody"),
         }
     }
