@@ -3,6 +3,7 @@
 mod client;
 mod completion;
 mod ends;
+mod reading;
 mod secure;
 
 use std::{
@@ -13,16 +14,19 @@ use std::{
     time::Duration,
 };
 
+use rustix::io::Errno;
 use rustls::pki_types::ServerName;
 use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
 use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
 
 use self::{
     client::{Client, State, UnderWay},
+    reading::{Found, Reading, Visit},
     secure::Secure,
 };
 use crate::{
     clock::{Clock, Moment},
+    latency::Latency,
     outcome::Outcome,
     tls::Tls,
     wire::{Sending, Wire},
@@ -195,6 +199,7 @@ pub(crate) struct Fleet {
     early: Vec<Event>,
     /// Those of a turn, while they are handled.
     completions: Vec<Completion>,
+    reading: Reading,
     /// Pings of the server that were answered.
     pings: u64,
     /// What received messages are known by.
@@ -254,6 +259,7 @@ impl Fleet {
             speaker: None,
             early: Vec::new(),
             completions: Vec::new(),
+            reading: Reading::new(rings as usize),
             pings: 0,
             stamp: Stamp::Head,
         })
@@ -269,12 +275,23 @@ impl Fleet {
         self.pings
     }
 
+    /// How long what was read may have lain unread, since that was last [forgotten](Self::forget_unread).
+    pub(crate) fn unread(&self) -> Latency {
+        self.reading.unread().clone()
+    }
+
+    /// Begins to note that anew.
+    pub(crate) fn forget_unread(&mut self) {
+        self.reading.forget();
+    }
+
     /// Starts to connect an absent client. [`Event::Opened`] or [`Event::Connected`], and
     /// [`Event::Ended`] follow, the latter at the latest when [`Fleet::give_up`] is called.
     pub(crate) fn connect(&mut self, client: u32, approach: Approach) {
         self.asked = true;
         let Client { state, under_way } = &mut self.clients[client as usize];
         assert!(matches!(state, State::Absent), "client {client} is in use");
+        self.reading.begin(client);
         *state = State::Connecting(approach);
         under_way.insert(UnderWay::CONNECT);
         let connect = Op::Connect {
@@ -337,7 +354,10 @@ impl Fleet {
             Wait::For(limit) => Wait::For(limit.min(REST)),
             Wait::Forever => Wait::For(REST),
         };
+        let from = clock.now();
+        let has_waited = wait != Wait::No && !self.wires[ring].has_news();
         self.wires[ring].enter(wait)?;
+        let has_caught_up = self.wires[ring].catch_up();
         let now = clock.now();
         self.next = (ring + 1) % self.wires.len();
         // Those of sends come first: what follows a short send must not be sent before its rest.
@@ -349,6 +369,15 @@ impl Fleet {
             }
         }
         self.seen += completions.len();
+        let visit = Visit {
+            ring,
+            from,
+            to: now,
+            has_waited,
+            has_caught_up,
+        };
+        self.reading
+            .note(visit, completions.iter().filter_map(found));
         for completion in completions.drain(..) {
             self.complete(completion, now, events);
         }
@@ -451,6 +480,17 @@ impl Target {
             }
         }
     }
+}
+
+/// Whose bytes have arrived, be it that there was no buffer for them.
+fn found(completion: &Completion) -> Option<(u32, Found)> {
+    let no_buffer = completion.result == -Errno::NOBUFS.raw_os_error();
+    let found = match &completion.buffer {
+        Some(_) => Found::Bytes,
+        None if no_buffer => Found::NoBuffer,
+        None => return None,
+    };
+    Some((completion.token.slot(), found))
 }
 
 const fn token(op: OpCode, client: u32) -> Token {

@@ -71,17 +71,38 @@ impl From<Verdict> for ExitCode {
     }
 }
 
+/// What of a latency is the generator's own, by the 99th percentile of each.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Own {
+    /// How late it sent.
+    pub(crate) lateness: Duration,
+    /// How long it may have left the answer unread.
+    pub(crate) unread: Duration,
+}
+
 /// Why the generator was the limit, if it was: it had no time to spare, or what is reported (if
-/// anything) is mostly its own lateness, while the server was not known to be busy.
+/// anything) is mostly its own lateness, while the server was not known to be busy; or what is reported
+/// is mostly the time in which it did not read.
 ///
-/// A busy server got as much work as it could do, however late each piece of it came.
+/// A busy server got as much work as it could do, however late each piece of it came. But what it has
+/// answered, it has answered.
 pub(crate) fn generator_limit(
     usage: &Usage,
-    lateness_p99: Duration,
+    own: Own,
     reported_p99: Option<Duration>,
 ) -> Option<String> {
     if usage.window < WINDOW_MIN {
         return None;
+    }
+    let mostly = |own: Duration| {
+        let share = own.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);
+        (own >= LATENESS_MIN && share >= LATENESS_SHARE_MAX).then_some(share * 100.0)
+    };
+    if let Some(percent) = mostly(own.unread) {
+        return Some(format!(
+            "the generator was the limit: for up to {percent:.0} % of what is reported it may have left \
+             the answers unread"
+        ));
     }
     let server = usage.server_busy();
     if server.is_some_and(|share| share >= SERVER_BUSY) {
@@ -102,14 +123,11 @@ pub(crate) fn generator_limit(
              {waiting:.0} % others had its CPU; {server}"
         ));
     }
-    let share = lateness_p99.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);
-    (lateness_p99 >= LATENESS_MIN && share >= LATENESS_SHARE_MAX).then(|| {
-        let percent = share * 100.0;
-        format!(
-            "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
-             {server}"
-        )
-    })
+    let percent = mostly(own.lateness)?;
+    Some(format!(
+        "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
+         {server}"
+    ))
 }
 
 /// Why nothing can be said of deadlines that were not kept, if so: for a good part of the shortest
@@ -154,7 +172,11 @@ mod tests {
 
     fn is_limit(usage: &Usage, lateness: u64, reported: u64) -> bool {
         let millis = Duration::from_millis;
-        generator_limit(usage, millis(lateness), Some(millis(reported))).is_some()
+        let own = Own {
+            lateness: millis(lateness),
+            unread: Duration::ZERO,
+        };
+        generator_limit(usage, own, Some(millis(reported))).is_some()
     }
 
     #[test]
@@ -184,7 +206,27 @@ mod tests {
     #[test]
     fn where_nothing_is_reported_lateness_is_no_part_of_it() {
         let usage = usage(10, Some(10));
-        assert_eq!(generator_limit(&usage, Duration::from_secs(1), None), None);
+        let second = Duration::from_secs(1);
+        let own = Own {
+            lateness: second,
+            unread: second,
+        };
+        assert_eq!(generator_limit(&usage, own, None), None);
+    }
+
+    #[test]
+    fn answers_that_lay_unread_are_not_late_however_busy_the_server_was() {
+        let millis = Duration::from_millis;
+        let is_limit = |unread, reported| {
+            let own = Own {
+                lateness: Duration::ZERO,
+                unread: millis(unread),
+            };
+            generator_limit(&usage(100, Some(100)), own, Some(millis(reported))).is_some()
+        };
+        assert!(is_limit(50, 100));
+        assert!(!is_limit(49, 100));
+        assert!(!is_limit(0, 0));
     }
 
     #[test]

@@ -48,6 +48,11 @@ impl Distribution {
         self.histogram.saturating_record(nanos);
     }
 
+    /// Adds a latency that occurred `count` times.
+    fn record_many(&mut self, nanos: u64, count: u64) {
+        self.histogram.saturating_record_n(nanos, count);
+    }
+
     /// What is reported of it.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.histogram.value_at_quantile(quantile);
@@ -154,6 +159,11 @@ impl Latency {
         }
     }
 
+    /// The same by another name.
+    pub(crate) fn named(self, name: &'static str) -> Self {
+        Self { name, ..self }
+    }
+
     /// Adds what ended at `at`, was due at `due` and was begun at `begun`.
     pub(crate) fn record(&mut self, at: Moment, due: Moment, begun: Moment) {
         self.uncorrected.record(at.nanos_since(begun));
@@ -162,10 +172,18 @@ impl Latency {
 
     /// Adds what ended at `at` and was due at `due`.
     pub(crate) fn record_planned(&mut self, at: Moment, due: Moment) {
+        self.record_many(at, due, 1);
+    }
+
+    /// Adds the same for `count` that ended at one moment and were due at one.
+    pub(crate) fn record_many(&mut self, at: Moment, due: Moment, count: u64) {
+        if count == 0 {
+            return;
+        }
         let nanos = at.nanos_since(due);
-        self.corrected.record(nanos);
-        self.course.record(at, nanos);
-        self.intervals.record(at, nanos);
+        self.corrected.record_many(nanos, count);
+        self.course.record(at, nanos, count);
+        self.intervals.record(at, nanos, count);
     }
 }
 
@@ -187,7 +205,7 @@ pub(crate) struct Bucket {
 }
 
 impl Course {
-    fn record(&mut self, at: Moment, nanos: u64) {
+    fn record(&mut self, at: Moment, nanos: u64, count: u64) {
         let since = at.nanos_since(*self.start.get_or_insert(at));
         let mut index = ((since / BUCKET_NANOS) >> self.doublings) as usize;
         while index >= BUCKETS_MAX {
@@ -199,7 +217,7 @@ impl Course {
             self.buckets.resize(index + 1, Bucket::default());
         }
         let bucket = &mut self.buckets[index];
-        bucket.count += 1;
+        bucket.count += count;
         bucket.max = bucket.max.max(nanos);
     }
 
@@ -241,13 +259,15 @@ struct Interval {
 }
 
 impl Intervals {
-    fn record(&mut self, at: Moment, nanos: u64) {
+    fn record(&mut self, at: Moment, nanos: u64, count: u64) {
         match &mut self.current {
-            Some(interval) if at < interval.end => interval.distribution.record(nanos),
+            Some(interval) if at < interval.end => {
+                interval.distribution.record_many(nanos, count);
+            }
             current => {
                 let start = at.floor(INTERVAL);
                 let mut distribution = Distribution::new();
-                distribution.record(nanos);
+                distribution.record_many(nanos, count);
                 let next = Interval {
                     start,
                     end: start + INTERVAL,
@@ -354,7 +374,7 @@ mod tests {
         let mut course = Course::default();
         for second in 0..1000 {
             let at = Moment::default() + Duration::from_secs(second);
-            course.record(at, second);
+            course.record(at, second, 1);
         }
         assert!(course.buckets.len() <= BUCKETS_MAX);
         let count: u64 = course.spans().map(|(_, bucket)| bucket.count).sum();

@@ -13,8 +13,8 @@ pub(crate) use self::files::{WriteError, write_files};
 use crate::{
     figures::Figures,
     gate::{Gate, GateResult},
-    judgement::{Judgement, generator_limit, starvation},
-    latency::{Distribution, Latency},
+    judgement::{Judgement, Own, generator_limit, starvation},
+    latency::Latency,
     outcome::{Outcome, Tally},
     summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
     usage::Usage,
@@ -34,6 +34,8 @@ pub(crate) struct Findings {
     pub(crate) usage: Usage,
     /// From planned to actually done.
     pub(crate) lateness: Latency,
+    /// How long what the server said may have lain unread, where that matters.
+    pub(crate) unread: Option<Latency>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) figures: Figures,
     /// What failed, besides connections that ended otherwise than asked for.
@@ -77,7 +79,7 @@ pub(crate) struct Parties {
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) summary: Summary,
-    /// Those with values, lateness last.
+    /// Those with values, the generator's own last.
     pub(crate) latencies: Vec<Latency>,
     pub(crate) figures: Figures,
     /// Each outcome that occurred, as text, with what was said about its first connection.
@@ -100,7 +102,15 @@ impl Report {
         let otherwise = tally.other_than(&findings.asked);
         let invalid = match findings.exposure {
             Exposure::Deadlines { .. } if otherwise == 0 => None,
-            exposure => invalid(&findings.usage, &findings.lateness, exposure),
+            exposure => {
+                let p99 =
+                    |latency: &Latency| Duration::from_nanos(latency.corrected.percentiles().p99);
+                let own = Own {
+                    lateness: p99(&findings.lateness),
+                    unread: findings.unread.as_ref().map(p99).unwrap_or_default(),
+                };
+                invalid(&findings.usage, own, exposure)
+            }
         };
         let mut failures = findings.failures;
         if otherwise > 0 {
@@ -111,6 +121,7 @@ impl Report {
         }
         let mut latencies = findings.latencies;
         latencies.push(findings.lateness);
+        latencies.extend(findings.unread);
         latencies.retain(|latency| latency.corrected.percentiles().count > 0);
         let outcomes = Outcome::ALL.iter();
         let mut summary = Summary {
@@ -173,14 +184,11 @@ fn failure(result: &GateResult) -> Option<String> {
 }
 
 /// Why the run says nothing about the server, if so.
-fn invalid(usage: &Usage, lateness: &Latency, exposure: Exposure) -> Option<String> {
-    let late = |distribution: &Distribution| Duration::from_nanos(distribution.percentiles().p99);
+fn invalid(usage: &Usage, own: Own, exposure: Exposure) -> Option<String> {
     match exposure {
         Exposure::None => None,
-        Exposure::Cpu => generator_limit(usage, Duration::ZERO, None),
-        Exposure::Lateness(reported) => {
-            generator_limit(usage, late(&lateness.corrected), Some(reported))
-        }
+        Exposure::Cpu => generator_limit(usage, own, None),
+        Exposure::Lateness(reported) => generator_limit(usage, own, Some(reported)),
         Exposure::Deadlines { stall, shortest } => starvation(usage, stall, shortest),
     }
 }

@@ -95,6 +95,7 @@ fn approach_window(
     let plan = Plan::new(mark_at + MARK_LEAD, window, count);
     session.turn_until(mark_at)?;
     let mark = trial.server.mark(plan.start())?;
+    trial.session.fleet.forget_unread();
     trial.session.turn_until(plan.start())?;
     Ok((plan, mark))
 }

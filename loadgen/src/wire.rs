@@ -246,6 +246,16 @@ impl Wire {
         completion
     }
 
+    /// See [`Uring::has_news`].
+    pub(crate) fn has_news(&mut self) -> bool {
+        self.ring.has_news()
+    }
+
+    /// See [`Uring::catch_up`].
+    pub(crate) fn catch_up(&mut self) -> bool {
+        self.ring.catch_up()
+    }
+
     /// Gives a receive buffer back.
     pub(crate) fn provide(&mut self, buffer: Buffer) {
         self.ring.provide(buffer);

@@ -201,6 +201,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         ],
         usage,
         lateness: errands.lateness,
+        unread: None,
         latencies: vec![errands.open],
         figures,
         failures,

@@ -101,6 +101,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         latencies.push(reopen);
         asked.push(Outcome::Reset);
     }
+    let unread = trial.session.fleet.unread();
     close_all(trial)?;
     Ok(Findings {
         settings: vec![
@@ -111,6 +112,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         asked,
         usage,
         lateness,
+        unread: Some(unread),
         latencies,
         figures,
         failures: Vec::new(),

@@ -173,6 +173,7 @@ fn end(
         asked: vec![Outcome::Dismissed, Outcome::LetGo],
         usage,
         lateness: talk.lateness,
+        unread: None,
         latencies: vec![talk.echo, ending.goodbye, ending.fin],
         figures,
         failures,

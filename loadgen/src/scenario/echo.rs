@@ -32,7 +32,8 @@ it busy.
 Open loop (--rate): so many messages a second are planned, for the connections in turn, and sent \
 when they are due, whatever is unanswered. That measures latency: `from plan` is what a user who \
 sends at his own pace waits, `from send` is what a tool would tell that stops its clock while the \
-server stalls, and the lateness is the generator's own.
+server stalls, and the lateness is the generator's own. So is the time for which an answer may \
+have lain unread (`unread`, an upper bound).
 
 The first message of each connection is checked in full, each other by its length, its client and \
 its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection closes with 1000. What is due \
@@ -103,6 +104,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         None => closed_loop(options, &clients, trial, &mut talk)?,
     };
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let unread = trial.session.fleet.unread();
     let mut figures = Figures::default();
     let mut failures = Vec::new();
     let counts = talk.counts();
@@ -128,6 +130,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         asked: vec![Outcome::Closed],
         usage,
         lateness: talk.lateness,
+        unread: Some(unread),
         latencies: vec![talk.echo],
         figures,
         failures,
@@ -161,6 +164,7 @@ fn open_loop(
     let plan = Plan::new(now, options.duration, messages(options.duration));
     talk.measure_from(plan.start());
     let mark = trial.server.mark(plan.start())?;
+    trial.session.fleet.forget_unread();
     talk.follow(&mut trial.session, clients, &plan, patience)?;
     Ok(mark)
 }
@@ -189,6 +193,7 @@ fn closed_loop(
     while now < until {
         if mark.is_none() && now >= from {
             mark = Some(trial.server.mark(now)?);
+            trial.session.fleet.forget_unread();
         }
         let next = |talk: &mut Talk, session: &mut _, _: &_, answered: Option<u32>, now| {
             if let Some(client) = answered

@@ -138,6 +138,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         None => open_loop(options, trial, &mut feed)?,
     };
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let unread = trial.session.fleet.unread();
     let mut figures = Figures::default();
     let mut failures = Vec::new();
     feed.figures(&mut figures);
@@ -160,6 +161,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         asked: vec![Outcome::Closed],
         usage,
         lateness: feed.lateness,
+        unread: Some(unread),
         latencies: vec![feed.delivery, feed.last],
         figures,
         failures,
@@ -183,6 +185,7 @@ fn open_loop(options: &Options, trial: &mut Trial, feed: &mut Feed) -> Result<Us
     follow(&warm_up, from, trial, feed)?;
     let plan = Plan::new(from, options.duration, messages(options.duration));
     let mark = trial.server.mark(from)?;
+    trial.session.fleet.forget_unread();
     let end = from + options.duration;
     let mut now = follow(&plan, end, trial, feed)?;
     let limit = end + options.common.timeout;
@@ -239,6 +242,7 @@ fn closed_loop(
     while now < until {
         if mark.is_none() && now >= from {
             mark = Some(trial.server.mark(now)?);
+            trial.session.fleet.forget_unread();
         }
         // Bounded, for who has ended publishes nothing, and what nobody is to get is nowhere.
         for publisher in publishers

@@ -98,6 +98,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         asked: vec![Outcome::Closed],
         usage,
         lateness: Latency::new(LATENESS),
+        unread: None,
         latencies: Vec::new(),
         figures,
         failures,

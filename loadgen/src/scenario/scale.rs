@@ -122,9 +122,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         u32::try_from(open).expect("a fleet's size"),
     );
     let session = &mut trial.session;
+    session.fleet.forget_unread();
     talk.follow(session, &clients, &plan, options.common.timeout)?;
     talk.figures(&mut figures, &mut failures);
-    latencies.push(talk.echo);
+    latencies.extend([talk.echo, session.fleet.unread().named("sweep-unread")]);
     drop(clients);
     latencies.extend(broadcast::run(options, trial, &mut figures, &mut failures)?);
     let mut findings = close::run(options.window, options.common.timeout, trial)?;

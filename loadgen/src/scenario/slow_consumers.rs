@@ -106,6 +106,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     flood(options.flood, slow, trial)?;
     let (during, start) = talk("during", options, others, trial)?;
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let unread = trial.session.fleet.unread();
     let resident_after = resident(trial)?;
     for &client in slow {
         trial.session.fleet.reset(client);
@@ -152,6 +153,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         asked: vec![Outcome::Closed, Outcome::Reset],
         usage,
         lateness: during.lateness,
+        unread: Some(unread),
         latencies: vec![before.echo, during.echo],
         figures,
         failures,
@@ -171,6 +173,7 @@ fn talk(
     let messages = (f64::from(options.rate) * options.duration.as_secs_f64()) as u32;
     let plan = Plan::new(now, options.duration, messages);
     let mark = trial.server.mark(now)?;
+    trial.session.fleet.forget_unread();
     if !clients.is_empty() {
         let session = &mut trial.session;
         talk.follow(session, clients, &plan, options.common.timeout)?;

@@ -422,13 +422,31 @@ impl Ring for Uring {
 impl Uring {
     /// Takes what else has arrived. An enter that does not wait takes 20 of it at most (the kernel's
     /// `IO_LOCAL_TW_DEFAULT_MAX`), in order: turns that do not wait, and queue more work than that
-    /// each, would put off the network until the last of them.
-    fn run_task_work(&mut self) {
+    /// each, would put off the network until the last of them. Says whether nothing is left.
+    fn run_task_work(&mut self) -> bool {
         for _ in 0..TASK_WORK_RUNS_MAX {
-            if !self.ring.submission().taskrun() || self.ring.submit().is_err() {
+            if !self.ring.submission().taskrun() {
+                return true;
+            }
+            if self.ring.submit().is_err() {
                 break;
             }
         }
+        false
+    }
+
+    /// Takes what has arrived and was left by [`Ring::enter`], which takes a part when it waits; says
+    /// whether that was all.
+    pub fn catch_up(&mut self) -> bool {
+        self.run_task_work()
+    }
+
+    /// Whether anything has arrived that is yet to be taken, so that [`Ring::enter`] would not wait.
+    pub fn has_news(&mut self) -> bool {
+        let submission = self.ring.submission();
+        let is_pending = submission.taskrun() || submission.cq_overflow();
+        drop(submission);
+        is_pending || !self.early.is_empty() || !self.ring.completion().is_empty()
     }
 
     /// Whether the kernel, if it was entered without waiting, would have nothing to do for this ring.

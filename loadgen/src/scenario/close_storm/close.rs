@@ -65,12 +65,14 @@ pub(in crate::scenario) fn run(
     }
     progress.finish(u64::from(count), now);
     let usage = start.until(&trial.server.mark(now)?);
+    let unread = trial.session.fleet.unread();
     let fin = storm.fin.corrected.percentiles();
     Ok(Findings {
         settings: Vec::new(),
         asked: vec![Outcome::Closed],
         usage,
         lateness: storm.lateness,
+        unread: Some(unread),
         latencies: vec![storm.close, storm.fin],
         figures: Figures::default(),
         failures: Vec::new(),

@@ -204,6 +204,7 @@ impl Departure {
             asked: vec![self.asked],
             usage: self.usage,
             lateness: self.lateness,
+            unread: None,
             latencies: Vec::new(),
             figures,
             failures,

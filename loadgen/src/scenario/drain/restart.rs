@@ -131,6 +131,7 @@ pub(super) fn run(
         ],
         usage,
         lateness: talk.lateness,
+        unread: None,
         latencies: vec![talk.echo, ending.goodbye, ending.fin, returns.outage],
         figures,
         failures,
