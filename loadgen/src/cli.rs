@@ -75,8 +75,8 @@ command line is wrong, or this host lacks what is needed.
          - the generator was busy for 95 % of it or more, or
          - half of the latency reported, or more, was its own lateness, and that was 1 ms or more \
 (99th percentiles).
-       It was, too, however busy the server was, if answers may have lain unread for half of the \
-latency reported, or more, and for 1 ms or more (`unread`, 99th percentiles; open loop).
+       It was, too, however busy the server was, if answers may have lain unread for as long as the \
+latency reported, and for 1 ms or more (`unread`, 99th percentiles; open loop).
        Not judged are a window below 20 ms, which is too short to tell, runs in which the generator \
 only waits, and a bound that was kept however late it was.
   130  Interrupted.

@@ -19,6 +19,10 @@ const SERVER_BUSY: f64 = 0.80;
 /// More than this share of what is reported must not be the generator's own lateness.
 const LATENESS_SHARE_MAX: f64 = 0.5;
 
+/// Answers must not have lain unread for more than this share of what is reported, where they may have: one
+/// that comes at any moment between two turns lies for half as long, on average.
+const UNREAD_SHARE_MAX: f64 = 1.0;
+
 /// Peers that are to be alive have answered within less than this share of a deadline.
 const STALL_SHARE_MAX: f64 = 0.5;
 
@@ -81,8 +85,8 @@ pub(crate) struct Own {
 }
 
 /// Why the generator was the limit, if it was: it had no time to spare, or what is reported (if
-/// anything) is mostly its own lateness, while the server was not known to be busy; or what is reported
-/// is mostly the time in which it did not read.
+/// anything) is mostly its own lateness, while the server was not known to be busy; or all of what is
+/// reported may be time in which it did not read.
 ///
 /// A busy server got as much work as it could do, however late each piece of it came. But what it has
 /// answered, it has answered.
@@ -94,14 +98,15 @@ pub(crate) fn generator_limit(
     if usage.window < WINDOW_MIN {
         return None;
     }
-    let mostly = |own: Duration| {
+    let mostly = |own: Duration, share_max: f64| {
         let share = own.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);
-        (own >= LATENESS_MIN && share >= LATENESS_SHARE_MAX).then_some(share * 100.0)
+        (own >= LATENESS_MIN && share >= share_max).then_some(share * 100.0)
     };
-    if let Some(percent) = mostly(own.unread) {
+    if mostly(own.unread, UNREAD_SHARE_MAX).is_some() {
         return Some(format!(
-            "the generator was the limit: for up to {percent:.0} % of what is reported it may have left \
-             the answers unread"
+            "the generator was the limit: for {:.1?} it may have left answers unread, which is all of \
+             what is reported",
+            own.unread
         ));
     }
     let server = usage.server_busy();
@@ -123,7 +128,7 @@ pub(crate) fn generator_limit(
              {waiting:.0} % others had its CPU; {server}"
         ));
     }
-    let percent = mostly(own.lateness)?;
+    let percent = mostly(own.lateness, LATENESS_SHARE_MAX)?;
     Some(format!(
         "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
          {server}"
@@ -224,8 +229,8 @@ mod tests {
             };
             generator_limit(&usage(100, Some(100)), own, Some(millis(reported))).is_some()
         };
-        assert!(is_limit(50, 100));
-        assert!(!is_limit(49, 100));
+        assert!(is_limit(100, 100));
+        assert!(!is_limit(99, 100));
         assert!(!is_limit(0, 0));
     }
 
