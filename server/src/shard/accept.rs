@@ -114,10 +114,7 @@ impl Acceptor {
         self.stopped = true;
         ring.stop_listening();
         self.cancel_multishot(ring);
-        for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
-            let target = single(index);
-            ring.push(Op::Cancel { target }, cancel());
-        }
+        self.cancel_singles(ring);
     }
 
     /// Whether none is under way, and none will be.
@@ -136,6 +133,13 @@ impl Acceptor {
         if self.multishot == Multishot::Armed {
             self.multishot = Multishot::Cancelling;
             let target = multishot();
+            ring.push(Op::Cancel { target }, cancel());
+        }
+    }
+
+    fn cancel_singles(&mut self, ring: &mut impl Ring) {
+        for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
+            let target = single(index);
             ring.push(Op::Cancel { target }, cancel());
         }
     }
@@ -161,6 +165,12 @@ impl Acceptor {
             return false;
         }
         self.cancel_multishot(ring);
+        if self.singles.count_ones() > free {
+            // Who was handed over to this shard has taken a place that an accept was armed for. All are
+            // armed anew, for the kernel wakes one for each client: were it one that is being cancelled,
+            // the client would wait until another came. A new one looks first.
+            self.cancel_singles(ring);
+        }
         let mut wanted = free.min(u64::BITS);
         if let Some(pace) = &mut self.pace {
             let allowed = pace.allowance(now);

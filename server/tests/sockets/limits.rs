@@ -55,8 +55,13 @@ fn a_shard_that_is_full_hands_over_who_comes() {
         let flags = format!("--shards 4 --max-connections-per-address {limit}");
         let server = Server::spawn(&mut with_descriptors(48, &echo(&flags)));
         for _ in 0..2 {
-            let mut clients = Client::open_many(&server, 160);
+            // All at once, as far as a client can.
+            let mut clients: Vec<Client> = (0..160).map(|_| Client::connect(&server)).collect();
             for client in &mut clients {
+                client.send(REQUEST.as_bytes());
+            }
+            for client in &mut clients {
+                client.accept();
                 client.send(&text("anybody"));
                 client.expect(0x81, "anybody");
             }
