@@ -34,6 +34,8 @@ fn a_run_leaves_all_its_files() {
         "rate.svg",
         "summary.json",
         "summary.md",
+        "unread.hgrm",
+        "unread.hlog",
     ]);
     // Only those who may have real-time priority see hiccups.
     if run.document.pointer("/latencies/hiccup").is_some() {
@@ -74,6 +76,7 @@ fn the_document_has_what_its_readers_rely_on() {
         "/latencies/fin/uncorrected/mean",
         "/latencies/fin/curve/0/1",
         "/latencies/lateness/corrected/min",
+        "/latencies/unread/corrected/max",
         "/figures/window_seconds",
         "/figures/server.busy",
         "/figures/server.cpu_seconds",
