@@ -362,7 +362,7 @@ impl Ring for Uring {
             Err((_, error)) => return Err(error),
         }
         if wait == Wait::No {
-            self.run_task_work();
+            self.catch_up();
         }
         if !self.ring.submission().is_empty() {
             // All of it, or what was lent for silent sends would count as sent.
@@ -420,10 +420,10 @@ impl Ring for Uring {
 }
 
 impl Uring {
-    /// Takes what else has arrived. An enter that does not wait takes 20 of it at most (the kernel's
-    /// `IO_LOCAL_TW_DEFAULT_MAX`), in order: turns that do not wait, and queue more work than that
-    /// each, would put off the network until the last of them. Says whether nothing is left.
-    fn run_task_work(&mut self) -> bool {
+    /// Takes what else has arrived; says whether nothing is left. An enter takes 20 of it at most (the
+    /// kernel's `IO_LOCAL_TW_DEFAULT_MAX`), in order: turns that do not wait, and queue more work than
+    /// that each, would put off the network until the last of them, so [`Ring::enter`] does this for them.
+    pub fn catch_up(&mut self) -> bool {
         for _ in 0..TASK_WORK_RUNS_MAX {
             if !self.ring.submission().taskrun() {
                 return true;
@@ -433,12 +433,6 @@ impl Uring {
             }
         }
         false
-    }
-
-    /// Takes what has arrived and was left by [`Ring::enter`], which takes a part when it waits; says
-    /// whether that was all.
-    pub fn catch_up(&mut self) -> bool {
-        self.run_task_work()
     }
 
     /// Whether anything has arrived that is yet to be taken, so that [`Ring::enter`] would not wait.
