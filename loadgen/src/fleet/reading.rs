@@ -96,16 +96,20 @@ mod tests {
 
     use super::*;
 
-    const READ: Visit = Visit {
-        ring: 0,
-        from: Moment::from_nanos(0),
-        to: Moment::from_nanos(0),
-        has_waited: false,
-        has_caught_up: true,
-    };
+    /// A turn of the first ring from one millisecond to another.
+    fn visit(from: u64, to: u64) -> Visit {
+        let at = |millis| Moment::default() + Duration::from_millis(millis);
+        Visit {
+            ring: 0,
+            from: at(from),
+            to: at(to),
+            has_waited: false,
+            has_caught_up: true,
+        }
+    }
 
-    fn at(millis: u64) -> Moment {
-        Moment::default() + Duration::from_millis(millis)
+    fn of_ring(ring: usize, visit: Visit) -> Visit {
+        Visit { ring, ..visit }
     }
 
     fn bytes(clients: impl IntoIterator<Item = u32>) -> impl Iterator<Item = (u32, Found)> {
@@ -120,81 +124,40 @@ mod tests {
     #[test]
     fn what_ends_a_wait_has_not_lain() {
         let mut reading = Reading::new(1);
-        let (from, to) = (at(10), at(900));
-        let has_waited = true;
-        reading.note(
-            Visit {
-                from,
-                to,
-                has_waited,
-                ..READ
-            },
-            bytes([0]),
-        );
+        let waited = Visit {
+            has_waited: true,
+            ..visit(10, 900)
+        };
+        reading.note(waited, bytes([0]));
         assert_eq!(longest(&reading), 0);
         // It was read from 900 ms on.
-        let (from, to) = (at(950), at(960));
-        reading.note(Visit { from, to, ..READ }, bytes([0]));
+        reading.note(visit(950, 960), bytes([0]));
         assert_eq!(longest(&reading), 60);
     }
 
     #[test]
     fn what_is_found_may_have_come_since_the_turn_before_began() {
         let mut reading = Reading::new(2);
-        let (from, to) = (at(10), at(20));
-        for ring in [0, 1] {
-            reading.note(
-                Visit {
-                    ring,
-                    from,
-                    to,
-                    ..READ
-                },
-                bytes([]),
-            );
-        }
-        let ring = 1;
-        let (from, to) = (at(100), at(110));
-        reading.note(
-            Visit {
-                ring,
-                from,
-                to,
-                ..READ
-            },
-            bytes([7, 8]),
-        );
+        reading.note(of_ring(0, visit(10, 20)), bytes([]));
+        reading.note(of_ring(1, visit(10, 20)), bytes([]));
+        reading.note(of_ring(1, visit(100, 110)), bytes([7, 8]));
         assert_eq!(longest(&reading), 100);
         assert_eq!(reading.unread().corrected.percentiles().count, 2);
         reading.forget();
-        let (from, to) = (at(120), at(130));
-        reading.note(
-            Visit {
-                ring,
-                from,
-                to,
-                ..READ
-            },
-            bytes([7]),
-        );
+        reading.note(of_ring(1, visit(120, 130)), bytes([7]));
         assert_eq!(longest(&reading), 30);
     }
 
     #[test]
     fn what_was_left_lies_on() {
         let mut reading = Reading::new(1);
-        for turn in 1..=5 {
-            let (from, to) = (at(100 * turn), at(100 * turn + 1));
-            let has_caught_up = turn == 1;
-            reading.note(
-                Visit {
-                    from,
-                    to,
-                    has_caught_up,
-                    ..READ
-                },
-                bytes([0]),
-            );
+        reading.note(visit(100, 101), bytes([]));
+        for turn in 2..=5 {
+            let behind = Visit {
+                has_caught_up: false,
+                ..visit(100 * turn, 100 * turn + 1)
+            };
+            reading.note(behind, bytes([0]));
         }
         assert_eq!(longest(&reading), 401);
     }
@@ -203,17 +166,20 @@ mod tests {
     fn who_found_no_buffer_waits_on_and_nobody_else() {
         let mut reading = Reading::new(1);
         for turn in 1..=5 {
-            let (from, to) = (at(100 * turn), at(100 * turn));
             let found = [(1, Found::NoBuffer), (2, Found::Bytes)];
-            reading.note(Visit { from, to, ..READ }, found.into_iter());
+            reading.note(visit(100 * turn, 100 * turn), found.into_iter());
         }
         assert_eq!(longest(&reading), 100);
-        let (from, to) = (at(600), at(600));
-        reading.note(Visit { from, to, ..READ }, bytes([1]));
+        reading.note(visit(600, 600), bytes([1]));
         assert_eq!(longest(&reading), 600);
         reading.forget();
-        let (from, to) = (at(700), at(700));
-        reading.note(Visit { from, to, ..READ }, bytes([1]));
+        reading.note(visit(700, 700), bytes([1]));
+        assert_eq!(longest(&reading), 100);
+        // Whoever has the number next has not waited with it.
+        reading.note(visit(800, 800), [(1, Found::NoBuffer)].into_iter());
+        reading.note(visit(900, 900), bytes([]));
+        reading.begin(1);
+        reading.note(visit(1000, 1000), bytes([1]));
         assert_eq!(longest(&reading), 100);
     }
 }
