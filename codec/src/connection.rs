@@ -95,9 +95,34 @@ enum State {
 pub struct Input<'b> {
     bytes: &'b mut [u8],
     now: Time,
+    /// Frames that may still be read.
+    frames: u32,
 }
 
 impl<'b> Input<'b> {
+    /// The same, of which no more than `frames` frames are read, fragments and control frames
+    /// included; then [`poll_event`](Connection::poll_event) gives `None`, and what was not read is
+    /// [the rest](Self::into_rest).
+    #[must_use]
+    pub const fn with_frames_max(mut self, frames: u32) -> Self {
+        self.frames = frames;
+        self
+    }
+
+    /// Frames that may still be read.
+    #[inline]
+    #[must_use]
+    pub const fn frames_left(&self) -> u32 {
+        self.frames
+    }
+
+    /// Whether everything was read.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
     /// What was not read, for whoever stops between two events: it is to be received again, before
     /// anything else.
     #[must_use]
@@ -177,7 +202,11 @@ impl Connection {
         if !bytes.is_empty() {
             self.heard = now;
         }
-        Input { bytes, now }
+        Input {
+            bytes,
+            now,
+            frames: u32::MAX,
+        }
     }
 
     /// Bytes of memory for the message that is arriving.
@@ -246,7 +275,8 @@ impl Connection {
         }
     }
 
-    /// The next event of `input`; call it until it gives `None`.
+    /// The next event of `input`; call it until it gives `None`, which it does when everything is
+    /// read, or [as many frames](Input::with_frames_max) as may be.
     ///
     /// Answers to pings and to Close are appended to `out`, in order, as encoded frames. Messages
     /// that arrive after [`start_closing_handshake`](Self::start_closing_handshake) are dropped,
@@ -260,9 +290,11 @@ impl Connection {
     ) -> Option<Event<'b>> {
         if let State::Open { receiver, .. } = &mut self.state
             && receiver.is_idle()
+            && input.frames > 0
         {
             match poll_common(&endpoint.config, &mut input.bytes) {
                 Ok(Some(message)) => {
+                    input.frames -= 1;
                     return Some(self.receive_message(endpoint, message, input.now));
                 }
                 Ok(None) => {}
@@ -281,6 +313,9 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Option<Event<'b>> {
         loop {
+            if input.frames == 0 {
+                return None;
+            }
             let (receiver, deflate) = match &mut self.state {
                 State::Open {
                     receiver, deflate, ..
@@ -295,7 +330,8 @@ impl Connection {
                 config: &endpoint.config,
                 deflate,
             };
-            let item = match receiver.poll(rules, &mut endpoint.pool, &mut input.bytes) {
+            let Input { bytes, frames, .. } = input;
+            let item = match receiver.poll(rules, &mut endpoint.pool, bytes, frames) {
                 Ok(Some(Item::Compressed(compressed))) => self.decompress(endpoint, compressed),
                 other => other,
             };

@@ -105,6 +105,8 @@ pub enum Cause {
     Lifetime,
     /// The peer sent more messages in a second than it may.
     MessageRate,
+    /// The application panicked while it handled the connection.
+    HandlerPanic,
 }
 
 impl Cause {
@@ -125,6 +127,7 @@ impl Cause {
             Self::Shutdown => "shutdown",
             Self::Lifetime => "lifetime",
             Self::MessageRate => "message_rate",
+            Self::HandlerPanic => "handler_panic",
         }
     }
 }

@@ -130,23 +130,25 @@ impl Receiver {
     }
 
     /// The next item in `bytes`, of which it takes what it has read; `None` when more bytes are
-    /// needed.
+    /// needed, or no `frames` are left, which is at least one.
     pub(crate) fn poll<'b>(
         &mut self,
         rules: Rules<'_>,
         pool: &mut Pool,
         bytes: &mut &'b mut [u8],
+        frames: &mut u32,
     ) -> Result<Option<Item<'b>>, Violation> {
         if self.partial.is_none() {
             if bytes.is_empty() {
                 return Ok(None);
             }
             if let Some(item) = poll_in_place(rules, bytes)? {
+                *frames -= 1;
                 return Ok(Some(item));
             }
             self.partial = Some(pool.take());
         }
-        self.poll_partial(rules, pool, bytes)
+        self.poll_partial(rules, pool, bytes, frames)
     }
 
     /// From now on, messages are dropped as they arrive: our Close is out.
@@ -168,6 +170,7 @@ impl Receiver {
         rules: Rules<'_>,
         pool: &mut Pool,
         bytes: &mut &'b mut [u8],
+        frames: &mut u32,
     ) -> Result<Option<Item<'b>>, Violation> {
         let Some(partial) = &mut self.partial else {
             return Ok(None);
@@ -175,8 +178,15 @@ impl Receiver {
         loop {
             match partial.poll(rules, bytes)? {
                 Progress::NeedMore => return Ok(None),
-                Progress::Continue => {}
+                Progress::Header => {}
+                Progress::Frame => {
+                    *frames -= 1;
+                    if *frames == 0 {
+                        return Ok(None);
+                    }
+                }
                 Progress::Item(item) => {
+                    *frames -= 1;
                     if partial.is_idle() {
                         self.release(pool);
                     }

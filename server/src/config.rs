@@ -13,6 +13,9 @@ use crate::{Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTO
 /// its slot, its queue's own memory, and an empty vector that is kept for what comes next.
 pub const CONNECTION_OVERHEAD: usize = 128 << 10;
 
+/// The least [`Config::fanout_memory`].
+const FANOUT_MEMORY_MIN: usize = 1 << 20;
+
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -54,6 +57,12 @@ pub struct Config {
     pub max_send_queue: usize,
     /// What happens then.
     pub slow_consumer: SlowConsumer,
+    /// Bytes of memory on each shard for messages that were published and are not yet in the send
+    /// queues of all subscribers; 64 MiB, at least 1 MiB. It bounds the publishers, not the
+    /// subscribers: connections that publish are not read while half of it is used, and
+    /// [`Conn::publish`](crate::Conn::publish) and [`Remote::publish`](crate::Remote::publish) fail
+    /// with `Busy` where there is no room.
+    pub fanout_memory: usize,
     /// What happens then to messages of certain topics; the first rule that matches counts.
     pub topics: Vec<TopicRule>,
     /// Compression of messages for clients that offer it (permessage-deflate, RFC 7692); `None`:
@@ -61,6 +70,8 @@ pub struct Config {
     pub compression: Option<Deflate>,
     /// How connections are closed when the server shuts down.
     pub drain: Drain,
+    /// What a panic of the handler ends.
+    pub panic: PanicPolicy,
     /// Bytes and headers of a request.
     pub request_limits: tidewheel_codec::handshake::Limits,
     /// Receive buffers of each shard, a power of two; 64.
@@ -98,6 +109,20 @@ pub enum SlowConsumer {
     DropNewest,
 }
 
+/// What a panic of a [`Handler`](crate::Handler)'s callback ends. In any case it is logged with its
+/// message and its place, and counted. It needs a program that unwinds (`panic = "unwind"`, which is
+/// the default of all profiles).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PanicPolicy {
+    /// The connection: with 1011, internal error, behind what was sent before, and
+    /// [`Cause::HandlerPanic`](crate::Cause::HandlerPanic); `close` is called for it as for any other.
+    /// The client of an `upgrade` that panics is told 500.
+    #[default]
+    CloseConnection,
+    /// The server: the shard ends as one that has failed, and the others drain.
+    StopServer,
+}
+
 /// How connections are closed when the server shuts down: in batches, so that their clients do
 /// not all come back at once. Within half of the close timeout all are told, in larger batches if
 /// need be; what is open at the close timeout is reset.
@@ -109,6 +134,16 @@ pub struct Drain {
     pub interval: Duration,
     /// What they are told: 1001, going away, or 1012, service restart.
     pub code: CloseCode,
+}
+
+impl SlowConsumer {
+    /// Whether messages that wait may be dropped.
+    pub(crate) const fn drops_oldest(self) -> bool {
+        match self {
+            Self::DropOldest | Self::Conflate => true,
+            Self::Close | Self::CloseTryAgain | Self::DropNewest => false,
+        }
+    }
 }
 
 impl Default for Drain {
@@ -139,9 +174,11 @@ impl Default for Config {
             max_message_rate: None,
             max_send_queue: 1 << 20,
             slow_consumer: SlowConsumer::default(),
+            fanout_memory: 64 << 20,
             topics: Vec::new(),
             compression: None,
             drain: Drain::default(),
+            panic: PanicPolicy::default(),
             request_limits: tidewheel_codec::handshake::Limits::default(),
             receive_buffers: 64,
             receive_buffer_size: 16 * 1024 + 64,
@@ -190,6 +227,12 @@ pub enum InvalidConfig {
     /// Nothing could ever be sent.
     #[error("the maximum of the send queue is 0; least is 1 byte")]
     NoSendQueue,
+    /// Messages could hardly be published.
+    #[error("the fan-out memory is {got} bytes; least is {FANOUT_MEMORY_MIN} bytes")]
+    FanoutMemory {
+        /// The bytes as given.
+        got: usize,
+    },
     /// The kernel takes a power of two.
     #[error("{got} receive buffers; it takes a power of two, 1 to 32768")]
     ReceiveBuffers {
@@ -257,6 +300,11 @@ impl Config {
         }
         if self.max_send_queue == 0 {
             return Err(InvalidConfig::NoSendQueue);
+        }
+        if self.fanout_memory < FANOUT_MEMORY_MIN {
+            return Err(InvalidConfig::FanoutMemory {
+                got: self.fanout_memory,
+            });
         }
         if !self.receive_buffers.is_power_of_two() || self.receive_buffers > 1 << 15 {
             return Err(InvalidConfig::ReceiveBuffers {

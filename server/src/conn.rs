@@ -9,7 +9,7 @@ use tidewheel_codec::{
 
 use crate::{
     SlowConsumer, TopicError,
-    fanout::{Fanout, NONE, Published},
+    fanout::{Fanout, NONE, Pressure, Published, Segment},
     outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, Queue},
 };
 
@@ -57,6 +57,25 @@ impl SendLimits {
     pub(crate) fn pause_at(&self) -> usize {
         (self.bytes_max / 2).max(1)
     }
+}
+
+/// What of a chain a connection has got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Delivered {
+    pub(crate) messages: usize,
+    pub(crate) frame_bytes: usize,
+}
+
+/// Why a message is not published.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// There is no such topic.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// A shard with subscribers has used up its memory for published messages.
+    #[error("too many published messages wait for delivery: try again later")]
+    Busy,
 }
 
 /// What became of a message.
@@ -166,7 +185,7 @@ impl<S> Conn<'_, S> {
         self.fanout.catch_up(self.id.slot);
         let chain = self.fanout.take_chain(self.id.slot);
         if chain != NONE {
-            self.deliver(chain);
+            self.deliver(chain, false);
         }
         let policy = self.limits.policy;
         if let Err(refused) = self.make_room(policy, UNICAST) {
@@ -224,30 +243,50 @@ impl<S> Conn<'_, S> {
         }
     }
 
-    /// Puts the messages of a chain behind what waits.
-    pub(crate) fn deliver(&mut self, chain: u32) {
+    /// Puts what was published behind what waits; says how much. If it `may_wait`, and the send queue
+    /// is full because the socket was not asked yet, the rest is put off to another turn.
+    pub(crate) fn deliver(&mut self, chain: u32, may_wait: bool) -> Delivered {
+        let mut delivered = Delivered::default();
+        let (slot, mut got) = (self.id.slot, NONE);
+        for segment in self.fanout.segments(slot, chain) {
+            let has_room = self.queue.held() + segment.frame_bytes <= self.limits.bytes_max;
+            let is_stalled = self.queue.is_stalled();
+            let is_due = has_room || is_stalled || self.queue.is_empty();
+            if may_wait && !is_due && self.protocol.is_open() {
+                self.fanout.put_off(slot, chain, got);
+                return delivered;
+            }
+            self.deliver_segment(&segment, !is_stalled);
+            delivered.messages += segment.count as usize;
+            delivered.frame_bytes += segment.frame_bytes;
+            got = segment.end;
+        }
+        self.fanout.release(slot, chain);
+        delivered
+    }
+
+    /// Puts the messages of a segment behind what waits: `together`, or else as the policy of each has
+    /// it.
+    fn deliver_segment(&mut self, segment: &Segment, together: bool) {
         if !self.protocol.is_open() {
             return;
         }
-        let extent = self.fanout.chains.extent(chain);
         let compressed = self.protocol.shares_compression(self.endpoint);
         let is_apart = self.protocol.is_compressed() && !compressed;
-        let has_room = self.queue.held() + extent.frame_bytes <= self.limits.bytes_max;
-        if has_room && !is_apart && !self.queue.is_stalled() {
+        if together && !is_apart {
             let chains = &mut self.fanout.chains;
-            if let Some(frames) = chains.joined(chain, compressed, self.endpoint) {
-                let lane = match self.limits.policy {
-                    SlowConsumer::DropOldest | SlowConsumer::Conflate => Lane::Batch,
-                    _ => Lane::Kept,
-                };
-                let length = frames.len();
-                self.queue.push_shared(lane, frames, length);
-                return self
-                    .protocol
-                    .note_sent(self.endpoint, extent.count, extent.payload_bytes);
-            }
+            let frames = chains.joined(segment, compressed, self.endpoint);
+            let lane = match segment.is_kept {
+                true => Lane::Kept,
+                false => Lane::Batch,
+            };
+            let length = frames.len();
+            self.queue.push_shared(lane, frames, length);
+            return self
+                .protocol
+                .note_sent(self.endpoint, segment.count, segment.payload_bytes);
         }
-        for message in self.fanout.chains.messages(chain) {
+        for message in self.fanout.chains.messages(segment) {
             self.deliver_one(&message, compressed, is_apart);
         }
     }
@@ -361,25 +400,31 @@ impl<S> Conn<'_, S> {
     /// what is sent to this connection afterwards. A subscriber that reads too slowly is dealt with
     /// by the [rule for the topic](crate::TopicRule), or else by the policy of the server.
     ///
+    /// While published messages wait for their turn on a shard, a connection that publishes is not
+    /// read before its last message is on its way to all subscribers. So a handler that publishes one
+    /// message for each that it gets does not see [`PublishError::Busy`], unless
+    /// [`Config::fanout_memory`](crate::Config::fanout_memory) is less than a few messages.
+    ///
     /// # Errors
-    /// If `topic` is no topic.
+    /// If `topic` is no topic, or the memory for published messages is used up; then nobody gets the
+    /// message.
     pub fn publish<'m>(
         &mut self,
         topic: &str,
         message: impl Into<Outgoing<'m>>,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), PublishError> {
         self.publish_except(topic, &message.into(), None)
     }
 
     /// The same, to all others.
     ///
     /// # Errors
-    /// If `topic` is no topic.
+    /// As [`Conn::publish`].
     pub fn publish_to_others<'m>(
         &mut self,
         topic: &str,
         message: impl Into<Outgoing<'m>>,
-    ) -> Result<(), TopicError> {
+    ) -> Result<(), PublishError> {
         self.publish_except(topic, &message.into(), Some(self.id))
     }
 
@@ -388,9 +433,17 @@ impl<S> Conn<'_, S> {
         topic: &str,
         message: &Outgoing<'_>,
         except: Option<ConnectionId>,
-    ) -> Result<(), TopicError> {
-        let message = self.fanout.fabric.message(topic, message, except)?;
-        self.fanout.publish(&message);
+    ) -> Result<(), PublishError> {
+        let fabric = &self.fanout.fabric;
+        let address = fabric.address(topic)?;
+        let is_full = fabric.pressure_at(address) == Pressure::Full;
+        // Also where there is no room: whoever tries publishes.
+        let window = self.fanout.window(self.id.slot);
+        if is_full {
+            return Err(PublishError::Busy);
+        }
+        let message = self.fanout.fabric.message(address, message, except, &window);
+        self.fanout.publish(address, message);
         Ok(())
     }
 

@@ -1,11 +1,15 @@
 //! The slot of a connection: everything that a shard keeps for it.
 
-use tidewheel_codec::{Connection as Protocol, Time};
+use tidewheel_codec::{
+    Connection as Protocol, Time,
+    handshake::{Limits, Request},
+};
 use tidewheel_timerwheel::Timer;
 
 use crate::{
     admission::Refusal,
     conn::SendLimits,
+    fanout::Habit,
     outbox::Queue,
     ring::{OpCode, Socket, Token},
 };
@@ -26,6 +30,10 @@ pub(crate) struct Connection<S> {
     pub(crate) asking: bool,
     /// Whether it is counted among those that have been admitted.
     pub(crate) admitted: bool,
+    /// What the bytes wait for that are kept unread.
+    pub(crate) awaits: Awaits,
+    /// Whether it publishes.
+    pub(crate) habit: Habit,
     pub(crate) rate: MessageRate,
     /// What it has to send; none while it has nothing.
     pub(crate) queue: Option<Box<Queue>>,
@@ -47,7 +55,7 @@ pub(crate) enum Phase<S> {
     /// The request is awaited, until `deadline`; `head` is what has come of it.
     /// If it is one too many, `refusal` is the answer.
     Handshake {
-        head: Vec<u8>,
+        head: Head,
         deadline: Time,
         refusal: Option<Refusal>,
     },
@@ -90,6 +98,75 @@ pub(crate) enum Receive {
     PausedAtEnd,
     /// None is under way: it was not armed yet, or is over.
     Ended,
+}
+
+/// What a connection waits for before received bytes that are kept unread are read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Awaits {
+    /// Nothing is unread.
+    Nothing,
+    /// Everything that is queued is to be sent.
+    Sending,
+    /// It has had its share of the turn.
+    Turn,
+    /// It publishes, and there is to be room for what it publishes.
+    Room,
+}
+
+/// The part of a request that has arrived, and how much is to come before it is parsed again.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    /// Bytes of the whole request, if its head is whole.
+    whole_size: Option<usize>,
+}
+
+impl Head {
+    /// With the first bytes, in which there is no whole request.
+    pub(crate) fn new(bytes: &[u8], limits: &Limits) -> Self {
+        let bytes = bytes.to_vec();
+        Self { bytes, whole_size: None }.parsed(limits)
+    }
+
+    /// The same, after a parser has found no whole request.
+    pub(crate) fn parsed(mut self, limits: &Limits) -> Self {
+        self.whole_size = Request::whole_size(&self.bytes, limits).ok().flatten();
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds bytes; says whether the request may be whole, or is too large. So each byte is looked at a
+    /// bounded number of times, in however many pieces the request comes.
+    pub(crate) fn extend(&mut self, bytes: &[u8], limits: &Limits) -> bool {
+        // The end of a head may begin in what was there before.
+        let at = self.bytes.len().saturating_sub(2);
+        self.bytes.extend_from_slice(bytes);
+        match self.whole_size {
+            Some(size) => self.bytes.len() >= size,
+            None => self.bytes.len() >= limits.max_bytes || ends_head(&self.bytes[at..]),
+        }
+    }
+}
+
+/// Whether there is an empty line (RFC 9112 2.2: also without carriage returns).
+fn ends_head(bytes: &[u8]) -> bool {
+    let is_end = |at: usize| {
+        let next = &bytes[at + 1..];
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    };
+    let mut line_ends = bytes.iter().zip(0..).filter(|(byte, _)| **byte == b'\n');
+    line_ends.any(|(_, at)| is_end(at))
 }
 
 /// The state of the one send that may be under way.
@@ -157,10 +234,12 @@ impl<S> Connection<S> {
             dirty: false,
             asking: false,
             admitted: refusal.is_none(),
+            awaits: Awaits::Nothing,
+            habit: Habit::Unknown,
             rate: MessageRate::default(),
             queue: None,
             phase: Phase::Handshake {
-                head: Vec::new(),
+                head: Head::default(),
                 deadline,
                 refusal,
             },
@@ -202,6 +281,20 @@ impl<S> Connection<S> {
         }
     }
 
+    /// Whether messages go both ways.
+    pub(crate) fn is_open(&self) -> bool {
+        match &self.phase {
+            Phase::Open { protocol, .. } => protocol.is_open(),
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
+        }
+    }
+
+    /// Whether received bytes are kept unread.
+    pub(crate) fn has_unread(&self) -> bool {
+        let queue = self.queue.as_deref();
+        queue.is_some_and(|queue| !queue.parked.is_empty())
+    }
+
     /// Whether receiving goes on only when everything is sent.
     pub(crate) fn is_paused(&self) -> bool {
         matches!(
@@ -216,5 +309,37 @@ impl<S> Connection<S> {
         self.queue.as_deref().is_some_and(|queue| {
             queue.is_stalled() || queue.held() >= send.pause_at() || !queue.parked.is_empty()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_in_pieces_is_parsed_when_it_may_be_whole() {
+        let limits = Limits::default();
+        let fields = "a: b\r\n".repeat(40);
+        let end = "Content-Length: 3\r\n\r\n";
+        for (line_end, start) in [("\r\n", "GET / HTTP/1.1\r\n"), ("\n", "GET / HTTP/1.1\n")] {
+            let request = format!("{start}{}{end}abc", fields.replace("\r\n", line_end));
+            let mut head = Head::new(&request.as_bytes()[..1], &limits);
+            let mut parsed = Vec::new();
+            for at in 1..request.len() {
+                if head.extend(&request.as_bytes()[at..=at], &limits) {
+                    parsed.push(at + 1);
+                    head = head.parsed(&limits);
+                }
+            }
+            assert_eq!(parsed, [request.len() - 3, request.len()]);
+        }
+    }
+
+    #[test]
+    fn a_request_that_never_ends_is_parsed_when_it_is_too_large() {
+        let limits = Limits::default();
+        let mut head = Head::new(b"G", &limits);
+        let parsed = (1..limits.max_bytes).filter(|_| head.extend(b"E", &limits));
+        assert_eq!(parsed.collect::<Vec<_>>(), [limits.max_bytes - 1]);
     }
 }

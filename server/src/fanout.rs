@@ -1,16 +1,19 @@
 //! Fan-out: from a publisher on any thread to the subscribers on every shard.
 //!
 //! A message is encoded once, and handed by reference to each shard that may have subscribers
-//! ([`Interest`]), through its [`Mailbox`]. There it is put behind what waits for each subscriber
+//! ([`Interest`]), through its [`Post`]. There it is put behind what waits for each subscriber
 //! ([`Chains`]), which costs no more than a store; and in slices, so that nobody else is held up,
-//! what waits for a subscriber leaves in one send.
+//! what waits for a subscriber leaves in one send. Everything counts against the shard's [`Budget`].
 
+mod budget;
 mod chains;
 mod intake;
 mod interest;
 #[allow(unsafe_code)]
 mod mailbox;
 mod patterns;
+mod post;
+mod publishers;
 mod published;
 mod sync {
     pub(super) use std::sync::atomic;
@@ -19,48 +22,32 @@ mod topic;
 mod topics;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hash::RandomState,
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
 };
-
-use bytes::Bytes;
-use tidewheel_codec::CloseCode;
 
 pub use self::topic::TopicError;
 pub(crate) use self::{
-    chains::{Chains, NONE},
-    published::Published,
+    budget::{Pressure, Window},
+    chains::{NONE, Segment},
+    post::{Mail, Post},
+    published::{Address, Published},
+    publishers::Habit,
 };
 use self::{
+    chains::{Chains, Origin},
     interest::Interest,
-    mailbox::Mailbox,
+    intake::Deferred,
+    publishers::Publishers,
     topics::{Subscriptions, Topics},
 };
 use crate::{
-    Config, ConnectionId, Outgoing, SlowConsumer, config::TopicRule, ring::Bell, shard::Command,
-    stats::Stats,
+    Config, SlowConsumer, config::TopicRule, ring::Bell, shard::Command, stats::Stats,
 };
 
-/// So many subscriptions of a connection are looked at when it is its turn.
+/// Subscriptions of a connection that are looked at when it is its turn.
 const QUICK: usize = 16;
-
-/// What a shard is asked for by other threads.
-#[derive(Debug)]
-pub(crate) enum Mail {
-    Command(Command),
-    Publish(Arc<Published>),
-    Send {
-        to: ConnectionId,
-        is_text: bool,
-        payload: Bytes,
-    },
-    Close {
-        whom: ConnectionId,
-        code: CloseCode,
-        reason: Box<str>,
-    },
-}
 
 /// What the shards of a server have in common.
 #[derive(Debug)]
@@ -69,39 +56,10 @@ pub(crate) struct Fabric {
     interest: Interest,
     posts: Box<[Post]>,
     rules: Vec<TopicRule>,
+    /// What threads that are no shards have published.
+    pub(crate) remote_window: Arc<Window>,
     /// Messages that other threads have published.
     pub(crate) remote_publishes: AtomicU64,
-}
-
-/// Where a shard gets its mail.
-#[derive(Debug)]
-pub(crate) struct Post {
-    mailbox: Mailbox<Mail>,
-    /// Set before the shard first looks into its mailbox.
-    bell: OnceLock<Bell>,
-}
-
-impl Post {
-    fn new() -> Self {
-        Self {
-            mailbox: Mailbox::new(),
-            bell: OnceLock::new(),
-        }
-    }
-
-    /// Hands over, and wakes the shard if need be.
-    pub(crate) fn hand(&self, mail: Mail) {
-        if self.mailbox.add(mail)
-            && let Some(bell) = self.bell.get()
-        {
-            bell.ring();
-        }
-    }
-
-    /// Mail that waits, more or less.
-    pub(crate) fn waiting(&self) -> usize {
-        self.mailbox.len()
-    }
 }
 
 impl Fabric {
@@ -110,8 +68,11 @@ impl Fabric {
         Self {
             hasher: RandomState::new(),
             interest: Interest::new(),
-            posts: (0..shards).map(|_| Post::new()).collect(),
+            posts: (0..shards)
+                .map(|_| Post::new(config.fanout_memory))
+                .collect(),
             rules: config.topics.clone(),
+            remote_window: Arc::default(),
             remote_publishes: AtomicU64::new(0),
         }
     }
@@ -123,22 +84,12 @@ impl Fabric {
     /// The shard says how it is woken.
     pub(crate) fn set_bell(&self, shard: u16, bell: Bell) {
         let post = &self.posts[usize::from(shard)];
-        assert!(post.bell.set(bell).is_ok(), "shard {shard} exists once");
+        assert!(post.set_bell(bell), "shard {shard} exists once");
     }
 
-    /// A message for the subscribers of a topic.
-    pub(crate) fn message(
-        &self,
-        topic: &str,
-        message: &Outgoing<'_>,
-        except: Option<ConnectionId>,
-    ) -> Result<Arc<Published>, TopicError> {
-        Published::new(self, topic, message, except).map(Arc::new)
-    }
-
-    /// Hands a message to each shard that may have subscribers for it; `hand` does so.
-    pub(crate) fn distribute(&self, message: &Arc<Published>, mut hand: impl FnMut(u16, &Post)) {
-        let mut shards = self.interest.shards(message.key);
+    /// Gives each shard that may have subscribers for a topic to `hand`.
+    pub(crate) fn distribute(&self, address: Address<'_>, mut hand: impl FnMut(u16, &Post)) {
+        let mut shards = self.interest.shards(address.key);
         if self.posts.len() <= 64 {
             while shards != 0 {
                 let shard = shards.trailing_zeros() as u16;
@@ -152,6 +103,21 @@ impl Fabric {
                 }
             }
         }
+    }
+
+    /// The pressure on the shards that may have subscribers for a topic: that of the fullest.
+    pub(crate) fn pressure_at(&self, address: Address<'_>) -> Pressure {
+        let mut pressure = Pressure::Free;
+        self.distribute(address, |_, post| {
+            pressure = pressure.max(post.budget.pressure());
+        });
+        pressure
+    }
+
+    /// The pressure on the fullest shard.
+    fn pressure(&self) -> Pressure {
+        let pressures = self.posts.iter().map(|post| post.budget.pressure());
+        pressures.max().unwrap_or(Pressure::Free)
     }
 
     /// The first rule for a topic, if there is one.
@@ -180,7 +146,10 @@ pub(crate) struct Fanout {
     /// first, and never moved; untouched, it costs nothing.
     members: Vec<Member>,
     places: usize,
+    publishers: Publishers,
     pub(crate) chains: Chains,
+    /// Subscribers that have got a part of their chain: its last link.
+    parts: HashMap<u32, u32>,
     /// Slots for which something waits; those that have got it meanwhile, too.
     waiting: VecDeque<u32>,
     /// The same, where it was published to few.
@@ -189,6 +158,9 @@ pub(crate) struct Fanout {
     is_pressed: bool,
     /// Few to whom a message is being given.
     few: Vec<u32>,
+    deferred: Deferred,
+    /// Bytes of the messages that are owed, each counted for each topic or pattern.
+    owed_bytes: usize,
     /// Deliveries to very many that are left to this turn.
     allowance: usize,
     deliveries_per_turn: usize,
@@ -213,6 +185,7 @@ impl Fanout {
         stats: Arc<Stats>,
         places: usize,
         deliveries_per_turn: usize,
+        config: &Config,
     ) -> Self {
         let shares_bit = fabric.posts.len() > 64;
         Self {
@@ -222,11 +195,15 @@ impl Fanout {
             topics: Topics::new(shard, shares_bit, places),
             members: Vec::new(),
             places,
-            chains: Chains::new(),
+            publishers: Publishers::default(),
+            chains: Chains::new(config.max_send_queue, config.slow_consumer),
+            parts: HashMap::new(),
             waiting: VecDeque::new(),
             pressing: VecDeque::new(),
             is_pressed: false,
             few: Vec::new(),
+            deferred: Deferred::default(),
+            owed_bytes: 0,
             allowance: deliveries_per_turn,
             deliveries_per_turn,
             to_wake: Vec::new(),
@@ -259,6 +236,7 @@ impl Fanout {
         let fabric = (&self.fabric.hasher, &self.fabric.interest);
         let list = &mut member.subscriptions;
         let was_there = self.topics.unsubscribe(slot, list, pattern, fabric);
+        self.finish_unowed();
         self.stats.topics.set(self.topics.len() as u64);
         self.stats.subscriptions.subtract(u64::from(was_there));
         Ok(was_there)
@@ -266,41 +244,70 @@ impl Fanout {
 
     /// A connection is at its end: it gets nothing more.
     pub(crate) fn forget(&mut self, slot: u32) {
+        self.publishers.forget(slot);
+        let chain = self.take_chain(slot);
+        self.release(slot, chain);
         if let Some(member) = self.members.get_mut(slot as usize) {
-            member.chain = NONE;
-            let ended = self
-                .topics
-                .unsubscribe_all(&mut member.subscriptions, &self.fabric.interest);
+            let list = &mut member.subscriptions;
+            let ended = self.topics.unsubscribe_all(list, &self.fabric.interest);
+            self.finish_unowed();
             self.stats.topics.set(self.topics.len() as u64);
             self.stats.subscriptions.subtract(ended);
         }
     }
 
     /// Publishes to all shards.
-    pub(crate) fn publish(&mut self, message: &Arc<Published>) {
+    pub(crate) fn publish(&mut self, address: Address<'_>, message: Arc<Published>) {
         let (fabric, mut is_ours) = (Arc::clone(&self.fabric), false);
-        fabric.distribute(message, |shard, post| {
+        fabric.distribute(address, |shard, post| {
             if shard == self.shard {
                 is_ours = true;
-            } else if post.mailbox.add(Mail::Publish(Arc::clone(message))) {
+            } else if post.hand_quietly(Mail::Publish(Arc::clone(&message))) {
                 self.to_wake.push(shard);
             }
         });
         self.stats.publishes.add(1);
         if is_ours {
-            self.take_in(message);
+            self.take_in(message, Origin::Connection);
         }
     }
 
-    /// Takes what waits for a connection.
+    /// Takes what waits for a connection. It is to be [released](Self::release), or
+    /// [put off](Self::put_off).
     pub(crate) fn take_chain(&mut self, slot: u32) -> u32 {
         self.members
             .get_mut(slot as usize)
             .map_or(NONE, |member| std::mem::take(&mut member.chain))
     }
 
-    /// The next connection for which something may wait; when there is none, and nothing is owed, all
-    /// chains are forgotten. Every other one is from those that got what was published to few.
+    /// The segments of a connection's chain that it has not got yet.
+    pub(crate) fn segments(&self, slot: u32, chain: u32) -> Vec<Segment> {
+        let after = match self.parts.is_empty() {
+            true => NONE,
+            false => self.parts.get(&slot).copied().unwrap_or(NONE),
+        };
+        self.chains.segments(chain, after)
+    }
+
+    /// A connection has got its chain, or will not.
+    pub(crate) fn release(&mut self, slot: u32, chain: u32) {
+        if !self.parts.is_empty() {
+            self.parts.remove(&slot);
+        }
+        self.chains.release(chain);
+    }
+
+    /// A connection has got its chain up to the link `after`, and gets the rest in another turn.
+    pub(crate) fn put_off(&mut self, slot: u32, chain: u32, after: u32) {
+        if after != NONE {
+            self.parts.insert(slot, after);
+        }
+        self.members[slot as usize].chain = chain;
+        self.waiting.push_back(slot);
+    }
+
+    /// The next connection for which something may wait. Every other one is from those that got what
+    /// was published to few.
     pub(crate) fn next_waiting(&mut self) -> Option<u32> {
         self.is_pressed = !self.is_pressed;
         let (first, second) = match self.is_pressed {
@@ -308,9 +315,6 @@ impl Fanout {
             false => (&mut self.waiting, &mut self.pressing),
         };
         let next = first.pop_front().or_else(|| second.pop_front());
-        if next.is_none() && self.topics.owed() == 0 {
-            self.chains.clear();
-        }
         if let Some(slot) = next {
             // So that all of it leaves in one send.
             self.catch_up_if_quick(slot, QUICK);
@@ -320,25 +324,39 @@ impl Fanout {
 
     /// Whether there are connections for which something may wait, or that are owed something.
     pub(crate) fn is_behind(&self) -> bool {
-        !self.waiting.is_empty() || !self.pressing.is_empty() || self.topics.owed() > 0
+        !self.waiting.is_empty()
+            || !self.pressing.is_empty()
+            || self.topics.owed() > 0
+            || !self.deferred.is_empty()
     }
 
-    /// Whether mail with messages is better left where it is. It leaves room for what handlers
-    /// publish.
-    pub(crate) fn is_full(&self) -> bool {
-        self.chains.is_full() || self.topics.owed() >= intake::OWED_MAX / 2
-    }
-
-    /// Takes the mail that has come.
+    /// Takes the mail that has come. A piece counts until it is [read](Self::note_read).
     pub(crate) fn mail(&self, read: impl FnMut(Mail)) {
-        self.fabric.posts[usize::from(self.shard)]
-            .mailbox
-            .take(read);
+        self.post().take(read);
+    }
+
+    /// A piece of mail is about to be followed.
+    pub(crate) fn note_read(&self, mail: &Mail) {
+        self.post().note_read(mail);
+    }
+
+    /// Bytes that count against the budget.
+    pub(crate) fn bytes(&self) -> usize {
+        self.post().budget.bytes()
+    }
+
+    /// Takes the commands that have come.
+    pub(crate) fn commands(&self) -> impl Iterator<Item = Command> + use<> {
+        self.post().take_commands()
+    }
+
+    fn post(&self) -> &Post {
+        &self.fabric.posts[usize::from(self.shard)]
     }
 
     /// How a shard is woken.
     pub(crate) fn bell(&self, shard: u32) -> Option<&Bell> {
-        self.fabric.posts.get(shard as usize)?.bell.get()
+        self.fabric.posts.get(shard as usize)?.bell()
     }
 
     /// Shards that are to be woken, since somebody asked last.
@@ -347,7 +365,7 @@ impl Fanout {
         std::mem::take(&mut self.to_wake)
             .into_iter()
             .filter_map(move |shard| {
-                let bell = fabric.posts[usize::from(shard)].bell.get()?;
+                let bell = fabric.posts[usize::from(shard)].bell()?;
                 Some((shard, bell.clone()))
             })
     }

@@ -41,6 +41,7 @@ pub mod cli;
 mod config;
 mod conn;
 mod connection;
+mod contain;
 mod control;
 mod driver;
 mod fanout;
@@ -56,8 +57,10 @@ mod server;
 pub mod shard;
 mod stats;
 
-pub use config::{CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, SlowConsumer, TopicRule};
-pub use conn::{Conn, ConnectionId, Outgoing, Sent};
+pub use config::{
+    CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, PanicPolicy, SlowConsumer, TopicRule,
+};
+pub use conn::{Conn, ConnectionId, Outgoing, PublishError, Sent};
 pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
 pub use origins::Origins;

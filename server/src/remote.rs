@@ -7,12 +7,9 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
     ConnectionId, Outgoing,
-    fanout::{Fabric, Mail, Post, TopicError},
+    fanout::{Fabric, Mail, Post, Pressure, TopicError},
     shard::Command,
 };
-
-/// Mail of which a shard has so much is not added to by others than shards.
-const WAITING_MAX: usize = 1 << 16;
 
 /// A handle by which any thread publishes, sends and closes. Cheap to clone.
 ///
@@ -30,7 +27,8 @@ pub enum RemoteError {
     /// There is no such topic.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// A shard has 65536 such requests to work off already.
+    /// Too much of what was published or sent before waits on a shard
+    /// ([`Config::fanout_memory`](crate::Config::fanout_memory)).
     #[error("the server is busy: try again later")]
     Busy,
 }
@@ -42,6 +40,9 @@ impl Remote {
 
     /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once.
     ///
+    /// While messages wait for their turn on a shard with subscribers, all handles together may have a
+    /// 64th of [`Config::fanout_memory`](crate::Config::fanout_memory) under way.
+    ///
     /// # Errors
     /// If `topic` is no topic, or the shards that it concerns are busy; then nobody gets it.
     pub fn publish<'m>(
@@ -49,15 +50,21 @@ impl Remote {
         topic: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), RemoteError> {
-        let message = self.fabric.message(topic, &message.into(), None)?;
+        let address = self.fabric.address(topic)?;
+        let window = &self.fabric.remote_window;
         let mut is_busy = false;
-        self.fabric.distribute(&message, |_, post| {
-            is_busy |= post.waiting() >= WAITING_MAX;
+        self.fabric.distribute(address, |_, post| {
+            is_busy |= match post.budget.pressure() {
+                Pressure::Free => false,
+                Pressure::Behind => window.bytes() >= post.budget.remote_window(),
+                Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => true,
+            };
         });
         if is_busy {
             return Err(RemoteError::Busy);
         }
-        self.fabric.distribute(&message, |_, post| {
+        let message = self.fabric.message(address, &message.into(), None, window);
+        self.fabric.distribute(address, |_, post| {
             post.hand(Mail::Publish(Arc::clone(&message)));
         });
         let publishes = &self.fabric.remote_publishes;
@@ -121,13 +128,13 @@ impl Remote {
 
     pub(crate) fn command(&self, command: Command) {
         for post in self.fabric.posts() {
-            post.hand(Mail::Command(command));
+            post.command(command);
         }
     }
 
     fn hand(&self, id: ConnectionId, mail: Mail) -> Result<(), RemoteError> {
         let post: &Post = &self.fabric.posts()[usize::from(id.shard)];
-        if post.waiting() >= WAITING_MAX {
+        if post.budget.pressure() >= Pressure::Hold {
             return Err(RemoteError::Busy);
         }
         post.hand(mail);

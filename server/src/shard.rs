@@ -8,9 +8,12 @@ mod deliver;
 mod depart;
 mod drain;
 mod hand_over;
+mod handshake;
 mod parts;
 mod post;
+mod read;
 mod receive;
+mod share;
 mod transmit;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
@@ -19,14 +22,15 @@ use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
 use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
-use self::accept::Acceptor;
+use self::{accept::Acceptor, read::Unread};
 pub use self::parts::{Capacity, Parts};
 use crate::{
-    Config, Handler, Origins,
+    Config, Handler, Origins, PanicPolicy,
     admission::{Admission, Network},
     config::Drain,
     conn::SendLimits,
     connection::{Connection, Phase},
+    contain::{self, Callback},
     fanout::{Fanout, Mail},
     outbox::QueuePool,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
@@ -46,6 +50,10 @@ const EXPIRIES_PER_TURN: usize = 64;
 const EXPIRIES_MIN: usize = 1;
 const FANNED_OUT_MIN: usize = 8;
 const DELIVERIES_MIN: usize = 1 << 10;
+const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
+
+/// How soon those that wait for room for what they publish are looked at again.
+const ROOM_RETRY: Duration = Duration::from_millis(1);
 
 /// What is to come of a message is received into it, without a copy, if it would fill so many receive
 /// buffers.
@@ -87,6 +95,7 @@ pub struct Shard<R: Ring, H: Handler> {
     pool: QueuePool,
     acceptor: Acceptor,
     lists: Lists,
+    unread: Unread,
     fanout: Fanout,
     life: Life,
     settings: Settings,
@@ -94,6 +103,8 @@ pub struct Shard<R: Ring, H: Handler> {
     admission: Arc<Admission>,
     /// Given to the next connection.
     generation: u32,
+    /// What the application is doing while messages are read.
+    callback: Option<Callback>,
 }
 
 /// How far the shard itself has come.
@@ -143,6 +154,9 @@ struct Settings {
     expiries_per_turn: usize,
     /// Connections that get what was published in one turn.
     fanned_out_per_turn: usize,
+    /// Bytes that are sent of what was published in one turn.
+    fanned_out_bytes_per_turn: usize,
+    panic: PanicPolicy,
     /// All receive buffers, the kernel's included.
     receive_buffers: usize,
     /// Bytes of all receive buffers.
@@ -193,6 +207,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
+        contain::catch_on_this_thread();
         parts.fabric.set_bell(parts.index, ring.bell());
         let room = parts.capacity.connections;
         parts.admission.open(parts.index, room);
@@ -211,12 +226,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 now,
             ),
             lists: Lists::default(),
+            unread: Unread::new(parts.core_shards),
             fanout: Fanout::new(
                 parts.fabric,
                 parts.index,
                 Arc::clone(&parts.stats),
                 parts.capacity.places as usize,
                 share(post::DELIVERIES_PER_TURN, parts.core_shards, DELIVERIES_MIN),
+                config,
             ),
             life: Life::Serving,
             settings: Settings {
@@ -240,6 +257,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     parts.core_shards,
                     FANNED_OUT_MIN,
                 ),
+                fanned_out_bytes_per_turn: share(
+                    post::FANNED_OUT_BYTES_PER_TURN,
+                    parts.core_shards,
+                    FANNED_OUT_BYTES_MIN,
+                ),
+                panic: config.panic,
                 receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
                 fill_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
@@ -251,6 +274,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             stats: parts.stats,
             admission: parts.admission,
             generation: 0,
+            callback: None,
         };
         shard
             .ring
@@ -262,6 +286,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Does all there is to do at `now`, and says what next.
     pub fn turn(&mut self, now: Time) -> Next {
         self.reap(now);
+        self.read_on(now);
         self.read_mail(now);
         let expired = self.expire(now);
         let drain_in = self.drain(now);
@@ -274,6 +299,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.wheel.entries(),
             self.settings.receive_buffers - self.ring.buffers_free(),
         );
+        self.stats.fanout_bytes.set(self.fanout.bytes() as u64);
         if self.is_finished() {
             return Next::Finished;
         }
@@ -282,8 +308,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         self.accept_more(now);
         let wake = self.wheel.next_wake().map(|tick| until(tick, now));
+        let room = self.unread.awaits_room().then_some(ROOM_RETRY);
         Next::Enter(
-            match [wake, drain_in, self.acceptor.retry_in(now)]
+            match [wake, drain_in, self.acceptor.retry_in(now), room]
                 .into_iter()
                 .flatten()
                 .min()
@@ -413,7 +440,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Whether there is more to do without the kernel's having said anything.
     fn is_behind(&self) -> bool {
-        !self.lists.dirty.is_empty() || !self.lists.mail.is_empty() || self.fanout.is_behind()
+        !self.lists.dirty.is_empty()
+            || !self.lists.mail.is_empty()
+            || self.unread.is_behind()
+            || self.fanout.is_behind()
     }
 
     /// Lets deadlines pass; says whether all that are due have.

@@ -11,7 +11,7 @@ pub(crate) use self::histogram::Histogram;
 use crate::SlowConsumer;
 
 /// The name of each cause of an end, in the order in which they are counted.
-pub(crate) const CAUSES: [&str; 13] = [
+pub(crate) const CAUSES: [&str; 14] = [
     "peer_close",
     "local_close",
     "ping_timeout",
@@ -25,6 +25,7 @@ pub(crate) const CAUSES: [&str; 13] = [
     "shutdown",
     "lifetime",
     "message_rate",
+    "handler_panic",
 ];
 
 fn index(cause: Cause) -> usize {
@@ -42,6 +43,7 @@ fn index(cause: Cause) -> usize {
         Cause::Shutdown => 10,
         Cause::Lifetime => 11,
         Cause::MessageRate => 12,
+        Cause::HandlerPanic => 13,
     }
 }
 
@@ -58,11 +60,19 @@ pub(crate) enum Rejected {
     Origin,
     /// The application has refused it.
     Application,
+    /// The application panicked.
+    Panic,
 }
 
 /// The name of each [`Rejected`], in the order in which they are counted.
-pub(crate) const REJECTIONS: [&str; 5] =
-    ["request", "connections", "address", "origin", "application"];
+pub(crate) const REJECTIONS: [&str; 6] = [
+    "request",
+    "connections",
+    "address",
+    "origin",
+    "application",
+    "panic",
+];
 
 /// The name of each policy that drops messages, in the order in which they are counted.
 pub(crate) const DROPS: [&str; 3] = ["drop_oldest", "drop_newest", "conflate"];
@@ -122,6 +132,12 @@ pub(crate) struct Stats {
     drops: [Count; DROPS.len()],
     /// Times that a connection was no longer read, because it did not read.
     pub(crate) receive_pauses: Count,
+    /// Panics of the application that were caught.
+    pub(crate) handler_panics: Count,
+    /// Times that a connection was no longer read, because what it publishes had to wait.
+    pub(crate) publisher_pauses: Count,
+    /// Bytes that the fan-out holds, its mailbox included.
+    pub(crate) fanout_bytes: Count,
     /// Messages received.
     pub(crate) messages_received: Count,
     /// Messages sent.
@@ -211,6 +227,7 @@ mod tests {
             Cause::PingTimeout,
             Cause::TooBig,
             Cause::Lifetime,
+            Cause::HandlerPanic,
         ] {
             assert_eq!(CAUSES[index(cause)], cause.as_str());
         }

@@ -232,6 +232,7 @@ pub(super) fn close_reason(cause: Cause) -> String {
         Cause::Shutdown => "server shutdown",
         Cause::Lifetime => "maximum lifetime reached",
         Cause::MessageRate => "too many messages",
+        Cause::HandlerPanic => "internal error",
         Cause::PeerClose
         | Cause::LocalClose
         | Cause::EofWithoutClose

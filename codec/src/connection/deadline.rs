@@ -210,7 +210,8 @@ impl Closing {
             | Cause::CloseTimeout
             | Cause::Shutdown
             | Cause::Lifetime
-            | Cause::MessageRate => self.cause,
+            | Cause::MessageRate
+            | Cause::HandlerPanic => self.cause,
         }
     }
 }

@@ -25,47 +25,32 @@ impl<'a> Request<'a> {
     ///
     /// The response to send: 400, 405, 413, 426, 431, 501 or 505.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Self, usize)>, Rejection> {
-        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-        let mut request = httparse::Request::new(&mut []);
-        let mut parser = httparse::ParserConfig::default();
-        parser.allow_multiple_spaces_in_request_line_delimiters(false);
-        let head_size =
-            match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
-                Ok(httparse::Status::Complete(size)) => size,
-                Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
-                    return Err(too_large(limits));
-                }
-                Ok(httparse::Status::Partial) => return Ok(None),
-                Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
-                Err(httparse::Error::Version) => return Err(version_not_supported()),
-                Err(error) => {
-                    return Err(Rejection::new(400, format!("malformed request: {error}")));
-                }
-            };
-        if head_size > limits.max_bytes {
-            return Err(too_large(limits));
-        }
-        if request.headers.len() > limits.max_headers {
-            return Err(too_many_headers(limits));
-        }
-        check_start_line(&request)?;
-        let headers = Headers::new(request.headers);
-        let body_size = body_size(&headers, limits.max_bytes - head_size)?;
-        if bytes.len() - head_size < body_size {
+        let Some((target, headers, size)) = parse_head(bytes, limits)? else {
+            return Ok(None);
+        };
+        if bytes.len() < size {
             return Ok(None);
         }
-        let (path, query) = split_target(request.path.unwrap_or_default())?;
+        let (path, query) = split_target(target)?;
         let (host, key) = check_headers(&headers)?;
-        Ok(Some((
-            Self {
-                path,
-                query,
-                headers,
-                host,
-                key,
-            },
-            head_size + body_size,
-        )))
+        let request = Self {
+            path,
+            query,
+            headers,
+            host,
+            key,
+        };
+        Ok(Some((request, size)))
+    }
+
+    /// Bytes of the request that begins `bytes`, with its body; `None` if its head is not whole. A
+    /// request that arrives in pieces needs no parsing before it has as many.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::parse`].
+    pub fn whole_size(bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Rejection> {
+        Ok(parse_head(bytes, limits)?.map(|(_, _, size)| size))
     }
 
     /// The path of the request's target, not decoded; starts with `/`.
@@ -132,6 +117,39 @@ impl<'a> Request<'a> {
     pub fn accept(&self) -> Accept<'static> {
         Accept::new(self.key)
     }
+}
+
+/// The target and the headers of a request whose head is whole, and its size with its body.
+fn parse_head<'a>(
+    bytes: &'a [u8],
+    limits: &Limits,
+) -> Result<Option<(&'a str, Headers<'a>, usize)>, Rejection> {
+    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let mut parser = httparse::ParserConfig::default();
+    parser.allow_multiple_spaces_in_request_line_delimiters(false);
+    let head_size = match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
+        Ok(httparse::Status::Complete(size)) => size,
+        Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
+            return Err(too_large(limits));
+        }
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
+        Err(httparse::Error::Version) => return Err(version_not_supported()),
+        Err(error) => {
+            return Err(Rejection::new(400, format!("malformed request: {error}")));
+        }
+    };
+    if head_size > limits.max_bytes {
+        return Err(too_large(limits));
+    }
+    if request.headers.len() > limits.max_headers {
+        return Err(too_many_headers(limits));
+    }
+    check_start_line(&request)?;
+    let headers = Headers::new(request.headers);
+    let size = head_size + body_size(&headers, limits.max_bytes - head_size)?;
+    Ok(Some((request.path.unwrap_or_default(), headers, size)))
 }
 
 fn too_large(limits: &Limits) -> Rejection {

@@ -78,8 +78,10 @@ enum Content {
 pub(super) enum Progress<'b> {
     /// All bytes are taken.
     NeedMore,
-    /// Poll again, even if no bytes are left.
-    Continue,
+    /// A header is complete. Poll again, even if no bytes are left.
+    Header,
+    /// A frame is, with which no message ends. Poll again, even if no bytes are left.
+    Frame,
     /// Something is complete.
     Item(Item<'b>),
 }
@@ -219,7 +221,7 @@ impl Partial {
                 check_frame(&header, rules)?;
                 take(bytes, header.size() - had);
                 self.begin_frame(header, rules)?;
-                Ok(Progress::Continue)
+                Ok(Progress::Header)
             }
             Position::Control {
                 header,
@@ -268,7 +270,7 @@ impl Partial {
                 self.validate(piece_len)?;
                 match (is_complete, is_last) {
                     (false, _) => Ok(Progress::NeedMore),
-                    (true, false) => Ok(Progress::Continue),
+                    (true, false) => Ok(Progress::Frame),
                     (true, true) => self.end_message(),
                 }
             }
@@ -378,7 +380,7 @@ impl Partial {
             Assembly::Message { content, .. } => content,
             Assembly::Discard => {
                 self.message = Assembly::Discard;
-                return Ok(Progress::Continue);
+                return Ok(Progress::Frame);
             }
             Assembly::None => unreachable!("a data frame belongs to a message"),
         };

@@ -358,6 +358,7 @@ fn failure(end: &Disconnect) -> Option<String> {
         | Cause::CloseTimeout
         | Cause::Shutdown
         | Cause::Lifetime
-        | Cause::MessageRate => None,
+        | Cause::MessageRate
+        | Cause::HandlerPanic => None,
     }
 }

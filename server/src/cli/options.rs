@@ -90,6 +90,10 @@ pub(super) struct Options {
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE")]
     max_send_queue: Option<Size>,
+    /// Bytes of memory on each shard for published messages that are not yet in the send queues of all
+    /// subscribers; publishers are slowed when half of it is used [default: 64MiB]
+    #[arg(long, env = "TIDEWHEEL_FANOUT_MEMORY", value_name = "SIZE")]
+    fanout_memory: Option<Size>,
     /// What happens to a slow client [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY")]
     slow_consumer: Option<Policy>,
@@ -266,6 +270,10 @@ impl Options {
                 .max_send_queue
                 .or(file.max_send_queue)
                 .map_or(default.max_send_queue, |it| it.0),
+            fanout_memory: self
+                .fanout_memory
+                .or(file.fanout_memory)
+                .map_or(default.fanout_memory, |it| it.0),
             compression: match self.compression.or(file.compression) {
                 Some(Switch::On) => Some(Deflate::default()),
                 Some(Switch::Off) | None => None,

@@ -6,7 +6,8 @@ use percent_encoding::percent_decode_str;
 
 use super::options::Settled;
 use crate::{
-    CloseCode, Conn, Error, Handler, Message, Rejection, Request, Verdict, fanout::check_pattern,
+    CloseCode, Conn, Error, Handler, Message, PublishError, Rejection, Request, Verdict,
+    fanout::check_pattern,
 };
 
 /// Who connects to `/a/b` has subscribed to `a/b`, and what it sends is published there.
@@ -45,10 +46,16 @@ impl Handler for Serve {
         } else {
             conn.publish_to_others(&topic, message)
         };
-        if let Err(error) = published {
-            // The path is a pattern: there is nothing to publish to. The reason fits a Close.
-            let _ = conn.close(CloseCode::POLICY_VIOLATION, &error.to_string());
-        }
+        let Err(error) = published else {
+            return;
+        };
+        let code = match error {
+            // The path is a pattern: there is nothing to publish to.
+            PublishError::Topic(_) => CloseCode::POLICY_VIOLATION,
+            PublishError::Busy => CloseCode::TRY_AGAIN_LATER,
+        };
+        // The reason fits a Close.
+        let _ = conn.close(code, &error.to_string());
     }
 }
 

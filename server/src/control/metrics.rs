@@ -43,7 +43,7 @@ type Family = (
     fn(&Stats) -> &Count,
 );
 
-const GAUGES: [Family; 6] = [
+const GAUGES: [Family; 7] = [
     (
         "connections",
         "Connections that hold a descriptor, in whatever state",
@@ -55,6 +55,12 @@ const GAUGES: [Family; 6] = [
         "Bytes that wait because clients have not read what was sent before",
         Some(Unit::Bytes),
         |stats| &stats.send_queue_bytes,
+    ),
+    (
+        "fanout",
+        "Bytes of published messages that are not yet in the send queues of all subscribers",
+        Some(Unit::Bytes),
+        |stats| &stats.fanout_bytes,
     ),
     (
         "timer_entries",
@@ -82,7 +88,7 @@ const GAUGES: [Family; 6] = [
     ),
 ];
 
-const COUNTERS: [Family; 14] = [
+const COUNTERS: [Family; 16] = [
     ("accepts", "Connections accepted", None, |stats| {
         &stats.accepts
     }),
@@ -148,6 +154,18 @@ const COUNTERS: [Family; 14] = [
         "Messages on their way to a subscriber",
         None,
         |stats| &stats.deliveries,
+    ),
+    (
+        "publisher_pauses",
+        "Times that a client was no longer read, because what it publishes had to wait",
+        None,
+        |stats| &stats.publisher_pauses,
+    ),
+    (
+        "handler_panics",
+        "Panics of the application that were caught",
+        None,
+        |stats| &stats.handler_panics,
     ),
     (
         "accept_pauses",

@@ -14,6 +14,9 @@ use crate::RemoteError;
 /// Bytes of a message at most.
 const BODY_MAX: usize = 1 << 20;
 
+/// Seconds after which a publisher that was told 503 may try again: what is queued then is gone.
+const RETRY_AFTER: &str = "1";
+
 /// Publishes the body: as text if it says that it is (`text/...`, JSON), as binary otherwise.
 pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::POST {
@@ -57,7 +60,10 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
         Ok(()) => text(StatusCode::ACCEPTED, "published\n"),
         Err(error @ RemoteError::Topic(_)) => text(StatusCode::NOT_FOUND, format!("{error}\n")),
         Err(error @ RemoteError::Busy) => {
-            text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"))
+            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
+            let seconds = header::HeaderValue::from_static(RETRY_AFTER);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+            response
         }
     }
 }

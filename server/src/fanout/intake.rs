@@ -3,41 +3,117 @@
 //! Few get a message at once. More get it at the end of the turn, and very many in slices, of so many
 //! deliveries in each turn: until then it is owed to them ([`Topics`](super::Topics)). Who is to have
 //! something else first catches up.
+//!
+//! When much is owed, or a long chain waits, messages for many that have come by mail are deferred, in
+//! order; a message for few is not, so a flood of one topic does not delay another.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
-use super::{Fanout, NONE, Published};
+use super::{Fanout, NONE, Published, chains::Origin, topics::Payment};
 
 /// What is published to so few does not wait for what is published to more.
 const FEW: usize = 64;
 
-/// When more messages are owed to subscribers, the oldest is given to all of them at once.
-pub(super) const OWED_MAX: usize = 64;
+/// Messages and bytes of them that are owed to subscribers before others are deferred.
+const OWED_MAX: usize = 32;
+const OWED_BYTES_MAX: usize = 64 << 10;
+
+/// Room for deferred messages for which memory is kept while there are none.
+const DEFERRED_KEPT_MAX: usize = 1 << 10;
+
+/// Messages that came by mail and wait until earlier ones are delivered.
+#[derive(Debug, Default)]
+pub(super) struct Deferred {
+    messages: VecDeque<Arc<Published>>,
+    /// How many there are for each topic, by the hash of its name.
+    topics: HashMap<u64, u32>,
+    bytes: usize,
+}
+
+impl Deferred {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether a message for the topic of `message` waits.
+    fn holds_topic_of(&self, message: &Published) -> bool {
+        !self.topics.is_empty() && self.topics.contains_key(&message.key)
+    }
+
+    fn push(&mut self, message: Arc<Published>) {
+        self.bytes += message.size();
+        *self.topics.entry(message.key).or_default() += 1;
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Arc<Published>> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.size();
+        if let Some(count) = self.topics.get_mut(&message.key) {
+            *count -= 1;
+            if *count == 0 {
+                self.topics.remove(&message.key);
+            }
+        }
+        if self.messages.is_empty() {
+            self.messages.shrink_to(DEFERRED_KEPT_MAX);
+            self.topics.shrink_to(DEFERRED_KEPT_MAX);
+        }
+        Some(message)
+    }
+}
 
 impl Fanout {
+    /// Whether so much is owed or waits that messages for many had better wait.
+    pub(super) fn is_full(&self) -> bool {
+        self.topics.owed() >= OWED_MAX
+            || self.owed_bytes >= OWED_BYTES_MAX
+            || self.chains.is_long()
+    }
+
+    /// Takes in a message that came by mail, now or, if it is for many, when there is room. Says how
+    /// many few have got it at once.
+    pub(crate) fn take_in_mail(&mut self, message: Arc<Published>) -> u64 {
+        let waits = || {
+            let topic = (message.topic(), message.key);
+            (self.is_full() || !self.deferred.is_empty()) && self.topics.has_many(topic, FEW)
+        };
+        if self.deferred.holds_topic_of(&message) || waits() {
+            self.deferred.push(message);
+            self.tell_budget();
+            return 0;
+        }
+        self.take_in(message, Origin::Mail)
+    }
+
     /// Puts a message behind what waits for each of its subscribers: if these are very many, in the
     /// turns to come. Says how many few have got it at once.
-    pub(crate) fn take_in(&mut self, message: &Arc<Published>) -> u64 {
-        let is_owing = self.topics.owed() > 0;
-        let number = self.chains.begin(Arc::clone(message), is_owing);
-        let (topic, except) = ((message.topic(), message.key), message.except(self.shard));
+    pub(super) fn take_in(&mut self, message: Arc<Published>, origin: Origin) -> u64 {
+        let except = message.except(self.shard);
+        let frame_bytes = message.frame().len();
+        let number = self.chains.begin(Arc::clone(&message), origin);
         let mut few = std::mem::take(&mut self.few);
-        self.topics.owe(number, topic, FEW, |subscribers| {
+        let topic = (message.topic(), message.key);
+        let topics = self.topics.owe(number, topic, FEW, |subscribers| {
             let slots = subscribers.iter().map(|subscriber| subscriber.slot);
             few.extend(slots.filter(|slot| Some(*slot) != except));
         });
+        self.chains.owe(number, topics);
+        self.owed_bytes += topics as usize * frame_bytes;
         let deliveries = few.len() as u64;
         for slot in few.drain(..) {
             self.press(slot, number);
         }
         self.few = few;
+        self.chains.finish(number);
         self.stats.deliveries.add(deliveries);
-        while self.topics.owed() > OWED_MAX {
-            self.pay(1, usize::MAX);
-        }
         if self.topics.debt() <= self.allowance {
             self.go_on();
         }
+        self.tell_budget();
         deliveries
     }
 
@@ -81,7 +157,7 @@ impl Fanout {
     /// Gives what is owed, the oldest first, as far as that is for this turn.
     fn go_on(&mut self) {
         while self.allowance > 0 && self.topics.owed() > 0 {
-            let deliveries = self.pay(usize::MAX, self.allowance);
+            let deliveries = self.pay(self.allowance);
             self.allowance = self.allowance.saturating_sub(deliveries);
         }
     }
@@ -89,7 +165,7 @@ impl Fanout {
     /// Puts the oldest message that is owed behind what waits for some of those it is owed to; and
     /// others with it that are owed to the same ones, while the cache has these. Says how many
     /// deliveries that was.
-    fn pay(&mut self, messages_max: usize, deliveries_max: usize) -> usize {
+    fn pay(&mut self, deliveries_max: usize) -> usize {
         let Self {
             topics,
             members,
@@ -97,7 +173,12 @@ impl Fanout {
             waiting,
             ..
         } = self;
-        let Some((messages, subscribers)) = topics.pay(messages_max, deliveries_max) else {
+        let Some(Payment {
+            messages,
+            subscribers,
+            is_last,
+        }) = topics.pay(usize::MAX, deliveries_max)
+        else {
             return 0;
         };
         let mut deliveries = 0;
@@ -116,13 +197,46 @@ impl Fanout {
             }
         }
         self.stats.deliveries.add(deliveries);
-        messages.len() * subscribers.len()
+        let made = messages.len() * subscribers.len();
+        if is_last {
+            self.finish(&messages);
+        }
+        made
     }
 
-    /// Does what is left of this turn's deliveries; those that follow are the next one's.
+    /// Messages are owed to one topic or pattern fewer.
+    fn finish(&mut self, messages: &[u32]) {
+        for &message in messages {
+            self.owed_bytes -= self.chains.message(message).frame().len();
+            self.chains.finish(message);
+        }
+    }
+
+    /// Finishes messages of topics and patterns that have lost their last subscriber.
+    pub(super) fn finish_unowed(&mut self) {
+        let unowed = self.topics.take_unowed();
+        self.finish(&unowed);
+    }
+
+    /// Does what is left of this turn's deliveries; those that follow are the next one's. Takes in
+    /// what was deferred, while there is room: all mail is as one publisher, which has one message
+    /// under way whatever others have.
     pub(crate) fn end_turn(&mut self) {
         self.go_on();
+        while (!self.is_full() || self.chains.mail_under_way() == 0)
+            && let Some(message) = self.deferred.pop()
+        {
+            self.take_in(message, Origin::Mail);
+        }
         self.allowance = self.deliveries_per_turn;
+        self.publishers.end_turn();
+    }
+
+    /// Tells publishers how much is held.
+    pub(crate) fn tell_budget(&self) {
+        let bytes = self.chains.bytes() + self.deferred.bytes;
+        let is_behind = self.is_full() || !self.deferred.is_empty();
+        self.post().budget.set_held(bytes, is_behind);
     }
 }
 
@@ -135,7 +249,7 @@ mod tests {
     use super::*;
     use crate::{
         Config, ConnectionId, Outgoing,
-        fanout::{Fabric, Fanout, QUICK},
+        fanout::{Address, Fabric, Fanout, QUICK},
         stats::Stats,
     };
 
@@ -150,11 +264,12 @@ mod tests {
 
     impl Bench {
         fn new() -> Self {
-            let fabric = Arc::new(Fabric::new(&Config::default()));
+            let config = Config::default();
+            let fabric = Arc::new(Fabric::new(&config));
             let places = SLOTS as usize;
             let stats = Arc::<Stats>::default();
             Self {
-                fanout: Fanout::new(fabric, 0, stats, places, DELIVERIES_PER_TURN),
+                fanout: Fanout::new(fabric, 0, stats, places, DELIVERIES_PER_TURN, &config),
                 sent: vec![Vec::new(); places],
             }
         }
@@ -174,9 +289,26 @@ mod tests {
                 generation: 0,
                 slot,
             });
-            let message = Outgoing::Text(text);
-            let message = self.fanout.fabric.message(topic, &message, except);
-            self.fanout.publish(&message.expect("a topic"));
+            let (address, message) = self.message(topic, text, except);
+            self.fanout.publish(address, message);
+        }
+
+        fn message<'t>(
+            &self,
+            topic: &'t str,
+            text: &str,
+            except: Option<ConnectionId>,
+        ) -> (Address<'t>, Arc<Published>) {
+            let fabric = &self.fanout.fabric;
+            let address = fabric.address(topic).expect("a topic");
+            let window = &fabric.remote_window;
+            let message = fabric.message(address, &Outgoing::Text(text), except, window);
+            (address, message)
+        }
+
+        fn mail(&mut self, topic: &str, text: &str) {
+            let (_, message) = self.message(topic, text, None);
+            self.fanout.take_in_mail(message);
         }
 
         fn publish(&mut self, topic: &str, text: &str) {
@@ -185,10 +317,14 @@ mod tests {
 
         fn send_chain(&mut self, slot: u32) {
             let chain = self.fanout.take_chain(slot);
-            for message in self.fanout.chains.messages(chain) {
-                let text = std::str::from_utf8(message.payload()).expect("text");
-                self.sent[slot as usize].push(text.to_owned());
+            for segment in self.fanout.segments(slot, chain) {
+                for message in self.fanout.chains.messages(&segment) {
+                    let text = std::str::from_utf8(message.payload()).expect("text");
+                    self.sent[slot as usize].push(text.to_owned());
+                }
             }
+            self.fanout.release(slot, chain);
+            self.fanout.tell_budget();
         }
 
         /// What a handler sends comes behind what was published.
@@ -280,26 +416,60 @@ mod tests {
     }
 
     #[test]
-    fn too_much_that_is_owed_is_given_on_the_spot_and_mail_waits_before() {
+    fn mail_for_many_is_deferred_in_order_when_much_is_owed_and_mail_for_few_is_not() {
         let mut bench = Bench::with_subscribers();
-        for number in 0..OWED_MAX / 2 {
-            assert!(!bench.fanout.is_full(), "{number} are owed");
-            bench.publish("all", &number.to_string());
-        }
-        assert!(bench.fanout.is_full());
-        for number in OWED_MAX / 2..3 * OWED_MAX {
-            let before = bench.deliveries();
-            bench.publish("all", &number.to_string());
+        assert_eq!(bench.fanout.subscribe(7, "few"), Ok(true));
+        for number in 0..3 * OWED_MAX {
+            bench.mail("all", &number.to_string());
             assert!(bench.fanout.topics.owed() <= OWED_MAX);
-            assert!(
-                bench.deliveries() - before <= u64::from(SLOTS),
-                "one of them"
-            );
         }
+        assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
+        bench.mail("few", "for few");
+        bench.send_chain(7);
+        assert_eq!(bench.sent[7].last().unwrap(), "for few");
         bench.finish();
         let all: Vec<String> = (0..3 * OWED_MAX).map(|number| number.to_string()).collect();
-        assert!(bench.sent.iter().all(|sent| *sent == all));
+        for (sent, slot) in bench.sent.iter().zip(0..) {
+            let sent = sent.iter().filter(|text| *text != "for few");
+            assert!(sent.eq(&all), "slot {slot}");
+        }
         assert!(!bench.fanout.is_full());
+    }
+
+    #[test]
+    fn mail_goes_on_beside_connections_that_publish_without_pause() {
+        let mut bench = Bench::with_subscribers();
+        for number in 0..OWED_MAX + 1 {
+            bench.publish("all", &number.to_string());
+        }
+        bench.mail("all", "mail");
+        assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
+        bench.end_turn(0);
+        assert!(bench.fanout.is_full());
+        assert!(bench.fanout.deferred.is_empty(), "one of them is under way");
+    }
+
+    #[test]
+    fn memory_is_counted_until_the_last_subscriber_has_it() {
+        let mut bench = Bench::with_subscribers();
+        let text = "x".repeat(1000);
+        for number in 0..100_usize {
+            // Some wait while others have been served.
+            bench.publish("all", &text);
+            assert!(bench.fanout.bytes() > 1000);
+            bench.end_turn(number);
+        }
+        bench.finish();
+        assert_eq!(bench.fanout.bytes(), 0);
+        assert_eq!(bench.fanout.fabric.remote_window.bytes(), 0);
+        bench.publish("all", &text);
+        bench.end_turn(10);
+        bench.publish("all", &text);
+        for slot in 0..SLOTS {
+            bench.fanout.forget(slot);
+        }
+        bench.fanout.tell_budget();
+        assert_eq!(bench.fanout.bytes(), 0, "who leaves gives it back, too");
     }
 
     #[derive(Clone, Debug)]
@@ -390,7 +560,7 @@ mod tests {
             }
             bench.finish();
             prop_assert_eq!(bench.sent, expected);
-            prop_assert_eq!(bench.fanout.chains.extent(NONE).count, 0);
+            prop_assert_eq!(bench.fanout.bytes(), 0);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A message on its way to the subscribers of a topic.
 
-use std::{hash::BuildHasher, sync::OnceLock};
+use std::{
+    hash::BuildHasher,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use tidewheel_codec::{
@@ -8,7 +11,11 @@ use tidewheel_codec::{
     frame::{FrameHeader, Opcode, encode_frame},
 };
 
-use super::{Fabric, TopicError, topic};
+use super::{
+    Fabric, TopicError,
+    budget::{UnderWay, Window},
+    topic,
+};
 use crate::{ConnectionId, Outgoing, SlowConsumer};
 
 /// One message, encoded once for all shards.
@@ -26,27 +33,65 @@ pub(crate) struct Published {
     pub(crate) policy: Option<SlowConsumer>,
     /// Who does not get it.
     except: Option<ConnectionId>,
+    /// Its part of its publisher's window.
+    _under_way: UnderWay,
 }
 
-impl Published {
-    pub(super) fn new(
-        fabric: &Fabric,
-        topic: &str,
+/// A topic that a message is published to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Address<'t> {
+    topic: &'t str,
+    /// The hash of the topic's name.
+    pub(super) key: u64,
+}
+
+/// Bytes of memory of a message beside its frame and its topic: itself, the counts of its `Arc`, and
+/// what allocators add to three allocations.
+const OVERHEAD: usize = size_of::<Published>() + 64;
+
+impl Fabric {
+    /// The address of a topic.
+    ///
+    /// # Errors
+    /// If there is no such topic.
+    pub(crate) fn address<'t>(&self, topic: &'t str) -> Result<Address<'t>, TopicError> {
+        topic::check_topic(topic)?;
+        Ok(Address {
+            topic,
+            key: self.hasher.hash_one(topic),
+        })
+    }
+
+    /// A message for the subscribers of a topic, which counts as under way in `window`.
+    pub(crate) fn message(
+        &self,
+        address: Address<'_>,
         message: &Outgoing<'_>,
         except: Option<ConnectionId>,
-    ) -> Result<Self, TopicError> {
-        topic::check_topic(topic)?;
+        window: &Arc<Window>,
+    ) -> Arc<Published> {
         let (opcode, payload) = message.parts();
-        Ok(Self {
-            key: fabric.hasher.hash_one(topic),
-            frame: encode_frame(opcode, payload),
+        let Address { topic, key } = address;
+        let frame = encode_frame(opcode, payload);
+        let bytes = OVERHEAD + frame.len() + topic.len();
+        Arc::new(Published {
+            key,
+            frame,
             header_size: FrameHeader::new(opcode, None, payload.len() as u64).size(),
             opcode,
             compressed: OnceLock::new(),
-            policy: fabric.policy(topic),
+            policy: self.policy(topic),
             except,
             topic: topic.into(),
+            _under_way: UnderWay::new(window, bytes),
         })
+    }
+}
+
+impl Published {
+    /// Bytes of memory without the compressed form.
+    pub(super) fn size(&self) -> usize {
+        OVERHEAD + self.frame.len() + self.topic.len()
     }
 
     pub(super) fn topic(&self) -> &str {

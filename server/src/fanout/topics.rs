@@ -11,6 +11,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use self::owed::Owed;
+pub(super) use self::owed::Payment;
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
@@ -38,6 +39,8 @@ pub(super) struct Topics {
     patterns: Patterns,
     /// What their subscribers have not got yet, the oldest message first.
     owed: VecDeque<Owed>,
+    /// Messages that are owed to one topic or pattern fewer, since it has no subscribers any more.
+    unowed: Vec<u32>,
     counts: Counts,
     /// Whether another shard has the same bit in the table of interests.
     shares_bit: bool,
@@ -91,6 +94,7 @@ impl Topics {
             free: NIL,
             patterns: Patterns::default(),
             owed: VecDeque::new(),
+            unowed: Vec::new(),
             counts: Counts::new(shard),
             shares_bit,
         }
@@ -452,7 +456,11 @@ mod tests {
         let name = bench.topics.topics[topic as usize].name.clone();
         let name = PATTERNS.into_iter().find(|known| **known == *name);
         let name = name.expect("a known one");
-        let (messages, subscribers) = bench.topics.pay(2, most).expect("something is owed");
+        let Payment {
+            messages,
+            subscribers,
+            ..
+        } = bench.topics.pay(2, most).expect("something is owed");
         assert!(messages.len() * subscribers.len() <= most.max(messages.len()));
         for Subscriber { slot, .. } in subscribers {
             for &message in &messages {

@@ -5,9 +5,27 @@ use std::collections::VecDeque;
 /// Received bytes in the pieces in which they came, so that their memory never grows by doubling.
 #[derive(Default)]
 pub(crate) struct Parked {
-    pieces: VecDeque<Vec<u8>>,
+    pieces: VecDeque<Piece>,
     /// Memory of all pieces.
     bytes: usize,
+}
+
+/// Bytes that were received together, and how many of them have been read.
+pub(crate) struct Piece {
+    bytes: Vec<u8>,
+    read: usize,
+}
+
+impl Piece {
+    /// What is to be read.
+    pub(crate) fn unread(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.read..]
+    }
+
+    /// All but the last `rest` bytes have been read.
+    pub(crate) fn keep_last(&mut self, rest: usize) {
+        self.read = self.bytes.len() - rest;
+    }
 }
 
 impl Parked {
@@ -22,20 +40,20 @@ impl Parked {
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
-        let piece = bytes.to_vec();
-        self.bytes += piece.capacity();
-        self.pieces.push_back(piece);
+        let bytes = bytes.to_vec();
+        self.bytes += bytes.capacity();
+        self.pieces.push_back(Piece { bytes, read: 0 });
     }
 
-    /// Puts back what is left of the piece that was taken last.
-    pub(crate) fn put_back(&mut self, rest: Vec<u8>) {
-        self.bytes += rest.capacity();
-        self.pieces.push_front(rest);
+    /// Puts back the piece that was taken last.
+    pub(crate) fn put_back(&mut self, piece: Piece) {
+        self.bytes += piece.bytes.capacity();
+        self.pieces.push_front(piece);
     }
 
-    pub(crate) fn take(&mut self) -> Option<Vec<u8>> {
+    pub(crate) fn take(&mut self) -> Option<Piece> {
         let piece = self.pieces.pop_front()?;
-        self.bytes -= piece.capacity();
+        self.bytes -= piece.bytes.capacity();
         Some(piece)
     }
 

@@ -11,6 +11,7 @@ use super::Shard;
 use crate::{
     ConnectionId, Handler,
     connection::{Connection, Descriptor, Fin, Flight, Phase, Receive},
+    contain::{self, Callback},
     outbox::Lane,
     ring::{Completion, Op, OpCode, Ring},
     stats::Rejected,
@@ -92,7 +93,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             "connection ended"
         );
         self.fanout.forget(slot);
-        self.with_conn(slot, now, |handler, conn| handler.close(conn, end));
+        self.call(slot, now, Callback::Close, |handler, conn| handler.close(conn, end));
         // What the handler may have subscribed to since.
         self.fanout.forget(slot);
     }
@@ -264,15 +265,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let token = connection.token(OpCode::Cancel, slot);
             self.ring.push(Op::Reset { socket }, token);
         }
-        if exit == Exit::Polite && connection.fin == Fin::UnderWay {
-            connection.phase = Phase::Leaving(Descriptor::Finishing);
+        let descriptor = if exit == Exit::Polite && connection.fin == Fin::UnderWay {
+            Descriptor::Finishing
         } else {
-            connection.phase = Phase::Leaving(Descriptor::Closing);
             let token = connection.token(OpCode::Close, slot);
             self.ring.push(Op::Close { socket }, token);
-        }
+            Descriptor::Closing
+        };
         if !connection.is_receiving() {
             connection.receive = Receive::Ended;
+        }
+        let phase = std::mem::replace(&mut connection.phase, Phase::Leaving(descriptor));
+        if let Err(panic) = contain::catch(|| drop(phase)) {
+            self.note_panic(slot, Callback::DropState, panic);
         }
     }
 

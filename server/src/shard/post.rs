@@ -1,5 +1,7 @@
 //! Mail from other threads, and what is published, on their way to connections.
 
+use std::collections::VecDeque;
+
 use tidewheel_codec::Time;
 
 use super::Shard;
@@ -24,25 +26,35 @@ const MAIL_PER_TURN: usize = 1024;
 /// reads no more.
 pub(super) const DELIVERIES_PER_TURN: usize = 1 << 14;
 
+/// Bytes that are sent of what was published in one turn of the shards on a core. A connection gets a
+/// segment at least, whatever is left.
+pub(super) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
+
+/// What a message costs beside its bytes, where it is queued by itself.
+const MESSAGE_WORK: usize = 64;
+
+/// Room for mail for which memory is kept while there is none.
+const MAIL_KEPT_MAX: usize = 1 << 10;
+
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Reads what has come from other threads.
+    /// Follows what has come from other threads.
     pub(super) fn read_mail(&mut self, now: Time) {
+        for command in self.fanout.commands() {
+            self.obey(command, now);
+        }
         let mail = &mut self.lists.mail;
         self.fanout.mail(|piece| mail.push_back(piece));
         let mut deliveries = 0;
         for _ in 0..MAIL_PER_TURN {
-            if self.fanout.is_full() {
-                return self.obey_first(now);
-            }
             if deliveries >= DELIVERIES_PER_TURN as u64 {
                 break;
             }
             let Some(piece) = self.lists.mail.pop_front() else {
                 break;
             };
+            self.fanout.note_read(&piece);
             match piece {
-                Mail::Command(command) => self.obey(command, now),
-                Mail::Publish(message) => deliveries += self.fanout.take_in(&message),
+                Mail::Publish(message) => deliveries += self.fanout.take_in_mail(message),
                 Mail::Send {
                     to,
                     is_text,
@@ -61,15 +73,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }),
             }
         }
-    }
-
-    /// Commands do not wait until publishers leave room for mail.
-    fn obey_first(&mut self, now: Time) {
-        let is_command = |piece: &Mail| matches!(piece, Mail::Command(_));
-        while let Some(at) = self.lists.mail.iter().position(is_command) {
-            if let Some(Mail::Command(command)) = self.lists.mail.remove(at) {
-                self.obey(command, now);
-            }
+        if self.lists.mail.is_empty() && self.lists.mail.capacity() > MAIL_KEPT_MAX {
+            self.lists.mail = VecDeque::new();
         }
     }
 
@@ -98,7 +103,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let token = Token::new(OpCode::Wake, 0, u32::from(shard));
             self.ring.push(Op::Wake { bell }, token);
         }
+        let mut work = 0;
         for _ in 0..self.settings.fanned_out_per_turn {
+            if work >= self.settings.fanned_out_bytes_per_turn {
+                break;
+            }
             let Some(slot) = self.fanout.next_waiting() else {
                 break;
             };
@@ -106,13 +115,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             if chain == NONE {
                 continue;
             }
-            self.with_conn(slot, now, |_, conn| conn.deliver(chain));
+            match self.with_conn(slot, now, |_, conn| conn.deliver(chain, true)) {
+                Some(delivered) => {
+                    work += delivered.frame_bytes + delivered.messages * MESSAGE_WORK;
+                }
+                None => self.fanout.release(slot, chain),
+            }
             match &self.connections[slot as usize].phase {
                 Phase::Open { protocol, .. } if protocol.is_open() => self.mark(slot),
                 // A slow reader has been closed.
                 _ => self.conclude(slot, now),
             }
         }
+        self.fanout.tell_budget();
     }
 
     /// Another ring could not be woken by this one.

@@ -25,16 +25,26 @@ pub(super) struct Owed {
     left: u32,
 }
 
+/// Messages that are given to some of those they are owed to.
+#[derive(Debug)]
+pub(in super::super) struct Payment<'t> {
+    pub(in super::super) messages: Vec<u32>,
+    pub(in super::super) subscribers: &'t [Subscriber],
+    /// Whether these are the last that they are owed to, of one topic or pattern.
+    pub(in super::super) is_last: bool,
+}
+
 impl Topics {
-    /// Owes a message, with a higher number than those before, to the subscribers of each topic and
-    /// pattern that match `topic`. Where these are `few` at most, they are given to `found` instead.
+    /// Owes a message to the subscribers of each topic and pattern that match `topic`. Where these
+    /// are `few` at most, they are given to `found` instead. Gives the number of topics and patterns
+    /// that it is owed to.
     pub(in super::super) fn owe(
         &mut self,
         message: u32,
         (topic, key): (&str, u64),
         few: usize,
         mut found: impl FnMut(&[Subscriber]),
-    ) {
+    ) -> u32 {
         let mut many = Vec::new();
         self.matching(topic, key, |topic, subscribers| {
             if subscribers.len() <= few {
@@ -43,6 +53,7 @@ impl Topics {
                 many.push(topic);
             }
         });
+        let count = many.len() as u32;
         for topic in many {
             let Topic {
                 subscribers, owed, ..
@@ -54,6 +65,16 @@ impl Topics {
                 left: subscribers.len() as u32,
             });
         }
+        count
+    }
+
+    /// Whether a topic or pattern that matches `topic` has more than `few` subscribers.
+    pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), few: usize) -> bool {
+        let mut has_many = false;
+        self.matching(topic, key, |_, subscribers| {
+            has_many |= subscribers.len() > few;
+        });
+        has_many
     }
 
     /// Messages that are owed, each counted for each topic or pattern.
@@ -73,7 +94,7 @@ impl Topics {
         &mut self,
         messages_max: usize,
         deliveries_max: usize,
-    ) -> Option<(Vec<u32>, &[Subscriber])> {
+    ) -> Option<Payment<'_>> {
         let Owed { topic, left, .. } = *self.owed.front()?;
         let is_same = |owed: &&Owed| owed.topic == topic && owed.left == left;
         let same = self.owed.iter().take_while(is_same);
@@ -89,7 +110,11 @@ impl Topics {
             topic.owed -= count as u32;
             self.owed.drain(..count);
         }
-        Some((messages, &topic.subscribers[begin..left as usize]))
+        Some(Payment {
+            messages,
+            subscribers: &topic.subscribers[begin..left as usize],
+            is_last: begin == 0,
+        })
     }
 
     /// Gives the number of each message that a connection has not got yet to `give`, the oldest
@@ -133,7 +158,19 @@ impl Topics {
 
     /// A topic has no subscribers any more.
     pub(super) fn owe_nothing(&mut self, topic: u32) {
-        self.owed.retain(|owed| owed.topic != topic);
+        let unowed = &mut self.unowed;
+        self.owed.retain(|owed| {
+            if owed.topic == topic {
+                unowed.push(owed.message);
+            }
+            owed.topic != topic
+        });
+    }
+
+    /// Takes the numbers of messages that are owed to one topic or pattern fewer, because that has no
+    /// subscribers any more.
+    pub(in super::super) fn take_unowed(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.unowed)
     }
 
     /// Counts a subscription among those that have got a message; says whether it had not.

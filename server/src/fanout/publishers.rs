@@ -1,0 +1,90 @@
+//! Connections that publish, and whether they may go on.
+
+use std::sync::Arc;
+
+use super::{Fanout, budget::Pressure, budget::Window};
+
+/// What is known of a connection from the messages that it has sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) enum Habit {
+    /// It has sent none.
+    #[default]
+    Unknown,
+    /// None of them was published.
+    Listens,
+    /// One of them was.
+    Publishes,
+}
+
+/// The connections of a shard that have published.
+#[derive(Debug, Default)]
+pub(super) struct Publishers {
+    /// The window of each slot, up to the highest that has ever published.
+    windows: Vec<Option<Arc<Window>>>,
+    /// The pressure on the fullest shard, if anybody has asked in this turn.
+    pressure: Option<Pressure>,
+}
+
+impl Publishers {
+    /// What a connection has under way; from now on it counts as one that publishes.
+    fn window(&mut self, slot: u32) -> &Arc<Window> {
+        let slot = slot as usize;
+        if self.windows.len() <= slot {
+            self.windows.resize(slot + 1, None);
+        }
+        self.windows[slot].get_or_insert_default()
+    }
+
+    fn under_way(&self, slot: u32) -> usize {
+        let window = self.windows.get(slot as usize).and_then(Option::as_ref);
+        window.map_or(0, |window| window.bytes())
+    }
+
+    pub(super) fn forget(&mut self, slot: u32) {
+        if let Some(window) = self.windows.get_mut(slot as usize) {
+            *window = None;
+        }
+    }
+
+    pub(super) fn end_turn(&mut self) {
+        self.pressure = None;
+    }
+}
+
+impl Fanout {
+    /// The window of a connection that publishes.
+    pub(crate) fn window(&mut self, slot: u32) -> Arc<Window> {
+        Arc::clone(self.publishers.window(slot))
+    }
+
+    /// The habit of a connection that has sent a message.
+    pub(crate) fn habit(&self, slot: u32) -> Habit {
+        match self.publishers.windows.get(slot as usize) {
+            Some(Some(_)) => Habit::Publishes,
+            Some(None) | None => Habit::Listens,
+        }
+    }
+
+    /// Whether the next message of a connection may be read: if it is published, there is to be room
+    /// for it.
+    pub(crate) fn may_read(&mut self, slot: u32, habit: Habit) -> bool {
+        match habit {
+            Habit::Listens => true,
+            Habit::Unknown => self.pressure() < Pressure::HoldUnknown,
+            Habit::Publishes => match self.pressure() {
+                Pressure::Free if !self.is_full() => true,
+                Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) == 0,
+                Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => false,
+            },
+        }
+    }
+
+    /// The pressure on the fullest shard, as it was when somebody first asked in this turn.
+    fn pressure(&mut self) -> Pressure {
+        let fabric = &self.fabric;
+        *self
+            .publishers
+            .pressure
+            .get_or_insert_with(|| fabric.pressure())
+    }
+}
