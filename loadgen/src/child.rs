@@ -164,7 +164,10 @@ pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
         eprintln!("loadgen: prctl(PR_SET_PDEATHSIG): {error}");
         return ExitCode::FAILURE;
     }
-    tidewheel::cli::main(std::iter::once(OsString::from("tidewheel")).chain(arguments))
+    tidewheel::cli::main(
+        std::iter::once(OsString::from("tidewheel")).chain(arguments),
+        None,
+    )
 }
 
 impl ChildServer {

@@ -45,8 +45,9 @@ const USAGE: u8 = 2;
 /// Runs the program `tidewheel` with these arguments, the first being its name.
 ///
 /// Prints `listening on ADDRESS` on standard output when it serves; logs go to standard error.
-/// The status is 0 after a drain, 1 after an error, 2 for a wrong flag or value.
-pub fn main<I>(args: I) -> ExitCode
+/// The status is 0 after a drain, 1 after an error, 2 for a wrong flag or value. `release_memory` is
+/// [`Config::release_memory`](crate::Config::release_memory).
+pub fn main<I>(args: I, release_memory: Option<fn()>) -> ExitCode
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
@@ -64,8 +65,8 @@ where
     };
     match cli.command {
         // Pages of others do not publish with their visitors' connections.
-        Command::Serve(options) => settle(options, Origins::SAME, serve::run),
-        Command::Echo(options) => settle(options, Origins::Any, echo::run),
+        Command::Serve(options) => settle(options, Origins::SAME, release_memory, serve::run),
+        Command::Echo(options) => settle(options, Origins::Any, release_memory, echo::run),
         Command::Check => check::run(),
     }
 }
@@ -73,12 +74,14 @@ where
 fn settle(
     options: Box<Options>,
     origins: Origins,
+    release_memory: Option<fn()>,
     run: impl FnOnce(&Settled) -> Result<(), Error>,
 ) -> ExitCode {
-    let options = match options.settle(origins) {
+    let mut options = match options.settle(origins) {
         Ok(options) => options,
         Err(error) => return fail(&error, USAGE),
     };
+    options.config.release_memory = release_memory;
     log_to_stderr(options.log_format);
     match run(&options) {
         Ok(()) => ExitCode::SUCCESS,

@@ -72,6 +72,10 @@ pub struct Config {
     pub drain: Drain,
     /// What a panic of the handler ends.
     pub panic: PanicPolicy,
+    /// Called on the thread of each shard, and on that of the control plane, when a burst of published
+    /// messages has been delivered: a program whose allocator keeps what was freed gives it back to
+    /// the system there, as by `mi_collect` of mimalloc; `None`: nothing is called.
+    pub release_memory: Option<fn()>,
     /// Bytes and headers of a request.
     pub request_limits: tidewheel_codec::handshake::Limits,
     /// Receive buffers of each shard, a power of two; 64.
@@ -179,6 +183,7 @@ impl Default for Config {
             compression: None,
             drain: Drain::default(),
             panic: PanicPolicy::default(),
+            release_memory: None,
             request_limits: tidewheel_codec::handshake::Limits::default(),
             receive_buffers: 64,
             receive_buffer_size: 16 * 1024 + 64,

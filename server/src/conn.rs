@@ -10,7 +10,7 @@ use tidewheel_codec::{
 use crate::{
     SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Pressure, Published, Segment},
-    outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, Queue},
+    outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, PROGRESS_TIME, Queue},
 };
 
 /// What messages to one connection alone have in common, in place of a topic.
@@ -57,6 +57,19 @@ impl SendLimits {
     pub(crate) fn pause_at(&self) -> usize {
         (self.bytes_max / 2).max(1)
     }
+}
+
+/// Whether what was published may wait for room in a send queue, before the policy for slow consumers
+/// applies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Patience {
+    /// It may not: something else is to be sent behind it.
+    None,
+    /// Until another turn, if the socket was not asked yet whether it takes more.
+    Turn,
+    /// And while the peer reads: most subscribers cannot keep up, so the publishers are too fast, and
+    /// not this peer too slow. Meanwhile the messages are under way, so publishers wait, too.
+    Crowd,
 }
 
 /// What of a chain a connection has got.
@@ -185,7 +198,7 @@ impl<S> Conn<'_, S> {
         self.fanout.catch_up(self.id.slot);
         let chain = self.fanout.take_chain(self.id.slot);
         if chain != NONE {
-            self.deliver(chain, false);
+            self.deliver(chain, Patience::None);
         }
         let policy = self.limits.policy;
         if let Err(refused) = self.make_room(policy, UNICAST) {
@@ -243,18 +256,25 @@ impl<S> Conn<'_, S> {
         }
     }
 
-    /// Puts what was published behind what waits; says how much. If it `may_wait`, and the send queue
-    /// is full because the socket was not asked yet, the rest is put off to another turn.
-    pub(crate) fn deliver(&mut self, chain: u32, may_wait: bool) -> Delivered {
+    /// Puts what was published behind what waits; says how much.
+    pub(crate) fn deliver(&mut self, chain: u32, patience: Patience) -> Delivered {
         let mut delivered = Delivered::default();
         let (slot, mut got) = (self.id.slot, NONE);
         for segment in self.fanout.segments(slot, chain) {
             let has_room = self.queue.held() + segment.frame_bytes <= self.limits.bytes_max;
             let is_stalled = self.queue.is_stalled();
-            let is_due = has_room || is_stalled || self.queue.is_empty();
-            if may_wait && !is_due && self.protocol.is_open() {
-                self.fanout.put_off(slot, chain, got);
-                return delivered;
+            let can_wait = !has_room && !self.queue.is_empty() && self.protocol.is_open();
+            match patience {
+                Patience::Turn | Patience::Crowd if can_wait && !is_stalled => {
+                    self.fanout.put_off(slot, chain, got);
+                    return delivered;
+                }
+                Patience::Crowd if can_wait && self.queue.is_read(self.now) => {
+                    let again = self.now + PROGRESS_TIME;
+                    self.fanout.suspend(slot, chain, got, again);
+                    return delivered;
+                }
+                Patience::None | Patience::Turn | Patience::Crowd => {}
             }
             self.deliver_segment(&segment, !is_stalled);
             delivered.messages += segment.count as usize;
@@ -442,7 +462,10 @@ impl<S> Conn<'_, S> {
         if is_full {
             return Err(PublishError::Busy);
         }
-        let message = self.fanout.fabric.message(address, message, except, &window);
+        let message = self
+            .fanout
+            .fabric
+            .message(address, message, except, &window);
         self.fanout.publish(address, message);
         Ok(())
     }

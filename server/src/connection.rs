@@ -125,7 +125,11 @@ impl Head {
     /// With the first bytes, in which there is no whole request.
     pub(crate) fn new(bytes: &[u8], limits: &Limits) -> Self {
         let bytes = bytes.to_vec();
-        Self { bytes, whole_size: None }.parsed(limits)
+        Self {
+            bytes,
+            whole_size: None,
+        }
+        .parsed(limits)
     }
 
     /// The same, after a parser has found no whole request.

@@ -13,8 +13,8 @@ mod interest;
 mod mailbox;
 mod patterns;
 mod post;
-mod publishers;
 mod published;
+mod publishers;
 mod sync {
     pub(super) use std::sync::atomic;
 }
@@ -24,27 +24,30 @@ mod topics;
 use std::{
     collections::{HashMap, VecDeque},
     hash::RandomState,
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 pub use self::topic::TopicError;
 pub(crate) use self::{
-    budget::{Pressure, Window},
+    budget::{Aftermath, Pressure, Window},
     chains::{NONE, Segment},
     post::{Mail, Post},
     published::{Address, Published},
     publishers::Habit,
 };
+use tidewheel_codec::Time;
+
 use self::{
     chains::{Chains, Origin},
-    interest::Interest,
     intake::Deferred,
+    interest::Interest,
     publishers::Publishers,
     topics::{Subscriptions, Topics},
 };
-use crate::{
-    Config, SlowConsumer, config::TopicRule, ring::Bell, shard::Command, stats::Stats,
-};
+use crate::{Config, SlowConsumer, config::TopicRule, ring::Bell, shard::Command, stats::Stats};
 
 /// Subscriptions of a connection that are looked at when it is its turn.
 const QUICK: usize = 16;
@@ -60,6 +63,8 @@ pub(crate) struct Fabric {
     pub(crate) remote_window: Arc<Window>,
     /// Messages that other threads have published.
     pub(crate) remote_publishes: AtomicU64,
+    /// Bursts of published messages that are over.
+    pub(crate) bursts: AtomicU64,
 }
 
 impl Fabric {
@@ -74,6 +79,7 @@ impl Fabric {
             rules: config.topics.clone(),
             remote_window: Arc::default(),
             remote_publishes: AtomicU64::new(0),
+            bursts: AtomicU64::new(0),
         }
     }
 
@@ -152,6 +158,11 @@ pub(crate) struct Fanout {
     parts: HashMap<u32, u32>,
     /// Slots for which something waits; those that have got it meanwhile, too.
     waiting: VecDeque<u32>,
+    /// Slots that wait until their send queue is empty, and when each is looked at again; those that
+    /// have got everything meanwhile, too.
+    suspended: VecDeque<(Time, u32)>,
+    /// Connections with subscriptions.
+    subscribers: usize,
     /// The same, where it was published to few.
     pressing: VecDeque<u32>,
     /// Whether the next is one of those.
@@ -199,12 +210,14 @@ impl Fanout {
             chains: Chains::new(config.max_send_queue, config.slow_consumer),
             parts: HashMap::new(),
             waiting: VecDeque::new(),
+            suspended: VecDeque::new(),
+            subscribers: 0,
             pressing: VecDeque::new(),
             is_pressed: false,
             few: Vec::new(),
             deferred: Deferred::default(),
             owed_bytes: 0,
-            allowance: deliveries_per_turn,
+            allowance: 4 * deliveries_per_turn,
             deliveries_per_turn,
             to_wake: Vec::new(),
         }
@@ -219,6 +232,7 @@ impl Fanout {
             self.members.resize(slot as usize + 1, Member::default());
         }
         let list = &mut self.members[slot as usize].subscriptions;
+        self.subscribers += usize::from(list.is_empty());
         let fabric = (&self.fabric.hasher, &self.fabric.interest);
         let is_new = self.topics.subscribe(slot, list, pattern, fabric);
         self.stats.topics.set(self.topics.len() as u64);
@@ -236,6 +250,7 @@ impl Fanout {
         let fabric = (&self.fabric.hasher, &self.fabric.interest);
         let list = &mut member.subscriptions;
         let was_there = self.topics.unsubscribe(slot, list, pattern, fabric);
+        self.subscribers -= usize::from(was_there && list.is_empty());
         self.finish_unowed();
         self.stats.topics.set(self.topics.len() as u64);
         self.stats.subscriptions.subtract(u64::from(was_there));
@@ -249,6 +264,7 @@ impl Fanout {
         self.release(slot, chain);
         if let Some(member) = self.members.get_mut(slot as usize) {
             let list = &mut member.subscriptions;
+            self.subscribers -= usize::from(!list.is_empty());
             let ended = self.topics.unsubscribe_all(list, &self.fabric.interest);
             self.finish_unowed();
             self.stats.topics.set(self.topics.len() as u64);
@@ -306,6 +322,40 @@ impl Fanout {
         self.waiting.push_back(slot);
     }
 
+    /// The same, but it gets the rest when its send queue is [empty](Self::wake), or at `again`.
+    pub(crate) fn suspend(&mut self, slot: u32, chain: u32, after: u32, again: Time) {
+        if after != NONE {
+            self.parts.insert(slot, after);
+        }
+        self.members[slot as usize].chain = chain;
+        self.suspended.push_back((again, slot));
+    }
+
+    /// The send queue of a connection is empty.
+    pub(crate) fn wake(&mut self, slot: u32) {
+        let member = self.members.get(slot as usize);
+        if member.is_some_and(|member| member.chain != NONE) {
+            self.waiting.push_back(slot);
+        }
+    }
+
+    /// Looks again at those whose time has come; says when the next is to be looked at.
+    pub(crate) fn wake_suspended(&mut self, now: Time) -> Option<Time> {
+        while let Some((again, slot)) = self.suspended.front().copied() {
+            if again > now {
+                return Some(again);
+            }
+            self.suspended.pop_front();
+            self.wake(slot);
+        }
+        None
+    }
+
+    /// Connections with subscriptions.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.subscribers
+    }
+
     /// The next connection for which something may wait. Every other one is from those that got what
     /// was published to few.
     pub(crate) fn next_waiting(&mut self) -> Option<u32> {
@@ -352,6 +402,18 @@ impl Fanout {
 
     fn post(&self) -> &Post {
         &self.fabric.posts[usize::from(self.shard)]
+    }
+
+    /// Whether messages wait until earlier ones are delivered, and whether there are none at all.
+    pub(crate) fn load(&self) -> (bool, bool) {
+        let is_behind = self.is_full() || !self.deferred.is_empty();
+        (is_behind, self.bytes() == 0)
+    }
+
+    /// A burst is over: all shards may give back memory.
+    pub(crate) fn end_burst(&self) {
+        self.fabric.bursts.fetch_add(1, Ordering::Relaxed);
+        self.fabric.posts.iter().for_each(Post::ring);
     }
 
     /// How a shard is woken.

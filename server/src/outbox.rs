@@ -9,9 +9,10 @@ mod parked;
 mod pool;
 mod segment;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
+use tidewheel_codec::Time;
 
 use self::{
     parked::Parked,
@@ -50,6 +51,10 @@ pub(crate) const IN_PLACE_MIN: usize = 4096;
 /// Memory of what waits is at most so many times its bytes: vectors grow by doubling.
 pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
+/// A peer that takes so little in such a time does not read.
+pub(crate) const PROGRESS_TIME: Duration = Duration::from_secs(1);
+const PROGRESS_BYTES_MIN: usize = 16 << 10;
+
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -64,6 +69,8 @@ pub(crate) struct Queue {
     lent: usize,
     /// The socket took less than it was given, and has not taken everything since.
     stalled: bool,
+    /// Since when, and how many bytes it has taken since, while it is looked at whether the peer reads.
+    progress: Option<(Time, usize)>,
     /// An empty vector, kept for the next segment.
     spare: Vec<u8>,
     /// Messages dropped since the peer last kept up.
@@ -123,6 +130,17 @@ impl Queue {
     /// Whether the peer has yet to take what it did not take at first.
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled
+    }
+
+    /// Whether the peer of a stalled queue reads: it takes a little in each [`PROGRESS_TIME`]. When that
+    /// is not known yet, it does.
+    pub(crate) fn is_read(&mut self, now: Time) -> bool {
+        let (since, taken) = *self.progress.get_or_insert((now, 0));
+        if now.since(since) < PROGRESS_TIME {
+            return true;
+        }
+        self.progress = Some((now, 0));
+        taken >= PROGRESS_BYTES_MIN
     }
 
     /// Bytes that the kernel may be reading.
@@ -417,9 +435,13 @@ impl Queue {
             Some(_) => assert!(rest == 0, "more was sent than was lent"),
             None => {}
         }
+        if let (Some((_, taken)), Some(sent)) = (&mut self.progress, sent) {
+            *taken += sent;
+        }
         self.orphans.drain(..).for_each(&mut release);
         if self.segments.is_empty() {
             self.stalled = false;
+            self.progress = None;
         }
     }
 
@@ -465,6 +487,7 @@ impl Queue {
         self.taken = 0;
         self.unsent = 0;
         self.stalled = false;
+        self.progress = None;
         self.missed = 0;
         self.parked = Parked::default();
     }

@@ -16,14 +16,18 @@ mod receive;
 mod share;
 mod transmit;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
 use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
-use self::{accept::Acceptor, read::Unread};
 pub use self::parts::{Capacity, Parts};
+use self::{accept::Acceptor, read::Unread};
 use crate::{
     Config, Handler, Origins, PanicPolicy,
     admission::{Admission, Network},
@@ -31,7 +35,7 @@ use crate::{
     conn::SendLimits,
     connection::{Connection, Phase},
     contain::{self, Callback},
-    fanout::{Fanout, Mail},
+    fanout::{Aftermath, Fanout, Mail},
     outbox::QueuePool,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
     stats::Stats,
@@ -51,6 +55,9 @@ const EXPIRIES_MIN: usize = 1;
 const FANNED_OUT_MIN: usize = 8;
 const DELIVERIES_MIN: usize = 1 << 10;
 const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
+
+/// Of [`Config::max_send_queue`] so much makes a queue long.
+const LONG_QUEUE_SHARE: usize = 16;
 
 /// How soon those that wait for room for what they publish are looked at again.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
@@ -97,6 +104,11 @@ pub struct Shard<R: Ring, H: Handler> {
     lists: Lists,
     unread: Unread,
     fanout: Fanout,
+    aftermath: Aftermath,
+    /// Bursts after which memory was given back.
+    bursts: u64,
+    /// Until then most subscribers count as unable to keep up.
+    crowded_until: Time,
     life: Life,
     settings: Settings,
     stats: Arc<Stats>,
@@ -157,6 +169,7 @@ struct Settings {
     /// Bytes that are sent of what was published in one turn.
     fanned_out_bytes_per_turn: usize,
     panic: PanicPolicy,
+    release_memory: Option<fn()>,
     /// All receive buffers, the kernel's included.
     receive_buffers: usize,
     /// Bytes of all receive buffers.
@@ -218,7 +231,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             connections: Slab::with_capacity(parts.capacity.places as usize),
             wheel: Wheel::new(tick_at(now)),
             endpoint,
-            pool: QueuePool::default(),
+            pool: QueuePool::new(config.max_send_queue / LONG_QUEUE_SHARE),
             acceptor: Acceptor::new(
                 parts.capacity.places,
                 parts.admission.asks_for_address(),
@@ -227,6 +240,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             ),
             lists: Lists::default(),
             unread: Unread::new(parts.core_shards),
+            aftermath: Aftermath::default(),
+            bursts: 0,
+            crowded_until: now,
             fanout: Fanout::new(
                 parts.fabric,
                 parts.index,
@@ -263,6 +279,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     FANNED_OUT_BYTES_MIN,
                 ),
                 panic: config.panic,
+                release_memory: config.release_memory,
                 receive_buffers: usize::from(config.receive_buffers),
                 receive_memory: config.receive_memory(),
                 fill_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
@@ -290,7 +307,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.read_mail(now);
         let expired = self.expire(now);
         let drain_in = self.drain(now);
-        self.fan_out(now);
+        let suspended = self.fan_out(now);
         self.flush();
         self.feed();
         self.stats.publish(
@@ -300,6 +317,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.settings.receive_buffers - self.ring.buffers_free(),
         );
         self.stats.fanout_bytes.set(self.fanout.bytes() as u64);
+        self.release_memory(now);
         if self.is_finished() {
             return Next::Finished;
         }
@@ -309,16 +327,42 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.accept_more(now);
         let wake = self.wheel.next_wake().map(|tick| until(tick, now));
         let room = self.unread.awaits_room().then_some(ROOM_RETRY);
+        let suspended = suspended.map(|time| time.since(now));
+        let aftermath = self.aftermath.due().map(|time| time.since(now));
         Next::Enter(
-            match [wake, drain_in, self.acceptor.retry_in(now), room]
-                .into_iter()
-                .flatten()
-                .min()
+            match [
+                wake,
+                drain_in,
+                self.acceptor.retry_in(now),
+                room,
+                suspended,
+                aftermath,
+            ]
+            .into_iter()
+            .flatten()
+            .min()
             {
                 Some(limit) => Wait::For(limit),
                 None => Wait::Forever,
             },
         )
+    }
+
+    /// Gives back what a burst of published messages has needed, here or on another shard: messages
+    /// are made on one, and freed on others.
+    fn release_memory(&mut self, now: Time) {
+        let Some(release) = self.settings.release_memory else {
+            return;
+        };
+        let (is_behind, is_empty) = self.fanout.load();
+        if self.aftermath.note(is_behind, is_empty, now) {
+            self.fanout.end_burst();
+        }
+        let bursts = self.fanout.fabric.bursts.load(Ordering::Relaxed);
+        if bursts != self.bursts {
+            self.bursts = bursts;
+            release();
+        }
     }
 
     /// The ring, for whoever drives the shard.

@@ -128,18 +128,19 @@ fn parse_head<'a>(
     let mut request = httparse::Request::new(&mut []);
     let mut parser = httparse::ParserConfig::default();
     parser.allow_multiple_spaces_in_request_line_delimiters(false);
-    let head_size = match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
-        Ok(httparse::Status::Complete(size)) => size,
-        Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
-            return Err(too_large(limits));
-        }
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
-        Err(httparse::Error::Version) => return Err(version_not_supported()),
-        Err(error) => {
-            return Err(Rejection::new(400, format!("malformed request: {error}")));
-        }
-    };
+    let head_size =
+        match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
+            Ok(httparse::Status::Complete(size)) => size,
+            Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
+                return Err(too_large(limits));
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
+            Err(httparse::Error::Version) => return Err(version_not_supported()),
+            Err(error) => {
+                return Err(Rejection::new(400, format!("malformed request: {error}")));
+            }
+        };
     if head_size > limits.max_bytes {
         return Err(too_large(limits));
     }

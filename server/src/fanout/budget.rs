@@ -4,18 +4,23 @@
 //! frames, their joined and compressed forms, links, and mailboxes. A message that several shards
 //! deliver counts on each of them. What is over budget slows publishers, never subscribers.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
+
+use tidewheel_codec::Time;
 
 /// How full the fan-out of a shard is, and what publishers may do then.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Pressure {
     /// Publishers go on.
     Free,
-    /// Messages wait for their turn: each connection may have one message under way, and all other
-    /// threads together [`Budget::remote_window`].
+    /// Messages wait for their turn: each connection may have 64 KiB under way, and all other threads
+    /// together [`Budget::remote_window`].
     Behind,
     /// Half of the budget is used: connections that publish are not read, and other threads get
     /// `Busy`.
@@ -88,6 +93,39 @@ impl Budget {
     }
 }
 
+/// When memory that a burst has needed is given back: when the fan-out has been empty for a while after
+/// messages had to wait.
+#[derive(Debug, Default)]
+pub(crate) struct Aftermath {
+    was_behind: bool,
+    due: Option<Time>,
+}
+
+/// So long the fan-out is empty before.
+const CALM: Duration = Duration::from_millis(250);
+
+impl Aftermath {
+    /// Takes note of the fan-out at the end of a turn; says whether memory is to be given back now.
+    pub(crate) fn note(&mut self, is_behind: bool, is_empty: bool, now: Time) -> bool {
+        self.was_behind |= is_behind;
+        if !is_empty || !self.was_behind {
+            self.due = None;
+            return false;
+        }
+        let due = *self.due.get_or_insert(now + CALM);
+        if now < due {
+            return false;
+        }
+        *self = Self::default();
+        true
+    }
+
+    /// When the next note is to be taken at the latest.
+    pub(crate) fn due(&self) -> Option<Time> {
+        self.due
+    }
+}
+
 /// Bytes that one publisher has under way: published, and not yet in the send queue of the last
 /// subscriber on every shard.
 #[derive(Debug, Default)]
@@ -148,6 +186,25 @@ mod tests {
         }
         budget.set_held(0, true);
         assert_eq!(budget.pressure(), Pressure::Behind);
+    }
+
+    #[test]
+    fn memory_is_given_back_once_when_a_burst_has_been_over_for_a_while() {
+        let at = Time::from_millis;
+        let mut aftermath = Aftermath::default();
+        assert!(!aftermath.note(false, false, at(0)));
+        assert!(!aftermath.note(false, true, at(1)));
+        assert_eq!(aftermath.due(), None, "nothing had to wait");
+        assert!(!aftermath.note(true, false, at(2)));
+        assert!(!aftermath.note(false, true, at(3)));
+        assert!(!aftermath.note(false, false, at(4)));
+        assert_eq!(aftermath.due(), None, "it goes on");
+        assert!(!aftermath.note(false, true, at(5)));
+        assert_eq!(aftermath.due(), Some(at(255)));
+        assert!(!aftermath.note(false, true, at(254)));
+        assert!(aftermath.note(false, true, at(255)));
+        assert!(!aftermath.note(false, true, at(256)));
+        assert_eq!(aftermath.due(), None);
     }
 
     #[test]

@@ -246,7 +246,8 @@ impl Chains {
         let before = &mut self.links[step.chain as usize];
         before.users += 1;
         let frame_bytes = message.frame().len();
-        let begins = step.chain == NONE || before.frame_bytes + frame_bytes > self.segment_bytes_max;
+        let begins =
+            step.chain == NONE || before.frame_bytes + frame_bytes > self.segment_bytes_max;
         let mut link = Link {
             before: step.chain,
             segment_before: match begins {
@@ -287,7 +288,10 @@ impl Chains {
                 return;
             }
             let link = self.links.remove(at as usize);
-            if let Ok(entry) = self.successors.find_entry(step_hash(link.step()), |it| *it == at) {
+            if let Ok(entry) = self
+                .successors
+                .find_entry(step_hash(link.step()), |it| *it == at)
+            {
                 entry.remove();
             }
             if self.run.to == at {

@@ -21,6 +21,9 @@ const FEW: usize = 64;
 const OWED_MAX: usize = 32;
 const OWED_BYTES_MAX: usize = 64 << 10;
 
+/// What the fan-out keeps of so many subscribers is in the cache, so a delivery costs a quarter.
+const CACHED_SUBSCRIBERS_MAX: usize = 8 << 10;
+
 /// Room for deferred messages for which memory is kept while there are none.
 const DEFERRED_KEPT_MAX: usize = 1 << 10;
 
@@ -69,9 +72,7 @@ impl Deferred {
 impl Fanout {
     /// Whether so much is owed or waits that messages for many had better wait.
     pub(super) fn is_full(&self) -> bool {
-        self.topics.owed() >= OWED_MAX
-            || self.owed_bytes >= OWED_BYTES_MAX
-            || self.chains.is_long()
+        self.topics.owed() >= OWED_MAX || self.owed_bytes >= OWED_BYTES_MAX || self.chains.is_long()
     }
 
     /// Takes in a message that came by mail, now or, if it is for many, when there is room. Says how
@@ -110,7 +111,7 @@ impl Fanout {
         self.few = few;
         self.chains.finish(number);
         self.stats.deliveries.add(deliveries);
-        if self.topics.debt() <= self.allowance {
+        if self.topics.debt() <= self.allowance / 4 {
             self.go_on();
         }
         self.tell_budget();
@@ -154,11 +155,18 @@ impl Fanout {
         self.stats.deliveries.add(deliveries);
     }
 
-    /// Gives what is owed, the oldest first, as far as that is for this turn.
+    /// Gives what is owed, the oldest first, as far as that is for this turn. The allowance counts
+    /// deliveries to subscribers that are in the cache.
     fn go_on(&mut self) {
-        while self.allowance > 0 && self.topics.owed() > 0 {
-            let deliveries = self.pay(self.allowance);
-            self.allowance = self.allowance.saturating_sub(deliveries);
+        while self.allowance > 0
+            && let Some(subscribers) = self.topics.first_owed()
+        {
+            let per_delivery = match subscribers {
+                0..=CACHED_SUBSCRIBERS_MAX => 1,
+                _ => 4,
+            };
+            let cost = self.pay(self.allowance / per_delivery) * per_delivery;
+            self.allowance = self.allowance.saturating_sub(cost.max(1));
         }
     }
 
@@ -228,7 +236,7 @@ impl Fanout {
         {
             self.take_in(message, Origin::Mail);
         }
-        self.allowance = self.deliveries_per_turn;
+        self.allowance = 4 * self.deliveries_per_turn;
         self.publishers.end_turn();
     }
 

@@ -91,7 +91,8 @@ impl Post {
         self.ring();
     }
 
-    fn ring(&self) {
+    /// Wakes the shard.
+    pub(super) fn ring(&self) {
         if let Some(bell) = self.bell.get() {
             bell.ring();
         }

@@ -2,7 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Fanout, budget::Pressure, budget::Window};
+use super::{
+    Fanout,
+    budget::{Pressure, Window},
+};
+
+/// Bytes that a connection may have under way while messages wait for their turn, or one message.
+const WINDOW_BYTES: usize = 64 << 10;
 
 /// What is known of a connection from the messages that it has sent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -73,7 +79,7 @@ impl Fanout {
             Habit::Unknown => self.pressure() < Pressure::HoldUnknown,
             Habit::Publishes => match self.pressure() {
                 Pressure::Free if !self.is_full() => true,
-                Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) == 0,
+                Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) < WINDOW_BYTES,
                 Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => false,
             },
         }

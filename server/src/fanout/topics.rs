@@ -78,6 +78,12 @@ pub(super) struct Subscriptions {
     first: u32,
 }
 
+impl Subscriptions {
+    pub(super) fn is_empty(self) -> bool {
+        self.first == NIL
+    }
+}
+
 impl Default for Subscriptions {
     fn default() -> Self {
         Self { first: NIL }

@@ -12,9 +12,26 @@ pub(crate) struct QueuePool {
     queues: Vec<Box<Queue>>,
     /// Bytes that wait in the queues that were taken.
     waiting: usize,
+    /// Bytes that wait in a queue that counts as long.
+    long_min: usize,
+    /// How many queues are long.
+    long: usize,
 }
 
 impl QueuePool {
+    /// Queues in which `long_min` bytes or more wait count as long.
+    pub(crate) fn new(long_min: usize) -> Self {
+        Self {
+            long_min: long_min.max(1),
+            ..Self::default()
+        }
+    }
+
+    /// How many queues that were taken are long.
+    pub(crate) fn long(&self) -> usize {
+        self.long
+    }
+
     pub(crate) fn take(&mut self) -> Box<Queue> {
         self.queues.pop().unwrap_or_default()
     }
@@ -27,6 +44,8 @@ impl QueuePool {
     /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
     pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
         self.waiting = self.waiting + bytes - queue.weighed;
+        let is_long = |bytes| usize::from(bytes >= self.long_min);
+        self.long = self.long + is_long(bytes) - is_long(queue.weighed);
         queue.weighed = bytes;
     }
 
@@ -65,16 +84,19 @@ mod tests {
 
     #[test]
     fn what_waits_is_counted_until_its_queue_is_put_back() {
-        let mut pool = QueuePool::default();
+        let mut pool = QueuePool::new(6);
         let (mut one, mut other) = (pool.take(), pool.take());
         pool.weigh(&mut one, 5);
         pool.weigh(&mut other, 7);
-        assert_eq!(pool.waiting(), 12);
+        assert_eq!((pool.waiting(), pool.long()), (12, 1));
         pool.weigh(&mut one, 2);
         assert_eq!(pool.waiting(), 9);
         pool.put_back(other);
         assert_eq!(pool.waiting(), 2);
         pool.put_back(one);
-        assert_eq!((pool.waiting(), pool.take().weighed), (0, 0));
+        assert_eq!(
+            (pool.waiting(), pool.long(), pool.take().weighed),
+            (0, 0, 0)
+        );
     }
 }

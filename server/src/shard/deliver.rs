@@ -157,6 +157,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
     pub(super) fn resume(&mut self, slot: u32, now: Time) {
+        self.fanout.wake(slot);
         let Some(queue) = self.connections[slot as usize].queue.as_mut() else {
             return;
         };

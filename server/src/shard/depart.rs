@@ -93,7 +93,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             "connection ended"
         );
         self.fanout.forget(slot);
-        self.call(slot, now, Callback::Close, |handler, conn| handler.close(conn, end));
+        self.call(slot, now, Callback::Close, |handler, conn| {
+            handler.close(conn, end)
+        });
         // What the handler may have subscribed to since.
         self.fanout.forget(slot);
     }

@@ -7,8 +7,10 @@ use tidewheel_codec::Time;
 use super::Shard;
 use crate::{
     ConnectionId, Handler,
+    conn::Patience,
     connection::Phase,
     fanout::{Mail, NONE},
+    outbox::PROGRESS_TIME,
     ring::{Op, OpCode, Ring, Token},
 };
 
@@ -32,6 +34,11 @@ pub(super) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
 
 /// What a message costs beside its bytes, where it is queued by itself.
 const MESSAGE_WORK: usize = 64;
+
+/// When the queues of so many subscribers are long, and of more than one in so many, the publishers are
+/// too fast, and not the subscribers too slow. That holds for a [`PROGRESS_TIME`] at least.
+const CROWD_MIN: usize = 16;
+const CROWD_SHARE: usize = 4;
 
 /// Room for mail for which memory is kept while there is none.
 const MAIL_KEPT_MAX: usize = 1 << 10;
@@ -96,13 +103,22 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Queues what was published for those who have subscribed, and wakes the shards that have got
-    /// mail.
-    pub(super) fn fan_out(&mut self, now: Time) {
+    /// mail. Says when somebody who cannot keep up is to be looked at again.
+    pub(super) fn fan_out(&mut self, now: Time) -> Option<Time> {
+        let again = self.fanout.wake_suspended(now);
         self.fanout.end_turn();
         for (shard, bell) in self.fanout.sleepers() {
             let token = Token::new(OpCode::Wake, 0, u32::from(shard));
             self.ring.push(Op::Wake { bell }, token);
         }
+        let long = self.pool.long();
+        if long >= CROWD_MIN && CROWD_SHARE * long > self.fanout.subscribers() {
+            self.crowded_until = now + PROGRESS_TIME;
+        }
+        let patience = match now < self.crowded_until {
+            true => Patience::Crowd,
+            false => Patience::Turn,
+        };
         let mut work = 0;
         for _ in 0..self.settings.fanned_out_per_turn {
             if work >= self.settings.fanned_out_bytes_per_turn {
@@ -115,7 +131,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             if chain == NONE {
                 continue;
             }
-            match self.with_conn(slot, now, |_, conn| conn.deliver(chain, true)) {
+            match self.with_conn(slot, now, |_, conn| conn.deliver(chain, patience)) {
                 Some(delivered) => {
                     work += delivered.frame_bytes + delivered.messages * MESSAGE_WORK;
                 }
@@ -128,6 +144,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
         }
         self.fanout.tell_budget();
+        again
     }
 
     /// Another ring could not be woken by this one.

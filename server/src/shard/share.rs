@@ -12,9 +12,13 @@ pub(super) struct Share {
     frames: u32,
     /// Payload bytes of messages.
     bytes: usize,
-    /// Payload bytes of messages that were decompressed.
+    /// Payload bytes of messages that were decompressed, and [`INFLATION_BYTES`] for each.
     inflated_bytes: usize,
 }
+
+/// What it costs to decompress a message, and to compress its answer, beside its bytes: as much as to
+/// decompress so many.
+const INFLATION_BYTES: usize = 4 << 10;
 
 /// What one turn of the shards on a core reads: some 1 to 3 ms of work.
 pub(super) const TURN: Share = Share {
@@ -74,6 +78,7 @@ impl Share {
     pub(super) fn take_message(&mut self, bytes: usize, is_inflated: bool) {
         self.bytes = self.bytes.saturating_sub(bytes);
         if is_inflated {
+            let bytes = bytes + INFLATION_BYTES;
             self.inflated_bytes = self.inflated_bytes.saturating_sub(bytes);
         }
     }

@@ -24,9 +24,11 @@ pub(crate) struct Server {
     log: Option<JoinHandle<String>>,
 }
 
-/// The program, with nothing of our environment.
+/// The program, or the one that `TIDEWHEEL_PROGRAM` names, with nothing of our environment.
 pub(crate) fn tidewheel() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidewheel"));
+    let program = std::env::var_os("TIDEWHEEL_PROGRAM");
+    let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tidewheel").into());
+    let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
     command
 }

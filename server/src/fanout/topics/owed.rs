@@ -82,6 +82,12 @@ impl Topics {
         self.owed.len()
     }
 
+    /// How many subscribers the topic or pattern has that is owed the oldest message.
+    pub(in super::super) fn first_owed(&self) -> Option<usize> {
+        let topic = self.owed.front()?.topic;
+        Some(self.topics[topic as usize].subscribers.len())
+    }
+
     /// Deliveries that are owed.
     pub(in super::super) fn debt(&self) -> usize {
         self.owed.iter().map(|owed| owed.left as usize).sum()

@@ -21,7 +21,7 @@ pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
             arguments.extend([name.to_owned(), format!("{seconds}s")]);
         }
     }
-    tidewheel::cli::main(arguments)
+    tidewheel::cli::main(arguments, None)
 }
 
 /// As `tidewheel serve`: the path is the topic.

@@ -1,0 +1,72 @@
+//! Resident memory of the server over the time of an overload.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    support::{process::Server, wait},
+    tell,
+};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Resident memory, second by second.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    before: u64,
+    began: Instant,
+    samples: Vec<u64>,
+}
+
+impl Memory {
+    pub(crate) fn before(server: &Server) -> Self {
+        Self {
+            before: server.memory("VmRSS"),
+            began: wait::now(),
+            samples: Vec::new(),
+        }
+    }
+
+    /// Samples for so long; `also` tells more of each second.
+    pub(crate) fn watch(
+        &mut self,
+        server: &Server,
+        time: Duration,
+        mut also: impl FnMut() -> String,
+    ) {
+        let began = wait::now();
+        while began.elapsed() < time {
+            wait::pause(Duration::from_secs(1).min(time - began.elapsed()));
+            let resident = server.memory("VmRSS");
+            self.samples.push(resident);
+            tell(&format!(
+                "  {:5.1} s  {:4} MiB resident; {}",
+                self.began.elapsed().as_secs_f64(),
+                resident / MIB,
+                also()
+            ));
+        }
+    }
+
+    /// Holds all samples to so much above what was there before.
+    #[track_caller]
+    pub(crate) fn assert_growth(&self, bound: u64) {
+        let most = self.samples.iter().max().expect("a sample");
+        let growth = most.saturating_sub(self.before);
+        tell(&format!(
+            "  grew by {} MiB (bound {} MiB)",
+            growth / MIB,
+            bound / MIB
+        ));
+        assert!(growth <= bound, "grew by {growth} bytes");
+    }
+
+    /// Waits until resident memory is within 16 MiB of what it was.
+    #[track_caller]
+    pub(crate) fn assert_returned(&self, server: &Server, limit: Duration) {
+        let bound = self.before + 16 * MIB;
+        let took = wait::until(limit, "memory is given back", || {
+            server.memory("VmRSS") <= bound
+        });
+        tell(&format!("  given back but for 16 MiB after {took:.1?}"));
+    }
+}

@@ -1,0 +1,257 @@
+//! R25: more is published than can be delivered.
+
+use std::{
+    io::{self, ErrorKind, Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crate::{
+    bystander::Bystander,
+    memory::{MIB, Memory},
+    readers::{Readers, join},
+    support::{
+        client::{self},
+        ms,
+        process::{Server, serve},
+        raise_descriptor_limit, wait,
+    },
+    tell, turn,
+};
+
+/// Messages that a flood writes at once.
+const BATCH: usize = 256;
+
+/// A client that publishes without pause, or at a rate, until this is dropped.
+struct Publisher {
+    published: Arc<AtomicU64>,
+    stops: Arc<AtomicBool>,
+    /// Its connection, which is reset at the end: what the kernel holds of it is gone then.
+    stream: TcpStream,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Publisher {
+    /// Publishes messages of `size` bytes to `path`, as fast as the server takes them.
+    fn flood(server: &Server, path: &str, size: usize) -> Self {
+        let mut client = join(server, path);
+        // What the others publish is to be read.
+        let mut reader = client.stream.try_clone().expect("a descriptor");
+        std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        let batch = client::binary(&vec![7; size]).repeat(BATCH);
+        let stream = client.stream.try_clone().expect("a descriptor");
+        Self::start(stream, move |published| {
+            client.stream.write_all(&batch)?;
+            published.fetch_add(BATCH as u64, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Publishes so many messages of `size` bytes a second, late ones at once.
+    fn paced(server: &Server, path: &str, size: usize, rate: u32) -> Self {
+        let mut client = join(server, path);
+        let message = client::binary(&vec![7; size]);
+        let began = wait::now();
+        let mut sent = 0;
+        let stream = client.stream.try_clone().expect("a descriptor");
+        Self::start(stream, move |published| {
+            let due = Duration::from_secs(1) * sent / rate;
+            wait::pause(due.saturating_sub(began.elapsed()));
+            client.stream.write_all(&message)?;
+            sent += 1;
+            published.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+    }
+
+    /// Publishes by HTTP, one request after the other; a 503 is to say when to try again.
+    fn http(server: &Server, topic: &str, size: usize) -> Self {
+        let address = server.admin_address();
+        let body = "x".repeat(size);
+        let request = format!(
+            "POST /publish/{topic} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer secret\r\n\
+             Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n{body}"
+        );
+        let mut stream = TcpStream::connect(address).expect("it accepts");
+        let its = stream.try_clone().expect("a descriptor");
+        Self::start(its, move |published| {
+            stream.write_all(request.as_bytes())?;
+            let mut answer = Vec::new();
+            let mut chunk = [0; 4096];
+            while !answer.ends_with(b"\n") || !answer.windows(4).any(|it| it == b"\r\n\r\n") {
+                let count = stream.read(&mut chunk)?;
+                if count == 0 {
+                    return Err(ErrorKind::UnexpectedEof.into());
+                }
+                answer.extend_from_slice(&chunk[..count]);
+            }
+            let answer = String::from_utf8_lossy(&answer);
+            if answer.starts_with("HTTP/1.1 202") {
+                published.fetch_add(1, Ordering::Relaxed);
+            } else {
+                assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+                assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+            }
+            Ok(())
+        })
+    }
+
+    fn start(
+        stream: TcpStream,
+        mut publish: impl FnMut(&AtomicU64) -> io::Result<()> + Send + 'static,
+    ) -> Self {
+        let (published, stops) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (its, stop) = (Arc::clone(&published), Arc::clone(&stops));
+        let thread = std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                if let Err(error) = publish(&its) {
+                    assert!(stop.load(Ordering::Relaxed), "it can publish: {error}");
+                }
+            }
+        });
+        Self {
+            published,
+            stops,
+            stream,
+            thread: Some(thread),
+        }
+    }
+
+    fn published(&self) -> u64 {
+        self.published.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.stops.store(true, Ordering::Relaxed);
+        rustix::net::connect_unspec(&self.stream).expect("it is a socket of TCP");
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.expect("it could publish");
+            }
+        }
+    }
+}
+
+/// What a kind of overload is.
+struct Overload<'a> {
+    name: &'a str,
+    flags: &'a str,
+    readers: usize,
+    publish: fn(&Server) -> Publisher,
+    /// Publishers.
+    count: usize,
+    /// A bystander's p99 meanwhile.
+    bystander: Duration,
+}
+
+/// What may come on top of the budgets: what a shard keeps for reuse, and the kernel's own for a
+/// process.
+const OVERHEAD: u64 = 40 * MIB;
+
+/// Runs an overload, and holds the server to everything that R25 says.
+#[track_caller]
+fn hold(overload: &Overload<'_>) {
+    let _turn = turn();
+    raise_descriptor_limit();
+    let server = Server::spawn(&mut serve(overload.flags));
+    let readers = Readers::start(&server, "/flood", overload.readers);
+    let bystander = Bystander::on_topic(&server);
+    wait::pause(ms(300));
+    let mut memory = Memory::before(&server);
+    tell(&format!("{}:", overload.name));
+    let began = wait::now();
+    let publishers: Vec<Publisher> = (0..overload.count)
+        .map(|_| (overload.publish)(&server))
+        .collect();
+    let published = || publishers.iter().map(Publisher::published).sum::<u64>();
+    memory.watch(&server, crate::overload(), || {
+        format!(
+            "{} KiB of published messages, {} published, {} MiB read, {} ended",
+            server.metric("tidewheel_fanout_bytes", "") / 1024,
+            published(),
+            readers.bytes() / MIB,
+            readers.ended()
+        )
+    });
+    bystander.assert_p99(overload.name, began, overload.bystander);
+    assert_eq!(readers.ended(), 0, "who reads without pause is not cut");
+    memory.assert_growth(OVERHEAD + 2 * 64 * MIB);
+    drop(publishers);
+    let stopped = wait::now();
+    let took = wait::until(ms(5000), "what was published is delivered", || {
+        let before = readers.bytes();
+        wait::pause(ms(100));
+        readers.bytes() == before
+    });
+    tell(&format!("  delivered {took:.1?} after the overload"));
+    assert_eq!(server.metric("tidewheel_fanout_bytes", ""), 0);
+    memory.assert_returned(&server, ms(5000).saturating_sub(stopped.elapsed()));
+    let after = wait::now();
+    wait::pause(ms(500));
+    bystander.assert_p99("  afterwards", after, ms(20));
+    assert_eq!(readers.ended(), 0, "who reads without pause is not cut");
+}
+
+#[test]
+fn r25_one_client_that_publishes_to_a_thousand_without_pause() {
+    hold(&Overload {
+        name: "20 bytes to 1,000, two shards",
+        flags: "--shards 2",
+        readers: 1000,
+        publish: |server| Publisher::flood(server, "/flood?echo=false", 20),
+        count: 1,
+        bystander: ms(50),
+    });
+}
+
+#[test]
+fn r25_ten_clients_that_publish_large_messages_on_one_shard() {
+    hold(&Overload {
+        name: "16 KiB to 500 by ten, one shard",
+        flags: "--shards 1",
+        readers: 500,
+        publish: |server| Publisher::flood(server, "/flood?echo=false", 16 << 10),
+        count: 10,
+        bystander: ms(50),
+    });
+}
+
+#[test]
+fn r25_more_than_five_thousand_can_read() {
+    for policy in ["close", "drop-oldest"] {
+        for rate in [70, 500, 1500] {
+            hold(&Overload {
+                name: &format!("{rate}/s of 1 KiB to 5,000, {policy}"),
+                flags: &format!("--shards 1 --slow-consumer {policy}"),
+                readers: 5000,
+                publish: match rate {
+                    70 => |server| Publisher::paced(server, "/flood?echo=false", 1024, 70),
+                    500 => |server| Publisher::paced(server, "/flood?echo=false", 1024, 500),
+                    _ => |server| Publisher::paced(server, "/flood?echo=false", 1024, 1500),
+                },
+                count: 1,
+                bystander: ms(50),
+            });
+        }
+    }
+}
+
+#[test]
+fn r25_more_is_published_by_http_than_can_be_delivered() {
+    hold(&Overload {
+        name: "64 KiB to 1,000 by HTTP, two shards",
+        flags: "--shards 2 --publish-token secret",
+        readers: 1000,
+        publish: |server| Publisher::http(server, "flood", 64 << 10),
+        count: 4,
+        bystander: ms(50),
+    });
+}
