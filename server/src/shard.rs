@@ -191,6 +191,8 @@ pub struct Holdings {
     pub subscriptions: u64,
     /// Bytes that wait in send queues.
     pub queued_bytes: usize,
+    /// Bytes of published messages that are not yet in the send queues of all subscribers.
+    pub fanout_bytes: usize,
 }
 
 /// The most bytes of memory that any one connection keeps, for each purpose.
@@ -396,6 +398,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             wheel_bytes: self.wheel.memory(),
             subscriptions: self.stats.subscriptions.get(),
             queued_bytes: self.pool.waiting(),
+            fanout_bytes: self.fanout.bytes(),
         }
     }
 

@@ -11,6 +11,8 @@ mod simulation {
     mod hand_over;
     mod large;
     mod overflow;
+    mod overload;
+    mod panics;
     mod slices;
     mod slow_consumers;
 }

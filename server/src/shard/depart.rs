@@ -94,7 +94,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         );
         self.fanout.forget(slot);
         self.call(slot, now, Callback::Close, |handler, conn| {
-            handler.close(conn, end)
+            handler.close(conn, end);
         });
         // What the handler may have subscribed to since.
         self.fanout.forget(slot);

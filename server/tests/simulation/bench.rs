@@ -28,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) ends: Vec<(ConnectionId, Time, Disconnect)>,
     /// Messages that were dropped because their reader was slow.
     pub(crate) missed: u64,
+    /// Messages that have come in the turn under way.
+    messages: usize,
 }
 
 /// A message that begins so asks for others: from which number on, and how many.
@@ -38,6 +40,9 @@ pub(crate) const SUBSCRIBE: &str = "subscribe ";
 
 /// A message that begins so publishes: a topic, a space, and the message.
 pub(crate) const PUBLISH: &str = "publish ";
+
+/// A message that makes the handler panic.
+pub(crate) const PANIC: &str = "panic";
 
 fn said<'m>(message: &'m Message<'_>, prefix: &str) -> Option<&'m str> {
     std::str::from_utf8(message.payload())
@@ -66,6 +71,8 @@ impl Handler for Echo {
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         assert!(conn.unsent() < self.unsent_max, "the queue is bounded");
+        self.record.borrow_mut().messages += 1;
+        assert_ne!(message.payload(), PANIC.as_bytes(), "asked to panic");
         if let Some(pattern) = said(&message, SUBSCRIBE) {
             assert!(conn.subscribe(pattern).is_ok());
             return;
@@ -139,6 +146,8 @@ pub(crate) struct Bench<R: Ring = SimRing> {
     endpoint: Endpoint,
     pub(crate) remote: Remote,
     pub(crate) finished: bool,
+    /// The most messages that came in one turn.
+    pub(crate) messages_per_turn: usize,
     /// Receive buffers in all.
     pub(crate) buffers: usize,
     /// Bytes of them all.
@@ -251,6 +260,7 @@ impl<R: Ring> Bench<R> {
             endpoint,
             remote,
             finished: false,
+            messages_per_turn: 0,
             buffers,
             receive_memory,
         }
@@ -291,7 +301,10 @@ impl<R: Ring> Bench<R> {
     pub(crate) fn run(&mut self, until: Time, done: impl Fn(&Self) -> bool) {
         self.network.wake_at(until);
         while !self.finished && self.network.now() < until && !done(self) {
-            match self.shard.turn(self.network.now()) {
+            let next = self.shard.turn(self.network.now());
+            let messages = std::mem::take(&mut self.record.borrow_mut().messages);
+            self.messages_per_turn = self.messages_per_turn.max(messages);
+            match next {
                 Next::Finished => self.finished = true,
                 Next::Enter(wait) => self.shard.ring().enter(wait).unwrap(),
             }
@@ -359,6 +372,21 @@ impl<R: Ring> Bench<R> {
             client.last_sent = self.network.now();
             self.network.send(client.id, &out);
         }
+    }
+
+    /// The client at `at` sends binary messages at once.
+    pub(crate) fn say_at_once(&mut self, at: usize, messages: impl Iterator<Item = [u8; 4]>) {
+        let client = &mut self.clients[at];
+        let Phase::Open(protocol) = &mut client.phase else {
+            return;
+        };
+        let mut out = Vec::new();
+        for message in messages {
+            let sent = protocol.send_binary(&mut self.endpoint, &message, &mut out);
+            sent.expect("it is open");
+        }
+        client.last_sent = self.network.now();
+        self.network.send(client.id, &out);
     }
 
     /// The client at `at` asks for messages of these numbers.

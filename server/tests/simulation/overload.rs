@@ -1,0 +1,119 @@
+//! More than can be done at once: publishers wait, nobody is cut, and everything comes in order.
+
+use std::time::Duration;
+
+use tidewheel::{
+    Config,
+    ring::sim::{Faults, Simulation},
+};
+
+use super::bench::{Bench, PUBLISH, SECOND, SUBSCRIBE, config, each_seed};
+
+const SUBSCRIBERS: usize = 20;
+const PUBLISHERS: usize = 3;
+const MESSAGES: usize = 200;
+const SIZE: usize = 8 << 10;
+const FANOUT_MEMORY: usize = 1 << 20;
+
+/// Clients publish some ten times as much as the kernel takes in the same time.
+#[test]
+fn r25_memory_is_bounded_and_flat_while_publishers_wait() {
+    each_seed(4, |seed| {
+        let simulation = Simulation {
+            seed,
+            // A round to all subscribers takes 20 ms.
+            operation_ms: 1,
+            send_buffer: 1 << 20,
+            faults: Faults {
+                short_send: 0.01,
+                ..Faults::default()
+            },
+            ..Simulation::default()
+        };
+        let config = Config {
+            fanout_memory: FANOUT_MEMORY,
+            ping_interval: None,
+            ..config()
+        };
+        let mut bench = Bench::new(simulation, &config);
+        for _ in 0..SUBSCRIBERS + PUBLISHERS {
+            bench.connect();
+        }
+        bench.run_for(SECOND);
+        for at in 0..SUBSCRIBERS {
+            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+        }
+        bench.run_for(SECOND);
+        let mut held = Vec::new();
+        for number in 0..MESSAGES {
+            for publisher in 0..PUBLISHERS {
+                let mut message = format!("{PUBLISH}all {publisher} {number} ").into_bytes();
+                message.resize(SIZE, b'.');
+                bench.say(SUBSCRIBERS + publisher, &message);
+            }
+            bench.run_for(Duration::from_millis(1));
+            held.push(bench.shard.holdings().fanout_bytes);
+        }
+        let most = |held: &[usize]| held.iter().copied().max().unwrap_or(0);
+        assert!(most(&held) < FANOUT_MEMORY / 2, "seed {seed}: {held:?}");
+        let (early, late) = held.split_at(MESSAGES / 2);
+        assert!(most(late) <= most(early) + 3 * SIZE, "seed {seed}: {held:?}");
+        bench.run_for(60 * SECOND);
+        assert_eq!(bench.shard.holdings().fanout_bytes, 0, "seed {seed}");
+        for at in 0..SUBSCRIBERS {
+            assert!(bench.is_open(at), "seed {seed}: who reads is not cut");
+            let mut next = [0; PUBLISHERS];
+            for message in &bench.clients[at].echoes {
+                let text = std::str::from_utf8(message).expect("text");
+                let mut words = text.split(' ').map(|word| word.parse::<usize>());
+                let (publisher, number) = (words.next(), words.next());
+                let publisher = publisher.expect("a publisher").expect("a number");
+                assert_eq!(number, Some(Ok(next[publisher])), "seed {seed}");
+                next[publisher] += 1;
+            }
+            assert_eq!(next, [MESSAGES; PUBLISHERS], "seed {seed}, subscriber {at}");
+        }
+    });
+}
+
+/// Clients send far more frames at once than a turn reads.
+#[test]
+fn a_flood_of_small_messages_is_answered_in_order_over_many_turns() {
+    each_seed(10, |seed| {
+        const EACH: u32 = 30_000;
+        let simulation = Simulation {
+            seed,
+            buffers: 64,
+            buffer_size: 16 << 10,
+            send_buffer: 1 << 20,
+            ..Simulation::default()
+        };
+        let config = Config {
+            ping_interval: None,
+            ..config()
+        };
+        let mut bench = Bench::new(simulation, &config);
+        let clients = [bench.connect(), bench.connect(), bench.connect()];
+        bench.run_for(SECOND / 2);
+        for client in clients {
+            bench.say_at_once(client, (0..EACH).map(u32::to_be_bytes));
+        }
+        bench.run_for(30 * SECOND);
+        let most = bench.messages_per_turn;
+        // A turn's share, a connection's beyond it, and a small one for each buffer.
+        let bound = (16 << 10) + (1 << 10) + 64 * 64;
+        assert!(most <= bound, "seed {seed}: {most} in a turn");
+        assert!(most > bound / 4, "seed {seed}: {most}, which is no flood");
+        for client in clients {
+            let numbers = bench.clients[client].echoes.iter();
+            let numbers = numbers.map(|echo| u32::from_be_bytes(echo[..].try_into().unwrap()));
+            assert!(numbers.eq(0..EACH), "seed {seed}");
+            bench.close(client);
+        }
+        bench.run_for(SECOND);
+        assert_eq!(bench.shard.connections(), 0, "seed {seed}");
+        let record = bench.record.borrow();
+        let causes = record.ends.iter().map(|(.., end)| end.cause);
+        assert!(causes.eq([tidewheel::Cause::PeerClose; 3]), "seed {seed}");
+    });
+}
