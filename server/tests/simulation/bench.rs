@@ -375,14 +375,18 @@ impl<R: Ring> Bench<R> {
     }
 
     /// The client at `at` sends binary messages at once.
-    pub(crate) fn say_at_once(&mut self, at: usize, messages: impl Iterator<Item = [u8; 4]>) {
+    pub(crate) fn say_at_once<M: AsRef<[u8]>>(
+        &mut self,
+        at: usize,
+        messages: impl Iterator<Item = M>,
+    ) {
         let client = &mut self.clients[at];
         let Phase::Open(protocol) = &mut client.phase else {
             return;
         };
         let mut out = Vec::new();
         for message in messages {
-            let sent = protocol.send_binary(&mut self.endpoint, &message, &mut out);
+            let sent = protocol.send_binary(&mut self.endpoint, message.as_ref(), &mut out);
             sent.expect("it is open");
         }
         client.last_sent = self.network.now();

@@ -185,6 +185,46 @@ fn the_first_rule_that_matches_counts() {
     assert_eq!(got["1"].last(), Some(&199), "the oldest of t/y made room");
 }
 
+/// Whatever the policy of the server, a topic whose readers are to be closed loses no message before.
+#[test]
+fn the_strictest_policy_of_what_leaves_together_counts() {
+    for (server, seed) in [SlowConsumer::DropOldest, SlowConsumer::Conflate]
+        .into_iter()
+        .zip(0..)
+    {
+        let config = Config {
+            max_send_queue: 64 * 1024,
+            slow_consumer: server,
+            topics: vec![rule("kept", SlowConsumer::Close)],
+            ping_timeout: None,
+            ..config()
+        };
+        let mut bench = open(seed, &config);
+        for topic in ["kept", "dropped"] {
+            bench.say(0, format!("{SUBSCRIBE}{topic}").as_bytes());
+        }
+        bench.run_for(Duration::from_millis(100));
+        bench.clients[0].silent = true;
+        // These leave together, and are more than the socket takes.
+        let together = (0..50).flat_map(|number| {
+            ["kept 1", "dropped 2"].map(|to| format!("{PUBLISH}{to}:{number}{:100}", ""))
+        });
+        bench.say_at_once(SUBSCRIBERS, together);
+        bench.run_for(Duration::from_millis(50));
+        for number in 50..400 {
+            publish(&mut bench, 2, "dropped", number, 400);
+            bench.run_for(Duration::from_millis(5));
+        }
+        bench.clients[0].silent = false;
+        bench.run_for(SECOND);
+        assert!(bench.is_open(0), "{server:?}: the kept ones fit");
+        let got = numbers(&bench.clients[0].echoes);
+        let all: Vec<usize> = (0..50).collect();
+        assert_eq!(got["1"], all, "{server:?}");
+        assert!(got["2"].len() < 400, "others are dropped");
+    }
+}
+
 #[test]
 fn a_topic_without_rule_closes_a_slow_reader() {
     let (bench, _) = stall_one(Vec::new(), 5);
