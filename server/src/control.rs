@@ -1,10 +1,10 @@
 //! The control plane: signals, the admin listener, and the ends of shards, on a tokio-uring
 //! runtime of the calling thread. No message passes through here.
 
-mod admin;
+pub(crate) mod admin;
 mod dashboard;
 mod metrics;
-mod publish;
+pub(crate) mod publish;
 
 use std::{cell::Cell, rc::Rc};
 
@@ -50,6 +50,7 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
                 readiness: Rc::clone(&readiness),
                 remote: running.remote(),
                 publish_token,
+                bodies: tokio::sync::Semaphore::new(admin::BODIES_MAX),
             };
             tokio_uring::spawn(admin::serve(listener, admin));
         }

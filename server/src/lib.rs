@@ -36,6 +36,8 @@
 #![deny(unsafe_code)]
 
 mod admission;
+#[cfg(test)]
+mod budgets;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod config;

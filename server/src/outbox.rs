@@ -14,6 +14,8 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use tidewheel_codec::Time;
 
+#[cfg(test)]
+pub(crate) use self::pool::POOLED_MEMORY_MAX;
 use self::{
     parked::Parked,
     segment::{Frames, Run, Segment},

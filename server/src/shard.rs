@@ -10,10 +10,10 @@ mod drain;
 mod hand_over;
 mod handshake;
 mod parts;
-mod post;
+pub(crate) mod post;
 mod read;
 mod receive;
-mod share;
+pub(crate) mod share;
 mod transmit;
 
 use std::{
@@ -43,7 +43,7 @@ use crate::{
 
 /// Entries of the wheel that a turn looks at; the others are looked at in the next, which follows at
 /// once. Most are of deadlines that have moved, some 40 ns each.
-const ENTRIES_PER_TURN: usize = 128;
+pub(crate) const ENTRIES_PER_TURN: usize = 128;
 
 /// Deadlines that pass in one turn of the shards on a core, at most, so that mass expiry never holds
 /// up the network. Each may cost a send or a reset, some 10 us, and an echo that arrives meanwhile
@@ -555,7 +555,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
 /// Deadlines of a turn. It sends no more pings than it can read answers, with as many buffers to spare
 /// for others: answers would queue up, and what others say behind them.
-fn expiries_per_turn(receive_buffers: u16) -> usize {
+pub(crate) fn expiries_per_turn(receive_buffers: u16) -> usize {
     EXPIRIES_PER_TURN.min(usize::from(receive_buffers) / 2)
 }
 

@@ -176,7 +176,11 @@ fn r24_whichever_callback_panics_a_thousand_others_notice_nothing() {
             let mut client = bench.open(path);
             echo(&mut client, path);
             client.send(&client::close(1000, ""));
-            assert_eq!(client.frame(), Received::new(client::CLOSE, [3, 232]), "{path}");
+            assert_eq!(
+                client.frame(),
+                Received::new(client::CLOSE, [3, 232]),
+                "{path}"
+            );
             assert_eq!(client.end(), client::End::Fin, "{path}");
         }
         for (other, number) in others.iter_mut().zip(0..) {

@@ -11,7 +11,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Semaphore};
 
 use super::{Readiness, dashboard, metrics, publish};
 use crate::{Remote, stats::Stats};
@@ -19,8 +19,15 @@ use crate::{Remote, stats::Stats};
 /// Where messages are published; the topic follows.
 pub(super) const PUBLISH: &str = "/publish/";
 
-/// How long a request's head may take.
+/// How long a request's head may take, and its body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at a time; others wait in the listener's backlog.
+pub(crate) const CONNECTIONS_MAX: usize = 64;
+
+/// Bytes of all bodies of requests at a time.
+pub(crate) const BODIES_MAX: usize = 16 << 20;
 
 /// After an accept has failed for want of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
@@ -32,12 +39,16 @@ pub(super) struct Admin {
     pub(super) remote: Remote,
     /// What must be said to publish.
     pub(super) publish_token: Option<String>,
+    /// What is left of [`BODIES_MAX`].
+    pub(super) bodies: Semaphore,
 }
 
 /// Answers requests for as long as the control plane runs.
 pub(super) async fn serve(listener: TcpListener, admin: Admin) {
     let admin = Rc::new(admin);
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
+        let place = Arc::clone(&places).acquire_owned().await;
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -48,6 +59,7 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin) {
         };
         let admin = Rc::clone(&admin);
         tokio_uring::spawn(async move {
+            let _place = place;
             let admin = &admin;
             let service = service_fn(|request: Request<Incoming>| async move {
                 Ok::<_, Infallible>(match request.uri().path().strip_prefix(PUBLISH) {

@@ -3,16 +3,16 @@
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
     header,
 };
 use percent_encoding::percent_decode_str;
 
-use super::admin::{Admin, PUBLISH, text};
+use super::admin::{Admin, BODY_TIMEOUT, PUBLISH, text};
 use crate::RemoteError;
 
 /// Bytes of a message at most.
-const BODY_MAX: usize = 1 << 20;
+pub(crate) const BODY_MAX: usize = 1 << 20;
 
 /// Seconds after which a publisher that was told 503 may try again: what is queued then is gone.
 const RETRY_AFTER: &str = "1";
@@ -40,7 +40,24 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
         return text(StatusCode::BAD_REQUEST, "the topic is not UTF-8\n");
     };
     let (topic, is_text) = (topic.into_owned(), is_text(&request));
-    let body = match Limited::new(request.into_body(), BODY_MAX).collect().await {
+    // As much as may come, where that is not said.
+    let size = request
+        .body()
+        .size_hint()
+        .upper()
+        .unwrap_or(BODY_MAX as u64);
+    let size = size.min(BODY_MAX as u64) as u32;
+    let Ok(_room) = admin.bodies.try_acquire_many(size) else {
+        return busy("too many messages are on their way: try again later\n");
+    };
+    let body = Limited::new(request.into_body(), BODY_MAX).collect();
+    let Ok(body) = tokio::time::timeout(BODY_TIMEOUT, body).await else {
+        return text(
+            StatusCode::REQUEST_TIMEOUT,
+            "the message did not come in time\n",
+        );
+    };
+    let body = match body {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             let reason = format!("a message is of {BODY_MAX} bytes at most\n");
@@ -59,13 +76,16 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
     match published {
         Ok(()) => text(StatusCode::ACCEPTED, "published\n"),
         Err(error @ RemoteError::Topic(_)) => text(StatusCode::NOT_FOUND, format!("{error}\n")),
-        Err(error @ RemoteError::Busy) => {
-            let mut response = text(StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n"));
-            let seconds = header::HeaderValue::from_static(RETRY_AFTER);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            response
-        }
+        Err(error @ RemoteError::Busy) => busy(format!("{error}\n")),
     }
+}
+
+/// There is no room now.
+fn busy(reason: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, reason);
+    let seconds = header::HeaderValue::from_static(RETRY_AFTER);
+    response.headers_mut().insert(header::RETRY_AFTER, seconds);
+    response
 }
 
 /// Compares in a time that does not tell how much of it was right.

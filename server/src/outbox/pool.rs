@@ -2,14 +2,17 @@
 
 use super::Queue;
 
-/// Queues that the pool keeps for reuse.
+/// Queues that the pool keeps for reuse, and bytes of their empty vectors.
 const POOLED_QUEUES_MAX: usize = 1024;
+pub(crate) const POOLED_MEMORY_MAX: usize = 4 << 20;
 
 /// Empty queues for connections that have something to send: one that has not holds none.
 #[derive(Default)]
 pub(crate) struct QueuePool {
     #[expect(clippy::vec_box, reason = "a queue keeps its address")]
     queues: Vec<Box<Queue>>,
+    /// Bytes of the empty vectors of these.
+    memory: usize,
     /// Bytes that wait in the queues that were taken.
     waiting: usize,
     /// Bytes that wait in a queue that counts as long.
@@ -33,7 +36,9 @@ impl QueuePool {
     }
 
     pub(crate) fn take(&mut self) -> Box<Queue> {
-        self.queues.pop().unwrap_or_default()
+        let queue = self.queues.pop().unwrap_or_default();
+        self.memory -= queue.spare.capacity();
+        queue
     }
 
     /// Bytes that wait in the queues that were taken, as they were last weighed.
@@ -58,6 +63,10 @@ impl QueuePool {
         );
         if self.queues.len() < POOLED_QUEUES_MAX {
             queue.shrink();
+            if self.memory + queue.spare.capacity() > POOLED_MEMORY_MAX {
+                queue.spare = Vec::new();
+            }
+            self.memory += queue.spare.capacity();
             self.queues.push(queue);
         }
     }
@@ -80,6 +89,26 @@ mod tests {
         pool.put_back(queue);
         let kept = pool.take().allocation();
         assert!(kept <= CONNECTION_OVERHEAD, "{kept} bytes");
+    }
+
+    #[test]
+    fn the_memory_of_pooled_queues_is_bounded() {
+        let mut pool = QueuePool::default();
+        let mut queues: Vec<_> = (0..POOLED_QUEUES_MAX).map(|_| pool.take()).collect();
+        for queue in &mut queues {
+            queue.write(Lane::Kept, |out| out.resize(32 << 10, 0));
+            queue.clear(drop);
+        }
+        queues.into_iter().for_each(|queue| pool.put_back(queue));
+        let kept: usize = pool.queues.iter().map(|queue| queue.spare.capacity()).sum();
+        assert!(
+            kept <= POOLED_MEMORY_MAX && kept > POOLED_MEMORY_MAX / 2,
+            "{kept}"
+        );
+        for _ in 0..POOLED_QUEUES_MAX {
+            drop(pool.take());
+        }
+        assert_eq!(pool.memory, 0);
     }
 
     #[test]

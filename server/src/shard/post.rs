@@ -18,19 +18,19 @@ use crate::{
 /// the next, so that a fan-out to very many never holds up the network. Each costs a send, some 5
 /// us, and what arrives meanwhile waits for all of them. Fewer in a turn make for more turns: with
 /// half as many a delivery cost 4 % more, where each send has 16 messages in it.
-pub(super) const FANNED_OUT_PER_TURN: usize = 128;
+pub(crate) const FANNED_OUT_PER_TURN: usize = 128;
 
 /// Pieces of mail that one turn reads.
-const MAIL_PER_TURN: usize = 1024;
+pub(crate) const MAIL_PER_TURN: usize = 1024;
 
 /// Deliveries to very many in one turn of the shards on a core: 3 to 65 ns each, as caches have it.
 /// The others follow in the next turns. When a turn has made so many to few of what came by mail, it
 /// reads no more.
-pub(super) const DELIVERIES_PER_TURN: usize = 1 << 14;
+pub(crate) const DELIVERIES_PER_TURN: usize = 1 << 14;
 
 /// Bytes that are sent of what was published in one turn of the shards on a core. A connection gets a
 /// segment at least, whatever is left.
-pub(super) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
+pub(crate) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
 
 /// What a message costs beside its bytes, where it is queued by itself.
 const MESSAGE_WORK: usize = 64;

@@ -7,7 +7,7 @@
 
 /// Work on received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Share {
+pub(crate) struct Share {
     /// Frames, control frames and fragments included.
     frames: u32,
     /// Payload bytes of messages.
@@ -21,14 +21,14 @@ pub(super) struct Share {
 const INFLATION_BYTES: usize = 4 << 10;
 
 /// What one turn of the shards on a core reads: some 1 to 3 ms of work.
-pub(super) const TURN: Share = Share {
+pub(crate) const TURN: Share = Share {
     frames: 16 << 10,
     bytes: 4 << 20,
     inflated_bytes: 512 << 10,
 };
 
 /// What is read of one connection before it is another's turn.
-pub(super) const CONNECTION: Share = Share {
+pub(crate) const CONNECTION: Share = Share {
     frames: 1 << 10,
     bytes: 1 << 20,
     inflated_bytes: 64 << 10,
@@ -65,8 +65,18 @@ impl Share {
     }
 
     /// Frames that may still be read.
-    pub(super) fn frames(&self) -> u32 {
+    pub(crate) fn frames(&self) -> u32 {
         self.frames
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inflated_bytes(&self) -> usize {
+        self.inflated_bytes
     }
 
     /// Frames were read.

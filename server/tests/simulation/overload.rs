@@ -57,7 +57,10 @@ fn r25_memory_is_bounded_and_flat_while_publishers_wait() {
         let most = |held: &[usize]| held.iter().copied().max().unwrap_or(0);
         assert!(most(&held) < FANOUT_MEMORY / 2, "seed {seed}: {held:?}");
         let (early, late) = held.split_at(MESSAGES / 2);
-        assert!(most(late) <= most(early) + 3 * SIZE, "seed {seed}: {held:?}");
+        assert!(
+            most(late) <= most(early) + 3 * SIZE,
+            "seed {seed}: {held:?}"
+        );
         bench.run_for(60 * SECOND);
         assert_eq!(bench.shard.holdings().fanout_bytes, 0, "seed {seed}");
         for at in 0..SUBSCRIBERS {
