@@ -4,20 +4,19 @@
 
 mod check;
 mod echo;
+pub(crate) mod log;
 mod options;
 mod serve;
 pub mod units;
 
-use std::{
-    ffi::OsString,
-    io::{IsTerminal, Write},
-    process::ExitCode,
-};
+use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
-use self::options::{LogFormat, Options, Settled};
+use self::{
+    log::Log,
+    options::{Options, Settled},
+};
 use crate::{Error, Handler, Origins, Server};
 
 /// A WebSocket server runtime on io_uring.
@@ -82,8 +81,10 @@ fn settle(
         Err(error) => return fail(&error, USAGE),
     };
     options.config.release_memory = release_memory;
-    log_to_stderr(options.log_format);
-    match run(&options) {
+    let log = Log::start(options.log_format);
+    let result = run(&options);
+    drop(log);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Config(_)) => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
@@ -98,36 +99,27 @@ fn run<H: Handler>(
     let mut server = Server::bind(options.listen.as_str(), options.config.clone())?;
     if let Some(admin) = &options.admin {
         server = server.with_admin(admin.as_str(), options.publish_token.clone())?;
+        server.count_lost_lines(log::lines_lost);
     }
     let (address, admin) = (server.address(), server.admin_address());
-    server.start(make)?.until_signal_once_ready(|| {
-        let mut stdout = std::io::stdout().lock();
-        // Who closed standard output does not want to know.
-        if let Some(admin) = admin {
-            let _ = writeln!(stdout, "admin on {admin}");
+    server.start(make)?.until_signal_once_ready(move || {
+        // Nobody may read standard output: then the server serves all the same.
+        let tell = move || {
+            let mut stdout = std::io::stdout().lock();
+            // Who closed standard output does not want to know.
+            if let Some(admin) = admin {
+                let _ = writeln!(stdout, "admin on {admin}");
+            }
+            let _ = writeln!(stdout, "listening on {address}");
+            let _ = stdout.flush();
+        };
+        if let Err(error) = std::thread::Builder::new().spawn(tell) {
+            tracing::warn!(%error, "cannot say on standard output where it listens: {address}");
         }
-        let _ = writeln!(stdout, "listening on {address}");
-        let _ = stdout.flush();
     })
 }
 
 fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {
-    // If standard error is closed, the status is all that can be told.
-    let _ = writeln!(std::io::stderr(), "error: {error}");
+    log::say(format!("error: {error}"));
     ExitCode::from(status)
-}
-
-/// Logs to standard error, as much as `TIDEWHEEL_LOG` asks for: `info` if it is not set.
-fn log_to_stderr(format: LogFormat) {
-    let filter =
-        EnvFilter::try_from_env("TIDEWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    // A program that carries the server may have a subscriber of its own: that one stays.
-    let _ = match format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
 }

@@ -6,11 +6,15 @@ mod dashboard;
 mod metrics;
 pub(crate) mod publish;
 
-use std::{cell::Cell, rc::Rc};
+use std::{cell::Cell, rc::Rc, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 
 use crate::{
+    host,
     ring::RingError,
     server::{AdminListener, Ended, Error, Running},
 };
@@ -18,6 +22,12 @@ use crate::{
 /// Submission queue entries of the control plane's ring: little goes through it, and its memory
 /// may count against RLIMIT_MEMLOCK.
 const SUBMISSIONS: u32 = 32;
+
+/// Descriptors that the runtime opens, of which those for signals would be missed with a panic.
+const DESCRIPTORS: usize = 10;
+
+/// Signals within such a time of the first count as one: process managers send two.
+const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
 /// What `/readyz` says, and the dashboard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,6 +38,7 @@ enum Readiness {
 
 /// Serves until all shards have ended. Calls `ready` when signals are heard.
 pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Error> {
+    host::reserve_descriptors(DESCRIPTORS)?;
     let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(SUBMISSIONS))
         .map_err(|error| Error::ControlRing(RingError::setup(error)))?;
     runtime.block_on(async {
@@ -37,6 +48,7 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
         if let Some(AdminListener {
             listener,
             publish_token,
+            log_lines_lost,
         }) = running.admin.take()
         {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Control)?;
@@ -50,11 +62,13 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
                 readiness: Rc::clone(&readiness),
                 remote: running.remote(),
                 publish_token,
+                log_lines_lost,
                 bodies: tokio::sync::Semaphore::new(admin::BODIES_MAX),
             };
             tokio_uring::spawn(admin::serve(listener, admin));
         }
         ready();
+        let mut signalled = None;
         let mut left = running.shards.len();
         while left > 0 {
             tokio::select! {
@@ -62,8 +76,8 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
                     verdict(ended)?;
                     left -= 1;
                 }
-                _ = terminate.recv() => signalled(running, &readiness)?,
-                _ = interrupt.recv() => signalled(running, &readiness)?,
+                _ = terminate.recv() => on_signal(&mut signalled, running, &readiness)?,
+                _ = interrupt.recv() => on_signal(&mut signalled, running, &readiness)?,
             }
         }
         Ok(())
@@ -74,14 +88,21 @@ fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(Error::Control)
 }
 
-/// The first signal drains, the second ends.
-fn signalled(running: &Running, readiness: &Cell<Readiness>) -> Result<(), Error> {
-    match readiness.replace(Readiness::Draining) {
-        Readiness::Serving => {
+/// The first signal drains, and a later one ends.
+fn on_signal(
+    signalled: &mut Option<Instant>,
+    running: &Running,
+    readiness: &Cell<Readiness>,
+) -> Result<(), Error> {
+    match signalled {
+        None => {
+            *signalled = Some(Instant::now());
+            readiness.set(Readiness::Draining);
             running.drain();
             Ok(())
         }
-        Readiness::Draining => Err(Error::Interrupted),
+        Some(first) if first.elapsed() < SAME_SIGNAL => Ok(()),
+        Some(_) => Err(Error::Interrupted),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What this host allows: cores, descriptors.
 
+use std::io;
+
 use rustix::{
+    event::{EventfdFlags, eventfd},
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
-use crate::{Config, shard::Capacity};
+use crate::{Config, Error, shard::Capacity};
 
 /// The kernel's bound on a ring's table (`IORING_MAX_FIXED_FILES`).
 const TABLE_MAX: u32 = 1 << 20;
@@ -51,6 +54,26 @@ pub(crate) fn raise_descriptor_limit() -> u32 {
     }
     let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     u32::try_from(current).unwrap_or(u32::MAX)
+}
+
+/// The soft limit on descriptors.
+pub(crate) fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Whether the process, or the system, has no descriptor left.
+pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Makes sure that so many descriptors can be opened, for those who would panic without.
+pub(crate) fn reserve_descriptors(count: usize) -> Result<(), Error> {
+    let open = || eventfd(0, EventfdFlags::CLOEXEC);
+    let reserved: Result<Vec<_>, _> = (0..count).map(|_| open()).collect();
+    match reserved {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Error::descriptors(error.into())),
+    }
 }
 
 /// How many connections each shard has room for, where each ring may have `limit` descriptors.

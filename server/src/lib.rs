@@ -49,6 +49,7 @@ mod driver;
 mod fanout;
 mod handler;
 mod host;
+mod listen;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;

@@ -14,14 +14,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::{
     Config, Handler, InvalidConfig, Remote, control,
     driver::{self, Relay},
-    host,
+    host, listen,
     ring::RingError,
     shard::{Command, Parts},
     stats::Stats,
 };
-
-/// Clients that wait to be accepted, on each shard; the kernel caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 
 /// Why a server cannot start, or has ended early.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +62,17 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
+    /// The process has no descriptor left for what a server needs.
+    #[error(
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. `ulimit -n 1024` (or \
+         LimitNOFILE=1024 in the systemd unit) raises it"
+    )]
+    Descriptors {
+        /// What the kernel said.
+        error: io::Error,
+        /// The soft limit.
+        limit: u64,
+    },
     /// There is no io_uring for a shard.
     #[error("shard {shard}: {error}")]
     Ring {
@@ -106,6 +114,26 @@ pub enum Error {
     Interrupted,
 }
 
+impl Error {
+    /// There is no ring for a shard.
+    fn ring(shard: u16, error: RingError) -> Self {
+        match error {
+            RingError::Other(error) if host::is_out_of_descriptors(&error) => {
+                Self::descriptors(error)
+            }
+            error => Self::Ring { shard, error },
+        }
+    }
+
+    /// There is no descriptor left.
+    pub(crate) fn descriptors(error: io::Error) -> Self {
+        Self::Descriptors {
+            error,
+            limit: host::descriptor_limit(),
+        }
+    }
+}
+
 /// A server that listens, and does not accept yet.
 #[derive(Debug)]
 pub struct Server {
@@ -121,18 +149,21 @@ pub(crate) struct AdminListener {
     pub(crate) listener: std::net::TcpListener,
     /// What must be said to publish.
     pub(crate) publish_token: Option<String>,
+    /// Tells how many lines of the log were lost.
+    pub(crate) log_lines_lost: fn() -> u64,
 }
 
 impl Server {
-    /// Listens on `address`, with port 0 on one of the kernel's choosing.
+    /// Listens on `address`, with port 0 on one of the kernel's choosing. An address that belonged to a
+    /// process that has just ended is waited for, up to 5 s.
     ///
     /// # Errors
     /// If the configuration is out of bounds, or the address cannot be listened on.
     pub fn bind(address: impl ToSocketAddrs + ToString, config: Config) -> Result<Self, Error> {
         config.check()?;
-        let resolved = resolve(&address)?;
+        let resolved = listen::resolve(&address)?;
         let shards = config.shards.unwrap_or_else(host::cores);
-        let (listeners, address) = listen(resolved, shards)?;
+        let (listeners, address) = listen::shards(resolved, shards)?;
         let config = Config {
             shards: Some(shards),
             ..config
@@ -156,15 +187,21 @@ impl Server {
         address: impl ToSocketAddrs + ToString,
         publish_token: Option<String>,
     ) -> Result<Self, Error> {
-        let address = resolve(&address)?;
-        let listener = std::net::TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .map_err(|error| listen_error(address, error))?;
+        let listener = listen::admin(listen::resolve(&address)?)?;
         self.admin = Some(AdminListener {
             listener,
             publish_token,
+            log_lines_lost: || 0,
         });
         Ok(self)
+    }
+
+    /// Also tells on the admin listener how many lines of the log were lost.
+    #[cfg(feature = "cli")]
+    pub(crate) fn count_lost_lines(&mut self, count: fn() -> u64) {
+        if let Some(admin) = &mut self.admin {
+            admin.log_lines_lost = count;
+        }
     }
 
     /// The address, with the real port.
@@ -341,10 +378,7 @@ impl ShardHandle {
                 stats,
                 thread: Some(thread),
             }),
-            Ok(Err(error)) => Err(Error::Ring {
-                shard: index,
-                error,
-            }),
+            Ok(Err(error)) => Err(Error::ring(index, error)),
             Err(mpsc::RecvError) => Err(Error::Panicked { shard: index }),
         }
     }
@@ -365,71 +399,5 @@ impl Drop for Report {
         };
         // Nobody listens any more if the server was stopped.
         let _ = self.ended.send(ended);
-    }
-}
-
-fn resolve(address: &(impl ToSocketAddrs + ToString)) -> Result<SocketAddr, Error> {
-    let failed = |error| Error::Resolve {
-        address: address.to_string(),
-        error,
-    };
-    let mut addresses = address.to_socket_addrs().map_err(failed)?;
-    addresses
-        .next()
-        .ok_or_else(|| failed(io::Error::other("it names no address")))
-}
-
-/// One listener for each shard, all on one address (`SO_REUSEPORT`, socket(7)).
-fn listen(address: SocketAddr, shards: u16) -> Result<(Vec<OwnedFd>, SocketAddr), Error> {
-    let failed = |error| listen_error(address, error);
-    let first = socket(address).map_err(failed)?;
-    // Bound without SO_REUSEPORT, the first one fails if anybody else is there; given it
-    // afterwards, it lets the others of this process in.
-    first.bind(&address.into()).map_err(failed)?;
-    let address = first
-        .local_addr()
-        .and_then(|bound| {
-            bound
-                .as_socket()
-                .ok_or_else(|| io::Error::other("not an IP socket"))
-        })
-        .map_err(failed)?;
-    let mut sockets = vec![first];
-    if shards > 1 {
-        sockets[0].set_reuse_port(true).map_err(failed)?;
-    }
-    for _ in 1..shards {
-        let next = socket(address).map_err(failed)?;
-        next.set_reuse_port(true).map_err(failed)?;
-        next.bind(&address.into()).map_err(failed)?;
-        sockets.push(next);
-    }
-    for socket in &sockets {
-        socket.listen(BACKLOG).map_err(failed)?;
-    }
-    Ok((sockets.into_iter().map(OwnedFd::from).collect(), address))
-}
-
-/// A listening socket to be, whose options every accepted connection inherits.
-fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
-    use socket2::{Domain, Protocol, Socket, Type};
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    socket.set_reuse_address(true)?;
-    // Replies of a turn leave in one send: there is nothing to wait for.
-    socket.set_tcp_nodelay(true)?;
-    // A Close before the peer's FIN resets, and leaves no orphan.
-    socket.set_linger(Some(std::time::Duration::ZERO))?;
-    Ok(socket)
-}
-
-fn listen_error(address: SocketAddr, error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => Error::PortTaken { address },
-        io::ErrorKind::PermissionDenied => Error::PortReserved { address },
-        _ => Error::Listen { address, error },
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Admin {
     pub(super) remote: Remote,
     /// What must be said to publish.
     pub(super) publish_token: Option<String>,
+    /// Tells how many lines of the log were lost.
+    pub(super) log_lines_lost: fn() -> u64,
     /// What is left of [`BODIES_MAX`].
     pub(super) bodies: Semaphore,
 }
@@ -90,8 +92,12 @@ impl Admin {
                 Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
             },
             "/metrics" => {
-                let (readiness, publishes) = (self.readiness.get(), self.remote.publishes());
-                let metrics = metrics::encode(&self.stats, publishes, readiness);
+                let server = metrics::Totals {
+                    remote_publishes: self.remote.publishes(),
+                    log_lines_lost: (self.log_lines_lost)(),
+                    readiness: self.readiness.get(),
+                };
+                let metrics = metrics::encode(&self.stats, &server);
                 answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)
             }
             path => dashboard::answer(path).unwrap_or_else(|| {

@@ -14,17 +14,31 @@ use crate::stats::{Count, Histogram, Stats};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Everything that is counted, as text: by each shard, and messages that other threads published.
-pub(super) fn encode(stats: &[Arc<Stats>], remote_publishes: u64, readiness: Readiness) -> String {
+/// What is counted for the whole server.
+pub(super) struct Totals {
+    /// Messages that other threads have published.
+    pub(super) remote_publishes: u64,
+    /// Lines of the log that were lost.
+    pub(super) log_lines_lost: u64,
+    pub(super) readiness: Readiness,
+}
+
+/// Everything that is counted, as text.
+pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals) -> String {
     let mut registry = Registry::with_prefix("tidewheel");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
-    let draining = ConstGauge::new(i64::from(readiness == Readiness::Draining));
+    let draining = ConstGauge::new(i64::from(totals.readiness == Readiness::Draining));
     registry.register("draining", "Whether the server shuts down", draining);
     registry.register(
         "remote_publishes",
         "Messages published by HTTP and by other threads, in none of the shards' counts",
-        ConstCounter::new(remote_publishes),
+        ConstCounter::new(totals.remote_publishes),
+    );
+    registry.register(
+        "log_lines_lost",
+        "Lines of the log that could not be written, or for which there was no room",
+        ConstCounter::new(totals.log_lines_lost),
     );
     registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
@@ -269,7 +283,12 @@ mod tests {
             let round_trip = Duration::from_millis(ms);
             stats[1].ping_round_trips.record(round_trip);
         }
-        let text = encode(&stats, 5, Readiness::Draining);
+        let totals = Totals {
+            remote_publishes: 5,
+            log_lines_lost: 6,
+            readiness: Readiness::Draining,
+        };
+        let text = encode(&stats, &totals);
         for line in [
             concat!(
                 "tidewheel_build_info{version=\"",
@@ -278,6 +297,7 @@ mod tests {
             ),
             "tidewheel_draining 1",
             "tidewheel_remote_publishes_total 5",
+            "tidewheel_log_lines_lost_total 6",
             "# TYPE tidewheel_connections gauge",
             "tidewheel_connections{shard=\"1\"} 7",
             "# UNIT tidewheel_send_queue_bytes bytes",

@@ -16,5 +16,6 @@ mod handshake;
 mod keepalive;
 mod limits;
 mod messages;
+mod service;
 mod shutdown;
 mod violations;

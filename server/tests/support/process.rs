@@ -150,20 +150,12 @@ impl Server {
 
     /// What the admin listener says about `path`.
     pub(crate) fn admin(&self, path: &str) -> String {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
-        self.admin_raw(&request)
+        get(self.admin, path)
     }
 
     /// What the admin listener answers to a whole request, after which it closes.
     pub(crate) fn admin_raw(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(self.admin).expect("the admin listener accepts");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("it is not zero");
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("it answers");
-        response
+        ask(self.admin, request)
     }
 
     /// The sum of a metric's values over all shards and labels that contain `label`.
@@ -254,6 +246,23 @@ impl Server {
         let entries = std::fs::read_dir(path).expect("the process runs");
         entries.map(|entry| entry.expect("the directory is readable").path())
     }
+}
+
+/// What the admin listener at an address says about `path`.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
+    ask(admin, &request)
+}
+
+fn ask(admin: SocketAddr, request: &str) -> String {
+    let mut stream = TcpStream::connect(admin).expect("the admin listener accepts");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .expect("it is not zero");
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut response = String::new();
+    stream.read_to_string(&mut response).expect("it answers");
+    response
 }
 
 /// The address in the next line, which begins with `prefix`; `None` if no line comes any more.

@@ -1,0 +1,275 @@
+//! What surrounds the service does not end it: its log, its predecessor, its manager's signals.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    process::{Child, ChildStdout, Command, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{
+    client::{self, Client, End},
+    ms,
+    process::{self, Server, echo, tidewheel},
+    wait,
+};
+
+/// A program whose standard error is not ours to read.
+struct Program {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts `tidewheel echo`, which logs each connection.
+    fn start(stderr: Stdio) -> Self {
+        let mut command = echo("--shards 2 --ping-interval off");
+        command
+            .env("TIDEWHEEL_LOG", "debug")
+            .stdout(Stdio::piped())
+            .stderr(stderr);
+        let mut child = command.spawn().expect("the program starts");
+        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        Self { child, stdout }
+    }
+
+    /// The address in the next line.
+    fn address(&mut self) -> std::net::SocketAddr {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it says where");
+        let (_, address) = line.trim().rsplit_once(' ').expect("an address");
+        address.parse().expect("an address")
+    }
+}
+
+/// Clients come and go while the log fails, and those that stay are told 1001.
+fn hold(what: &str, stderr: Stdio) {
+    let mut program = Program::start(stderr);
+    let (admin, address) = (program.address(), program.address());
+    let open = || {
+        let mut client = Client::connect_to(address);
+        client.send(client::REQUEST.as_bytes());
+        client.accept();
+        client
+    };
+    for _ in 0..6000 {
+        let mut client = open();
+        client.send(&client::close(1000, ""));
+        assert_eq!(client.frame().close_code(), 1000, "{what}");
+        assert_eq!(client.end(), End::Fin, "{what}");
+    }
+    let mut clients: Vec<Client> = (0..100).map(|_| open()).collect();
+    for client in &mut clients {
+        client.send(&client::text("hello"));
+        client.expect(client::FIN | client::TEXT, "hello");
+    }
+    let metrics = process::get(admin, "/metrics");
+    let lost = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("tidewheel_log_lines_lost_total "))
+        .expect("it is counted");
+    assert_ne!(lost, "0", "{what}");
+    let pid = Pid::from_child(&program.child);
+    kill_process(pid, Signal::TERM).expect("it runs");
+    for client in &mut clients {
+        assert_eq!(client.frame().close_code(), 1001, "{what}");
+        client.send(&client::close(1001, ""));
+        assert_eq!(client.end(), End::Fin, "{what}");
+    }
+    drop(clients);
+    let mut status = None;
+    wait::until(ms(5000), "the program ends", || {
+        status = program.child.try_wait().expect("it is our child");
+        status.is_some()
+    });
+    assert_eq!(status.and_then(|it| it.code()), Some(0), "{what}");
+}
+
+#[test]
+fn a_full_disk_under_the_log_ends_nothing() {
+    let full = File::options().write(true).open("/dev/full");
+    hold("a full disk", full.expect("Linux has it").into());
+}
+
+#[test]
+fn a_log_whose_reader_has_gone_ends_nothing() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    hold("no reader", writer.into());
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nothing() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    hold("nobody reads", writer.into());
+    drop(reader);
+}
+
+#[test]
+fn what_was_logged_before_the_end_is_written() {
+    let server = Server::spawn(&mut echo("--shards 2"));
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait(ms(5000));
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(log.matches("draining").count(), 2, "{log}");
+}
+
+#[test]
+fn a_server_that_was_killed_is_followed_by_another_at_once() {
+    let mut server = Server::spawn(&mut process::echo_at("127.0.0.1:0", "--shards 2"));
+    let (address, admin) = (server.address, server.admin_address());
+    for round in 0..20 {
+        let clients = Client::open_many(&server, 200);
+        server.signal(Signal::KILL);
+        let mut command = tidewheel();
+        command
+            .args(["echo", "--shards", "2", "--listen", &address.to_string()])
+            .args(["--admin", &admin.to_string()]);
+        let next = match Server::try_spawn(&mut command) {
+            Ok(next) => next,
+            Err((status, log)) => panic!("round {round}: {status}\n{log}"),
+        };
+        server = next;
+        drop(clients);
+        let mut client = Client::open(&server);
+        client.send(&client::text("hello"));
+        client.expect(client::FIN | client::TEXT, "hello");
+    }
+}
+
+#[test]
+fn a_port_that_a_living_process_owns_is_an_error_at_once() {
+    let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = other.local_addr().expect("it is bound").to_string();
+    let server = Server::start("--shards 2");
+    let (listen, admin) = (
+        server.address.to_string(),
+        server.admin_address().to_string(),
+    );
+    for (flags, address) in [
+        (["--listen", &taken], &taken),
+        (["--listen", &listen], &listen),
+        (["--admin", &taken], &taken),
+        (["--admin", &admin], &admin),
+    ] {
+        let mut command = tidewheel();
+        command
+            .args(["echo", "--listen", "127.0.0.1:0"])
+            .args(flags);
+        if flags[0] == "--listen" {
+            command = tidewheel();
+            command.arg("echo").args(flags);
+        }
+        let began = wait::now();
+        let output = command.output().expect("the program starts");
+        let took = began.elapsed();
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{log}");
+        let message = format!("cannot listen on {address}: the port is taken");
+        assert!(log.contains(&message), "{log}");
+        assert!(took < Duration::from_secs(1), "{took:?}");
+    }
+}
+
+/// A server whose drain takes as long as its only client is mute.
+fn slow_to_drain() -> (Server, Client) {
+    let server = Server::start("--shards 2 --close-timeout 2s");
+    let client = Client::open(&server);
+    (server, client)
+}
+
+#[test]
+fn two_signals_within_half_a_second_are_one() {
+    for (round, pair) in [
+        [Signal::TERM, Signal::TERM],
+        [Signal::INT, Signal::INT],
+        [Signal::TERM, Signal::INT],
+    ]
+    .iter()
+    .cycle()
+    .take(12)
+    .enumerate()
+    {
+        let (server, mut client) = slow_to_drain();
+        server.signal(pair[0]);
+        assert_eq!(client.frame().close_code(), 1001);
+        wait::pause(ms(round as u64 * 20));
+        server.signal(pair[1]);
+        client.send(&client::close(1001, ""));
+        assert_eq!(client.end(), End::Fin, "round {round}");
+        let (status, log) = server.wait(ms(5000));
+        assert_eq!(status.code(), Some(0), "round {round}: {log}");
+    }
+}
+
+#[test]
+fn a_later_signal_ends_the_drain() {
+    let (server, mut client) = slow_to_drain();
+    server.signal(Signal::TERM);
+    assert_eq!(client.frame().close_code(), 1001);
+    wait::pause(ms(600));
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait(ms(1000));
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("ended by a second signal"), "{log}");
+    assert_eq!(client.end(), End::Reset);
+}
+
+/// Starts the program with so many descriptors at most.
+fn with_descriptors(limit: u32) -> Command {
+    let mut command = Command::new("sh");
+    let run = format!(
+        "ulimit -n {limit}; exec \"$0\" echo --shards 2 --listen 127.0.0.1:0 --admin 127.0.0.1:0"
+    );
+    command
+        .env_clear()
+        .args(["-c", &run])
+        .arg(tidewheel().get_program())
+        .stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_that_says_so_and_never_a_panic() {
+    let mut starts = None;
+    for limit in 3..40 {
+        match Server::try_spawn(&mut with_descriptors(limit)) {
+            Ok(server) => {
+                starts.get_or_insert(limit);
+                server.signal(Signal::TERM);
+                let (status, log) = server.wait(ms(5000));
+                assert_eq!(status.code(), Some(0), "with {limit}: {log}");
+            }
+            Err((status, log)) => {
+                assert_eq!(starts, None, "with {limit}: {log}");
+                // Below, the dynamic loader itself finds no descriptor.
+                if limit < 5 && log.contains("shared libraries") {
+                    continue;
+                }
+                assert_eq!(status.code(), Some(1), "with {limit}: {log}");
+                for part in [
+                    "error: ",
+                    &format!("RLIMIT_NOFILE is {limit}"),
+                    "ulimit -n ",
+                ] {
+                    assert!(log.contains(part), "with {limit}: {part} is in {log}");
+                }
+            }
+        }
+    }
+    assert!(starts.is_some(), "it starts with 39");
+}
+
+impl Client {
+    fn connect_to(address: std::net::SocketAddr) -> Self {
+        let stream = std::net::TcpStream::connect(address).expect("the server accepts");
+        stream.set_nodelay(true).expect("an option of TCP");
+        let mut client = Self { stream };
+        client.set_patience(Duration::from_secs(20));
+        client.stream.flush().expect("nothing is buffered");
+        client
+    }
+}
