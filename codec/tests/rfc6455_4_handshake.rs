@@ -422,3 +422,41 @@ fn section_4_1_each_requirement_of_the_response() {
         Err(Refusal::TooLarge { .. })
     ));
 }
+
+#[test]
+fn a_status_that_refuses_nothing_is_sent_as_500() {
+    for status in 0..=u16::MAX {
+        let expected = match status {
+            300..=599 => status,
+            _ => 500,
+        };
+        let rejection = Rejection::new(status, "no");
+        assert_eq!(rejection.status(), expected);
+        let mut out = Vec::new();
+        rejection.write(&mut out);
+        assert!(out.starts_with(format!("HTTP/1.1 {expected} ").as_bytes()));
+    }
+}
+
+#[test]
+fn no_value_of_an_application_adds_a_line_to_a_response() {
+    let evil = "a\r\nSet-Cookie: evil\n\r\n\0x";
+    let mut responses = [Vec::new(), Vec::new()];
+    Rejection::new(400, "no")
+        .with_header("X-One", evil)
+        .with_header(evil, "two")
+        .write(&mut responses[0]);
+    Accept::new("dGhlIHNhbXBsZSBub25jZQ==")
+        .with_protocol(evil)
+        .with_extensions(evil)
+        .with_header("X-One", evil)
+        .with_header(evil, "two")
+        .write(&mut responses[1]);
+    for response in responses {
+        let text = String::from_utf8(response).unwrap();
+        let (head, _) = text.split_once("\r\n\r\n").expect("one empty line");
+        assert!(!head.contains('\0'));
+        assert!(head.lines().all(|line| !line.starts_with("Set-Cookie")), "{head}");
+        assert_eq!(head.matches("evil").count(), head.matches("a  Set-Cookie: evil").count());
+    }
+}

@@ -22,19 +22,15 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A response with an HTTP status, 300 to 599, and one line of text as its body.
-    ///
-    /// # Panics
-    ///
-    /// When the status is another.
+    /// A response with an HTTP status, 300 to 599, and one line of text as its body. Any other status
+    /// would not refuse the connection, and is replaced by 500.
     #[must_use]
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
-        assert!(
-            matches!(status, 300..=599),
-            "status {status} refuses nothing; 300 to 599 do"
-        );
         Self {
-            status,
+            status: match status {
+                300..=599 => status,
+                _ => 500,
+            },
             message: message.into(),
             headers: Vec::new(),
         }
