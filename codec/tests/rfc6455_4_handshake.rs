@@ -456,7 +456,13 @@ fn no_value_of_an_application_adds_a_line_to_a_response() {
         let text = String::from_utf8(response).unwrap();
         let (head, _) = text.split_once("\r\n\r\n").expect("one empty line");
         assert!(!head.contains('\0'));
-        assert!(head.lines().all(|line| !line.starts_with("Set-Cookie")), "{head}");
-        assert_eq!(head.matches("evil").count(), head.matches("a  Set-Cookie: evil").count());
+        assert!(
+            head.lines().all(|line| !line.starts_with("Set-Cookie")),
+            "{head}"
+        );
+        assert_eq!(
+            head.matches("evil").count(),
+            head.matches("a  Set-Cookie: evil").count()
+        );
     }
 }

@@ -17,6 +17,9 @@ use crate::Config;
 /// After so many seconds a client that was refused may try again (RFC 9110 10.2.3).
 const RETRY_AFTER: &str = "5";
 
+/// The room of a shard that has ended.
+const CLOSED: u32 = u32::MAX;
+
 /// The ticket of a traveller whose network does not matter.
 const NO_NETWORK: u32 = u32::MAX;
 
@@ -26,7 +29,7 @@ pub(crate) struct Admission {
     connections_max: u32,
     per_network_max: Option<u32>,
     connections: AtomicU32,
-    /// How many more each shard has room for.
+    /// How many more each shard has room for; [`CLOSED`] for one that has ended.
     rooms: Box<[Room]>,
     /// Connections of each network that has any; empty where they are not limited.
     networks: Mutex<HashMap<Network, u32>>,
@@ -94,6 +97,18 @@ impl Admission {
         opened.store(room, Ordering::Release);
     }
 
+    /// A shard with room for `capacity` has ended: none of its connections counts any more, those from
+    /// `networks` included, and none is handed over to it.
+    pub(crate) fn close(&self, shard: u16, capacity: u32, networks: impl Iterator<Item = Network>) {
+        let room = &self.rooms[usize::from(shard)].0;
+        let left = room.swap(CLOSED, Ordering::AcqRel);
+        if left != CLOSED {
+            let count = capacity.saturating_sub(left);
+            self.connections.fetch_sub(count, Ordering::Relaxed);
+        }
+        networks.for_each(|network| self.leave_network(network));
+    }
+
     /// Whether the addresses of those who come matter.
     pub(crate) fn asks_for_address(&self) -> bool {
         self.per_network_max.is_some()
@@ -132,7 +147,7 @@ impl Admission {
 
     fn take_room(&self, shard: u16) -> Option<u16> {
         let take = |shard: usize| {
-            let less = |room: u32| room.checked_sub(1);
+            let less = |room: u32| room.checked_sub(1).filter(|_| room != CLOSED);
             let room = &self.rooms[shard].0;
             room.fetch_update(Ordering::Acquire, Ordering::Relaxed, less)
                 .is_ok()
@@ -141,7 +156,11 @@ impl Admission {
             return Some(shard);
         }
         loop {
-            let rooms = self.rooms.iter().map(|room| room.0.load(Ordering::Relaxed));
+            let room = |room: &Room| match room.0.load(Ordering::Relaxed) {
+                CLOSED => 0,
+                room => room,
+            };
+            let rooms = self.rooms.iter().map(room);
             let (room, roomiest) = rooms.zip(0..).max()?;
             if room == 0 {
                 return None;
@@ -156,11 +175,17 @@ impl Admission {
     /// A connection that had entered is gone.
     pub(crate) fn leave(&self, admitted: Admitted) {
         let room = &self.rooms[usize::from(admitted.shard)].0;
-        room.fetch_add(1, Ordering::Relaxed);
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-        let Some(network) = admitted.network else {
-            return;
-        };
+        let more = |room| (room != CLOSED).then(|| room + 1);
+        let freed = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        if freed.is_ok() {
+            self.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        if let Some(network) = admitted.network {
+            self.leave_network(network);
+        }
+    }
+
+    fn leave_network(&self, network: Network) {
         let mut networks = lock(&self.networks);
         if let Some(count) = networks.get_mut(&network) {
             *count -= 1;

@@ -59,6 +59,7 @@ impl Panic {
 
     /// Goes on unwinding.
     pub(crate) fn resume(self) -> ! {
+        LOCATION.set(Some(self.location));
         panic::resume_unwind(self.payload)
     }
 }
@@ -121,5 +122,9 @@ mod tests {
         let panic = catch(|| panic::panic_any(7)).err().expect("it panics");
         assert_eq!(panic.message(), "a payload that is no text");
         assert_eq!(catch(|| 7).ok(), Some(7));
+        let first = catch(|| panic!("again")).err().expect("it panics");
+        let (location, again) = (first.location.clone(), catch(|| first.resume()));
+        let again = again.err().expect("it goes on");
+        assert_eq!((again.message(), again.location()), ("again", &*location));
     }
 }

@@ -6,7 +6,7 @@ mod dashboard;
 mod metrics;
 pub(crate) mod publish;
 
-use std::{cell::Cell, rc::Rc, time::Duration};
+use std::time::Duration;
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -16,7 +16,7 @@ use tokio::{
 use crate::{
     host,
     ring::RingError,
-    server::{AdminListener, Ended, Error, Running},
+    server::{AdminListener, Error, Running},
 };
 
 /// Submission queue entries of the control plane's ring: little goes through it, and its memory
@@ -29,13 +29,6 @@ const DESCRIPTORS: usize = 10;
 /// Signals within such a time of the first count as one: process managers send two.
 const SAME_SIGNAL: Duration = Duration::from_millis(500);
 
-/// What `/readyz` says, and the dashboard.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Readiness {
-    Serving,
-    Draining,
-}
-
 /// Serves until all shards have ended. Calls `ready` when signals are heard.
 pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Error> {
     host::reserve_descriptors(DESCRIPTORS)?;
@@ -44,7 +37,6 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
     runtime.block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
-        let readiness = Rc::new(Cell::new(Readiness::Serving));
         if let Some(AdminListener {
             listener,
             publish_token,
@@ -59,7 +51,6 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
                 .collect();
             let admin = admin::Admin {
                 stats,
-                readiness: Rc::clone(&readiness),
                 remote: running.remote(),
                 publish_token,
                 log_lines_lost,
@@ -69,18 +60,18 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
         }
         ready();
         let mut signalled = None;
-        let mut left = running.shards.len();
+        let (mut left, mut result) = (running.shards.len(), Ok(()));
         while left > 0 {
             tokio::select! {
                 Some(ended) = running.ends.recv() => {
-                    verdict(ended)?;
+                    result = result.and(ended);
                     left -= 1;
                 }
-                _ = terminate.recv() => on_signal(&mut signalled, running, &readiness)?,
-                _ = interrupt.recv() => on_signal(&mut signalled, running, &readiness)?,
+                _ = terminate.recv() => on_signal(&mut signalled, running)?,
+                _ = interrupt.recv() => on_signal(&mut signalled, running)?,
             }
         }
-        Ok(())
+        result
     })
 }
 
@@ -89,31 +80,14 @@ fn listen(kind: SignalKind) -> Result<Signal, Error> {
 }
 
 /// The first signal drains, and a later one ends.
-fn on_signal(
-    signalled: &mut Option<Instant>,
-    running: &Running,
-    readiness: &Cell<Readiness>,
-) -> Result<(), Error> {
+fn on_signal(signalled: &mut Option<Instant>, running: &Running) -> Result<(), Error> {
     match signalled {
         None => {
             *signalled = Some(Instant::now());
-            readiness.set(Readiness::Draining);
             running.drain();
             Ok(())
         }
         Some(first) if first.elapsed() < SAME_SIGNAL => Ok(()),
         Some(_) => Err(Error::Interrupted),
-    }
-}
-
-/// A shard ends well only when it was told to.
-fn verdict(ended: Ended) -> Result<(), Error> {
-    match ended.result {
-        Some(Ok(())) => Ok(()),
-        Some(Err(error)) => Err(Error::Failed {
-            shard: ended.shard,
-            error,
-        }),
-        None => Err(Error::Panicked { shard: ended.shard }),
     }
 }

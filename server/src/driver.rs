@@ -5,7 +5,7 @@ mod relay;
 use std::{
     io,
     os::fd::OwnedFd,
-    sync::{Arc, mpsc::Sender},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,9 +14,10 @@ use tidewheel_codec::{Endpoint, Time};
 pub(crate) use self::relay::Relay;
 use self::relay::Runner;
 use crate::{
-    Config, Handler, host,
+    Config, Handler, contain, host,
     ring::{Ring, RingError, Setup, Uring, Wait},
-    shard::{Next, Parts, Shard},
+    shard::{End, Next, Parts, Shard},
+    stats::Stats,
 };
 
 /// What a shard's thread begins with.
@@ -35,26 +36,26 @@ const STALL: Duration = Duration::from_millis(100);
 /// The least that a ring can work with, where memory is short.
 const SUBMISSIONS_MIN: u32 = 64;
 
-/// Runs a shard until it has finished. Tells `ready` whether it can start; the result is `None`
-/// if it cannot.
+/// Why a shard has ended early.
+pub(crate) enum Failure {
+    /// It could not start.
+    Setup(RingError),
+    Ring(io::Error),
+    Panic(contain::Panic),
+}
+
+/// Runs a shard until it has ended. Calls `ready` when it has started.
 pub(crate) fn run<H: Handler>(
     plan: Plan,
     parts: Parts,
     endpoint: Endpoint,
     make: impl Fn(u16) -> H,
-    ready: &Sender<Result<(), RingError>>,
-) -> Option<io::Result<()>> {
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
     if let Some(core) = plan.core {
         host::pin(core);
     }
-    let ring = match open_ring(&plan, parts.capacity.places) {
-        Ok(ring) => ring,
-        Err(error) => {
-            // Whoever started the thread waits for this.
-            let _ = ready.send(Err(error));
-            return None;
-        }
-    };
+    let ring = open_ring(&plan, parts.capacity.places).map_err(Failure::Setup)?;
     let clock = Clock::start();
     let handler = make(plan.index);
     let stats = Arc::clone(&parts.stats);
@@ -70,7 +71,27 @@ pub(crate) fn run<H: Handler>(
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked its configuration: {error}"),
     };
-    let _ = ready.send(Ok(()));
+    // The shard's own copy ends with its ring: then the kernel gives its clients to other listeners.
+    drop(plan.listener);
+    ready();
+    let driven = contain::catch(|| drive(&mut shard, &clock, &stats, runner.as_mut()));
+    drop(runner);
+    let (end, result) = match driven {
+        Ok(Ok(())) => (End::Finished, Ok(())),
+        Ok(Err(error)) => (End::RingFailed, Err(Failure::Ring(error))),
+        Err(panic) => (End::Panicked, Err(Failure::Panic(panic))),
+    };
+    shard.end(&end, at(clock.elapsed()));
+    result
+}
+
+/// Takes turns until the shard has finished, or its ring has failed.
+fn drive<H: Handler>(
+    shard: &mut Shard<Uring, H>,
+    clock: &Clock,
+    stats: &Stats,
+    mut runner: Option<&mut Runner>,
+) -> io::Result<()> {
     // When it was to go on, at the latest.
     let mut due = None;
     loop {
@@ -79,24 +100,20 @@ pub(crate) fn run<H: Handler>(
             && due.is_some_and(|due| began > due + STALL)
         {
             runner.gather();
-            if let Err(error) = shard.ring().enter(Wait::No) {
-                return Some(Err(error));
-            }
+            shard.ring().enter(Wait::No)?;
             began = clock.elapsed();
         }
         let next = shard.turn(at(began));
         let ended = clock.elapsed();
         stats.turns.record(ended - began);
         match next {
-            Next::Finished => return Some(Ok(())),
+            Next::Finished => return Ok(()),
             Next::Enter(wait) => {
                 due = match wait {
                     Wait::For(limit) => Some(ended + limit),
                     Wait::No | Wait::Forever => None,
                 };
-                if let Err(error) = enter(shard.ring(), wait, runner.as_mut()) {
-                    return Some(Err(error));
-                }
+                enter(shard.ring(), wait, runner.as_deref_mut())?;
             }
         }
     }

@@ -26,7 +26,7 @@ use std::{
     hash::RandomState,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -34,7 +34,7 @@ pub use self::topic::TopicError;
 pub(crate) use self::{
     budget::{Aftermath, Pressure, Window},
     chains::{NONE, Segment},
-    post::{Mail, Post},
+    post::{Gone, Mail, Post},
     published::{Address, Published},
     publishers::Habit,
 };
@@ -65,6 +65,21 @@ pub(crate) struct Fabric {
     pub(crate) remote_publishes: AtomicU64,
     /// Bursts of published messages that are over.
     pub(crate) bursts: AtomicU64,
+    /// Shards that have not ended.
+    living: AtomicU32,
+    /// A [`Readiness`], which only ever grows.
+    readiness: AtomicU8,
+}
+
+/// Whether a server takes new connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u8)]
+pub(crate) enum Readiness {
+    Serving,
+    /// It was told to drain.
+    Draining,
+    /// A shard has failed, and the others drain.
+    Failed,
 }
 
 impl Fabric {
@@ -80,7 +95,35 @@ impl Fabric {
             remote_window: Arc::default(),
             remote_publishes: AtomicU64::new(0),
             bursts: AtomicU64::new(0),
+            living: AtomicU32::new(shards.into()),
+            readiness: AtomicU8::new(Readiness::Serving as u8),
         }
+    }
+
+    /// A shard has ended: nothing is handed to it any more.
+    pub(crate) fn close(&self, shard: u16) {
+        if self.posts[usize::from(shard)].close() {
+            self.living.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Whether all shards have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.living.load(Ordering::Acquire) == 0
+    }
+
+    pub(crate) fn readiness(&self) -> Readiness {
+        // Relaxed: it guards no other memory.
+        match self.readiness.load(Ordering::Relaxed) {
+            0 => Readiness::Serving,
+            1 => Readiness::Draining,
+            _ => Readiness::Failed,
+        }
+    }
+
+    /// The server takes no new connections from now on, for this reason.
+    pub(crate) fn note_readiness(&self, readiness: Readiness) {
+        self.readiness.fetch_max(readiness as u8, Ordering::Relaxed);
     }
 
     pub(crate) fn posts(&self) -> &[Post] {
@@ -278,7 +321,7 @@ impl Fanout {
         fabric.distribute(address, |shard, post| {
             if shard == self.shard {
                 is_ours = true;
-            } else if post.hand_quietly(Mail::Publish(Arc::clone(&message))) {
+            } else if post.hand_quietly(Mail::Publish(Arc::clone(&message))) == Ok(true) {
                 self.to_wake.push(shard);
             }
         });

@@ -7,14 +7,14 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
     ConnectionId, Outgoing,
-    fanout::{Fabric, Mail, Post, Pressure, TopicError},
+    fanout::{Fabric, Gone, Mail, Post, Pressure, Readiness, TopicError},
     shard::Command,
 };
 
 /// A handle by which any thread publishes, sends and closes. Cheap to clone.
 ///
 /// What one thread asks for happens in the order in which it asked. When the server has ended,
-/// nothing happens any more, and nobody is told.
+/// [`RemoteError::Gone`] says so.
 #[derive(Clone, Debug)]
 pub struct Remote {
     fabric: Arc<Fabric>,
@@ -31,6 +31,15 @@ pub enum RemoteError {
     /// ([`Config::fanout_memory`](crate::Config::fanout_memory)).
     #[error("the server is busy: try again later")]
     Busy,
+    /// The shard of that connection has ended or, for a message to publish, every shard has.
+    #[error("the server, or this part of it, has ended")]
+    Gone,
+}
+
+impl From<Gone> for RemoteError {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
 }
 
 impl Remote {
@@ -38,19 +47,24 @@ impl Remote {
         Self { fabric }
     }
 
-    /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once.
+    /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once. A shard that
+    /// has failed is left out.
     ///
     /// While messages wait for their turn on a shard with subscribers, all handles together may have a
     /// 64th of [`Config::fanout_memory`](crate::Config::fanout_memory) under way.
     ///
     /// # Errors
-    /// If `topic` is no topic, or the shards that it concerns are busy; then nobody gets it.
+    /// If `topic` is no topic, the shards that it concerns are busy, or all have ended; then nobody gets
+    /// it.
     pub fn publish<'m>(
         &self,
         topic: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), RemoteError> {
         let address = self.fabric.address(topic)?;
+        if self.fabric.is_over() {
+            return Err(RemoteError::Gone);
+        }
         let window = &self.fabric.remote_window;
         let mut is_busy = false;
         self.fabric.distribute(address, |_, post| {
@@ -65,7 +79,8 @@ impl Remote {
         }
         let message = self.fabric.message(address, &message.into(), None, window);
         self.fabric.distribute(address, |_, post| {
-            post.hand(Mail::Publish(Arc::clone(&message)));
+            // A shard that has ended since is left out.
+            let _ = post.hand(Mail::Publish(Arc::clone(&message)));
         });
         let publishes = &self.fabric.remote_publishes;
         publishes.fetch_add(1, Ordering::Relaxed);
@@ -81,7 +96,7 @@ impl Remote {
     /// [`Conn::send`](crate::Conn::send).
     ///
     /// # Errors
-    /// If its shard is busy.
+    /// If its shard is busy, or has ended.
     pub fn send<'m>(
         &self,
         to: ConnectionId,
@@ -104,7 +119,7 @@ impl Remote {
     /// long, is logged.
     ///
     /// # Errors
-    /// If its shard is busy.
+    /// If its shard is busy, or has ended.
     pub fn close(
         &self,
         whom: ConnectionId,
@@ -121,9 +136,22 @@ impl Remote {
         )
     }
 
-    /// Begins to drain, without waiting for a signal.
+    /// Begins to drain, without waiting for a signal. From now on `/readyz` says that it does.
     pub fn drain(&self) {
+        self.fabric.note_readiness(Readiness::Draining);
         self.command(Command::Drain);
+    }
+
+    /// Whether the server takes new connections.
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.fabric.readiness()
+    }
+
+    /// A shard has failed: the others close their connections with 1012, so that their clients come back
+    /// to whatever is started next.
+    pub(crate) fn drain_for_restart(&self) {
+        self.fabric.note_readiness(Readiness::Failed);
+        self.command(Command::DrainForRestart);
     }
 
     pub(crate) fn command(&self, command: Command) {
@@ -137,7 +165,6 @@ impl Remote {
         if post.budget.pressure() >= Pressure::Hold {
             return Err(RemoteError::Busy);
         }
-        post.hand(mail);
-        Ok(())
+        Ok(post.hand(mail)?)
     }
 }

@@ -243,7 +243,8 @@ pub trait Ring {
     /// Submits what is queued, lets the kernel complete what it can, and waits for a completion.
     ///
     /// # Errors
-    /// Only such as leave the ring unusable; an interrupted or timed-out wait is no error.
+    /// Only such as leave the ring unusable; an interrupted or timed-out wait is no error. When it has
+    /// failed once, it fails always, and what is pushed is not submitted.
     fn enter(&mut self, wait: Wait) -> io::Result<()>;
 
     /// Takes the next completion; `None` when the kernel has no other to tell for now.
@@ -312,6 +313,31 @@ impl Bell {
     pub(crate) fn of_ring(mut self, ring: std::os::fd::OwnedFd) -> Self {
         self.ring = Some(std::sync::Arc::new(ring));
         self
+    }
+
+    /// Gives up the ring: nobody who holds this bell can reach it any more, or keeps it open. Where its
+    /// descriptor was is an eventfd now, of which io_uring says that it is no ring.
+    ///
+    /// # Errors
+    /// Those of dup3(2).
+    pub(crate) fn hang_up(&self) -> io::Result<()> {
+        let Some(ring) = self.ring_fd() else {
+            return Ok(());
+        };
+        loop {
+            // SAFETY: both descriptors are open, and stay so as long as this value. That the second
+            // stands for another file from now on is sound, because it is only ever named to io_uring
+            // as the target of IORING_OP_MSG_RING.
+            let result = unsafe { libc::dup3(self.raw_fd(), ring, libc::O_CLOEXEC) };
+            if result >= 0 {
+                return Ok(());
+            }
+            let error = io::Error::last_os_error();
+            // EBUSY: another thread is just opening something there (dup(2)).
+            if !matches!(error.raw_os_error(), Some(libc::EINTR | libc::EBUSY)) {
+                return Err(error);
+            }
+        }
     }
 
     pub(crate) fn ring_fd(&self) -> Option<std::os::fd::RawFd> {

@@ -12,8 +12,8 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, Remote, control,
-    driver::{self, Relay},
+    Config, Handler, InvalidConfig, Remote, contain, control,
+    driver::{self, Failure, Relay},
     host, listen,
     ring::RingError,
     shard::{Command, Parts},
@@ -103,11 +103,16 @@ pub enum Error {
         /// What the kernel said.
         error: io::Error,
     },
-    /// A shard has panicked, which is a defect of this library or of the handler.
-    #[error("shard {shard} has panicked")]
+    /// A shard has panicked, which is a defect of this library, or of the handler where that is to
+    /// [stop the server](crate::PanicPolicy::StopServer).
+    #[error("shard {shard} has panicked at {location}: {message}")]
     Panicked {
         /// Which shard.
         shard: u16,
+        /// What the panic says.
+        message: String,
+        /// Its file, line and column.
+        location: String,
     },
     /// A second signal cut the drain short.
     #[error("ended by a second signal before all connections were closed")]
@@ -122,6 +127,19 @@ impl Error {
                 Self::descriptors(error)
             }
             error => Self::Ring { shard, error },
+        }
+    }
+
+    /// A shard has failed.
+    fn failed(shard: u16, failure: Failure) -> Self {
+        match failure {
+            Failure::Setup(error) => Self::ring(shard, error),
+            Failure::Ring(error) => Self::Failed { shard, error },
+            Failure::Panic(panic) => Self::Panicked {
+                shard,
+                message: panic.message().to_owned(),
+                location: panic.location().to_owned(),
+            },
         }
     }
 
@@ -249,7 +267,7 @@ impl Server {
                 relay: relays.get(place).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
-            match ShardHandle::start(plan, parts, make.clone(), ended.clone()) {
+            match ShardHandle::start(plan, parts, make.clone(), ended.clone(), running.remote()) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();
@@ -282,12 +300,8 @@ pub struct Running {
     pub(crate) admin: Option<AdminListener>,
 }
 
-/// A shard's thread has ended, in one way or another.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    pub(crate) shard: u16,
-    pub(crate) result: Option<io::Result<()>>,
-}
+/// A shard's thread has ended.
+pub(crate) type Ended = Result<(), Error>;
 
 impl Running {
     /// Serves until SIGTERM or SIGINT; then closes every connection with 1001, and returns when
@@ -312,6 +326,38 @@ impl Running {
         result
     }
 
+    /// Waits until all shards have ended, because they have [drained](Self::drain) or were
+    /// [stopped](Self::stop), or because one of them has failed: then the others drain with 1012.
+    ///
+    /// # Errors
+    /// How the first shard has failed, if one has.
+    ///
+    /// # Panics
+    /// Within an asynchronous runtime of tokio: [`Running::wait`] is for that.
+    pub fn join(mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for _ in 0..self.shards.len() {
+            let ended = self.ends.blocking_recv().unwrap_or(Ok(()));
+            result = result.and(ended);
+        }
+        self.stop();
+        result
+    }
+
+    /// The same from any asynchronous runtime. Dropping the future stops all shards.
+    ///
+    /// # Errors
+    /// As [`Running::join`].
+    pub async fn wait(mut self) -> Result<(), Error> {
+        let mut result = Ok(());
+        for _ in 0..self.shards.len() {
+            let ended = self.ends.recv().await.unwrap_or(Ok(()));
+            result = result.and(ended);
+        }
+        self.stop();
+        result
+    }
+
     /// A handle by which any thread publishes, sends and closes.
     #[must_use]
     pub fn remote(&self) -> Remote {
@@ -328,7 +374,7 @@ impl Running {
         self.remote.command(Command::Stop);
         for shard in &mut self.shards {
             if let Some(thread) = shard.thread.take() {
-                // A panic was told as an end without a result.
+                // It catches what panics in it.
                 let _ = thread.join();
             }
         }
@@ -354,50 +400,47 @@ impl ShardHandle {
         parts: Parts,
         make: impl Fn(u16) -> H + Send + 'static,
         ended: UnboundedSender<Ended>,
+        remote: Remote,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
-        let index = plan.index;
+        let shard = plan.index;
         let stats = Arc::clone(&parts.stats);
-        let (ready, readiness) = mpsc::channel();
+        let (start, started) = mpsc::channel();
         let thread = std::thread::Builder::new()
-            .name(format!("shard-{index}"))
+            .name(format!("shard-{shard}"))
             .spawn(move || {
-                let mut report = Report {
-                    shard: index,
-                    ended,
-                    result: None,
+                contain::catch_on_this_thread();
+                // Whoever starts it waits until it is ready, or has failed.
+                let mut start = Some(start);
+                let ready = || {
+                    if let Some(start) = start.take() {
+                        let _ = start.send(Ok(()));
+                    }
                 };
-                report.result = driver::run(plan, parts, endpoint, make, &ready);
+                let result =
+                    match contain::catch(|| driver::run(plan, parts, endpoint, make, ready)) {
+                        Ok(result) => result,
+                        Err(panic) => Err(Failure::Panic(panic)),
+                    };
+                let result = result.map_err(|failure| Error::failed(shard, failure));
+                if let Some(start) = start {
+                    let _ = start.send(result);
+                    return;
+                }
+                if let Err(error) = &result {
+                    tracing::error!(shard, %error, "a shard has failed; the others drain");
+                    remote.drain_for_restart();
+                }
+                // Nobody listens any more if the server was stopped.
+                let _ = ended.send(result);
             })
-            .map_err(|error| Error::Thread {
-                shard: index,
-                error,
-            })?;
-        match readiness.recv() {
-            Ok(Ok(())) => Ok(Self {
+            .map_err(|error| Error::Thread { shard, error })?;
+        match started.recv() {
+            Ok(started) => started.map(|()| Self {
                 stats,
                 thread: Some(thread),
             }),
-            Ok(Err(error)) => Err(Error::ring(index, error)),
-            Err(mpsc::RecvError) => Err(Error::Panicked { shard: index }),
+            Err(mpsc::RecvError) => unreachable!("the thread says whether it has started"),
         }
-    }
-}
-
-/// Tells that a shard has ended, also when it unwinds.
-struct Report {
-    shard: u16,
-    ended: UnboundedSender<Ended>,
-    result: Option<io::Result<()>>,
-}
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        let ended = Ended {
-            shard: self.shard,
-            result: self.result.take(),
-        };
-        // Nobody listens any more if the server was stopped.
-        let _ = self.ended.send(ended);
     }
 }

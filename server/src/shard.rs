@@ -23,7 +23,7 @@ use std::{
 };
 
 use slab::Slab;
-use tidewheel_codec::{Endpoint, Time};
+use tidewheel_codec::{CloseCode, Endpoint, Time};
 use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
 pub use self::parts::{Capacity, Parts};
@@ -72,8 +72,10 @@ pub const TICK_MS: u64 = 16;
 /// What another thread asks of a shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
-    /// Accept no more, close every connection with 1001, and end when all are gone.
+    /// Accept no more, close every connection with [`Drain::code`](crate::Drain::code), and end when all are gone.
     Drain,
+    /// The same with 1012, service restart, because another shard has failed.
+    DrainForRestart,
     /// End now; what is open is reset.
     Stop,
 }
@@ -85,6 +87,17 @@ pub enum Next {
     Enter(Wait),
     /// Nothing any more: the shard is at its end.
     Finished,
+}
+
+/// How a shard has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// It was told to, and has.
+    Finished,
+    /// Its ring cannot be used any more.
+    RingFailed,
+    /// It has panicked.
+    Panicked,
 }
 
 /// A shard on ring `R` with the application `H`.
@@ -155,6 +168,8 @@ struct Lists {
 /// What of the configuration is needed in every turn.
 struct Settings {
     index: u16,
+    /// Connections that may stay.
+    connections: u32,
     handshake_timeout: Duration,
     close_timeout: Duration,
     request: tidewheel_codec::handshake::Limits,
@@ -261,6 +276,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 request: config.request_limits,
                 origins: config.origins.clone(),
                 message_rate_max: config.max_message_rate,
+                connections: room,
                 drain: Drain {
                     batch: config.drain.batch.div_ceil(shards),
                     ..config.drain
@@ -367,6 +383,39 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
+    /// Ends the shard, which has finished or failed: what is open is reset, and nobody sends to it any
+    /// more. If its ring has failed, `close` is called for each connection. After a panic it is not,
+    /// because the handler may be in any state.
+    pub fn end(mut self, end: &End, now: Time) {
+        self.fanout.fabric.close(self.settings.index);
+        match end {
+            End::RingFailed => {
+                let open = self.connections.iter().map(|(slot, _)| slot as u32);
+                for slot in open.collect::<Vec<_>>() {
+                    self.peer_reset(slot, now);
+                }
+            }
+            End::Finished | End::Panicked => {}
+        }
+        let networks = std::mem::take(&mut self.lists.networks);
+        let networks = networks.into_iter().flatten();
+        self.admission
+            .close(self.settings.index, self.settings.connections, networks);
+        let Self {
+            ring,
+            handler,
+            mut connections,
+            ..
+        } = self;
+        // The kernel lets go of everything before its memory goes.
+        drop(ring);
+        // Each by itself: the state of one may panic when it is dropped.
+        for connection in connections.drain() {
+            let _ = contain::catch(|| drop(connection));
+        }
+        let _ = contain::catch(|| drop(handler));
+    }
+
     /// The ring, for whoever drives the shard.
     pub fn ring(&mut self) -> &mut R {
         &mut self.ring
@@ -466,8 +515,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     fn obey(&mut self, command: Command, now: Time) {
+        if command == Command::DrainForRestart {
+            self.settings.drain.code = CloseCode::SERVICE_RESTART;
+        }
         match (command, self.life) {
-            (Command::Drain, Life::Serving) => {
+            (Command::Drain | Command::DrainForRestart, Life::Serving) => {
                 tracing::info!(
                     shard = self.settings.index,
                     connections = self.connections.len(),
@@ -480,7 +532,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 ));
                 self.acceptor.stop(&mut self.ring);
             }
-            (Command::Drain, Life::Draining(_) | Life::Stopped) => {}
+            (Command::Drain | Command::DrainForRestart, Life::Draining(_) | Life::Stopped) => {}
             (Command::Stop, _) => self.life = Life::Stopped,
         }
     }

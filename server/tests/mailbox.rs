@@ -15,7 +15,7 @@ use loom::{
     thread,
 };
 
-use mailbox::Mailbox;
+use mailbox::{Closed, Mailbox};
 
 /// Runs `test` under every interleaving with at most two preemptions, which shows nearly all
 /// defects there are (Musuvathi and Qadeer, 2007).
@@ -38,8 +38,8 @@ fn nothing_is_lost_and_each_writers_order_is_kept() {
         let writers = [10, 20].map(|first| {
             let mailbox = Arc::clone(&mailbox);
             thread::spawn(move || {
-                mailbox.add(first);
-                mailbox.add(first + 1);
+                mailbox.add(first).unwrap();
+                mailbox.add(first + 1).unwrap();
             })
         });
         let mut taken = take(&mailbox);
@@ -61,7 +61,7 @@ fn who_finds_it_empty_wakes_the_reader() {
         let writers = [1, 2].map(|mail| {
             let (mailbox, bell) = (Arc::clone(&mailbox), Arc::clone(&bell));
             thread::spawn(move || {
-                if mailbox.add(mail) {
+                if mailbox.add(mail).unwrap() {
                     bell.store(true, Ordering::SeqCst);
                 }
             })
@@ -88,7 +88,7 @@ fn a_bell_that_is_hung_up_late_is_rung_or_its_owner_looks() {
         let hangs = Arc::new(AtomicBool::new(false));
         let writer = {
             let (mailbox, hangs) = (Arc::clone(&mailbox), Arc::clone(&hangs));
-            thread::spawn(move || mailbox.add(7) && hangs.load(Ordering::SeqCst))
+            thread::spawn(move || mailbox.add(7).unwrap() && hangs.load(Ordering::SeqCst))
         };
         hangs.store(true, Ordering::SeqCst);
         let taken = take(&mailbox);
@@ -102,9 +102,55 @@ fn mail_that_is_never_taken_is_dropped() {
     model(|| {
         let mail = Arc::new(());
         let mailbox = Mailbox::new();
-        mailbox.add(Arc::clone(&mail));
-        mailbox.add(Arc::clone(&mail));
+        mailbox.add(Arc::clone(&mail)).unwrap();
+        mailbox.add(Arc::clone(&mail)).unwrap();
         drop(mailbox);
         assert_eq!(Arc::strong_count(&mail), 1);
+    });
+}
+
+#[test]
+fn a_message_that_meets_the_close_is_refused_or_dropped() {
+    model(|| {
+        let message = Arc::new(());
+        let mailbox = Arc::new(Mailbox::new());
+        let writers = [(), ()].map(|()| {
+            let (mailbox, message) = (Arc::clone(&mailbox), Arc::clone(&message));
+            thread::spawn(move || mailbox.add(message))
+        });
+        let was_open = mailbox.close(drop);
+        let added = writers.map(|writer| writer.join().unwrap());
+        assert!(was_open);
+        assert!(
+            added.iter().filter(|added| **added == Ok(true)).count() <= 1,
+            "the first of a list wakes the reader: {added:?}"
+        );
+        assert_eq!(mailbox.len(), 0);
+        assert_eq!(Arc::strong_count(&message), 1, "nobody has it any more");
+        assert_eq!(mailbox.add(Arc::clone(&message)), Err(Closed));
+        assert!(!mailbox.close(drop), "it is closed once");
+        mailbox.take(|_| panic!("there is nothing to take"));
+        assert_eq!(mailbox.add(message), Err(Closed), "taking does not open it");
+    });
+}
+
+#[test]
+fn what_is_taken_before_the_close_is_not_dropped_by_it() {
+    model(|| {
+        let mailbox = Arc::new(Mailbox::new());
+        let writer = {
+            let mailbox = Arc::clone(&mailbox);
+            thread::spawn(move || [1, 2].map(|message| mailbox.add(message)))
+        };
+        let taken = take(&mailbox);
+        mailbox.close(drop);
+        let added = writer.join().unwrap();
+        let accepted = added.iter().filter(|added| added.is_ok()).count();
+        assert!(taken.len() <= accepted, "{taken:?} of {added:?}");
+        assert_eq!(taken, [1, 2][..taken.len()], "in order, and each once");
+        assert!(
+            !(added[0].is_err() && added[1].is_ok()),
+            "it stays closed: {added:?}"
+        );
     });
 }

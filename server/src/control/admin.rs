@@ -1,6 +1,6 @@
 //! The admin listener: HTTP for whoever watches the server.
 
-use std::{cell::Cell, convert::Infallible, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, rc::Rc, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -13,8 +13,8 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{net::TcpListener, sync::Semaphore};
 
-use super::{Readiness, dashboard, metrics, publish};
-use crate::{Remote, stats::Stats};
+use super::{dashboard, metrics, publish};
+use crate::{Remote, fanout::Readiness, stats::Stats};
 
 /// Where messages are published; the topic follows.
 pub(super) const PUBLISH: &str = "/publish/";
@@ -35,7 +35,6 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// What it answers from.
 pub(super) struct Admin {
     pub(super) stats: Vec<Arc<Stats>>,
-    pub(super) readiness: Rc<Cell<Readiness>>,
     pub(super) remote: Remote,
     /// What must be said to publish.
     pub(super) publish_token: Option<String>,
@@ -87,15 +86,19 @@ impl Admin {
         }
         match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.readiness.get() {
+            "/readyz" => match self.remote.readiness() {
                 Readiness::Serving => text(StatusCode::OK, "ready\n"),
                 Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+                Readiness::Failed => text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "draining, because a shard has failed\n",
+                ),
             },
             "/metrics" => {
                 let server = metrics::Totals {
                     remote_publishes: self.remote.publishes(),
                     log_lines_lost: (self.log_lines_lost)(),
-                    readiness: self.readiness.get(),
+                    readiness: self.remote.readiness(),
                 };
                 let metrics = metrics::encode(&self.stats, &server);
                 answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics)

@@ -9,8 +9,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::Readiness;
-use crate::stats::{Count, Histogram, Stats};
+use crate::{
+    fanout::Readiness,
+    stats::{Count, Histogram, Stats},
+};
 
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -28,7 +30,7 @@ pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals) -> String {
     let mut registry = Registry::with_prefix("tidewheel");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
-    let draining = ConstGauge::new(i64::from(totals.readiness == Readiness::Draining));
+    let draining = ConstGauge::new(i64::from(totals.readiness != Readiness::Serving));
     registry.register("draining", "Whether the server shuts down", draining);
     registry.register(
         "remote_publishes",

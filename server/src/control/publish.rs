@@ -76,7 +76,7 @@ pub(super) async fn answer(admin: &Admin, request: Request<Incoming>) -> Respons
     match published {
         Ok(()) => text(StatusCode::ACCEPTED, "published\n"),
         Err(error @ RemoteError::Topic(_)) => text(StatusCode::NOT_FOUND, format!("{error}\n")),
-        Err(error @ RemoteError::Busy) => busy(format!("{error}\n")),
+        Err(error @ (RemoteError::Busy | RemoteError::Gone)) => busy(format!("{error}\n")),
     }
 }
 

@@ -86,6 +86,11 @@ impl Budget {
         self.mailed.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// The shard has ended, and holds nothing.
+    pub(super) fn close(&self) {
+        self.set_held(0, false);
+    }
+
     /// Tells what the shard itself holds.
     pub(super) fn set_held(&self, bytes: usize, is_behind: bool) {
         self.held.store(bytes, Ordering::Relaxed);

@@ -8,8 +8,16 @@ use std::sync::{
 use bytes::Bytes;
 use tidewheel_codec::CloseCode;
 
-use super::{Published, budget::Budget, mailbox::Mailbox};
+use super::{
+    Published,
+    budget::Budget,
+    mailbox::{Closed, Mailbox},
+};
 use crate::{ConnectionId, ring::Bell, shard::Command};
+
+/// The shard that this was for has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Gone;
 
 /// What a shard is asked for by other threads.
 #[derive(Debug)]
@@ -72,17 +80,29 @@ impl Post {
     }
 
     /// Hands over without waking the shard; says whether it is to be woken.
-    #[must_use]
-    pub(super) fn hand_quietly(&self, mail: Mail) -> bool {
-        self.budget.add_mail(mail.size());
-        self.mailbox.add(mail)
+    pub(super) fn hand_quietly(&self, mail: Mail) -> Result<bool, Gone> {
+        let size = mail.size();
+        self.budget.add_mail(size);
+        self.mailbox.add(mail).map_err(|Closed| {
+            self.budget.remove_mail(size);
+            Gone
+        })
     }
 
     /// Hands over, and wakes the shard if need be.
-    pub(crate) fn hand(&self, mail: Mail) {
-        if self.hand_quietly(mail) {
+    pub(crate) fn hand(&self, mail: Mail) -> Result<(), Gone> {
+        if self.hand_quietly(mail)? {
             self.ring();
         }
+        Ok(())
+    }
+
+    /// Takes nothing more, and drops what waits, for the shard has ended; says whether it was open. From
+    /// now on it holds up no publisher.
+    pub(super) fn close(&self) -> bool {
+        let was_open = self.mailbox.close(|mail| self.note_read(&mail));
+        self.budget.close();
+        was_open
     }
 
     /// Tells the shard what to do; commands overtake mail.
@@ -105,7 +125,7 @@ impl Post {
             0 => 0,
             _ => self.commands.swap(0, Ordering::Acquire),
         };
-        let commands = [Command::Drain, Command::Stop].into_iter();
+        let commands = [Command::Drain, Command::DrainForRestart, Command::Stop].into_iter();
         commands.filter(move |command| bits & bit(*command) != 0)
     }
 
@@ -123,6 +143,7 @@ impl Post {
 fn bit(command: Command) -> u8 {
     match command {
         Command::Drain => 1,
-        Command::Stop => 2,
+        Command::DrainForRestart => 2,
+        Command::Stop => 4,
     }
 }

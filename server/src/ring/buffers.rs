@@ -97,6 +97,11 @@ impl BufferMemory {
         self.size
     }
 
+    /// The bytes of all of them, and of the short ones in their place.
+    pub(super) fn bytes(&self) -> usize {
+        self.pages.length
+    }
+
     /// How many are not out as a [`Buffer`].
     #[must_use]
     pub fn free(&self) -> usize {

@@ -4,10 +4,12 @@ mod fills;
 mod installer;
 mod peer;
 mod provided;
+mod release;
 
 use std::{
     collections::VecDeque,
     io,
+    mem::ManuallyDrop,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
@@ -70,16 +72,19 @@ pub struct Uring {
     ring: IoUring,
     listener: Option<OwnedFd>,
     bell: Bell,
-    buffers: BufferMemory,
-    entries: BufferEntries,
+    /// Why the ring cannot be used any more, as an errno, if that is so.
+    failure: Option<i32>,
+    // Memory that the kernel writes to or takes buffers from: it is freed when no operation is left.
+    buffers: ManuallyDrop<BufferMemory>,
+    entries: ManuallyDrop<BufferEntries>,
     /// Completions taken early, when the kernel would not accept more submissions before.
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
     installer: Installer,
-    fills: Fills,
+    fills: ManuallyDrop<Fills>,
     /// Where the kernel writes who was accepted, for each of the single accepts.
-    accepted: Box<[PeerAddress; ACCEPTS_MAX]>,
+    accepted: ManuallyDrop<Box<[PeerAddress; ACCEPTS_MAX]>>,
 }
 
 /// Single accepts at a time.
@@ -93,18 +98,6 @@ impl std::fmt::Debug for Uring {
         f.debug_struct("Uring")
             .field("buffers", &self.buffers)
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Uring {
-    /// The kernel lets go of everything: others may hold descriptors of the ring, to wake it, so
-    /// that closing ours would not do, and would not wait.
-    fn drop(&mut self) {
-        let submitter = self.ring.submitter();
-        // Each of these fails only if there is nothing to do.
-        let _ = submitter.register_sync_cancel(None, types::CancelBuilder::any());
-        let _ = submitter.unregister_files();
-        let _ = submitter.unregister_buf_ring(BUFFER_GROUP);
     }
 }
 
@@ -148,24 +141,32 @@ impl Uring {
             ring,
             listener,
             bell,
-            buffers,
-            entries,
+            failure: None,
+            buffers: ManuallyDrop::new(buffers),
+            entries: ManuallyDrop::new(entries),
             early: VecDeque::new(),
             peers,
             installer: Installer::new(installs),
             // Linux 6.7 has what it takes, 6.8 what is asked for here.
-            fills: Fills::new(installs),
-            accepted: Box::new([PeerAddress::empty(); ACCEPTS_MAX]),
+            fills: ManuallyDrop::new(Fills::new(installs)),
+            accepted: ManuallyDrop::new(Box::new([PeerAddress::empty(); ACCEPTS_MAX])),
         })
     }
 
-    /// Queues `count` linked entries so that one submission takes them all.
+    /// Queues linked entries so that one submission takes them all; none if the ring has failed, which
+    /// the next [`Ring::enter`] reports.
     fn queue(&mut self, entries: &[squeue::Entry]) {
+        if self.failure.is_some() {
+            return;
+        }
         let queue = self.ring.submission();
         let room = queue.capacity() - queue.len();
         drop(queue);
         if room < entries.len() {
             self.submit();
+            if self.failure.is_some() {
+                return;
+            }
         }
         // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
         // sends by the promise behind `Outbound`, buffers to fill until they are taken, addresses
@@ -192,11 +193,25 @@ impl Uring {
                             self.early.push_back(completion);
                         }
                     }
-                    _ => panic!("the ring takes no submissions: {error}"),
+                    _ => return self.fail(&error),
                 },
             }
         }
         self.peers.clear();
+    }
+
+    /// Notes that the ring is unusable.
+    fn fail(&mut self, error: &io::Error) {
+        let errno = error.raw_os_error().unwrap_or(libc::EIO);
+        self.failure.get_or_insert(errno);
+    }
+
+    /// Whether the ring can be used still.
+    fn check(&self) -> io::Result<()> {
+        match self.failure {
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Ok(()),
+        }
     }
 
     /// Takes a completion from the queue that is shared with the kernel.
@@ -346,6 +361,7 @@ impl Ring for Uring {
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
+        self.check()?;
         let result = match wait {
             _ if !self.early.is_empty() => self.ring.submit(),
             Wait::No if self.is_quiet() => Ok(0),
@@ -359,7 +375,10 @@ impl Ring for Uring {
         };
         match result.map_err(|error| (error.raw_os_error(), error)) {
             Ok(_) | Err((Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN), _)) => {}
-            Err((_, error)) => return Err(error),
+            Err((_, error)) => {
+                self.fail(&error);
+                return Err(error);
+            }
         }
         if wait == Wait::No {
             self.catch_up();
@@ -370,7 +389,7 @@ impl Ring for Uring {
         }
         self.peers.clear();
         self.installer.note_left();
-        Ok(())
+        self.check()
     }
 
     fn reap(&mut self) -> Option<Completion> {
