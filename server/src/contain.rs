@@ -40,6 +40,12 @@ pub(crate) struct Panic {
     location: String,
 }
 
+impl std::fmt::Debug for Panic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a panic at {}: {}", self.location, self.message())
+    }
+}
+
 impl Panic {
     /// What it says.
     pub(crate) fn message(&self) -> &str {
@@ -115,16 +121,16 @@ mod tests {
     fn a_panic_tells_what_was_said_and_where() {
         catch_on_this_thread();
         let line = line!() + 1;
-        let panic = catch(|| panic!("number {}", 7)).err().expect("it panics");
+        let panic = catch(|| panic!("number {}", 7)).expect_err("it panics");
         assert_eq!(panic.message(), "number 7");
         let place = format!("{}:{line}:", file!());
         assert!(panic.location().starts_with(&place), "{}", panic.location());
-        let panic = catch(|| panic::panic_any(7)).err().expect("it panics");
+        let panic = catch(|| panic::panic_any(7)).expect_err("it panics");
         assert_eq!(panic.message(), "a payload that is no text");
         assert_eq!(catch(|| 7).ok(), Some(7));
-        let first = catch(|| panic!("again")).err().expect("it panics");
+        let first = catch(|| panic!("again")).expect_err("it panics");
         let (location, again) = (first.location.clone(), catch(|| first.resume()));
-        let again = again.err().expect("it goes on");
+        let again = again.expect_err("it goes on");
         assert_eq!((again.message(), again.location()), ("again", &*location));
     }
 }

@@ -205,19 +205,6 @@ fn two_signals_within_half_a_second_are_one() {
     }
 }
 
-#[test]
-fn a_later_signal_ends_the_drain() {
-    let (server, mut client) = slow_to_drain();
-    server.signal(Signal::TERM);
-    assert_eq!(client.frame().close_code(), 1001);
-    wait::pause(ms(600));
-    server.signal(Signal::TERM);
-    let (status, log) = server.wait(ms(1000));
-    assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("ended by a second signal"), "{log}");
-    assert_eq!(client.end(), End::Reset);
-}
-
 /// Starts the program with so many descriptors at most.
 fn with_descriptors(limit: u32) -> Command {
     let mut command = Command::new("sh");
