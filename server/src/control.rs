@@ -61,12 +61,15 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
         ready();
         let mut signalled = None;
         let (mut left, mut result) = (running.shards.len(), Ok(()));
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut bursts = 0;
         while left > 0 {
             tokio::select! {
                 Some(ended) = running.ends.recv() => {
                     result = result.and(ended);
                     left -= 1;
                 }
+                _ = second.tick() => release_memory(running, &mut bursts),
                 _ = terminate.recv() => on_signal(&mut signalled, running)?,
                 _ = interrupt.recv() => on_signal(&mut signalled, running)?,
             }
@@ -77,6 +80,16 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
 
 fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(Error::Control)
+}
+
+/// Gives back what publishing by HTTP has needed, when a burst is over.
+fn release_memory(running: &Running, bursts: &mut u64) {
+    let ended = running.remote.bursts();
+    if std::mem::replace(bursts, ended) != ended
+        && let Some(release) = running.release_memory
+    {
+        release();
+    }
 }
 
 /// The first signal drains, and a later one ends.

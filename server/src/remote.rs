@@ -142,6 +142,11 @@ impl Remote {
         self.command(Command::Drain);
     }
 
+    /// How many bursts of published messages are over.
+    pub(crate) fn bursts(&self) -> u64 {
+        self.fabric.bursts.load(Ordering::Relaxed)
+    }
+
     /// Whether the server takes new connections.
     pub(crate) fn readiness(&self) -> Readiness {
         self.fabric.readiness()

@@ -253,6 +253,7 @@ impl Server {
         let mut running = Running {
             shards: Vec::new(),
             remote: parts[0].remote(),
+            release_memory: self.config.release_memory,
             ends,
             admin: self.admin,
         };
@@ -295,7 +296,8 @@ impl Server {
 #[derive(Debug)]
 pub struct Running {
     pub(crate) shards: Vec<ShardHandle>,
-    remote: Remote,
+    pub(crate) remote: Remote,
+    pub(crate) release_memory: Option<fn()>,
     pub(crate) ends: tokio::sync::mpsc::UnboundedReceiver<Ended>,
     pub(crate) admin: Option<AdminListener>,
 }

@@ -29,6 +29,21 @@ fn overload() -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Measures again what misses its bound, twice at most: a disturbance of the machine does not come three
+/// times. Everything else that must hold has to hold each time.
+#[track_caller]
+fn until_quick(mut measure: impl FnMut() -> Result<(), String>) {
+    for _ in 0..2 {
+        match measure() {
+            Ok(()) => return,
+            Err(missed) => tell(&format!("again, because: {missed}")),
+        }
+    }
+    if let Err(missed) = measure() {
+        panic!("{missed}");
+    }
+}
+
 /// The tests take turns, for they measure.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());

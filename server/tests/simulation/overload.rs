@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config,
+    Config, RemoteError,
     ring::sim::{Faults, Simulation},
 };
 
@@ -76,6 +76,58 @@ fn r25_memory_is_bounded_and_flat_while_publishers_wait() {
             }
             assert_eq!(next, [MESSAGES; PUBLISHERS], "seed {seed}, subscriber {at}");
         }
+    });
+}
+
+/// Another thread publishes without pause: it is told when that is too much, and what was taken comes.
+#[test]
+fn r25_other_threads_are_told_busy_and_nothing_that_was_taken_is_lost() {
+    each_seed(4, |seed| {
+        let simulation = Simulation {
+            seed,
+            operation_ms: 1,
+            send_buffer: 1 << 20,
+            ..Simulation::default()
+        };
+        let config = Config {
+            fanout_memory: FANOUT_MEMORY,
+            ping_interval: None,
+            ..config()
+        };
+        let mut bench = Bench::new(simulation, &config);
+        for at in 0..SUBSCRIBERS {
+            bench.connect();
+            bench.run_for(SECOND / 10);
+            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+        }
+        bench.run_for(SECOND);
+        let (mut taken, mut busy, mut most) = (Vec::new(), 0, 0);
+        for number in 0..1000_usize {
+            let mut message = number.to_string().into_bytes();
+            message.resize(SIZE, b' ');
+            match bench.remote.publish("all", message.as_slice()) {
+                Ok(()) => taken.push(number),
+                Err(RemoteError::Busy) => busy += 1,
+                Err(error) => panic!("{error}"),
+            }
+            if number % 10 == 9 {
+                bench.run_for(Duration::from_millis(1));
+            }
+            most = most.max(bench.shard.holdings().fanout_bytes);
+        }
+        assert!(busy > 100 && taken.len() > 100, "{busy}, {}", taken.len());
+        // A burst is taken whole before the shard has seen it.
+        assert!(most < FANOUT_MEMORY / 2 + 10 * SIZE, "seed {seed}: {most}");
+        bench.run_for(60 * SECOND);
+        assert_eq!(bench.shard.holdings().fanout_bytes, 0, "seed {seed}");
+        for client in &bench.clients {
+            let numbers = client.echoes.iter().map(|message| {
+                let text = std::str::from_utf8(message).expect("text");
+                text.trim_end().parse::<usize>().expect("a number")
+            });
+            assert!(numbers.eq(taken.iter().copied()), "seed {seed}");
+        }
+        assert_eq!(bench.remote.publish("all", "again"), Ok(()));
     });
 }
 
