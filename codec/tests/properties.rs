@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{SEED, Trace, client, receive_lent, receive_pieces, server};
+use common::{SEED, Trace, client, receive_lent, receive_pieces, receive_shares, server};
 use proptest::prelude::*;
 use tidewheel_codec::frame::{FrameHeader, Opcode};
 use tidewheel_codec::mask::{key_at, mask};
@@ -161,6 +161,12 @@ proptest! {
         let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
         let whole = receive_pieces(&client(), [bytes.as_slice()]);
         prop_assert_eq!(in_pieces(&client(), &bytes, &sizes), whole);
+    }
+
+    #[test]
+    fn the_same_is_seen_in_shares_of_frames(bytes in nearly_frames(true), frames_max in 1..5_u32) {
+        let whole = receive_pieces(&server(), [bytes.as_slice()]);
+        prop_assert_eq!(receive_shares(&server(), &bytes, frames_max), whole);
     }
 
     #[test]

@@ -131,6 +131,38 @@ pub(crate) fn receive_on<'p>(
     }
 }
 
+/// Feeds `bytes` at once, and reads so many frames at a time.
+pub(crate) fn receive_shares(config: &Config, bytes: &[u8], frames_max: u32) -> Trace {
+    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let now = Time::from_millis(1);
+    let mut connection = connect(&endpoint, now);
+    let (mut events, mut out) = (Vec::new(), Vec::new());
+    let mut rest = bytes.to_vec();
+    loop {
+        let input = connection.receive(&mut rest, now);
+        let mut input = input.with_frames_max(frames_max);
+        let mut count = 0;
+        while let Some(event) = connection.poll_event(&mut endpoint, &mut input, &mut out) {
+            events.push(Observed::from(event));
+            count += 1;
+        }
+        assert!(count <= frames_max, "{count} of {frames_max}");
+        let is_used_up = input.frames_left() == 0;
+        let left = input.into_rest().len();
+        if !is_used_up {
+            break;
+        }
+        rest.drain(..rest.len() - left);
+    }
+    let disconnect = connection.poll_disconnect();
+    Trace {
+        events,
+        out,
+        disconnect,
+        transmit: connection.poll_transmit(),
+    }
+}
+
 /// Feeds `bytes` in pieces of these sizes, and what is left in one: into the assembly buffer of the
 /// message wherever it is lent, and in receive buffers elsewhere.
 pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Trace {
