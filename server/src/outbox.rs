@@ -54,8 +54,8 @@ pub(crate) const IN_PLACE_MIN: usize = 4096;
 pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
 /// A peer that takes so little in such a time does not read.
-pub(crate) const PROGRESS_TIME: Duration = Duration::from_secs(1);
-const PROGRESS_BYTES_MIN: usize = 16 << 10;
+pub(crate) const PROGRESS_TIME: Duration = Duration::from_secs(2);
+const PROGRESS_BYTES_MIN: usize = 4 << 10;
 
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
@@ -71,7 +71,7 @@ pub(crate) struct Queue {
     lent: usize,
     /// The socket took less than it was given, and has not taken everything since.
     stalled: bool,
-    /// Since when, and how many bytes it has taken since, while it is looked at whether the peer reads.
+    /// Since when it is looked at whether the peer reads, and how many bytes it has taken since.
     progress: Option<(Time, usize)>,
     /// An empty vector, kept for the next segment.
     spare: Vec<u8>,
@@ -134,8 +134,8 @@ impl Queue {
         self.stalled
     }
 
-    /// Whether the peer of a stalled queue reads: it takes a little in each [`PROGRESS_TIME`]. When that
-    /// is not known yet, it does.
+    /// Whether the peer of a stalled queue reads: it takes a little in each [`PROGRESS_TIME`]. Until one
+    /// has passed, it does.
     pub(crate) fn is_read(&mut self, now: Time) -> bool {
         let (since, taken) = *self.progress.get_or_insert((now, 0));
         if now.since(since) < PROGRESS_TIME {
@@ -304,8 +304,9 @@ impl Queue {
 
     /// The socket has not taken everything: what may be overtaken or dropped is parted from the
     /// frame that must go on.
-    pub(crate) fn stall(&mut self) {
+    pub(crate) fn stall(&mut self, now: Time) {
         self.stalled = true;
+        self.progress.get_or_insert((now, 0));
         self.split_first();
     }
 

@@ -472,7 +472,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let mut completions = std::mem::take(&mut self.lists.completions);
         while let Some(completion) = self.ring.reap() {
             match completion.token.op() {
-                OpCode::Send => self.settle(&completion),
+                OpCode::Send => self.settle(&completion, now),
                 _ => completions.push(completion),
             }
         }

@@ -111,7 +111,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// A send has completed: because it was short, or was to be told of. What follows from it is left for later in the turn: nothing may be lent anew before it is known which
     /// of the earlier silent sends are over.
-    pub(super) fn settle(&mut self, completion: &Completion) {
+    pub(super) fn settle(&mut self, completion: &Completion, now: Time) {
         let slot = completion.token.slot();
         let connection = &mut self.connections[slot as usize];
         assert_eq!(
@@ -131,7 +131,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         let took_something = completion.result >= 0 || completion.result == -libc::EAGAIN;
         match took_something {
-            true if taken < lent => self.stall(slot),
+            true if taken < lent => self.stall(slot, now),
             true if is_empty => self.lists.settled.push((slot, Settled::Whole)),
             true => self.lists.settled.push((slot, Settled::Part)),
             false => self.lists.settled.push((slot, Settled::Failed)),
@@ -158,14 +158,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Not everything was taken: until it is, the socket is waited for, and nothing is read.
-    fn stall(&mut self, slot: u32) {
+    fn stall(&mut self, slot: u32, now: Time) {
         let connection = &mut self.connections[slot as usize];
         connection.flight = Flight::Stalled;
         connection
             .queue
             .as_mut()
             .expect("not all was taken")
-            .stall();
+            .stall(now);
         match connection.phase {
             Phase::Leaving(_) => {
                 self.lists.settled.push((slot, Settled::Failed));
