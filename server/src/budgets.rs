@@ -83,15 +83,15 @@ fn the_table_of_work_is_that_of_the_code() {
             bytes(turn.inflated_bytes()),
         ),
         (
-            "frames read of one connection in one go",
+            "frames read of one connection in one go, if others wait",
             connection.frames().to_string(),
         ),
         (
-            "bytes of messages read of one connection in one go",
+            "bytes of messages read of one connection in one go, if others wait",
             bytes(connection.bytes()),
         ),
         (
-            "bytes decompressed of one connection in one go",
+            "bytes decompressed of one connection in one go, if others wait",
             bytes(connection.inflated_bytes()),
         ),
         (

@@ -72,8 +72,8 @@ pub struct Config {
     pub drain: Drain,
     /// What a panic of the handler ends.
     pub panic: PanicPolicy,
-    /// Called on the thread of each shard, and on that of the control plane, when a burst of published
-    /// messages has been delivered: a program whose allocator keeps what was freed gives it back to
+    /// Called on the thread of each shard, and on that of the control plane, when a burst of messages is
+    /// over, or many connections have ended: a program whose allocator keeps what was freed gives it back to
     /// the system there, as by `mi_collect` of mimalloc; `None`: nothing is called.
     pub release_memory: Option<fn()>,
     /// Bytes and headers of a request.

@@ -240,6 +240,7 @@ impl<S> Conn<'_, S> {
         }
     }
 
+    #[inline]
     fn send_in_place(&mut self, lane: Lane, frame: &mut [u8]) {
         if frame.len() < IN_PLACE_MIN || !self.queue.push_received(lane, frame, &self.received) {
             self.queue.write(lane, |out| out.extend_from_slice(frame));

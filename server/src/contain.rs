@@ -36,8 +36,20 @@ impl Callback {
 
 /// A panic that was caught.
 pub(crate) struct Panic {
-    payload: Box<dyn Any + Send>,
+    /// None once it was taken to be dropped or thrown again.
+    payload: Option<Box<dyn Any + Send>>,
     location: String,
+}
+
+impl Drop for Panic {
+    /// The payload is a value of the application, and may panic when it is dropped.
+    fn drop(&mut self) {
+        if let Some(payload) = self.payload.take()
+            && let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
+        {
+            std::mem::forget(second);
+        }
+    }
 }
 
 impl std::fmt::Debug for Panic {
@@ -49,13 +61,11 @@ impl std::fmt::Debug for Panic {
 impl Panic {
     /// What it says.
     pub(crate) fn message(&self) -> &str {
-        let payload = &*self.payload;
-        match payload.downcast_ref::<&str>() {
-            Some(text) => text,
-            None => payload
-                .downcast_ref::<String>()
-                .map_or("a payload that is no text", String::as_str),
-        }
+        let payload = self.payload.as_deref();
+        let text = payload.and_then(|it| it.downcast_ref::<&str>()).copied();
+        let string = payload.and_then(|it| it.downcast_ref::<String>());
+        text.or(string.map(String::as_str))
+            .unwrap_or("a payload that is no text")
     }
 
     /// File, line and column.
@@ -64,9 +74,12 @@ impl Panic {
     }
 
     /// Goes on unwinding.
-    pub(crate) fn resume(self) -> ! {
-        LOCATION.set(Some(self.location));
-        panic::resume_unwind(self.payload)
+    pub(crate) fn resume(mut self) -> ! {
+        LOCATION.set(Some(std::mem::take(&mut self.location)));
+        match self.payload.take() {
+            Some(payload) => panic::resume_unwind(payload),
+            None => unreachable!("it is taken once"),
+        }
     }
 }
 
@@ -106,7 +119,7 @@ fn note(info: &PanicHookInfo<'_>) -> bool {
 #[inline]
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     panic::catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Panic {
-        payload,
+        payload: Some(payload),
         location: LOCATION
             .take()
             .unwrap_or_else(|| "an unknown place".to_owned()),
@@ -116,6 +129,20 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_payload_that_panics_when_it_is_dropped_is_caught_too() {
+        struct Bomb(u32);
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                if self.0 > 0 {
+                    panic::panic_any(Bomb(self.0 - 1));
+                }
+            }
+        }
+        let panic = catch(|| panic::panic_any(Bomb(3))).expect_err("it panics");
+        assert!(catch(|| drop(panic)).is_ok());
+    }
 
     #[test]
     fn a_panic_tells_what_was_said_and_where() {

@@ -32,7 +32,7 @@ use std::{
 
 pub use self::topic::TopicError;
 pub(crate) use self::{
-    budget::{Aftermath, Pressure, Window},
+    budget::{Aftermath, Load, Pressure, Window},
     chains::{NONE, Segment},
     post::{Gone, Mail, Post},
     published::{Address, Published},
@@ -326,6 +326,7 @@ impl Fanout {
             }
         });
         self.stats.publishes.add(1);
+        self.publishers.note_publish();
         if is_ours {
             self.take_in(message, Origin::Connection);
         }
@@ -447,10 +448,9 @@ impl Fanout {
         &self.fabric.posts[usize::from(self.shard)]
     }
 
-    /// Whether messages wait until earlier ones are delivered, and whether there are none at all.
-    pub(crate) fn load(&self) -> (bool, bool) {
-        let is_behind = self.is_full() || !self.deferred.is_empty();
-        (is_behind, self.bytes() == 0)
+    /// Whether messages wait until earlier ones are delivered.
+    pub(crate) fn defers(&self) -> bool {
+        self.is_full() || !self.deferred.is_empty()
     }
 
     /// A burst is over: all shards may give back memory.

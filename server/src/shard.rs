@@ -35,7 +35,7 @@ use crate::{
     conn::SendLimits,
     connection::{Connection, Phase},
     contain::{self, Callback},
-    fanout::{Aftermath, Fanout, Mail},
+    fanout::{Aftermath, Fanout, Load, Mail},
     outbox::QueuePool,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
     stats::Stats,
@@ -257,7 +257,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             ),
             lists: Lists::default(),
             unread: Unread::new(parts.core_shards),
-            aftermath: Aftermath::default(),
+            aftermath: Aftermath::new(now),
             bursts: 0,
             crowded_until: now,
             fanout: Fanout::new(
@@ -366,14 +366,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         )
     }
 
-    /// Gives back what a burst of published messages has needed, here or on another shard: messages
-    /// are made on one, and freed on others.
+    /// Gives back what a burst has needed, here or on another shard: messages that are published are made
+    /// on one, and freed on others.
     fn release_memory(&mut self, now: Time) {
         let Some(release) = self.settings.release_memory else {
             return;
         };
-        let (is_behind, is_empty) = self.fanout.load();
-        if self.aftermath.note(is_behind, is_empty, now) {
+        let traffic = self.endpoint.traffic();
+        let load = Load {
+            is_behind: self.fanout.defers(),
+            bytes: traffic.received_bytes + traffic.sent_bytes,
+            connections: self.connections.len(),
+        };
+        if self.aftermath.note(&load, now) {
             self.fanout.end_burst();
         }
         let bursts = self.fanout.fabric.bursts.load(Ordering::Relaxed);
@@ -477,6 +482,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
         }
         self.retire_silent();
+        self.unread.begin_turn(completions.len());
         self.after_sends(now);
         for completion in completions.drain(..) {
             self.complete(completion, now);

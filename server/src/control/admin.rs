@@ -11,7 +11,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, time::timeout};
 
 use super::{dashboard, metrics, publish};
 use crate::{Remote, fanout::Readiness, stats::Stats};
@@ -22,6 +22,9 @@ pub(super) const PUBLISH: &str = "/publish/";
 /// How long a request's head may take, and its body.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The age at which a connection is closed, so that those that do not read give way to others.
+const LIFETIME: Duration = Duration::from_secs(20);
 
 /// Connections at a time; others wait in the listener's backlog.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -72,7 +75,16 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin) {
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let served = match timeout(LIFETIME, connection.as_mut()).await {
+                Ok(served) => served,
+                Err(_) => {
+                    // The answer under way is sent, unless nobody reads it.
+                    connection.as_mut().graceful_shutdown();
+                    timeout(HEAD_TIMEOUT, connection).await.unwrap_or(Ok(()))
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "an admin connection has failed");
             }
         });

@@ -42,6 +42,8 @@ pub(crate) struct Budget {
     held: AtomicUsize,
     /// Whether messages wait until earlier ones are delivered; only the shard writes it.
     is_behind: AtomicBool,
+    /// Whether the shard has ended, and holds up nobody.
+    is_closed: AtomicBool,
 }
 
 impl Budget {
@@ -51,6 +53,7 @@ impl Budget {
             mailed: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             is_behind: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -61,6 +64,9 @@ impl Budget {
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Pressure::Free;
+        }
         let quarters = self.bytes() / (self.bytes_max / 4).max(1);
         match quarters {
             0 if !self.is_behind.load(Ordering::Relaxed) => Pressure::Free,
@@ -86,9 +92,9 @@ impl Budget {
         self.mailed.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// The shard has ended, and holds nothing.
+    /// The shard has ended.
     pub(super) fn close(&self) {
-        self.set_held(0, false);
+        self.is_closed.store(true, Ordering::Relaxed);
     }
 
     /// Tells what the shard itself holds.
@@ -98,47 +104,86 @@ impl Budget {
     }
 }
 
-/// When memory that a burst has needed is given back: when the fan-out has been empty for a while after
-/// messages had to wait.
-#[derive(Debug, Default)]
+/// When memory that a burst has needed is given back: when little happens after much has happened.
+#[derive(Debug)]
 pub(crate) struct Aftermath {
-    was_behind: bool,
-    due: Option<Time>,
+    was_busy: bool,
+    /// When this stretch of time began, and the count of bytes then.
+    began: Time,
+    bytes: u64,
+    /// The most connections since memory was given back last.
+    connections_max: usize,
 }
 
-/// So long the fan-out is empty before.
-const CALM: Duration = Duration::from_millis(250);
+/// What a shard has to do with at the end of a turn.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    /// Whether messages wait until earlier ones are delivered.
+    pub(crate) is_behind: bool,
+    /// Bytes of all messages so far, both ways.
+    pub(crate) bytes: u64,
+    pub(crate) connections: usize,
+}
+
+/// A stretch of time, and the bytes of messages in it that make it a busy one, or a calm one.
+const STRETCH: Duration = Duration::from_millis(250);
+const BUSY_BYTES_MIN: u64 = 4 << 20;
+const CALM_BYTES_MAX: u64 = 1 << 20;
+
+/// So many connections that have ended make it a busy one, too.
+const ENDED_MIN: usize = 64;
 
 impl Aftermath {
-    /// Takes note of the fan-out at the end of a turn; says whether memory is to be given back now.
-    pub(crate) fn note(&mut self, is_behind: bool, is_empty: bool, now: Time) -> bool {
-        self.was_behind |= is_behind;
-        if !is_empty || !self.was_behind {
-            self.due = None;
+    pub(crate) fn new(now: Time) -> Self {
+        Self {
+            was_busy: false,
+            began: now,
+            bytes: 0,
+            connections_max: 0,
+        }
+    }
+
+    /// Takes note of the load at the end of a turn; says whether memory is to be given back now.
+    pub(crate) fn note(&mut self, load: &Load, now: Time) -> bool {
+        let moved = load.bytes.saturating_sub(self.bytes);
+        self.connections_max = self.connections_max.max(load.connections);
+        let have_ended = load.connections + ENDED_MIN <= self.connections_max;
+        self.was_busy |= load.is_behind || moved >= BUSY_BYTES_MIN || have_ended;
+        if now.since(self.began) < STRETCH {
             return false;
         }
-        let due = *self.due.get_or_insert(now + CALM);
-        if now < due {
-            return false;
+        self.began = now;
+        self.bytes = load.bytes;
+        let is_over = self.was_busy && !load.is_behind && moved <= CALM_BYTES_MAX;
+        if is_over {
+            self.was_busy = false;
+            self.connections_max = load.connections;
         }
-        *self = Self::default();
-        true
+        is_over
     }
 
     /// When the next note is to be taken at the latest.
     pub(crate) fn due(&self) -> Option<Time> {
-        self.due
+        self.was_busy.then_some(self.began + STRETCH)
     }
 }
 
 /// Bytes that one publisher has under way: published, and not yet in the send queue of the last
 /// subscriber on every shard.
 #[derive(Debug, Default)]
-pub(crate) struct Window(AtomicUsize);
+pub(crate) struct Window {
+    bytes: AtomicUsize,
+    /// Bytes of the message that was published last.
+    last_bytes: AtomicUsize,
+}
 
 impl Window {
     pub(crate) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn last_bytes(&self) -> usize {
+        self.last_bytes.load(Ordering::Relaxed)
     }
 }
 
@@ -151,7 +196,8 @@ pub(super) struct UnderWay {
 
 impl UnderWay {
     pub(super) fn new(window: &Arc<Window>, bytes: usize) -> Self {
-        window.0.fetch_add(bytes, Ordering::Relaxed);
+        window.bytes.fetch_add(bytes, Ordering::Relaxed);
+        window.last_bytes.store(bytes, Ordering::Relaxed);
         Self {
             window: Arc::clone(window),
             bytes,
@@ -161,7 +207,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.window.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.window.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -194,22 +240,35 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_given_back_once_when_a_burst_has_been_over_for_a_while() {
-        let at = Time::from_millis;
-        let mut aftermath = Aftermath::default();
-        assert!(!aftermath.note(false, false, at(0)));
-        assert!(!aftermath.note(false, true, at(1)));
-        assert_eq!(aftermath.due(), None, "nothing had to wait");
-        assert!(!aftermath.note(true, false, at(2)));
-        assert!(!aftermath.note(false, true, at(3)));
-        assert!(!aftermath.note(false, false, at(4)));
-        assert_eq!(aftermath.due(), None, "it goes on");
-        assert!(!aftermath.note(false, true, at(5)));
-        assert_eq!(aftermath.due(), Some(at(255)));
-        assert!(!aftermath.note(false, true, at(254)));
-        assert!(aftermath.note(false, true, at(255)));
-        assert!(!aftermath.note(false, true, at(256)));
-        assert_eq!(aftermath.due(), None);
+    fn memory_is_given_back_once_when_it_is_calm_after_much_has_happened() {
+        let load = |is_behind, bytes, connections| Load {
+            is_behind,
+            bytes,
+            connections,
+        };
+        for busy in [
+            load(true, 0, 100),
+            load(false, BUSY_BYTES_MIN, 100),
+            load(false, 0, 100 - ENDED_MIN),
+        ] {
+            let at = Time::from_millis;
+            let mut aftermath = Aftermath::new(at(0));
+            assert!(!aftermath.note(&load(false, 0, 100), at(300)));
+            assert_eq!(aftermath.due(), None, "nothing has happened");
+            assert!(!aftermath.note(&busy, at(310)), "{busy:?}");
+            let calm = Load {
+                is_behind: false,
+                ..busy
+            };
+            let mut now = 310;
+            let mut released = 0;
+            while let Some(due) = aftermath.due() {
+                now = due.as_millis().max(now + 1);
+                released += usize::from(aftermath.note(&calm, at(now)));
+                assert!(now < 1500, "it ends: {busy:?}");
+            }
+            assert_eq!(released, 1, "{busy:?}");
+        }
     }
 
     #[test]

@@ -22,18 +22,26 @@ pub(crate) enum Habit {
     Publishes,
 }
 
+/// A connection whose last message was of so many bytes or fewer is not held back by others: it may have
+/// one message under way until the budget is used up.
+const SMALL_MESSAGE_BYTES: usize = 4 << 10;
+
 /// The connections of a shard that have published.
 #[derive(Debug, Default)]
 pub(super) struct Publishers {
     /// The window of each slot, up to the highest that has ever published.
     windows: Vec<Option<Arc<Window>>>,
-    /// The pressure on the fullest shard, if anybody has asked in this turn.
+    /// Whether anybody has published since that was last asked.
+    has_published: bool,
+    /// The pressure on the fullest shard, if anybody has asked in this turn, and nothing was published
+    /// since.
     pressure: Option<Pressure>,
 }
 
 impl Publishers {
     /// What a connection has under way; from now on it counts as one that publishes.
     fn window(&mut self, slot: u32) -> &Arc<Window> {
+        self.has_published = true;
         let slot = slot as usize;
         if self.windows.len() <= slot {
             self.windows.resize(slot + 1, None);
@@ -44,6 +52,18 @@ impl Publishers {
     fn under_way(&self, slot: u32) -> usize {
         let window = self.windows.get(slot as usize).and_then(Option::as_ref);
         window.map_or(0, |window| window.bytes())
+    }
+
+    /// Whether a connection has nothing under way, and publishes small messages.
+    fn is_small_and_idle(&self, slot: u32) -> bool {
+        let window = self.windows.get(slot as usize).and_then(Option::as_ref);
+        window
+            .is_none_or(|window| window.bytes() == 0 && window.last_bytes() <= SMALL_MESSAGE_BYTES)
+    }
+
+    /// Something was published: the pressure is to be looked at again.
+    pub(super) fn note_publish(&mut self) {
+        self.pressure = None;
     }
 
     pub(super) fn forget(&mut self, slot: u32) {
@@ -63,12 +83,10 @@ impl Fanout {
         Arc::clone(self.publishers.window(slot))
     }
 
-    /// The habit of a connection that has sent a message.
-    pub(crate) fn habit(&self, slot: u32) -> Habit {
-        match self.publishers.windows.get(slot as usize) {
-            Some(Some(_)) => Habit::Publishes,
-            Some(None) | None => Habit::Listens,
-        }
+    /// Whether a connection has published since that was last asked.
+    #[inline]
+    pub(crate) fn take_published(&mut self) -> bool {
+        std::mem::take(&mut self.publishers.has_published)
     }
 
     /// Whether the next message of a connection may be read: if it is published, there is to be room
@@ -80,12 +98,14 @@ impl Fanout {
             Habit::Publishes => match self.pressure() {
                 Pressure::Free if !self.is_full() => true,
                 Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) < WINDOW_BYTES,
-                Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => false,
+                Pressure::Hold | Pressure::HoldUnknown => self.publishers.is_small_and_idle(slot),
+                Pressure::Full => false,
             },
         }
     }
 
-    /// The pressure on the fullest shard, as it was when somebody first asked in this turn.
+    /// The pressure on the fullest shard, as it was when somebody first asked since the turn began, or
+    /// since this shard last published.
     fn pressure(&mut self) -> Pressure {
         let fabric = &self.fabric;
         *self

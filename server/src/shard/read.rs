@@ -35,6 +35,8 @@ pub(super) struct Unread {
     per_turn: Share,
     /// What is left of that.
     left: Share,
+    /// Receives that have completed in this turn.
+    receives: u32,
 }
 
 impl Unread {
@@ -45,7 +47,14 @@ impl Unread {
             room: VecDeque::new(),
             per_turn,
             left: per_turn,
+            receives: 0,
         }
+    }
+
+    /// A turn begins, in which so many receives have completed.
+    pub(super) fn begin_turn(&mut self, receives: usize) {
+        self.left = self.per_turn;
+        self.receives = receives as u32;
     }
 
     /// Whether somebody can be read on at once.
@@ -118,6 +127,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.unread.room.push_back((slot, generation));
             }
         }
+        self.unread.receives = self.unread.turn.len() as u32;
         while !self.unread.left.is_used_up()
             && let Some((slot, generation)) = self.unread.turn.pop_front()
         {
@@ -126,7 +136,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.resume_reading(slot, now);
             }
         }
-        self.unread.left = self.unread.per_turn;
     }
 
     /// The connection of a slot, if it still waits.
@@ -202,7 +211,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         received: std::ops::Range<*const u8>,
         now: Time,
     ) -> Option<(usize, Awaits)> {
-        let given = self.unread.left.of_connection();
+        let given = self.unread.left.of_connection(self.unread.receives);
         let mut share = given;
         let connection = &mut self.connections[slot as usize];
         let Connection {
@@ -211,6 +220,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let Phase::Open { protocol, state } = phase else {
             return None;
         };
+        // What other callbacks have published says nothing of this connection.
+        self.fanout.take_published();
         let message_rate_max = self.settings.message_rate_max;
         let queue = connection.queue.get_or_insert_with(|| self.pool.take());
         let id = ConnectionId {
@@ -228,9 +239,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             if protocol.is_open() {
                 if queue.held() >= limits.pause_at() {
                     break Awaits::Sending;
-                }
-                if share.is_used_up() {
-                    break Awaits::Turn;
                 }
                 if *habit != Habit::Listens && !fanout.may_read(slot, *habit) {
                     break Awaits::Room;
@@ -262,7 +270,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     control.clear();
                 }
                 Event::Message(message) => {
-                    share.take_message(message.len(), is_compressed);
+                    let is_last = share.take_message(message.len(), is_compressed);
                     let received = received.clone();
                     let mut conn = Conn {
                         id,
@@ -278,8 +286,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     self.callback = Some(Callback::Message);
                     self.handler.message(&mut conn, message);
                     self.callback = None;
-                    if *habit != Habit::Publishes {
-                        *habit = fanout.habit(slot);
+                    if fanout.take_published() {
+                        *habit = Habit::Publishes;
+                    } else if *habit == Habit::Unknown {
+                        *habit = Habit::Listens;
+                    }
+                    if is_last && protocol.is_open() {
+                        break Awaits::Turn;
                     }
                 }
                 // Answered already.

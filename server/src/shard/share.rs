@@ -27,7 +27,7 @@ pub(crate) const TURN: Share = Share {
     inflated_bytes: 512 << 10,
 };
 
-/// What is read of one connection before it is another's turn.
+/// What is read of one connection, at least, before it is another's turn.
 pub(crate) const CONNECTION: Share = Share {
     frames: 1 << 10,
     bytes: 1 << 20,
@@ -52,11 +52,18 @@ impl Share {
         }
     }
 
-    /// The share of the next connection out of this one, which is a turn's.
-    pub(super) fn of_connection(&self) -> Self {
-        match self.is_used_up() {
-            true => SMALL,
-            false => CONNECTION,
+    /// The share of a connection out of this one, which is a turn's, where so many want one: a
+    /// connection that is alone is not interrupted.
+    pub(super) fn of_connection(&self, wanted: u32) -> Self {
+        if self.is_used_up() {
+            return SMALL;
+        }
+        let wanted = wanted.max(1);
+        let parts = wanted as usize;
+        Self {
+            frames: (self.frames / wanted).max(CONNECTION.frames),
+            bytes: (self.bytes / parts).max(CONNECTION.bytes),
+            inflated_bytes: (self.inflated_bytes / parts).max(CONNECTION.inflated_bytes),
         }
     }
 
@@ -84,13 +91,15 @@ impl Share {
         self.frames = self.frames.saturating_sub(frames);
     }
 
-    /// A message of so many bytes was read.
-    pub(super) fn take_message(&mut self, bytes: usize, is_inflated: bool) {
+    /// A message of so many bytes was read; says whether that was the last.
+    #[inline]
+    pub(super) fn take_message(&mut self, bytes: usize, is_inflated: bool) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         if is_inflated {
             let bytes = bytes + INFLATION_BYTES;
             self.inflated_bytes = self.inflated_bytes.saturating_sub(bytes);
         }
+        self.bytes == 0 || self.inflated_bytes == 0
     }
 
     /// What was `given` to a connection was used but for what is `left`.
@@ -114,7 +123,8 @@ mod tests {
             (0, TURN.inflated_bytes, true),
         ] {
             let mut turn = TURN;
-            let given = turn.of_connection();
+            assert_eq!(turn.of_connection(1), TURN);
+            let given = turn.of_connection(u32::MAX);
             assert_eq!(given, CONNECTION);
             let mut left = given;
             left.take_frames(1);
@@ -123,7 +133,7 @@ mod tests {
             turn.take_frames(frames);
             turn.take_message(messages, is_inflated);
             assert!(turn.is_used_up());
-            assert_eq!(turn.of_connection(), SMALL);
+            assert_eq!(turn.of_connection(1), SMALL);
         }
     }
 
