@@ -123,7 +123,8 @@ pub enum PanicPolicy {
     /// The client of an `upgrade` that panics is told 500.
     #[default]
     CloseConnection,
-    /// The server: the shard ends as one that has failed, and the others drain.
+    /// The server: the shard ends as one that has failed, without a call of `close` for its connections,
+    /// and the others drain.
     StopServer,
 }
 

@@ -270,7 +270,8 @@ impl<S> Conn<'_, S> {
                     self.fanout.put_off(slot, chain, got);
                     return delivered;
                 }
-                Patience::Crowd if can_wait && self.queue.is_read(self.now) => {
+                // Policies that drop messages slow nobody.
+                Patience::Crowd if can_wait && segment.is_kept && self.queue.is_read(self.now) => {
                     let again = self.now + PROGRESS_TIME;
                     self.fanout.suspend(slot, chain, got, again);
                     return delivered;

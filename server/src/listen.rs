@@ -117,8 +117,8 @@ fn retry<T>(address: SocketAddr, mut bind: impl FnMut() -> io::Result<T>) -> Res
         tv_sec: 0,
         tv_nsec: RETRY_AFTER.subsec_nanos().into(),
     };
-    let (mut seen, mut owner) = (0, None);
-    for attempt in 0..FREE_WITHIN.as_millis() / RETRY_AFTER.as_millis() {
+    let (mut seen, mut owner, mut is_told) = (0, None, false);
+    for _ in 0..FREE_WITHIN.as_millis() / RETRY_AFTER.as_millis() {
         match bind() {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
             result => return result.map_err(|error| listen_error(address, error)),
@@ -131,9 +131,10 @@ fn retry<T>(address: SocketAddr, mut bind: impl FnMut() -> io::Result<T>) -> Res
         if seen >= OWNER_SEEN_MIN {
             break;
         }
-        if attempt == 0 {
+        if owner.is_none() && !is_told {
+            is_told = true;
             tracing::info!(
-                "{address} is taken; waiting up to {FREE_WITHIN:?} in case its process has just ended"
+                "{address} belongs to no living process; waiting up to {FREE_WITHIN:?} until the kernel frees it"
             );
         }
         // A signal may end it early, which does no harm.

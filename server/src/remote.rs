@@ -136,7 +136,11 @@ impl Remote {
         )
     }
 
-    /// Begins to drain, without waiting for a signal. From now on `/readyz` says that it does.
+    /// Begins to drain, without waiting for a signal: connections are closed with
+    /// [`Drain::code`](crate::Drain::code), and then the shards end, for which [`Running::join`] waits. From
+    /// now on `/readyz` says that it does.
+    ///
+    /// [`Running::join`]: crate::Running::join
     pub fn drain(&self) {
         self.fabric.note_readiness(Readiness::Draining);
         self.command(Command::Drain);

@@ -194,7 +194,7 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`: `/metrics`, `/healthz`, `/readyz`, and a page that shows
+    /// Also serves HTTP on `address`, while [`Running::until_signal`] or [`Server::run`] runs: `/metrics`, `/healthz`, `/readyz`, and a page that shows
     /// what they tell; and, if there is a token to say, `POST /publish/TOPIC` for those who say it
     /// (`Authorization: Bearer`, RFC 6750).
     ///
@@ -328,7 +328,7 @@ impl Running {
         result
     }
 
-    /// Waits until all shards have ended, because they have [drained](Self::drain) or were
+    /// Waits until all shards have ended, and takes no signal: because they have [drained](Self::drain) or were
     /// [stopped](Self::stop), or because one of them has failed: then the others drain with 1012.
     ///
     /// # Errors

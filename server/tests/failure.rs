@@ -66,13 +66,21 @@ impl Handler for Which {
 }
 
 struct Bench {
-    /// One test breaks a ring of this process: they take turns.
-    turn: MutexGuard<'static, ()>,
+    /// Descriptors without use, so that those that are opened afterwards have rising numbers.
+    plugs: Vec<fs::File>,
     address: SocketAddr,
     running: Running,
     seen: Arc<Seen>,
     /// The clients of each shard.
     clients: [Vec<client::Client>; 2],
+    /// Given up last, when all descriptors are closed.
+    turn: MutexGuard<'static, ()>,
+}
+
+/// One test breaks a ring of this process: they take turns.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn connect(address: SocketAddr) -> io::Result<client::Client> {
@@ -84,8 +92,9 @@ fn connect(address: SocketAddr) -> io::Result<client::Client> {
 
 impl Bench {
     fn start() -> Self {
-        static TURN: Mutex<()> = Mutex::new(());
-        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let turn = turn();
+        let plug = |_| fs::File::open("/dev/null").expect("Linux");
+        let plugs = (0..256).map(plug).collect();
         let config = Config {
             shards: Some(2),
             panic: PanicPolicy::StopServer,
@@ -114,11 +123,12 @@ impl Bench {
         }
         assert!(clients.iter().all(|it| it.len() >= 5), "both have some");
         Self {
-            turn,
+            plugs,
             address,
             running,
             seen,
             clients,
+            turn,
         }
     }
 }
@@ -202,8 +212,9 @@ fn r24_a_shard_that_panics() {
     assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
-/// Puts another file in the place of the ring of shard 0, so that the kernel refuses to enter it.
-fn break_ring() {
+/// Puts another file in the place of the ring of shard 0, the first that was opened above a descriptor,
+/// so that the kernel refuses to enter it.
+fn break_ring(above: i32) {
     let rings = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
     let rings = rings.filter(|entry| {
         let target = fs::read_link(entry.path());
@@ -211,7 +222,10 @@ fn break_ring() {
     });
     let rings = rings.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     // The control plane has none here, and the first shard was made first.
-    let ring = rings.min().expect("there are rings");
+    let ring = rings
+        .filter(|ring| *ring > above)
+        .min()
+        .expect("there are rings");
     let other = fs::File::open("/dev/null").expect("Linux");
     // SAFETY: the descriptor is open; that it stands for another file from now on is what is tested.
     let result = unsafe { libc::dup2(other.as_raw_fd(), ring) };
@@ -224,10 +238,11 @@ fn break_ring() {
 #[test]
 fn r24_a_shard_whose_ring_fails() {
     let bench = Bench::start();
-    let (_turn, address) = (bench.turn, bench.address);
+    let (_turn, plugs, address) = (bench.turn, bench.plugs, bench.address);
+    let above = plugs.iter().map(AsRawFd::as_raw_fd).max().expect("some");
     let remote = bench.running.remote();
     let ids = [0, 1].map(|shard| id_on(&bench.seen, shard));
-    break_ring();
+    break_ring(above);
     // It waits in the old one until it is woken.
     let _ = remote.send(ids[0], "wake up");
     let clients = bench.clients.each_ref().map(Vec::len);
@@ -262,6 +277,7 @@ fn a_server_that_drains_ends_without_a_signal() {
 
 #[test]
 fn readiness_ends_with_a_drain_without_a_signal() {
+    let _turn = turn();
     let config = Config {
         shards: Some(1),
         ..Config::default()

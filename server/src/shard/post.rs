@@ -37,7 +37,7 @@ const MESSAGE_WORK: usize = 64;
 
 /// When the queues of so many subscribers are long, and of more than one in so many, the publishers are
 /// too fast, and not the subscribers too slow. That holds for a [`PROGRESS_TIME`] at least.
-const CROWD_MIN: usize = 4;
+const CROWD_MIN: usize = 2;
 const CROWD_SHARE: usize = 4;
 
 /// Room for mail for which memory is kept while there is none.
