@@ -11,6 +11,7 @@ use crate::{
     SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Pressure, Published, Segment},
     outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, PROGRESS_TIME, Queue},
+    shard::LONG_QUEUE_SHARE,
 };
 
 /// What messages to one connection alone have in common, in place of a topic.
@@ -271,7 +272,13 @@ impl<S> Conn<'_, S> {
                     return delivered;
                 }
                 // Policies that drop messages slow nobody.
-                Patience::Crowd if can_wait && segment.is_kept && self.queue.is_read(self.now) => {
+                Patience::Crowd
+                    if is_stalled
+                        && segment.is_kept
+                        && self.protocol.is_open()
+                        && self.queue.held() >= self.limits.bytes_max / LONG_QUEUE_SHARE
+                        && self.queue.is_read(self.now) =>
+                {
                     let again = self.now + PROGRESS_TIME;
                     self.fanout.suspend(slot, chain, got, again);
                     return delivered;

@@ -57,7 +57,7 @@ const DELIVERIES_MIN: usize = 1 << 10;
 const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
 
 /// Of [`Config::max_send_queue`] so much makes a queue long.
-const LONG_QUEUE_SHARE: usize = 16;
+pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
 /// How soon those that wait for room for what they publish are looked at again.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
