@@ -163,14 +163,12 @@ fn a_port_that_a_living_process_owns_is_an_error_at_once() {
             command = tidewheel();
             command.arg("echo").args(flags);
         }
-        let began = wait::now();
         let output = command.output().expect("the program starts");
-        let took = began.elapsed();
         let log = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{log}");
         let message = format!("cannot listen on {address}: the port is taken");
         assert!(log.contains(&message), "{log}");
-        assert!(took < Duration::from_secs(1), "{took:?}");
+        assert!(!log.contains("waiting up to"), "{log}");
     }
 }
 
