@@ -298,7 +298,7 @@ impl Fleet {
             socket: self.socket(client),
             peer: self.target.address_of(client),
         };
-        self.push(connect, OpCode::Connect, client);
+        self.push(connect, client);
     }
 
     /// Sends a message, if the client is open; says whether it was. Messages to one client that
@@ -363,8 +363,8 @@ impl Fleet {
         // Those of sends come first: what follows a short send must not be sent before its rest.
         let mut completions = std::mem::take(&mut self.completions);
         while let Some(completion) = self.wires[ring].reap() {
-            match completion.token.op() {
-                OpCode::Send => self.sent(&completion),
+            match completion.op {
+                OpCode::Send | OpCode::SendAll => self.sent(&completion),
                 _ => completions.push(completion),
             }
         }
@@ -436,13 +436,12 @@ impl Fleet {
                 socket,
                 multishot: true,
             },
-            OpCode::Receive,
             client,
         );
     }
 
-    fn push(&mut self, op: Op, code: OpCode, client: u32) {
-        self.wire(client).push(op, token(code, client));
+    fn push(&mut self, op: Op, client: u32) {
+        self.wire(client).push(op, token(client));
     }
 
     fn wire(&mut self, client: u32) -> &mut Wire {
@@ -493,8 +492,8 @@ fn found(completion: &Completion) -> Option<(u32, Found)> {
     Some((completion.token.slot(), found))
 }
 
-const fn token(op: OpCode, client: u32) -> Token {
-    Token::new(op, GENERATION, client)
+const fn token(client: u32) -> Token {
+    Token::new(GENERATION, client)
 }
 
 /// A code that is sent in a Close when nothing else is asked for.

@@ -1,10 +1,10 @@
 //! A ring of a fleet, and the bytes that are lent to it.
 //!
-//! Two invariants make the lending safe. *Silent* sends point into chunks whose memory is
+//! One invariant makes the lending safe. *Silent* sends point into chunks whose memory is
 //! reserved once and never moves; a chunk is emptied only after [`Ring::reap`] has returned
 //! `None` behind the [`Ring::enter`] that submitted them, when nothing of a [`SendMode::Silent`]
-//! send is under way. A *patient* send points into its parcel, whose bytes are neither changed
-//! nor freed before its completion. The ring is dropped before both.
+//! send is under way. The ring is dropped before the chunks. The bytes of a *patient* send
+//! ([`Op::SendAll`]) are the ring's own until it completes.
 //!
 //! Bytes stay in order because a socket has one silent send in a batch at most, and none while it
 //! has a parcel: what follows a send that was short is never sent before the rest of it.
@@ -13,8 +13,7 @@ use std::{collections::HashMap, io};
 
 use rustix::io::Errno;
 use tidewheel::ring::{
-    Buffer, Completion, Op, OpCode, Outbound, Ring, RingError, SendMode, Setup, Socket, Token,
-    Uring, Wait,
+    Completion, Op, OpCode, Outbound, Ring, RingError, SendMode, Setup, Socket, Token, Uring, Wait,
 };
 
 /// The bytes that a chunk holds.
@@ -23,9 +22,8 @@ const CHUNK_SIZE: usize = 64 * 1024;
 /// A longer run of bytes may not fit into the socket at once, so it is sent patiently.
 const SILENT_SIZE_MAX: usize = 4096;
 
-/// The generations of a send's token tell how it was sent.
-const SILENT: u32 = 0;
-const PATIENT: u32 = 1;
+/// The generation of all tokens: no client has the slot of another.
+const GENERATION: u32 = 0;
 
 /// A ring that keeps what it sends until that is sent.
 #[derive(Debug)]
@@ -62,8 +60,8 @@ struct Piece {
 /// What a socket did not take at once.
 #[derive(Debug)]
 struct Parcel {
-    /// With the kernel; empty as long as the parcel is held.
-    lent: Vec<u8>,
+    /// Bytes that are being sent; none as long as the parcel is held.
+    under_way: usize,
     /// What follows.
     waiting: Vec<u8>,
 }
@@ -141,7 +139,7 @@ impl Wire {
             length: bytes.len() as u32,
         });
         // SAFETY: the chunk had room, so it does not move; it is in `queued`, and emptied only
-        // when its send is over (see the first invariant above).
+        // when its send is over (see the invariant above).
         let data = unsafe { Outbound::bytes(&chunk[start..]) };
         let send = Op::Send {
             socket,
@@ -149,44 +147,40 @@ impl Wire {
             mode: SendMode::Silent,
             finish: false,
         };
-        self.ring
-            .push(send, Token::new(OpCode::Send, SILENT, client));
+        self.ring.push(send, Token::new(GENERATION, client));
         Sending::Silent
     }
 
     /// Keeps bytes until the silent send of their socket is over.
     fn hold(&mut self, socket: Socket, client: u32, waiting: Vec<u8>) {
-        let lent = Vec::new();
-        let before = self.parcels.insert(socket.0, Parcel { lent, waiting });
+        let parcel = Parcel {
+            under_way: 0,
+            waiting,
+        };
+        let before = self.parcels.insert(socket.0, parcel);
         assert!(before.is_none(), "there is one parcel at a time");
         self.held.push((socket, client));
     }
 
     /// Queues a patient send.
-    fn post(&mut self, socket: Socket, client: u32, lent: Vec<u8>) {
-        // SAFETY: the bytes are put into a parcel as they are, where nothing changes or frees them
-        // before `sent` is told of their completion (see the second invariant above).
-        let data = unsafe { Outbound::bytes(&lent) };
-        let waiting = Vec::new();
-        let before = self.parcels.insert(socket.0, Parcel { lent, waiting });
-        assert!(before.is_none(), "one patient send at a time");
-        let send = Op::Send {
-            socket,
-            data,
-            mode: SendMode::Waiting,
-            finish: false,
+    fn post(&mut self, socket: Socket, client: u32, bytes: Vec<u8>) {
+        let parcel = Parcel {
+            under_way: bytes.len(),
+            waiting: Vec::new(),
         };
-        self.ring
-            .push(send, Token::new(OpCode::Send, PATIENT, client));
+        let before = self.parcels.insert(socket.0, parcel);
+        assert!(before.is_none(), "one patient send at a time");
+        let send = Op::SendAll { socket, bytes };
+        self.ring.push(send, Token::new(GENERATION, client));
     }
 
     /// Takes note of a send's completion. The rest of a short one is sent patiently, unless the
     /// client has left.
     pub(crate) fn sent(&mut self, socket: Socket, completion: &Completion, left: bool) -> Sending {
         let client = completion.token.slot();
-        if completion.token.generation() == PATIENT {
+        if completion.op == OpCode::SendAll {
             let parcel = self.parcels.remove(&socket.0).expect("it was posted");
-            let whole = usize::try_from(completion.result) == Ok(parcel.lent.len());
+            let whole = usize::try_from(completion.result) == Ok(parcel.under_way);
             if left || !whole || parcel.waiting.is_empty() {
                 return Sending::Over;
             }
@@ -254,10 +248,5 @@ impl Wire {
     /// See [`Uring::catch_up`].
     pub(crate) fn catch_up(&mut self) -> bool {
         self.ring.catch_up()
-    }
-
-    /// Gives a receive buffer back.
-    pub(crate) fn provide(&mut self, buffer: Buffer) {
-        self.ring.provide(buffer);
     }
 }

@@ -1,16 +1,14 @@
 //! The connection as a handler sees it.
 
-use std::{fmt, ops::Range};
+use std::fmt;
 
-use bytes::Bytes;
-use tidewheel_codec::{
-    Cause, CloseCode, Connection as Protocol, Endpoint, Message, Reply, Time, frame::Opcode,
-};
+use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time, frame::Opcode};
 
 use crate::{
     SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Pressure, Published, Segment},
-    outbox::{ALLOCATION_FACTOR, IN_PLACE_MIN, Lane, PROGRESS_TIME, Queue},
+    message::Message,
+    outbox::{Lane, PROGRESS_TIME, Queue},
     shard::LONG_QUEUE_SHARE,
 };
 
@@ -27,8 +25,6 @@ pub struct Conn<'a, S> {
     pub(crate) endpoint: &'a mut Endpoint,
     pub(crate) fanout: &'a mut Fanout,
     pub(crate) limits: SendLimits,
-    /// The receive buffer that the message of this callback may lie in.
-    pub(crate) received: Range<*const u8>,
 }
 
 /// Which connection: unique in a server for as long as 2^24 others opened on its shard since.
@@ -224,11 +220,7 @@ impl<S> Conn<'_, S> {
                 });
             }
             Outgoing::Received(message) => {
-                let allocation = message.allocation();
-                match message.into_frame() {
-                    Reply::Borrowed(frame) => self.send_in_place(lane, frame),
-                    Reply::Owned(frame) => self.send_assembled(lane, frame, allocation),
-                }
+                self.queue.push_received(lane, message);
                 self.protocol.note_sent(self.endpoint, 1, length as u64);
             }
         }
@@ -238,23 +230,6 @@ impl<S> Conn<'_, S> {
             Sent::Queued {
                 bytes: self.queue.unsent(),
             }
-        }
-    }
-
-    #[inline]
-    fn send_in_place(&mut self, lane: Lane, frame: &mut [u8]) {
-        if frame.len() < IN_PLACE_MIN || !self.queue.push_received(lane, frame, &self.received) {
-            self.queue.write(lane, |out| out.extend_from_slice(frame));
-        }
-    }
-
-    /// Sends a frame from the buffer in which it was assembled, unless it would keep much more memory
-    /// than its own.
-    fn send_assembled(&mut self, lane: Lane, frame: Bytes, allocation: usize) {
-        if frame.len() < IN_PLACE_MIN || allocation > ALLOCATION_FACTOR * frame.len() {
-            self.queue.write(lane, |out| out.extend_from_slice(&frame));
-        } else {
-            self.queue.push_shared(lane, frame, allocation);
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{
     conn::SendLimits,
     fanout::Habit,
     outbox::Queue,
-    ring::{OpCode, Socket, Token},
+    ring::{Socket, Token},
 };
 
 /// One connection, from accept to the last completion.
@@ -251,8 +251,8 @@ impl<S> Connection<S> {
     }
 
     /// The token of an operation on this connection, which is in `slot`.
-    pub(crate) fn token(&self, op: OpCode, slot: u32) -> Token {
-        Token::new(op, self.generation, slot)
+    pub(crate) fn token(&self, slot: u32) -> Token {
+        Token::new(self.generation, slot)
     }
 
     /// Whether something that was submitted for the descriptor has yet to complete.

@@ -15,7 +15,7 @@ pub(crate) use self::relay::Relay;
 use self::relay::Runner;
 use crate::{
     Config, Handler, contain, host,
-    ring::{Ring, RingError, Setup, Uring, Wait},
+    ring::{RingError, Setup, Uring, Wait},
     shard::{End, Next, Parts, Shard},
     stats::Stats,
 };
@@ -100,7 +100,7 @@ fn drive<H: Handler>(
             && due.is_some_and(|due| began > due + STALL)
         {
             runner.gather();
-            shard.ring().enter(Wait::No)?;
+            shard.enter(Wait::No)?;
             began = clock.elapsed();
         }
         let next = shard.turn(at(began));
@@ -113,7 +113,7 @@ fn drive<H: Handler>(
                     Wait::For(limit) => Some(ended + limit),
                     Wait::No | Wait::Forever => None,
                 };
-                enter(shard.ring(), wait, runner.as_deref_mut())?;
+                enter(shard, wait, runner.as_deref_mut())?;
             }
         }
     }
@@ -121,19 +121,23 @@ fn drive<H: Handler>(
 
 /// Enters the ring. A shard that would go on at once first lets others have their turn that would, too.
 /// What has arrived meanwhile is for the next turn.
-fn enter(ring: &mut Uring, wait: Wait, runner: Option<&mut Runner>) -> io::Result<()> {
+fn enter<H: Handler>(
+    shard: &mut Shard<Uring, H>,
+    wait: Wait,
+    runner: Option<&mut Runner>,
+) -> io::Result<()> {
     match (wait, runner) {
         (Wait::No, Some(runner)) => {
-            ring.enter(Wait::No)?;
+            shard.enter(Wait::No)?;
             runner.step_out();
             runner.step_in();
-            ring.enter(Wait::No)
+            shard.enter(Wait::No)
         }
         (Wait::For(_) | Wait::Forever, Some(runner)) => {
             runner.step_out();
-            ring.enter(wait)
+            shard.enter(wait)
         }
-        (_, None) => ring.enter(wait),
+        (_, None) => shard.enter(wait),
     }
 }
 

@@ -1,11 +1,11 @@
 //! What an application implements.
 
 use tidewheel_codec::{
-    Disconnect, Message,
+    Disconnect,
     handshake::{Rejection, Request},
 };
 
-use crate::Conn;
+use crate::{Conn, Message};
 
 /// An application: one value per shard, called on that shard's thread alone.
 ///

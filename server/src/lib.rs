@@ -50,6 +50,8 @@ mod fanout;
 mod handler;
 mod host;
 mod listen;
+#[allow(unsafe_code)]
+mod message;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;
@@ -66,11 +68,12 @@ pub use config::{
 pub use conn::{Conn, ConnectionId, Outgoing, PublishError, Sent};
 pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
+pub use message::Message;
 pub use origins::Origins;
 pub use remote::{Remote, RemoteError};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{
-    Cause, CloseCode, Disconnect, Initiator, Message, Time,
+    Cause, CloseCode, Disconnect, Initiator, Time,
     deflate::Deflate,
     handshake::{Rejection, Request},
 };

@@ -23,7 +23,8 @@ use self::{
 pub(crate) use self::{pool::QueuePool, segment::Lane};
 use crate::{
     CONNECTION_OVERHEAD,
-    ring::{Buffer, Outbound},
+    message::{Frame, Message},
+    ring::Outbound,
 };
 
 /// Segments that one send takes at most; the next send takes the others.
@@ -79,8 +80,6 @@ pub(crate) struct Queue {
     pub(crate) missed: u64,
     /// Bytes received while nothing more could be sent, to be looked at when it can.
     pub(crate) parked: Parked,
-    /// Receive buffers of messages that were dropped, to be given back.
-    orphans: Vec<Buffer>,
     /// What a send of several segments points to.
     vector: Option<Box<Vector>>,
 }
@@ -171,7 +170,7 @@ impl Queue {
                 };
                 last.lane == lane && bytes.len() < full
             }
-            Run::Shared { .. } | Run::Received { .. } => false,
+            Run::Shared { .. } | Run::Received(_) => false,
         };
         if self.segments.len() == self.lent || !self.segments.back().is_some_and(joins) {
             let run = Run::Owned(std::mem::take(&mut self.spare));
@@ -233,27 +232,24 @@ impl Queue {
         self.segments.push_back(Segment { run, lane });
     }
 
-    /// Appends a frame that lies in the receive buffer `received`, without copying it. Whoever
-    /// calls this attaches that buffer before the next [`Queue::lend`].
-    ///
-    /// Returns whether the frame does lie there; if not, nothing is appended.
-    pub(crate) fn push_received(
-        &mut self,
-        lane: Lane,
-        frame: &mut [u8],
-        received: &std::ops::Range<*const u8>,
-    ) -> bool {
-        let within = frame.as_ptr_range();
-        if within.start < received.start || within.end > received.end {
-            return false;
+    /// Appends the frame of a received message, without copying it where that is worth it: a short frame
+    /// in a large allocation would keep much more memory than its own.
+    #[inline]
+    pub(crate) fn push_received(&mut self, lane: Lane, message: Message<'_>) {
+        match message.into_frame(IN_PLACE_MIN) {
+            Frame::Kept(kept) => {
+                self.unsent += kept.len();
+                let run = Run::Received(kept);
+                self.segments.push_back(Segment { run, lane });
+            }
+            Frame::Assembled(frame, allocation)
+                if frame.len() >= IN_PLACE_MIN && allocation <= ALLOCATION_FACTOR * frame.len() =>
+            {
+                self.push_shared(lane, frame, allocation);
+            }
+            Frame::Assembled(frame, _) => self.write(lane, |out| out.extend_from_slice(&frame)),
+            Frame::Borrowed(frame) => self.write(lane, |out| out.extend_from_slice(frame)),
         }
-        self.unsent += frame.len();
-        let run = Run::Received {
-            bytes: frame,
-            buffer: None,
-        };
-        self.segments.push_back(Segment { run, lane });
-        true
     }
 
     /// Drops the oldest message that may be dropped, with those of its segment; says whether
@@ -297,9 +293,7 @@ impl Queue {
         let dropped = self.segments.remove(at).expect("just looked at");
         self.unsent -= dropped.bytes().len();
         self.missed += dropped.frames();
-        let mut orphans = std::mem::take(&mut self.orphans);
-        self.retire(dropped, &mut |buffer| orphans.push(buffer));
-        self.orphans = orphans;
+        self.retire(dropped);
     }
 
     /// The socket has not taken everything: what may be overtaken or dropped is parted from the
@@ -336,7 +330,7 @@ impl Queue {
                 bytes: bytes.split_off(end),
                 allocation: *allocation,
             },
-            Run::Owned(_) | Run::Shared { .. } | Run::Received { .. } => return,
+            Run::Owned(_) | Run::Shared { .. } | Run::Received(_) => return,
         };
         self.segments.insert(1, Segment { run: rest, lane });
         if end == self.taken {
@@ -344,23 +338,6 @@ impl Queue {
             self.segments.pop_front();
             self.taken = 0;
         }
-    }
-
-    /// Gives the queue the receive buffer that its newest received segments lie in, or gives it
-    /// back if there are none.
-    pub(crate) fn attach(&mut self, received: Buffer) -> Option<Buffer> {
-        for segment in self.segments.iter_mut().rev() {
-            if let Run::Received { bytes, buffer } = &mut segment.run {
-                let owned =
-                    buffer.is_none() && received.as_ptr_range().contains(&bytes.cast::<u8>());
-                if owned {
-                    *buffer = Some(received);
-                    return None;
-                }
-                break;
-            }
-        }
-        Some(received)
     }
 
     /// Lends the first segments to the kernel; `whole` tells whether those are all.
@@ -411,7 +388,7 @@ impl Queue {
     ///
     /// # Panics
     /// If nothing was lent, or more was sent than that.
-    pub(crate) fn settle(&mut self, sent: Option<usize>, mut release: impl FnMut(Buffer)) {
+    pub(crate) fn settle(&mut self, sent: Option<usize>) {
         assert!(self.lent > 0, "a send that was not begun is over");
         let mut lent = std::mem::take(&mut self.lent);
         let mut rest = sent.unwrap_or(usize::MAX);
@@ -427,13 +404,13 @@ impl Queue {
             self.taken = 0;
             lent -= 1;
             let done = self.segments.pop_front().expect("a lent segment is there");
-            self.retire(done, &mut release);
+            self.retire(done);
         }
         match sent {
             Some(_) if lent > 0 => {
                 self.taken += rest;
                 self.unsent -= rest;
-                self.copy_received(&mut release);
+                self.copy_received();
             }
             Some(_) => assert!(rest == 0, "more was sent than was lent"),
             None => {}
@@ -441,14 +418,13 @@ impl Queue {
         if let (Some((_, taken)), Some(sent)) = (&mut self.progress, sent) {
             *taken += sent;
         }
-        self.orphans.drain(..).for_each(&mut release);
         if self.segments.is_empty() {
             self.stalled = false;
             self.progress = None;
         }
     }
 
-    fn retire(&mut self, segment: Segment, release: &mut impl FnMut(Buffer)) {
+    fn retire(&mut self, segment: Segment) {
         match segment.run {
             Run::Owned(mut bytes) => {
                 if self.spare.capacity() == 0 && bytes.capacity() <= POOLED_BYTES_MAX {
@@ -456,37 +432,24 @@ impl Queue {
                     self.spare = bytes;
                 }
             }
-            Run::Shared { .. } => {}
-            Run::Received { buffer, .. } => {
-                if let Some(buffer) = buffer {
-                    release(buffer);
-                }
-            }
+            Run::Shared { .. } | Run::Received(_) => {}
         }
     }
 
-    fn copy_received(&mut self, release: &mut impl FnMut(Buffer)) {
+    fn copy_received(&mut self) {
         for segment in &mut self.segments {
-            if matches!(segment.run, Run::Received { .. }) {
-                let copy = Run::Owned(segment.bytes().to_vec());
-                if let Run::Received {
-                    buffer: Some(buffer),
-                    ..
-                } = std::mem::replace(&mut segment.run, copy)
-                {
-                    release(buffer);
-                }
+            if let Run::Received(bytes) = &segment.run {
+                segment.run = Run::Owned(bytes.to_vec());
             }
         }
     }
 
     /// Forgets all that is queued; nothing may be lent.
-    pub(crate) fn clear(&mut self, mut release: impl FnMut(Buffer)) {
+    pub(crate) fn clear(&mut self) {
         assert!(self.lent == 0, "what the kernel reads is not freed");
         while let Some(segment) = self.segments.pop_front() {
-            self.retire(segment, &mut release);
+            self.retire(segment);
         }
-        self.orphans.drain(..).for_each(release);
         self.taken = 0;
         self.unsent = 0;
         self.stalled = false;
@@ -507,31 +470,15 @@ pub(crate) struct Lent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::BufferMemory;
+    use crate::{
+        message::{Arrived, Event},
+        ring::BufferMemory,
+    };
 
     fn lent_bytes(queue: &mut Queue) -> (Vec<u8>, bool) {
         let Lent { data, whole } = queue.lend();
-        let bytes = match data {
-            // SAFETY: lent just now.
-            Outbound::Bytes { start, length } => unsafe {
-                std::slice::from_raw_parts(start, length as usize).to_vec()
-            },
-            // SAFETY: lent just now.
-            Outbound::Message(header) => unsafe {
-                let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
-                runs.iter()
-                    .flat_map(|run| {
-                        std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len)
-                    })
-                    .copied()
-                    .collect()
-            },
-        };
-        (bytes, whole)
-    }
-
-    fn none(_: Buffer) {
-        panic!("no buffer was attached");
+        // SAFETY: lent just now.
+        (unsafe { data.copy() }, whole)
     }
 
     #[test]
@@ -540,10 +487,10 @@ mod tests {
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"hello "));
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"world"));
         assert_eq!(lent_bytes(&mut queue), (b"hello world".to_vec(), true));
-        queue.settle(Some(4), none);
+        queue.settle(Some(4));
         assert_eq!(queue.unsent(), 7);
         assert_eq!(lent_bytes(&mut queue), (b"o world".to_vec(), true));
-        queue.settle(None, none);
+        queue.settle(None);
         assert!(queue.is_empty() && queue.unsent() == 0);
     }
 
@@ -556,11 +503,11 @@ mod tests {
         queue.push_shared(Lane::Batch, Bytes::from_static(b"three"), 0);
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"four"));
         assert_eq!(first, b"one");
-        queue.settle(Some(2), none);
+        queue.settle(Some(2));
         assert_eq!(lent_bytes(&mut queue), (b"etwothreefour".to_vec(), true));
-        queue.settle(Some(5), none);
+        queue.settle(Some(5));
         assert_eq!(lent_bytes(&mut queue), (b"hreefour".to_vec(), true));
-        queue.settle(Some(8), none);
+        queue.settle(Some(8));
         assert!(queue.is_empty() && queue.unsent() == 0);
     }
 
@@ -581,41 +528,62 @@ mod tests {
             lent_bytes(&mut queue),
             (vec![b'x'; SEGMENTS_PER_SEND], false)
         );
-        queue.settle(None, none);
+        queue.settle(None);
         assert_eq!(queue.unsent(), 1);
     }
 
-    #[test]
-    fn a_receive_buffer_is_released_when_its_last_frame_is_sent() {
-        let mut memory = BufferMemory::new(2, 4096).unwrap();
-        let mut buffer = memory.take_for_test(0, 8);
-        buffer.copy_from_slice(b"abcdefgh");
-        let range = buffer.as_ptr_range();
+    /// A receive buffer in which there are two binary messages of 4 KiB, the second of twos, as a queue
+    /// that each has been sent to by the rule for it.
+    fn two_messages(memory: &mut BufferMemory, lanes: [Lane; 2]) -> Queue {
+        let mut connection = tidewheel_codec::Connection::new(Time::from_millis(0), 0);
+        let config = tidewheel_codec::Config::new(tidewheel_codec::Role::Server);
+        let mut endpoint = tidewheel_codec::Endpoint::new(config).unwrap();
+        let mut frames = Vec::new();
+        for byte in [1, 2] {
+            frames.extend([0x82, 0xfe, 0x10, 0x00, 0, 0, 0, 0]);
+            frames.extend([byte; 4096]);
+        }
+        let mut buffer = memory.take_for_test(frames.len() as u32);
+        buffer.copy_from_slice(&frames);
         let mut queue = Queue::default();
-        let (front, back) = buffer.split_at_mut(4);
-        assert!(queue.push_received(Lane::Batch, front, &range));
-        assert!(queue.push_received(Lane::Batch, back, &range));
-        assert!(!queue.push_received(Lane::Batch, &mut [0; 3], &range));
-        assert!(queue.attach(buffer).is_none());
-        let mut released = 0;
-        assert_eq!(lent_bytes(&mut queue).0, b"abcdefgh");
-        queue.settle(Some(4), |_| released += 1);
-        assert_eq!(
-            (released, queue.unsent()),
-            (1, 4),
-            "what remains was copied"
-        );
-        assert_eq!(lent_bytes(&mut queue).0, b"efgh");
-        queue.settle(None, none);
+        Arrived::in_buffer(buffer, |arrived| {
+            let mut control = Vec::new();
+            let mut frames = arrived.frames(&mut connection, 2, Time::from_millis(0));
+            for lane in lanes {
+                let event = frames.poll(&mut connection, &mut endpoint, &mut control);
+                let Some(Event::Message(message)) = event else {
+                    panic!("two messages are there")
+                };
+                queue.push_received(lane, message);
+            }
+        });
+        queue
+    }
+
+    #[test]
+    fn a_receive_buffer_is_free_when_its_last_frame_is_sent() {
+        let mut memory = BufferMemory::new(1, 16 << 10).unwrap();
+        let mut queue = two_messages(&mut memory, [Lane::Batch; 2]);
+        assert_eq!((memory.free(), queue.unsent()), (0, 8200));
+        let (bytes, _) = lent_bytes(&mut queue);
+        assert_eq!(bytes[..5], [0x82, 0x7e, 0x10, 0x00, 1]);
+        queue.settle(Some(4100));
+        assert_eq!(memory.free(), 1, "what remains was copied");
+        let (bytes, _) = lent_bytes(&mut queue);
+        assert_eq!(bytes[..5], [0x82, 0x7e, 0x10, 0x00, 2]);
+        queue.settle(None);
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn a_buffer_that_nothing_lies_in_comes_back() {
-        let mut memory = BufferMemory::new(2, 4096).unwrap();
-        let buffer = memory.take_for_test(0, 8);
-        let mut queue = Queue::default();
-        queue.write(Lane::Batch, |out| out.push(1));
-        assert!(queue.attach(buffer).is_some());
+    fn a_receive_buffer_is_free_when_its_frames_are_dropped_in_any_order() {
+        for first in [0, 1] {
+            let mut memory = BufferMemory::new(1, 16 << 10).unwrap();
+            let mut queue = two_messages(&mut memory, [0, 1].map(Lane::Single));
+            queue.drop_singles(first);
+            assert_eq!(memory.free(), 0);
+            queue.drop_singles(1 - first);
+            assert_eq!(memory.free(), 1);
+        }
     }
 }

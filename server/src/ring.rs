@@ -12,6 +12,7 @@ mod token;
 mod uring;
 
 pub use buffers::{Buffer, BufferMemory};
+pub(crate) use buffers::{Keeper, Kept};
 pub use probe::{RingError, kernel_release};
 pub use token::{OpCode, Token};
 pub use uring::{Setup, Uring};
@@ -66,17 +67,26 @@ pub enum Op {
         /// they have not come within a tenth of a second: what is there is then to be received without.
         gather: bool,
     },
-    /// Send bytes, all of them or as many as the socket has room for.
+    /// Send bytes, as many as the socket has room for at once.
     Send {
         /// The socket to send to.
         socket: Socket,
         /// What to send.
         data: Outbound,
-        /// Whether it waits, and when it completes.
+        /// When it completes.
         mode: SendMode,
         /// Shut down the sending direction once every byte has been taken (FIN follows them), as
         /// by [`Op::Finish`], which then completes by itself. After a short send it is not done.
         finish: bool,
+    },
+    /// Send all of these bytes, however long that takes; `result` is the count of bytes, which is short
+    /// only if the connection ended. The ring has the bytes until that completes. None of two at a time
+    /// has the same token.
+    SendAll {
+        /// The socket to send to.
+        socket: Socket,
+        /// What to send.
+        bytes: Vec<u8>,
     },
     /// Complete once the socket may take bytes again, or its connection has ended.
     Writable {
@@ -103,9 +113,12 @@ pub enum Op {
         /// The socket whose connection ends.
         socket: Socket,
     },
-    /// Cancel every operation with this token. Silent on success; what was cancelled completes.
+    /// Cancel every operation of this kind with this token. Silent on success; what was cancelled
+    /// completes.
     Cancel {
-        /// The token of the operations to end.
+        /// The kind of the operations to end.
+        kind: OpCode,
+        /// Their token.
         target: Token,
     },
     /// Close a direct descriptor. With an operation still armed on it this leaks: reset first.
@@ -127,7 +140,7 @@ pub enum Op {
         socket: Socket,
         /// The other ring's.
         bell: Bell,
-        /// What the other ring is told, with an op code of [`OpCode::Arrive`] and the [`Socket`] as
+        /// The token of the [`OpCode::Arrive`] that the other ring is told, with the [`Socket`] as
         /// `result`.
         arrival: Token,
     },
@@ -143,84 +156,142 @@ pub enum Op {
     },
 }
 
-/// Whether a send waits, and what it tells.
+impl Op {
+    /// The kind of this operation.
+    #[must_use]
+    pub fn code(&self) -> OpCode {
+        match self {
+            Self::Accept { .. } => OpCode::Accept,
+            Self::Receive { .. } => OpCode::Receive,
+            Self::Fill { .. } => OpCode::Fill,
+            Self::Send { .. } => OpCode::Send,
+            Self::SendAll { .. } => OpCode::SendAll,
+            Self::Writable { .. } => OpCode::Writable,
+            Self::Quiet { .. } => OpCode::Quiet,
+            Self::Finish { .. } => OpCode::Finish,
+            Self::Reset { .. } | Self::Cancel { .. } => OpCode::Cancel,
+            Self::Close { .. } => OpCode::Close,
+            Self::Listen => OpCode::Listen,
+            Self::Wake { .. } => OpCode::Wake,
+            Self::HandOver { .. } => OpCode::HandOver,
+            Self::Connect { .. } => OpCode::Connect,
+        }
+    }
+}
+
+/// What a send tells. It takes what the socket has room for, and does not wait.
 ///
-/// One that does not wait takes what the socket has room for, and nothing of it is pending after
-/// [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has returned `None` after it.
+/// Nothing of it is pending after [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has
+/// returned `None` after it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SendMode {
-    /// Does not wait. Completes only if the socket has not taken every byte: with the count of
-    /// those that it took, or `EAGAIN`.
+    /// Completes only if the socket has not taken every byte: with the count of those that it took, or
+    /// `EAGAIN`.
     Silent,
-    /// Does not wait. Completes in any case.
+    /// Completes in any case.
     Told,
-    /// Waits until every byte is taken. Completes once, with the count of bytes, which is short
-    /// only if the connection ended. The bytes are free then.
-    Waiting,
 }
 
 /// Bytes that the kernel reads while a send is under way.
+///
+/// Nothing but a ring can look at them. That they are there when it does is promised to
+/// [`Outbound::bytes`] and [`Outbound::message`].
+#[derive(Debug)]
+pub struct Outbound {
+    data: Data,
+    /// How many bytes there are, below 2 GiB.
+    length: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
-pub enum Outbound {
-    /// One contiguous run of bytes.
-    Bytes {
-        /// The first byte.
-        start: *const u8,
-        /// The number of bytes, below 2 GiB.
-        length: u32,
-    },
+enum Data {
+    /// One contiguous run of bytes, of which this is the first.
+    Bytes(*const u8),
     /// Several runs of bytes, by a message header that lives elsewhere (sendmsg(2)).
     Message(*const libc::msghdr),
 }
 
-impl Outbound {
-    /// How many bytes there are.
-    pub(crate) fn len(&self) -> usize {
-        match *self {
-            Self::Bytes { length, .. } => length as usize,
-            // SAFETY: whoever made this has promised that header and vector stay as they are.
-            Self::Message(header) => unsafe {
-                let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
-                runs.iter().map(|run| run.iov_len).sum()
-            },
-        }
-    }
+/// The kernel takes no more in one send.
+const SEND_BYTES_MAX: usize = i32::MAX as usize;
 
+impl Outbound {
     /// Lends one run of bytes to the kernel.
     ///
+    /// # Panics
+    /// If there are 2 GiB or more.
+    ///
     /// # Safety
-    /// The bytes must neither move nor change nor be freed before the send is over: for
-    /// [`SendMode::Waiting`] that is its completion, for the others the first [`Ring::reap`] that
-    /// returns `None` after the next [`Ring::enter`].
+    /// The bytes must neither move nor change nor be freed before the send is over: before the first
+    /// [`Ring::reap`] that returns `None` after the next [`Ring::enter`], or the ring is dropped.
     #[must_use]
     pub unsafe fn bytes(bytes: &[u8]) -> Self {
-        debug_assert!(u32::try_from(bytes.len()).is_ok(), "a send is below 4 GiB");
-        Self::Bytes {
-            start: bytes.as_ptr(),
+        assert!(bytes.len() <= SEND_BYTES_MAX, "a send is below 2 GiB");
+        Self {
+            data: Data::Bytes(bytes.as_ptr()),
             length: bytes.len() as u32,
         }
     }
 
     /// Lends a message header, its vector and the bytes that it names to the kernel.
     ///
+    /// # Panics
+    /// If there are 2 GiB or more.
+    ///
     /// # Safety
-    /// As for [`Outbound::bytes`], for all three.
+    /// As for [`Outbound::bytes`], for all three; and all three must be valid.
     #[must_use]
     pub unsafe fn message(header: *const libc::msghdr) -> Self {
-        Self::Message(header)
+        // SAFETY: whoever calls this says that header and vector are valid.
+        let length = unsafe {
+            let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
+            runs.iter().map(|run| run.iov_len).sum::<usize>()
+        };
+        assert!(length <= SEND_BYTES_MAX, "a send is below 2 GiB");
+        Self {
+            data: Data::Message(header),
+            length: length as u32,
+        }
+    }
+
+    /// How many bytes there are.
+    pub(crate) fn len(&self) -> usize {
+        self.length as usize
+    }
+
+    /// A copy of the bytes.
+    ///
+    /// # Safety
+    /// The send is not over yet.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) unsafe fn copy(&self) -> Vec<u8> {
+        match self.data {
+            // SAFETY: the bytes stay until the send is over, as was promised.
+            Data::Bytes(start) => unsafe { std::slice::from_raw_parts(start, self.len()).to_vec() },
+            // SAFETY: as above, for the header, the vector and the bytes.
+            Data::Message(header) => unsafe {
+                let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
+                let run = |run: &libc::iovec| {
+                    std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len).to_vec()
+                };
+                runs.iter().flat_map(run).collect()
+            },
+        }
     }
 }
 
 /// What the kernel says about an operation.
 #[derive(Debug)]
 pub struct Completion {
+    /// The kind of the operation.
+    pub op: OpCode,
     /// The token that the operation was submitted with.
     pub token: Token,
     /// A count, a [`Socket`], or a negated errno.
     pub result: i32,
     /// Whether the operation goes on and completes again (`IORING_CQE_F_MORE`).
     pub more: bool,
-    /// The provided buffer that was filled; its length is what was received.
+    /// The receive buffer that was filled; its length is what was received. Dropping it gives it back to
+    /// the ring.
     pub buffer: Option<Buffer>,
 }
 
@@ -236,7 +307,17 @@ pub enum Wait {
 }
 
 /// A queue of operations to the kernel and one of completions from it.
-pub trait Ring {
+///
+/// # Safety
+/// That a shard may free memory depends on what its ring tells. So whoever implements this promises:
+///
+/// - The bytes of an [`Outbound`] are read only between [`Ring::push`] and the end of the send. When
+///   [`Ring::enter`] has returned, every send that was pushed before it is over, or its completion is
+///   there; and [`Ring::reap`] returns `None` only when every such completion has been returned. If `enter`
+///   has failed, they are not read any more.
+/// - No operation reads such bytes when the ring has been dropped.
+/// - What [`Ring::take_filled`] returns and [`Completion::buffer`] holds is nobody else's.
+pub unsafe trait Ring {
     /// Queues an operation. If the submission queue is full, what is queued is submitted.
     fn push(&mut self, op: Op, token: Token);
 
@@ -257,10 +338,7 @@ pub trait Ring {
     /// If none has.
     fn take_filled(&mut self, fill: Token) -> BytesMut;
 
-    /// Gives a receive buffer back to the kernel.
-    fn provide(&mut self, buffer: Buffer);
-
-    /// How many receive buffers the kernel holds at the moment.
+    /// How many receive buffers have no owner: the kernel has them, or gets them with the next submission.
     fn buffers_free(&self) -> usize;
 
     /// Takes no more connections: the kernel refuses who comes, and resets who waits to be accepted.
@@ -321,6 +399,7 @@ impl Bell {
     /// # Errors
     /// Those of dup3(2).
     pub(crate) fn hang_up(&self) -> io::Result<()> {
+        use std::os::fd::AsRawFd;
         let Some(ring) = self.ring_fd() else {
             return Ok(());
         };
@@ -328,7 +407,7 @@ impl Bell {
             // SAFETY: both descriptors are open, and stay so as long as this value. That the second
             // stands for another file from now on is sound, because it is only ever named to io_uring
             // as the target of IORING_OP_MSG_RING.
-            let result = unsafe { libc::dup3(self.raw_fd(), ring, libc::O_CLOEXEC) };
+            let result = unsafe { libc::dup3(self.event().as_raw_fd(), ring, libc::O_CLOEXEC) };
             if result >= 0 {
                 return Ok(());
             }
@@ -345,8 +424,7 @@ impl Bell {
         self.ring.as_ref().map(|ring| ring.as_raw_fd())
     }
 
-    pub(crate) fn raw_fd(&self) -> std::os::fd::RawFd {
-        use std::os::fd::AsRawFd;
-        self.event.as_raw_fd()
+    pub(crate) fn event(&self) -> std::os::fd::BorrowedFd<'_> {
+        std::os::fd::AsFd::as_fd(&*self.event)
     }
 }

@@ -311,9 +311,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             generation: 0,
             callback: None,
         };
-        shard
-            .ring
-            .push(Op::Listen, Token::new(OpCode::Listen, 0, 0));
+        shard.ring.push(Op::Listen, Token::new(0, 0));
         shard.accept_more(now);
         Ok(shard)
     }
@@ -427,7 +425,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         for (slot, connection) in &self.connections {
             if connection.is_armed() {
                 let socket = connection.socket;
-                let token = connection.token(OpCode::Cancel, slot as u32);
+                let token = connection.token(slot as u32);
                 self.ring.push(Op::Reset { socket }, token);
             }
         }
@@ -435,9 +433,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let _ = self.ring.enter(Wait::No);
     }
 
-    /// The ring, for whoever drives the shard.
-    pub fn ring(&mut self) -> &mut R {
-        &mut self.ring
+    /// Enters the ring, as the turn before has told.
+    ///
+    /// # Errors
+    /// Those of [`Ring::enter`].
+    pub fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        self.ring.enter(wait)
+    }
+
+    /// The ring. Only the shard can change it: what it has lent to the kernel depends on this very ring.
+    pub fn ring(&self) -> &R {
+        &self.ring
     }
 
     /// The application.
@@ -490,7 +496,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     fn reap(&mut self, now: Time) {
         let mut completions = std::mem::take(&mut self.lists.completions);
         while let Some(completion) = self.ring.reap() {
-            match completion.token.op() {
+            match completion.op {
                 OpCode::Send => self.settle(&completion, now),
                 _ => completions.push(completion),
             }
@@ -506,7 +512,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     fn complete(&mut self, completion: Completion, now: Time) {
         let token = completion.token;
-        match token.op() {
+        match completion.op {
             OpCode::Accept => self.accepted(&completion, now),
             OpCode::Receive => self.received(completion, now),
             OpCode::Fill => self.filled(&completion, now),
@@ -528,7 +534,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             OpCode::Wake => self.wake_by_bell(token.slot()),
             OpCode::HandOver => self.handed_over(&completion, now),
             OpCode::Arrive => self.arrived(&completion, now),
-            OpCode::Send | OpCode::Connect | OpCode::InstallToFinish | OpCode::InstallToAsk => {
+            OpCode::Send | OpCode::SendAll | OpCode::Connect => {
                 unreachable!("taken before, or never submitted")
             }
         }

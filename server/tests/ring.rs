@@ -7,7 +7,9 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tidewheel::ring::{Completion, Op, OpCode, Ring, Setup, Socket, Token, Uring, Wait};
+use tidewheel::ring::{
+    Completion, Op, OpCode, Outbound, Ring, SendMode, Setup, Socket, Token, Uring, Wait,
+};
 
 #[test]
 fn completions_beyond_the_queue_are_not_lost() {
@@ -26,7 +28,7 @@ fn completions_beyond_the_queue_are_not_lost() {
             socket: Socket(socket),
             peer: listener.local_addr().expect("it is bound"),
         };
-        ring.push(connect, Token::new(OpCode::Connect, 0, socket));
+        ring.push(connect, Token::new(0, socket));
     }
     let mut connected = HashSet::new();
     while connected.len() < SOCKETS as usize {
@@ -34,7 +36,7 @@ fn completions_beyond_the_queue_are_not_lost() {
             .expect("the ring works");
         let before = connected.len();
         while let Some(completion) = ring.reap() {
-            assert_eq!(completion.token.op(), OpCode::Connect);
+            assert_eq!(completion.op, OpCode::Connect);
             assert!(completion.result >= 0, "{completion:?}");
             assert!(connected.insert(completion.token.slot()), "once each");
         }
@@ -43,10 +45,7 @@ fn completions_beyond_the_queue_are_not_lost() {
     // All at once: each polls for room that is there.
     for socket in 0..SOCKETS {
         let socket = Socket(socket);
-        ring.push(
-            Op::Writable { socket },
-            Token::new(OpCode::Writable, 0, socket.0),
-        );
+        ring.push(Op::Writable { socket }, Token::new(0, socket.0));
     }
     let mut writable = HashSet::new();
     while writable.len() < SOCKETS as usize {
@@ -85,7 +84,7 @@ fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
                 multishot: true,
                 addressed: false,
             };
-            ring.push(accept, Token::new(OpCode::Accept, 0, 0));
+            ring.push(accept, Token::new(0, 0));
         }
         ring.enter(Wait::For(Duration::from_secs(10)))
             .expect("the ring works");
@@ -113,10 +112,10 @@ fn a_ring_wakes_another_that_waits_on_another_thread() {
         bells.send(ring.bell()).expect("somebody wants it");
         ring.enter(Wait::For(Duration::from_secs(20)))
             .expect("the ring works");
-        ring.reap().map(|completion| completion.token.op())
+        ring.reap().map(|completion| completion.op)
     });
     let bell = bell.recv().expect("a bell");
-    one.push(Op::Wake { bell }, Token::new(OpCode::Wake, 0, 7));
+    one.push(Op::Wake { bell }, Token::new(0, 7));
     one.enter(Wait::No).expect("the ring works");
     assert_eq!(
         sleeper.join().expect("it does not panic"),
@@ -127,10 +126,10 @@ fn a_ring_wakes_another_that_waits_on_another_thread() {
         let ring = Uring::new(&Setup::default(), None).expect("a ring");
         ring.bell()
     };
-    one.push(Op::Wake { bell: gone }, Token::new(OpCode::Wake, 0, 8));
+    one.push(Op::Wake { bell: gone }, Token::new(0, 8));
     one.enter(Wait::No).expect("the ring works");
     while let Some(completion) = one.reap() {
-        assert_eq!(completion.token.op(), OpCode::Wake);
+        assert_eq!(completion.op, OpCode::Wake);
     }
 }
 
@@ -156,13 +155,13 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         ring.enter(Wait::For(Duration::from_secs(20)))
             .expect("the ring works");
         let arrived = ring.reap().expect("a socket has come");
-        assert_eq!(arrived.token, Token::new(OpCode::Arrive, 0, 5));
+        assert_eq!(arrived.token, Token::new(0, 5));
         let socket = Socket(arrived.result as u32);
         let receive = Op::Receive {
             socket,
             multishot: false,
         };
-        ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+        ring.push(receive, Token::new(0, 0));
         ring.enter(Wait::For(Duration::from_secs(20)))
             .expect("the ring works");
         let received = ring.reap().expect("something was said");
@@ -178,8 +177,8 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
             multishot: false,
             addressed: false,
         };
-        let arrival = Token::new(OpCode::Arrive, 0, 5);
-        let (socket, token) = (Socket(0), Token::new(OpCode::HandOver, 0, 0));
+        let arrival = Token::new(0, 5);
+        let (socket, token) = (Socket(0), Token::new(0, 0));
         let mut complete = |op, token: Token| {
             one.push(op, token);
             one.enter(Wait::For(Duration::from_secs(10)))
@@ -189,7 +188,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
             assert!(one.reap().is_none(), "it is done once");
             completion.result
         };
-        let accepted = complete(accept, Token::new(OpCode::Accept, 0, 1));
+        let accepted = complete(accept, Token::new(0, 1));
         assert_eq!(accepted, 0, "the only place is free");
         let hand_over = Op::HandOver {
             socket,
@@ -199,7 +198,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         let result = complete(hand_over, token);
         if result < 0 {
             let close = Op::Close { socket };
-            assert_eq!(complete(close, Token::new(OpCode::Close, 0, 0)), 0);
+            assert_eq!(complete(close, Token::new(0, 0)), 0);
             assert!(!matches!(client.read(&mut [0]), Ok(1..)), "it is gone");
         } else {
             client.write_all(b"hello").expect("it is open");
@@ -224,7 +223,7 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
         socket: Socket(3),
         peer: listener.local_addr().expect("it is bound"),
     };
-    ring.push(connect, Token::new(OpCode::Connect, 0, 3));
+    ring.push(connect, Token::new(0, 3));
     ring.enter(Wait::For(Duration::from_secs(10)))
         .expect("the ring works");
     assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
@@ -238,16 +237,13 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
             .expect("the ring works");
     };
     pass(100);
-    ring.push(
-        Op::Quiet { socket: Socket(3) },
-        Token::new(OpCode::Quiet, 0, 3),
-    );
+    ring.push(Op::Quiet { socket: Socket(3) }, Token::new(0, 3));
     ring.enter(Wait::For(Duration::from_secs(10)))
         .expect("the ring works");
     // Whoever drives the ring has taken the time, and is held up: that is not the peer's silence.
     pass(5000);
     let completion = ring.reap().expect("it is told");
-    assert_eq!(completion.token.op(), OpCode::Quiet);
+    assert_eq!(completion.op, OpCode::Quiet);
     // Before Linux 6.8 there is no answer.
     assert!(
         (80..4000).contains(&completion.result) || completion.result == -libc::EOPNOTSUPP,
@@ -269,7 +265,7 @@ fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_f
         socket,
         peer: listener.local_addr().expect("it is bound"),
     };
-    ring.push(connect, Token::new(OpCode::Connect, 0, 0));
+    ring.push(connect, Token::new(0, 0));
     ring.enter(Wait::For(Duration::from_secs(10)))
         .expect("the ring works");
     assert!(ring.reap().is_some_and(|completion| completion.result >= 0));
@@ -279,21 +275,21 @@ fn what_arrives_is_received_when_the_ring_is_entered_and_not_when_its_queue_is_f
             socket,
             multishot: true,
         },
-        Token::new(OpCode::Receive, 0, 0),
+        Token::new(0, 0),
     );
     ring.enter(Wait::No).expect("the ring works");
     // Over loopback, what is written has arrived.
     peer.write_all(b"hello").expect("it takes a few bytes");
     for slot in 0..100 {
-        let token = Token::new(OpCode::Writable, 0, slot);
+        let token = Token::new(0, slot);
         ring.push(Op::Writable { socket }, token);
     }
     while let Some(completion) = ring.reap() {
-        assert_eq!(completion.token.op(), OpCode::Writable);
+        assert_eq!(completion.op, OpCode::Writable);
     }
     ring.enter(Wait::No).expect("the ring works");
-    let received = std::iter::from_fn(|| ring.reap())
-        .find(|completion| completion.token.op() == OpCode::Receive);
+    let received =
+        std::iter::from_fn(|| ring.reap()).find(|completion| completion.op == OpCode::Receive);
     assert!(received.is_some_and(|completion| completion.result == 5));
 }
 
@@ -305,7 +301,7 @@ fn connected() -> (Uring, TcpStream) {
         socket: Socket(0),
         peer: listener.local_addr().expect("it is bound"),
     };
-    ring.push(connect, Token::new(OpCode::Connect, 0, 0));
+    ring.push(connect, Token::new(0, 0));
     let connected = next(&mut ring);
     assert!(connected.result >= 0, "{connected:?}");
     let (peer, _) = listener.accept().expect("it has connected");
@@ -319,7 +315,7 @@ fn next(ring: &mut Uring) -> Completion {
 }
 
 fn fill(ring: &mut Uring, buffer: BytesMut, limit: usize, gather: bool) -> Token {
-    let token = Token::new(OpCode::Fill, 0, 0);
+    let token = Token::new(0, 0);
     let socket = Socket(0);
     let fill = Op::Fill {
         socket,
@@ -353,7 +349,7 @@ fn bytes_are_received_behind_what_a_buffer_holds_and_no_more_than_asked_for() {
     ring.enter(Wait::No).expect("the ring works");
     assert!(ring.reap().is_none());
     let reset = Op::Reset { socket: Socket(0) };
-    ring.push(reset, Token::new(OpCode::Cancel, 0, 0));
+    ring.push(reset, Token::new(0, 0));
     let completion = next(&mut ring);
     assert_eq!(completion.token, token);
     assert!(completion.result <= 0, "{completion:?}");
@@ -400,14 +396,14 @@ fn a_receive_that_is_not_multishot_ends_with_the_first_bytes() {
         socket: Socket(0),
         multishot: false,
     };
-    ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+    ring.push(receive, Token::new(0, 0));
     ring.enter(Wait::No).expect("the ring works");
     peer.write_all(b"hello").expect("it takes a few bytes");
     let completion = next(&mut ring);
     assert!(!completion.more);
     let buffer = completion.buffer.expect("bytes lie in a buffer");
     assert_eq!(&*buffer, b"hello");
-    ring.provide(buffer);
+    drop(buffer);
 }
 
 #[test]
@@ -455,7 +451,7 @@ fn what_gathers_waits_for_much_but_not_for_long() {
         socket: Socket(0),
         multishot: true,
     };
-    ring.push(receive, Token::new(OpCode::Receive, 0, 0));
+    ring.push(receive, Token::new(0, 0));
     ring.enter(Wait::No).expect("the ring works");
     write(&[4]);
     assert_eq!(next(&mut ring).result, 1);
@@ -471,4 +467,134 @@ fn what_gathers_ends_when_the_peer_has_finished() {
     let token = fill(&mut ring, BytesMut::with_capacity(100), 100, true);
     assert_eq!(next(&mut ring).result, 10);
     assert_eq!(ring.take_filled(token), [1; 10][..]);
+}
+
+/// A connect that follows a full submission queue used to be given the address of the one after it.
+#[test]
+fn connects_around_a_full_submission_queue_reach_their_own_peers() {
+    const SUBMISSIONS: u32 = 8;
+    let listener = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    for queued in 0..SUBMISSIONS {
+        let setup = Setup {
+            submissions: SUBMISSIONS,
+            completions: 64,
+            sockets: 16,
+            buffers: 1,
+            buffer_size: 256,
+        };
+        let mut ring = Uring::new(&setup, None).expect("a ring");
+        let listeners = [listener(), listener(), listener()];
+        for _ in 0..queued {
+            // There is nothing to cancel, which needs no socket.
+            let (kind, target) = (OpCode::Accept, Token::new(0, 0));
+            ring.push(Op::Cancel { kind, target }, target);
+        }
+        for (socket, listener) in (0..).zip(&listeners) {
+            let connect = Op::Connect {
+                socket: Socket(socket),
+                peer: listener.local_addr().expect("it is bound"),
+            };
+            ring.push(connect, Token::new(0, socket));
+        }
+        let mut connected = 0;
+        while connected < listeners.len() {
+            let completion = next(&mut ring);
+            if completion.op == OpCode::Connect {
+                assert_eq!(completion.result, 0);
+                connected += 1;
+            }
+        }
+        for listener in &listeners {
+            listener.set_nonblocking(true).expect("an open socket");
+            listener.accept().expect("its own client has connected");
+            listener.accept().expect_err("and no other");
+        }
+    }
+}
+
+#[test]
+fn short_sends_beyond_the_queue_are_all_told_before_none_is() {
+    const SOCKETS: u32 = 50;
+    /// More than any socket takes at once.
+    static BYTES: [u8; 64 << 20] = [0; 64 << 20];
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let setup = Setup {
+        submissions: 8,
+        completions: 8,
+        sockets: SOCKETS,
+        buffers: 1,
+        buffer_size: 256,
+    };
+    let mut ring = Uring::new(&setup, None).expect("a ring");
+    for socket in 0..SOCKETS {
+        let connect = Op::Connect {
+            socket: Socket(socket),
+            peer: listener.local_addr().expect("it is bound"),
+        };
+        ring.push(connect, Token::new(0, socket));
+    }
+    for _ in 0..SOCKETS {
+        assert_eq!(next(&mut ring).result, 0);
+    }
+    for socket in 0..SOCKETS {
+        let send = Op::Send {
+            socket: Socket(socket),
+            // SAFETY: they are there for ever.
+            data: unsafe { Outbound::bytes(&BYTES) },
+            mode: SendMode::Silent,
+            finish: false,
+        };
+        ring.push(send, Token::new(0, socket));
+    }
+    ring.enter(Wait::No).expect("the ring works");
+    let mut short = HashSet::new();
+    while let Some(completion) = ring.reap() {
+        assert_eq!(completion.op, OpCode::Send);
+        assert!((0..BYTES.len() as i32).contains(&completion.result));
+        assert!(short.insert(completion.token.slot()), "once each");
+    }
+    assert_eq!(short.len(), SOCKETS as usize);
+}
+
+#[test]
+fn what_is_sent_whole_is_the_rings_until_then() {
+    use std::io::Read;
+    const LENGTH: usize = 32 << 20;
+    let (mut ring, mut peer) = connected();
+    let reader = std::thread::spawn(move || {
+        let mut bytes = vec![0; LENGTH];
+        peer.read_exact(&mut bytes).expect("all of it comes");
+        bytes.iter().all(|byte| *byte == 7)
+    });
+    let send = Op::SendAll {
+        socket: Socket(0),
+        bytes: vec![7; LENGTH],
+    };
+    ring.push(send, Token::new(0, 0));
+    let completion = next(&mut ring);
+    assert_eq!(
+        (completion.op, completion.result),
+        (OpCode::SendAll, LENGTH as i32)
+    );
+    assert!(reader.join().expect("it does not panic"));
+}
+
+#[test]
+fn a_setup_that_cannot_be_is_an_error() {
+    for (buffers, buffer_size) in [
+        (0, 4096),
+        (3, 4096),
+        (1 << 15 | 1, 4096),
+        (4, 0),
+        (4, u32::MAX),
+    ] {
+        let setup = Setup {
+            buffers,
+            buffer_size,
+            ..Setup::default()
+        };
+        let made = Uring::new(&setup, None);
+        // Four gigabytes may be there to be mapped.
+        assert!(made.is_err() || buffer_size == u32::MAX, "{setup:?}");
+    }
 }

@@ -29,7 +29,7 @@ impl Fleet {
         events: &mut Vec<Event>,
     ) {
         let client = completion.token.slot();
-        match completion.token.op() {
+        match completion.op {
             OpCode::Connect => events.extend(self.connected(client, completion.result)),
             OpCode::Receive => self.received(client, completion, now, events),
             OpCode::Close => {
@@ -42,15 +42,14 @@ impl Fleet {
             op @ (OpCode::Accept
             | OpCode::Listen
             | OpCode::Send
+            | OpCode::SendAll
             | OpCode::Writable
             | OpCode::Quiet
             | OpCode::Wake
             | OpCode::Woken
             | OpCode::Fill
             | OpCode::HandOver
-            | OpCode::Arrive
-            | OpCode::InstallToFinish
-            | OpCode::InstallToAsk) => {
+            | OpCode::Arrive) => {
                 unreachable!("{op:?} is no client's, or was handled before")
             }
         }
@@ -130,7 +129,6 @@ impl Fleet {
                 self.decrypt(client, &mut bytes, now, events);
                 self.flush();
             }
-            self.wire(client).provide(bytes);
         }
         if completion.more {
             return;

@@ -61,7 +61,7 @@ impl Fleet {
                 self.say_close_notify(client);
                 self.flush();
                 let socket = self.socket(client);
-                self.push(Op::Finish { socket }, OpCode::Finish, client);
+                self.push(Op::Finish { socket }, client);
             }
             State::Absent | State::Connecting(_) | State::Securing(_) | State::Leaving => {}
         }
@@ -73,8 +73,8 @@ impl Fleet {
             .under_way
             .contains(UnderWay::RECEIVE)
         {
-            let target = token(OpCode::Receive, client);
-            self.push(Op::Cancel { target }, OpCode::Cancel, client);
+            let (kind, target) = (OpCode::Receive, token(client));
+            self.push(Op::Cancel { kind, target }, client);
         }
     }
 
@@ -109,7 +109,7 @@ impl Fleet {
         if self.clients[client as usize].under_way == UnderWay::NOTHING {
             // Closing alone would send FIN.
             let socket = self.socket(client);
-            self.push(Op::Reset { socket }, OpCode::Cancel, client);
+            self.push(Op::Reset { socket }, client);
         }
         let ended = self.end(client, Outcome::Reset, None);
         self.early.push(ended);
@@ -182,11 +182,11 @@ impl Fleet {
             return self.close(client);
         }
         if under_way.contains(UnderWay::CONNECT) {
-            let target = token(OpCode::Connect, client);
-            self.push(Op::Cancel { target }, OpCode::Cancel, client);
+            let (kind, target) = (OpCode::Connect, token(client));
+            self.push(Op::Cancel { kind, target }, client);
         } else {
             let socket = self.socket(client);
-            self.push(Op::Reset { socket }, OpCode::Cancel, client);
+            self.push(Op::Reset { socket }, client);
         }
     }
 
@@ -200,7 +200,7 @@ impl Fleet {
 
     fn close(&mut self, client: u32) {
         let socket = self.socket(client);
-        self.push(Op::Close { socket }, OpCode::Close, client);
+        self.push(Op::Close { socket }, client);
     }
 }
 

@@ -58,7 +58,7 @@ impl QueuePool {
     pub(crate) fn put_back(&mut self, mut queue: Box<Queue>) {
         self.weigh(&mut queue, 0);
         debug_assert!(
-            queue.is_idle() && queue.unsent == 0 && queue.orphans.is_empty(),
+            queue.is_idle() && queue.unsent == 0,
             "a pooled queue is empty"
         );
         if self.queues.len() < POOLED_QUEUES_MAX {
@@ -85,7 +85,7 @@ mod tests {
             queue.write(Lane::Single(number), |out| out.push(1));
             queue.parked.push(&[1]);
         }
-        queue.clear(drop);
+        queue.clear();
         pool.put_back(queue);
         let kept = pool.take().allocation();
         assert!(kept <= CONNECTION_OVERHEAD, "{kept} bytes");
@@ -97,7 +97,7 @@ mod tests {
         let mut queues: Vec<_> = (0..POOLED_QUEUES_MAX).map(|_| pool.take()).collect();
         for queue in &mut queues {
             queue.write(Lane::Kept, |out| out.resize(32 << 10, 0));
-            queue.clear(drop);
+            queue.clear();
         }
         queues.into_iter().for_each(|queue| pool.put_back(queue));
         let kept: usize = pool.queues.iter().map(|queue| queue.spare.capacity()).sum();

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidewheel_codec::frame::FrameHeader;
 
-use crate::ring::Buffer;
+use crate::ring::Kept;
 
 /// A part of what waits to be sent.
 pub(super) struct Segment {
@@ -18,11 +18,8 @@ pub(super) enum Run {
     /// A frame that others may be sending too, or an assembled message; and the bytes of memory that
     /// are kept for it.
     Shared { bytes: Bytes, allocation: usize },
-    /// A frame in a receive buffer. The buffer itself hangs on the last such segment of it.
-    Received {
-        bytes: *const [u8],
-        buffer: Option<Buffer>,
-    },
+    /// A frame in the receive buffer that it came in.
+    Received(Kept),
 }
 
 /// What may happen to bytes that wait.
@@ -43,9 +40,7 @@ impl Segment {
         match &self.run {
             Run::Owned(bytes) => bytes,
             Run::Shared { bytes, .. } => bytes,
-            // SAFETY: `bytes` lies in a receive buffer that this segment or a later one of the
-            // same queue owns, and the frame's bytes were given up by their only user.
-            Run::Received { bytes, .. } => unsafe { &**bytes },
+            Run::Received(bytes) => bytes,
         }
     }
 
@@ -54,7 +49,7 @@ impl Segment {
         match &self.run {
             Run::Owned(bytes) => bytes.capacity(),
             Run::Shared { allocation, .. } => *allocation,
-            Run::Received { .. } => 0,
+            Run::Received(_) => 0,
         }
     }
 

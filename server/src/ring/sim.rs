@@ -26,7 +26,7 @@ pub use self::{
     client::{Arrival, ClientId, Network},
     crowd::{CrowdRing, Population, Tally, Word},
 };
-use super::{Bell, Buffer, Completion, Op, Ring, Token, Wait};
+use super::{Bell, Completion, Op, OpCode, Ring, Token, Wait};
 
 /// What a simulation is made of.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +125,15 @@ pub struct Event {
 pub enum What {
     /// The shard submitted an operation.
     Submitted {
+        /// Its kind.
+        op: OpCode,
         /// Its token.
         token: Token,
     },
     /// An operation completed.
     Completed {
+        /// Its kind.
+        op: OpCode,
         /// Its token.
         token: Token,
         /// Its result.
@@ -192,7 +196,9 @@ impl SimRing {
     }
 }
 
-impl Ring for SimRing {
+// SAFETY: what is lent is copied when it is pushed, and compared when it is sent, in `enter` or before.
+// Buffers have one owner, as everywhere.
+unsafe impl Ring for SimRing {
     fn push(&mut self, op: Op, token: Token) {
         self.kernel.borrow_mut().push(op, token);
     }
@@ -213,10 +219,6 @@ impl Ring for SimRing {
 
     fn take_filled(&mut self, fill: Token) -> BytesMut {
         self.kernel.borrow_mut().take_filled(fill)
-    }
-
-    fn provide(&mut self, buffer: Buffer) {
-        self.kernel.borrow_mut().provide(buffer);
     }
 
     fn buffers_free(&self) -> usize {

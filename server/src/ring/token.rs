@@ -1,7 +1,7 @@
-//! What comes back with a completion: which operation it was, and for whom.
+//! Identifies an operation and the slot that it belongs to when it completes.
 
-/// The kind of operation that a [`Token`] stands for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// The kind of operation that completed.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum OpCode {
     /// [`Op::Accept`](super::Op::Accept)
@@ -10,7 +10,9 @@ pub enum OpCode {
     Receive,
     /// [`Op::Send`](super::Op::Send)
     Send,
-    /// [`Op::Finish`](super::Op::Finish), and a send that was to be followed by FIN
+    /// [`Op::SendAll`](super::Op::SendAll)
+    SendAll,
+    /// [`Op::Finish`](super::Op::Finish), and a send with `finish`
     Finish,
     /// [`Op::Cancel`](super::Op::Cancel), [`Op::Reset`](super::Op::Reset)
     Cancel,
@@ -24,103 +26,51 @@ pub enum OpCode {
     Writable,
     /// [`Op::Quiet`](super::Op::Quiet)
     Quiet,
-    /// [`Op::Wake`](super::Op::Wake), where it has failed
+    /// [`Op::Wake`](super::Op::Wake) that failed
     Wake,
-    /// Another ring's [`Op::Wake`](super::Op::Wake) has woken this one
+    /// Another ring's [`Op::Wake`](super::Op::Wake) that woke this ring
     Woken,
     /// [`Op::Fill`](super::Op::Fill)
     Fill,
     /// [`Op::HandOver`](super::Op::HandOver)
     HandOver,
-    /// Another ring's [`Op::HandOver`](super::Op::HandOver) has given this one a socket; `result` is it
+    /// Another ring's [`Op::HandOver`](super::Op::HandOver); `result` is the socket that it gave to this ring
     Arrive,
-    /// A step on the way to [`OpCode::Finish`], which the ring keeps to itself.
-    InstallToFinish,
-    /// A step on the way to [`OpCode::Quiet`], which the ring keeps to itself.
-    InstallToAsk,
 }
 
-/// An operation's `user_data`: op code (8 bits), generation (24 bits), slot (32 bits).
+/// Whose operation it is: a slot, and the generation of the slot's user.
+///
+/// The kind of the operation is not part of it. The ring takes that from the [`Op`](super::Op) itself, so
+/// that no completion can be taken for one of another kind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub struct Token(u64);
+pub struct Token {
+    generation: u32,
+    slot: u32,
+}
 
 impl Token {
     /// Generations count modulo this.
     pub const GENERATIONS: u32 = 1 << 24;
 
-    /// A token of operation `op` for the connection in `slot` of `generation` (24 bits).
-    #[must_use]
-    pub const fn new(op: OpCode, generation: u32, slot: u32) -> Self {
-        assert!(generation < Self::GENERATIONS);
-        Self((op as u64) << 56 | (generation as u64) << 32 | slot as u64)
-    }
-
-    /// The token that the kernel gives back as `user_data`.
+    /// A token for the user of `slot` with this `generation`.
     ///
     /// # Panics
-    /// If no [`Token::bits`] was ever submitted with this value.
+    /// If `generation` is not below [`Token::GENERATIONS`].
     #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        assert!(bits >> 56 >= OpCode::Accept as u64 && bits >> 56 <= OpCode::InstallToAsk as u64);
-        Self(bits)
+    pub const fn new(generation: u32, slot: u32) -> Self {
+        assert!(generation < Self::GENERATIONS);
+        Self { generation, slot }
     }
 
-    /// The `user_data` to submit.
-    #[must_use]
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Which operation it was.
-    #[must_use]
-    pub const fn op(self) -> OpCode {
-        match self.0 >> 56 {
-            1 => OpCode::Accept,
-            2 => OpCode::Receive,
-            3 => OpCode::Send,
-            4 => OpCode::Finish,
-            5 => OpCode::Cancel,
-            6 => OpCode::Close,
-            7 => OpCode::Listen,
-            8 => OpCode::Connect,
-            9 => OpCode::Writable,
-            10 => OpCode::Quiet,
-            11 => OpCode::Wake,
-            12 => OpCode::Woken,
-            13 => OpCode::Fill,
-            14 => OpCode::HandOver,
-            15 => OpCode::Arrive,
-            16 => OpCode::InstallToFinish,
-            17 => OpCode::InstallToAsk,
-            _ => unreachable!(), // checked at construction
-        }
-    }
-
-    /// The generation of the connection, 24 bits.
+    /// The generation of the slot's user, 24 bits.
     #[must_use]
     pub const fn generation(self) -> u32 {
-        (self.0 >> 32) as u32 & (Self::GENERATIONS - 1)
+        self.generation
     }
 
-    /// The connection's slot.
+    /// The slot.
     #[must_use]
     pub const fn slot(self) -> u32 {
-        self.0 as u32
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parts_come_back() {
-        for op in [OpCode::Accept, OpCode::Receive, OpCode::Connect] {
-            let token = Token::from_bits(Token::new(op, 0xab_cdef, u32::MAX - 1).bits());
-            assert_eq!(
-                (token.op(), token.generation(), token.slot()),
-                (op, 0xab_cdef, u32::MAX - 1)
-            );
-        }
+        self.slot
     }
 }

@@ -5,9 +5,10 @@ mod installer;
 mod peer;
 mod provided;
 mod release;
+mod user_data;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     mem::ManuallyDrop,
     net::{IpAddr, SocketAddr},
@@ -18,9 +19,12 @@ use bytes::BytesMut;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
-use self::{fills::Fills, installer::Installer, peer::PeerAddress, provided::BufferEntries};
+use self::{
+    fills::Fills, installer::Installer, peer::PeerAddress, provided::BufferEntries,
+    user_data::Purpose,
+};
 use super::{
-    Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
+    Bell, BufferMemory, Completion, Data, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
     Wait,
     probe::{self, RingError},
 };
@@ -81,17 +85,27 @@ pub struct Uring {
     early: VecDeque<Completion>,
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
+    /// Bells of the rings that entries in the submission queue name by their descriptors.
+    bells: Vec<Bell>,
     installer: Installer,
     fills: ManuallyDrop<Fills>,
+    /// What is being sent by each [`Op::SendAll`].
+    parcels: ManuallyDrop<HashMap<Token, Vec<u8>>>,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: ManuallyDrop<Box<[PeerAddress; ACCEPTS_MAX]>>,
 }
+
+/// Entries that make a connection.
+const CONNECT_ENTRIES: usize = 3;
 
 /// Single accepts at a time.
 const ACCEPTS_MAX: usize = 64;
 
 /// Enters that take what has arrived, after one that does not wait.
 const TASK_WORK_RUNS_MAX: u32 = 256;
+
+/// Attempts to submit of which none takes an entry, before the ring counts as unusable.
+const SUBMIT_ATTEMPTS_MAX: u32 = 1 << 16;
 
 impl std::fmt::Debug for Uring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -129,14 +143,11 @@ impl Uring {
             )
         }
         .map_err(RingError::memory)?;
-        for id in 0..setup.buffers {
-            entries.add(&mut buffers, id);
-        }
+        entries.refill(&mut buffers);
         // SAFETY: the ring is open, and stays so until this has returned.
         let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let descriptor = descriptor.try_clone_to_owned().map_err(RingError::setup)?;
         let bell = Bell::new().map_err(RingError::setup)?.of_ring(descriptor);
-        let peers = Vec::new();
         Ok(Self {
             ring,
             listener,
@@ -145,10 +156,12 @@ impl Uring {
             buffers: ManuallyDrop::new(buffers),
             entries: ManuallyDrop::new(entries),
             early: VecDeque::new(),
-            peers,
+            peers: Vec::new(),
+            bells: Vec::new(),
             installer: Installer::new(installs),
             // Linux 6.7 has what it takes, 6.8 what is asked for here.
             fills: ManuallyDrop::new(Fills::new(installs)),
+            parcels: ManuallyDrop::default(),
             accepted: ManuallyDrop::new(Box::new([PeerAddress::empty(); ACCEPTS_MAX])),
         })
     }
@@ -156,48 +169,77 @@ impl Uring {
     /// Queues linked entries so that one submission takes them all; none if the ring has failed, which
     /// the next [`Ring::enter`] reports.
     fn queue(&mut self, entries: &[squeue::Entry]) {
+        self.make_room(entries.len());
         if self.failure.is_some() {
             return;
         }
+        // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
+        // sends by the promise to `Outbound`, buffers to fill and parcels until they have completed,
+        // addresses until `submit`, statics for ever.
+        unsafe { self.ring.submission().push_multiple(entries) }
+            .expect("the submission queue has room");
+    }
+
+    /// Submits what is queued unless there is room for so many entries behind it.
+    fn make_room(&mut self, entries: usize) {
         let queue = self.ring.submission();
         let room = queue.capacity() - queue.len();
         drop(queue);
-        if room < entries.len() {
+        if room < entries && self.failure.is_none() {
             self.submit();
-            if self.failure.is_some() {
-                return;
-            }
         }
-        // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
-        // sends by the promise behind `Outbound`, buffers to fill until they are taken, addresses
-        // until `submit`, statics for ever.
-        unsafe { self.ring.submission().push_multiple(entries) }
-            .expect("the submission queue has just been emptied");
     }
 
     /// Submits all that is queued. What has arrived is left for [`Ring::enter`]: else the kernel
     /// would receive for connections that are about to be paused.
     fn submit(&mut self) {
+        self.entries.refill(&mut self.buffers);
+        let mut attempts = 0;
         loop {
-            let count = self.ring.submission().len() as u32;
+            let count = self.ring.submission().len();
             // SAFETY: nothing is pointed to.
-            let result = unsafe { self.ring.submitter().enter::<()>(count, 0, 0, None) };
-            match result {
-                Ok(_) if self.ring.submission().is_empty() => break,
+            let result = unsafe { self.ring.submitter().enter::<()>(count as u32, 0, 0, None) };
+            let left = self.ring.submission().len();
+            attempts = if left < count { 0 } else { attempts + 1 };
+            match result.map_err(|error| (error.raw_os_error(), error)) {
+                Ok(_) if left == 0 => break,
+                Ok(_) | Err((Some(libc::EINTR), _)) => {}
+                // The completion queue is full: make room, in order.
+                Err((Some(libc::EBUSY | libc::EAGAIN), _)) => self.set_aside(),
+                Err((_, error)) => return self.fail(&error),
+            }
+            if attempts == SUBMIT_ATTEMPTS_MAX {
+                return self.fail(&io::ErrorKind::WouldBlock.into());
+            }
+        }
+        self.note_submitted();
+    }
+
+    /// What only queued entries pointed to is not needed any more.
+    fn note_submitted(&mut self) {
+        self.peers.clear();
+        self.bells.clear();
+    }
+
+    /// Takes everything out of the completion queue, for [`Ring::reap`].
+    fn set_aside(&mut self) {
+        while let Some(completion) = self.pop() {
+            self.early.push_back(completion);
+        }
+    }
+
+    /// Takes what did not fit into the completion queue, and is with the kernel.
+    fn take_overflow(&mut self) {
+        while self.ring.submission().cq_overflow() {
+            self.set_aside();
+            match self.ring.submitter().submit_and_wait(0) {
                 Ok(_) => {}
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EINTR) => {}
-                    // The completion queue is full: make room, in order.
-                    Some(libc::EBUSY | libc::EAGAIN) => {
-                        while let Some(completion) = self.pop() {
-                            self.early.push_back(completion);
-                        }
-                    }
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN) => {}
                     _ => return self.fail(&error),
                 },
             }
         }
-        self.peers.clear();
     }
 
     /// Notes that the ring is unusable.
@@ -217,12 +259,16 @@ impl Uring {
     /// Takes a completion from the queue that is shared with the kernel.
     fn pop(&mut self) -> Option<Completion> {
         let entry = self.ring.completion().next()?;
-        let token = Token::from_bits(entry.user_data());
-        if let OpCode::InstallToFinish | OpCode::InstallToAsk = token.op() {
-            return Some(self.installer.installed(token, entry.result()));
-        }
-        match token.op() {
+        let (purpose, token) = user_data::decode(entry.user_data());
+        let op = match purpose {
+            Purpose::Op(op) => op,
+            Purpose::InstallToFinish | Purpose::InstallToAsk => {
+                return Some(self.installer.installed(purpose, token, entry.result()));
+            }
+        };
+        match op {
             OpCode::Send => self.installer.note_sent(token, entry.result()),
+            OpCode::SendAll => drop(self.parcels.remove(&token)),
             OpCode::Fill => self.fills.end(token, entry.result()),
             _ => {}
         }
@@ -230,6 +276,7 @@ impl Uring {
         let buffer = cqueue::buffer_select(flags)
             .map(|id| self.buffers.take(id, entry.result().max(0) as u32));
         Some(Completion {
+            op,
             token,
             result: entry.result(),
             more: cqueue::more(flags),
@@ -238,9 +285,14 @@ impl Uring {
     }
 }
 
-impl Ring for Uring {
+// SAFETY: every send has `MSG_DONTWAIT`, so it is over when it is submitted, and `enter` submits
+// everything, or fails. Completions that did not fit are taken by `enter` as well, before any is reaped.
+// Buffers have one owner (`BufferMemory`, `Fills`). Dropping cancels what is left.
+unsafe impl Ring for Uring {
     fn push(&mut self, op: Op, token: Token) {
         let silent = squeue::Flags::SKIP_SUCCESS;
+        let code = op.code();
+        let user_data = user_data::of(code, token);
         match op {
             Op::Accept {
                 multishot,
@@ -265,14 +317,14 @@ impl Ring for Uring {
                         .file_index(Some(types::DestinationSlot::auto_target()))
                         .build()
                 };
-                self.queue(&[entry.user_data(token.bits())]);
+                self.queue(&[entry.user_data(user_data)]);
             }
             Op::Receive { socket, multishot } => {
                 if let Some(threshold) = self.fills.expect_anything(socket, token) {
                     self.queue(&[threshold]);
                 }
                 let entry = receive(socket, multishot);
-                self.queue(&[entry.user_data(token.bits())]);
+                self.queue(&[entry.user_data(user_data)]);
             }
             Op::Fill {
                 socket,
@@ -295,24 +347,35 @@ impl Ring for Uring {
                 mode,
                 finish,
             } => {
-                let send = send(socket, data, mode).user_data(token.bits());
+                let length = data.len();
+                let send = send(socket, &data, mode).user_data(user_data);
                 if finish {
                     let is_silent = mode == SendMode::Silent;
                     let installer = &mut self.installer;
-                    let both = installer.finish_behind(send, data.len(), is_silent, socket, token);
+                    let both = installer.finish_behind(send, length, is_silent, socket, token);
                     self.queue(&both);
                 } else {
                     self.queue(&[send]);
                 }
             }
+            Op::SendAll { socket, bytes } => {
+                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+                let send = opcode::Send::new(fixed(socket), bytes.as_ptr(), length);
+                // The kernel may be reading the one before.
+                assert!(!self.parcels.contains_key(&token), "one send at a time");
+                self.parcels.insert(token, bytes);
+                self.queue(&[send.flags(SEND_FLAGS).build().user_data(user_data)]);
+            }
             Op::Writable { socket } => {
                 // Errors and hang-ups wake it unasked.
                 let poll = opcode::PollAdd::new(fixed(socket), libc::POLLOUT as u32).build();
-                self.queue(&[poll.user_data(token.bits())]);
+                self.queue(&[poll.user_data(user_data)]);
             }
             Op::Quiet { socket } => match self.installer.ask(socket, token) {
                 Some(ask) => self.queue(&[ask]),
-                None => self.early.push_back(completion(token, -libc::EOPNOTSUPP)),
+                None => self
+                    .early
+                    .push_back(completion(code, token, -libc::EOPNOTSUPP)),
             },
             Op::Finish { socket } => {
                 let shutdown = self.installer.finish(socket, token);
@@ -321,47 +384,54 @@ impl Ring for Uring {
             Op::Reset { socket } => {
                 let (address, length) = ((&raw const NOBODY).cast(), size_of_val(&NOBODY) as u32);
                 let entry = opcode::Connect::new(fixed(socket), address, length).build();
-                self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+                self.queue(&[entry.user_data(user_data).flags(silent)]);
             }
-            Op::Cancel { target } => {
-                let every = types::CancelBuilder::user_data(target.bits()).all();
+            Op::Cancel { kind, target } => {
+                let target = user_data::of(kind, target);
+                let every = types::CancelBuilder::user_data(target).all();
                 let entry = opcode::AsyncCancel2::new(every).build();
-                self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+                self.queue(&[entry.user_data(user_data).flags(silent)]);
             }
             Op::Close { socket } => {
                 self.fills.forget(socket);
                 let entry = opcode::Close::new(fixed(socket)).build();
-                self.queue(&[entry.user_data(token.bits())]);
+                self.queue(&[entry.user_data(user_data)]);
             }
             Op::Listen => {
-                let fd = types::Fd(self.bell.raw_fd());
+                let fd = types::Fd(self.bell.event().as_raw_fd());
                 let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
                     .multi(true)
                     .build();
-                self.queue(&[entry.user_data(token.bits())]);
+                self.queue(&[entry.user_data(user_data)]);
             }
             Op::Wake { bell } => match bell.ring_fd() {
                 Some(ring) => {
-                    let woken = Token::new(OpCode::Woken, 0, 0).bits();
+                    let woken = user_data::of(OpCode::Woken, Token::new(0, 0));
                     let entry = opcode::MsgRingData::new(types::Fd(ring), 0, woken, None).build();
-                    self.queue(&[entry.user_data(token.bits()).flags(silent)]);
+                    self.queue(&[entry.user_data(user_data).flags(silent)]);
+                    self.bells.push(bell);
                 }
-                None => self.early.push_back(completion(token, -libc::EBADF)),
+                None => self.early.push_back(completion(code, token, -libc::EBADF)),
             },
             Op::HandOver {
                 socket,
                 bell,
                 arrival,
             } => match bell.ring_fd() {
-                Some(ring) => self.hand_over(socket, ring, arrival, token),
-                None => self.early.push_back(completion(token, -libc::EBADF)),
+                Some(ring) => {
+                    let arrival = user_data::of(OpCode::Arrive, arrival);
+                    self.hand_over(socket, ring, arrival, user_data);
+                    self.bells.push(bell);
+                }
+                None => self.early.push_back(completion(code, token, -libc::EBADF)),
             },
-            Op::Connect { socket, peer } => self.connect(socket, peer, token),
+            Op::Connect { socket, peer } => self.connect(socket, peer, user_data),
         }
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
         self.check()?;
+        self.entries.refill(&mut self.buffers);
         let result = match wait {
             _ if !self.early.is_empty() => self.ring.submit(),
             Wait::No if self.is_quiet() => Ok(0),
@@ -387,34 +457,18 @@ impl Ring for Uring {
             // All of it, or what was lent for silent sends would count as sent.
             self.submit();
         }
-        self.peers.clear();
+        self.take_overflow();
+        self.note_submitted();
         self.installer.note_left();
         self.check()
     }
 
     fn reap(&mut self) -> Option<Completion> {
-        if let Some(completion) = self.early.pop_front() {
-            return Some(completion);
-        }
-        if let Some(completion) = self.pop() {
-            return Some(completion);
-        }
-        // What did not fit into the completion queue is with the kernel, which hands it over
-        // when it is entered.
-        if self.ring.submission().cq_overflow() {
-            let _ = self.ring.submit();
-            return self.pop();
-        }
-        None
+        self.early.pop_front().or_else(|| self.pop())
     }
 
     fn take_filled(&mut self, fill: Token) -> BytesMut {
         self.fills.take(fill)
-    }
-
-    fn provide(&mut self, buffer: Buffer) {
-        let id = self.buffers.put_back(buffer);
-        self.entries.add(&mut self.buffers, id);
     }
 
     fn buffers_free(&self) -> usize {
@@ -470,18 +524,19 @@ impl Uring {
 
     /// Queues MSG_RING and CLOSE as a chain, of which one completes: the first if it fails, for which the
     /// kernel says nothing of the other (io_uring_enter(2), `IOSQE_CQE_SKIP_SUCCESS`).
-    fn hand_over(&mut self, socket: Socket, ring: RawFd, arrival: Token, token: Token) {
+    fn hand_over(&mut self, socket: Socket, ring: RawFd, arrival: u64, user_data: u64) {
         let anywhere = types::DestinationSlot::auto_target();
-        let give =
-            opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival.bits());
+        let give = opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival);
         let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
-        let give = give.build().user_data(token.bits()).flags(quiet);
+        let give = give.build().user_data(user_data).flags(quiet);
         let close = opcode::Close::new(fixed(socket)).build();
-        self.queue(&[give, close.user_data(token.bits())]);
+        self.queue(&[give, close.user_data(user_data)]);
     }
 
     /// Queues SOCKET, the socket option, and CONNECT as a chain.
-    fn connect(&mut self, socket: Socket, peer: SocketAddr, token: Token) {
+    fn connect(&mut self, socket: Socket, peer: SocketAddr, user_data: u64) {
+        // First, because it lets go of the addresses so far.
+        self.make_room(CONNECT_ENTRIES);
         if self.peers.len() == self.peers.capacity() {
             // A vector that grew would move the addresses that queued entries point to.
             self.submit();
@@ -501,16 +556,16 @@ impl Uring {
         let open = opcode::Socket::new(domain, libc::SOCK_STREAM, 0)
             .file_index(Some(slot))
             .build();
-        let open = open.user_data(token.bits()).flags(quiet);
+        let open = open.user_data(user_data).flags(quiet);
         let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
-        let connect = connect.build().user_data(token.bits());
+        let connect = connect.build().user_data(user_data);
         let no_delay = set_option(
             socket,
             libc::IPPROTO_TCP,
             libc::TCP_NODELAY,
             &raw const NO_DELAY,
         );
-        let no_delay = no_delay.user_data(token.bits()).flags(quiet);
+        let no_delay = no_delay.user_data(user_data).flags(quiet);
         self.queue(&[open, no_delay, connect]);
     }
 }
@@ -548,26 +603,25 @@ fn receive(socket: Socket, multishot: bool) -> squeue::Entry {
         .flags(squeue::Flags::BUFFER_SELECT)
 }
 
-fn send(socket: Socket, data: Outbound, mode: SendMode) -> squeue::Entry {
-    let now = SEND_FLAGS | libc::MSG_DONTWAIT;
-    let (flags, options) = match mode {
-        SendMode::Silent => (now, squeue::Flags::SKIP_SUCCESS),
-        SendMode::Told => (now, squeue::Flags::empty()),
-        SendMode::Waiting => (SEND_FLAGS, squeue::Flags::empty()),
-    };
-    let entry = match data {
-        Outbound::Bytes { start, length } => opcode::Send::new(fixed(socket), start, length)
+fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeue::Entry {
+    let flags = SEND_FLAGS | libc::MSG_DONTWAIT;
+    let entry = match outbound.data {
+        Data::Bytes(start) => opcode::Send::new(fixed(socket), start, outbound.length)
             .flags(flags)
             .build(),
-        Outbound::Message(header) => opcode::SendMsg::new(fixed(socket), header)
+        Data::Message(header) => opcode::SendMsg::new(fixed(socket), header)
             .flags(flags as u32)
             .build(),
     };
-    entry.flags(options)
+    match mode {
+        SendMode::Silent => entry.flags(squeue::Flags::SKIP_SUCCESS),
+        SendMode::Told => entry,
+    }
 }
 
-fn completion(token: Token, result: i32) -> Completion {
+fn completion(op: OpCode, token: Token, result: i32) -> Completion {
     Completion {
+        op,
         token,
         result,
         more: false,
@@ -618,10 +672,7 @@ mod tests {
         };
         let mut ring = Uring::new(&setup, None).unwrap();
         let (socket, peer) = (Socket(0), listener.local_addr().unwrap());
-        ring.push(
-            Op::Connect { socket, peer },
-            Token::new(OpCode::Connect, 0, 0),
-        );
+        ring.push(Op::Connect { socket, peer }, Token::new(0, 0));
         ring.enter(Wait::For(std::time::Duration::from_secs(10)))
             .unwrap();
         let connected = ring.reap().expect("it is connected");

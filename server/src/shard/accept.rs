@@ -133,14 +133,16 @@ impl Acceptor {
         if self.multishot == Multishot::Armed {
             self.multishot = Multishot::Cancelling;
             let target = multishot();
-            ring.push(Op::Cancel { target }, cancel());
+            let kind = OpCode::Accept;
+            ring.push(Op::Cancel { kind, target }, cancel());
         }
     }
 
     fn cancel_singles(&mut self, ring: &mut impl Ring) {
         for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
             let target = single(index);
-            ring.push(Op::Cancel { target }, cancel());
+            let kind = OpCode::Accept;
+            ring.push(Op::Cancel { kind, target }, cancel());
         }
     }
 
@@ -209,15 +211,15 @@ impl Acceptor {
 }
 
 fn multishot() -> Token {
-    Token::new(OpCode::Accept, 0, MULTISHOT)
+    Token::new(0, MULTISHOT)
 }
 
 fn single(index: u32) -> Token {
-    Token::new(OpCode::Accept, index, SINGLE)
+    Token::new(index, SINGLE)
 }
 
 fn cancel() -> Token {
-    Token::new(OpCode::Cancel, 0, 0)
+    Token::new(0, 0)
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {

@@ -7,6 +7,7 @@ use crate::{
     Handler,
     connection::{Awaits, Phase, Receive},
     contain::Callback,
+    message::Arrived,
     ring::{Buffer, Completion, Ring},
 };
 
@@ -29,9 +30,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         let at_end = connection.receive == Receive::PausedAtEnd;
         if let Phase::Leaving(_) = connection.phase {
-            if let Some(buffer) = completion.buffer {
-                self.ring.provide(buffer);
-            }
             return self.release_if_idle(slot);
         }
         match completion.result {
@@ -81,7 +79,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if self.must_wait(slot) {
             return self.keep_behind(slot, &[], now);
         }
-        self.frames(slot, &mut [], std::ptr::null()..std::ptr::null(), now);
+        self.frames(slot, Arrived::elsewhere(&mut []), now);
         self.pause_if_parked(slot);
         self.conclude(slot, now);
         if self.is_receive_wanted(slot) {
@@ -90,36 +88,22 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Hands received bytes to whom they belong, or keeps them while they have to wait.
-    fn deliver(&mut self, slot: u32, mut buffer: Buffer, now: Time) {
+    fn deliver(&mut self, slot: u32, buffer: Buffer, now: Time) {
         if self.must_wait(slot) {
-            self.keep_behind(slot, &buffer, now);
-            return self.ring.provide(buffer);
+            return self.keep_behind(slot, &buffer, now);
         }
-        match &self.connections[slot as usize].phase {
-            Phase::Handshake { .. } => {
-                if let Some(at) = self.receive_request(slot, &buffer, now) {
-                    let received = buffer.as_ptr_range();
-                    self.frames(slot, &mut buffer[at..], received, now);
+        Arrived::in_buffer(buffer, |arrived| {
+            match &self.connections[slot as usize].phase {
+                Phase::Handshake { .. } => {
+                    if let Some(at) = self.receive_request(slot, arrived.bytes(), now) {
+                        self.frames(slot, arrived.skip(at), now);
+                    }
                 }
+                Phase::Open { .. } => self.frames(slot, arrived, now),
+                // Refused: what it says beyond its request is of no interest.
+                Phase::Refused { .. } | Phase::Leaving(_) => {}
             }
-            Phase::Open { .. } => {
-                let received = buffer.as_ptr_range();
-                self.frames(slot, &mut buffer, received, now);
-            }
-            // Refused: what it says beyond its request is of no interest.
-            Phase::Refused { .. } | Phase::Leaving(_) => {}
-        }
-        let queue = self
-            .connections
-            .get_mut(slot as usize)
-            .and_then(|it| it.queue.as_mut());
-        let unused = match queue {
-            Some(queue) => queue.attach(buffer),
-            None => Some(buffer),
-        };
-        if let Some(buffer) = unused {
-            self.ring.provide(buffer);
-        }
+        });
         self.pause_if_parked(slot);
         self.conclude(slot, now);
     }

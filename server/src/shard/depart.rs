@@ -13,7 +13,7 @@ use crate::{
     connection::{Connection, Descriptor, Fin, Flight, Phase, Receive},
     contain::{self, Callback},
     outbox::Lane,
-    ring::{Completion, Op, OpCode, Ring},
+    ring::{Completion, Op, Ring},
     stats::Rejected,
 };
 
@@ -203,7 +203,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if !connection.asking {
             connection.asking = true;
             let socket = connection.socket;
-            let token = connection.token(OpCode::Quiet, slot);
+            let token = connection.token(slot);
             self.ring.push(Op::Quiet { socket }, token);
         }
     }
@@ -264,13 +264,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.wheel.clear(&mut connection.timer);
         let socket = connection.socket;
         if connection.is_armed() {
-            let token = connection.token(OpCode::Cancel, slot);
+            let token = connection.token(slot);
             self.ring.push(Op::Reset { socket }, token);
         }
         let descriptor = if exit == Exit::Polite && connection.fin == Fin::UnderWay {
             Descriptor::Finishing
         } else {
-            let token = connection.token(OpCode::Close, slot);
+            let token = connection.token(slot);
             self.ring.push(Op::Close { socket }, token);
             Descriptor::Closing
         };
@@ -329,7 +329,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         {
             *descriptor = Descriptor::Closing;
             let socket = connection.socket;
-            let token = connection.token(OpCode::Close, slot);
+            let token = connection.token(slot);
             self.ring.push(Op::Close { socket }, token);
         }
     }
@@ -351,7 +351,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return;
         }
         if let Some(mut queue) = connection.queue.take() {
-            queue.clear(|buffer| self.ring.provide(buffer));
+            queue.clear();
             self.pool.put_back(queue);
         }
         if self.connections.remove(slot as usize).admitted {

@@ -10,7 +10,7 @@ use super::Shard;
 use crate::{
     Handler,
     admission::{Admitted, Refusal},
-    ring::{Completion, Op, OpCode, Ring, Socket, Token},
+    ring::{Completion, Op, Ring, Socket, Token},
 };
 
 /// A connection that is on its way to another shard, and takes a place here until it is there.
@@ -32,14 +32,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             admitted,
             ticket,
         });
-        let arrival = Token::new(OpCode::Arrive, 0, ticket);
+        let arrival = Token::new(0, ticket);
         let hand_over = Op::HandOver {
             socket,
             bell,
             arrival,
         };
-        self.ring
-            .push(hand_over, Token::new(OpCode::HandOver, 0, socket.0));
+        self.ring.push(hand_over, Token::new(0, socket.0));
     }
 
     /// A connection is with another shard; or it is not, and stays to be told that there is no room.

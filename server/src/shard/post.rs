@@ -11,7 +11,7 @@ use crate::{
     connection::Phase,
     fanout::{Mail, NONE},
     outbox::PROGRESS_TIME,
-    ring::{Op, OpCode, Ring, Token},
+    ring::{Op, Ring, Token},
 };
 
 /// Connections that get what was published in one turn of the shards on a core; the others get it in
@@ -108,7 +108,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let again = self.fanout.wake_suspended(now);
         self.fanout.end_turn();
         for (shard, bell) in self.fanout.sleepers() {
-            let token = Token::new(OpCode::Wake, 0, u32::from(shard));
+            let token = Token::new(0, u32::from(shard));
             self.ring.push(Op::Wake { bell }, token);
         }
         let long = self.pool.long();

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use tidewheel_codec::{Cause, CloseCode, Event, Time};
+use tidewheel_codec::{Cause, CloseCode, Time};
 
 use super::{
     Shard,
@@ -21,6 +21,7 @@ use crate::{
     connection::{Awaits, Connection, Phase, Receive},
     contain::{self, Callback},
     fanout::Habit,
+    message::{Arrived, Event},
     outbox::Lane,
     ring::Ring,
 };
@@ -77,17 +78,10 @@ impl Unread {
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Hands the frames in `bytes` to the handler, and keeps those that it is too early for.
-    /// `received` is the receive buffer that they lie in, if it can be sent from.
-    pub(super) fn frames(
-        &mut self,
-        slot: u32,
-        bytes: &mut [u8],
-        received: std::ops::Range<*const u8>,
-        now: Time,
-    ) {
-        if let Some((rest, awaits)) = self.read(slot, bytes, received, now) {
-            self.keep_unread(slot, &bytes[bytes.len() - rest..], awaits);
+    /// Hands the frames that have arrived to the handler, and keeps those that it is too early for.
+    pub(super) fn frames(&mut self, slot: u32, arrived: Arrived<'_>, now: Time) {
+        if let Some((rest, awaits)) = self.read(slot, arrived, now) {
+            self.keep_unread(slot, rest, awaits);
         }
     }
 
@@ -171,8 +165,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let Some(mut piece) = queue.and_then(|queue| queue.parked.take()) else {
                 return;
             };
-            let nowhere = std::ptr::null()..std::ptr::null();
-            if let Some((rest, awaits)) = self.read(slot, piece.unread(), nowhere, now) {
+            let arrived = Arrived::elsewhere(piece.unread());
+            let rest = self.read(slot, arrived, now);
+            if let Some((rest, awaits)) = rest.map(|(bytes, awaits)| (bytes.len(), awaits)) {
                 piece.keep_last(rest);
                 let connection = &mut self.connections[slot as usize];
                 let queue = connection.queue.get_or_insert_with(|| self.pool.take());
@@ -182,17 +177,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    /// Hands the frames in `bytes` to the handler until the connection has had its share, or has to
-    /// wait: then it gives the number of bytes that are left, which is zero where what was received
-    /// into a message is unread.
-    fn read(
+    /// Hands the frames that have arrived to the handler until the connection has had its share, or has
+    /// to wait: then it gives the bytes that are left, which are none where what was received into a
+    /// message is unread.
+    fn read<'b>(
         &mut self,
         slot: u32,
-        bytes: &mut [u8],
-        received: std::ops::Range<*const u8>,
+        arrived: Arrived<'b>,
         now: Time,
-    ) -> Option<(usize, Awaits)> {
-        match contain::catch(|| self.read_messages(slot, bytes, received, now)) {
+    ) -> Option<(&'b [u8], Awaits)> {
+        match contain::catch(|| self.read_messages(slot, arrived, now)) {
             Ok(rest) => rest,
             Err(panic) => {
                 let Some(callback) = self.callback.take() else {
@@ -204,13 +198,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    fn read_messages(
+    fn read_messages<'b>(
         &mut self,
         slot: u32,
-        bytes: &mut [u8],
-        received: std::ops::Range<*const u8>,
+        arrived: Arrived<'b>,
         now: Time,
-    ) -> Option<(usize, Awaits)> {
+    ) -> Option<(&'b [u8], Awaits)> {
         let given = self.unread.left.of_connection(self.unread.receives);
         let mut share = given;
         let connection = &mut self.connections[slot as usize];
@@ -229,7 +222,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             generation: connection.generation,
             slot,
         };
-        let mut input = protocol.receive(bytes, now).with_frames_max(share.frames());
+        let mut frames = arrived.frames(protocol, share.frames(), now);
         let endpoint = &mut self.endpoint;
         let fanout = &mut self.fanout;
         let control = &mut self.lists.control;
@@ -244,7 +237,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     break Awaits::Room;
                 }
             }
-            let event = protocol.poll_event(endpoint, &mut input, control);
+            let event = frames.poll(protocol, endpoint, control);
             if !control.is_empty() {
                 if !protocol.is_open() {
                     // Who has sent Close, or broken the protocol, awaits no more than our Close.
@@ -254,7 +247,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 control.clear();
             }
             let Some(event) = event else {
-                break match input.frames_left() {
+                break match frames.frames_left() {
                     0 => Awaits::Turn,
                     _ => Awaits::Nothing,
                 };
@@ -271,7 +264,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }
                 Event::Message(message) => {
                     let is_last = share.take_message(message.len(), is_compressed);
-                    let received = received.clone();
                     let mut conn = Conn {
                         id,
                         now,
@@ -281,7 +273,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         endpoint,
                         fanout,
                         limits,
-                        received,
                     };
                     self.callback = Some(Callback::Message);
                     self.handler.message(&mut conn, message);
@@ -295,8 +286,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         break Awaits::Turn;
                     }
                 }
-                // Answered already.
-                Event::Ping(_) => {}
+                Event::Ping => {}
                 // It has been heard, as everything is.
                 Event::Pong(payload) => {
                     if let Some(round_trip) = protocol.round_trip(&payload, now) {
@@ -305,10 +295,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }
             }
         };
-        share.take_frames(given.frames() - input.frames_left());
+        share.take_frames(given.frames() - frames.frames_left());
         self.unread.left.take_used(given, share);
-        let rest = input.into_rest().len();
-        let is_left = rest > 0 || protocol.is_unread();
+        let rest: &[u8] = frames.into_rest();
+        let is_left = !rest.is_empty() || protocol.is_unread();
         (awaits != Awaits::Nothing && is_left).then_some((rest, awaits))
     }
 
@@ -393,7 +383,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             endpoint: &mut self.endpoint,
             fanout: &mut self.fanout,
             limits: self.settings.send,
-            received: std::ptr::null()..std::ptr::null(),
         };
         Some(callback(&mut self.handler, &mut conn))
     }

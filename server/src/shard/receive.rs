@@ -100,7 +100,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let connection = &mut self.connections[slot as usize];
         connection.receive = Receive::Armed;
         let socket = connection.socket;
-        let token = connection.token(OpCode::Receive, slot);
+        let token = connection.token(slot);
         self.ring.push(Op::Receive { socket, multishot }, token);
     }
 
@@ -120,7 +120,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let room = buffer.capacity() - buffer.len();
         connection.receive = Receive::Filling;
-        let token = connection.token(OpCode::Fill, slot);
+        let token = connection.token(slot);
         let fill = Op::Fill {
             socket: connection.socket,
             buffer,
@@ -146,9 +146,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     fn cancel_receive(&mut self, slot: u32) {
         let connection = &self.connections[slot as usize];
-        let target = connection.token(OpCode::Receive, slot);
-        let token = connection.token(OpCode::Cancel, slot);
-        self.ring.push(Op::Cancel { target }, token);
+        let target = connection.token(slot);
+        let token = connection.token(slot);
+        let kind = OpCode::Receive;
+        self.ring.push(Op::Cancel { kind, target }, token);
     }
 
     /// There was no buffer to receive into.

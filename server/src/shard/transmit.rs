@@ -6,7 +6,7 @@ use super::Shard;
 use crate::{
     Handler,
     connection::{Fin, Flight, Phase},
-    ring::{Completion, Op, OpCode, Ring, SendMode},
+    ring::{Completion, Op, Ring, SendMode},
 };
 
 /// How a send ended that was not silently over.
@@ -57,7 +57,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Flight::Idle => {}
             Flight::Stalled => {
                 connection.flight = Flight::Polling;
-                let token = connection.token(OpCode::Writable, slot);
+                let token = connection.token(slot);
                 return self.ring.push(Op::Writable { socket }, token);
             }
             Flight::Polling | Flight::Silent | Flight::Told => return,
@@ -74,10 +74,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             if connection.fin == Fin::Wanted {
                 connection.fin = Fin::UnderWay;
-                self.ring.push(
-                    Op::Finish { socket },
-                    connection.token(OpCode::Finish, slot),
-                );
+                self.ring
+                    .push(Op::Finish { socket }, connection.token(slot));
             }
             return;
         };
@@ -97,7 +95,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.lists.silent.push(slot);
             SendMode::Silent
         };
-        let token = connection.token(OpCode::Send, slot);
+        let token = connection.token(slot);
         self.ring.push(
             Op::Send {
                 socket,
@@ -122,7 +120,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let queue = connection.queue.as_mut().expect("something was lent");
         let lent = queue.lent_bytes();
         let taken = usize::try_from(completion.result).unwrap_or(0);
-        queue.settle(Some(taken), |buffer| self.ring.provide(buffer));
+        queue.settle(Some(taken));
         let is_empty = queue.is_empty();
         connection.flight = Flight::Idle;
         if taken < lent && connection.fin == Fin::UnderWay {
@@ -195,7 +193,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             connection.flight = Flight::Idle;
             let queue = connection.queue.as_mut().expect("something was lent");
-            queue.settle(None, |buffer| self.ring.provide(buffer));
+            queue.settle(None);
             if let Phase::Leaving(_) = connection.phase {
                 self.release_if_idle(slot);
             } else if queue.is_idle() && connection.fin != Fin::Wanted {

@@ -306,7 +306,7 @@ impl<R: Ring> Bench<R> {
             self.messages_per_turn = self.messages_per_turn.max(messages);
             match next {
                 Next::Finished => self.finished = true,
-                Next::Enter(wait) => self.shard.ring().enter(wait).unwrap(),
+                Next::Enter(wait) => self.shard.enter(wait).unwrap(),
             }
             let reached = self.network.reached();
             let known = |id: ClientId| self.places.get(&id).copied();

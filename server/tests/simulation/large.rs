@@ -40,7 +40,7 @@ fn filled(bench: &Bench) -> usize {
         .trace()
         .into_iter()
         .filter_map(|event| match event.what {
-            What::Completed { token, result, .. } if token.op() == OpCode::Fill => Some(result),
+            What::Completed { op, result, .. } if op == OpCode::Fill => Some(result),
             _ => None,
         });
     fills

@@ -95,13 +95,13 @@ fn waits(trace: &[Event], slot: u32) -> Vec<u64> {
     let mut queued = 0;
     for Event { at_ms, what } in trace {
         match what {
-            What::Completed { token, result, .. }
-                if token.op() == OpCode::Receive && token.slot() == slot && *result > 0 =>
-            {
+            What::Completed {
+                op, token, result, ..
+            } if *op == OpCode::Receive && token.slot() == slot && *result > 0 => {
                 assert_eq!(arrived_ms.replace(*at_ms), None, "one after the other");
                 queued = 0;
             }
-            What::Submitted { token } if token.op() == OpCode::Send && token.slot() == slot => {
+            What::Submitted { op, token } if *op == OpCode::Send && token.slot() == slot => {
                 let arrived_ms = arrived_ms.take().expect("an answer to something");
                 waits.push(at_ms - arrived_ms + queued);
             }
@@ -127,7 +127,7 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
         .trace()
         .iter()
         .find_map(|event| match event.what {
-            What::Completed { token, .. } if token.op() == OpCode::Receive => Some(token.slot()),
+            What::Completed { op, token, .. } if op == OpCode::Receive => Some(token.slot()),
             _ => None,
         });
     let slot = slot.expect("its request has been received");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 use tidewheel::ring::{
-    Op, OpCode, Ring, Token, Wait,
+    Op, Ring, Token, Wait,
     sim::{CrowdRing, Population},
 };
 
@@ -86,7 +86,7 @@ impl Overhead {
             let looked = processor_time();
             on_behalf_of(Owner::Server, || {
                 for slot in 0..OPERATIONS {
-                    ring.push(Op::Listen, Token::new(OpCode::Listen, 0, slot));
+                    ring.push(Op::Listen, Token::new(0, slot));
                     std::hint::black_box(ring.reap().is_some());
                 }
             });

@@ -1,48 +1,66 @@
 //! A ring whose calls are told apart from the turn that they are made in.
 
-use std::{io, net::IpAddr};
+use std::{
+    cell::{Cell, RefCell, RefMut},
+    io,
+    net::IpAddr,
+};
 
 use bytes::BytesMut;
-use tidewheel::ring::{Bell, Buffer, Completion, Op, Ring, Token, Wait};
+use tidewheel::ring::{Bell, Completion, Op, Ring, Token, Wait};
 
 use crate::ledger::{Owner, on_behalf_of};
 
 /// A ring, and how often the shard has called it. What it allocates meanwhile is not the server's.
 pub(crate) struct Watched<R> {
-    pub(crate) ring: R,
-    /// Operations pushed, completions reaped, buffers provided, and looks that found no completion.
-    pub(crate) calls: u64,
+    ring: RefCell<R>,
+    /// Operations pushed, completions reaped, and looks that found no completion.
+    calls: Cell<u64>,
     /// Completions reaped.
-    pub(crate) reaped: u64,
+    reaped: Cell<u64>,
 }
 
 impl<R> Watched<R> {
     pub(crate) fn new(ring: R) -> Self {
         Self {
-            ring,
-            calls: 0,
-            reaped: 0,
+            ring: RefCell::new(ring),
+            calls: Cell::new(0),
+            reaped: Cell::new(0),
         }
     }
 
+    /// The ring, between turns.
+    pub(crate) fn ring(&self) -> RefMut<'_, R> {
+        self.ring.borrow_mut()
+    }
+
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.get()
+    }
+
+    pub(crate) fn reaped(&self) -> u64 {
+        self.reaped.get()
+    }
+
     fn call<T>(&mut self, call: impl FnOnce(&mut R) -> T) -> T {
-        self.calls += 1;
-        on_behalf_of(Owner::Simulation, || call(&mut self.ring))
+        *self.calls.get_mut() += 1;
+        on_behalf_of(Owner::Simulation, || call(self.ring.get_mut()))
     }
 }
 
-impl<R: Ring> Ring for Watched<R> {
+// SAFETY: it hands on every call as it is to a ring that keeps the promises, which nobody here replaces.
+unsafe impl<R: Ring> Ring for Watched<R> {
     fn push(&mut self, op: Op, token: Token) {
         self.call(|ring| ring.push(op, token));
     }
 
     fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        on_behalf_of(Owner::Simulation, || self.ring.enter(wait))
+        on_behalf_of(Owner::Simulation, || self.ring.get_mut().enter(wait))
     }
 
     fn reap(&mut self) -> Option<Completion> {
         let completion = self.call(R::reap);
-        self.reaped += u64::from(completion.is_some());
+        *self.reaped.get_mut() += u64::from(completion.is_some());
         completion
     }
 
@@ -50,12 +68,8 @@ impl<R: Ring> Ring for Watched<R> {
         self.call(|ring| ring.take_filled(fill))
     }
 
-    fn provide(&mut self, buffer: Buffer) {
-        self.call(|ring| ring.provide(buffer));
-    }
-
     fn buffers_free(&self) -> usize {
-        self.ring.buffers_free()
+        self.ring.borrow().buffers_free()
     }
 
     fn stop_listening(&mut self) {
@@ -63,10 +77,10 @@ impl<R: Ring> Ring for Watched<R> {
     }
 
     fn peer(&self, accept: Token) -> Option<IpAddr> {
-        self.ring.peer(accept)
+        self.ring.borrow().peer(accept)
     }
 
     fn bell(&self) -> Bell {
-        self.ring.bell()
+        self.ring.borrow().bell()
     }
 }

@@ -80,20 +80,20 @@ impl World {
                 continue;
             }
             let ring = shard.ring();
-            ring.ring.set_now(self.now);
-            let (calls, reaped) = (ring.calls, ring.reaped);
+            ring.ring().set_now(self.now);
+            let (calls, reaped) = (ring.calls(), ring.reaped());
             let began = processor_time();
             *next = on_behalf_of(Owner::Server, || shard.turn(self.now));
             let time = processor_time() - began;
             let ring = shard.ring();
             self.meter
-                .add(time, ring.calls - calls, ring.reaped - reaped);
+                .add(time, ring.calls() - calls, ring.reaped() - reaped);
         }
         let mut is_behind = false;
         for Member { shard, next } in &mut self.members {
             if let Next::Enter(wait) = *next {
-                shard.ring().enter(wait).expect("a simulation never fails");
-                is_behind |= wait == Wait::No || shard.ring().ring.is_ready();
+                shard.enter(wait).expect("a simulation never fails");
+                is_behind |= wait == Wait::No || shard.ring().ring().is_ready();
             }
         }
         // A shard may have been woken by one that entered after it.
@@ -105,7 +105,7 @@ impl World {
             .members
             .iter_mut()
             .filter(|member| member.next != Next::Finished);
-        serving.any(|member| member.shard.ring().ring.is_ready())
+        serving.any(|member| member.shard.ring().ring().is_ready())
     }
 
     /// Does all that there is to do now.
@@ -156,14 +156,14 @@ impl World {
         for (at, member) in (0..).zip(&mut self.members) {
             // Of the numbers below `n`, so many are this shard's.
             let share = |n: u32| (n + shards - 1 - at) / shards;
-            member.shard.ring().ring.connect(share(to) - share(from));
+            member.shard.ring().ring().connect(share(to) - share(from));
         }
     }
 
     /// Every client says a word.
     pub(crate) fn say(&mut self, word: Word) {
         for member in &mut self.members {
-            member.shard.ring().ring.say(word);
+            member.shard.ring().ring().say(word);
         }
     }
 
@@ -172,14 +172,14 @@ impl World {
         let mut rings = self
             .members
             .iter_mut()
-            .map(|member| &mut member.shard.ring().ring);
-        assert!(rings.any(|ring| ring.say_one(word)), "somebody is open");
+            .map(|member| member.shard.ring().ring());
+        assert!(rings.any(|mut ring| ring.say_one(word)), "somebody is open");
     }
 
     /// The network of all clients is cut.
     pub(crate) fn vanish(&mut self) {
         for member in &mut self.members {
-            member.shard.ring().ring.vanish();
+            member.shard.ring().ring().vanish();
         }
     }
 
@@ -187,7 +187,7 @@ impl World {
     pub(crate) fn tally(&mut self) -> Tally {
         let mut sum = Tally::default();
         for member in &mut self.members {
-            sum.add(member.shard.ring().ring.tally());
+            sum.add(member.shard.ring().ring().tally());
         }
         sum
     }
@@ -226,7 +226,7 @@ impl World {
     pub(crate) fn in_use(&mut self) -> (usize, usize) {
         let count = usize::from(self.config.receive_buffers);
         self.members.iter_mut().fold((0, 0), |(open, out), member| {
-            let ring = &member.shard.ring().ring;
+            let ring = member.shard.ring().ring();
             (
                 open + ring.open_sockets(),
                 out + count - ring.buffers_free(),

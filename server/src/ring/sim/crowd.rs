@@ -24,12 +24,8 @@ use tidewheel_codec::Time;
 
 pub use self::client::Word;
 use self::client::{Client, Script, Stage};
-use super::{
-    super::{
-        Bell, Buffer, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket,
-        Token, Wait,
-    },
-    socket::read,
+use super::super::{
+    Bell, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token, Wait,
 };
 
 /// What the kernel tells at a time: as much as the queue of [`Setup::default`](super::super::Setup)
@@ -154,7 +150,7 @@ impl CrowdRing {
             submitted: Vec::new(),
             ready: VecDeque::new(),
             memory: BufferMemory::new(buffers, buffer_size)?,
-            provided: (0..buffers).collect(),
+            provided: Vec::with_capacity(usize::from(buffers)),
             speakers,
             tally: Tally::default(),
         })
@@ -228,8 +224,9 @@ impl CrowdRing {
         self.list(index as u32);
     }
 
-    fn complete(&mut self, token: Token, result: i32) {
+    fn complete(&mut self, op: OpCode, token: Token, result: i32) {
         self.ready.push_back(Completion {
+            op,
             token,
             result,
             more: false,
@@ -238,6 +235,7 @@ impl CrowdRing {
     }
 
     fn perform(&mut self, op: Op, token: Token) {
+        let code = op.code();
         match op {
             Op::Accept { multishot, .. } => self.accepts.push_back((token, multishot)),
             Op::Receive { socket, multishot } => {
@@ -253,11 +251,10 @@ impl CrowdRing {
                 mode,
                 finish,
             } => {
-                self.send(socket, data);
+                self.send(socket, &data);
                 match mode {
                     SendMode::Silent => {}
-                    SendMode::Told => self.complete(token, data.len() as i32),
-                    SendMode::Waiting => panic!("a shard waits for no socket"),
+                    SendMode::Told => self.complete(code, token, data.len() as i32),
                 }
                 if finish {
                     self.finish(socket, token);
@@ -266,26 +263,27 @@ impl CrowdRing {
             Op::Quiet { socket } => {
                 let now = self.now;
                 let quiet = now.since(self.client(socket).heard);
-                self.complete(token, quiet.as_millis() as i32);
+                self.complete(code, token, quiet.as_millis() as i32);
             }
             Op::Finish { socket } => self.finish(socket, token),
             Op::Reset { socket } => {
                 let receive = self.client(socket).receive.take();
                 if let Some(receive) = receive {
-                    self.complete(receive, -libc::ECONNRESET);
+                    self.complete(OpCode::Receive, receive, -libc::ECONNRESET);
                 }
             }
-            Op::Cancel { target } => {
-                assert!(target.op() == OpCode::Accept, "no socket is ever full");
+            Op::Cancel { kind, target } => {
+                assert!(kind == OpCode::Accept, "no socket is ever full");
                 if let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
                     self.accepts.remove(at);
-                    self.complete(target, -libc::ECANCELED);
+                    self.complete(kind, target, -libc::ECANCELED);
                 }
             }
             Op::Close { socket } => {
                 self.close(socket);
-                self.complete(token, 0);
+                self.complete(code, token, 0);
             }
+            Op::SendAll { .. } => panic!("a shard waits for no socket"),
             Op::Listen => self.listening = Some(token),
             Op::Wake { bell } => bell.ring(),
             Op::Writable { socket } => panic!("{socket:?} has room for everything"),
@@ -302,8 +300,9 @@ impl CrowdRing {
     }
 
     /// Lets a client read what the server sends to it, and answer.
-    fn send(&mut self, socket: Socket, data: Outbound) {
-        let bytes = read(data);
+    fn send(&mut self, socket: Socket, data: &Outbound) {
+        // SAFETY: the send is over only when this has returned.
+        let bytes = unsafe { data.copy() };
         let client = &mut self.clients[socket.0 as usize];
         client.read(&bytes, socket.0, &mut self.script, &mut self.tally);
         self.list(socket.0);
@@ -313,8 +312,7 @@ impl CrowdRing {
     fn finish(&mut self, socket: Socket, token: Token) {
         self.client(socket).finish();
         self.list(socket.0);
-        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
-        self.complete(token, 0);
+        self.complete(OpCode::Finish, token, 0);
     }
 
     /// Puts a client on the list of those that have something to say, if it has and is not.
@@ -364,6 +362,7 @@ impl CrowdRing {
                 self.accepts.push_front((token, multishot));
             }
             self.ready.push_back(Completion {
+                op: OpCode::Accept,
                 token,
                 result: index as i32,
                 more: multishot,
@@ -389,6 +388,7 @@ impl CrowdRing {
                     let mut buffer = self.memory.take(id, bytes.len() as u32);
                     buffer.copy_from_slice(bytes);
                     self.ready.push_back(Completion {
+                        op: OpCode::Receive,
                         token,
                         result: bytes.len() as i32,
                         more: true,
@@ -398,6 +398,7 @@ impl CrowdRing {
                 if client.take_fin() {
                     client.receive = None;
                     self.ready.push_back(Completion {
+                        op: OpCode::Receive,
                         token,
                         result: 0,
                         more: false,
@@ -412,11 +413,8 @@ impl CrowdRing {
 
     /// Completes what waits for the bell, if that was rung.
     fn listen(&mut self) {
-        use std::os::fd::BorrowedFd;
         let Some(token) = self.listening else { return };
-        // SAFETY: the bell is the ring's own, and open as long as it.
-        let event = unsafe { BorrowedFd::borrow_raw(self.bell.raw_fd()) };
-        let mut fds = [PollFd::from_borrowed_fd(event, PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.bell.event(), PollFlags::IN)];
         let at_once = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -424,17 +422,21 @@ impl CrowdRing {
         // An interrupted poll is as good as none: there will be another.
         if poll(&mut fds, Some(&at_once)).is_ok_and(|rung| rung > 0) {
             self.listening = None;
-            self.complete(token, 0);
+            self.complete(OpCode::Listen, token, 0);
         }
     }
 }
 
-impl Ring for CrowdRing {
+// SAFETY: what is lent is read in the `enter` that follows. Buffers have one owner, as everywhere.
+unsafe impl Ring for CrowdRing {
     fn push(&mut self, op: Op, token: Token) {
         self.submitted.push((op, token));
     }
 
     fn enter(&mut self, _: Wait) -> io::Result<()> {
+        while let Some(lent) = self.memory.lend_long() {
+            self.provided.push(lent.id);
+        }
         let mut submitted = std::mem::take(&mut self.submitted);
         for (op, token) in submitted.drain(..) {
             self.perform(op, token);
@@ -452,10 +454,6 @@ impl Ring for CrowdRing {
 
     fn take_filled(&mut self, _: Token) -> BytesMut {
         panic!("no message is large")
-    }
-
-    fn provide(&mut self, buffer: Buffer) {
-        self.provided.push(self.memory.put_back(buffer));
     }
 
     fn buffers_free(&self) -> usize {

@@ -15,10 +15,10 @@ use bytes::BytesMut;
 use tidewheel_codec::Time;
 
 use super::{
-    super::{Buffer, BufferMemory, Completion, Op, Token},
+    super::{BufferMemory, Completion, Op, OpCode, Token},
     Event, Simulation, What,
     client::{Client, ClientId},
-    socket::{Lent, PeerState, SimSocket},
+    socket::{PeerState, SimSocket},
 };
 
 /// Something that is to happen.
@@ -52,8 +52,8 @@ pub(super) struct Kernel {
     /// When something happens, its place among what happens then, and which it is.
     due: BinaryHeap<Reverse<(u64, u64, u64)>>,
     events: BTreeMap<u64, Due>,
-    /// For each receive by its token.
-    coming: HashMap<u64, completions::Coming>,
+    /// For each receive that is yet to complete.
+    coming: HashMap<(OpCode, Token), completions::Coming>,
     serial: u64,
     /// The completion queue.
     ready: VecDeque<Completion>,
@@ -61,8 +61,8 @@ pub(super) struct Kernel {
     overflow: VecDeque<Completion>,
     /// How many did not fit.
     overflowed: u64,
-    /// Queued since the last enter, and what was lent for it.
-    submitted: Vec<(Op, Token, Option<Lent>)>,
+    /// Queued since the last enter; and of a send the bytes, as they were then.
+    submitted: Vec<(Op, Token, Vec<u8>)>,
     /// Buffers of receives that have completed, or are about to.
     filled: HashMap<Token, BytesMut>,
     sockets: Vec<Option<SimSocket>>,
@@ -71,7 +71,7 @@ pub(super) struct Kernel {
     backlog: VecDeque<ClientId>,
     listens: bool,
     /// Whom a single accept has accepted last.
-    accepted: HashMap<u64, ClientId>,
+    accepted: HashMap<Token, ClientId>,
     pub(super) clients: Vec<Client>,
     memory: BufferMemory,
     provided: VecDeque<u16>,
@@ -106,7 +106,7 @@ impl Kernel {
             accepted: HashMap::new(),
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
-            provided: (0..simulation.buffers).collect(),
+            provided: VecDeque::new(),
             arrived: Vec::new(),
             woken_for: 0,
             alarm_ms: None,
@@ -135,7 +135,7 @@ impl Kernel {
 
     /// Every client has an address of its own.
     pub(super) fn peer(&self, accept: Token) -> Option<IpAddr> {
-        let client = self.accepted.get(&accept.bits())?;
+        let client = self.accepted.get(&accept)?;
         let number = u32::try_from(client.0).expect("below 2^32 clients");
         Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
     }
@@ -165,14 +165,17 @@ impl Kernel {
         self.serial
     }
 
-    pub(super) fn provide(&mut self, buffer: Buffer) {
-        let id = self.memory.put_back(buffer);
-        self.provided.push_back(id);
+    /// Takes the buffers that were given up.
+    fn refill(&mut self) {
+        while let Some(lent) = self.memory.lend_long() {
+            self.provided.push_back(lent.id);
+        }
     }
 
     /// Lets happen what is due; if nothing completes by it, time passes until something does, but
     /// no longer than `limit`, or until the test's alarm.
     pub(super) fn enter(&mut self, limit: Option<Duration>) {
+        self.refill();
         let until = limit.map(|limit| {
             let whole = limit.as_micros().div_ceil(1000);
             self.now_ms + u64::try_from(whole).expect("a wait in milliseconds")

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, mem::MaybeUninit};
 use bytes::BytesMut;
 
 use super::{
-    super::{Outbound, Token},
+    super::{OpCode, Token},
     client::ClientId,
 };
 
@@ -47,6 +47,14 @@ pub(super) enum Into {
 }
 
 impl Receiving {
+    /// The kind of operation that it is.
+    pub(super) fn op(&self) -> OpCode {
+        match self.into {
+            Into::Provided { .. } => OpCode::Receive,
+            Into::Own { .. } => OpCode::Fill,
+        }
+    }
+
     /// Into `buffer`, of whose room every byte that is not received is rubbish.
     pub(super) fn filling(mut buffer: BytesMut, limit: usize, token: Token) -> Self {
         const RUBBISH: u8 = 0x5a;
@@ -84,48 +92,5 @@ impl SimSocket {
             unread: 0,
             newest: (0, 0),
         }
-    }
-}
-
-/// Bytes that the shard has lent, and what they were when it did.
-#[derive(Debug)]
-pub(super) struct Lent {
-    data: Outbound,
-    copy: Vec<u8>,
-}
-
-impl Lent {
-    pub(super) fn new(data: Outbound) -> Self {
-        Self {
-            data,
-            copy: read(data),
-        }
-    }
-
-    /// The bytes, which must be what they were.
-    pub(super) fn bytes(&self) -> &[u8] {
-        assert!(
-            read(self.data) == self.copy,
-            "bytes were changed while they were lent"
-        );
-        &self.copy
-    }
-}
-
-/// A copy of bytes that are lent.
-pub(super) fn read(data: Outbound) -> Vec<u8> {
-    match data {
-        // SAFETY: whoever made `data` has promised that the bytes stay until the send is over.
-        Outbound::Bytes { start, length } => unsafe {
-            std::slice::from_raw_parts(start, length as usize).to_vec()
-        },
-        // SAFETY: as above, for the header, the vector and the bytes.
-        Outbound::Message(header) => unsafe {
-            let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
-            let run = |run: &libc::iovec| {
-                std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len).to_vec()
-            };
-            runs.iter().flat_map(run).collect()
-        },
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 
-use super::{fixed, set_option};
+use super::{fixed, set_option, user_data};
 use crate::ring::{OpCode, Socket, Token};
 
 /// What is waited for at most: a wake-up costs as much for a little as for this. But until it is copied
@@ -83,11 +83,12 @@ impl Fills {
         self.buffers.insert(token, fill);
         let length = u32::try_from(limit).unwrap_or(u32::MAX);
         let receive = opcode::Recv::new(fixed(socket), start.cast(), length);
+        let user_data = user_data::of(OpCode::Fill, token);
         let threshold = limit.min(MUCH) as libc::c_int;
         if !gather || !self.gathers || limit < size_of_val(&threshold) {
             return Entries {
                 threshold: self.expect_anything(socket, token),
-                receive: receive.build().user_data(token.bits()),
+                receive: receive.build().user_data(user_data),
                 timeout: None,
             };
         }
@@ -100,9 +101,7 @@ impl Fills {
         let timeout = opcode::LinkTimeout::new(&raw const MOMENT).build();
         Entries {
             threshold: Some(tell(socket, value, token)),
-            receive: receive
-                .user_data(token.bits())
-                .flags(squeue::Flags::IO_LINK),
+            receive: receive.user_data(user_data).flags(squeue::Flags::IO_LINK),
             timeout: Some(silent(timeout, token)),
         }
     }
@@ -152,8 +151,7 @@ fn tell(socket: Socket, threshold: *const libc::c_int, token: Token) -> squeue::
 
 /// Completes unseen, or as something that nobody waits for.
 fn silent(entry: squeue::Entry, token: Token) -> squeue::Entry {
-    let token = Token::new(OpCode::Cancel, token.generation(), token.slot());
     entry
-        .user_data(token.bits())
+        .user_data(user_data::of(OpCode::Cancel, token))
         .flags(squeue::Flags::SKIP_SUCCESS)
 }

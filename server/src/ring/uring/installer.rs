@@ -10,7 +10,10 @@ use std::{
 
 use io_uring::{opcode, squeue};
 
-use super::{completion, fixed};
+use super::{
+    completion, fixed,
+    user_data::{self, Purpose},
+};
 use crate::ring::{Completion, OpCode, Socket, Token};
 
 /// The kernel's tick where it is longest (time(7): HZ is 100, 250, 300 or 1000).
@@ -53,7 +56,7 @@ impl Installer {
     /// The entry that leads to a shutdown of the sending direction.
     pub(super) fn finish(&self, socket: Socket, token: Token) -> squeue::Entry {
         if self.installs {
-            install(socket, OpCode::InstallToFinish, token)
+            install(socket, Purpose::InstallToFinish, token)
         } else {
             shutdown(socket, token)
         }
@@ -78,7 +81,7 @@ impl Installer {
             is_whole: is_silent,
         };
         self.ending.insert(token.slot(), ending);
-        [send, install(socket, OpCode::InstallToFinish, token)]
+        [send, install(socket, Purpose::InstallToFinish, token)]
     }
 
     /// Notes how a send has ended.
@@ -93,11 +96,11 @@ impl Installer {
     /// The entry that leads to how long the peer has been quiet, if that can be told.
     pub(super) fn ask(&self, socket: Socket, token: Token) -> Option<squeue::Entry> {
         self.installs
-            .then(|| install(socket, OpCode::InstallToAsk, token))
+            .then(|| install(socket, Purpose::InstallToAsk, token))
     }
 
     /// Does what a descriptor was installed for; `result` is the descriptor, or a negated errno.
-    pub(super) fn installed(&mut self, token: Token, result: i32) -> Completion {
+    pub(super) fn installed(&mut self, purpose: Purpose, token: Token, result: i32) -> Completion {
         let descriptor = if result < 0 {
             if matches!(-result, libc::EMFILE | libc::ENFILE) {
                 self.installs = false;
@@ -107,13 +110,13 @@ impl Installer {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
             Ok(unsafe { OwnedFd::from_raw_fd(result) })
         };
-        let (op, result) = if token.op() == OpCode::InstallToFinish {
+        let (op, result) = if purpose == Purpose::InstallToFinish {
             (OpCode::Finish, self.finish_now(token, descriptor))
         } else {
             (OpCode::Quiet, self.quiet_now(descriptor))
         };
         let result = result.unwrap_or_else(|error| error);
-        completion(Token::new(op, token.generation(), token.slot()), result)
+        completion(op, token, result)
     }
 
     fn finish_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
@@ -134,16 +137,14 @@ impl Installer {
 }
 
 /// Gives a socket a process descriptor as well, to do `purpose` with.
-fn install(socket: Socket, purpose: OpCode, token: Token) -> squeue::Entry {
-    let token = Token::new(purpose, token.generation(), token.slot());
+fn install(socket: Socket, purpose: Purpose, token: Token) -> squeue::Entry {
     let entry = opcode::FixedFdInstall::new(fixed(socket), 0).build();
-    entry.user_data(token.bits())
+    entry.user_data(user_data::encode(purpose, token))
 }
 
 fn shutdown(socket: Socket, token: Token) -> squeue::Entry {
-    let token = Token::new(OpCode::Finish, token.generation(), token.slot());
     let entry = opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build();
-    entry.user_data(token.bits())
+    entry.user_data(user_data::of(OpCode::Finish, token))
 }
 
 #[expect(

@@ -10,6 +10,9 @@ use io_uring::types;
 
 use super::super::{BufferMemory, buffers::Pages};
 
+/// Entries of a ring of buffers, at most (io_uring_register_buf_ring(3)).
+const ENTRIES_MAX: u16 = 1 << 15;
+
 /// The ring of buffers that the kernel takes from (io_uring_register_buf_ring(3)).
 pub(super) struct BufferEntries {
     pub(super) pages: Pages,
@@ -18,11 +21,14 @@ pub(super) struct BufferEntries {
 }
 
 impl BufferEntries {
+    /// Entries for `count` buffers.
+    ///
+    /// # Errors
+    /// Those of mmap(2), and `InvalidInput` if `count` is not a power of two that the kernel takes.
     pub(super) fn new(count: u16) -> io::Result<Self> {
-        assert!(
-            count.is_power_of_two(),
-            "{count} buffers: not a power of two"
-        );
+        if !count.is_power_of_two() || count > ENTRIES_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
         let pages = Pages::new(usize::from(count) * size_of::<types::BufRingEntry>())?;
         Ok(Self {
             pages,
@@ -31,16 +37,22 @@ impl BufferEntries {
         })
     }
 
-    pub(super) fn add(&mut self, memory: &mut BufferMemory, id: u16) {
-        let (start, length) = memory.lend(id);
+    /// Lends the kernel every buffer that nobody has. There are as many entries as buffers.
+    pub(super) fn refill(&mut self, memory: &mut BufferMemory) {
         let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
-        // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
-        // once the tail, published below, has passed it, so nobody else looks at this one.
-        let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
-        entry.set_addr(start.as_ptr() as u64);
-        entry.set_len(length);
-        entry.set_bid(id);
-        self.tail = self.tail.wrapping_add(1);
+        let before = self.tail;
+        while let Some(lent) = memory.lend() {
+            // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
+            // once the tail, published below, has passed it, so nobody else looks at this one.
+            let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
+            entry.set_addr(lent.start.as_ptr() as u64);
+            entry.set_len(lent.length);
+            entry.set_bid(lent.id);
+            self.tail = self.tail.wrapping_add(1);
+        }
+        if self.tail == before {
+            return;
+        }
         // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
         // only reads it, and this thread alone writes it.
         unsafe {

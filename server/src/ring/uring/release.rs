@@ -8,8 +8,11 @@ use std::{
 
 use io_uring::types::Timespec;
 
-use super::{BUFFER_GROUP, Uring};
-use crate::ring::{OpCode, Ring};
+use super::{
+    BUFFER_GROUP, Uring,
+    user_data::{self, Purpose},
+};
+use crate::ring::Ring;
 
 /// Rounds of cancelling at most. The first one finds nearly everything; what a completion of the
 /// first has brought about is found by the second.
@@ -61,6 +64,7 @@ impl Drop for Uring {
                 // SAFETY: no operation is left, and each is dropped once, here.
                 unsafe {
                     ManuallyDrop::drop(&mut self.fills);
+                    ManuallyDrop::drop(&mut self.parcels);
                     ManuallyDrop::drop(&mut self.accepted);
                     ManuallyDrop::drop(&mut self.entries);
                     ManuallyDrop::drop(&mut self.buffers);
@@ -111,9 +115,12 @@ impl Uring {
 
     /// Drops completions that nobody waits for any more.
     fn discard_completions(&mut self) {
-        let installs = [OpCode::InstallToFinish, OpCode::InstallToAsk].map(|op| op as u64);
         for entry in self.ring.completion() {
-            if installs.contains(&(entry.user_data() >> 56)) && entry.result() >= 0 {
+            let is_install = match user_data::decode(entry.user_data()).0 {
+                Purpose::InstallToFinish | Purpose::InstallToAsk => true,
+                Purpose::Op(_) => false,
+            };
+            if is_install && entry.result() >= 0 {
                 // SAFETY: the kernel has made this descriptor for us, and nobody else knows it.
                 drop(unsafe { OwnedFd::from_raw_fd(entry.result()) });
             }

@@ -22,19 +22,17 @@ pub(super) struct Coming {
 }
 
 impl Kernel {
-    /// Takes the next completion. When the queue is empty, the kernel is entered for those that did
-    /// not fit into it (io_uring_setup(2), `IORING_FEAT_NODROP`).
+    /// Takes the next completion; those that did not fit into the queue come behind it, in order
+    /// (io_uring_setup(2), `IORING_FEAT_NODROP`).
     pub(in crate::ring::sim) fn reap(&mut self) -> Option<Completion> {
-        if self.ready.is_empty() && !self.overflow.is_empty() {
-            self.submit();
-            self.happen();
+        if self.ready.is_empty() {
             self.flush_overflow();
         }
         self.ready.pop_front()
     }
 
     pub(in crate::ring::sim) fn take_filled(&mut self, fill: Token) -> BytesMut {
-        let is_coming = self.coming.contains_key(&fill.bits());
+        let is_coming = self.coming.contains_key(&(OpCode::Fill, fill));
         assert!(
             !is_coming,
             "the buffer is lent until its receive has completed"
@@ -62,10 +60,11 @@ impl Kernel {
     /// Puts a completion into the queue; or, where that is full, behind those that did not fit
     /// before, so that they keep their order.
     pub(super) fn post(&mut self, mut completion: Completion) {
-        if let Some(coming) = self.coming.get_mut(&completion.token.bits()) {
+        let whose = (completion.op, completion.token);
+        if let Some(coming) = self.coming.get_mut(&whose) {
             coming.completions.pop_front();
             if !completion.more {
-                self.coming.remove(&completion.token.bits());
+                self.coming.remove(&whose);
             }
         }
         let fits = self.overflow.is_empty() && self.ready.len() < self.simulation.completions;
@@ -73,16 +72,18 @@ impl Kernel {
             self.overflowed += 1;
             self.note(What::Overflowed);
             if std::mem::take(&mut completion.more) {
-                self.end_multishot(completion.token);
+                self.end_multishot(completion.op, completion.token);
             }
         }
         let Completion {
+            op,
             token,
             result,
             more,
             ..
         } = completion;
         self.note(What::Completed {
+            op,
             token,
             result,
             more,
@@ -96,8 +97,8 @@ impl Kernel {
 
     /// Ends a multishot operation with the completion that does not fit (since Linux 6.6; before,
     /// some went on). What it would have told later has not happened yet.
-    fn end_multishot(&mut self, token: Token) {
-        match token.op() {
+    fn end_multishot(&mut self, op: OpCode, token: Token) {
+        match op {
             OpCode::Accept => self.accepts.retain(|(accept, _)| *accept != token),
             OpCode::Receive => self.take_back(token),
             op => panic!("{op:?} completes once"),
@@ -109,7 +110,7 @@ impl Kernel {
         let Some(Coming {
             socket,
             completions,
-        }) = self.coming.remove(&token.bits())
+        }) = self.coming.remove(&(OpCode::Receive, token))
         else {
             return;
         };
@@ -120,7 +121,6 @@ impl Kernel {
                 && let Some(buffer) = completion.buffer
             {
                 bytes.extend_from_slice(&buffer);
-                self.provide(buffer);
             }
         }
         let socket = self.sockets[socket as usize].as_mut();
@@ -135,7 +135,7 @@ impl Kernel {
     }
 
     /// Completes now or, as a late completion, after what others complete meanwhile.
-    pub(super) fn complete(&mut self, token: Token, result: i32) {
+    pub(super) fn complete(&mut self, op: OpCode, token: Token, result: i32) {
         let late = self.simulation.faults.late;
         let at_ms = if self.chance(late) {
             self.now_ms + self.random.u64(0..=2)
@@ -144,6 +144,7 @@ impl Kernel {
         };
         let place = self.random.u64(..) >> 1;
         let completion = Completion {
+            op,
             token,
             result,
             more: false,
@@ -169,10 +170,10 @@ impl Kernel {
             random
         };
         socket.newest = (at_ms, place);
-        let token = completion.token;
+        let whose = (completion.op, completion.token);
         let serial = self.schedule(at_ms, place, Due::Completion(completion));
         let completions = VecDeque::new();
-        let coming = self.coming.entry(token.bits());
+        let coming = self.coming.entry(whose);
         let coming = coming.or_insert(Coming {
             socket: index,
             completions,

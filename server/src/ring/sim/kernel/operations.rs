@@ -5,7 +5,7 @@ use super::{
         super::{Completion, Op, OpCode, SendMode, Socket, Token},
         What,
         client::ClientId,
-        socket::{Into, Lent, PeerState, Receiving, SimSocket},
+        socket::{Into, PeerState, Receiving, SimSocket},
     },
     Due, Kernel, Segment,
 };
@@ -13,10 +13,14 @@ use super::{
 impl Kernel {
     /// Queues an operation for the next enter. A full queue is submitted at once, by chance.
     pub(in crate::ring::sim) fn push(&mut self, op: Op, token: Token) {
-        self.note(What::Submitted { token });
+        self.note(What::Submitted {
+            op: op.code(),
+            token,
+        });
         let lent = match &op {
-            Op::Send { data, .. } => Some(Lent::new(*data)),
-            _ => None,
+            // SAFETY: it is just being pushed.
+            Op::Send { data, .. } => unsafe { data.copy() },
+            _ => Vec::new(),
         };
         self.submitted.push((op, token, lent));
         let full_queue = self.simulation.faults.full_queue;
@@ -26,15 +30,17 @@ impl Kernel {
     }
 
     pub(in crate::ring::sim) fn submit(&mut self) {
+        self.refill();
         for (op, token, lent) in std::mem::take(&mut self.submitted) {
-            self.perform(op, token, lent);
+            self.perform(op, token, &lent);
             if self.simulation.operation_ms > 0 {
                 self.pass(self.simulation.operation_ms);
             }
         }
     }
 
-    pub(in crate::ring::sim) fn perform(&mut self, op: Op, token: Token, lent: Option<Lent>) {
+    pub(in crate::ring::sim) fn perform(&mut self, op: Op, token: Token, lent: &[u8]) {
+        let code = op.code();
         match op {
             Op::Accept { multishot, .. } => {
                 self.accepts.push_back((token, multishot));
@@ -64,13 +70,16 @@ impl Kernel {
             }
             Op::Send {
                 socket,
+                data,
                 mode,
                 finish,
-                ..
             } => {
-                let lent = lent.expect("noted when it was lent");
-                self.send(socket.0, &lent, mode, finish, token);
+                // SAFETY: the send is over only when this has returned.
+                let now = unsafe { data.copy() };
+                assert!(now == lent, "bytes were changed while they were lent");
+                self.send(socket.0, lent, mode, finish, token);
             }
+            Op::SendAll { .. } => panic!("a shard waits for no socket"),
             Op::Writable { socket } => {
                 let state = self.socket(socket.0);
                 assert!(state.poll.is_none(), "a second wait for {socket:?}");
@@ -79,15 +88,15 @@ impl Kernel {
             }
             Op::Quiet { socket } => {
                 let quiet_ms = self.now_ms - self.socket(socket.0).heard_ms;
-                self.complete(token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
+                self.complete(code, token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
             }
             Op::Finish { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
-            Op::Cancel { target } => self.cancel(target),
+            Op::Cancel { kind, target } => self.cancel(kind, target),
             Op::Close { socket } => self.close(socket, token),
             Op::Listen | Op::Wake { .. } => {}
             // There is no other ring.
-            Op::HandOver { .. } => self.complete(token, -libc::EBADF),
+            Op::HandOver { .. } => self.complete(code, token, -libc::EBADF),
             Op::Connect { .. } => panic!("a server connects to nobody"),
         }
     }
@@ -108,7 +117,7 @@ impl Kernel {
             // Any free place will do, as far as the shard is concerned.
             let Some(&lowest) = self.vacant.first() else {
                 self.clients[client.0].dropped = true;
-                self.complete(token, -libc::ENFILE);
+                self.complete(OpCode::Accept, token, -libc::ENFILE);
                 continue;
             };
             let from = self.random.u32(lowest..self.simulation.sockets);
@@ -117,7 +126,7 @@ impl Kernel {
             self.sockets[index as usize] = Some(SimSocket::new(client, self.now_ms));
             self.clients[client.0].socket = Some(index);
             if !multishot {
-                self.accepted.insert(token.bits(), client);
+                self.accepted.insert(token, client);
             }
             let end = self.simulation.faults.multishot_end;
             let more = multishot && !self.chance(end);
@@ -126,6 +135,7 @@ impl Kernel {
             }
             let result = i32::try_from(index).expect("a small table");
             self.post(Completion {
+                op: OpCode::Accept,
                 token,
                 result,
                 more,
@@ -167,6 +177,7 @@ impl Kernel {
 
     /// Completes a receive with bytes, of which there are some, and arms it again if it goes on.
     fn receive(&mut self, index: u32, receive: Receiving) {
+        let op = receive.op();
         let Receiving { token, into } = receive;
         let (length, more, buffer) = match into {
             Into::Own { mut buffer, limit } => {
@@ -199,6 +210,7 @@ impl Kernel {
             }
         };
         let completion = Completion {
+            op,
             token,
             result: i32::try_from(length).expect("below 2 GiB"),
             more,
@@ -224,6 +236,7 @@ impl Kernel {
     }
 
     fn complete_without_bytes(&mut self, index: u32, receive: Receiving, result: i32) {
+        let op = receive.op();
         let Receiving { token, into } = receive;
         match into {
             Into::Own { buffer, .. } => {
@@ -232,6 +245,7 @@ impl Kernel {
             Into::Provided { .. } => {}
         }
         let completion = Completion {
+            op,
             token,
             result,
             more: false,
@@ -244,7 +258,7 @@ impl Kernel {
     pub(in crate::ring::sim) fn send(
         &mut self,
         index: u32,
-        lent: &Lent,
+        bytes: &[u8],
         mode: SendMode,
         finish: bool,
         token: Token,
@@ -253,15 +267,13 @@ impl Kernel {
             self.simulation.send_buffer,
             self.simulation.faults.short_send,
         );
-        let bytes = lent.bytes();
         assert!(!bytes.is_empty(), "a send of nothing");
-        assert!(mode != SendMode::Waiting, "a shard waits for no socket");
         let is_short = self.chance(short_send);
         let random = self.random.u64(..);
         let socket = self.socket(index);
         assert!(!socket.finished, "a send behind FIN on socket {index}");
         if socket.peer == PeerState::Reset {
-            return self.tell_now(token, -libc::EPIPE);
+            return self.tell_now(OpCode::Send, token, -libc::EPIPE);
         }
         let mut length = bytes.len().min(send_buffer.saturating_sub(socket.unread));
         if is_short && length > 0 {
@@ -274,10 +286,11 @@ impl Kernel {
         }
         let taken = i32::try_from(length).expect("a send below 2 GiB");
         if length < bytes.len() {
-            return self.tell_now(token, if taken == 0 { -libc::EAGAIN } else { taken });
+            let result = if taken == 0 { -libc::EAGAIN } else { taken };
+            return self.tell_now(OpCode::Send, token, result);
         }
         if mode == SendMode::Told {
-            self.tell_now(token, taken);
+            self.tell_now(OpCode::Send, token, taken);
         }
         if finish {
             self.finish_later(index, token);
@@ -285,8 +298,9 @@ impl Kernel {
     }
 
     /// Completes in the enter that is under way.
-    pub(in crate::ring::sim) fn tell_now(&mut self, token: Token, result: i32) {
+    pub(in crate::ring::sim) fn tell_now(&mut self, op: OpCode, token: Token, result: i32) {
         self.post(Completion {
+            op,
             token,
             result,
             more: false,
@@ -306,13 +320,12 @@ impl Kernel {
 
     pub(in crate::ring::sim) fn end_poll(&mut self, index: u32) {
         if let Some(token) = self.socket(index).poll.take() {
-            self.complete(token, i32::from(libc::POLLOUT));
+            self.complete(OpCode::Writable, token, i32::from(libc::POLLOUT));
         }
     }
 
     /// FIN goes out a little later, as from a kernel worker: a Close may come before it.
     pub(in crate::ring::sim) fn finish_later(&mut self, index: u32, token: Token) {
-        let token = Token::new(OpCode::Finish, token.generation(), token.slot());
         let client = self.socket(index).client;
         let late = self.simulation.faults.late;
         let delay_ms = if self.chance(late) {
@@ -332,7 +345,7 @@ impl Kernel {
             }
             None => -libc::EBADF,
         };
-        self.tell_now(token, result);
+        self.tell_now(OpCode::Finish, token, result);
     }
 
     pub(in crate::ring::sim) fn finish(&mut self, index: u32) {
@@ -357,11 +370,14 @@ impl Kernel {
         }
     }
 
-    pub(in crate::ring::sim) fn cancel(&mut self, target: Token) {
-        while let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
+    pub(in crate::ring::sim) fn cancel(&mut self, kind: OpCode, target: Token) {
+        while kind == OpCode::Accept
+            && let Some(at) = self.accepts.iter().position(|(token, _)| *token == target)
+        {
             let (token, _) = self.accepts.remove(at).expect("just found");
             // After every connection that it has accepted.
             let completion = Completion {
+                op: kind,
                 token,
                 result: -libc::ECANCELED,
                 more: false,
@@ -369,10 +385,10 @@ impl Kernel {
             };
             self.schedule(self.now_ms, u64::MAX, Due::Completion(completion));
         }
-        if target.op() == OpCode::Receive {
+        if kind == OpCode::Receive {
             let armed = |socket: &Option<SimSocket>| {
                 let receive = socket.as_ref().and_then(|socket| socket.receive.as_ref());
-                receive.is_some_and(|receive| receive.token == target)
+                receive.is_some_and(|receive| receive.op() == kind && receive.token == target)
             };
             if let Some(index) = self.sockets.iter().position(armed) {
                 self.end_receive(
@@ -404,6 +420,6 @@ impl Kernel {
         if !in_order && state.peer != PeerState::Reset {
             self.carry_to_client(client, Segment::Reset);
         }
-        self.complete(token, 0);
+        self.complete(OpCode::Close, token, 0);
     }
 }

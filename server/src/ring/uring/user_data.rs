@@ -1,0 +1,89 @@
+//! The 64 bits that the kernel returns with a completion.
+
+use crate::ring::{OpCode, Token};
+
+/// What a submission queue entry is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Purpose {
+    /// An operation that its owner is told of.
+    Op(OpCode),
+    /// Installs a descriptor to shut down the sending direction by; its owner is told of [`OpCode::Finish`].
+    InstallToFinish,
+    /// Installs a descriptor to query `TCP_INFO` by; its owner is told of [`OpCode::Quiet`].
+    InstallToAsk,
+}
+
+/// Every op code; the place of each is its number less one.
+const OP_CODES: [OpCode; 16] = [
+    OpCode::Accept,
+    OpCode::Receive,
+    OpCode::Send,
+    OpCode::SendAll,
+    OpCode::Finish,
+    OpCode::Cancel,
+    OpCode::Close,
+    OpCode::Listen,
+    OpCode::Connect,
+    OpCode::Writable,
+    OpCode::Quiet,
+    OpCode::Wake,
+    OpCode::Woken,
+    OpCode::Fill,
+    OpCode::HandOver,
+    OpCode::Arrive,
+];
+
+const INSTALL_TO_FINISH: u8 = 0x80;
+const INSTALL_TO_ASK: u8 = 0x81;
+
+impl Purpose {
+    const fn number(self) -> u8 {
+        match self {
+            Self::Op(op) => op as u8,
+            Self::InstallToFinish => INSTALL_TO_FINISH,
+            Self::InstallToAsk => INSTALL_TO_ASK,
+        }
+    }
+}
+
+/// `user_data`: purpose (8 bits), generation (24 bits), slot (32 bits).
+pub(super) const fn encode(purpose: Purpose, token: Token) -> u64 {
+    (purpose.number() as u64) << 56 | (token.generation() as u64) << 32 | token.slot() as u64
+}
+
+/// `user_data` of an operation.
+pub(super) const fn of(op: OpCode, token: Token) -> u64 {
+    encode(Purpose::Op(op), token)
+}
+
+/// The purpose and the token in `user_data`.
+///
+/// # Panics
+/// If [`encode`] never gave this value: then the ring is broken.
+pub(super) fn decode(user_data: u64) -> (Purpose, Token) {
+    let purpose = match (user_data >> 56) as u8 {
+        INSTALL_TO_FINISH => Purpose::InstallToFinish,
+        INSTALL_TO_ASK => Purpose::InstallToAsk,
+        number => Purpose::Op(OP_CODES[usize::from(number) - 1]),
+    };
+    let generation = (user_data >> 32) as u32 & (Token::GENERATIONS - 1);
+    (purpose, Token::new(generation, user_data as u32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let token = Token::new(0xab_cdef, u32::MAX - 1);
+        for (op, number) in OP_CODES.into_iter().zip(1..) {
+            assert_eq!(op as u8, number);
+            let purpose = Purpose::Op(op);
+            assert_eq!(decode(encode(purpose, token)), (purpose, token));
+        }
+        for purpose in [Purpose::InstallToFinish, Purpose::InstallToAsk] {
+            assert_eq!(decode(encode(purpose, token)), (purpose, token));
+        }
+    }
+}
