@@ -340,28 +340,31 @@ impl Queue {
         }
     }
 
-    /// Lends the first segments to the kernel; `whole` tells whether those are all.
+    /// Whether one send takes all that is queued.
+    pub(crate) fn fits_one_send(&self) -> bool {
+        self.segments.len() <= SEGMENTS_PER_SEND
+    }
+
+    /// Lends the first segments to the kernel.
     ///
     /// The caller queues the send at once, and calls [`Queue::settle`] when it is over and not
     /// before.
     ///
     /// # Panics
     /// If there is nothing to send, or something is lent already.
-    pub(crate) fn lend(&mut self) -> Lent {
+    pub(crate) fn lend(&mut self) -> Outbound {
         assert!(
             self.lent == 0 && !self.segments.is_empty(),
             "one send at a time, of something"
         );
         self.lent = self.segments.len().min(SEGMENTS_PER_SEND);
-        let whole = self.lent == self.segments.len();
-        let data = if self.lent == 1 {
+        if self.lent == 1 {
             let bytes = &self.segments[0].bytes()[self.taken..];
             // SAFETY: the segment stays as it is until `settle`, see the top of this file.
             unsafe { Outbound::bytes(bytes) }
         } else {
             self.lend_vector()
-        };
-        Lent { data, whole }
+        }
     }
 
     fn lend_vector(&mut self) -> Outbound {
@@ -459,14 +462,6 @@ impl Queue {
     }
 }
 
-/// What [`Queue::lend`] lends.
-pub(crate) struct Lent {
-    /// What to send.
-    pub(crate) data: Outbound,
-    /// Whether nothing else is queued.
-    pub(crate) whole: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -476,9 +471,10 @@ mod tests {
     };
 
     fn lent_bytes(queue: &mut Queue) -> (Vec<u8>, bool) {
-        let Lent { data, whole } = queue.lend();
+        let is_whole = queue.fits_one_send();
+        let data = queue.lend();
         // SAFETY: lent just now.
-        (unsafe { data.copy() }, whole)
+        (unsafe { data.copy() }, is_whole)
     }
 
     #[test]

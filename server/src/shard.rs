@@ -4,67 +4,60 @@
 //! run, let deadlines pass, and queue what follows from it. It neither waits nor reads a clock.
 
 mod accept;
+mod core;
+mod deadlines;
 mod deliver;
 mod depart;
 mod drain;
+mod guests;
 mod hand_over;
 mod handshake;
+mod memory;
 mod parts;
 pub(crate) mod post;
 mod read;
 mod receive;
 pub(crate) mod share;
 mod transmit;
+mod visit;
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use slab::Slab;
 use tidewheel_codec::{CloseCode, Endpoint, Time};
-use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
+#[cfg(test)]
+pub(crate) use self::deadlines::{ENTRIES_PER_TURN, expiries_per_turn};
 pub use self::parts::{Capacity, Parts};
-use self::{accept::Acceptor, read::Unread};
+use self::{
+    accept::Acceptor,
+    core::{Core, Settings},
+    deadlines::Deadlines,
+    guests::Guests,
+    memory::Memory,
+    post::Deliveries,
+    read::Unread,
+    receive::Receives,
+    transmit::Sends,
+    visit::Visit,
+};
 use crate::{
-    Config, Handler, Origins, PanicPolicy,
-    admission::{Admission, Network},
+    Config, Handler,
     config::Drain,
-    conn::SendLimits,
     connection::{Connection, Phase},
-    contain::{self, Callback},
-    fanout::{Aftermath, Fanout, Load, Mail},
-    outbox::QueuePool,
+    contain,
+    fanout::Fanout,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
-    stats::Stats,
 };
 
-/// Entries of the wheel that a turn looks at; the others are looked at in the next, which follows at
-/// once. Most are of deadlines that have moved, some 40 ns each.
-pub(crate) const ENTRIES_PER_TURN: usize = 128;
-
-/// Deadlines that pass in one turn of the shards on a core, at most, so that mass expiry never holds
-/// up the network. Each may cost a send or a reset, some 10 us, and an echo that arrives meanwhile
-/// waits for two turns.
-const EXPIRIES_PER_TURN: usize = 64;
-
-/// But each shard of a core has so many, and so many connections and deliveries of a fan-out.
-const EXPIRIES_MIN: usize = 1;
-const FANNED_OUT_MIN: usize = 8;
+/// Each shard of a core makes so many deliveries in a turn.
 const DELIVERIES_MIN: usize = 1 << 10;
-const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
 
 /// Of [`Config::max_send_queue`] so much makes a queue long.
 pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
 /// How soon those that wait for room for what they publish are looked at again.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
-
-/// What is to come of a message is received into it, without a copy, if it would fill so many receive
-/// buffers.
-const FILL_BUFFERS_MIN: u64 = 16;
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -106,30 +99,19 @@ pub enum End {
     reason = "neither ring nor handler need have one"
 )]
 pub struct Shard<R: Ring, H: Handler> {
-    /// First, so that the kernel lets go of everything before its memory goes.
-    ring: R,
-    handler: H,
+    /// First, because the ring in it must be dropped before the connections: what they send is lent to
+    /// the kernel.
+    core: Core<R, H>,
     connections: Slab<Connection<H::State>>,
-    wheel: Wheel,
-    endpoint: Endpoint,
-    pool: QueuePool,
-    acceptor: Acceptor,
-    lists: Lists,
-    unread: Unread,
-    fanout: Fanout,
-    aftermath: Aftermath,
-    /// Bursts after which memory was given back.
-    bursts: u64,
-    /// Until then most subscribers count as unable to keep up.
-    crowded_until: Time,
-    life: Life,
-    settings: Settings,
-    stats: Arc<Stats>,
-    admission: Arc<Admission>,
     /// Given to the next connection.
     generation: u32,
-    /// What the application is doing while messages are read.
-    callback: Option<Callback>,
+    handshake_timeout: Duration,
+    acceptor: Acceptor,
+    guests: Guests,
+    deliveries: Deliveries,
+    memory: Memory,
+    /// Completions of this turn; empty between turns.
+    completions: Vec<Completion>,
 }
 
 /// How far the shard itself has come.
@@ -138,59 +120,6 @@ enum Life {
     Serving,
     Draining(drain::Progress),
     Stopped,
-}
-
-/// Slots of connections that something is to be done for, and memory for the lists.
-#[derive(Default)]
-struct Lists {
-    /// Have something to send, or a FIN.
-    dirty: Vec<u32>,
-    /// Have a silent send under way.
-    silent: Vec<u32>,
-    /// Have had a send that was not silently over.
-    settled: Vec<(u32, transmit::Settled)>,
-    /// Are without an armed receive, for want of buffers; with their generation.
-    starved: VecDeque<(u32, u32)>,
-    /// Are due.
-    due: Vec<u32>,
-    /// Mail that is yet to be read.
-    mail: VecDeque<Mail>,
-    /// Completions of this turn.
-    completions: Vec<Completion>,
-    /// Control frames that the protocol has just asked for.
-    control: Vec<u8>,
-    /// The network of each slot's connection, where those are counted.
-    networks: Vec<Option<Network>>,
-    /// Are on their way to another shard.
-    travellers: Vec<hand_over::Traveller>,
-}
-
-/// What of the configuration is needed in every turn.
-struct Settings {
-    index: u16,
-    /// Connections that may stay.
-    connections: u32,
-    handshake_timeout: Duration,
-    close_timeout: Duration,
-    request: tidewheel_codec::handshake::Limits,
-    origins: Origins,
-    send: SendLimits,
-    message_rate_max: Option<u32>,
-    drain: Drain,
-    /// Deadlines that pass in one turn.
-    expiries_per_turn: usize,
-    /// Connections that get what was published in one turn.
-    fanned_out_per_turn: usize,
-    /// Bytes that are sent of what was published in one turn.
-    fanned_out_bytes_per_turn: usize,
-    panic: PanicPolicy,
-    release_memory: Option<fn()>,
-    /// All receive buffers, the kernel's included.
-    receive_buffers: usize,
-    /// Bytes of all receive buffers.
-    receive_memory: usize,
-    /// Bytes to come of a message from which on they are received into it.
-    fill_min: u64,
 }
 
 /// What a shard keeps at the moment.
@@ -239,79 +168,59 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         config.check()?;
         contain::catch_on_this_thread();
         parts.fabric.set_bell(parts.index, ring.bell());
-        let room = parts.capacity.connections;
-        parts.admission.open(parts.index, room);
+        let Capacity {
+            places,
+            connections,
+        } = parts.capacity;
         let shards = u32::from(config.shards.unwrap_or(1));
         let mut shard = Self {
-            ring,
-            handler,
-            connections: Slab::with_capacity(parts.capacity.places as usize),
-            wheel: Wheel::new(tick_at(now)),
-            endpoint,
-            pool: QueuePool::new(config.max_send_queue / LONG_QUEUE_SHARE),
+            connections: Slab::with_capacity(places as usize),
+            generation: 0,
+            handshake_timeout: config.handshake_timeout,
             acceptor: Acceptor::new(
-                parts.capacity.places,
+                places,
                 parts.admission.asks_for_address(),
                 config.max_accept_rate.map(|rate| rate.div_ceil(shards)),
                 now,
             ),
-            lists: Lists::default(),
-            unread: Unread::new(parts.core_shards),
-            aftermath: Aftermath::new(now),
-            bursts: 0,
-            crowded_until: now,
-            fanout: Fanout::new(
-                parts.fabric,
-                parts.index,
-                Arc::clone(&parts.stats),
-                parts.capacity.places as usize,
-                share(post::DELIVERIES_PER_TURN, parts.core_shards, DELIVERIES_MIN),
-                config,
-            ),
-            life: Life::Serving,
-            settings: Settings {
-                index: parts.index,
-                handshake_timeout: config.handshake_timeout,
-                close_timeout: config.close_timeout,
-                request: config.request_limits,
-                origins: config.origins.clone(),
-                message_rate_max: config.max_message_rate,
-                connections: room,
-                drain: Drain {
-                    batch: config.drain.batch.div_ceil(shards),
-                    ..config.drain
+            guests: Guests::new(parts.admission, parts.index, connections),
+            deliveries: Deliveries::new(parts.core_shards, now),
+            memory: Memory::new(config.release_memory, now),
+            completions: Vec::new(),
+            core: Core {
+                ring,
+                handler,
+                endpoint,
+                deadlines: Deadlines::new(config.receive_buffers, parts.core_shards, now),
+                receives: Receives::new(config),
+                unread: Unread::new(parts.core_shards),
+                sends: Sends::new(config),
+                fanout: Fanout::new(
+                    parts.fabric,
+                    parts.index,
+                    Arc::clone(&parts.stats),
+                    places as usize,
+                    share_of_core(post::DELIVERIES_PER_TURN, parts.core_shards, DELIVERIES_MIN),
+                    config,
+                ),
+                stats: parts.stats,
+                settings: Settings {
+                    index: parts.index,
+                    close_timeout: config.close_timeout,
+                    request: config.request_limits,
+                    origins: config.origins.clone(),
+                    message_rate_max: config.max_message_rate,
+                    drain: Drain {
+                        batch: config.drain.batch.div_ceil(shards),
+                        ..config.drain
+                    },
+                    panic: config.panic,
                 },
-                expiries_per_turn: share(
-                    expiries_per_turn(config.receive_buffers),
-                    parts.core_shards,
-                    EXPIRIES_MIN,
-                ),
-                fanned_out_per_turn: share(
-                    post::FANNED_OUT_PER_TURN,
-                    parts.core_shards,
-                    FANNED_OUT_MIN,
-                ),
-                fanned_out_bytes_per_turn: share(
-                    post::FANNED_OUT_BYTES_PER_TURN,
-                    parts.core_shards,
-                    FANNED_OUT_BYTES_MIN,
-                ),
-                panic: config.panic,
-                release_memory: config.release_memory,
-                receive_buffers: usize::from(config.receive_buffers),
-                receive_memory: config.receive_memory(),
-                fill_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
-                send: SendLimits {
-                    bytes_max: config.max_send_queue,
-                    policy: config.slow_consumer,
-                },
+                life: Life::Serving,
+                callback: None,
             },
-            stats: parts.stats,
-            admission: parts.admission,
-            generation: 0,
-            callback: None,
         };
-        shard.ring.push(Op::Listen, Token::new(0, 0));
+        shard.core.ring.push(Op::Listen, Token::new(0, 0));
         shard.accept_more(now);
         Ok(shard)
     }
@@ -324,15 +233,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let expired = self.expire(now);
         let drain_in = self.drain(now);
         let suspended = self.fan_out(now);
-        self.flush();
-        self.feed();
-        self.stats.publish(
-            self.endpoint.traffic(),
-            self.pool.waiting(),
-            self.wheel.entries(),
-            self.settings.receive_buffers - self.ring.buffers_free(),
-        );
-        self.stats.fanout_bytes.set(self.fanout.bytes() as u64);
+        self.flush(now);
+        self.feed(now);
+        self.publish_stats();
         self.release_memory(now);
         if self.is_finished() {
             return Next::Finished;
@@ -341,75 +244,92 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return Next::Enter(Wait::No);
         }
         self.accept_more(now);
-        let wake = self.wheel.next_wake().map(|tick| until(tick, now));
-        let room = self.unread.awaits_room().then_some(ROOM_RETRY);
-        let suspended = suspended.map(|time| time.since(now));
-        let aftermath = self.aftermath.due().map(|time| time.since(now));
-        Next::Enter(
-            match [
-                wake,
-                drain_in,
-                self.acceptor.retry_in(now),
-                room,
-                suspended,
-                aftermath,
-            ]
-            .into_iter()
-            .flatten()
-            .min()
-            {
-                Some(limit) => Wait::For(limit),
-                None => Wait::Forever,
-            },
-        )
+        let room = self.core.unread.awaits_room().then_some(ROOM_RETRY);
+        let limits = [
+            self.core.deadlines.next_in(now),
+            drain_in,
+            self.acceptor.retry_in(now),
+            room,
+            suspended.map(|time| time.since(now)),
+            self.memory.next_in(now),
+        ];
+        Next::Enter(match limits.into_iter().flatten().min() {
+            Some(limit) => Wait::For(limit),
+            None => Wait::Forever,
+        })
     }
 
-    /// Gives back what a burst has needed, here or on another shard: messages that are published are made
-    /// on one, and freed on others.
-    fn release_memory(&mut self, now: Time) {
-        let Some(release) = self.settings.release_memory else {
-            return;
+    /// Looks a connection up, lets `act` do something for it, and frees its slot if it is over.
+    #[inline]
+    fn visit<T>(
+        &mut self,
+        slot: u32,
+        now: Time,
+        act: impl FnOnce(&mut Visit<'_, R, H>) -> T,
+    ) -> Option<T> {
+        let connection = self.connections.get_mut(slot as usize)?;
+        let mut visit = Visit {
+            slot,
+            now,
+            connection,
+            core: &mut self.core,
         };
-        let traffic = self.endpoint.traffic();
-        let load = Load {
-            is_behind: self.fanout.defers(),
-            bytes: traffic.received_bytes + traffic.sent_bytes,
-            connections: self.connections.len(),
-        };
-        if self.aftermath.note(&load, now) {
-            self.fanout.end_burst();
+        let result = act(&mut visit);
+        if connection.is_over() {
+            self.release(slot);
         }
-        let bursts = self.fanout.fabric.bursts.load(Ordering::Relaxed);
-        if bursts != self.bursts {
-            self.bursts = bursts;
-            release();
+        Some(result)
+    }
+
+    /// The same for a completion of the connection: its slot is its own until the last one.
+    #[inline]
+    fn visit_of(&mut self, token: Token, now: Time, act: impl FnOnce(&mut Visit<'_, R, H>)) {
+        let visited = self.visit(token.slot(), now, |visit| {
+            assert_eq!(
+                visit.connection.generation(),
+                token.generation(),
+                "a slot reused too early"
+            );
+            act(visit);
+        });
+        assert!(visited.is_some(), "a slot freed too early");
+    }
+
+    /// Gives a slot back.
+    fn release(&mut self, slot: u32) {
+        let mut connection = self.connections.remove(slot as usize);
+        if let Some(mut queue) = connection.queue.take() {
+            queue.clear();
+            self.core.sends.pool.put_back(queue);
         }
+        if connection.is_admitted() {
+            self.guests.forget(slot);
+        }
+        let count = self.connections.len() as u64;
+        self.core.stats.connections.set(count);
     }
 
     /// Ends the shard, which has finished or failed: what is open is reset, and nobody sends to it any
     /// more. If its ring has failed, `close` is called for each connection. After a panic it is not,
     /// because the handler may be in any state.
     pub fn end(mut self, end: &End, now: Time) {
-        self.fanout.fabric.close(self.settings.index);
+        self.core.fanout.fabric.close(self.core.settings.index);
         match end {
             End::RingFailed => {
                 let open = self.connections.iter().map(|(slot, _)| slot as u32);
                 for slot in open.collect::<Vec<_>>() {
-                    self.peer_reset(slot, now);
+                    self.visit(slot, now, |visit| visit.peer_reset());
                 }
             }
             End::Finished | End::Panicked => self.reset_all(),
         }
-        let networks = std::mem::take(&mut self.lists.networks);
-        let networks = networks.into_iter().flatten();
-        self.admission
-            .close(self.settings.index, self.settings.connections, networks);
+        self.guests.close();
         let Self {
-            ring,
-            handler,
+            core,
             mut connections,
             ..
         } = self;
+        let Core { ring, handler, .. } = core;
         // The kernel lets go of everything before its memory goes.
         drop(ring);
         // Each by itself: the state of one may panic when it is dropped.
@@ -424,13 +344,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     fn reset_all(&mut self) {
         for (slot, connection) in &self.connections {
             if connection.is_armed() {
-                let socket = connection.socket;
+                let socket = connection.socket();
                 let token = connection.token(slot as u32);
-                self.ring.push(Op::Reset { socket }, token);
+                self.core.ring.push(Op::Reset { socket }, token);
             }
         }
         // If it fails, the ring ends them when it is dropped.
-        let _ = self.ring.enter(Wait::No);
+        let _ = self.core.ring.enter(Wait::No);
     }
 
     /// Enters the ring, as the turn before has told.
@@ -438,17 +358,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// # Errors
     /// Those of [`Ring::enter`].
     pub fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
-        self.ring.enter(wait)
+        self.core.ring.enter(wait)
     }
 
     /// The ring. Only the shard can change it: what it has lent to the kernel depends on this very ring.
     pub fn ring(&self) -> &R {
-        &self.ring
+        &self.core.ring
     }
 
     /// The application.
     pub fn handler(&mut self) -> &mut H {
-        &mut self.handler
+        &mut self.core.handler
     }
 
     /// How many connections hold a slot.
@@ -460,7 +380,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// How often a published message was put behind what waits for a subscriber.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
-        self.stats.deliveries.get()
+        self.core.stats.deliveries.get()
     }
 
     /// What it keeps at the moment.
@@ -468,11 +388,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     pub fn holdings(&self) -> Holdings {
         Holdings {
             connections: self.connections.len(),
-            wheel_entries: self.wheel.entries(),
-            wheel_bytes: self.wheel.memory(),
-            subscriptions: self.stats.subscriptions.get(),
-            queued_bytes: self.pool.waiting(),
-            fanout_bytes: self.fanout.bytes(),
+            wheel_entries: self.core.deadlines.entries(),
+            wheel_bytes: self.core.deadlines.memory(),
+            subscriptions: self.core.stats.subscriptions.get(),
+            queued_bytes: self.core.sends.pool.waiting(),
+            fanout_bytes: self.core.fanout.bytes(),
         }
     }
 
@@ -494,38 +414,47 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Takes all completions, sends first: what those say decides which memory is free.
     fn reap(&mut self, now: Time) {
-        let mut completions = std::mem::take(&mut self.lists.completions);
-        while let Some(completion) = self.ring.reap() {
+        let mut completions = std::mem::take(&mut self.completions);
+        while let Some(completion) = self.core.ring.reap() {
             match completion.op {
-                OpCode::Send => self.settle(&completion, now),
+                OpCode::Send => {
+                    self.visit_of(completion.token, now, |visit| visit.settle(&completion));
+                }
                 _ => completions.push(completion),
             }
         }
-        self.retire_silent();
-        self.unread.begin_turn(completions.len());
+        self.retire_silent(now);
+        self.core.unread.begin_turn(completions.len());
         self.after_sends(now);
         for completion in completions.drain(..) {
             self.complete(completion, now);
         }
-        self.lists.completions = completions;
+        self.completions = completions;
     }
 
     fn complete(&mut self, completion: Completion, now: Time) {
         let token = completion.token;
         match completion.op {
             OpCode::Accept => self.accepted(&completion, now),
-            OpCode::Receive => self.received(completion, now),
-            OpCode::Fill => self.filled(&completion, now),
-            OpCode::Close => self.closed(token.slot()),
+            OpCode::Receive => self.visit_of(token, now, |visit| visit.received(completion)),
+            OpCode::Fill => self.visit_of(token, now, |visit| visit.filled(&completion)),
+            OpCode::Close => self.visit_of(token, now, |visit| visit.closed()),
+            OpCode::Writable => self.visit_of(token, now, |visit| visit.writable()),
+            OpCode::Quiet => self.visit_of(token, now, |visit| visit.quiet(completion.result)),
+            OpCode::Finish => {
+                self.visit(token.slot(), now, |visit| {
+                    // One that was linked to a short send is cancelled, and not waited for.
+                    if visit.connection.generation() == token.generation() {
+                        visit.finished(completion.result);
+                    }
+                });
+            }
             OpCode::Listen => {
-                self.ring.bell().hush();
+                self.core.ring.bell().hush();
                 if !completion.more {
-                    self.ring.push(Op::Listen, token);
+                    self.core.ring.push(Op::Listen, token);
                 }
             }
-            OpCode::Finish => self.finished(&completion),
-            OpCode::Writable => self.writable(token.slot()),
-            OpCode::Quiet => self.quiet(&completion, now),
             // Silent on success. That there is nothing to cancel needs no answer: what was to be
             // cancelled tells of itself.
             OpCode::Cancel => {}
@@ -542,140 +471,61 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     fn obey(&mut self, command: Command, now: Time) {
         if command == Command::DrainForRestart {
-            self.settings.drain.code = CloseCode::SERVICE_RESTART;
+            self.core.settings.drain.code = CloseCode::SERVICE_RESTART;
         }
-        match (command, self.life) {
+        match (command, self.core.life) {
             (Command::Drain | Command::DrainForRestart, Life::Serving) => {
                 tracing::info!(
-                    shard = self.settings.index,
+                    shard = self.core.settings.index,
                     connections = self.connections.len(),
                     "draining"
                 );
-                self.life = Life::Draining(drain::Progress::new(
+                self.core.life = Life::Draining(drain::Progress::new(
                     now,
-                    self.settings.close_timeout,
+                    self.core.settings.close_timeout,
                     self.connections.len(),
                 ));
-                self.acceptor.stop(&mut self.ring);
+                self.acceptor.stop(&mut self.core.ring);
             }
             (Command::Drain | Command::DrainForRestart, Life::Draining(_) | Life::Stopped) => {}
-            (Command::Stop, _) => self.life = Life::Stopped,
+            (Command::Stop, _) => self.core.life = Life::Stopped,
         }
     }
 
     /// Whether there is more to do without the kernel's having said anything.
     fn is_behind(&self) -> bool {
-        !self.lists.dirty.is_empty()
-            || !self.lists.mail.is_empty()
-            || self.unread.is_behind()
-            || self.fanout.is_behind()
+        self.core.sends.is_dirty()
+            || self.deliveries.is_behind()
+            || self.core.unread.is_behind()
+            || self.core.fanout.is_behind()
     }
 
-    /// Lets deadlines pass; says whether all that are due have.
-    fn expire(&mut self, now: Time) -> bool {
-        let most = self.settings.expiries_per_turn;
-        let mut due = std::mem::take(&mut self.lists.due);
-        let mut entries = ENTRIES_PER_TURN;
-        let mut done = false;
-        while !done && entries > 0 && due.len() < most {
-            let budget = entries.min(most - due.len());
-            let mut view = Due {
-                connections: &mut self.connections,
-                due: &mut due,
-            };
-            done = self.wheel.advance(tick_at(now), budget, &mut view);
-            entries -= budget;
-        }
-        for slot in due.drain(..) {
-            self.timed_out(slot, now);
-        }
-        self.lists.due = due;
-        done
+    fn publish_stats(&self) {
+        let core = &self.core;
+        core.stats.publish(
+            core.endpoint.traffic(),
+            core.sends.pool.waiting(),
+            core.deadlines.entries(),
+            core.receives.buffers - core.ring.buffers_free(),
+        );
+        core.stats.fanout_bytes.set(core.fanout.bytes() as u64);
     }
 
     fn is_finished(&self) -> bool {
-        match self.life {
+        match self.core.life {
             Life::Serving => false,
             Life::Draining(_) => {
                 self.connections.is_empty()
-                    && self.lists.travellers.is_empty()
+                    && self.guests.handoffs() == 0
                     && self.acceptor.is_stopped()
             }
             Life::Stopped => true,
         }
     }
-
-    /// Sets a connection's timer to whichever of its deadlines is next.
-    fn schedule(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        let deadline = match &connection.phase {
-            Phase::Handshake { deadline, .. } | Phase::Refused { deadline } => Some(*deadline),
-            Phase::Open { protocol, .. } => protocol.poll_timeout(self.endpoint.config()),
-            Phase::Leaving(_) => None,
-        };
-        match deadline {
-            Some(deadline) => self
-                .wheel
-                .set(slot, &mut connection.timer, tick_after(deadline)),
-            None => self.wheel.clear(&mut connection.timer),
-        }
-    }
-
-    /// Puts a connection on the list of those to look at when the turn ends.
-    fn mark(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if !connection.dirty {
-            connection.dirty = true;
-            self.lists.dirty.push(slot);
-        }
-    }
 }
 
-/// Deadlines of a turn. It sends no more pings than it can read answers, with as many buffers to spare
-/// for others: answers would queue up, and what others say behind them.
-pub(crate) fn expiries_per_turn(receive_buffers: u16) -> usize {
-    EXPIRIES_PER_TURN.min(usize::from(receive_buffers) / 2)
-}
-
-/// What one of so many shards on a core may do in its turn of what all of them may do in theirs.
-fn share(per_turn: usize, core_shards: u16, least: usize) -> usize {
+/// What one of so many shards on a core may do in its turn of what all of them may do in theirs; at
+/// least `least`.
+fn share_of_core(per_turn: usize, core_shards: u16, least: usize) -> usize {
     (per_turn / usize::from(core_shards.max(1))).max(least)
-}
-
-/// The wheel's view of the connections.
-struct Due<'a, S> {
-    connections: &'a mut Slab<Connection<S>>,
-    due: &'a mut Vec<u32>,
-}
-
-impl<S> Timers for Due<'_, S> {
-    fn timer(&mut self, id: u32) -> Option<&mut Timer> {
-        self.connections
-            .get_mut(id as usize)
-            .map(|connection| &mut connection.timer)
-    }
-
-    fn expire(&mut self, _: &mut Wheel, id: u32) {
-        self.due.push(id);
-    }
-}
-
-/// The last tick that has begun at `now`.
-fn tick_at(now: Time) -> Tick {
-    Tick::new((now.as_millis() / TICK_MS) as u32)
-}
-
-/// The first tick that is not before `deadline`.
-fn tick_after(deadline: Time) -> Tick {
-    Tick::new(deadline.as_millis().div_ceil(TICK_MS) as u32)
-}
-
-/// From `now` until `tick` begins.
-fn until(tick: Tick, now: Time) -> Duration {
-    let current = tick_at(now);
-    if !current.is_before(tick) {
-        return Duration::ZERO;
-    }
-    let begins = (now.as_millis() / TICK_MS + u64::from(tick.since(current))) * TICK_MS;
-    Duration::from_millis(begins - now.as_millis())
 }

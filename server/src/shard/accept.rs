@@ -13,7 +13,7 @@ use tidewheel_codec::Time;
 use super::{Life, Shard};
 use crate::{
     Handler,
-    admission::{Admitted, Network, Refusal},
+    admission::{Network, Refusal},
     connection::Connection,
     ring::{Completion, Op, OpCode, Ring, Socket, Token},
 };
@@ -225,9 +225,9 @@ fn cancel() -> Token {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Accepts as many connections as there is room for.
     pub(super) fn accept_more(&mut self, now: Time) {
-        let open = (self.connections.len() + self.lists.travellers.len()) as u32;
-        if self.acceptor.arm(open, now, &mut self.ring) {
-            self.stats.accept_pauses.add(1);
+        let open = (self.connections.len() + self.guests.handoffs()) as u32;
+        if self.acceptor.arm(open, now, &mut self.core.ring) {
+            self.core.stats.accept_pauses.add(1);
         }
     }
 
@@ -235,7 +235,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.acceptor.completed(completion);
         match u32::try_from(completion.result) {
             Ok(socket) => {
-                let address = self.ring.peer(completion.token);
+                let address = self.core.ring.peer(completion.token);
                 self.welcome(Socket(socket), address, now);
             }
             Err(_) if self.acceptor.stopped => {}
@@ -244,7 +244,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 libc::ECONNABORTED | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
                 errno => {
                     let error = std::io::Error::from_raw_os_error(errno);
-                    tracing::warn!(shard = self.settings.index, %error, "accept failed; trying again in a second");
+                    tracing::warn!(shard = self.core.settings.index, %error, "accept failed; trying again in a second");
                     self.acceptor.retry_at = Some(now + RETRY_AFTER);
                 }
             },
@@ -255,11 +255,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Lets a new connection in, here or with a shard that has room. If it is one too many, it is told
     /// so when its request has come.
     fn welcome(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
-        self.stats.accepts.add(1);
-        match self.admission.enter(address, self.settings.index) {
-            Ok(admitted) if admitted.shard != self.settings.index => {
-                self.hand_over(socket, admitted);
-            }
+        self.core.stats.accepts.add(1);
+        match self.guests.enter(address) {
+            Ok(admitted) if !self.guests.are_here(&admitted) => self.hand_over(socket, admitted),
             Ok(admitted) => self.seat(socket, Ok(admitted.network), now),
             Err(refusal) => self.seat(socket, Err(refusal), now),
         }
@@ -273,31 +271,22 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
     ) {
         self.generation = (self.generation + 1) % Token::GENERATIONS;
-        let deadline = now + self.settings.handshake_timeout;
+        let deadline = now + self.handshake_timeout;
         let connection = Connection::new(socket, self.generation, deadline, admitted.err());
         let slot = self.connections.insert(connection) as u32;
         if let Ok(Some(network)) = admitted {
-            let networks = &mut self.lists.networks;
-            if networks.len() <= slot as usize {
-                networks.resize(slot as usize + 1, None);
+            self.guests.note_network(slot, network);
+        }
+        let count = self.connections.len() as u64;
+        self.core.stats.connections.set(count);
+        // It may have been accepted before the accept could be stopped.
+        let is_draining = matches!(self.core.life, Life::Draining(_));
+        self.visit(slot, now, |visit| {
+            visit.arm();
+            visit.schedule();
+            if is_draining {
+                visit.say_goodbye();
             }
-            networks[slot as usize] = Some(network);
-        }
-        self.stats.connections.set(self.connections.len() as u64);
-        self.arm(slot);
-        self.schedule(slot);
-        if let Life::Draining(_) = self.life {
-            // It was accepted before the accept could be stopped.
-            self.say_goodbye(slot, now);
-        }
-    }
-
-    /// Takes a connection out of the counts of those that have been admitted.
-    pub(super) fn forget(&mut self, slot: u32) {
-        let network = self.lists.networks.get_mut(slot as usize);
-        self.admission.leave(Admitted {
-            shard: self.settings.index,
-            network: network.and_then(Option::take),
         });
     }
 }

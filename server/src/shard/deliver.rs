@@ -1,168 +1,138 @@
 //! From a completed receive to the connection's bytes, and from a completed send to reading on.
 
-use tidewheel_codec::Time;
-
-use super::Shard;
+use super::visit::Visit;
 use crate::{
     Handler,
-    connection::{Awaits, Phase, Receive},
+    connection::{Obstacle, Phase, ReceiveEvent, Wants},
     contain::Callback,
     message::Arrived,
     ring::{Buffer, Completion, Ring},
 };
 
-impl<R: Ring, H: Handler> Shard<R, H> {
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// A receive has completed: with bytes, with the peer's FIN, or with an error.
-    pub(super) fn received(&mut self, completion: Completion, now: Time) {
-        let slot = completion.token.slot();
-        let connection = &mut self.connections[slot as usize];
-        assert_eq!(
-            connection.generation,
-            completion.token.generation(),
-            "a slot reused too early"
-        );
+    pub(super) fn received(&mut self, completion: Completion) {
+        let result = completion.result;
         if !completion.more {
-            connection.receive = match (connection.receive, -completion.result) {
-                (Receive::Pausing, 0) => Receive::PausedAtEnd,
-                (Receive::Pausing, _) => Receive::Paused,
-                _ => Receive::Ended,
-            };
+            let at_end = result == 0;
+            self.change_receive(ReceiveEvent::Complete { at_end });
         }
-        let at_end = connection.receive == Receive::PausedAtEnd;
-        if let Phase::Leaving(_) = connection.phase {
-            return self.release_if_idle(slot);
+        if self.connection.is_leaving() {
+            return;
         }
-        match completion.result {
+        match result {
             1.. => {
                 let buffer = completion.buffer.expect("bytes are received into a buffer");
-                self.deliver(slot, buffer, now);
-                self.rearm(slot);
-                self.prefer_filling(slot);
+                self.deliver(buffer);
+                self.rearm();
+                self.prefer_filling();
             }
-            0 if at_end => {}
-            0 => self.peer_finished(slot, now),
+            0 if self.connection.receiving.is_at_end() => {}
+            0 => self.peer_finished(),
             error => match -error {
-                libc::ENOBUFS if connection.receive == Receive::Ended => self.starve(slot),
+                libc::ENOBUFS if self.connection.receiving.wants() == Wants::Now => self.starve(),
                 // It was being cancelled.
-                libc::ENOBUFS | libc::ECANCELED => self.rearm(slot),
-                _ => self.peer_reset(slot, now),
+                libc::ENOBUFS | libc::ECANCELED => self.rearm(),
+                _ => self.peer_reset(),
             },
         }
     }
 
     /// A receive into the message that is arriving has completed.
-    pub(super) fn filled(&mut self, completion: &Completion, now: Time) {
-        let slot = completion.token.slot();
-        let buffer = self.ring.take_filled(completion.token);
-        let connection = &mut self.connections[slot as usize];
-        assert_eq!(
-            connection.generation,
-            completion.token.generation(),
-            "a slot reused too early"
-        );
-        connection.receive = Receive::Ended;
-        let Phase::Open { protocol, .. } = &mut connection.phase else {
-            return self.release_if_idle(slot);
+    pub(super) fn filled(&mut self, completion: &Completion) {
+        let buffer = self.core.ring.take_filled(completion.token);
+        self.change_receive(ReceiveEvent::Complete { at_end: false });
+        let Phase::Open { protocol, .. } = &mut self.connection.phase else {
+            return;
         };
         let received = usize::try_from(completion.result).unwrap_or(0);
-        protocol.receive_assembly(buffer, received, now);
+        protocol.receive_assembly(buffer, received, self.now);
         match completion.result {
-            1.. => self.go_on(slot, now),
-            0 => self.peer_finished(slot, now),
-            error if -error == libc::ECANCELED => self.receive_present(slot),
-            _ => self.peer_reset(slot, now),
+            1.. => self.go_on(),
+            0 => self.peer_finished(),
+            error if -error == libc::ECANCELED => self.receive_present(),
+            _ => self.peer_reset(),
         }
     }
 
     /// Reads what was received into a message; unless that has to wait, when it stays there.
-    fn go_on(&mut self, slot: u32, now: Time) {
-        if self.must_wait(slot) {
-            return self.keep_behind(slot, &[], now);
+    fn go_on(&mut self) {
+        if self.must_wait() {
+            return self.keep_behind(&[]);
         }
-        self.frames(slot, Arrived::elsewhere(&mut []), now);
-        self.pause_if_parked(slot);
-        self.conclude(slot, now);
-        if self.is_receive_wanted(slot) {
-            self.receive_more(slot);
+        self.frames(Arrived::elsewhere(&mut []));
+        self.pause_if_unread();
+        self.conclude();
+        if self.is_receive_wanted() {
+            self.receive_more();
         }
     }
 
     /// Hands received bytes to whom they belong, or keeps them while they have to wait.
-    fn deliver(&mut self, slot: u32, buffer: Buffer, now: Time) {
-        if self.must_wait(slot) {
-            return self.keep_behind(slot, &buffer, now);
+    fn deliver(&mut self, buffer: Buffer) {
+        if self.must_wait() {
+            return self.keep_behind(&buffer);
         }
-        Arrived::in_buffer(buffer, |arrived| {
-            match &self.connections[slot as usize].phase {
-                Phase::Handshake { .. } => {
-                    if let Some(at) = self.receive_request(slot, arrived.bytes(), now) {
-                        self.frames(slot, arrived.skip(at), now);
-                    }
+        Arrived::in_buffer(buffer, |arrived| match &self.connection.phase {
+            Phase::Open { .. } => self.frames(arrived),
+            Phase::Handshake { .. } => {
+                if let Some(at) = self.receive_request(arrived.bytes()) {
+                    self.frames(arrived.skip(at));
                 }
-                Phase::Open { .. } => self.frames(slot, arrived, now),
-                // Refused: what it says beyond its request is of no interest.
-                Phase::Refused { .. } | Phase::Leaving(_) => {}
             }
+            // Refused: what it says beyond its request is of no interest.
+            Phase::Refused { .. } | Phase::Leaving(_) => {}
         });
-        self.pause_if_parked(slot);
-        self.conclude(slot, now);
+        self.pause_if_unread();
+        self.conclude();
     }
 
     /// Whether what an open connection has received has to wait: for room for answers, or behind what
     /// was received before.
-    fn must_wait(&self, slot: u32) -> bool {
-        let connection = &self.connections[slot as usize];
-        match &connection.phase {
+    fn must_wait(&self) -> bool {
+        match &self.connection.phase {
             Phase::Open { protocol, .. } if protocol.is_open() => {
-                connection.is_congested(&self.settings.send)
+                self.connection.is_congested(&self.core.sends.limits)
             }
             // Nothing is answered any more.
-            Phase::Open { .. } => connection.has_unread(),
+            Phase::Open { .. } => self.connection.has_unread(),
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
         }
     }
 
     /// Keeps received bytes behind those that are unread, and stops receiving.
-    fn keep_behind(&mut self, slot: u32, bytes: &[u8], now: Time) {
-        let connection = &mut self.connections[slot as usize];
-        let mut awaits = match connection.awaits {
-            Awaits::Nothing => Awaits::Sending,
-            awaits @ (Awaits::Sending | Awaits::Turn | Awaits::Room) => awaits,
-        };
-        if let Phase::Open { protocol, .. } = &mut connection.phase {
-            protocol.note_heard(now);
+    fn keep_behind(&mut self, bytes: &[u8]) {
+        let obstacle = self.connection.reading.obstacle();
+        let mut obstacle = obstacle.unwrap_or(Obstacle::Answers);
+        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
+            protocol.note_heard(self.now);
             if !protocol.is_open() {
-                awaits = Awaits::Turn;
+                obstacle = Obstacle::Turn;
             }
         }
-        self.keep_unread(slot, bytes, awaits);
-        self.pause(slot);
+        self.keep_unread(bytes, obstacle);
+        self.pause();
     }
 
     /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
-    pub(super) fn resume(&mut self, slot: u32, now: Time) {
-        self.fanout.wake(slot);
-        let Some(queue) = self.connections[slot as usize].queue.as_mut() else {
+    pub(super) fn resume(&mut self) {
+        self.core.fanout.wake(self.slot);
+        let Some(queue) = self.connection.queue.as_mut() else {
             return;
         };
         let missed = std::mem::take(&mut queue.missed);
         if missed > 0 {
-            self.call(slot, now, Callback::Gap, |handler, conn| {
-                handler.gap(conn, missed);
-            });
+            self.call(Callback::Gap, |handler, conn| handler.gap(conn, missed));
         }
-        self.call(slot, now, Callback::Drained, |handler, conn| {
+        self.call(Callback::Drained, |handler, conn| {
             if conn.is_open() {
                 handler.drained(conn);
             }
         });
-        match self.connections[slot as usize].awaits {
+        match self.connection.reading.obstacle() {
             // It is on a list of those that are read on.
-            Awaits::Turn | Awaits::Room => self.conclude(slot, now),
-            Awaits::Nothing | Awaits::Sending => {
-                self.connections[slot as usize].awaits = Awaits::Nothing;
-                self.resume_reading(slot, now);
-            }
+            Some(Obstacle::Turn | Obstacle::Room) => self.conclude(),
+            None | Some(Obstacle::Answers) => self.read_on(),
         }
     }
 }

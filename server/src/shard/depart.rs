@@ -7,13 +7,13 @@
 
 use tidewheel_codec::{Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
-use super::Shard;
+use super::visit::Visit;
 use crate::{
-    ConnectionId, Handler,
-    connection::{Connection, Descriptor, Fin, Flight, Phase, Receive},
+    Handler,
+    connection::{Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent},
     contain::{self, Callback},
     outbox::Lane,
-    ring::{Completion, Op, Ring},
+    ring::{Op, Ring},
     stats::Rejected,
 };
 
@@ -26,55 +26,53 @@ pub(super) enum Exit {
     Reset,
 }
 
-impl<R: Ring, H: Handler> Shard<R, H> {
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Does what the protocol asks for after it has seen bytes, time, or the handler.
-    pub(super) fn conclude(&mut self, slot: u32, now: Time) {
-        let connection = &mut self.connections[slot as usize];
-        let transmit = match &mut connection.phase {
-            Phase::Open { protocol, .. } => {
-                if let Some(end) = protocol.poll_disconnect() {
-                    self.report(slot, &end, now);
+    pub(super) fn conclude(&mut self) {
+        let transmit = match &mut self.connection.phase {
+            Phase::Open { protocol, .. } => match protocol.poll_disconnect() {
+                None => protocol.poll_transmit(),
+                Some(end) => {
+                    self.report(&end);
+                    self.poll_transmit()
                 }
-                match &self.connections[slot as usize].phase {
-                    Phase::Open { protocol, .. } => protocol.poll_transmit(),
-                    Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {
-                        unreachable!("a report changes no phase")
-                    }
-                }
-            }
+            },
             Phase::Refused { .. } => Transmit::Finish,
             Phase::Handshake { .. } => Transmit::Nothing,
             Phase::Leaving(_) => return,
         };
-        let connection = &mut self.connections[slot as usize];
         match transmit {
             Transmit::Nothing => {}
-            Transmit::Finish if connection.fin == Fin::No => connection.fin = Fin::Wanted,
-            Transmit::Finish => {}
-            Transmit::Release => return self.leave(slot, Exit::Polite),
+            Transmit::Finish => {
+                self.connection.sending.on(SendEvent::WantFin);
+            }
+            Transmit::Release => return self.leave(Exit::Polite),
             Transmit::Reset => {
-                self.stats.deadline_resets.add(1);
-                return self.leave(slot, Exit::Reset);
+                self.core.stats.deadline_resets.add(1);
+                return self.leave(Exit::Reset);
             }
         }
-        if connection.queue.is_some() || connection.fin == Fin::Wanted {
-            self.mark(slot);
+        if self.connection.queue.is_some() || self.connection.sending.wants_fin() {
+            self.mark();
         }
-        self.schedule(slot);
+        self.schedule();
+    }
+
+    fn poll_transmit(&self) -> Transmit {
+        match &self.connection.phase {
+            Phase::Open { protocol, .. } => protocol.poll_transmit(),
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {
+                unreachable!("a report changes no phase")
+            }
+        }
     }
 
     /// Tells the handler, the log and the counts how a connection has ended.
-    fn report(&mut self, slot: u32, end: &Disconnect, now: Time) {
-        let generation = self.connections[slot as usize].generation;
-        let id = ConnectionId {
-            shard: self.settings.index,
-            generation,
-            slot,
-        };
-        self.stats.closed(end.cause);
+    fn report(&mut self, end: &Disconnect) {
+        self.core.stats.closed(end.cause);
         tracing::debug!(
             target: "tidewheel::close",
-            connection = %id,
+            connection = %self.id(),
             initiator = end.initiator.as_str(),
             cause = end.cause.as_str(),
             violation = match end.cause {
@@ -92,91 +90,82 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             bytes_sent = end.traffic.sent_bytes,
             "connection ended"
         );
-        self.fanout.forget(slot);
-        self.call(slot, now, Callback::Close, |handler, conn| {
-            handler.close(conn, end);
-        });
+        self.core.fanout.forget(self.slot);
+        self.call(Callback::Close, |handler, conn| handler.close(conn, end));
         // What the handler may have subscribed to since.
-        self.fanout.forget(slot);
+        self.core.fanout.forget(self.slot);
     }
 
     /// Answers a request with an error, and closes.
-    pub(super) fn refuse(&mut self, slot: u32, reason: Rejected, rejection: &Rejection, now: Time) {
-        self.stats.rejected(reason);
+    pub(super) fn refuse(&mut self, reason: Rejected, rejection: &Rejection) {
+        self.core.stats.rejected(reason);
         tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
-        let connection = &mut self.connections[slot as usize];
-        let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-        queue.write(Lane::Control, |out| rejection.write(out));
-        connection.phase = Phase::Refused {
-            deadline: now + self.settings.close_timeout,
-        };
+        self.queue()
+            .write(Lane::Control, |out| rejection.write(out));
+        let deadline = self.now + self.core.settings.close_timeout;
+        self.connection.advance(Phase::Refused { deadline });
     }
 
     /// The peer has sent FIN, and everything before it has been read.
-    pub(super) fn peer_finished(&mut self, slot: u32, now: Time) {
-        match &mut self.connections[slot as usize].phase {
+    pub(super) fn peer_finished(&mut self) {
+        match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
-                protocol.receive_eof(now);
-                self.conclude(slot, now);
+                protocol.receive_eof(self.now);
+                self.conclude();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Polite),
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(Exit::Polite),
             Phase::Leaving(_) => {}
         }
     }
 
     /// The connection has failed underneath: RST, or the kernel gave up.
-    pub(super) fn peer_reset(&mut self, slot: u32, now: Time) {
+    pub(super) fn peer_reset(&mut self) {
         // There is nobody left to send a FIN to, nor anything before it.
-        let fin = &mut self.connections[slot as usize].fin;
-        if *fin != Fin::UnderWay {
-            *fin = Fin::Done;
-        }
-        match &mut self.connections[slot as usize].phase {
+        self.connection.sending.on(SendEvent::PeerGone);
+        match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
-                protocol.receive_reset(now);
-                self.conclude(slot, now);
+                protocol.receive_reset(self.now);
+                self.conclude();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(slot, Exit::Reset),
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(Exit::Reset),
             Phase::Leaving(_) => {}
         }
     }
 
     /// One of the connection's deadlines may have passed.
-    pub(super) fn timed_out(&mut self, slot: u32, now: Time) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else {
-            return;
-        };
-        let is_deaf = connection.is_paused();
-        match &mut connection.phase {
+    pub(super) fn timed_out(&mut self) {
+        let is_deaf = self.connection.receiving.is_paused();
+        match &mut self.connection.phase {
             Phase::Handshake { .. } => {
-                self.stats.handshake_timeouts.add(1);
-                self.leave(slot, Exit::Reset);
+                self.core.stats.handshake_timeouts.add(1);
+                self.leave(Exit::Reset);
             }
             Phase::Refused { .. } => {
-                self.stats.deadline_resets.add(1);
-                self.leave(slot, Exit::Reset);
+                self.core.stats.deadline_resets.add(1);
+                self.leave(Exit::Reset);
             }
             Phase::Open { protocol, .. }
                 if is_deaf && protocol.is_open()
-                    || protocol.is_ping_overdue(self.endpoint.config(), now) =>
+                    || protocol.is_ping_overdue(self.core.endpoint.config(), self.now) =>
             {
-                self.ask(slot);
+                self.ask();
             }
-            Phase::Open { .. } => self.elapse(slot, now),
+            Phase::Open { .. } => self.elapse(),
             Phase::Leaving(_) => {}
         }
     }
 
     /// Lets the protocol do what is due.
-    fn elapse(&mut self, slot: u32, now: Time) {
-        let Connection { phase, queue, .. } = &mut self.connections[slot as usize];
+    fn elapse(&mut self) {
+        let Connection { phase, queue, .. } = &mut *self.connection;
         let Phase::Open { protocol, .. } = phase else {
             return;
         };
-        let out = &mut self.lists.control;
-        protocol.handle_timeout(&mut self.endpoint, out, now);
+        let sends = &mut self.core.sends;
+        let out = &mut sends.control;
+        protocol.handle_timeout(&mut self.core.endpoint, out, self.now);
         if !out.is_empty() {
-            let queue = queue.get_or_insert_with(|| self.pool.take());
+            let queue = queue.get_or_insert_with(|| sends.pool.take());
             match protocol.poll_transmit() {
                 // It begins to close in good order: behind what was said.
                 Transmit::Nothing if !protocol.is_open() => {
@@ -193,58 +182,51 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             out.clear();
         }
-        self.conclude(slot, now);
+        self.conclude();
     }
 
     /// Asks when the peer was last heard: it may be alive, although what it has sent is not read,
     /// because it takes nothing, or because this shard has fallen behind.
-    fn ask(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if !connection.asking {
-            connection.asking = true;
-            let socket = connection.socket;
-            let token = connection.token(slot);
-            self.ring.push(Op::Quiet { socket }, token);
+    fn ask(&mut self) {
+        if self.connection.begin_asking() {
+            let socket = self.connection.socket();
+            self.push(Op::Quiet { socket });
         }
     }
 
-    /// The kernel has told how long the peer has been quiet, or that it cannot.
-    pub(super) fn quiet(&mut self, completion: &Completion, now: Time) {
-        let slot = completion.token.slot();
-        let connection = &mut self.connections[slot as usize];
-        connection.asking = false;
-        if let Phase::Open { protocol, .. } = &mut connection.phase
-            && let Ok(quiet_ms) = u64::try_from(completion.result)
+    /// The kernel has told how long the peer has been quiet, in milliseconds, or that it cannot.
+    pub(super) fn quiet(&mut self, result: i32) {
+        self.connection.end_asking();
+        if let Phase::Open { protocol, .. } = &mut self.connection.phase
+            && let Ok(quiet_ms) = u64::try_from(result)
         {
-            protocol.note_heard(Time::from_millis(now.as_millis().saturating_sub(quiet_ms)));
+            let heard_ms = self.now.as_millis().saturating_sub(quiet_ms);
+            protocol.note_heard(Time::from_millis(heard_ms));
         }
-        self.elapse(slot, now);
-        self.release_if_idle(slot);
+        self.elapse();
     }
 
     /// The server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service restart).
-    pub(super) fn say_goodbye(&mut self, slot: u32, now: Time) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else {
-            return;
-        };
-        match &mut connection.phase {
-            Phase::Handshake { .. } => self.leave(slot, Exit::Reset),
+    pub(super) fn say_goodbye(&mut self) {
+        let Connection { phase, queue, .. } = &mut *self.connection;
+        match phase {
+            Phase::Handshake { .. } => self.leave(Exit::Reset),
             Phase::Open { protocol, .. } => {
-                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-                let endpoint = &mut self.endpoint;
+                let core = &mut *self.core;
+                let queue = queue.get_or_insert_with(|| core.sends.pool.take());
                 let started = queue.write(Lane::Control, |out| {
-                    let (code, cause) = (self.settings.drain.code, Cause::Shutdown);
+                    let (code, cause) = (core.settings.drain.code, Cause::Shutdown);
                     protocol.start_closing_handshake(
-                        endpoint,
+                        &mut core.endpoint,
                         code,
                         "server shutting down",
                         cause,
                         out,
-                        now,
+                        self.now,
                     )
                 });
                 debug_assert!(started.is_ok(), "a code and a reason that may be sent");
-                self.conclude(slot, now);
+                self.conclude();
             }
             Phase::Refused { .. } | Phase::Leaving(_) => {}
         }
@@ -252,111 +234,65 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Ends everything on the descriptor and closes it. The slot follows when the last
     /// completion has come.
-    pub(super) fn leave(&mut self, slot: u32, exit: Exit) {
+    fn leave(&mut self, exit: Exit) {
         if exit == Exit::Polite {
-            self.last_words(slot);
+            self.last_words();
         }
-        let connection = &mut self.connections[slot as usize];
-        debug_assert!(
-            !matches!(connection.phase, Phase::Leaving(_)),
-            "it leaves once"
-        );
-        self.wheel.clear(&mut connection.timer);
-        let socket = connection.socket;
-        if connection.is_armed() {
-            let token = connection.token(slot);
-            self.ring.push(Op::Reset { socket }, token);
+        let socket = self.connection.socket();
+        if self.connection.is_armed() {
+            self.push(Op::Reset { socket });
         }
-        let descriptor = if exit == Exit::Polite && connection.fin == Fin::UnderWay {
-            Descriptor::Finishing
-        } else {
-            let token = connection.token(slot);
-            self.ring.push(Op::Close { socket }, token);
-            Descriptor::Closing
+        let descriptor = match exit == Exit::Polite && self.connection.sending.is_fin_under_way() {
+            true => Descriptor::Finishing,
+            false => {
+                self.push(Op::Close { socket });
+                Descriptor::Closing
+            }
         };
-        if !connection.is_receiving() {
-            connection.receive = Receive::Ended;
-        }
-        let phase = std::mem::replace(&mut connection.phase, Phase::Leaving(descriptor));
+        self.change_receive(ReceiveEvent::Leave);
+        let phase = self.connection.advance(Phase::Leaving(descriptor));
+        self.schedule();
         if let Err(panic) = contain::catch(|| drop(phase)) {
-            self.note_panic(slot, Callback::DropState, panic);
+            self.note_panic(Callback::DropState, panic);
         }
     }
 
     /// Sends what is queued, as far as the socket takes it, and FIN.
-    fn last_words(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        let may_finish = matches!(connection.fin, Fin::No | Fin::Wanted);
-        if connection.flight == Flight::Idle && may_finish {
-            connection.fin = Fin::Wanted;
-            self.transmit(slot);
+    fn last_words(&mut self) {
+        if self.connection.sending.may_finish() {
+            self.connection.sending.on(SendEvent::WantFin);
+            self.transmit();
         }
     }
 
-    /// Our FIN is out, or was not to be.
-    pub(super) fn finished(&mut self, completion: &Completion) {
-        let token = completion.token;
-        let slot = token.slot();
-        // One that was linked to a short send is cancelled, and not waited for.
-        let Some(connection) = self
-            .connections
-            .get_mut(slot as usize)
-            .filter(|connection| {
-                connection.generation == token.generation() && connection.fin == Fin::UnderWay
-            })
-        else {
-            return;
+    /// Our FIN is out, or was not to be; `result` is a negated errno where it was not.
+    pub(super) fn finished(&mut self, result: i32) {
+        let result = match -result {
+            libc::ECANCELED => FinResult::Cancelled,
+            libc::EMFILE | libc::ENFILE => FinResult::Again,
+            _ => FinResult::Done,
         };
-        match -completion.result {
-            libc::ECANCELED => return,
-            // For want of a descriptor; the ring takes another way now.
-            libc::EMFILE | libc::ENFILE => {
-                connection.fin = Fin::Wanted;
-                self.mark(slot);
-            }
-            // That it finds the peer gone needs no answer: what is under way tells of that.
-            _ => connection.fin = Fin::Done,
+        self.connection.sending.on(SendEvent::FinComplete(result));
+        match self.connection.is_leaving() {
+            true => self.close_if_finished(),
+            false if self.connection.sending.wants_fin() => self.mark(),
+            false => {}
         }
-        self.close_if_finished(slot);
-        self.release_if_idle(slot);
     }
 
     /// Closes the descriptor of a connection that leaves, if that has waited for our FIN.
-    pub(super) fn close_if_finished(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        if connection.fin != Fin::UnderWay
-            && let Phase::Leaving(descriptor @ Descriptor::Finishing) = &mut connection.phase
+    pub(super) fn close_if_finished(&mut self) {
+        if !self.connection.sending.is_fin_under_way()
+            && matches!(self.connection.phase, Phase::Leaving(Descriptor::Finishing))
         {
-            *descriptor = Descriptor::Closing;
-            let socket = connection.socket;
-            let token = connection.token(slot);
-            self.ring.push(Op::Close { socket }, token);
+            self.connection.advance(Phase::Leaving(Descriptor::Closing));
+            let socket = self.connection.socket();
+            self.push(Op::Close { socket });
         }
     }
 
     /// The descriptor is closed.
-    pub(super) fn closed(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        connection.phase = Phase::Leaving(Descriptor::Closed);
-        self.release_if_idle(slot);
-    }
-
-    /// Gives the slot back if no completion is to come for it.
-    pub(super) fn release_if_idle(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
-        let Phase::Leaving(Descriptor::Closed) = connection.phase else {
-            return;
-        };
-        if connection.is_busy() {
-            return;
-        }
-        if let Some(mut queue) = connection.queue.take() {
-            queue.clear();
-            self.pool.put_back(queue);
-        }
-        if self.connections.remove(slot as usize).admitted {
-            self.forget(slot);
-        }
-        self.stats.connections.set(self.connections.len() as u64);
+    pub(super) fn closed(&mut self) {
+        self.connection.advance(Phase::Leaving(Descriptor::Closed));
     }
 }

@@ -52,7 +52,7 @@ impl Progress {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Goes on with a drain; tells when there is more to do for it, if there is.
     pub(super) fn drain(&mut self, now: Time) -> Option<Duration> {
-        let Life::Draining(mut progress) = self.life else {
+        let Life::Draining(mut progress) = self.core.life else {
             return None;
         };
         let end = u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX);
@@ -61,23 +61,23 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         // Who is told late has less time to answer, so that all are gone at the deadline.
         let left = progress.deadline.since(now).max(LEAST);
-        self.endpoint.set_close_timeout(left);
-        let due = progress.due(&self.settings.drain, now);
+        self.core.endpoint.set_close_timeout(left);
+        let due = progress.due(&self.core.settings.drain, now);
         let upto = progress.next.saturating_add(SLOTS_PER_TURN).min(end);
         while progress.next < upto && progress.told < due {
             if self.connections.contains(progress.next as usize) {
-                self.say_goodbye(progress.next, now);
+                self.visit(progress.next, now, |visit| visit.say_goodbye());
                 progress.told += 1;
             }
             progress.next += 1;
         }
-        self.life = Life::Draining(progress);
+        self.core.life = Life::Draining(progress);
         if progress.next == end {
             None
         } else if progress.told < due {
             Some(Duration::ZERO)
         } else {
-            Some(self.settings.drain.interval.max(LEAST))
+            Some(self.core.settings.drain.interval.max(LEAST))
         }
     }
 }

@@ -1,8 +1,8 @@
 //! From the bytes of a request to an open connection.
 
-use tidewheel_codec::{Time, deflate::Agreement, handshake::Request};
+use tidewheel_codec::{deflate::Agreement, handshake::Request};
 
-use super::{Life, Shard};
+use super::{Life, visit::Visit};
 use crate::{
     Handler, Rejection, Verdict,
     admission::Refusal,
@@ -13,71 +13,70 @@ use crate::{
     stats::Rejected,
 };
 
-impl<R: Ring, H: Handler> Shard<R, H> {
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Looks for a whole request in what has arrived. Gives the place in `bytes` from where on it is
     /// followed by frames, if it was accepted.
-    pub(super) fn receive_request(&mut self, slot: u32, bytes: &[u8], now: Time) -> Option<usize> {
-        let Phase::Handshake { head, .. } = &mut self.connections[slot as usize].phase else {
+    pub(super) fn receive_request(&mut self, bytes: &[u8]) -> Option<usize> {
+        let Phase::Handshake { head, .. } = &mut self.connection.phase else {
             return None;
         };
         if head.is_empty() {
-            return self.request(slot, bytes, now);
+            return self.request(bytes);
         }
         let had = head.len();
-        if !head.extend(bytes, &self.settings.request) {
+        if !head.extend(bytes, &self.core.settings.request) {
             return None;
         }
         let head = std::mem::take(head);
-        let size = self.request(slot, head.bytes(), now);
-        if let Phase::Handshake { head: kept, .. } = &mut self.connections[slot as usize].phase {
-            *kept = head.parsed(&self.settings.request);
+        let size = self.request(head.bytes());
+        if let Phase::Handshake { head: kept, .. } = &mut self.connection.phase {
+            *kept = head.parsed(&self.core.settings.request);
         }
         // A request that was whole before would have been answered before.
         size.map(|size| size.saturating_sub(had))
     }
 
     /// Answers the request at the start of `bytes`, if it is whole; gives its size if it is accepted.
-    fn request(&mut self, slot: u32, bytes: &[u8], now: Time) -> Option<usize> {
-        let connection = &mut self.connections[slot as usize];
-        let (request, size) = match Request::parse(bytes, &self.settings.request) {
+    fn request(&mut self, bytes: &[u8]) -> Option<usize> {
+        let (request, size) = match Request::parse(bytes, &self.core.settings.request) {
             Ok(Some(parsed)) => parsed,
             Ok(None) => {
-                if let Phase::Handshake { head, .. } = &mut connection.phase
+                if let Phase::Handshake { head, .. } = &mut self.connection.phase
                     && head.is_empty()
                 {
-                    *head = Head::new(bytes, &self.settings.request);
+                    *head = Head::new(bytes, &self.core.settings.request);
                 }
                 return None;
             }
             Err(rejection) => {
-                self.refuse(slot, Rejected::Request, &rejection, now);
+                self.refuse(Rejected::Request, &rejection);
                 return None;
             }
         };
         if let Phase::Handshake {
             refusal: Some(refusal),
             ..
-        } = &connection.phase
+        } = &self.connection.phase
         {
             let reason = match refusal {
                 Refusal::Full => Rejected::Connections,
                 Refusal::Network => Rejected::Address,
             };
             let rejection = refusal.rejection();
-            self.refuse(slot, reason, &rejection, now);
+            self.refuse(reason, &rejection);
             return None;
         }
-        if let Err(rejection) = self.settings.origins.check(&request) {
-            self.refuse(slot, Rejected::Origin, &rejection, now);
+        if let Err(rejection) = self.core.settings.origins.check(&request) {
+            self.refuse(Rejected::Origin, &rejection);
             return None;
         }
-        let handler = &mut self.handler;
+        let handler = &mut self.core.handler;
         let verdict = match contain::catch(|| handler.upgrade(&request)) {
             Ok(verdict) => verdict,
             Err(panic) => {
-                self.note_panic(slot, Callback::Upgrade, panic);
+                self.note_panic(Callback::Upgrade, panic);
                 let rejection = Rejection::new(500, "internal server error");
-                self.refuse(slot, Rejected::Panic, &rejection, now);
+                self.refuse(Rejected::Panic, &rejection);
                 return None;
             }
         };
@@ -87,34 +86,32 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 if let Some(protocol) = protocol {
                     accept = accept.with_protocol(protocol);
                 }
-                let agreement = self.endpoint.accept_deflate(request.extensions());
+                let agreement = self.core.endpoint.accept_deflate(request.extensions());
                 if let Some(agreement) = &agreement {
                     accept = accept.with_extensions(agreement.to_string());
                 }
-                let connection = &mut self.connections[slot as usize];
-                let queue = connection.queue.get_or_insert_with(|| self.pool.take());
-                queue.write(Lane::Control, |out| accept.write(out));
-                self.open(slot, state, agreement, now);
+                self.queue().write(Lane::Control, |out| accept.write(out));
+                self.open(state, agreement);
                 Some(size)
             }
             Verdict::Reject(rejection) => {
-                self.refuse(slot, Rejected::Application, &rejection, now);
+                self.refuse(Rejected::Application, &rejection);
                 None
             }
         }
     }
 
-    fn open(&mut self, slot: u32, state: H::State, deflate: Option<Agreement>, now: Time) {
-        let connection = &mut self.connections[slot as usize];
-        let mut protocol = tidewheel_codec::Connection::new(now, phase_of(connection.generation));
+    fn open(&mut self, state: H::State, deflate: Option<Agreement>) {
+        let phase = phase_of(self.connection.generation());
+        let mut protocol = tidewheel_codec::Connection::new(self.now, phase);
         if let Some(agreement) = deflate {
             protocol = protocol.with_deflate(agreement);
         }
-        connection.phase = Phase::Open { protocol, state };
-        self.stats.opens.add(1);
-        self.call(slot, now, Callback::Open, Handler::open);
-        if let Life::Draining(_) = self.life {
-            self.say_goodbye(slot, now);
+        self.connection.advance(Phase::Open { protocol, state });
+        self.core.stats.opens.add(1);
+        self.call(Callback::Open, Handler::open);
+        if let Life::Draining(_) = self.core.life {
+            self.say_goodbye();
         }
     }
 }

@@ -4,11 +4,10 @@ use std::collections::VecDeque;
 
 use tidewheel_codec::Time;
 
-use super::Shard;
+use super::{Shard, share_of_core, visit::Visit};
 use crate::{
     ConnectionId, Handler,
     conn::Patience,
-    connection::Phase,
     fanout::{Mail, NONE},
     outbox::PROGRESS_TIME,
     ring::{Op, Ring, Token},
@@ -43,25 +42,61 @@ const CROWD_SHARE: usize = 4;
 /// Room for mail for which memory is kept while there is none.
 const MAIL_KEPT_MAX: usize = 1 << 10;
 
+/// Each shard of a core has so many.
+const FANNED_OUT_MIN: usize = 8;
+const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
+
+/// What is on its way to connections, besides what the fan-out keeps.
+pub(super) struct Deliveries {
+    /// Mail that is yet to be read.
+    mail: VecDeque<Mail>,
+    /// Until then most subscribers count as unable to keep up.
+    crowded_until: Time,
+    /// Connections that get what was published in one turn.
+    connections_per_turn: usize,
+    /// Bytes that are sent of what was published in one turn.
+    bytes_per_turn: usize,
+}
+
+impl Deliveries {
+    pub(super) fn new(core_shards: u16, now: Time) -> Self {
+        Self {
+            mail: VecDeque::new(),
+            crowded_until: now,
+            connections_per_turn: share_of_core(FANNED_OUT_PER_TURN, core_shards, FANNED_OUT_MIN),
+            bytes_per_turn: share_of_core(
+                FANNED_OUT_BYTES_PER_TURN,
+                core_shards,
+                FANNED_OUT_BYTES_MIN,
+            ),
+        }
+    }
+
+    /// Whether there is mail to read.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.mail.is_empty()
+    }
+}
+
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Follows what has come from other threads.
     pub(super) fn read_mail(&mut self, now: Time) {
-        for command in self.fanout.commands() {
+        for command in self.core.fanout.commands() {
             self.obey(command, now);
         }
-        let mail = &mut self.lists.mail;
-        self.fanout.mail(|piece| mail.push_back(piece));
+        let mail = &mut self.deliveries.mail;
+        self.core.fanout.mail(|piece| mail.push_back(piece));
         let mut deliveries = 0;
         for _ in 0..MAIL_PER_TURN {
             if deliveries >= DELIVERIES_PER_TURN as u64 {
                 break;
             }
-            let Some(piece) = self.lists.mail.pop_front() else {
+            let Some(piece) = self.deliveries.mail.pop_front() else {
                 break;
             };
-            self.fanout.note_read(&piece);
+            self.core.fanout.note_read(&piece);
             match piece {
-                Mail::Publish(message) => deliveries += self.fanout.take_in_mail(message),
+                Mail::Publish(message) => deliveries += self.core.fanout.take_in_mail(message),
                 Mail::Send {
                     to,
                     is_text,
@@ -80,8 +115,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }),
             }
         }
-        if self.lists.mail.is_empty() && self.lists.mail.capacity() > MAIL_KEPT_MAX {
-            self.lists.mail = VecDeque::new();
+        let mail = &mut self.deliveries.mail;
+        if mail.is_empty() && mail.capacity() > MAIL_KEPT_MAX {
+            *mail = VecDeque::new();
         }
     }
 
@@ -92,65 +128,70 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         now: Time,
         act: impl FnOnce(&mut crate::Conn<'_, H::State>),
     ) {
-        let is_there = self
-            .connections
-            .get(id.slot as usize)
-            .is_some_and(|connection| connection.generation == id.generation);
-        if is_there {
-            self.with_conn(id.slot, now, |_, conn| act(conn));
-            self.conclude(id.slot, now);
-        }
+        self.visit(id.slot, now, |visit| {
+            if visit.connection.generation() == id.generation {
+                visit.with_conn(|_, conn| act(conn));
+                visit.conclude();
+            }
+        });
     }
 
     /// Queues what was published for those who have subscribed, and wakes the shards that have got
     /// mail. Says when somebody who cannot keep up is to be looked at again.
     pub(super) fn fan_out(&mut self, now: Time) -> Option<Time> {
-        let again = self.fanout.wake_suspended(now);
-        self.fanout.end_turn();
-        for (shard, bell) in self.fanout.sleepers() {
+        let again = self.core.fanout.wake_suspended(now);
+        self.core.fanout.end_turn();
+        for (shard, bell) in self.core.fanout.sleepers() {
             let token = Token::new(0, u32::from(shard));
-            self.ring.push(Op::Wake { bell }, token);
+            self.core.ring.push(Op::Wake { bell }, token);
         }
-        let long = self.pool.long();
-        if long >= CROWD_MIN && CROWD_SHARE * long > self.fanout.subscribers() {
-            self.crowded_until = now + PROGRESS_TIME;
+        let long = self.core.sends.pool.long();
+        if long >= CROWD_MIN && CROWD_SHARE * long > self.core.fanout.subscribers() {
+            self.deliveries.crowded_until = now + PROGRESS_TIME;
         }
-        let patience = match now < self.crowded_until {
+        let patience = match now < self.deliveries.crowded_until {
             true => Patience::Crowd,
             false => Patience::Turn,
         };
         let mut work = 0;
-        for _ in 0..self.settings.fanned_out_per_turn {
-            if work >= self.settings.fanned_out_bytes_per_turn {
+        for _ in 0..self.deliveries.connections_per_turn {
+            if work >= self.deliveries.bytes_per_turn {
                 break;
             }
-            let Some(slot) = self.fanout.next_waiting() else {
+            let Some(slot) = self.core.fanout.next_waiting() else {
                 break;
             };
-            let chain = self.fanout.take_chain(slot);
+            let chain = self.core.fanout.take_chain(slot);
             if chain == NONE {
                 continue;
             }
-            match self.with_conn(slot, now, |_, conn| conn.deliver(chain, patience)) {
-                Some(delivered) => {
-                    work += delivered.frame_bytes + delivered.messages * MESSAGE_WORK;
-                }
-                None => self.fanout.release(slot, chain),
-            }
-            match &self.connections[slot as usize].phase {
-                Phase::Open { protocol, .. } if protocol.is_open() => self.mark(slot),
-                // A slow reader has been closed.
-                _ => self.conclude(slot, now),
-            }
+            let delivered = self.visit(slot, now, |visit| visit.deliver_chain(chain, patience));
+            work += delivered.unwrap_or(0);
         }
-        self.fanout.tell_budget();
+        self.core.fanout.tell_budget();
         again
     }
 
     /// Another ring could not be woken by this one.
     pub(super) fn wake_by_bell(&self, shard: u32) {
-        if let Some(bell) = self.fanout.bell(shard) {
+        if let Some(bell) = self.core.fanout.bell(shard) {
             bell.ring();
         }
+    }
+}
+
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
+    /// Queues what was published for this connection; says how much work that is.
+    fn deliver_chain(&mut self, chain: u32, patience: Patience) -> usize {
+        let delivered = self.with_conn(|_, conn| conn.deliver(chain, patience));
+        if delivered.is_none() {
+            self.core.fanout.release(self.slot, chain);
+        }
+        match self.connection.is_open() {
+            true => self.mark(),
+            // A slow reader has been closed.
+            false => self.conclude(),
+        }
+        delivered.map_or(0, |it| it.frame_bytes + it.messages * MESSAGE_WORK)
     }
 }

@@ -1,117 +1,145 @@
-//! Which receive a connection has: into provided buffers, into the message that is arriving, or none.
+//! Which receive a connection gets: into provided buffers, into the message that is arriving, or none.
 //!
-//! ```text
-//!   Armed, multishot ── much of a message is to come ──► Switching ── cancelled ──► Filling ◄─┐
-//!          ▲                                                                           │      │
-//!          │                          ┌───────── its frame is all there ───────────────┘      │
-//!          │                          ▼                                                       │
-//!          └── none has begun ── Armed, once ── much of the next message is to come ──────────┘
-//! ```
-//!
-//! Pausing, and wanting for buffers, end any of them but Filling, which needs no buffer of the ring's,
-//! and takes no more than the message has room for.
+//! `connection/receiving.rs` has the states that it goes through.
 
-use super::Shard;
+use std::collections::VecDeque;
+
+use tidewheel_codec::Time;
+
+use super::{Shard, visit::Visit};
 use crate::{
-    Handler,
-    connection::{Phase, Receive},
+    Config, Handler,
+    connection::{Phase, ReceiveAction, ReceiveEvent, Wants},
     ring::{Op, OpCode, Ring},
 };
 
+/// What is to come of a message is received into it, without a copy, if it would fill so many receive
+/// buffers.
+const FILL_BUFFERS_MIN: u64 = 16;
+
+/// The receives of all connections of a shard.
+pub(super) struct Receives {
+    /// Connections without an armed receive, for want of buffers: slot and generation.
+    starved: VecDeque<(u32, u32)>,
+    /// All receive buffers, the kernel's included.
+    pub(super) buffers: usize,
+    /// Bytes of all receive buffers.
+    memory: usize,
+    /// Bytes to come of a message from which on they are received into it.
+    fill_bytes_min: u64,
+}
+
+impl Receives {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            starved: VecDeque::new(),
+            buffers: usize::from(config.receive_buffers),
+            memory: config.receive_memory(),
+            fill_bytes_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
+        }
+    }
+}
+
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Stops receiving until everything is sent.
-    pub(super) fn pause(&mut self, slot: u32) {
-        let connection = &mut self.connections[slot as usize];
+    /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
+    /// each of them may take one.
+    pub(super) fn feed(&mut self, now: Time) {
+        for _ in 0..self.core.ring.buffers_free() {
+            let Some((slot, generation)) = self.core.receives.starved.pop_front() else {
+                break;
+            };
+            self.visit(slot, now, |visit| {
+                let connection = &visit.connection;
+                if connection.generation() == generation && connection.receiving.is_starved() {
+                    visit.arm();
+                }
+            });
+        }
+    }
+}
+
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
+    /// Stops receiving until what was received is read.
+    pub(super) fn pause(&mut self) {
         debug_assert!(
-            connection
+            self.connection
                 .queue
                 .as_ref()
-                .is_some_and(|queue| queue.parked.bytes() <= self.settings.receive_memory),
+                .is_some_and(|queue| queue.parked.bytes() <= self.core.receives.memory),
             "the kernel has received no more once the pause was submitted"
         );
-        if !connection.is_paused() {
-            self.stats.receive_pauses.add(1);
+        if !self.connection.receiving.is_paused() {
+            self.core.stats.receive_pauses.add(1);
         }
-        match connection.receive {
-            Receive::Armed => {
-                connection.receive = Receive::Pausing;
-                self.cancel_receive(slot);
-            }
-            Receive::Switching => connection.receive = Receive::Pausing,
-            Receive::Starved | Receive::Ended => connection.receive = Receive::Paused,
-            // What it fills was there before.
-            Receive::Filling => {}
-            Receive::Pausing | Receive::Paused | Receive::PausedAtEnd => {}
+        self.change_receive(ReceiveEvent::Pause);
+    }
+
+    /// Stops receiving if something is kept unread.
+    pub(super) fn pause_if_unread(&mut self) {
+        if self.connection.has_unread() {
+            self.pause();
         }
     }
 
     /// Arms a receive that is not armed and should be.
-    pub(super) fn rearm(&mut self, slot: u32) {
-        if self.is_receive_wanted(slot) {
-            self.arm(slot);
+    pub(super) fn rearm(&mut self) {
+        if self.is_receive_wanted() {
+            self.arm();
         }
     }
 
-    pub(super) fn is_receive_wanted(&self, slot: u32) -> bool {
-        let Some(connection) = self.connections.get(slot as usize) else {
-            return false;
+    pub(super) fn is_receive_wanted(&self) -> bool {
+        let is_wanted = match self.connection.receiving.wants() {
+            Wants::Nothing => false,
+            Wants::Now => true,
+            Wants::WhenRead => !self.connection.is_congested(&self.core.sends.limits),
         };
-        let wanted = match connection.receive {
-            Receive::Ended => true,
-            Receive::Paused => !connection.is_congested(&self.settings.send),
-            Receive::Armed
-            | Receive::Switching
-            | Receive::Filling
-            | Receive::Starved
-            | Receive::Pausing
-            | Receive::PausedAtEnd => false,
-        };
-        wanted && !matches!(connection.phase, Phase::Leaving(_))
+        is_wanted && !self.connection.is_leaving()
     }
 
     /// Receives into provided buffers any number of times; or, if much of a message is to come, into
     /// that.
-    pub(super) fn arm(&mut self, slot: u32) {
-        if !self.fill(slot, self.settings.fill_min, true) {
-            self.provide_for(slot, true);
+    pub(super) fn arm(&mut self) {
+        if !self.fill(self.core.receives.fill_bytes_min, true) {
+            self.provide_for(true);
         }
     }
 
     /// Receives the rest of a message into it, to the last byte. Behind its end another such message is
     /// likely to follow, of which no more than the beginning should arrive elsewhere.
-    pub(super) fn receive_more(&mut self, slot: u32) {
-        if !self.fill(slot, 1, true) {
-            self.provide_for(slot, false);
+    pub(super) fn receive_more(&mut self) {
+        if !self.fill(1, true) {
+            self.provide_for(false);
         }
     }
 
     /// Receives what is there of a message into it; or into a provided buffer, if nothing is to come.
-    pub(super) fn receive_present(&mut self, slot: u32) {
-        if !self.fill(slot, 1, false) {
-            self.provide_for(slot, false);
+    pub(super) fn receive_present(&mut self) {
+        if !self.fill(1, false) {
+            self.provide_for(false);
         }
     }
 
     /// Receives into provided buffers.
-    fn provide_for(&mut self, slot: u32, multishot: bool) {
-        if self.ring.buffers_free() == 0 {
-            return self.starve(slot);
+    fn provide_for(&mut self, multishot: bool) {
+        if self.core.ring.buffers_free() == 0 {
+            return self.starve();
         }
-        let connection = &mut self.connections[slot as usize];
-        connection.receive = Receive::Armed;
-        let socket = connection.socket;
-        let token = connection.token(slot);
-        self.ring.push(Op::Receive { socket, multishot }, token);
+        self.change_receive(ReceiveEvent::Arm);
+        let socket = self.connection.socket();
+        self.push(Op::Receive { socket, multishot });
     }
 
     /// Receives into the message that is arriving, if at least so many bytes of it are to come; says
     /// whether they are. To gather is to wait, for a moment, until much is there.
-    fn fill(&mut self, slot: u32, least: u64, gather: bool) -> bool {
-        let connection = &mut self.connections[slot as usize];
-        if !connection.is_worth_filling(least, &self.settings.send) {
+    fn fill(&mut self, least: u64, gather: bool) -> bool {
+        if !self
+            .connection
+            .is_worth_filling(least, &self.core.sends.limits)
+        {
             return false;
         }
-        let Phase::Open { protocol, .. } = &mut connection.phase else {
+        let Phase::Open { protocol, .. } = &mut self.connection.phase else {
             return false;
         };
         let to_come = usize::try_from(protocol.to_come()).unwrap_or(usize::MAX);
@@ -119,68 +147,50 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return false;
         };
         let room = buffer.capacity() - buffer.len();
-        connection.receive = Receive::Filling;
-        let token = connection.token(slot);
-        let fill = Op::Fill {
-            socket: connection.socket,
+        self.change_receive(ReceiveEvent::Fill);
+        self.push(Op::Fill {
+            socket: self.connection.socket(),
             buffer,
             limit: room.min(to_come),
             gather,
-        };
-        self.ring.push(fill, token);
+        });
         true
     }
 
     /// Ends a multishot receive if what is to come had better be received into its message.
-    pub(super) fn prefer_filling(&mut self, slot: u32) {
-        let Some(connection) = self.connections.get_mut(slot as usize) else {
-            return;
-        };
-        if connection.receive == Receive::Armed
-            && connection.is_worth_filling(self.settings.fill_min, &self.settings.send)
+    pub(super) fn prefer_filling(&mut self) {
+        let least = self.core.receives.fill_bytes_min;
+        if self.connection.receiving.is_armed()
+            && self
+                .connection
+                .is_worth_filling(least, &self.core.sends.limits)
         {
-            connection.receive = Receive::Switching;
-            self.cancel_receive(slot);
+            self.change_receive(ReceiveEvent::Switch);
         }
     }
 
-    fn cancel_receive(&mut self, slot: u32) {
-        let connection = &self.connections[slot as usize];
-        let target = connection.token(slot);
-        let token = connection.token(slot);
-        let kind = OpCode::Receive;
-        self.ring.push(Op::Cancel { kind, target }, token);
+    /// There is no buffer to receive into.
+    pub(super) fn starve(&mut self) {
+        self.change_receive(ReceiveEvent::Starve);
+        self.core.stats.starvations.add(1);
+        let generation = self.connection.generation();
+        self.core
+            .receives
+            .starved
+            .push_back((self.slot, generation));
     }
 
-    /// There was no buffer to receive into.
-    pub(super) fn starve(&mut self, slot: u32) {
-        self.connections[slot as usize].receive = Receive::Starved;
-        self.stats.starvations.add(1);
-        let generation = self.connections[slot as usize].generation;
-        self.lists.starved.push_back((slot, generation));
-    }
-
-    /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
-    /// each of them may take one.
-    pub(super) fn feed(&mut self) {
-        for _ in 0..self.ring.buffers_free() {
-            let Some((slot, generation)) = self.lists.starved.pop_front() else {
-                break;
-            };
-            if let Some(connection) = self.connections.get(slot as usize)
-                && connection.generation == generation
-                && connection.receive == Receive::Starved
-            {
-                self.arm(slot);
+    /// Lets the receive change its state, and does what follows.
+    pub(super) fn change_receive(&mut self, event: ReceiveEvent) {
+        match self.connection.receiving.on(event) {
+            ReceiveAction::Nothing => {}
+            ReceiveAction::Cancel => {
+                let target = self.connection.token(self.slot);
+                self.push(Op::Cancel {
+                    kind: OpCode::Receive,
+                    target,
+                });
             }
-        }
-    }
-
-    /// Stops receiving if something is kept unread.
-    pub(super) fn pause_if_parked(&mut self, slot: u32) {
-        let queue = self.connections[slot as usize].queue.as_ref();
-        if queue.is_some_and(|queue| !queue.parked.is_empty()) {
-            self.pause(slot);
         }
     }
 }

@@ -40,7 +40,11 @@ fn filled(bench: &Bench) -> usize {
         .trace()
         .into_iter()
         .filter_map(|event| match event.what {
-            What::Completed { op, result, .. } if op == OpCode::Fill => Some(result),
+            What::Completed {
+                op: OpCode::Fill,
+                result,
+                ..
+            } => Some(result),
             _ => None,
         });
     fills

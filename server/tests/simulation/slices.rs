@@ -127,7 +127,11 @@ fn an_echo_beside_a_fan_out_to_a_hundred_thousand_waits_for_one_slice_at_most() 
         .trace()
         .iter()
         .find_map(|event| match event.what {
-            What::Completed { op, token, .. } if op == OpCode::Receive => Some(token.slot()),
+            What::Completed {
+                op: OpCode::Receive,
+                token,
+                ..
+            } => Some(token.slot()),
             _ => None,
         });
     let slot = slot.expect("its request has been received");

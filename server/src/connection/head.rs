@@ -1,0 +1,95 @@
+//! The head of a request that arrives in pieces.
+
+use tidewheel_codec::handshake::{Limits, Request};
+
+/// The part of a request that has arrived, and how much is to come before it is parsed again.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    bytes: Vec<u8>,
+    /// Bytes of the whole request, if its head is whole.
+    whole_size: Option<usize>,
+}
+
+impl Head {
+    /// With the first bytes, in which there is no whole request.
+    pub(crate) fn new(bytes: &[u8], limits: &Limits) -> Self {
+        let bytes = bytes.to_vec();
+        Self {
+            bytes,
+            whole_size: None,
+        }
+        .parsed(limits)
+    }
+
+    /// The same, after a parser has found no whole request.
+    pub(crate) fn parsed(mut self, limits: &Limits) -> Self {
+        self.whole_size = Request::whole_size(&self.bytes, limits).ok().flatten();
+        self
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Adds bytes; says whether the request may be whole, or is too large. So each byte is looked at a
+    /// bounded number of times, in however many pieces the request comes.
+    pub(crate) fn extend(&mut self, bytes: &[u8], limits: &Limits) -> bool {
+        // The end of a head may begin in what was there before.
+        let at = self.bytes.len().saturating_sub(2);
+        self.bytes.extend_from_slice(bytes);
+        match self.whole_size {
+            Some(size) => self.bytes.len() >= size,
+            None => self.bytes.len() >= limits.max_bytes || ends_head(&self.bytes[at..]),
+        }
+    }
+}
+
+/// Whether there is an empty line (RFC 9112 2.2: also without carriage returns).
+fn ends_head(bytes: &[u8]) -> bool {
+    let is_end = |at: usize| {
+        let next = &bytes[at + 1..];
+        next.starts_with(b"\n") || next.starts_with(b"\r\n")
+    };
+    let mut line_ends = bytes.iter().zip(0..).filter(|(byte, _)| **byte == b'\n');
+    line_ends.any(|(_, at)| is_end(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_in_pieces_is_parsed_when_it_may_be_whole() {
+        let limits = Limits::default();
+        let fields = "a: b\r\n".repeat(40);
+        let end = "Content-Length: 3\r\n\r\n";
+        for (line_end, start) in [("\r\n", "GET / HTTP/1.1\r\n"), ("\n", "GET / HTTP/1.1\n")] {
+            let request = format!("{start}{}{end}abc", fields.replace("\r\n", line_end));
+            let mut head = Head::new(&request.as_bytes()[..1], &limits);
+            let mut parsed = Vec::new();
+            for at in 1..request.len() {
+                if head.extend(&request.as_bytes()[at..=at], &limits) {
+                    parsed.push(at + 1);
+                    head = head.parsed(&limits);
+                }
+            }
+            assert_eq!(parsed, [request.len() - 3, request.len()]);
+        }
+    }
+
+    #[test]
+    fn a_request_that_never_ends_is_parsed_when_it_is_too_large() {
+        let limits = Limits::default();
+        let mut head = Head::new(b"G", &limits);
+        let parsed = (1..limits.max_bytes).filter(|_| head.extend(b"E", &limits));
+        assert_eq!(parsed.collect::<Vec<_>>(), [limits.max_bytes - 1]);
+    }
+}

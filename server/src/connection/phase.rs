@@ -1,0 +1,119 @@
+//! How far a connection has come.
+//!
+//! ```text
+//!  accept ──► Handshake ──► Open ─────────────────────────► Leaving ──► slot free
+//!                 │          (its protocol closes,             ▲
+//!                 │           and says when to leave)          │
+//!                 └───────► Refused ── peer's FIN, deadline ───┘
+//! ```
+
+use tidewheel_codec::{Connection as Protocol, Time};
+
+use super::Head;
+use crate::admission::Refusal;
+
+/// How far a connection has come.
+pub(crate) enum Phase<S> {
+    /// The request is awaited, until `deadline`; `head` is what has come of it.
+    /// If it is one too many, `refusal` is the answer.
+    Handshake {
+        head: Head,
+        deadline: Time,
+        refusal: Option<Refusal>,
+    },
+    /// The request was answered with an error and FIN. Reset at `deadline`.
+    Refused { deadline: Time },
+    /// The WebSocket, and its closing.
+    Open { protocol: Protocol, state: S },
+    /// Nothing is to be said or heard any more. The slot is free when the descriptor is closed,
+    /// and nothing is under way.
+    Leaving(Descriptor),
+}
+
+/// How far the descriptor of a connection that leaves has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Descriptor {
+    /// Our FIN is under way, which a Close would overtake.
+    Finishing,
+    /// Its Close is submitted.
+    Closing,
+    /// It is closed.
+    Closed,
+}
+
+/// A phase without what is in it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Step {
+    Handshake,
+    Refused,
+    Open,
+    Leaving(Descriptor),
+}
+
+impl Step {
+    /// The one place that says which phase may follow which.
+    fn may_become(self, next: Self) -> bool {
+        use Descriptor::{Closed, Closing, Finishing};
+        match (self, next) {
+            (Self::Handshake, Self::Refused | Self::Open)
+            | (Self::Handshake | Self::Refused | Self::Open, Self::Leaving(Finishing | Closing))
+            | (Self::Leaving(Finishing), Self::Leaving(Closing))
+            | (Self::Leaving(Closing), Self::Leaving(Closed)) => true,
+            (
+                Self::Handshake | Self::Refused | Self::Open | Self::Leaving(_),
+                Self::Handshake | Self::Refused | Self::Open | Self::Leaving(_),
+            ) => false,
+        }
+    }
+}
+
+impl<S> Phase<S> {
+    fn step(&self) -> Step {
+        match self {
+            Self::Handshake { .. } => Step::Handshake,
+            Self::Refused { .. } => Step::Refused,
+            Self::Open { .. } => Step::Open,
+            Self::Leaving(descriptor) => Step::Leaving(*descriptor),
+        }
+    }
+
+    /// Becomes the next phase, and gives the one before.
+    ///
+    /// # Panics
+    /// If that does not follow this one.
+    pub(super) fn advance(&mut self, next: Self) -> Self {
+        let (from, to) = (self.step(), next.step());
+        assert!(from.may_become(to), "{to:?} behind {from:?}");
+        std::mem::replace(self, next)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_is_followed_by_those_that_the_table_says() {
+        let [finishing, closing, closed] = [
+            Descriptor::Finishing,
+            Descriptor::Closing,
+            Descriptor::Closed,
+        ]
+        .map(Step::Leaving);
+        #[rustfmt::skip]
+        let table = [
+            (Step::Handshake, &[Step::Refused, Step::Open, finishing, closing][..]),
+            (Step::Refused,   &[finishing, closing]),
+            (Step::Open,      &[finishing, closing]),
+            (finishing,       &[closing]),
+            (closing,         &[closed]),
+            (closed,          &[]),
+        ];
+        for (from, followers) in table {
+            for (to, _) in table {
+                let expected = followers.contains(&to);
+                assert_eq!(from.may_become(to), expected, "{to:?} behind {from:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! What a shard works with whichever connection it visits.
+
+use std::{sync::Arc, time::Duration};
+
+use tidewheel_codec::{Endpoint, handshake::Limits};
+
+use super::{Life, deadlines::Deadlines, read::Unread, receive::Receives, transmit::Sends};
+use crate::{
+    Handler, Origins, PanicPolicy, contain::Callback, fanout::Fanout, ring::Ring, stats::Stats,
+};
+
+/// Everything of a shard but its connections, and what only the shard as a whole needs.
+pub(super) struct Core<R: Ring, H: Handler> {
+    /// First, so that the kernel lets go of everything before its memory goes.
+    pub(super) ring: R,
+    pub(super) handler: H,
+    pub(super) endpoint: Endpoint,
+    pub(super) deadlines: Deadlines,
+    pub(super) receives: Receives,
+    pub(super) unread: Unread,
+    pub(super) sends: Sends,
+    pub(super) fanout: Fanout,
+    pub(super) stats: Arc<Stats>,
+    pub(super) settings: Settings,
+    pub(super) life: Life,
+    /// What the application is doing while messages are read.
+    pub(super) callback: Option<Callback>,
+}
+
+/// What of the configuration is needed for each connection.
+pub(super) struct Settings {
+    pub(super) index: u16,
+    pub(super) close_timeout: Duration,
+    pub(super) request: Limits,
+    pub(super) origins: Origins,
+    pub(super) message_rate_max: Option<u32>,
+    pub(super) drain: crate::config::Drain,
+    pub(super) panic: PanicPolicy,
+}

@@ -1,0 +1,116 @@
+//! One connection in hand: it is looked up once, and everything that follows is done for it.
+
+use tidewheel_codec::{Cause, CloseCode, Time};
+
+use super::core::Core;
+use crate::{
+    Conn, ConnectionId, Handler, PanicPolicy,
+    connection::{Connection, Phase},
+    contain::{self, Callback},
+    outbox::{Lane, Queue},
+    ring::{Op, Ring},
+};
+
+/// A connection, and what its shard works with.
+pub(super) struct Visit<'a, R: Ring, H: Handler> {
+    pub(super) slot: u32,
+    pub(super) now: Time,
+    pub(super) connection: &'a mut Connection<H::State>,
+    pub(super) core: &'a mut Core<R, H>,
+}
+
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
+    /// Queues an operation of this connection.
+    pub(super) fn push(&mut self, op: Op) {
+        let token = self.connection.token(self.slot);
+        self.core.ring.push(op, token);
+    }
+
+    /// What the connection has to send, for more to be put behind.
+    pub(super) fn queue(&mut self) -> &mut Queue {
+        self.connection.queue_mut(&mut self.core.sends.pool)
+    }
+
+    pub(super) fn id(&self) -> ConnectionId {
+        ConnectionId {
+            shard: self.core.settings.index,
+            generation: self.connection.generation(),
+            slot: self.slot,
+        }
+    }
+
+    /// Puts the connection on the list of those to look at when the turn ends.
+    pub(super) fn mark(&mut self) {
+        if self.connection.mark_dirty() {
+            self.core.sends.list_dirty(self.slot);
+        }
+    }
+
+    /// Lends the connection to the application, if it is open.
+    pub(super) fn with_conn<T>(
+        &mut self,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H::State>) -> T,
+    ) -> Option<T> {
+        let id = self.id();
+        let Connection { phase, queue, .. } = &mut *self.connection;
+        let Phase::Open { protocol, state } = phase else {
+            return None;
+        };
+        let core = &mut *self.core;
+        let mut conn = Conn {
+            id,
+            now: self.now,
+            protocol,
+            state,
+            queue: queue.get_or_insert_with(|| core.sends.pool.take()),
+            endpoint: &mut core.endpoint,
+            fanout: &mut core.fanout,
+            limits: core.sends.limits,
+        };
+        Some(callback(&mut core.handler, &mut conn))
+    }
+
+    /// Calls the application with the connection, if it is open; if it panics, the connection fails.
+    pub(super) fn call(
+        &mut self,
+        callback: Callback,
+        call: impl FnOnce(&mut H, &mut Conn<'_, H::State>),
+    ) {
+        let called = contain::catch(|| {
+            self.with_conn(call);
+        });
+        if let Err(panic) = called {
+            self.fail_after(callback, panic);
+        }
+    }
+
+    /// The application has panicked: the connection fails with 1011, behind what was sent before.
+    pub(super) fn fail_after(&mut self, callback: Callback, panic: contain::Panic) {
+        self.note_panic(callback, panic);
+        let Connection { phase, queue, .. } = &mut *self.connection;
+        if let Phase::Open { protocol, .. } = phase {
+            let pool = &mut self.core.sends.pool;
+            let queue = queue.get_or_insert_with(|| pool.take());
+            let endpoint = &mut self.core.endpoint;
+            let (code, cause) = (CloseCode::INTERNAL_ERROR, Cause::HandlerPanic);
+            queue.write(Lane::Control, |out| {
+                protocol.fail(endpoint, code, cause, out, self.now);
+            });
+        }
+    }
+
+    /// Logs and counts a panic of the application; stops the shard if that was asked for.
+    pub(super) fn note_panic(&self, callback: Callback, panic: contain::Panic) {
+        self.core.stats.handler_panics.add(1);
+        tracing::error!(
+            connection = %self.id(),
+            callback = callback.as_str(),
+            location = panic.location(),
+            message = panic.message(),
+            "the handler panicked"
+        );
+        if self.core.settings.panic == PanicPolicy::StopServer {
+            panic.resume();
+        }
+    }
+}
