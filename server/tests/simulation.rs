@@ -10,6 +10,7 @@ mod simulation {
     mod faults;
     mod hand_over;
     mod large;
+    mod oracle;
     mod overflow;
     mod overload;
     mod panics;

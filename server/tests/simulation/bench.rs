@@ -9,7 +9,7 @@ use std::{
 
 use tidewheel::{
     Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Handler, Message, Remote, Request,
-    Time, Verdict,
+    Sent, Time, Verdict,
     ring::{
         Ring,
         sim::{Arrival, ClientId, Network, SimRing, Simulation},
@@ -26,6 +26,10 @@ use tidewheel_codec::{
 pub(crate) struct Record {
     pub(crate) open: HashMap<ConnectionId, usize>,
     pub(crate) ends: Vec<(ConnectionId, Time, Disconnect)>,
+    /// The client of each connection, by its place among the clients.
+    pub(crate) clients: HashMap<ConnectionId, usize>,
+    /// Echoes that `send` has accepted, by client.
+    pub(crate) echoed: HashMap<usize, usize>,
     /// Messages that were dropped because their reader was slow.
     pub(crate) missed: u64,
     /// Messages that have come in the turn under way.
@@ -59,17 +63,23 @@ pub(crate) struct Echo {
 }
 
 impl Handler for Echo {
-    type State = ();
+    /// The client's place among the clients, which is the path of its request.
+    type State = Option<usize>;
 
-    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
-        Verdict::accept(())
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Option<usize>> {
+        let place = request.path().strip_prefix('/');
+        Verdict::accept(place.and_then(|place| place.parse().ok()))
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, ()>) {
-        *self.record.borrow_mut().open.entry(conn.id()).or_default() += 1;
+    fn open(&mut self, conn: &mut Conn<'_, Option<usize>>) {
+        let mut record = self.record.borrow_mut();
+        *record.open.entry(conn.id()).or_default() += 1;
+        if let Some(client) = *conn.state() {
+            record.clients.insert(conn.id(), client);
+        }
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Option<usize>>, message: Message<'_>) {
         assert!(conn.unsent() < self.unsent_max, "the queue is bounded");
         self.record.borrow_mut().messages += 1;
         assert_ne!(message.payload(), PANIC.as_bytes(), "asked to panic");
@@ -83,7 +93,12 @@ impl Handler for Echo {
             return;
         }
         let Some([first, last, count, more]) = message.payload().strip_prefix(&ASK) else {
-            let _ = conn.send(message);
+            let sent = conn.send(message);
+            if let Some(client) = *conn.state()
+                && matches!(sent, Sent::Sent | Sent::Queued { .. })
+            {
+                *self.record.borrow_mut().echoed.entry(client).or_default() += 1;
+            }
             return;
         };
         let first = u16::from_be_bytes([*first, *last]);
@@ -95,11 +110,11 @@ impl Handler for Echo {
         }
     }
 
-    fn gap(&mut self, _: &mut Conn<'_, ()>, missed: u64) {
+    fn gap(&mut self, _: &mut Conn<'_, Option<usize>>, missed: u64) {
         self.record.borrow_mut().missed += missed;
     }
 
-    fn close(&mut self, conn: &mut Conn<'_, ()>, end: &Disconnect) {
+    fn close(&mut self, conn: &mut Conn<'_, Option<usize>>, end: &Disconnect) {
         self.record
             .borrow_mut()
             .ends
@@ -124,6 +139,9 @@ enum Phase {
 pub(crate) struct Client {
     pub(crate) id: ClientId,
     phase: Phase,
+    /// Collects the echoes, also behind a Close of the client's: a protocol that has sent Close drops
+    /// messages, and this one never sends.
+    reader: Protocol,
     pub(crate) silent: bool,
     /// When it last sent something.
     pub(crate) last_sent: Time,
@@ -270,7 +288,8 @@ impl<R: Ring> Bench<R> {
     pub(crate) fn connect(&mut self) -> usize {
         let id = self.network.connect();
         let nonce = self.endpoint.handshake_nonce();
-        let request = ClientRequest::new("sim", "/", nonce);
+        let path = format!("/{}", self.clients.len());
+        let request = ClientRequest::new("sim", path, nonce);
         let mut bytes = Vec::new();
         request.write(&mut bytes);
         self.network.send(id, &bytes);
@@ -281,6 +300,7 @@ impl<R: Ring> Bench<R> {
                 head: Vec::new(),
                 request,
             },
+            reader: Protocol::new(self.network.now(), 0),
             silent: false,
             last_sent: self.network.now(),
             end: None,
@@ -447,14 +467,23 @@ impl Client {
         let Phase::Open(protocol) = &mut self.phase else {
             return;
         };
-        let mut out = Vec::new();
-        let mut input = protocol.receive(&mut bytes, now);
-        while let Some(event) = protocol.poll_event(endpoint, &mut input, &mut out) {
+        let mut copy = bytes.clone();
+        let mut input = self.reader.receive(&mut copy, now);
+        while let Some(event) = self
+            .reader
+            .poll_event(endpoint, &mut input, &mut Vec::new())
+        {
             match event {
                 Event::Message(message) => self.echoes.push(message.payload().to_vec()),
                 Event::Ping(_) | Event::Pong(_) => {}
             }
         }
+        let mut out = Vec::new();
+        let mut input = protocol.receive(&mut bytes, now);
+        while protocol
+            .poll_event(endpoint, &mut input, &mut out)
+            .is_some()
+        {}
         if !out.is_empty() {
             self.last_sent = now;
             network.send(self.id, &out);

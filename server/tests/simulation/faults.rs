@@ -1,6 +1,9 @@
 //! Clients that talk, stall, vanish, reset and close, in any mix, on a kernel at its rudest.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use tidewheel::{
     Config, Time,
@@ -11,6 +14,7 @@ use tidewheel::{
 use super::{
     bench::{Bench, SECOND, config, each_seed},
     close_storm::nothing_is_left,
+    oracle::{Drained, History, Undisturbed, assert_end, assert_served},
 };
 
 const CLIENTS: usize = 60;
@@ -18,8 +22,19 @@ const CLIENTS: usize = 60;
 /// Bytes of a message.
 const MESSAGE_MAX: usize = 6000;
 
+/// Messages of a burst, and bytes of each.
+const BURST: usize = 8;
+const BURST_MESSAGE_MAX: usize = 500;
+
 /// Seeds of a run, unless `TIDEWHEEL_SEEDS` says how many.
 const SEEDS: u64 = 2000;
+
+/// Virtual time in which every reading client receives all its echoes.
+const SERVED_WITHIN: Duration = Duration::from_secs(3);
+
+/// Undisturbed clients of a run, and their messages, averaged over all seeds: lower bounds.
+const UNDISTURBED_MIN: usize = 8;
+const MESSAGES_MIN: usize = 300;
 
 const RUDE: Faults = Faults {
     short_send: 0.3,
@@ -49,46 +64,92 @@ pub(crate) fn simulation(seed: u64) -> Simulation {
     }
 }
 
-/// One run; everything that must hold is asserted. Gives the trace.
-pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
+/// How a run ends: the seed decides.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Ending {
+    /// Every reading client receives its echoes; then all clients close.
+    ServeAndClose,
+    /// Every reading client receives its echoes; then the server drains.
+    ServeAndDrain,
+    /// All clients close while echoes are queued and under way.
+    Close,
+    /// The server drains while echoes are queued and under way.
+    Drain,
+}
+
+impl Ending {
+    fn of(seed: u64) -> Self {
+        match seed % 4 {
+            0 => Self::ServeAndClose,
+            1 => Self::ServeAndDrain,
+            2 => Self::Close,
+            _ => Self::Drain,
+        }
+    }
+}
+
+/// One run; everything that must hold is asserted. Returns the trace and the counts of undisturbed
+/// clients.
+pub(crate) fn mayhem(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
     let mut random = fastrand::Rng::with_seed(simulation.seed);
+    // With a short send queue, unread bytes are read in parts. With a short ping interval, pings overtake
+    // the queued echoes of clients that do not read.
+    let (short_queue, short_interval) = (random.bool(), random.bool());
     let config = Config {
-        max_send_queue: 8192,
+        max_send_queue: if short_queue { 1024 } else { 8192 },
+        ping_interval: Some(if short_interval { SECOND / 5 } else { SECOND }),
         ..config()
     };
     let mut bench = Bench::new(simulation, &config);
-    let mut said = vec![Vec::new(); CLIENTS];
+    let mut histories = Vec::new();
     for round in 0..40 {
         if bench.clients.len() < CLIENTS {
             for _ in 0..3 {
-                arrive(&mut bench, &mut random);
+                arrive(&mut bench, &mut histories, &mut random);
             }
         }
-        for (at, said) in said.iter_mut().enumerate().take(bench.clients.len()) {
-            act(&mut bench, at, said, &mut random);
+        for (at, history) in histories.iter_mut().enumerate() {
+            act(&mut bench, at, history, &mut random);
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
         nobody_costs_more(&bench, &config);
     }
+    let ending = Ending::of(simulation.seed);
+    for (client, history) in bench.clients.iter_mut().zip(&histories) {
+        client.silent &= !history.is_well_behaved;
+    }
+    match ending {
+        Ending::ServeAndClose | Ending::ServeAndDrain => serve(&mut bench, &histories),
+        // Messages and echoes are under way, or queued.
+        Ending::Close | Ending::Drain => {
+            for (at, history) in histories.iter_mut().enumerate() {
+                act(&mut bench, at, history, &mut random);
+            }
+            bench.run_for(Duration::from_millis(random.u64(1..20)));
+        }
+    }
+    let drained = match ending {
+        Ending::ServeAndDrain => Drained::WhenServed,
+        Ending::Drain => Drained::AtOnce,
+        Ending::ServeAndClose | Ending::Close => Drained::Never,
+    };
     // The rest close, if they still can, or are told to; those that do not are cut in time.
-    if random.bool() {
-        bench.drain();
-    } else {
+    if drained == Drained::Never {
         // Some have waited for a place, and come in only now.
         for _ in 0..20 {
-            for at in 0..bench.clients.len() {
-                bench.close(at);
+            for (at, history) in histories.iter_mut().enumerate() {
+                history.close(&mut bench, at);
             }
             bench.run_for(SECOND / 10);
         }
+    } else {
+        bench.drain();
     }
     bench.run_for(5 * SECOND);
     assert_eq!(bench.shard.connections(), 0, "every deadline is over");
-    for (client, said) in bench.clients.iter().zip(&said) {
-        assert!(
-            said.starts_with(&client.echoes),
-            "echoes in order, and none that was not said"
-        );
+    let mut undisturbed = Undisturbed::default();
+    for (at, history) in histories.iter().enumerate() {
+        assert_end(&bench, at, history, drained, &mut undisturbed);
     }
     {
         let record = bench.record.borrow();
@@ -103,7 +164,19 @@ pub(crate) fn mayhem(simulation: Simulation) -> Vec<Event> {
         );
     }
     nothing_is_left(&mut bench);
-    bench.network.trace()
+    (bench.network.trace(), undisturbed)
+}
+
+/// Runs until every reading client has received all its echoes.
+fn serve(bench: &mut Bench, histories: &[History]) {
+    let limit = bench.network.now() + SERVED_WITHIN;
+    bench.run(limit, |bench| {
+        let mut clients = bench.clients.iter().zip(histories);
+        clients.all(|(client, history)| history.is_served(client))
+    });
+    for (client, history) in bench.clients.iter().zip(histories) {
+        assert_served(client, history);
+    }
 }
 
 /// R12, piece by piece.
@@ -122,23 +195,26 @@ fn nobody_costs_more(bench: &Bench, config: &Config) {
 }
 
 /// A client comes, and completes its request, or does not.
-fn arrive(bench: &mut Bench, random: &mut fastrand::Rng) {
+fn arrive(bench: &mut Bench, histories: &mut Vec<History>, random: &mut fastrand::Rng) {
     let request: &[u8] = b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web";
     match random.u32(0..12) {
         0 => bench.connect_rudely(b""),
         1 => bench.connect_rudely(&request[..random.usize(1..request.len())]),
         2 => bench.connect_rudely(b"\x16\x03\x01 junk \r\n\r\n"),
-        3 => {
+        kind => {
             let at = bench.connect();
-            vanish_somehow(bench, at, random);
-        }
-        _ => {
-            bench.connect();
+            histories.resize_with(at, History::default);
+            let mut history = History::new(random.bool());
+            if kind == 3 {
+                vanish_somehow(bench, at, &mut history, random);
+            }
+            histories.push(history);
         }
     }
 }
 
-fn vanish_somehow(bench: &Bench, at: usize, random: &mut fastrand::Rng) {
+fn vanish_somehow(bench: &Bench, at: usize, history: &mut History, random: &mut fastrand::Rng) {
+    history.is_gone = true;
     let id = bench.clients[at].id;
     match random.u32(0..3) {
         0 => bench.network.vanish(id),
@@ -147,57 +223,78 @@ fn vanish_somehow(bench: &Bench, at: usize, random: &mut fastrand::Rng) {
     }
 }
 
-fn act(bench: &mut Bench, at: usize, said: &mut Vec<Vec<u8>>, random: &mut fastrand::Rng) {
-    if !bench.is_open(at) {
+fn say(
+    bench: &mut Bench,
+    at: usize,
+    history: &mut History,
+    size_max: usize,
+    random: &mut fastrand::Rng,
+) {
+    let mut message = vec![0; random.usize(0..size_max)];
+    random.fill(&mut message);
+    history.say(bench, at, message);
+}
+
+fn act(bench: &mut Bench, at: usize, history: &mut History, random: &mut fastrand::Rng) {
+    if !bench.is_open(at) || history.is_gone {
         return;
     }
+    let id = bench.clients[at].id;
     match random.u32(0..100) {
-        0..40 => {
-            let mut message = vec![0; random.usize(0..MESSAGE_MAX)];
-            random.fill(&mut message);
-            bench.say(at, &message);
-            said.push(message);
-        }
+        0..30 => say(bench, at, history, MESSAGE_MAX, random),
+        // Several fit into one receive buffer.
+        30..40 => (0..BURST).for_each(|_| say(bench, at, history, BURST_MESSAGE_MAX, random)),
         40..43 => bench.clients[at].silent = true,
         43..46 => bench.clients[at].silent = false,
-        46..50 => vanish_somehow(bench, at, random),
-        50..52 => {
+        46..48 => bench.network.send(id, &b"\x89\x80keys".repeat(200)),
+        // Only the other clients break the connection or the protocol.
+        _ if history.is_well_behaved => {}
+        48..52 => vanish_somehow(bench, at, history, random),
+        52..54 => {
             // In the middle of a closing handshake.
-            bench.close(at);
-            vanish_somehow(bench, at, random);
+            history.close(bench, at);
+            vanish_somehow(bench, at, history, random);
         }
-        52..54 => bench.close(at),
-        54..56 => bench.network.send(bench.clients[at].id, &[0xff; 30]),
+        54..56 => history.close(bench, at),
         56..58 => {
-            // The beginning of a long frame, and no more.
-            bench
-                .network
-                .send(bench.clients[at].id, b"\x82\xff\0\0\0\0\0\x0f\0\0keys");
+            history.violated |= history.unfinished.is_none();
+            bench.network.send(id, &[0xff; 30]);
         }
-        58..60 => bench
-            .network
-            .send(bench.clients[at].id, &b"\x89\x80keys".repeat(200)),
+        58..60 => {
+            // The beginning of a long frame, and no more.
+            history.unfinished.get_or_insert(history.said.len());
+            bench.network.send(id, b"\x82\xff\0\0\0\0\0\x0f\0\0keys");
+        }
         _ => {}
     }
 }
 
 #[test]
-fn any_mix_of_ends_leaves_nothing_behind() {
+fn any_mix_of_ends_leaves_nothing_behind_and_undisturbed_clients_get_every_echo() {
     let seeds = std::env::var("TIDEWHEEL_SEEDS").map_or(SEEDS, |seeds| {
         seeds.parse().expect("TIDEWHEEL_SEEDS is a number")
     });
+    let (clients, messages) = (AtomicUsize::new(0), AtomicUsize::new(0));
     each_seed(seeds, |seed| {
         let run = || std::panic::catch_unwind(|| mayhem(simulation(seed)));
-        let Ok(trace) = run() else {
+        let Ok((trace, undisturbed)) = run() else {
             panic!("seed {seed} fails")
         };
+        clients.fetch_add(undisturbed.clients, Ordering::Relaxed);
+        messages.fetch_add(undisturbed.messages, Ordering::Relaxed);
         if seed % 10 == 0 {
             let Ok(again) = run() else {
                 panic!("seed {seed} fails the second time")
             };
-            assert!(trace == again, "seed {seed} does not replay");
+            assert!((trace, undisturbed) == again, "seed {seed} does not replay");
         }
     });
+    let (clients, messages) = (clients.into_inner(), messages.into_inner());
+    println!("{clients} clients undisturbed, {messages} messages, over {seeds} seeds");
+    // Fewer would mean that the run demands too little.
+    let seeds = usize::try_from(seeds).expect("a number of runs");
+    assert!(clients >= UNDISTURBED_MIN * seeds, "{clients} clients");
+    assert!(messages >= MESSAGES_MIN * seeds, "{messages} messages");
 }
 
 #[test]
@@ -213,10 +310,11 @@ fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
     let mut first = None;
     for lap in 0..LAPS {
         let begin = bench.clients.len();
+        let mut histories = Vec::new();
         for _ in 0..ROUNDS {
-            (0..3).for_each(|_| arrive(&mut bench, &mut random));
-            for at in begin..bench.clients.len() {
-                act(&mut bench, at, &mut Vec::new(), &mut random);
+            (0..3).for_each(|_| arrive(&mut bench, &mut histories, &mut random));
+            for (at, history) in histories.iter_mut().enumerate().skip(begin) {
+                act(&mut bench, at, history, &mut random);
             }
             bench.run_for(SECOND / 50);
         }

@@ -45,7 +45,7 @@ fn any_mix_of_ends_leaves_nothing_behind_where_completions_overflow() {
             ..faults::simulation(seed)
         };
         let run = || std::panic::catch_unwind(|| faults::mayhem(simulation));
-        let Ok(trace) = run() else {
+        let Ok((trace, _)) = run() else {
             panic!("seed {seed} fails")
         };
         let overflowed = |event: &&Event| event.what == What::Overflowed;
