@@ -123,12 +123,12 @@ impl Fleet {
             under_way.remove(UnderWay::RECEIVE);
         }
         let leaving = matches!(state, State::Leaving);
-        if let Some(mut bytes) = completion.buffer {
-            if !leaving {
-                self.speak(client);
-                self.decrypt(client, &mut bytes, now, events);
-                self.flush();
-            }
+        if let Some(mut bytes) = completion.buffer
+            && !leaving
+        {
+            self.speak(client);
+            self.decrypt(client, &mut bytes, now, events);
+            self.flush();
         }
         if completion.more {
             return;

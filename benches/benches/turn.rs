@@ -1,0 +1,209 @@
+//! Instructions of a shard's turn, by callgrind: what a turn with one message costs, and each message
+//! more, alone on its connection or behind others. Needs valgrind.
+//!
+//! `cargo bench -p benches --bench turn`. The ring is a simulated one, of which only what the shard calls
+//! within the turn is counted: it notes and copies what is pushed.
+
+use std::process::Command;
+
+use clap::Parser;
+use tidewheel::{
+    Config, Conn, Handler, Message, Request, Sent, Time, Verdict,
+    ring::sim::{ClientId, Faults, Network, SimRing, Simulation},
+    shard::{Capacity, Next, Parts, Shard},
+};
+use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
+
+/// A masked text frame of 8 bytes, with a key of zeroes.
+const FRAME: [u8; 14] = *b"\x81\x88\0\0\0\0publish!";
+
+/// Receive buffers, one for each connection.
+const BUFFERS: u16 = 1024;
+
+/// Turns of a child, and of one that is compared with it.
+const ROUNDS: u32 = 16;
+
+/// What is compared: connections, frames that each sends in a turn, subscribers of what it publishes.
+const CASES: [(&str, u32, u32, u32); 6] = [
+    ("echo, 1 connection x 1 message", 1, 1, 0),
+    ("echo, 64 connections x 1 message", 64, 1, 0),
+    ("echo, 1,024 connections x 1 message", 1024, 1, 0),
+    ("echo, 1 connection x 64 messages", 1, 64, 0),
+    ("echo, 1 connection x 1,024 messages", 1, 1024, 0),
+    ("fan-out, 1 message to 100", 1, 1, 100),
+];
+
+#[derive(Parser)]
+struct Arguments {
+    /// Given by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Take so many turns of one case: connections, frames, subscribers, turns
+    #[arg(long, hide = true, num_args = 4)]
+    child: Option<Vec<u32>>,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    if let Some([connections, frames, subscribers, rounds]) = arguments.child.as_deref() {
+        return Bench::new(*connections, *subscribers).run(*frames, *rounds);
+    }
+    println!("| turn | instructions | for each message |\n|---|--:|--:|");
+    for (name, connections, frames, subscribers) in CASES {
+        let instructions = |rounds: u32| {
+            trace([connections, frames, subscribers, rounds].map(|number| number.to_string()))
+        };
+        let turn = (instructions(2 * ROUNDS) - instructions(ROUNDS)) / f64::from(ROUNDS);
+        let messages = f64::from((connections * frames).max(subscribers));
+        println!("| {name} | {turn:.0} | {:.0} |", turn / messages);
+    }
+}
+
+/// Runs a child under callgrind; instructions within turns.
+fn trace(child: [String; 4]) -> f64 {
+    let program = std::env::current_exe().expect("this program has a path");
+    let child = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg("--toggle-collect=*take_turn*")
+        .arg(program)
+        .arg("--child")
+        .args(child)
+        .output()
+        .expect("valgrind runs");
+    let stderr = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{stderr}");
+    let collected = stderr
+        .lines()
+        .find_map(|line| line.split_once("Collected : "));
+    let (_, instructions) = collected.expect("callgrind prints what it collected");
+    instructions.trim().parse().expect("it is a number")
+}
+
+/// Echoes; what a publisher sends goes to all others instead.
+struct Application {
+    publishes: bool,
+}
+
+impl Handler for Application {
+    /// Whether it was the first to come.
+    type State = bool;
+
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<bool> {
+        Verdict::accept(request.path() == "/first")
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, bool>) {
+        if self.publishes && !*conn.state() {
+            conn.subscribe("all").expect("a topic");
+        }
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, bool>, message: Message<'_>) {
+        if self.publishes {
+            conn.publish("all", message.as_text().expect("a text"))
+                .expect("there is room");
+        } else {
+            let _: Sent = conn.send(message);
+        }
+    }
+}
+
+struct Bench {
+    shard: Shard<SimRing, Application>,
+    network: Network,
+    /// Those who send.
+    senders: Vec<ClientId>,
+}
+
+/// What is measured.
+#[inline(never)]
+fn take_turn(shard: &mut Shard<SimRing, Application>, now: Time) -> Next {
+    shard.turn(now)
+}
+
+impl Bench {
+    fn new(connections: u32, subscribers: u32) -> Self {
+        let config = Config {
+            receive_buffers: BUFFERS,
+            ..Config::default()
+        };
+        let ring = SimRing::new(Simulation {
+            sockets: 4096,
+            buffers: BUFFERS,
+            buffer_size: config.receive_buffer_size,
+            latency_ms_max: 0,
+            faults: Faults::NONE,
+            ..Simulation::default()
+        });
+        let ring = ring.expect("there is memory for receive buffers");
+        let network = ring.network();
+        let capacity = Capacity {
+            places: 4096,
+            connections: 4000,
+        };
+        let endpoint = Endpoint::new(tidewheel_codec::Config::new(Role::Server));
+        let shard = Shard::new(
+            ring,
+            Application {
+                publishes: subscribers > 0,
+            },
+            &config,
+            endpoint.expect("the defaults are valid"),
+            Parts::alone(capacity, &config),
+            network.now(),
+        );
+        let mut bench = Self {
+            shard: shard.expect("the configuration is valid"),
+            network,
+            senders: Vec::new(),
+        };
+        let mut client = Endpoint::new(tidewheel_codec::Config::new(Role::Client))
+            .expect("the defaults are valid");
+        for at in 0..connections + subscribers {
+            let id = bench.network.connect();
+            let path = if at < connections { "/first" } else { "/" };
+            let mut request = Vec::new();
+            ClientRequest::new("bench", path, client.handshake_nonce()).write(&mut request);
+            bench.network.send(id, &request);
+            if at < connections {
+                bench.senders.push(id);
+            }
+        }
+        bench.settle();
+        assert_eq!(
+            bench.shard.connections(),
+            (connections + subscribers) as usize
+        );
+        bench
+    }
+
+    /// Takes turns until there is nothing to do; clients read what they get.
+    fn settle(&mut self) {
+        loop {
+            let now = self.network.now();
+            self.network.wake_at(Time::from_millis(now.as_millis() + 1));
+            let next = take_turn(&mut self.shard, now);
+            let Next::Enter(wait) = next else {
+                unreachable!("nobody has told it to end")
+            };
+            self.shard.enter(wait).expect("a simulation never fails");
+            let reached = self.network.reached();
+            for client in &reached {
+                while self.network.read(*client).is_some() {}
+            }
+            if reached.is_empty() && self.network.now() > now {
+                return;
+            }
+        }
+    }
+
+    fn run(&mut self, frames: u32, rounds: u32) {
+        let bytes = FRAME.repeat(frames as usize);
+        for _ in 0..rounds {
+            for client in &self.senders {
+                self.network.send(*client, &bytes);
+            }
+            self.settle();
+        }
+    }
+}
