@@ -5,6 +5,7 @@
 mod simulation {
     pub(crate) mod bench;
     mod close_storm;
+    mod deadlines;
     mod ends;
     mod fanout;
     mod faults;

@@ -123,7 +123,7 @@ fn r03_after_fin_the_descriptor_is_released_within_c_whatever_the_peer_does() {
             talking.push((kind == 1, client));
         }
         let limit = C + SLACK;
-        let done = wait::until(limit + SLACK, "all are reset", || {
+        wait::until(limit + SLACK, "all are reset", || {
             for (talks, client) in &mut talking {
                 if *talks {
                     // It is to fail in the end.
@@ -132,7 +132,9 @@ fn r03_after_fin_the_descriptor_is_released_within_c_whatever_the_peer_does() {
             }
             server.connections() == 0
         });
-        assert!(done + SLACK >= C, "they have all of C, not {done:?}");
+        // The server reads its clock once a turn, so that it may be some milliseconds ahead.
+        let done = start.elapsed();
+        assert!(done >= C - ms(30), "they have all of C, not {done:?}");
         let what = "30 deaf, 30 talking, 30 silent after the server's FIN";
         assert_gone("R3", what, &server, start, limit);
         assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 90);

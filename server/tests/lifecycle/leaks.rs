@@ -333,7 +333,7 @@ fn rounds(network: &Network, server: &Server, first: usize, is_cut: bool) {
     }
     if is_cut {
         let cut = network.cut();
-        server.until_empty((P + T + C + SLACK).saturating_sub(cut.elapsed()));
+        server.until_empty_since(cut, P + T + C + SLACK);
         socket_table::assert_no_orphans_soon(server.port());
         network.mend();
         return;

@@ -20,9 +20,12 @@ use std::{
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::support::{
-    process::{self, Server},
-    raise_descriptor_limit, wait,
+use crate::{
+    figures,
+    support::{
+        process::{self, Server},
+        raise_descriptor_limit, wait,
+    },
 };
 
 const SERVER_HOST: &str = "10.66.1.2";
@@ -50,6 +53,7 @@ struct Namespace(OwnedFd);
 /// Where no namespaces can be made, it is left out; unless they are required.
 pub(crate) fn with_network(test: impl FnOnce(&Network) + Send) {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    figures::begin();
     raise_descriptor_limit();
     let network = match Network::new() {
         Ok(network) => network,

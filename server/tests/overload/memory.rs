@@ -60,11 +60,11 @@ impl Memory {
         assert!(growth <= bound, "grew by {growth} bytes");
     }
 
-    /// Waits until resident memory is within 16 MiB of what it was.
+    /// Waits until resident memory is within 16 MiB of what it was, within `limit` of `since`.
     #[track_caller]
-    pub(crate) fn assert_returned(&self, server: &Server, limit: Duration) {
+    pub(crate) fn assert_returned(&self, server: &Server, since: Instant, limit: Duration) {
         let bound = self.before + 16 * MIB;
-        let took = wait::until(limit, "memory is given back", || {
+        let took = wait::until_since(since, limit, "memory is given back", || {
             server.memory("VmRSS") <= bound
         });
         tell(&format!("  given back but for 16 MiB after {took:.1?}"));

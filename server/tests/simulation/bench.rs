@@ -252,6 +252,8 @@ impl<R: Ring> Bench<R> {
         protocol.ping_interval = config.ping_interval;
         protocol.ping_timeout = config.ping_timeout;
         protocol.close_timeout = config.close_timeout;
+        protocol.idle_timeout = config.idle_timeout;
+        protocol.max_lifetime = config.max_lifetime;
         protocol.max_message_size = config.max_message_size;
         protocol.max_frame_size = config.max_message_size;
         let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();

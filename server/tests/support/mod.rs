@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod deaf;
+pub(crate) mod disturbance;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod sock_diag;
@@ -14,7 +15,8 @@ pub(crate) mod writer;
 
 use std::time::Duration;
 
-/// What scheduling may add to a deadline, on a machine that has other work as well.
+/// What scheduling may add to a deadline, on a machine without other work. What such work delays comes on
+/// top of every bound ([`wait`]).
 pub(crate) const SLACK: Duration = Duration::from_millis(300);
 
 /// Milliseconds, as in the table of what must hold.

@@ -6,7 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -132,9 +132,16 @@ impl Server {
     }
 
     /// Waits until it has ended; gives its status and its log.
-    pub(crate) fn wait(mut self, limit: Duration) -> (ExitStatus, String) {
+    #[track_caller]
+    pub(crate) fn wait(self, limit: Duration) -> (ExitStatus, String) {
+        self.wait_since(wait::now(), limit)
+    }
+
+    /// The same, within `limit` of `start`.
+    #[track_caller]
+    pub(crate) fn wait_since(mut self, start: Instant, limit: Duration) -> (ExitStatus, String) {
         let mut status = None;
-        wait::until(limit, "the server ends", || {
+        wait::until_since(start, limit, "the server ends", || {
             status = self.child.try_wait().expect("it is our child");
             status.is_some()
         });
@@ -187,7 +194,13 @@ impl Server {
     /// Waits until no connection is left, and says how long that took.
     #[track_caller]
     pub(crate) fn until_empty(&self, limit: Duration) -> Duration {
-        wait::until(limit, "all connections are gone", || {
+        self.until_empty_since(wait::now(), limit)
+    }
+
+    /// The same, within `limit` of `start`.
+    #[track_caller]
+    pub(crate) fn until_empty_since(&self, start: Instant, limit: Duration) -> Duration {
+        wait::until_since(start, limit, "all connections are gone", || {
             self.connections() == 0
         })
     }
