@@ -271,9 +271,9 @@ impl Outbound {
             Data::Message(header) => unsafe {
                 let runs = std::slice::from_raw_parts((*header).msg_iov, (*header).msg_iovlen);
                 let run = |run: &libc::iovec| {
-                    std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len).to_vec()
+                    std::slice::from_raw_parts(run.iov_base.cast::<u8>(), run.iov_len)
                 };
-                runs.iter().flat_map(run).collect()
+                runs.iter().map(run).collect::<Vec<_>>().concat()
             },
         }
     }

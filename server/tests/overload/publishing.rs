@@ -190,7 +190,7 @@ fn measure(overload: &Overload<'_>) -> Result<(), String> {
     memory.assert_growth(OVERHEAD + 2 * 64 * MIB);
     drop(publishers);
     let stopped = wait::now();
-    let took = wait::until(ms(5000), "what was published is delivered", || {
+    let took = wait::until(ms(30_000), "what was published is delivered", || {
         let before = readers.bytes();
         wait::pause(ms(100));
         readers.bytes() == before

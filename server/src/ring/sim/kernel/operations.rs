@@ -226,7 +226,12 @@ impl Kernel {
         if self.chance(small_pieces) {
             length = self.random.usize(1..=length);
         }
-        self.socket(index).inbound.drain(..length).collect()
+        let inbound = &mut self.socket(index).inbound;
+        let (first, second) = inbound.as_slices();
+        let of_first = first.len().min(length);
+        let bytes = [&first[..of_first], &second[..length - of_first]].concat();
+        inbound.drain(..length);
+        bytes
     }
 
     pub(in crate::ring::sim) fn end_receive(&mut self, index: u32, result: i32) {

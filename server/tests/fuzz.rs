@@ -1,0 +1,410 @@
+//! The harness of the fuzz target over its corpus, over the corpus with changes, and over random
+//! bytes.
+
+#[path = "../fuzz/src/lib.rs"]
+#[expect(
+    unreachable_pub,
+    dead_code,
+    reason = "it is a crate of its own for cargo fuzz"
+)]
+mod harness;
+
+use std::{fs, path::PathBuf, sync::Once};
+
+use harness::{Act, Connect, Habit, Outcome, place};
+
+/// Inputs of each kind; the fuzzer tries more.
+const RANDOM_INPUTS: u64 = 400;
+const CHANGED_INPUTS: u64 = 40;
+
+/// Every fault at its second chance of three.
+const FAULTY: [(usize, u8); 2] = [(place::FAULTS, 0b1010_1010), (place::FAULTS + 1, 0b1010)];
+
+/// Runs an input, without a word about the panics that it asks for.
+fn shard(bytes: &[u8]) -> Outcome {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(harness::ignore_requested_panics);
+    harness::shard(bytes)
+}
+
+/// Makes an input.
+struct Script(Vec<u8>);
+
+impl Script {
+    fn new(settings: &[(usize, u8)]) -> Self {
+        let mut setup = vec![0; place::COUNT];
+        for (place, value) in settings {
+            setup[*place] = *value;
+        }
+        Self(setup)
+    }
+
+    fn act(mut self, client: u8, act: Act<'_>) -> Self {
+        act.write(client, &mut self.0);
+        self
+    }
+
+    /// The same for all clients below `count`.
+    fn each(mut self, count: u8, act: Act<'_>) -> Self {
+        for client in 0..count {
+            self = self.act(client, act);
+        }
+        self
+    }
+
+    /// Clients below `count` connect.
+    fn connect(self, count: u8, options: u8) -> Self {
+        let habits = 0;
+        self.each(count, Act::Connect { options, habits }).pass(30)
+    }
+
+    fn pass(self, time: u8) -> Self {
+        self.act(0, Act::Pass { time })
+    }
+
+    fn echo(self, client: u8, length: u16) -> Self {
+        let is_text = length % 2 == 1;
+        self.act(client, Act::Echo { length, is_text })
+    }
+
+    fn command(self, client: u8, letter: u8, argument: u8, length: u16) -> Self {
+        let command = Act::Command {
+            letter,
+            argument,
+            length,
+        };
+        self.act(client, command)
+    }
+
+    fn raw(self, client: u8, piece: u8, bytes: &[u8]) -> Self {
+        self.act(client, Act::Raw { piece, bytes })
+    }
+}
+
+/// The stored inputs: each is a scene that a fuzzer would not soon find by itself.
+fn scenes() -> Vec<(&'static str, Script)> {
+    let reads = |is_reading| Act::Read { is_reading };
+    let remote = |what, argument| Act::Remote { what, argument };
+    let small = [
+        (place::BUFFERS, 3),
+        (place::BUFFER_SIZE, 4),
+        (place::SEND_BUFFER, 3),
+        (place::SEND_QUEUE, 3),
+    ];
+    vec![
+        (
+            "echo",
+            Script::new(&[])
+                .connect(3, 0)
+                .echo(0, 20)
+                .echo(1, 5000)
+                .echo(2, 20_001)
+                .act(0, Act::Burst { count: 30, length: 40 })
+                .act(1, Act::Fragments { length: 60, frame_size: 6 })
+                .act(2, Act::Ping { length: 100 })
+                .pass(100)
+                .act(0, Act::Close)
+                .pass(20),
+        ),
+        (
+            "faults",
+            Script::new(&[&FAULTY[..], &small, &[(place::COMPLETIONS, 3)]].concat())
+                .connect(5, 0)
+                .echo(0, 3000)
+                .echo(1, 4001)
+                .act(2, Act::Burst { count: 60, length: 10 })
+                .act(3, Act::Fragments { length: 40, frame_size: 0 })
+                .pass(40)
+                .act(4, reads(false))
+                .echo(4, 9000)
+                .pass(80)
+                .echo(0, 600),
+        ),
+        (
+            "fan_out",
+            Script::new(&[])
+                .connect(6, 0)
+                .each(4, Act::Command { letter: b's', argument: 5, length: 2 })
+                .command(4, b's', 2, 2)
+                .pass(10)
+                .command(5, b'p', 6 * 5, 3000)
+                .command(5, b'p', 6 * 15 + 1, 100)
+                .command(0, b'o', 6 * 3, 500)
+                .pass(20)
+                .act(0, remote(10, 9))
+                .command(1, b'u', 5, 2)
+                .command(5, b'p', 2, 200)
+                .echo(5, 100)
+                .pass(50),
+        ),
+        (
+            "slow_close",
+            Script::new(&small)
+                .connect(4, 0)
+                .each(3, Act::Command { letter: b's', argument: 5, length: 2 })
+                .pass(10)
+                .act(0, reads(false))
+                .act(1, reads(false))
+                .command(3, b'p', 6 * 15, 900)
+                .command(3, b'p', 6 * 15 + 2, 900)
+                .pass(60)
+                .act(1, reads(true))
+                .pass(200),
+        ),
+        (
+            "slow_conflate",
+            Script::new(&[&small[..], &[(place::SLOW_CONSUMER, 3), (place::SLOW_CONSUMER_KEPT, 2)]].concat())
+                .connect(4, 0)
+                .each(3, Act::Command { letter: b's', argument: 5, length: 2 })
+                .pass(10)
+                .act(0, reads(false))
+                .command(3, b'p', 6 * 15, 900)
+                .command(3, b'p', 6 * 15 + 2, 900)
+                .pass(60)
+                .command(3, b'p', 6 * 15, 300)
+                .act(0, reads(true))
+                .pass(200),
+        ),
+        (
+            "flood",
+            Script::new(&[(place::SLOW_CONSUMER, 2), (place::SEND_BUFFER, 1), (place::SEND_QUEUE, 1)])
+                .connect(3, 0)
+                .each(2, Act::Command { letter: b's', argument: 0, length: 2 })
+                .pass(10)
+                .act(0, reads(false))
+                .command(2, b'p', 6 * 15, 16_000)
+                .command(2, b'p', 6 * 15, 16_000)
+                .command(2, b'm', 40, 3000)
+                .pass(100)
+                .echo(2, 50)
+                .act(0, reads(true))
+                .pass(130),
+        ),
+        (
+            "deflate",
+            Script::new(&[(place::COMPRESSION, 2), (place::SEED, 3)])
+                .connect(3, Connect::DEFLATES)
+                .echo(0, 5001)
+                .act(1, Act::Burst { count: 10, length: 90 })
+                .each(3, Act::Command { letter: b's', argument: 0, length: 2 })
+                .pass(20)
+                .command(1, b'p', 6 * 4, 2000)
+                .pass(30)
+                .act(0, Act::Frame { first: 0xc2, length: 40 })
+                .pass(20),
+        ),
+        (
+            "takeover",
+            Script::new(&[&FAULTY[..], &[(place::COMPRESSION, 3), (place::SLOW_CONSUMER, 4)]].concat())
+                .connect(3, Connect::DEFLATES)
+                .echo(0, 5001)
+                .echo(0, 5001)
+                .act(1, Act::Burst { count: 10, length: 90 })
+                .command(2, b's', 0, 2)
+                .pass(20)
+                .command(1, b'p', 6 * 4, 2000)
+                .pass(30),
+        ),
+        (
+            "ends",
+            Script::new(&[(place::PING_INTERVAL, 1), (place::PING_TIMEOUT, 1)])
+                .connect(10, 0)
+                .echo(0, 100)
+                .act(0, Act::Finish)
+                .echo(1, 100)
+                .act(1, Act::Reset)
+                .act(2, Act::Vanish)
+                .act(3, Act::Close)
+                .act(3, Act::Reset)
+                .act(4, reads(false))
+                .command(5, b'c', 1, 2)
+                .echo(5, 30)
+                .command(6, b'!', 0, 30)
+                .echo(6, 30)
+                .act(7, Act::Frame { first: 0x88, length: 1 })
+                .act(8, Act::Frame { first: 0x83, length: 5 })
+                .act(0, remote(200, 9))
+                .pass(170),
+        ),
+        (
+            "panics",
+            Script::new(&[])
+                .act(0, Act::Connect { options: 0, habits: Habit::REJECTS })
+                .act(1, Act::Connect { options: 0, habits: Habit::UPGRADE_PANICS })
+                .act(2, Act::Connect { options: Connect::HASTENS, habits: Habit::OPEN_PANICS | Habit::GREETS })
+                .act(3, Act::Connect { options: Connect::WAITS, habits: Habit::CLOSE_PANICS | Habit::SUBSCRIBES })
+                .act(4, Act::Connect { options: Connect::WAITS, habits: Habit::DROP_PANICS | Habit::CLOSE_PANICS })
+                .act(5, Act::Connect { options: Connect::HASTENS, habits: 0 })
+                .pass(30)
+                .command(5, b'p', 6, 100)
+                .command(3, b'!', 0, 2)
+                .act(4, Act::Close)
+                .pass(60),
+        ),
+        (
+            "handshakes",
+            Script::new(&[(place::SOCKETS, 12), (place::CONNECTIONS, 2), (place::OPTIONS, 0b1_0110), (place::HANDSHAKE_TIMEOUT, 1)])
+                .act(0, Act::ConnectRaw { bytes: b"" })
+                .act(1, Act::ConnectRaw { bytes: b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web" })
+                .act(2, Act::ConnectRaw { bytes: b"\x16\x03\x01 junk \r\n\r\n" })
+                .act(3, Act::ConnectRaw {
+                    bytes: b"GET /99/0 HTTP/1.1\r\nHost: s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\
+                        \x82\x85\0\0\0\0hello",
+                })
+                .pass(50)
+                .raw(1, 3, b"socket\r\nConnection: Upgrade\r\n")
+                .connect(9, Connect::WAITS)
+                .pass(200),
+        ),
+        (
+            "deadlines",
+            Script::new(&[(place::IDLE_TIMEOUT, 2), (place::LIFETIME, 2), (place::OPTIONS, 0b1001), (place::CLOSE_TIMEOUT, 1)])
+                .connect(6, 0)
+                .act(0, Act::Burst { count: 8, length: 5 })
+                .pass(150)
+                .echo(1, 40)
+                .act(2, reads(false))
+                .pass(150)
+                .act(3, Act::Vanish)
+                .pass(160),
+        ),
+        (
+            "drain",
+            Script::new(&[(place::OPTIONS, 0b1000), (place::PING_INTERVAL, 2)])
+                .connect(8, 0)
+                .echo(0, 3000)
+                .act(1, reads(false))
+                .act(2, Act::Vanish)
+                .act(9, Act::ConnectRaw { bytes: b"GET /" })
+                .act(0, remote(250, 0))
+                .act(10, Act::Connect { options: 0, habits: 0 })
+                .pass(60)
+                .echo(3, 40)
+                .pass(90),
+        ),
+        (
+            "ring_failure",
+            Script::new(&[&FAULTY[..], &[(place::ENDING, 7)]].concat())
+                .connect(5, 0)
+                .echo(0, 3000)
+                .act(1, reads(false))
+                .command(2, b's', 0, 2)
+                .act(3, Act::Close)
+                .act(4, Act::Finish)
+                .command(0, b'p', 0, 200)
+                .pass(6)
+                .echo(0, 4000),
+        ),
+        (
+            "large",
+            Script::new(&[(place::BUFFER_SIZE, 4), (place::BUFFERS, 2), (place::SEND_BUFFER, 2)])
+                .connect(2, 0)
+                .echo(0, 20_000)
+                .echo(1, 15_001)
+                .pass(50)
+                .act(1, reads(false))
+                .echo(1, 12_000)
+                .pass(50)
+                .echo(0, 9000)
+                .act(0, Act::Finish),
+        ),
+    ]
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/shard")
+}
+
+/// All stored inputs, in order of their names.
+fn corpus() -> Vec<Vec<u8>> {
+    let folder = folder();
+    let mut paths: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "{} is empty", folder.display());
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// With `TIDEWHEEL_WRITE_CORPUS` in the environment they are written.
+#[test]
+fn the_stored_scenes_are_those_made_here() {
+    for (name, Script(bytes)) in scenes() {
+        let path = folder().join(name);
+        if std::env::var_os("TIDEWHEEL_WRITE_CORPUS").is_some() {
+            fs::write(&path, &bytes).unwrap();
+        }
+        let stored = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        assert!(
+            stored == bytes,
+            "{name} differs: set TIDEWHEEL_WRITE_CORPUS"
+        );
+    }
+}
+
+#[test]
+fn scenes_play() {
+    let mut all = Outcome::default();
+    for (name, Script(bytes)) in scenes() {
+        let outcome = shard(&bytes);
+        assert!(outcome.connections > 0, "{name}: {outcome:?}");
+        all.connections += outcome.connections;
+        all.echoes += outcome.echoes;
+        all.deliveries += outcome.deliveries;
+        all.missed += outcome.missed;
+        assert_eq!(shard(&bytes), outcome, "{name} plays again as it did");
+    }
+    assert!(
+        all.echoes > 100 && all.deliveries > 200 && all.missed > 10,
+        "{all:?}"
+    );
+}
+
+#[test]
+fn every_stored_input_and_some_of_its_prefixes() {
+    for input in corpus() {
+        shard(&input);
+        for size in (0..input.len()).step_by(7) {
+            shard(&input[..size]);
+        }
+    }
+}
+
+#[test]
+fn every_stored_input_with_some_bytes_changed() {
+    for (input, seed) in corpus().into_iter().zip(0..) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..CHANGED_INPUTS {
+            let mut changed = input.clone();
+            for _ in 0..random.usize(1..5) {
+                let at = random.usize(0..changed.len());
+                changed[at] = random.u8(..);
+            }
+            shard(&changed);
+        }
+    }
+}
+
+#[test]
+fn random_bytes() {
+    for seed in 0..RANDOM_INPUTS {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut input = vec![0; random.usize(0..400)];
+        random.fill(&mut input);
+        shard(&input);
+    }
+}
+
+#[test]
+fn stored_inputs_one_behind_the_other() {
+    let corpus = corpus();
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..RANDOM_INPUTS / 4 {
+        let (first, second) = (random.choice(&corpus), random.choice(&corpus));
+        let (first, second) = (first.expect("some"), second.expect("some"));
+        let from = place::COUNT.min(second.len());
+        shard(&[&first[..], &second[from..]].concat());
+    }
+}
