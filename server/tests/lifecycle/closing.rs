@@ -53,7 +53,7 @@ fn assert_time_wait_is_the_servers(network: &Network, server: &Server, count: us
     let (port, states) = (server.port(), [State::TimeWait, State::FinWait2]);
     // A dump that is taken while others change the kernel's table may miss some.
     let mut ours = 0;
-    wait::until(SLACK, "the kernel lists each of them", || {
+    wait::until(ms(10_000), "the kernel lists each of them", || {
         ours = sock_diag::count(port, &states);
         ours >= count
     });

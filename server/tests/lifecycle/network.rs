@@ -11,6 +11,7 @@
 use std::{
     fs::File,
     io::{self, Write as _},
+    net::{TcpListener, TcpStream},
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     panic::resume_unwind,
     process::{Command, Stdio},
@@ -107,6 +108,15 @@ impl Network {
             ))?;
         }
         network.forward(true)?;
+        // A first connection waits for links and neighbours, a second perhaps: not one that is timed.
+        let listener = network
+            .server_side
+            .within(|| TcpListener::bind((SERVER_HOST, 0)))?;
+        let address = listener.local_addr()?;
+        let client = network.clients(|| TcpStream::connect(address))?;
+        // Accepted, or it would be reset; and resets are counted.
+        let (server, _) = listener.accept()?;
+        drop((client, server));
         Ok(network)
     }
 
