@@ -17,13 +17,13 @@ use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
 /// A masked text frame of 8 bytes, with a key of zeroes.
 const FRAME: [u8; 14] = *b"\x81\x88\0\0\0\0publish!";
 
-/// Receive buffers, one for each connection.
+/// Number of receive buffers: one for each connection.
 const BUFFERS: u16 = 1024;
 
 /// Turns of a child, and of one that is compared with it.
 const ROUNDS: u32 = 16;
 
-/// What is compared: connections, frames that each sends in a turn, subscribers of what it publishes.
+/// The cases: connections, frames that each sends in a turn, subscribers of the messages.
 const CASES: [(&str, u32, u32, u32); 6] = [
     ("echo, 1 connection x 1 message", 1, 1, 0),
     ("echo, 64 connections x 1 message", 64, 1, 0),
@@ -79,13 +79,13 @@ fn trace(child: [String; 4]) -> f64 {
     instructions.trim().parse().expect("it is a number")
 }
 
-/// Echoes; what a publisher sends goes to all others instead.
+/// Echoes messages, or publishes them to all other connections.
 struct Application {
     publishes: bool,
 }
 
 impl Handler for Application {
-    /// Whether it was the first to come.
+    /// Whether this connection sends.
     type State = bool;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<bool> {
@@ -111,11 +111,11 @@ impl Handler for Application {
 struct Bench {
     shard: Shard<SimRing, Application>,
     network: Network,
-    /// Those who send.
+    /// The clients that send.
     senders: Vec<ClientId>,
 }
 
-/// What is measured.
+/// Takes one turn. Callgrind counts the instructions of this function alone.
 #[inline(never)]
 fn take_turn(shard: &mut Shard<SimRing, Application>, now: Time) -> Next {
     shard.turn(now)
@@ -141,7 +141,7 @@ impl Bench {
             places: 4096,
             connections: 4000,
         };
-        let endpoint = Endpoint::new(tidewheel_codec::Config::new(Role::Server));
+        let endpoint = Endpoint::new(config.protocol());
         let shard = Shard::new(
             ring,
             Application {

@@ -355,8 +355,10 @@ impl Config {
         usize::from(self.receive_buffers) * self.receive_buffer_size as usize
     }
 
-    /// The part that the protocol needs.
-    pub(crate) fn protocol(&self) -> tidewheel_codec::Config {
+    /// The settings of the protocol: those of the [`Endpoint`](tidewheel_codec::Endpoint) that a shard with
+    /// this configuration is made with.
+    #[must_use]
+    pub fn protocol(&self) -> tidewheel_codec::Config {
         let mut protocol = tidewheel_codec::Config::new(Role::Server);
         protocol.max_message_size = self.max_message_size;
         protocol.max_frame_size = self.max_message_size;

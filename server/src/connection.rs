@@ -46,7 +46,7 @@ pub(crate) struct Connection<S> {
     /// Whether it publishes.
     pub(crate) habit: Habit,
     pub(crate) rate: MessageRate,
-    /// What it has to send; none while it has nothing.
+    /// The send queue; none while nothing is to be sent.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) phase: Phase<S>,
 }
@@ -145,7 +145,7 @@ impl<S> Connection<S> {
         self.is_asking = false;
     }
 
-    /// What it has to send, for more to be put behind.
+    /// The send queue, taken from `pool` if there is none.
     pub(crate) fn queue_mut(&mut self, pool: &mut QueuePool) -> &mut Queue {
         self.queue.get_or_insert_with(|| pool.take())
     }
@@ -163,7 +163,7 @@ impl<S> Connection<S> {
         self.receiving.is_under_way() || self.sending.is_polling()
     }
 
-    /// Whether its descriptor is to be closed, or is.
+    /// Whether the descriptor is being closed, or is closed.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
     }

@@ -13,7 +13,7 @@ use crate::ring::{Buffer, Keeper, Kept};
 /// Received bytes that are yet to be read.
 pub(crate) struct Arrived<'b> {
     bytes: &'b mut [u8],
-    /// Of the receive buffer that the bytes lie in, if they do.
+    /// Keeps parts of the receive buffer, if the bytes lie in one.
     keeper: Keeper<'b>,
 }
 
@@ -33,11 +33,13 @@ pub(crate) enum Event<'b> {
 
 impl<'b> Arrived<'b> {
     /// Lets `read` read a receive buffer.
+    #[inline]
     pub(crate) fn in_buffer<T>(buffer: Buffer, read: impl FnOnce(Arrived<'_>) -> T) -> T {
         buffer.read(|bytes, keeper| read(Arrived { bytes, keeper }))
     }
 
     /// Bytes that lie in no receive buffer.
+    #[inline]
     pub(crate) fn elsewhere(bytes: &'b mut [u8]) -> Self {
         Self {
             bytes,
@@ -45,11 +47,13 @@ impl<'b> Arrived<'b> {
         }
     }
 
+    #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes
     }
 
     /// The same but for the first `count` bytes, which have been read.
+    #[inline]
     pub(crate) fn skip(self, count: usize) -> Self {
         Self {
             bytes: &mut self.bytes[count..],
@@ -58,6 +62,7 @@ impl<'b> Arrived<'b> {
     }
 
     /// Begins to read the bytes as frames of a connection, `frames_max` of them at most.
+    #[inline]
     pub(crate) fn frames(self, protocol: &mut Protocol, frames_max: u32, now: Time) -> Frames<'b> {
         Frames {
             input: protocol
@@ -69,7 +74,7 @@ impl<'b> Arrived<'b> {
 }
 
 impl<'b> Frames<'b> {
-    /// What the next frame leads to; control frames to answer with are appended to `control`.
+    /// Reads the next frame; control frames to answer with are appended to `control`.
     #[inline]
     pub(crate) fn poll(
         &mut self,
@@ -79,7 +84,7 @@ impl<'b> Frames<'b> {
     ) -> Option<Event<'b>> {
         Some(
             match protocol.poll_event(endpoint, &mut self.input, control)? {
-                // What lies in the buffer of `keeper` came from `bytes`, which were this value's alone. The
+                // A message in the buffer of `keeper` came from `bytes`, which were this value's alone. The
                 // codec gives each byte to one message, and keeps none.
                 ReceivedEvent::Message(received) => Event::Message(Message {
                     received,
@@ -92,11 +97,13 @@ impl<'b> Frames<'b> {
     }
 
     /// How many frames may still be read.
+    #[inline]
     pub(crate) fn frames_left(&self) -> u32 {
         self.input.frames_left()
     }
 
     /// The bytes that were not read.
+    #[inline]
     pub(crate) fn into_rest(self) -> &'b mut [u8] {
         self.input.into_rest()
     }
@@ -110,7 +117,7 @@ impl<'b> Frames<'b> {
 pub struct Message<'m> {
     /// Its bytes are either in the buffer of `keeper`, and nobody else's, or in none.
     received: Received<'m>,
-    /// Of the receive buffer that it may lie in.
+    /// Keeps parts of the receive buffer that the message may lie in.
     keeper: Keeper<'m>,
 }
 
@@ -120,7 +127,7 @@ pub(crate) enum Frame<'m> {
     Kept(Kept),
     /// In a pooled buffer, a part of an allocation of so many bytes.
     Assembled(Bytes, usize),
-    /// To be copied.
+    /// In memory that will be used again: it must be copied.
     Borrowed(&'m [u8]),
 }
 

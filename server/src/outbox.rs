@@ -109,6 +109,7 @@ impl Queue {
     }
 
     /// Bytes of memory that what is queued takes, more or less.
+    #[inline]
     pub(crate) fn held(&self) -> usize {
         self.unsent + self.segments.len() * size_of::<Segment>()
     }
@@ -124,11 +125,13 @@ impl Queue {
     }
 
     /// Whether there is nothing to send and nothing lent.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
 
     /// Whether the peer has yet to take what it did not take at first.
+    #[inline]
     pub(crate) fn is_stalled(&self) -> bool {
         self.stalled
     }
@@ -145,6 +148,7 @@ impl Queue {
     }
 
     /// Bytes that the kernel may be reading.
+    #[inline]
     pub(crate) fn lent_bytes(&self) -> usize {
         let lent: usize = self
             .segments
@@ -155,6 +159,7 @@ impl Queue {
     }
 
     /// Whether the connection can do without a queue.
+    #[inline]
     pub(crate) fn is_idle(&self) -> bool {
         self.segments.is_empty() && self.parked.is_empty() && self.missed == 0
     }
@@ -341,6 +346,7 @@ impl Queue {
     }
 
     /// Whether one send takes all that is queued.
+    #[inline]
     pub(crate) fn fits_one_send(&self) -> bool {
         self.segments.len() <= SEGMENTS_PER_SEND
     }
@@ -352,6 +358,7 @@ impl Queue {
     ///
     /// # Panics
     /// If there is nothing to send, or something is lent already.
+    #[inline]
     pub(crate) fn lend(&mut self) -> Outbound {
         assert!(
             self.lent == 0 && !self.segments.is_empty(),
@@ -391,6 +398,7 @@ impl Queue {
     ///
     /// # Panics
     /// If nothing was lent, or more was sent than that.
+    #[inline]
     pub(crate) fn settle(&mut self, sent: Option<usize>) {
         assert!(self.lent > 0, "a send that was not begun is over");
         let mut lent = std::mem::take(&mut self.lent);
@@ -427,6 +435,7 @@ impl Queue {
         }
     }
 
+    #[inline]
     fn retire(&mut self, segment: Segment) {
         match segment.run {
             Run::Owned(mut bytes) => {

@@ -85,7 +85,7 @@ pub enum Op {
     SendAll {
         /// The socket to send to.
         socket: Socket,
-        /// What to send.
+        /// The bytes to send.
         bytes: Vec<u8>,
     },
     /// Complete once the socket may take bytes again, or its connection has ended.
@@ -179,7 +179,7 @@ impl Op {
     }
 }
 
-/// What a send tells. It takes what the socket has room for, and does not wait.
+/// When a send completes. A send takes the bytes that the socket has room for, and does not wait.
 ///
 /// Nothing of it is pending after [`Ring::enter`]: the bytes are free as soon as [`Ring::reap`] has
 /// returned `None` after it.
@@ -309,7 +309,7 @@ pub enum Wait {
 /// A queue of operations to the kernel and one of completions from it.
 ///
 /// # Safety
-/// That a shard may free memory depends on what its ring tells. So whoever implements this promises:
+/// A shard frees memory by what its ring tells. So an implementation promises:
 ///
 /// - The bytes of an [`Outbound`] are read only between [`Ring::push`] and the end of the send. When
 ///   [`Ring::enter`] has returned, every send that was pushed before it is over, or its completion is

@@ -524,8 +524,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 }
 
-/// What one of so many shards on a core may do in its turn of what all of them may do in theirs; at
-/// least `least`.
+/// The part of `per_turn` for one of `core_shards` shards that share a core; at least `least`.
 fn share_of_core(per_turn: usize, core_shards: u16, least: usize) -> usize {
     (per_turn / usize::from(core_shards.max(1))).max(least)
 }

@@ -31,7 +31,7 @@ const CLOSES: usize = 300;
 /// No wake-up takes as long, however busy the machine is.
 const LOST: Duration = Duration::from_secs(60);
 
-/// Who wrote it, and its number among those of its writer.
+/// The writer, and the number of the message among those of this writer.
 type Numbered = Box<[usize; 2]>;
 
 /// Checks that messages come in the order of their writers.

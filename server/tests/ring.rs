@@ -11,52 +11,54 @@ use tidewheel::ring::{
     Completion, Op, OpCode, Outbound, Ring, SendMode, Setup, Socket, Token, Uring, Wait,
 };
 
-#[test]
-fn completions_beyond_the_queue_are_not_lost() {
-    const SOCKETS: u32 = 100;
+/// A ring with short queues, and a connect of each of its sockets under way.
+fn crowded(sockets: u32) -> (Uring, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let setup = Setup {
         submissions: 8,
         completions: 8,
-        sockets: SOCKETS,
+        sockets,
         buffers: 1,
         buffer_size: 256,
     };
     let mut ring = Uring::new(&setup, None).expect("a ring");
-    for socket in 0..SOCKETS {
+    for socket in 0..sockets {
         let connect = Op::Connect {
             socket: Socket(socket),
             peer: listener.local_addr().expect("it is bound"),
         };
         ring.push(connect, Token::new(0, socket));
     }
-    let mut connected = HashSet::new();
-    while connected.len() < SOCKETS as usize {
+    (ring, listener)
+}
+
+/// Waits until an operation of this kind has completed, successfully and once, on each socket.
+fn complete_on_each(ring: &mut Uring, op: OpCode, sockets: u32) {
+    let mut completed = HashSet::new();
+    while completed.len() < sockets as usize {
         ring.enter(Wait::For(Duration::from_secs(10)))
             .expect("the ring works");
-        let before = connected.len();
+        let before = completed.len();
         while let Some(completion) = ring.reap() {
-            assert_eq!(completion.op, OpCode::Connect);
+            assert_eq!(completion.op, op);
             assert!(completion.result >= 0, "{completion:?}");
-            assert!(connected.insert(completion.token.slot()), "once each");
+            assert!(completed.insert(completion.token.slot()), "once each");
         }
-        assert!(connected.len() > before, "none came within ten seconds");
+        assert!(completed.len() > before, "none came within ten seconds");
     }
+}
+
+#[test]
+fn completions_beyond_the_queue_are_not_lost() {
+    const SOCKETS: u32 = 100;
+    let (mut ring, _listener) = crowded(SOCKETS);
+    complete_on_each(&mut ring, OpCode::Connect, SOCKETS);
     // All at once: each polls for room that is there.
     for socket in 0..SOCKETS {
         let socket = Socket(socket);
         ring.push(Op::Writable { socket }, Token::new(0, socket.0));
     }
-    let mut writable = HashSet::new();
-    while writable.len() < SOCKETS as usize {
-        ring.enter(Wait::For(Duration::from_secs(10)))
-            .expect("the ring works");
-        let before = writable.len();
-        while let Some(completion) = ring.reap() {
-            assert!(writable.insert(completion.token.slot()), "once each");
-        }
-        assert!(writable.len() > before, "none came within ten seconds");
-    }
+    complete_on_each(&mut ring, OpCode::Writable, SOCKETS);
 }
 
 /// As `SimRing` has it. (From Linux 6.2 to 6.5 the accept goes on.)
@@ -517,25 +519,8 @@ fn short_sends_beyond_the_queue_are_all_told_before_none_is() {
     const SOCKETS: u32 = 50;
     /// More than any socket takes at once.
     static BYTES: [u8; 64 << 20] = [0; 64 << 20];
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let setup = Setup {
-        submissions: 8,
-        completions: 8,
-        sockets: SOCKETS,
-        buffers: 1,
-        buffer_size: 256,
-    };
-    let mut ring = Uring::new(&setup, None).expect("a ring");
-    for socket in 0..SOCKETS {
-        let connect = Op::Connect {
-            socket: Socket(socket),
-            peer: listener.local_addr().expect("it is bound"),
-        };
-        ring.push(connect, Token::new(0, socket));
-    }
-    for _ in 0..SOCKETS {
-        assert_eq!(next(&mut ring).result, 0);
-    }
+    let (mut ring, _listener) = crowded(SOCKETS);
+    complete_on_each(&mut ring, OpCode::Connect, SOCKETS);
     for socket in 0..SOCKETS {
         let send = Op::Send {
             socket: Socket(socket),

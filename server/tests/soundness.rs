@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the code of libraries and programs is.
+/// The folders with the code of libraries and programs.
 const SOURCES: [&str; 4] = ["codec/src", "timerwheel/src", "server/src", "loadgen/src"];
 
 fn root() -> PathBuf {

@@ -13,10 +13,10 @@ use tidewheel::{
 /// Bytes that the handler sends and publishes of its own accord in a run.
 const OUTPUT_MAX: usize = 1 << 20;
 
-/// What can be subscribed to; the last two are not valid.
+/// Patterns to subscribe to; the last two are not valid.
 const PATTERNS: [&str; 8] = ["a", "a/b", "a/*", "kept/x", "kept/>", ">", "a//b", "a/b*"];
 
-/// What can be published to; the last two are not valid.
+/// Topics to publish to; the last two are not valid.
 const TOPICS: [&str; 6] = ["a", "a/b", "kept/x", "kept/y", "a/*", ""];
 
 /// First byte of a message to be echoed.
@@ -111,7 +111,7 @@ impl Record {
     }
 }
 
-/// What the application keeps for a connection.
+/// The application's state of a connection.
 pub(crate) struct State {
     client: Option<usize>,
     habits: u8,

@@ -84,16 +84,8 @@ impl Bench {
             record: Rc::clone(&record),
             unsent_max: config.max_send_queue,
         };
-        let mut protocol = tidewheel_codec::Config::new(Role::Server);
-        protocol.ping_interval = config.ping_interval;
-        protocol.ping_timeout = config.ping_timeout;
-        protocol.close_timeout = config.close_timeout;
-        protocol.idle_timeout = config.idle_timeout;
-        protocol.max_lifetime = config.max_lifetime;
-        protocol.max_message_size = config.max_message_size;
-        protocol.max_frame_size = config.max_message_size;
-        protocol.deflate.clone_from(&config.compression);
-        let endpoint = Endpoint::with_seed(protocol, simulation.seed).expect("it is valid");
+        let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed);
+        let endpoint = endpoint.expect("it is valid");
         let shard = Shard::new(ring, handler, &config, endpoint, parts, network.now())
             .expect("it is valid");
         let mut client = tidewheel_codec::Config::new(Role::Client);
@@ -267,7 +259,7 @@ impl Bench {
             } => {
                 let mut message = vec![letter, argument];
                 message.resize(usize::from(length).clamp(2, length_max), b'.');
-                // What it has subscribed to may be too much for it; the others may end it.
+                // A subscription may be too much for the client; the other commands may end its connection.
                 client.is_disturbed |= !matches!(letter, b'p' | b'o' | b'u' | b'g');
                 client.say(&message, endpoint, network);
             }

@@ -26,7 +26,7 @@ pub(crate) enum Phase {
         request: ClientRequest<'static>,
     },
     Open(Protocol),
-    /// What comes is not looked at: it was refused, or has sent no request.
+    /// Ignores everything that comes: its request was refused, or it has sent none.
     Ignoring,
     /// FIN or RST came last, or it sent RST.
     Ended,

@@ -1,4 +1,4 @@
-//! What the fuzz target asserts of a whole shard: an application, a simulated kernel and clients
+//! The harness of the fuzz target: a whole shard with an application, a simulated kernel, and clients
 //! that do whatever the bytes say. The crate's tests run the same function over the stored corpus
 //! and over random bytes.
 
@@ -24,7 +24,7 @@ pub fn ignore_requested_panics() {
     }));
 }
 
-/// What a run has come to, so that a test can tell that something has happened.
+/// Counts of a run, by which a test sees that something has happened.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outcome {
     /// Connections that were opened.

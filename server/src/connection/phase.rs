@@ -1,4 +1,4 @@
-//! How far a connection has come.
+//! The phase of a connection, from accept to the closed descriptor.
 //!
 //! ```text
 //!  accept ──► Handshake ──► Open ─────────────────────────► Leaving ──► slot free
@@ -12,10 +12,10 @@ use tidewheel_codec::{Connection as Protocol, Time};
 use super::Head;
 use crate::admission::Refusal;
 
-/// How far a connection has come.
+/// The phase of a connection.
 pub(crate) enum Phase<S> {
-    /// The request is awaited, until `deadline`; `head` is what has come of it.
-    /// If it is one too many, `refusal` is the answer.
+    /// The request is awaited until `deadline`; `head` is the part that has arrived. A connection over a
+    /// limit gets `refusal` as the answer.
     Handshake {
         head: Head,
         deadline: Time,
@@ -30,7 +30,7 @@ pub(crate) enum Phase<S> {
     Leaving(Descriptor),
 }
 
-/// How far the descriptor of a connection that leaves has come.
+/// The descriptor of a connection that leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Descriptor {
     /// Our FIN is under way, which a Close would overtake.

@@ -6,13 +6,13 @@
 //!  Room     it publishes, and what it published waits ─────── there is room ─────┘
 //! ```
 
-/// What a connection waits for before received bytes that are kept unread are read.
+/// The state of reading: on, or held up by an obstacle while received bytes are kept unread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     waits_for: Option<Obstacle>,
 }
 
-/// What keeps a connection from reading.
+/// The reason why a connection does not read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Obstacle {
     /// Everything that is queued is to be sent.
@@ -28,17 +28,20 @@ impl Reading {
         Self { waits_for: None }
     }
 
-    /// Notes what it waits for; says whether that is new, so that it is to be listed for it.
+    /// Notes an obstacle; says whether it is a new one, so that the connection must be listed for it.
+    #[inline]
     pub(crate) fn wait_for(&mut self, obstacle: Obstacle) -> bool {
         self.waits_for.replace(obstacle) != Some(obstacle)
     }
 
-    /// What it waits for, if it does.
+    /// The obstacle that it waits for, if any.
+    #[inline]
     pub(crate) fn obstacle(self) -> Option<Obstacle> {
         self.waits_for
     }
 
-    /// That is gone.
+    /// Notes that the obstacle is gone.
+    #[inline]
     pub(crate) fn go_on(&mut self) {
         self.waits_for = None;
     }

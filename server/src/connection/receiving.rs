@@ -37,7 +37,7 @@ enum State {
     PausedAtEnd,
 }
 
-/// What happens to a receive.
+/// An event of a receive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ReceiveEvent {
     /// A receive into provided buffers is submitted.
@@ -46,19 +46,19 @@ pub(crate) enum ReceiveEvent {
     Starve,
     /// A receive into the message that is arriving is submitted.
     Fill,
-    /// What is to come had better be received into its message.
+    /// Much of a message is to come, and had better be received into it.
     Switch,
     /// Nothing more is to be read for now.
     Pause,
     /// The receive has completed for the last time; `at_end` with the peer's FIN.
     Complete { at_end: bool },
-    /// What was received before the peer's FIN has been read.
+    /// Everything that was received before the peer's FIN has been read.
     ReachEnd,
     /// The connection leaves: nothing is received any more.
     Leave,
 }
 
-/// What is to be done about it.
+/// The action that an event asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ReceiveAction {
     Nothing,
@@ -68,6 +68,7 @@ pub(crate) enum ReceiveAction {
 
 impl State {
     /// The one place where a receive changes its state.
+    #[inline]
     fn on(self, event: ReceiveEvent) -> (Self, ReceiveAction) {
         use ReceiveAction::{Cancel, Nothing};
         use ReceiveEvent::{Arm, Complete, Fill, Leave, Pause, ReachEnd, Starve, Switch};
@@ -81,7 +82,7 @@ impl State {
             (Self::Armed, Pause) => (Self::Pausing, Cancel),
             (Self::Switching, Pause) => (Self::Pausing, Nothing),
             (Self::Idle | Self::Starved, Pause) => (Self::Paused, Nothing),
-            // What it fills was there before.
+            // Its message was there before the pause.
             (Self::Filling, Pause) => (Self::Filling, Nothing),
             (Self::Pausing | Self::Paused | Self::PausedAtEnd, Pause) => (self, Nothing),
 
@@ -134,10 +135,11 @@ impl Receiving {
         Self { state: State::Idle }
     }
 
-    /// Notes what happens, and says what is to be done about it.
+    /// Changes the state by an event; gives the action that it asks for.
     ///
     /// # Panics
-    /// If that cannot happen in this state.
+    /// If the event cannot happen in this state.
+    #[inline]
     pub(crate) fn on(&mut self, event: ReceiveEvent) -> ReceiveAction {
         let (state, action) = self.state.on(event);
         self.state = state;
@@ -145,6 +147,7 @@ impl Receiving {
     }
 
     /// Whether a receive has yet to complete for the last time.
+    #[inline]
     pub(crate) fn is_under_way(self) -> bool {
         match self.state {
             State::Armed | State::Switching | State::Filling | State::Pausing => true,
@@ -153,6 +156,7 @@ impl Receiving {
     }
 
     /// Whether the kernel has one into provided buffers that nobody has cancelled.
+    #[inline]
     pub(crate) fn is_armed(self) -> bool {
         self.state == State::Armed
     }
@@ -163,6 +167,7 @@ impl Receiving {
     }
 
     /// Whether receiving goes on only when what was received is read.
+    #[inline]
     pub(crate) fn is_paused(self) -> bool {
         matches!(
             self.state,
@@ -171,11 +176,13 @@ impl Receiving {
     }
 
     /// Whether the peer's FIN was received behind what is yet to be read.
+    #[inline]
     pub(crate) fn is_at_end(self) -> bool {
         self.state == State::PausedAtEnd
     }
 
     /// Whether one may be armed: at once, or once nothing keeps the connection from reading.
+    #[inline]
     pub(crate) fn wants(self) -> Wants {
         match self.state {
             State::Idle => Wants::Now,

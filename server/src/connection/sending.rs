@@ -40,7 +40,7 @@ enum Flight {
 enum Fin {
     /// Not due.
     No,
-    /// To follow the last byte that is queued.
+    /// Due behind the last byte that is queued.
     Wanted,
     /// Submitted.
     UnderWay,
@@ -48,7 +48,7 @@ enum Fin {
     Done,
 }
 
-/// What happens to it.
+/// An event of a send or of a FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendEvent {
     /// FIN is to follow what is queued.
@@ -67,7 +67,7 @@ pub(crate) enum SendEvent {
     PeerGone,
 }
 
-/// What is queued when it is flushed.
+/// The content of the send queue when it is flushed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Queued {
     Nothing,
@@ -79,7 +79,7 @@ pub(crate) enum Queued {
     },
 }
 
-/// How a send has completed.
+/// The result of a send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendResult {
     /// The socket took all of it.
@@ -90,7 +90,7 @@ pub(crate) enum SendResult {
     Failed,
 }
 
-/// How a FIN has completed.
+/// The result of a FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FinResult {
     /// It is out, or has found the peer gone: what is under way tells of that.
@@ -101,7 +101,7 @@ pub(crate) enum FinResult {
     Again,
 }
 
-/// What is to be done about it.
+/// The action that an event asks for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendAction {
     Nothing,
@@ -124,10 +124,11 @@ impl Sending {
         }
     }
 
-    /// Notes what happens, and says what is to be done about it.
+    /// Changes the state by an event; gives the action that it asks for.
     ///
     /// # Panics
-    /// If that cannot happen in this state.
+    /// If the event cannot happen in this state.
+    #[inline]
     pub(crate) fn on(&mut self, event: SendEvent) -> SendAction {
         let (next, action) = self.next(event);
         *self = next;
@@ -135,6 +136,7 @@ impl Sending {
     }
 
     /// The one place where a send and a FIN change their states.
+    #[inline]
     fn next(self, event: SendEvent) -> (Self, SendAction) {
         let Self { flight, fin } = self;
         let (flight, fin, action) = match event {
@@ -217,6 +219,7 @@ impl Sending {
     }
 
     /// Whether a send, or a wait for one, has yet to end.
+    #[inline]
     pub(crate) fn is_under_way(self) -> bool {
         match self.flight {
             Flight::Silent | Flight::Told | Flight::Polling => true,
@@ -225,11 +228,13 @@ impl Sending {
     }
 
     /// Whether a silent send is under way.
+    #[inline]
     pub(crate) fn is_silent(self) -> bool {
         self.flight == Flight::Silent
     }
 
     /// Whether the socket is being waited for.
+    #[inline]
     pub(crate) fn is_polling(self) -> bool {
         self.flight == Flight::Polling
     }
@@ -240,11 +245,13 @@ impl Sending {
     }
 
     /// Whether FIN is to follow what is queued.
+    #[inline]
     pub(crate) fn wants_fin(self) -> bool {
         self.fin == Fin::Wanted
     }
 
     /// Whether our FIN has yet to complete.
+    #[inline]
     pub(crate) fn is_fin_under_way(self) -> bool {
         self.fin == Fin::UnderWay
     }

@@ -63,7 +63,7 @@ const WITH_KERNEL: u32 = 0;
 /// The number of a buffer that nobody has.
 const GIVEN_UP: u32 = u32::MAX;
 
-/// Who has which buffer.
+/// The owners of all buffers.
 #[derive(Debug)]
 struct Pool {
     pages: Pages,
@@ -77,6 +77,7 @@ struct Pool {
 
 impl Pool {
     /// One owner less; the last one gives the buffer up.
+    #[inline]
     fn release(&self, id: u16) {
         let owners = &self.owners[usize::from(id)];
         match owners.get() {
@@ -191,6 +192,7 @@ impl BufferMemory {
     ///
     /// # Panics
     /// If the kernel does not have it, or it is shorter than that: then the ring is broken.
+    #[inline]
     pub(super) fn take(&mut self, id: u16, length: u32) -> Buffer {
         let owners = &self.pool.owners[usize::from(id)];
         assert!(owners.get() == WITH_KERNEL, "buffer {id} is taken twice");

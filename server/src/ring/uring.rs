@@ -1,5 +1,6 @@
 //! The io_uring implementation of a [`Ring`].
 
+mod entries;
 mod fills;
 mod installer;
 mod peer;
@@ -12,7 +13,7 @@ use std::{
     io,
     mem::ManuallyDrop,
     net::{IpAddr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
 use bytes::BytesMut;
@@ -20,29 +21,20 @@ use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use socket2::SockAddr;
 
 use self::{
-    fills::Fills, installer::Installer, peer::PeerAddress, provided::BufferEntries,
+    entries::{CONNECT_ENTRIES, fixed},
+    fills::Fills,
+    installer::Installer,
+    peer::PeerAddress,
+    provided::BufferEntries,
     user_data::Purpose,
 };
 use super::{
-    Bell, BufferMemory, Completion, Data, Op, OpCode, Outbound, Ring, SendMode, Socket, Token,
-    Wait,
+    Bell, BufferMemory, Completion, Op, OpCode, Ring, SendMode, Socket, Token, Wait,
     probe::{self, RingError},
 };
 
 /// The one group of provided buffers in each ring.
 const BUFFER_GROUP: u16 = 0;
-
-/// Sends never raise SIGPIPE; a short one counts as failed, so that what is linked to it is not
-/// done.
-const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
-
-/// The value of `TCP_NODELAY`.
-static NO_DELAY: libc::c_int = 1;
-
-/// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
-/// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
-/// walks every armed operation of the ring; shutting down goes through a thread of the kernel's.
-static NOBODY: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
 
 /// What a ring is made of.
 #[derive(Clone, Copy, Debug)]
@@ -89,14 +81,11 @@ pub struct Uring {
     bells: Vec<Bell>,
     installer: Installer,
     fills: ManuallyDrop<Fills>,
-    /// What is being sent by each [`Op::SendAll`].
+    /// The bytes of each [`Op::SendAll`] under way.
     parcels: ManuallyDrop<HashMap<Token, Vec<u8>>>,
     /// Where the kernel writes who was accepted, for each of the single accepts.
     accepted: ManuallyDrop<Box<[PeerAddress; ACCEPTS_MAX]>>,
 }
-
-/// Entries that make a connection.
-const CONNECT_ENTRIES: usize = 3;
 
 /// Single accepts at a time.
 const ACCEPTS_MAX: usize = 64;
@@ -215,7 +204,7 @@ impl Uring {
         self.note_submitted();
     }
 
-    /// What only queued entries pointed to is not needed any more.
+    /// Drops the memory that only queued entries pointed to.
     fn note_submitted(&mut self) {
         self.peers.clear();
         self.bells.clear();
@@ -323,7 +312,7 @@ unsafe impl Ring for Uring {
                 if let Some(threshold) = self.fills.expect_anything(socket, token) {
                     self.queue(&[threshold]);
                 }
-                let entry = receive(socket, multishot);
+                let entry = entries::receive(socket, multishot);
                 self.queue(&[entry.user_data(user_data)]);
             }
             Op::Fill {
@@ -348,7 +337,7 @@ unsafe impl Ring for Uring {
                 finish,
             } => {
                 let length = data.len();
-                let send = send(socket, &data, mode).user_data(user_data);
+                let send = entries::send(socket, &data, mode).user_data(user_data);
                 if finish {
                     let is_silent = mode == SendMode::Silent;
                     let installer = &mut self.installer;
@@ -359,12 +348,11 @@ unsafe impl Ring for Uring {
                 }
             }
             Op::SendAll { socket, bytes } => {
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                let send = opcode::Send::new(fixed(socket), bytes.as_ptr(), length);
+                let send = entries::send_all(socket, &bytes).user_data(user_data);
                 // The kernel may be reading the one before.
                 assert!(!self.parcels.contains_key(&token), "one send at a time");
                 self.parcels.insert(token, bytes);
-                self.queue(&[send.flags(SEND_FLAGS).build().user_data(user_data)]);
+                self.queue(&[send]);
             }
             Op::Writable { socket } => {
                 // Errors and hang-ups wake it unasked.
@@ -382,8 +370,7 @@ unsafe impl Ring for Uring {
                 self.queue(&[shutdown]);
             }
             Op::Reset { socket } => {
-                let (address, length) = ((&raw const NOBODY).cast(), size_of_val(&NOBODY) as u32);
-                let entry = opcode::Connect::new(fixed(socket), address, length).build();
+                let entry = entries::reset(socket);
                 self.queue(&[entry.user_data(user_data).flags(silent)]);
             }
             Op::Cancel { kind, target } => {
@@ -420,7 +407,7 @@ unsafe impl Ring for Uring {
             } => match bell.ring_fd() {
                 Some(ring) => {
                     let arrival = user_data::of(OpCode::Arrive, arrival);
-                    self.hand_over(socket, ring, arrival, user_data);
+                    self.queue(&entries::hand_over(socket, ring, arrival, user_data));
                     self.bells.push(bell);
                 }
                 None => self.early.push_back(completion(code, token, -libc::EBADF)),
@@ -522,18 +509,7 @@ impl Uring {
         submission.is_empty() && !submission.taskrun() && !submission.cq_overflow()
     }
 
-    /// Queues MSG_RING and CLOSE as a chain, of which one completes: the first if it fails, for which the
-    /// kernel says nothing of the other (io_uring_enter(2), `IOSQE_CQE_SKIP_SUCCESS`).
-    fn hand_over(&mut self, socket: Socket, ring: RawFd, arrival: u64, user_data: u64) {
-        let anywhere = types::DestinationSlot::auto_target();
-        let give = opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival);
-        let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
-        let give = give.build().user_data(user_data).flags(quiet);
-        let close = opcode::Close::new(fixed(socket)).build();
-        self.queue(&[give, close.user_data(user_data)]);
-    }
-
-    /// Queues SOCKET, the socket option, and CONNECT as a chain.
+    /// Queues what makes a socket and connects it.
     fn connect(&mut self, socket: Socket, peer: SocketAddr, user_data: u64) {
         // First, because it lets go of the addresses so far.
         self.make_room(CONNECT_ENTRIES);
@@ -545,77 +521,7 @@ impl Uring {
         }
         self.peers.push(SockAddr::from(peer));
         let address = self.peers.last().expect("just pushed");
-        let domain = if peer.is_ipv4() {
-            libc::AF_INET
-        } else {
-            libc::AF_INET6
-        };
-        let slot = types::DestinationSlot::try_from_slot_target(socket.0)
-            .expect("a direct descriptor is below 2^32 - 2");
-        let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
-        let open = opcode::Socket::new(domain, libc::SOCK_STREAM, 0)
-            .file_index(Some(slot))
-            .build();
-        let open = open.user_data(user_data).flags(quiet);
-        let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
-        let connect = connect.build().user_data(user_data);
-        let no_delay = set_option(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_NODELAY,
-            &raw const NO_DELAY,
-        );
-        let no_delay = no_delay.user_data(user_data).flags(quiet);
-        self.queue(&[open, no_delay, connect]);
-    }
-}
-
-fn fixed(socket: Socket) -> types::Fixed {
-    types::Fixed(socket.0)
-}
-
-/// Sets a socket's option to a number, which is read when this is submitted.
-fn set_option(
-    socket: Socket,
-    level: libc::c_int,
-    option: libc::c_int,
-    value: *const libc::c_int,
-) -> squeue::Entry {
-    let size = size_of::<libc::c_int>() as u32;
-    opcode::SetSockOpt::new(
-        fixed(socket),
-        level as u32,
-        option as u32,
-        value.cast(),
-        size,
-    )
-    .build()
-}
-
-/// Receives into provided buffers, as much as fits in one, once or any number of times.
-fn receive(socket: Socket, multishot: bool) -> squeue::Entry {
-    if multishot {
-        return opcode::RecvMulti::new(fixed(socket), BUFFER_GROUP).build();
-    }
-    opcode::Recv::new(fixed(socket), std::ptr::null_mut(), 0)
-        .buf_group(BUFFER_GROUP)
-        .build()
-        .flags(squeue::Flags::BUFFER_SELECT)
-}
-
-fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeue::Entry {
-    let flags = SEND_FLAGS | libc::MSG_DONTWAIT;
-    let entry = match outbound.data {
-        Data::Bytes(start) => opcode::Send::new(fixed(socket), start, outbound.length)
-            .flags(flags)
-            .build(),
-        Data::Message(header) => opcode::SendMsg::new(fixed(socket), header)
-            .flags(flags as u32)
-            .build(),
-    };
-    match mode {
-        SendMode::Silent => entry.flags(squeue::Flags::SKIP_SUCCESS),
-        SendMode::Told => entry,
+        self.queue(&entries::connect(socket, address, user_data));
     }
 }
 

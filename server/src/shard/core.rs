@@ -1,4 +1,4 @@
-//! What a shard works with whichever connection it visits.
+//! The parts of a shard that the visit of any connection works with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,11 +23,11 @@ pub(super) struct Core<R: Ring, H: Handler> {
     pub(super) stats: Arc<Stats>,
     pub(super) settings: Settings,
     pub(super) life: Life,
-    /// What the application is doing while messages are read.
+    /// The callback of the application that is running while messages are read.
     pub(super) callback: Option<Callback>,
 }
 
-/// What of the configuration is needed for each connection.
+/// The settings that every connection needs.
 pub(super) struct Settings {
     pub(super) index: u16,
     pub(super) close_timeout: Duration,

@@ -1,4 +1,4 @@
-//! Who has been admitted to a shard, and who is on the way to another.
+//! The connections that have been admitted to a shard, and those on the way to another.
 
 use std::{net::IpAddr, sync::Arc};
 

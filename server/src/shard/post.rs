@@ -46,7 +46,7 @@ const MAIL_KEPT_MAX: usize = 1 << 10;
 const FANNED_OUT_MIN: usize = 8;
 const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
 
-/// What is on its way to connections, besides what the fan-out keeps.
+/// Mail and budgets of the deliveries of a turn.
 pub(super) struct Deliveries {
     /// Mail that is yet to be read.
     mail: VecDeque<Mail>,

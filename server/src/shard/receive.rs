@@ -13,8 +13,7 @@ use crate::{
     ring::{Op, OpCode, Ring},
 };
 
-/// What is to come of a message is received into it, without a copy, if it would fill so many receive
-/// buffers.
+/// The rest of a message is received into it, without a copy, from this number of receive buffers on.
 const FILL_BUFFERS_MIN: u64 = 16;
 
 /// The receives of all connections of a shard.

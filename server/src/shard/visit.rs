@@ -26,7 +26,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.core.ring.push(op, token);
     }
 
-    /// What the connection has to send, for more to be put behind.
+    /// The send queue of the connection, taken from the pool if there is none.
     pub(super) fn queue(&mut self) -> &mut Queue {
         self.connection.queue_mut(&mut self.core.sends.pool)
     }

@@ -248,15 +248,7 @@ impl<R: Ring> Bench<R> {
         let network = ring.network();
         let ring = wrap(ring);
         let record = Rc::new(RefCell::new(Record::default()));
-        let mut protocol = tidewheel_codec::Config::new(Role::Server);
-        protocol.ping_interval = config.ping_interval;
-        protocol.ping_timeout = config.ping_timeout;
-        protocol.close_timeout = config.close_timeout;
-        protocol.idle_timeout = config.idle_timeout;
-        protocol.max_lifetime = config.max_lifetime;
-        protocol.max_message_size = config.max_message_size;
-        protocol.max_frame_size = config.max_message_size;
-        let endpoint = Endpoint::with_seed(protocol, simulation.seed).unwrap();
+        let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed).unwrap();
         let remote = parts.remote();
         let handler = Echo {
             record: Rc::clone(&record),

@@ -1,10 +1,10 @@
-//! What a client has done, and what it must have received.
+//! The acts of a client, and the messages that it must have received.
 
 use tidewheel::{Cause, CloseCode, Disconnect, Initiator};
 
 use super::bench::{Bench, Client};
 
-/// What a client has done.
+/// The acts of a client.
 #[derive(Debug, Default)]
 pub(crate) struct History {
     /// The client only sends messages and pings, and stops reading for a while.
@@ -22,7 +22,7 @@ pub(crate) struct History {
     pub(crate) is_gone: bool,
 }
 
-/// What a client had received when it sent its Close.
+/// The echoes that a client had received when it sent its Close.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Closing {
     /// Every echo.

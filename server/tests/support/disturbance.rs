@@ -17,7 +17,7 @@ use super::wait;
 /// Between two wake-ups.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// What is less is no disturbance.
+/// A shorter delay is no disturbance.
 const NOTED_MIN: Duration = Duration::from_millis(1);
 
 /// For how long a delay is remembered: longer than any test takes.
@@ -34,7 +34,7 @@ static METERS: LazyLock<Vec<&'static Meter>> = LazyLock::new(|| {
     cores.map(Meter::start).collect()
 });
 
-/// What a thread notes.
+/// The delays that one thread notes.
 #[derive(Debug)]
 struct Meter(Mutex<Notes>);
 

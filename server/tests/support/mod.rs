@@ -15,8 +15,8 @@ pub(crate) mod writer;
 
 use std::time::Duration;
 
-/// What scheduling may add to a deadline, on a machine without other work. What such work delays comes on
-/// top of every bound ([`wait`]).
+/// The delay that scheduling may add to a deadline on a machine without other work. The delay that other
+/// work causes is measured, and added to every bound ([`wait`]).
 pub(crate) const SLACK: Duration = Duration::from_millis(300);
 
 /// Milliseconds, as in the table of what must hold.

@@ -10,7 +10,7 @@ use tidewheel::{
     },
     shard::{Capacity, Holdings, Next, Parts, Shard},
 };
-use tidewheel_codec::{Endpoint, Role};
+use tidewheel_codec::Endpoint;
 
 use crate::{
     Options,
@@ -276,12 +276,7 @@ fn make_shard(
         ends: Ends::default(),
     };
     let shard = on_behalf_of(Owner::Server, || {
-        let endpoint = Endpoint::new(tidewheel_codec::Config {
-            ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
-            close_timeout: config.close_timeout,
-            ..tidewheel_codec::Config::new(Role::Server)
-        });
+        let endpoint = Endpoint::new(config.protocol());
         let endpoint = endpoint.expect("the defaults are valid");
         Shard::new(ring, application, config, endpoint, parts, now)
     });

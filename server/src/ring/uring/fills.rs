@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use bytes::BytesMut;
 use io_uring::{opcode, squeue, types};
 
-use super::{fixed, set_option, user_data};
+use super::{
+    entries::{fixed, set_option},
+    user_data,
+};
 use crate::ring::{OpCode, Socket, Token};
 
 /// What is waited for at most: a wake-up costs as much for a little as for this. But until it is copied

@@ -11,7 +11,8 @@ use std::{
 use io_uring::{opcode, squeue};
 
 use super::{
-    completion, fixed,
+    completion,
+    entries::fixed,
     user_data::{self, Purpose},
 };
 use crate::ring::{Completion, OpCode, Socket, Token};

@@ -2,7 +2,7 @@
 
 use crate::ring::{OpCode, Token};
 
-/// What a submission queue entry is for.
+/// The purpose of a submission queue entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
     /// An operation that its owner is told of.
