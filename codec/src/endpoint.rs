@@ -72,6 +72,14 @@ impl Endpoint {
         self.traffic
     }
 
+    /// The work of compression so far, in bytes: those that were decompressed, and eight times those that
+    /// were read for it, or compressed. By it, a server can give every connection its share.
+    #[inline]
+    #[must_use]
+    pub fn deflate_work(&self) -> u64 {
+        self.codec.as_ref().map_or(0, |codec| codec.work())
+    }
+
     /// Changes the close timeout of what is closed from now on.
     pub const fn set_close_timeout(&mut self, close_timeout: Duration) {
         self.config.close_timeout = close_timeout;

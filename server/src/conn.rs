@@ -8,7 +8,7 @@ use crate::{
     SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Pressure, Published, Segment},
     message::Message,
-    outbox::{Lane, PROGRESS_TIME, Queue},
+    outbox::{FAST_TIME, Lane, Queue},
     shard::LONG_QUEUE_SHARE,
 };
 
@@ -247,14 +247,13 @@ impl<S> Conn<'_, S> {
                     return delivered;
                 }
                 // Policies that drop messages slow nobody.
-                Patience::Crowd
+                Patience::Turn | Patience::Crowd
                     if is_stalled
                         && segment.is_kept
                         && self.protocol.is_open()
-                        && self.queue.held() >= self.limits.bytes_max / LONG_QUEUE_SHARE
-                        && self.queue.is_read(self.now) =>
+                        && self.may_suspend(has_room, patience) =>
                 {
-                    let again = self.now + PROGRESS_TIME;
+                    let again = self.now + FAST_TIME;
                     self.fanout.suspend(slot, chain, got, again);
                     return delivered;
                 }
@@ -267,6 +266,15 @@ impl<S> Conn<'_, S> {
         }
         self.fanout.release(slot, chain);
         delivered
+    }
+
+    /// Whether a peer whose socket is full is not to blame: it reads fast, and there is no room; or it reads
+    /// at all, much waits for it, and most others are behind as well.
+    fn may_suspend(&mut self, has_room: bool, patience: Patience) -> bool {
+        let bytes_max = self.limits.bytes_max;
+        let is_long = self.queue.held() >= bytes_max / LONG_QUEUE_SHARE;
+        !has_room && self.queue.is_read_fast(bytes_max, self.now)
+            || patience == Patience::Crowd && is_long && self.queue.is_read(self.now)
     }
 
     /// Puts the messages of a segment behind what waits: `together`, or else as the policy of each has

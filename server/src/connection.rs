@@ -37,12 +37,7 @@ pub(crate) struct Connection<S> {
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     pub(crate) reading: Reading,
-    /// Whether it is on the list of those to look at when the turn ends.
-    is_dirty: bool,
-    /// The kernel is being asked when the peer was last heard.
-    is_asking: bool,
-    /// Whether it is counted among those that have been admitted.
-    is_admitted: bool,
+    marks: Marks,
     /// Whether it publishes.
     pub(crate) habit: Habit,
     pub(crate) rate: MessageRate,
@@ -53,6 +48,40 @@ pub(crate) struct Connection<S> {
 
 // Two cache lines for a connection of an application that keeps nothing of its own.
 const _: () = assert!(size_of::<Connection<()>>() <= 128);
+
+/// Facts about a connection, a bit each.
+#[derive(Clone, Copy, Debug)]
+struct Marks(u8);
+
+impl Marks {
+    /// It is on the list of those to look at when the turn ends.
+    const DIRTY: u8 = 1;
+    /// The kernel is being asked when the peer was last heard.
+    const ASKING: u8 = 1 << 1;
+    /// It is counted among those that have been admitted.
+    const ADMITTED: u8 = 1 << 2;
+    /// Its last receive brought many bytes.
+    const BUSY_SENDER: u8 = 1 << 3;
+
+    fn new(is_admitted: bool) -> Self {
+        Self(if is_admitted { Self::ADMITTED } else { 0 })
+    }
+
+    fn has(self, mark: u8) -> bool {
+        self.0 & mark != 0
+    }
+
+    /// Sets or clears a mark; says whether it was set.
+    fn replace(&mut self, mark: u8, is_set: bool) -> bool {
+        let before = self.has(mark);
+        self.0 = if is_set {
+            self.0 | mark
+        } else {
+            self.0 & !mark
+        };
+        before
+    }
+}
 
 /// Messages received within a second.
 #[derive(Debug, Default)]
@@ -88,9 +117,7 @@ impl<S> Connection<S> {
             receiving: Receiving::new(),
             sending: Sending::new(),
             reading: Reading::new(),
-            is_dirty: false,
-            is_asking: false,
-            is_admitted: refusal.is_none(),
+            marks: Marks::new(refusal.is_none()),
             habit: Habit::Unknown,
             rate: MessageRate::default(),
             queue: None,
@@ -112,7 +139,17 @@ impl<S> Connection<S> {
 
     /// Whether it is counted among those that have been admitted.
     pub(crate) fn is_admitted(&self) -> bool {
-        self.is_admitted
+        self.marks.has(Marks::ADMITTED)
+    }
+
+    /// Whether the last receive brought many bytes.
+    pub(crate) fn is_busy_sender(&self) -> bool {
+        self.marks.has(Marks::BUSY_SENDER)
+    }
+
+    /// Notes whether a receive has brought many bytes.
+    pub(crate) fn note_busy_sender(&mut self, is_busy: bool) {
+        self.marks.replace(Marks::BUSY_SENDER, is_busy);
     }
 
     /// The token of an operation on this connection, which is in `slot`.
@@ -127,22 +164,22 @@ impl<S> Connection<S> {
 
     /// Notes that it is to be looked at when the turn ends; says whether that is new.
     pub(crate) fn mark_dirty(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_dirty, true)
+        !self.marks.replace(Marks::DIRTY, true)
     }
 
     /// Notes that it is looked at; says whether it was to be.
     pub(crate) fn take_dirty(&mut self) -> bool {
-        std::mem::take(&mut self.is_dirty)
+        self.marks.replace(Marks::DIRTY, false)
     }
 
     /// Notes that the kernel is asked when the peer was last heard; says whether that is new.
     pub(crate) fn begin_asking(&mut self) -> bool {
-        !std::mem::replace(&mut self.is_asking, true)
+        !self.marks.replace(Marks::ASKING, true)
     }
 
     /// Notes that the kernel has answered.
     pub(crate) fn end_asking(&mut self) {
-        self.is_asking = false;
+        self.marks.replace(Marks::ASKING, false);
     }
 
     /// The send queue, taken from `pool` if there is none.
@@ -155,7 +192,7 @@ impl<S> Connection<S> {
         self.receiving.is_under_way()
             || self.sending.is_under_way()
             || self.sending.is_fin_under_way()
-            || self.is_asking
+            || self.marks.has(Marks::ASKING)
     }
 
     /// Whether something on the descriptor ends only when it is made to.

@@ -52,6 +52,11 @@ impl<'b> Arrived<'b> {
         self.bytes
     }
 
+    /// The bytes, which are not read now.
+    pub(crate) fn into_bytes(self) -> &'b [u8] {
+        self.bytes
+    }
+
     /// The same but for the first `count` bytes, which have been read.
     #[inline]
     pub(crate) fn skip(self, count: usize) -> Self {

@@ -58,6 +58,9 @@ pub(crate) const ALLOCATION_FACTOR: usize = 2;
 pub(crate) const PROGRESS_TIME: Duration = Duration::from_secs(2);
 const PROGRESS_BYTES_MIN: usize = 4 << 10;
 
+/// A peer that takes as much as may wait for it in such a time is fast.
+pub(crate) const FAST_TIME: Duration = Duration::from_millis(50);
+
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -74,6 +77,8 @@ pub(crate) struct Queue {
     stalled: bool,
     /// Since when it is looked at whether the peer reads, and how many bytes it has taken since.
     progress: Option<(Time, usize)>,
+    /// Whether it reads fast; while the queue is stalled.
+    pace: Option<Pace>,
     /// An empty vector, kept for the next segment.
     spare: Vec<u8>,
     /// Messages dropped since the peer last kept up.
@@ -82,6 +87,26 @@ pub(crate) struct Queue {
     pub(crate) parked: Parked,
     /// What a send of several segments points to.
     vector: Option<Box<Vector>>,
+}
+
+/// How fast the peer of a stalled queue reads.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// Since when `taken` counts bytes.
+    since: Time,
+    taken: usize,
+    /// What the window before has shown; before the first one, that it is.
+    is_fast: bool,
+}
+
+impl Pace {
+    fn new(now: Time) -> Self {
+        Self {
+            since: now,
+            taken: 0,
+            is_fast: true,
+        }
+    }
 }
 
 /// The message header of a send of several segments (sendmsg(2)).
@@ -145,6 +170,22 @@ impl Queue {
         }
         self.progress = Some((now, 0));
         taken >= PROGRESS_BYTES_MIN
+    }
+
+    /// Whether the peer of a stalled queue reads fast: in each [`FAST_TIME`] it takes `bytes` or more. Until
+    /// one has passed, it does.
+    pub(crate) fn is_read_fast(&mut self, bytes: usize, now: Time) -> bool {
+        let pace = self.pace.get_or_insert(Pace::new(now));
+        let elapsed = now.since(pace.since);
+        if elapsed >= FAST_TIME {
+            let windows = elapsed.as_millis() / FAST_TIME.as_millis();
+            *pace = Pace {
+                since: now,
+                taken: 0,
+                is_fast: pace.taken as u128 >= bytes as u128 * windows,
+            };
+        }
+        pace.is_fast
     }
 
     /// Bytes that the kernel may be reading.
@@ -306,6 +347,7 @@ impl Queue {
     pub(crate) fn stall(&mut self, now: Time) {
         self.stalled = true;
         self.progress.get_or_insert((now, 0));
+        self.pace.get_or_insert(Pace::new(now));
         self.split_first();
     }
 
@@ -426,12 +468,16 @@ impl Queue {
             Some(_) => assert!(rest == 0, "more was sent than was lent"),
             None => {}
         }
-        if let (Some((_, taken)), Some(sent)) = (&mut self.progress, sent) {
-            *taken += sent;
+        if let Some((_, taken)) = &mut self.progress {
+            *taken += sent.unwrap_or(0);
+        }
+        if let Some(pace) = &mut self.pace {
+            pace.taken += sent.unwrap_or(0);
         }
         if self.segments.is_empty() {
             self.stalled = false;
             self.progress = None;
+            self.pace = None;
         }
     }
 
@@ -466,6 +512,7 @@ impl Queue {
         self.unsent = 0;
         self.stalled = false;
         self.progress = None;
+        self.pace = None;
         self.missed = 0;
         self.parked = Parked::default();
     }

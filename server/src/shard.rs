@@ -192,7 +192,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 handler,
                 endpoint,
                 deadlines: Deadlines::new(config.receive_buffers, parts.core_shards, now),
-                receives: Receives::new(config),
+                receives: Receives::new(config, now),
                 unread: Unread::new(parts.core_shards),
                 sends: Sends::new(config),
                 fanout: Fanout::new(

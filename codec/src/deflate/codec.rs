@@ -34,6 +34,10 @@ pub(super) const fn compressor_size(window_bits: u8) -> usize {
     (4 << window_bits) + (244 << 10)
 }
 
+/// A byte that is given to a decompressor, or compressed, takes about as long as so many that come out of
+/// a decompressor: a peer may send blocks that are nearly all header.
+const INPUT_WORK: u64 = 8;
+
 /// What the connections of an endpoint share.
 pub(crate) struct Codec {
     settings: Deflate,
@@ -44,6 +48,8 @@ pub(crate) struct Codec {
     /// As in the receiver's buffers: the messages that are split off share its allocation.
     output: BytesMut,
     pub(crate) budget: Budget,
+    /// Bytes that were decompressed, and [`INPUT_WORK`] times those that were read for it or compressed.
+    work: u64,
 }
 
 /// What a connection with context takeover has of its own, from the first message on.
@@ -74,6 +80,7 @@ impl Codec {
             scratch: vec![0; SCRATCH_SIZE].into_boxed_slice(),
             output: BytesMut::new(),
             budget: Budget::new(settings.takeover_budget),
+            work: 0,
         }
     }
 
@@ -90,6 +97,7 @@ impl Codec {
         if payload.len() < self.settings.threshold {
             return false;
         }
+        self.work += INPUT_WORK * payload.len() as u64;
         let level = self.settings.level;
         let compressor = match streams {
             Some(streams) if terms.takeover => streams
@@ -144,6 +152,11 @@ impl Codec {
         self.settings.max_window_bits
     }
 
+    /// How much work there was so far.
+    pub(crate) fn work(&self) -> u64 {
+        self.work
+    }
+
     pub(crate) fn settings(&self) -> &Deflate {
         &self.settings
     }
@@ -169,9 +182,11 @@ impl Codec {
         self.output.clear();
         self.output.extend_from_slice(&[0; HEADER_SIZE_MAX]);
         let mut utf8 = Validator::new();
-        let (output, scratch) = (&mut self.output, &mut self.scratch);
+        let (output, scratch, work) = (&mut self.output, &mut self.scratch, &mut self.work);
         compressed.read_with_tail(|payload| {
+            *work += INPUT_WORK * payload.len() as u64;
             decompress(decompressor, payload, scratch, |piece| {
+                *work += piece.len() as u64;
                 let got = output.len() - HEADER_SIZE_MAX + piece.len();
                 if got > limit {
                     return Err(Violation::MessageTooBig {

@@ -23,6 +23,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match result {
             1.. => {
                 let buffer = completion.buffer.expect("bytes are received into a buffer");
+                self.note_length(buffer.len());
                 self.deliver(buffer);
                 self.rearm();
                 self.prefer_filling();

@@ -215,6 +215,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Phase::Open { protocol, state } = phase else {
             return None;
         };
+        let is_compressed = protocol.is_compressed();
+        if is_compressed && protocol.is_open() && unread.left.is_deflate_used_up() {
+            // A message of a few bytes may be the work of a whole turn.
+            protocol.note_heard(now);
+            return Some((arrived.into_bytes(), Obstacle::Turn));
+        }
         let given = unread.left.of_connection(unread.claimants);
         let mut share = given;
         // What other callbacks have published says nothing of this connection.
@@ -222,7 +228,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let queue = queue.get_or_insert_with(|| sends.pool.take());
         let (control, limits) = (&mut sends.control, sends.limits);
         let mut frames = arrived.frames(protocol, share.frames(), now);
-        let is_compressed = protocol.is_compressed();
+        let mut deflate_work = endpoint.deflate_work();
         let obstacle = loop {
             if protocol.is_open() {
                 if queue.held() >= limits.pause_at() {
@@ -260,7 +266,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     control.clear();
                 }
                 Event::Message(message) => {
-                    let is_last = share.take_message(message.len(), is_compressed);
+                    let mut is_last = share.take_message(message.len());
                     let mut conn = Conn {
                         id,
                         now,
@@ -274,6 +280,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     *callback = Some(Callback::Message);
                     handler.message(&mut conn, message);
                     *callback = None;
+                    if is_compressed {
+                        // Of the message, and of the answers to it.
+                        let work = endpoint.deflate_work();
+                        is_last |= share.take_deflate(work - deflate_work);
+                        deflate_work = work;
+                    }
                     if fanout.take_published() {
                         *habit = Habit::Publishes;
                     } else if *habit == Habit::Unknown {

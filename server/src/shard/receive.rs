@@ -2,7 +2,7 @@
 //!
 //! `connection/receiving.rs` has the states that it goes through.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use tidewheel_codec::Time;
 
@@ -16,10 +16,19 @@ use crate::{
 /// The rest of a message is received into it, without a copy, from this number of receive buffers on.
 const FILL_BUFFERS_MIN: u64 = 16;
 
+/// When the buffers have run out, the receives of busy connections take one buffer each, for this time:
+/// otherwise they take all buffers again and again.
+const SCARCE_TIME: Duration = Duration::from_secs(1);
+
+/// A connection is busy if it sends so many bytes at once: as many as the shortest buffer holds.
+const BUSY_BYTES_MIN: usize = 1 << 10;
+
 /// The receives of all connections of a shard.
 pub(super) struct Receives {
     /// Connections without an armed receive, for want of buffers: slot and generation.
     starved: VecDeque<(u32, u32)>,
+    /// Until then the receive of a busy connection takes one buffer.
+    scarce_until: Time,
     /// All receive buffers, the kernel's included.
     pub(super) buffers: usize,
     /// Bytes of all receive buffers.
@@ -29,9 +38,10 @@ pub(super) struct Receives {
 }
 
 impl Receives {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, now: Time) -> Self {
         Self {
             starved: VecDeque::new(),
+            scarce_until: now,
             buffers: usize::from(config.receive_buffers),
             memory: config.receive_memory(),
             fill_bytes_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
@@ -125,6 +135,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return self.starve();
         }
         self.change_receive(ReceiveEvent::Arm);
+        let is_scarce = self.now < self.core.receives.scarce_until;
+        let multishot = multishot && !(is_scarce && self.connection.is_busy_sender());
         let socket = self.connection.socket();
         self.push(Op::Receive { socket, multishot });
     }
@@ -168,10 +180,16 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
+    /// Notes how much a connection sends at once.
+    pub(super) fn note_length(&mut self, bytes: usize) {
+        self.connection.note_busy_sender(bytes >= BUSY_BYTES_MIN);
+    }
+
     /// There is no buffer to receive into.
     pub(super) fn starve(&mut self) {
         self.change_receive(ReceiveEvent::Starve);
         self.core.stats.starvations.add(1);
+        self.core.receives.scarce_until = self.now + SCARCE_TIME;
         let generation = self.connection.generation();
         self.core
             .receives

@@ -12,33 +12,33 @@ pub(crate) struct Share {
     frames: u32,
     /// Payload bytes of messages.
     bytes: usize,
-    /// Payload bytes of messages that were decompressed, and [`INFLATION_BYTES`] for each.
-    inflated_bytes: usize,
+    /// Work of compression ([`Endpoint::deflate_work`](tidewheel_codec::Endpoint::deflate_work)), and
+    /// [`MESSAGE_WORK`] for each message of a connection that compresses.
+    deflate_work: usize,
 }
 
-/// What it costs to decompress a message, and to compress its answer, beside its bytes: as much as to
-/// decompress so many.
-const INFLATION_BYTES: usize = 4 << 10;
+/// The work of compression for a message, beside that for its bytes.
+const MESSAGE_WORK: usize = 4 << 10;
 
 /// What one turn of the shards on a core reads: some 1 to 3 ms of work.
 pub(crate) const TURN: Share = Share {
     frames: 16 << 10,
     bytes: 4 << 20,
-    inflated_bytes: 512 << 10,
+    deflate_work: 512 << 10,
 };
 
 /// What is read of one connection, at least, before it is another's turn.
 pub(crate) const CONNECTION: Share = Share {
     frames: 1 << 10,
     bytes: 1 << 20,
-    inflated_bytes: 64 << 10,
+    deflate_work: 64 << 10,
 };
 
 /// The same when the turn's share is used up. A message that was begun is read to its end.
 pub(super) const SMALL: Share = Share {
     frames: 64,
     bytes: 16 << 10,
-    inflated_bytes: 4 << 10,
+    deflate_work: 4 << 10,
 };
 
 impl Share {
@@ -48,7 +48,7 @@ impl Share {
         Self {
             frames: (self.frames / shards as u32).max(SMALL.frames),
             bytes: (self.bytes / shards).max(SMALL.bytes),
-            inflated_bytes: (self.inflated_bytes / shards).max(SMALL.inflated_bytes),
+            deflate_work: (self.deflate_work / shards).max(SMALL.deflate_work),
         }
     }
 
@@ -63,12 +63,12 @@ impl Share {
         Self {
             frames: (self.frames / wanted).max(CONNECTION.frames),
             bytes: (self.bytes / parts).max(CONNECTION.bytes),
-            inflated_bytes: (self.inflated_bytes / parts).max(CONNECTION.inflated_bytes),
+            deflate_work: (self.deflate_work / parts).max(CONNECTION.deflate_work),
         }
     }
 
     pub(super) fn is_used_up(&self) -> bool {
-        self.frames == 0 || self.bytes == 0 || self.inflated_bytes == 0
+        self.frames == 0 || self.bytes == 0 || self.deflate_work == 0
     }
 
     /// Frames that may still be read.
@@ -82,8 +82,8 @@ impl Share {
     }
 
     #[cfg(test)]
-    pub(crate) fn inflated_bytes(&self) -> usize {
-        self.inflated_bytes
+    pub(crate) fn deflate_work(&self) -> usize {
+        self.deflate_work
     }
 
     /// Frames were read.
@@ -93,21 +93,30 @@ impl Share {
 
     /// A message of so many bytes was read; says whether that was the last.
     #[inline]
-    pub(super) fn take_message(&mut self, bytes: usize, is_inflated: bool) -> bool {
+    pub(super) fn take_message(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
-        if is_inflated {
-            let bytes = bytes + INFLATION_BYTES;
-            self.inflated_bytes = self.inflated_bytes.saturating_sub(bytes);
-        }
-        self.bytes == 0 || self.inflated_bytes == 0
+        self.bytes == 0
+    }
+
+    /// A message was read that caused so much work of compression; says whether that was the last.
+    pub(super) fn take_deflate(&mut self, work: u64) -> bool {
+        let work = usize::try_from(work).unwrap_or(usize::MAX);
+        let work = work.saturating_add(MESSAGE_WORK);
+        self.deflate_work = self.deflate_work.saturating_sub(work);
+        self.deflate_work == 0
+    }
+
+    /// Whether there is nothing left for connections that compress.
+    pub(super) fn is_deflate_used_up(&self) -> bool {
+        self.deflate_work == 0
     }
 
     /// What was `given` to a connection was used but for what is `left`.
     pub(super) fn take_used(&mut self, given: Self, left: Self) {
         self.frames = self.frames.saturating_sub(given.frames - left.frames);
         self.bytes = self.bytes.saturating_sub(given.bytes - left.bytes);
-        let inflated = given.inflated_bytes - left.inflated_bytes;
-        self.inflated_bytes = self.inflated_bytes.saturating_sub(inflated);
+        let work = given.deflate_work - left.deflate_work;
+        self.deflate_work = self.deflate_work.saturating_sub(work);
     }
 }
 
@@ -117,10 +126,10 @@ mod tests {
 
     #[test]
     fn a_turn_is_used_up_by_whichever_comes_first() {
-        for (frames, messages, is_inflated) in [
-            (TURN.frames, 0, false),
-            (0, TURN.bytes, false),
-            (0, TURN.inflated_bytes, true),
+        for (frames, bytes, work) in [
+            (TURN.frames, 0, None),
+            (0, TURN.bytes, None),
+            (0, 0, Some(TURN.deflate_work as u64)),
         ] {
             let mut turn = TURN;
             assert_eq!(turn.of_connection(1), TURN);
@@ -131,7 +140,11 @@ mod tests {
             turn.take_used(given, left);
             assert!(!turn.is_used_up());
             turn.take_frames(frames);
-            turn.take_message(messages, is_inflated);
+            turn.take_message(bytes);
+            assert_eq!(
+                work.is_some_and(|work| turn.take_deflate(work)),
+                turn.is_deflate_used_up()
+            );
             assert!(turn.is_used_up());
             assert_eq!(turn.of_connection(1), SMALL);
         }

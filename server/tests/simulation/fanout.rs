@@ -134,7 +134,8 @@ fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
         bench.run_for(Duration::from_millis(5));
         for at in 1..SUBSCRIBERS {
             let behind = 2 * (number + 1) - bench.clients[at].echoes.len();
-            assert!(behind < 24, "the others do not notice: {behind} behind");
+            // Publishers wait up to 50 ms, 20 messages, until it is clear that one does not read.
+            assert!(behind < 36, "the others hardly notice: {behind} behind");
         }
     }
     bench.clients[0].silent = false;
