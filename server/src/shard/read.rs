@@ -266,6 +266,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     control.clear();
                 }
                 Event::Message(message) => {
+                    // All of it is the turn's, though it may be more than the connection's share.
+                    unread.left.take_message(message.len());
                     let mut is_last = share.take_message(message.len());
                     let mut conn = Conn {
                         id,
@@ -282,9 +284,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     *callback = None;
                     if is_compressed {
                         // Of the message, and of the answers to it.
-                        let work = endpoint.deflate_work();
-                        is_last |= share.take_deflate(work - deflate_work);
-                        deflate_work = work;
+                        let work = endpoint.deflate_work() - deflate_work;
+                        unread.left.take_deflate(work);
+                        is_last |= share.take_deflate(work);
+                        deflate_work += work;
                     }
                     if fanout.take_published() {
                         *habit = Habit::Publishes;
@@ -304,8 +307,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
             }
         };
-        share.take_frames(given.frames() - frames.frames_left());
-        unread.left.take_used(given, share);
+        unread
+            .left
+            .take_frames(given.frames() - frames.frames_left());
         let rest: &[u8] = frames.into_rest();
         let is_left = !rest.is_empty() || protocol.is_unread();
         obstacle

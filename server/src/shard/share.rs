@@ -110,14 +110,6 @@ impl Share {
     pub(super) fn is_deflate_used_up(&self) -> bool {
         self.deflate_work == 0
     }
-
-    /// What was `given` to a connection was used but for what is `left`.
-    pub(super) fn take_used(&mut self, given: Self, left: Self) {
-        self.frames = self.frames.saturating_sub(given.frames - left.frames);
-        self.bytes = self.bytes.saturating_sub(given.bytes - left.bytes);
-        let work = given.deflate_work - left.deflate_work;
-        self.deflate_work = self.deflate_work.saturating_sub(work);
-    }
 }
 
 #[cfg(test)]
@@ -135,9 +127,7 @@ mod tests {
             assert_eq!(turn.of_connection(1), TURN);
             let given = turn.of_connection(u32::MAX);
             assert_eq!(given, CONNECTION);
-            let mut left = given;
-            left.take_frames(1);
-            turn.take_used(given, left);
+            turn.take_frames(1);
             assert!(!turn.is_used_up());
             turn.take_frames(frames);
             turn.take_message(bytes);
