@@ -1,9 +1,9 @@
 //! What a connection still has to send: bytes that the kernel may be reading.
 //!
 //! The invariant that makes lending memory to the kernel safe lives here. A [`Queue`] is boxed
-//! and never moves. From [`Queue::lend`] until [`Queue::settle`] its first `lent` segments are
-//! neither changed nor freed: new output goes into later segments, and the shard drops a
-//! connection only when nothing of it is lent. The shard's ring is dropped before its queues.
+//! and never moves. From [`Queue::lend`] until [`Queue::settle`] or [`Queue::settle_whole`] its first
+//! `lent` segments are neither changed nor freed: new output goes into later segments, and the shard
+//! drops a connection only when nothing of it is lent. The shard's ring is dropped before its queues.
 
 mod parked;
 mod pool;
@@ -395,8 +395,8 @@ impl Queue {
 
     /// Lends the first segments to the kernel.
     ///
-    /// The caller queues the send at once, and calls [`Queue::settle`] when it is over and not
-    /// before.
+    /// The caller queues the send at once, and calls [`Queue::settle`] or [`Queue::settle_whole`] when it
+    /// is over and not before.
     ///
     /// # Panics
     /// If there is nothing to send, or something is lent already.
@@ -434,51 +434,70 @@ impl Queue {
         unsafe { Outbound::message(&raw const vector.header) }
     }
 
-    /// The send of what was lent is over, and took `sent` bytes; `None` means all of them.
+    /// The send of what was lent is over, and took all of it.
+    ///
+    /// # Panics
+    /// If nothing was lent.
+    #[inline]
+    pub(crate) fn settle_whole(&mut self) {
+        assert!(self.lent > 0, "a send that was not begun is over");
+        for _ in 0..std::mem::take(&mut self.lent) {
+            self.retire_first();
+        }
+        self.forget_slowness_if_empty();
+    }
+
+    /// The send of what was lent is over, and took `sent` bytes.
     ///
     /// What remains of a receive buffer is copied, so that a slow reader holds none.
     ///
     /// # Panics
     /// If nothing was lent, or more was sent than that.
-    #[inline]
-    pub(crate) fn settle(&mut self, sent: Option<usize>) {
+    pub(crate) fn settle(&mut self, sent: usize) {
         assert!(self.lent > 0, "a send that was not begun is over");
         let mut lent = std::mem::take(&mut self.lent);
-        let mut rest = sent.unwrap_or(usize::MAX);
+        let mut rest = sent;
         while lent > 0 {
             let length = self.segments[0].bytes().len() - self.taken;
             if length > rest {
                 break;
             }
-            if sent.is_some() {
-                rest -= length;
-            }
-            self.unsent -= length;
-            self.taken = 0;
+            rest -= length;
             lent -= 1;
-            let done = self.segments.pop_front().expect("a lent segment is there");
-            self.retire(done);
+            self.retire_first();
         }
-        match sent {
-            Some(_) if lent > 0 => {
-                self.taken += rest;
-                self.unsent -= rest;
-                self.copy_received();
-            }
-            Some(_) => assert!(rest == 0, "more was sent than was lent"),
-            None => {}
+        if lent > 0 {
+            self.taken += rest;
+            self.unsent -= rest;
+            self.copy_received();
+        } else {
+            assert!(rest == 0, "more was sent than was lent");
         }
         if let Some((_, taken)) = &mut self.progress {
-            *taken += sent.unwrap_or(0);
+            *taken += sent;
         }
         if let Some(pace) = &mut self.pace {
-            pace.taken += sent.unwrap_or(0);
+            pace.taken += sent;
         }
+        self.forget_slowness_if_empty();
+    }
+
+    /// The peer that has taken everything is not slow.
+    #[inline]
+    fn forget_slowness_if_empty(&mut self) {
         if self.segments.is_empty() {
             self.stalled = false;
             self.progress = None;
             self.pace = None;
         }
+    }
+
+    /// Takes the first segment off, which the peer has whole.
+    #[inline]
+    fn retire_first(&mut self) {
+        let done = self.segments.pop_front().expect("a lent segment is there");
+        self.unsent -= done.bytes().len() - std::mem::take(&mut self.taken);
+        self.retire(done);
     }
 
     #[inline]
@@ -539,10 +558,10 @@ mod tests {
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"hello "));
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"world"));
         assert_eq!(lent_bytes(&mut queue), (b"hello world".to_vec(), true));
-        queue.settle(Some(4));
+        queue.settle(4);
         assert_eq!(queue.unsent(), 7);
         assert_eq!(lent_bytes(&mut queue), (b"o world".to_vec(), true));
-        queue.settle(None);
+        queue.settle_whole();
         assert!(queue.is_empty() && queue.unsent() == 0);
     }
 
@@ -555,11 +574,11 @@ mod tests {
         queue.push_shared(Lane::Batch, Bytes::from_static(b"three"), 0);
         queue.write(Lane::Batch, |out| out.extend_from_slice(b"four"));
         assert_eq!(first, b"one");
-        queue.settle(Some(2));
+        queue.settle(2);
         assert_eq!(lent_bytes(&mut queue), (b"etwothreefour".to_vec(), true));
-        queue.settle(Some(5));
+        queue.settle(5);
         assert_eq!(lent_bytes(&mut queue), (b"hreefour".to_vec(), true));
-        queue.settle(Some(8));
+        queue.settle(8);
         assert!(queue.is_empty() && queue.unsent() == 0);
     }
 
@@ -580,7 +599,7 @@ mod tests {
             lent_bytes(&mut queue),
             (vec![b'x'; SEGMENTS_PER_SEND], false)
         );
-        queue.settle(None);
+        queue.settle_whole();
         assert_eq!(queue.unsent(), 1);
     }
 
@@ -619,11 +638,11 @@ mod tests {
         assert_eq!((memory.free(), queue.unsent()), (0, 8200));
         let (bytes, _) = lent_bytes(&mut queue);
         assert_eq!(bytes[..5], [0x82, 0x7e, 0x10, 0x00, 1]);
-        queue.settle(Some(4100));
+        queue.settle(4100);
         assert_eq!(memory.free(), 1, "what remains was copied");
         let (bytes, _) = lent_bytes(&mut queue);
         assert_eq!(bytes[..5], [0x82, 0x7e, 0x10, 0x00, 2]);
-        queue.settle(None);
+        queue.settle_whole();
         assert!(queue.is_empty());
     }
 

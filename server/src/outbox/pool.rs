@@ -35,6 +35,7 @@ impl QueuePool {
         self.long
     }
 
+    #[inline]
     pub(crate) fn take(&mut self) -> Box<Queue> {
         let queue = self.queues.pop().unwrap_or_default();
         self.memory -= queue.spare.capacity();
@@ -47,7 +48,11 @@ impl QueuePool {
     }
 
     /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
+    #[inline]
     pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
+        if bytes == queue.weighed {
+            return;
+        }
         self.waiting = self.waiting + bytes - queue.weighed;
         let is_long = |bytes| usize::from(bytes >= self.long_min);
         self.long = self.long + is_long(bytes) - is_long(queue.weighed);

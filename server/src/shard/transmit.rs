@@ -10,7 +10,7 @@ use crate::{
     conn::SendLimits,
     connection::{Queued, SendAction, SendEvent, SendResult},
     outbox::QueuePool,
-    ring::{Completion, Op, Ring},
+    ring::{Completion, Op, Ring, SendMode},
 };
 
 /// The sends of all connections of a shard.
@@ -130,7 +130,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             SendAction::Send { mode, finish } => {
                 let queue = self.connection.queue.as_mut();
                 let data = queue.expect("bytes are queued").lend();
-                if self.connection.sending.is_silent() {
+                if mode == SendMode::Silent {
                     self.core.sends.silent.push(self.slot);
                 }
                 return self.push(Op::Send {
@@ -158,7 +158,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let queue = self.connection.queue.as_mut().expect("something was lent");
         let lent = queue.lent_bytes();
         let taken = usize::try_from(completion.result).unwrap_or(0);
-        queue.settle(Some(taken));
+        queue.settle(taken);
         let result = match completion.result {
             0.. if taken == lent => SendResult::Whole,
             0.. => SendResult::Short,
@@ -209,7 +209,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         self.connection.sending.on(SendEvent::Retire);
         let queue = self.connection.queue.as_mut().expect("something was lent");
-        queue.settle(None);
+        queue.settle_whole();
         let is_idle = queue.is_idle();
         if self.connection.is_leaving() {
             return;
