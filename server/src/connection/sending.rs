@@ -194,9 +194,7 @@ impl Sending {
                     };
                     (flight, fin, SendAction::Nothing)
                 }
-                Flight::Idle | Flight::Stalled | Flight::Polling => {
-                    self.refuse(event)
-                }
+                Flight::Idle | Flight::Stalled | Flight::Polling => self.refuse(event),
             },
             SendEvent::Writable => match flight {
                 Flight::Polling => (Flight::Idle, fin, SendAction::Nothing),
