@@ -1,10 +1,10 @@
 //! The phase of a connection, from accept to the closed descriptor.
 //!
 //! ```text
-//!  accept ──► Handshake ──► Open ─────────────────────────► Leaving ──► slot free
-//!                 │          (its protocol closes,             ▲
-//!                 │           and says when to leave)          │
-//!                 └───────► Refused ── peer's FIN, deadline ───┘
+//!  Handshake ──► Open ───────┐
+//!      │ │                   ├──► Leaving: [Finishing ──►] Closing ──► Closed
+//!      │ └─────► Refused ────┤
+//!      └─────────────────────┘
 //! ```
 
 use tidewheel_codec::{Connection as Protocol, Time};

@@ -1,9 +1,9 @@
 //! Why received bytes of a connection are kept unread.
 //!
 //! ```text
-//!  Answers  answers might not find room in the send queue ── it is sent ─────────┐
-//!  Turn     the connection has had its share ──────────────── the next turn ─────┼─► read on
-//!  Room     it publishes, and what it published waits ─────── there is room ─────┘
+//!  Room     it has much under way that it published ─ there is room, or it closes ─► Turn
+//!  Turn     it has had its share of the turn ──────── a turn has a share for it ───► read on
+//!  Answers  answers might not find room to be sent ── everything is sent ──────────► read on
 //! ```
 
 /// The state of reading: on, or held up by an obstacle while received bytes are kept unread.

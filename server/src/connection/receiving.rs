@@ -1,15 +1,17 @@
 //! The receive of a connection: at most one is with the kernel.
 //!
 //! ```text
-//!   Armed, multishot ── much of a message is to come ──► Switching ── cancelled ──► Filling ◄─┐
-//!          ▲                                                                           │      │
-//!          │                          ┌───────── its frame is all there ───────────────┘      │
-//!          │                          ▼                                                       │
-//!          └── none has begun ── Armed, once ── much of the next message is to come ──────────┘
+//!  Idle, Starved, Paused ── Arm ──► Armed ── Switch ──► Switching
+//!  Idle, Starved, Paused ── Fill ─► Filling
+//!  Idle, Starved, Paused ── Starve ──► Starved
+//!  Armed, Switching, Filling ── Complete ──► Idle
+//!  Armed, Switching ── Pause ──► Pausing ── Complete ──► Paused, or PausedAtEnd
+//!  Idle, Starved ── Pause ──► Paused
+//!  PausedAtEnd ── ReachEnd ──► Idle
 //! ```
 //!
-//! Pausing, and wanting for buffers, end any of them but Filling, which needs no buffer of the ring's,
-//! and takes no more than the message has room for.
+//! Filling is not paused: it takes no more than its message has room for. Leave changes a state with no
+//! receive under way into Idle.
 
 /// The state of a connection's receive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

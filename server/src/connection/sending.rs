@@ -55,7 +55,8 @@ pub(crate) enum SendEvent {
     WantFin,
     /// The turn ends, or the connection does.
     Flush(Queued),
-    /// A silent send of which nothing was heard has taken everything.
+    /// A silent send of which nothing was heard has taken everything. One that has completed is not silent
+    /// any more.
     Retire,
     /// A send has completed.
     Settle(SendResult),
@@ -174,7 +175,6 @@ impl Sending {
                 }
             },
             SendEvent::Retire => match flight {
-                // One that has completed meanwhile was not silent.
                 Flight::Silent => (Flight::Idle, fin, SendAction::Nothing),
                 Flight::Idle | Flight::Stalled | Flight::Polling | Flight::Told => {
                     self.refuse(event)
