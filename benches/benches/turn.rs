@@ -1,8 +1,8 @@
 //! Instructions of a shard's turn, by callgrind: what a turn with one message costs, and each message
 //! more, alone on its connection or behind others. Needs valgrind.
 //!
-//! `cargo bench -p benches --bench turn`. The ring is a simulated one, of which only what the shard calls
-//! within the turn is counted: it notes and copies what is pushed.
+//! `cargo bench -p benches --bench turn`. The ring is a simulated one. What it does with an operation that
+//! is pushed is not counted.
 
 use std::process::Command;
 
@@ -65,6 +65,7 @@ fn trace(child: [String; 4]) -> f64 {
     let child = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg("--toggle-collect=*take_turn*")
+        .arg("--toggle-collect=*SimRing as tidewheel::ring::Ring>::push*")
         .arg(program)
         .arg("--child")
         .args(child)

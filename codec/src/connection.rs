@@ -223,27 +223,27 @@ impl Connection {
         self.receiver().map_or(0, Receiver::to_come)
     }
 
-    /// Hands out the buffer of the message that is arriving, to receive into what it has of
-    /// capacity, instead of copying it there: no more than [`to_come`](Self::to_come) bytes. `None`
-    /// if nothing is to come. There is less room than for all that is, where memory would grow beyond
-    /// four times what has arrived.
+    /// Hands out the free end of the buffer of the message that is arriving: an empty buffer, to receive
+    /// into what it has of capacity, instead of copying it there, no more than
+    /// [`to_come`](Self::to_come) bytes. `None` if nothing is to come. There is less room than for all
+    /// that is, where memory would grow beyond four times what has arrived.
     ///
     /// Until it comes [back](Self::receive_assembly), nothing else may be received.
     pub fn lend_assembly(&mut self) -> Option<BytesMut> {
         self.receiver_mut()?.lend()
     }
 
-    /// Takes back the buffer that was lent, and the `received` bytes behind what it held, which
-    /// [`poll_event`](Self::poll_event) reads next, whatever the input.
+    /// Takes back the buffer that was lent, with the bytes that were received into it, which
+    /// [`poll_event`](Self::poll_event) reads next, whatever the input. Bytes in another buffer are copied.
     ///
     /// # Panics
-    /// If these are more than were to come, or than the buffer holds.
-    pub fn receive_assembly(&mut self, buffer: BytesMut, received: usize, now: Time) {
-        if received > 0 {
+    /// If the bytes are more than were to come, or if the bytes of the last loan are yet to be read.
+    pub fn receive_assembly(&mut self, received: BytesMut, now: Time) {
+        if !received.is_empty() {
             self.heard = now;
         }
         if let Some(receiver) = self.receiver_mut() {
-            receiver.take_back(buffer, received);
+            receiver.take_back(received);
         }
     }
 

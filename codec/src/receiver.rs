@@ -117,15 +117,15 @@ impl Receiver {
             .is_some_and(|partial| partial.is_unread())
     }
 
-    /// Hands out the buffer of a message of whose frame more is to come.
+    /// Hands out the free end of the buffer of a message of whose frame more is to come.
     pub(crate) fn lend(&mut self) -> Option<BytesMut> {
         self.partial.as_mut()?.lend()
     }
 
-    /// Takes that buffer back, with `received` bytes more than it had.
-    pub(crate) fn take_back(&mut self, buffer: BytesMut, received: usize) {
+    /// Takes it back, with the bytes that were received.
+    pub(crate) fn take_back(&mut self, received: BytesMut) {
         if let Some(partial) = &mut self.partial {
-            partial.take_back(buffer, received);
+            partial.take_back(received);
         }
     }
 

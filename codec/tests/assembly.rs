@@ -45,7 +45,7 @@ fn fill(connection: &mut Connection, bytes: &[u8]) -> usize {
     let mut buffer = connection.lend_assembly().expect("more is to come");
     let received = bytes.len().min(buffer.capacity() - buffer.len());
     buffer.extend_from_slice(&bytes[..received]);
-    connection.receive_assembly(buffer, received, NOW);
+    connection.receive_assembly(buffer, NOW);
     received
 }
 
@@ -187,7 +187,7 @@ fn what_was_lent_when_the_closing_handshake_began_is_passed_over() {
         close(&mut endpoint, &mut connection);
         assert_eq!(connection.lend_assembly(), None);
         buffer.extend_from_slice(&message[308..308 + received]);
-        connection.receive_assembly(buffer, received, NOW);
+        connection.receive_assembly(buffer, NOW);
         assert_eq!(connection.lend_assembly(), None);
         let rest = [&message[308 + received..], &answer].concat();
         assert_eq!(receive(&mut endpoint, &mut connection, &rest), []);
@@ -223,7 +223,7 @@ fn what_is_lent_when_the_connection_ends_is_dropped() {
         NOW,
     );
     buffer.extend_from_slice(&message[308..]);
-    connection.receive_assembly(buffer, 700, NOW);
+    connection.receive_assembly(buffer, NOW);
     assert!(!connection.is_unread());
     assert_eq!(receive(&mut endpoint, &mut connection, &[]), []);
     // The pool has not lost count of the buffer, nor given it to another connection.
@@ -257,7 +257,7 @@ fn bytes_that_are_received_into_the_assembly_prove_that_the_peer_is_alive() {
     for (received, moves) in [(0, false), (10, true)] {
         let mut buffer = connection.lend_assembly().expect("more is to come");
         buffer.extend_from_slice(&message[308..308 + received]);
-        connection.receive_assembly(buffer, received, Time::from_millis(5000));
+        connection.receive_assembly(buffer, Time::from_millis(5000));
         let after = connection.poll_timeout(endpoint.config());
         assert_eq!(after != before, moves);
         receive_nothing(&mut endpoint, &mut connection);
@@ -271,7 +271,44 @@ fn no_more_is_taken_than_was_to_come() {
     let (_, mut connection, _) = after(&message[..308]);
     let mut buffer = connection.lend_assembly().expect("300 are to come");
     buffer.extend_from_slice(&[0; 301]);
-    connection.receive_assembly(buffer, 301, NOW);
+    connection.receive_assembly(buffer, NOW);
+}
+
+#[test]
+#[should_panic(expected = "701 bytes were not to come")]
+fn no_more_is_passed_over_than_was_to_come() {
+    let message = masked(0x82, &[7; 1000]);
+    let (mut endpoint, mut connection, _) = after(&message[..308]);
+    close(&mut endpoint, &mut connection);
+    connection.receive_assembly([0; 701].as_slice().into(), NOW);
+}
+
+#[test]
+#[should_panic(expected = "yet to be read")]
+fn what_is_lent_comes_back_once() {
+    let message = masked(0x82, &[7; 1000]);
+    let (_, mut connection, _) = after(&message[..308]);
+    assert_eq!(fill(&mut connection, &message[308..400]), 92);
+    connection.receive_assembly([0; 1].as_slice().into(), NOW);
+}
+
+#[test]
+fn text_is_valid_whatever_comes_back_for_what_was_lent() {
+    let message = masked(0x81, &[b'a'; 1000]);
+    // The buffer of another message, which is not text.
+    let (_, mut binary, _) = after(&masked(0x82, &[0xff; 5000])[..1000]);
+    let other = binary.lend_assembly().expect("more is to come");
+    for mut given in [other, bytes::BytesMut::new()] {
+        let (mut endpoint, mut connection, _) = after(&message[..308]);
+        let mut lent = connection.lend_assembly().expect("more is to come");
+        // None of what has arrived can be reached through it.
+        assert!(lent.is_empty());
+        lent.resize(lent.capacity(), 0xff);
+        given.extend_from_slice(&message[308..]);
+        connection.receive_assembly(given, NOW);
+        let events = receive(&mut endpoint, &mut connection, &[]);
+        assert_eq!(events, [text(&"a".repeat(1000))]);
+    }
 }
 
 fn receive_nothing(endpoint: &mut Endpoint, connection: &mut Connection) {

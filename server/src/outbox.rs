@@ -95,7 +95,7 @@ struct Pace {
     /// Since when `taken` counts bytes.
     since: Time,
     taken: usize,
-    /// What the window before has shown; before the first one, that it is.
+    /// Whether the peer has read fast in the window before this one; true in the first.
     is_fast: bool,
 }
 

@@ -112,6 +112,9 @@ pub struct Shard<R: Ring, H: Handler> {
     memory: Memory,
     /// Completions of this turn; empty between turns.
     completions: Vec<Completion>,
+    /// Whether the ring was entered since the turn before: only then are silent sends over that did not
+    /// complete.
+    is_entered: bool,
 }
 
 /// How far the shard itself has come.
@@ -187,6 +190,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             deliveries: Deliveries::new(parts.core_shards, now),
             memory: Memory::new(config.release_memory, now),
             completions: Vec::new(),
+            is_entered: false,
             core: Core {
                 ring,
                 handler,
@@ -225,7 +229,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         Ok(shard)
     }
 
-    /// Does all there is to do at `now`, and says what next.
+    /// Does all there is to do at `now`, and says what next: mostly [`enter`](Self::enter).
     pub fn turn(&mut self, now: Time) -> Next {
         self.reap(now);
         self.read_on(now);
@@ -358,6 +362,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// # Errors
     /// Those of [`Ring::enter`].
     pub fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
+        // Also if it fails: then nothing that was lent is read any more.
+        self.is_entered = true;
         self.core.ring.enter(wait)
     }
 
@@ -423,7 +429,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 _ => completions.push(completion),
             }
         }
-        self.retire_silent(now);
+        if std::mem::take(&mut self.is_entered) {
+            self.retire_silent(now);
+        }
         self.core.unread.begin_turn(completions.len());
         self.after_sends(now);
         for completion in completions.drain(..) {

@@ -23,7 +23,7 @@ pub(super) struct Partial {
     loan: Loan,
 }
 
-/// Whether `buffer` is with somebody who receives into it.
+/// Whether the free end of `buffer` is with somebody who receives into it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Loan {
     /// It is not.
@@ -125,7 +125,10 @@ impl Partial {
         self.message = Assembly::None;
         match std::mem::replace(&mut self.loan, Loan::None) {
             Loan::None | Loan::Unread(_) => {}
-            Loan::Out => self.allocation = 0,
+            Loan::Out => {
+                self.buffer = BytesMut::new();
+                self.allocation = 0;
+            }
         }
         self.allocation = self.allocation.max(self.buffer.capacity());
         self.buffer.clear();
@@ -156,7 +159,8 @@ impl Partial {
         matches!(self.loan, Loan::Unread(_))
     }
 
-    /// Hands out the buffer, to be received into.
+    /// Hands out the free end of the buffer, to be received into. What has arrived stays here: text is
+    /// validated once.
     pub(super) fn lend(&mut self) -> Option<BytesMut> {
         let to_come = usize::try_from(self.to_come()).unwrap_or(usize::MAX);
         let arrived = self.buffer.len();
@@ -169,29 +173,35 @@ impl Partial {
         }
         self.loan = Loan::Out;
         self.allocation = self.allocation.max(self.buffer.capacity());
-        Some(std::mem::take(&mut self.buffer))
+        Some(self.buffer.split_off(arrived))
     }
 
-    /// Takes the buffer back, with `received` bytes more than it had.
-    pub(super) fn take_back(&mut self, buffer: BytesMut, received: usize) {
+    /// Takes the end of the buffer back, with the bytes that were received.
+    pub(super) fn take_back(&mut self, received: BytesMut) {
+        let count = received.len();
         match self.loan {
             Loan::Out => {
-                let is_possible = received as u64 <= self.to_come() && received <= buffer.len();
-                assert!(is_possible, "{received} bytes were not to come");
-                self.buffer = buffer;
-                self.loan = match received {
+                assert!(
+                    count as u64 <= self.to_come(),
+                    "{count} bytes were not to come"
+                );
+                self.buffer.unsplit(received);
+                self.loan = match count {
                     0 => Loan::None,
-                    count => Loan::Unread(count),
+                    _ => Loan::Unread(count),
                 };
             }
+            Loan::Unread(_) => panic!("the bytes of the last loan are yet to be read"),
             // Meanwhile our Close has gone out.
-            Loan::None | Loan::Unread(_) => self.skip(received),
+            Loan::None => self.skip(count),
         }
     }
 
     /// Passes over bytes of a frame that is discarded.
     fn skip(&mut self, count: usize) {
         if let Position::Data { header, received } = &mut self.position {
+            let to_come = header.payload_len - *received;
+            assert!(count as u64 <= to_come, "{count} bytes were not to come");
             *received += count as u64;
             if *received == header.payload_len {
                 self.position = FRAME_START;

@@ -182,7 +182,7 @@ pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Tr
             assert!(room.min(to_come) > 0, "room for something");
             buffer.extend_from_slice(&rest[..received]);
             rest = &rest[received..];
-            connection.receive_assembly(buffer, received, now);
+            connection.receive_assembly(buffer, now);
             assert_eq!(connection.is_unread(), received > 0);
         } else {
             piece.extend_from_slice(&rest[..size]);

@@ -129,7 +129,7 @@ impl Sending {
     ///
     /// # Panics
     /// If the event cannot happen in this state.
-    // Where the event is known, little is left of the table; the compiler does not see that by itself.
+    // The caller knows the event, so little is left of the table. The compiler inlines it only if told to.
     #[inline(always)]
     pub(crate) fn on(&mut self, event: SendEvent) -> SendAction {
         let (next, action) = self.next(event);

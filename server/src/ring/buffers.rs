@@ -298,10 +298,12 @@ impl Keeper<'_> {
         }
         let owners = &share.pool.owners[usize::from(share.id)];
         owners.set(owners.get() + 1);
+        let length = part.len() as u32;
         Some(Kept(Share {
-            // SAFETY: `start` lies within the buffer, as was just seen.
-            start: unsafe { share.start.add(start) },
-            length: part.len() as u32,
+            // Of the slice, which may be written through until the closure of `Buffer::read` has returned:
+            // a pointer of the buffer's must not be used meanwhile.
+            start: NonNull::from(part).cast(),
+            length,
             id: share.id,
             pool: Rc::clone(&share.pool),
         }))

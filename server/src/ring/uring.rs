@@ -174,7 +174,7 @@ impl Uring {
         let queue = self.ring.submission();
         let room = queue.capacity() - queue.len();
         drop(queue);
-        if room < entries && self.failure.is_none() {
+        if room < entries {
             self.submit();
         }
     }
@@ -182,6 +182,10 @@ impl Uring {
     /// Submits all that is queued. What has arrived is left for [`Ring::enter`]: else the kernel
     /// would receive for connections that are about to be paused.
     fn submit(&mut self) {
+        if self.failure.is_some() {
+            // What the entries in the queue point to may be gone.
+            return;
+        }
         self.entries.refill(&mut self.buffers);
         let mut attempts = 0;
         loop {
@@ -484,6 +488,9 @@ impl Uring {
     /// kernel's `IO_LOCAL_TW_DEFAULT_MAX`), in order: turns that do not wait, and queue more work than
     /// that each, would put off the network until the last of them, so [`Ring::enter`] does this for them.
     pub fn catch_up(&mut self) -> bool {
+        if self.failure.is_some() {
+            return false;
+        }
         for _ in 0..TASK_WORK_RUNS_MAX {
             if !self.ring.submission().taskrun() {
                 return true;
@@ -516,6 +523,9 @@ impl Uring {
         if self.peers.len() == self.peers.capacity() {
             // A vector that grew would move the addresses that queued entries point to.
             self.submit();
+            if self.failure.is_some() {
+                return;
+            }
             self.peers
                 .reserve_exact(self.ring.params().sq_entries() as usize);
         }
@@ -591,5 +601,34 @@ mod tests {
         // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
         let installed = unsafe { OwnedFd::from_raw_fd(installed) };
         assert!(rustix::net::sockopt::tcp_nodelay(&installed).unwrap());
+    }
+
+    #[test]
+    fn a_ring_that_has_failed_submits_nothing() {
+        let setup = Setup {
+            submissions: 8,
+            completions: 64,
+            sockets: 16,
+            buffers: 1,
+            buffer_size: 256,
+        };
+        let mut ring = Uring::new(&setup, None).expect("a ring");
+        let (kind, target) = (OpCode::Accept, Token::new(0, 0));
+        ring.push(Op::Cancel { kind, target }, target);
+        ring.fail(&io::Error::from_raw_os_error(libc::ENOMEM));
+        let queued = ring.ring.submission().len();
+        assert!(queued > 0);
+        for socket in 0..setup.sockets {
+            let peer = SocketAddr::from(([127, 0, 0, 1], 9));
+            let connect = Op::Connect {
+                socket: Socket(socket),
+                peer,
+            };
+            ring.push(connect, Token::new(0, socket));
+            ring.push(Op::Cancel { kind, target }, target);
+        }
+        assert!(!ring.catch_up());
+        assert!(ring.enter(Wait::No).is_err());
+        assert_eq!(ring.ring.submission().len(), queued);
     }
 }

@@ -153,7 +153,8 @@ impl Acceptor {
             return false;
         }
         self.retry_at = None;
-        let free = self.capacity - open;
+        // A slot may be held for a moment after its descriptor is closed, and another be open already.
+        let free = self.capacity.saturating_sub(open);
         let one_by_one = self.addressed || self.pace.is_some() || free <= AMPLE;
         if !one_by_one {
             if self.multishot == Multishot::Off && self.singles == 0 {

@@ -46,8 +46,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Phase::Open { protocol, .. } = &mut self.connection.phase else {
             return;
         };
-        let received = usize::try_from(completion.result).unwrap_or(0);
-        protocol.receive_assembly(buffer, received, self.now);
+        protocol.receive_assembly(buffer, self.now);
         match completion.result {
             1.. => self.go_on(),
             0 => self.peer_finished(),
