@@ -13,7 +13,7 @@ use crate::{Conn, Message};
 /// so a callback that computes for long, or blocks, delays all connections of the shard.
 ///
 /// For each connection the order is `upgrade`, `open`, any number of `message`, `drained` and
-/// `gap`, and `close` exactly once.
+/// `gap`, and `close` once, with the exceptions that it names.
 pub trait Handler: 'static {
     /// What the application keeps for each connection; it lives in the connection's slot.
     type State: 'static;
@@ -41,8 +41,8 @@ pub trait Handler: 'static {
     }
 
     /// The connection has ended: who ended it, why, and the codes both ways. Nothing more can be
-    /// sent. For each `open` this is called once, unless the shard itself panics: then the handler is not
-    /// called any more.
+    /// sent. For each `open` this is called once, unless the shard itself panics, or is stopped without a
+    /// drain: then the handler is not called any more.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, end: &Disconnect) {
         let _ = (conn, end);
     }

@@ -8,8 +8,9 @@
 mod parked;
 mod pool;
 mod segment;
+mod stall;
 
-use std::{collections::VecDeque, time::Duration};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use tidewheel_codec::Time;
@@ -19,8 +20,13 @@ pub(crate) use self::pool::POOLED_MEMORY_MAX;
 use self::{
     parked::Parked,
     segment::{Frames, Run, Segment},
+    stall::Stall,
 };
-pub(crate) use self::{pool::QueuePool, segment::Lane};
+pub(crate) use self::{
+    pool::QueuePool,
+    segment::Lane,
+    stall::{FAST_TIME, PROGRESS_TIME},
+};
 use crate::{
     CONNECTION_OVERHEAD,
     message::{Frame, Message},
@@ -54,13 +60,6 @@ pub(crate) const IN_PLACE_MIN: usize = 4096;
 /// Memory of what waits is at most so many times its bytes: vectors grow by doubling.
 pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
-/// A peer that takes so little in such a time does not read.
-pub(crate) const PROGRESS_TIME: Duration = Duration::from_secs(2);
-const PROGRESS_BYTES_MIN: usize = 4 << 10;
-
-/// A peer that takes as much as may wait for it in such a time is fast.
-pub(crate) const FAST_TIME: Duration = Duration::from_millis(50);
-
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]
 pub(crate) struct Queue {
@@ -73,12 +72,8 @@ pub(crate) struct Queue {
     weighed: usize,
     /// How many leading segments the kernel may be reading.
     lent: usize,
-    /// The socket took less than it was given, and has not taken everything since.
-    stalled: bool,
-    /// Since when it is looked at whether the peer reads, and how many bytes it has taken since.
-    progress: Option<(Time, usize)>,
-    /// Whether it reads fast; while the queue is stalled.
-    pace: Option<Pace>,
+    /// Since the socket took less than it was given, until it has taken everything.
+    stall: Option<Stall>,
     /// An empty vector, kept for the next segment.
     spare: Vec<u8>,
     /// Messages dropped since the peer last kept up.
@@ -87,26 +82,6 @@ pub(crate) struct Queue {
     pub(crate) parked: Parked,
     /// What a send of several segments points to.
     vector: Option<Box<Vector>>,
-}
-
-/// How fast the peer of a stalled queue reads.
-#[derive(Clone, Copy)]
-struct Pace {
-    /// Since when `taken` counts bytes.
-    since: Time,
-    taken: usize,
-    /// Whether the peer has read fast in the window before this one; true in the first.
-    is_fast: bool,
-}
-
-impl Pace {
-    fn new(now: Time) -> Self {
-        Self {
-            since: now,
-            taken: 0,
-            is_fast: true,
-        }
-    }
 }
 
 /// The message header of a send of several segments (sendmsg(2)).
@@ -158,34 +133,19 @@ impl Queue {
     /// Whether the peer has yet to take what it did not take at first.
     #[inline]
     pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled
+        self.stall.is_some()
     }
 
-    /// Whether the peer of a stalled queue reads: it takes a little in each [`PROGRESS_TIME`]. Until one
-    /// has passed, it does.
+    /// Whether the peer [reads](Stall::is_read), or has taken everything.
     pub(crate) fn is_read(&mut self, now: Time) -> bool {
-        let (since, taken) = *self.progress.get_or_insert((now, 0));
-        if now.since(since) < PROGRESS_TIME {
-            return true;
-        }
-        self.progress = Some((now, 0));
-        taken >= PROGRESS_BYTES_MIN
+        let stall = self.stall.as_mut();
+        stall.is_none_or(|stall| stall.is_read(now))
     }
 
-    /// Whether the peer of a stalled queue reads fast: in each [`FAST_TIME`] it takes `bytes` or more. Until
-    /// one has passed, it does.
+    /// Whether the peer [reads fast](Stall::is_read_fast), or has taken everything.
     pub(crate) fn is_read_fast(&mut self, bytes: usize, now: Time) -> bool {
-        let pace = self.pace.get_or_insert(Pace::new(now));
-        let elapsed = now.since(pace.since);
-        if elapsed >= FAST_TIME {
-            let windows = elapsed.as_millis() / FAST_TIME.as_millis();
-            *pace = Pace {
-                since: now,
-                taken: 0,
-                is_fast: pace.taken as u128 >= bytes as u128 * windows,
-            };
-        }
-        pace.is_fast
+        let stall = self.stall.as_mut();
+        stall.is_none_or(|stall| stall.is_read_fast(bytes, now))
     }
 
     /// Bytes that the kernel may be reading.
@@ -345,9 +305,7 @@ impl Queue {
     /// The socket has not taken everything: what may be overtaken or dropped is parted from the
     /// frame that must go on.
     pub(crate) fn stall(&mut self, now: Time) {
-        self.stalled = true;
-        self.progress.get_or_insert((now, 0));
-        self.pace.get_or_insert(Pace::new(now));
+        self.stall.get_or_insert_with(|| Stall::new(now));
         self.split_first();
     }
 
@@ -444,7 +402,7 @@ impl Queue {
         for _ in 0..std::mem::take(&mut self.lent) {
             self.retire_first();
         }
-        self.forget_slowness_if_empty();
+        self.end_stall_if_empty();
     }
 
     /// The send of what was lent is over, and took `sent` bytes.
@@ -473,22 +431,16 @@ impl Queue {
         } else {
             assert!(rest == 0, "more was sent than was lent");
         }
-        if let Some((_, taken)) = &mut self.progress {
-            *taken += sent;
+        if let Some(stall) = &mut self.stall {
+            stall.take(sent);
         }
-        if let Some(pace) = &mut self.pace {
-            pace.taken += sent;
-        }
-        self.forget_slowness_if_empty();
+        self.end_stall_if_empty();
     }
 
-    /// The peer that has taken everything is not slow.
     #[inline]
-    fn forget_slowness_if_empty(&mut self) {
+    fn end_stall_if_empty(&mut self) {
         if self.segments.is_empty() {
-            self.stalled = false;
-            self.progress = None;
-            self.pace = None;
+            self.stall = None;
         }
     }
 
@@ -529,9 +481,7 @@ impl Queue {
         }
         self.taken = 0;
         self.unsent = 0;
-        self.stalled = false;
-        self.progress = None;
-        self.pace = None;
+        self.stall = None;
         self.missed = 0;
         self.parked = Parked::default();
     }
