@@ -5,7 +5,7 @@ use std::mem::size_of;
 use bytes::BytesMut;
 
 use crate::deflate::{Agreement, Streams, Terms};
-use crate::disconnect::{Cause, Disconnect, Traffic};
+use crate::disconnect::{Cause, Disconnect, Initiator, Traffic};
 use crate::endpoint::Endpoint;
 use crate::frame::Opcode;
 use crate::message::{Event, Message};
@@ -398,12 +398,18 @@ impl Connection {
 
     /// The peer closed its half of the transport: FIN, or a read of 0 bytes.
     pub fn receive_eof(&mut self, now: Time) {
-        self.end_transport(Cause::EofWithoutClose, now);
+        self.end_transport(Initiator::Network, Cause::EofWithoutClose, now);
     }
 
     /// The transport was reset or failed.
     pub fn receive_reset(&mut self, now: Time) {
-        self.end_transport(Cause::Reset, now);
+        self.end_transport(Initiator::Network, Cause::Reset, now);
+    }
+
+    /// Ends the connection without a Close and without waiting, because its owner is stopped; the
+    /// transport is to be reset. The cause is [`Cause::Shutdown`], unless we had sent Close for another.
+    pub fn abandon(&mut self, now: Time) {
+        self.end_transport(Initiator::Local, Cause::Shutdown, now);
     }
 
     /// How the connection ended: `Some` exactly once, as soon as it is known.

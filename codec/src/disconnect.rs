@@ -58,7 +58,7 @@ pub struct CloseFrame {
 pub enum Initiator {
     /// The peer sent Close first.
     Peer,
-    /// We sent Close first.
+    /// We sent Close first, or were stopped.
     Local,
     /// The transport ended with no Close in either direction.
     Network,

@@ -1,6 +1,6 @@
 //! The slot of a connection: everything that a shard keeps for it.
 //!
-//! Its life is four small machines, each with one function that changes it: how far it has [come](phase),
+//! Four small state machines make up its life, each with one function that changes it: its [phase](phase),
 //! its [receive](receiving), its [send and our FIN](sending), and what keeps it from [reading](reading).
 
 mod head;
@@ -195,7 +195,7 @@ impl<S> Connection<S> {
             || self.marks.has(Marks::ASKING)
     }
 
-    /// Whether something on the descriptor ends only when it is made to.
+    /// Whether an operation on the descriptor may wait without end, and has to be cancelled.
     pub(crate) fn is_armed(&self) -> bool {
         self.receiving.is_under_way() || self.sending.is_polling()
     }

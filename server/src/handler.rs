@@ -41,8 +41,8 @@ pub trait Handler: 'static {
     }
 
     /// The connection has ended: who ended it, why, and the codes both ways. Nothing more can be
-    /// sent. For each `open` this is called once, unless the shard itself panics, or is stopped without a
-    /// drain: then the handler is not called any more.
+    /// sent. For each `open` this is called once, unless the shard itself panics: then the handler is not
+    /// called any more.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, end: &Disconnect) {
         let _ = (conn, end);
     }

@@ -27,8 +27,9 @@
 //! # The parts
 //!
 //! A [`Server`] runs one [shard] on each core: a thread that owns a ring, the connections
-//! that it accepted, and one value of the application's [`Handler`]. Nothing is shared between
-//! shards, so a handler needs no lock. [`Config`] has the limits and deadlines, each with a
+//! that it accepted, and one value of the application's [`Handler`]. A handler is called by
+//! its own shard only, so it needs no lock. How shards reach each other's clients, [`Conn::publish`] and
+//! [`Remote`] say. [`Config`] has the limits and deadlines, each with a
 //! default. How a connection ended, [`Disconnect`] tells: who, why, and the codes both ways.
 //!
 //! Underneath, the [`ring`] is a trait: io_uring, or (feature `sim`) a simulated kernel and

@@ -37,7 +37,7 @@ pub struct Socket(pub u32);
 pub enum Op {
     /// Accept connections of the ring's listener into direct descriptors; `result` is the
     /// [`Socket`]. Multishot goes on until a completion without `more`. At most 64 others are under
-    /// way at a time, whose tokens have generations from 0 to 63, each another.
+    /// way at a time, whose tokens have generations from 0 to 63, no two the same.
     Accept {
         /// Whether one submission accepts any number of connections.
         multishot: bool,
@@ -54,8 +54,8 @@ pub enum Op {
         multishot: bool,
     },
     /// Receive behind what a buffer holds, once; `result` is the count of bytes. The ring has the
-    /// buffer until that completes: then [`Ring::take_filled`] gives it back. None of two at a time
-    /// has the same token.
+    /// buffer until that completes: then [`Ring::take_filled`] gives it back. No two that are under way
+    /// have the same token.
     Fill {
         /// The socket to receive from.
         socket: Socket,
@@ -63,8 +63,8 @@ pub enum Op {
         buffer: BytesMut,
         /// Bytes to receive at most, for which the buffer has room; one at least.
         limit: usize,
-        /// Whether to wait for all of these, or half a MiB, rather than for any. `ECANCELED` ends it when
-        /// they have not come within a tenth of a second: what is there is then to be received without.
+        /// Whether to wait until all of these bytes, or half a MiB of them, have arrived. `ECANCELED` ends
+        /// it if they have not within a tenth of a second: then receive without waiting.
         gather: bool,
     },
     /// Send bytes, as many as the socket has room for at once.
@@ -80,8 +80,8 @@ pub enum Op {
         finish: bool,
     },
     /// Send all of these bytes, however long that takes; `result` is the count of bytes, which is short
-    /// only if the connection ended. The ring has the bytes until that completes. None of two at a time
-    /// has the same token.
+    /// only if the connection ended. The ring has the bytes until that completes. No two that are under way
+    /// have the same token.
     SendAll {
         /// The socket to send to.
         socket: Socket,
@@ -93,15 +93,15 @@ pub enum Op {
         /// The socket to wait for.
         socket: Socket,
     },
-    /// Complete with the milliseconds from when the last bytes of the peer arrived in the socket,
-    /// read or not, until [`Ring::enter`] last returned: at the least, so that nobody seems silent
-    /// who is not. With an error where the kernel cannot tell (before Linux 6.8).
+    /// Complete with the milliseconds from the last arrival of bytes of the peer in the socket, read or
+    /// not, to the last return of [`Ring::enter`]. The figure is a lower bound: nobody seems silent
+    /// longer than they were. Completes with an error where the kernel cannot tell (before Linux 6.8).
     Quiet {
         /// The socket to ask about.
         socket: Socket,
     },
-    /// Shut down the sending direction (FIN). A Close that does not wait for its completion may
-    /// come before it. Where a send that it was to follow was short, it completes with `ECANCELED`
+    /// Shut down the sending direction (FIN). An [`Op::Close`] that does not wait for its completion may
+    /// be carried out first. If it was to follow a send that was short, it completes with `ECANCELED`
     /// or not at all.
     Finish {
         /// The socket to shut down.
@@ -128,9 +128,9 @@ pub enum Op {
     },
     /// Complete, again and again, when another thread has rung the ring's [`Bell`].
     Listen,
-    /// Wake another ring. Silent on success; where it fails, the bell is to be rung.
+    /// Wake another ring. Silent on success; if it fails, ring the bell instead ([`Bell::ring`]).
     Wake {
-        /// The other ring's.
+        /// The bell of the other ring.
         bell: Bell,
     },
     /// Give a direct descriptor to another ring, which is told of it by `arrival`. Completes when it is

@@ -50,10 +50,10 @@ use crate::{
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
 };
 
-/// Each shard of a core makes so many deliveries in a turn.
+/// Deliveries in a turn that a shard may make however many others share its core.
 const DELIVERIES_MIN: usize = 1 << 10;
 
-/// Of [`Config::max_send_queue`] so much makes a queue long.
+/// A queue is long from this part of [`Config::max_send_queue`] on: a 16th.
 pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
 /// How soon those that wait for room for what they publish are looked at again.
@@ -314,18 +314,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Ends the shard, which has finished or failed: what is open is reset, and nobody sends to it any
-    /// more. If its ring has failed, `close` is called for each connection. After a panic it is not,
-    /// because the handler may be in any state.
+    /// more. [`Handler::close`] is called for each open connection; but not after a panic, because the
+    /// handler may be in any state.
     pub fn end(mut self, end: &End, now: Time) {
         self.core.fanout.fabric.close(self.core.settings.index);
         match end {
-            End::RingFailed => {
-                let open = self.connections.iter().map(|(slot, _)| slot as u32);
-                for slot in open.collect::<Vec<_>>() {
-                    self.visit(slot, now, |visit| visit.peer_reset());
-                }
+            End::RingFailed => self.visit_all(now, |visit| visit.peer_reset()),
+            End::Finished => {
+                self.reset_all();
+                self.visit_all(now, |visit| visit.abandon());
             }
-            End::Finished | End::Panicked => self.reset_all(),
+            End::Panicked => self.reset_all(),
         }
         self.guests.close();
         let Self {
@@ -341,6 +340,13 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let _ = contain::catch(|| drop(connection));
         }
         let _ = contain::catch(|| drop(handler));
+    }
+
+    fn visit_all(&mut self, now: Time, act: impl Fn(&mut Visit<'_, R, H>)) {
+        let slots = self.connections.iter().map(|(slot, _)| slot as u32);
+        for slot in slots.collect::<Vec<_>>() {
+            self.visit(slot, now, &act);
+        }
     }
 
     /// Resets every connection in one pass: a ring that is dropped looks for each of its operations from

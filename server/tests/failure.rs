@@ -29,6 +29,7 @@ const CLIENTS: usize = 40;
 struct Seen {
     ids: Mutex<Vec<(u16, ConnectionId)>>,
     resets: [AtomicUsize; 2],
+    shutdowns: [AtomicUsize; 2],
     others: [AtomicUsize; 2],
 }
 
@@ -59,10 +60,15 @@ impl Handler for Which {
     fn close(&mut self, _: &mut Conn<'_, ()>, end: &Disconnect) {
         let counts = match end.cause {
             Cause::Reset => &self.seen.resets,
+            Cause::Shutdown => &self.seen.shutdowns,
             _ => &self.seen.others,
         };
         counts[usize::from(self.shard)].fetch_add(1, Ordering::Relaxed);
     }
+}
+
+fn count(counts: &[AtomicUsize; 2]) -> [usize; 2] {
+    counts.each_ref().map(|it| it.load(Ordering::Relaxed))
 }
 
 struct Bench {
@@ -212,6 +218,19 @@ fn r24_a_shard_that_panics() {
     assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
+#[test]
+fn r18_stop_resets_everybody_and_close_is_called_for_each() {
+    let mut bench = Bench::start();
+    let clients = bench.clients.each_ref().map(Vec::len);
+    bench.running.stop();
+    assert_eq!(count(&bench.seen.shutdowns), clients);
+    assert_eq!(count(&bench.seen.resets), [0, 0]);
+    assert_eq!(count(&bench.seen.others), [0, 0]);
+    for mut client in bench.clients.into_iter().flatten() {
+        assert_eq!(client.end(), End::Reset);
+    }
+}
+
 /// Puts another file in the place of the ring of shard 0, the first that was opened above a descriptor,
 /// so that the kernel refuses to enter it.
 fn break_ring(above: i32) {
@@ -254,10 +273,9 @@ fn r24_a_shard_whose_ring_fails() {
         .block_on(bench.running.wait())
         .expect_err("a shard has failed");
     assert!(matches!(error, Error::Failed { shard: 0, .. }), "{error}");
-    let count = |counts: &[AtomicUsize; 2]| counts.each_ref().map(|it| it.load(Ordering::Relaxed));
-    let (resets, others) = (count(&bench.seen.resets), count(&bench.seen.others));
+    let resets = count(&bench.seen.resets);
     assert_eq!(resets[0], clients[0], "`close` is called for each");
-    assert!(others[1] >= clients[1]);
+    assert!(count(&bench.seen.shutdowns)[1] >= clients[1]);
     assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
 }
 

@@ -154,9 +154,9 @@ impl Connection {
 
     /// The transport ended by itself. After our Close, `cause` is why we sent it: that the peer did
     /// not answer is told by `Disconnect::received`.
-    pub(super) fn end_transport(&mut self, cause: Cause, now: Time) {
+    pub(super) fn end_transport(&mut self, initiator: Initiator, cause: Cause, now: Time) {
         let end = match &mut self.state {
-            State::Open { .. } => Some(self.end(Initiator::Network, cause, None, None, now)),
+            State::Open { .. } => Some(self.end(initiator, cause, None, None, now)),
             State::Closing { closing, .. } => {
                 let (cause, sent) = (closing.cause, closing.take_sent());
                 Some(self.end(Initiator::Local, cause, None, Some(sent), now))

@@ -23,10 +23,10 @@ pub(crate) enum Phase<S> {
     },
     /// The request was answered with an error and FIN. Reset at `deadline`.
     Refused { deadline: Time },
-    /// The WebSocket, and its closing.
+    /// The WebSocket is open, or its closing handshake is under way.
     Open { protocol: Protocol, state: S },
-    /// Nothing is to be said or heard any more. The slot is free when the descriptor is closed,
-    /// and nothing is under way.
+    /// Nothing is sent or received any more. The slot is free when the descriptor is closed and no
+    /// operation is under way.
     Leaving(Descriptor),
 }
 

@@ -9,7 +9,15 @@
 //!    └── it may take bytes ── Polling ◄── the turn ends ── Stalled
 //! ```
 //!
-//! FIN goes behind the last byte: with the last send, or by itself where nothing is queued.
+//! FIN goes behind the last byte: with the last send, or by itself if nothing is queued.
+//!
+//! ```text
+//!   No ── the connection is to end ──► Wanted ── the last byte is sent, or was ──► UnderWay ── complete ──► Done
+//!                                        ▲                                            │
+//!                                        └────── the send in front was not whole ─────┘
+//! ```
+//!
+//! `No` and `Wanted` become `Done` when the connection has ended underneath.
 
 use crate::ring::SendMode;
 

@@ -9,9 +9,10 @@ use crate::{
     Handler, Origins, PanicPolicy, contain::Callback, fanout::Fanout, ring::Ring, stats::Stats,
 };
 
-/// Everything of a shard but its connections, and what only the shard as a whole needs.
+/// What a visit of a connection needs of its shard: everything but the table of connections and what only
+/// a whole turn uses.
 pub(super) struct Core<R: Ring, H: Handler> {
-    /// First, so that the kernel lets go of everything before its memory goes.
+    /// Dropped first, so that the kernel lets go of all memory before it is freed.
     pub(super) ring: R,
     pub(super) handler: H,
     pub(super) endpoint: Endpoint,

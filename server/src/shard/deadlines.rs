@@ -22,7 +22,7 @@ pub(crate) const ENTRIES_PER_TURN: usize = 128;
 /// waits for two turns.
 const EXPIRIES_PER_TURN: usize = 64;
 
-/// Each shard of a core has so many.
+/// The least that a shard has of these, however many others share its core.
 const EXPIRIES_MIN: usize = 1;
 
 /// The deadlines of all connections of a shard.
@@ -71,8 +71,8 @@ impl Deadlines {
     }
 }
 
-/// Deadlines of a turn. It sends no more pings than it can read answers, with as many buffers to spare
-/// for others: answers would queue up, and what others say behind them.
+/// Deadlines that pass in a turn: half as many as there are receive buffers, at most. So the answers to
+/// the pings of a turn fill half of the buffers, and the other half is left for what others send.
 pub(crate) fn expiries_per_turn(receive_buffers: u16) -> usize {
     EXPIRIES_PER_TURN.min(usize::from(receive_buffers) / 2)
 }

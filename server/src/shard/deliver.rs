@@ -1,4 +1,5 @@
-//! From a completed receive to the connection's bytes, and from a completed send to reading on.
+//! What follows a completion: the bytes of a receive go to the connection, and after a send the connection
+//! reads on.
 
 use super::visit::Visit;
 use crate::{
@@ -55,7 +56,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Reads what was received into a message; unless that has to wait, when it stays there.
+    /// Reads what was received into a message. If the connection has to wait, the bytes stay there.
     fn go_on(&mut self) {
         if self.must_wait() {
             return self.keep_behind(&[]);

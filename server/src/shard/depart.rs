@@ -1,9 +1,9 @@
 //! The ways in which a connection ends, and the one way in which its slot comes back.
 //!
-//! Closing TCP is always one of two: our FIN, then the peer's, then Close, which leaves nothing
-//! but the kernel's TIME_WAIT; or, at a deadline, Close alone, which resets, because the listener
-//! hands down `SO_LINGER` of zero to every connection (socket(7), tcp(7)). Neither waits for the
-//! socket to become writable.
+//! A connection's TCP ends in one of two ways. In order: we send FIN, the peer sends FIN, and we close the
+//! descriptor; the kernel keeps its TIME_WAIT. By force: a deadline passes and we close the descriptor,
+//! which resets, because every connection inherits `SO_LINGER` of zero from its listener (socket(7),
+//! tcp(7)). In neither way does the close wait for the socket to become writable.
 
 use tidewheel_codec::{Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
@@ -129,6 +129,16 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(Exit::Reset),
             Phase::Leaving(_) => {}
+        }
+    }
+
+    /// The shard ends, and has reset the connection.
+    pub(super) fn abandon(&mut self) {
+        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
+            protocol.abandon(self.now);
+            if let Some(end) = protocol.poll_disconnect() {
+                self.report(&end);
+            }
         }
     }
 
@@ -265,7 +275,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Our FIN is out, or was not to be; `result` is a negated errno where it was not.
+    /// Handles the completion of our FIN; `result` is a negated errno if it was not sent.
     pub(super) fn finished(&mut self, result: i32) {
         let result = match -result {
             libc::ECANCELED => FinResult::Cancelled,

@@ -1,8 +1,8 @@
-//! From a shard that is full to one that has room.
+//! Hands a socket over from a shard that is full to one that has room.
 //!
-//! The kernel deals clients out to the listeners of the shards by chance, also to that of a shard whose
-//! table is full. So a few places of each table are kept, to accept who comes then, and to hand the
-//! socket over to another ring.
+//! The kernel distributes clients over the listeners of the shards by chance, so some arrive at a shard
+//! whose table is full. A few places of each table are kept free for them: the shard accepts such a client
+//! and hands its socket over to another ring.
 
 use tidewheel_codec::Time;
 

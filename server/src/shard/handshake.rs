@@ -32,7 +32,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if let Phase::Handshake { head: kept, .. } = &mut self.connection.phase {
             *kept = head.parsed(&self.core.settings.request);
         }
-        // A request that was whole before would have been answered before.
+        // The request was not whole before these bytes, or it would have been answered then.
         size.map(|size| size.saturating_sub(had))
     }
 

@@ -22,9 +22,9 @@ pub(crate) const FANNED_OUT_PER_TURN: usize = 128;
 /// Pieces of mail that one turn reads.
 pub(crate) const MAIL_PER_TURN: usize = 1024;
 
-/// Deliveries to very many in one turn of the shards on a core: 3 to 65 ns each, as caches have it.
-/// The others follow in the next turns. When a turn has made so many to few of what came by mail, it
-/// reads no more.
+/// Deliveries to subscribers of large topics in one turn of the shards on a core. A delivery takes 3 to
+/// 65 ns, depending on the caches. The others follow in the next turns. A turn also reads no more mail
+/// once what it has read was delivered this many times.
 pub(crate) const DELIVERIES_PER_TURN: usize = 1 << 14;
 
 /// Bytes that are sent of what was published in one turn of the shards on a core. A connection gets a
@@ -34,15 +34,16 @@ pub(crate) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
 /// What a message costs beside its bytes, where it is queued by itself.
 const MESSAGE_WORK: usize = 64;
 
-/// When the queues of so many subscribers are long, and of more than one in so many, the publishers are
-/// too fast, and not the subscribers too slow. That holds for a [`PROGRESS_TIME`] at least.
+/// If the queues of at least `CROWD_MIN` subscribers are long, and those of more than one in `CROWD_SHARE`,
+/// the publishers are too fast, and not the subscribers too slow. That holds for a [`PROGRESS_TIME`] at
+/// least.
 const CROWD_MIN: usize = 2;
 const CROWD_SHARE: usize = 4;
 
 /// Room for mail for which memory is kept while there is none.
 const MAIL_KEPT_MAX: usize = 1 << 10;
 
-/// Each shard of a core has so many.
+/// The least that a shard has of the two limits above, however many others share its core.
 const FANNED_OUT_MIN: usize = 8;
 const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
 

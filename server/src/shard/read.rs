@@ -176,9 +176,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Hands the frames that have arrived to the handler until the connection has had its share, or has
-    /// to wait: then it gives the bytes that are left, which are none where what was received into a
-    /// message is unread.
+    /// Hands the frames that have arrived to the handler until the connection's share is used up or it has
+    /// to wait: then returns the bytes that are left, and why. No bytes are left if what is unread was
+    /// received into a message: it stays there.
     fn read<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], Obstacle)> {
         match contain::catch(|| self.read_messages(arrived)) {
             Ok(rest) => rest,

@@ -114,8 +114,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Receives the rest of a message into it, to the last byte. Behind its end another such message is
-    /// likely to follow, of which no more than the beginning should arrive elsewhere.
+    /// Receives the rest of a large message into its own buffer, to the last byte. Another such message is
+    /// likely to follow, and only its beginning should arrive in a buffer of the pool.
     pub(super) fn receive_more(&mut self) {
         if !self.fill(1, true) {
             self.provide_for(false);
@@ -141,8 +141,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.push(Op::Receive { socket, multishot });
     }
 
-    /// Receives into the message that is arriving, if at least so many bytes of it are to come; says
-    /// whether they are. To gather is to wait, for a moment, until much is there.
+    /// Receives into the message that is arriving, if `least` bytes of it or more are to come; returns
+    /// whether it does. With `gather` the receive waits, for a moment, until many bytes are there.
     fn fill(&mut self, least: u64, gather: bool) -> bool {
         if !self
             .connection

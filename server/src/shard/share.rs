@@ -1,9 +1,9 @@
 //! How much of what was received is read before others have their turn.
 //!
-//! A completion, and a connection that waits for its turn, gets a share. All shares of a turn come out
-//! of the turn's own; when that is used up, what has just arrived gets a small share, and what waits
-//! goes on waiting. So the worst that a flood does to a bystander is to make turns as long as one
-//! turn's share.
+//! A turn has a share of work. Each completed receive, and each connection that waits with unread bytes,
+//! gets a part of it. When the turn's share is used up, bytes that have just arrived get a small part
+//! nevertheless, and connections that wait go on waiting. So a flood delays a bystander by no more than
+//! the work of one turn's share.
 
 /// Work on received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,14 +91,14 @@ impl Share {
         self.frames = self.frames.saturating_sub(frames);
     }
 
-    /// A message of so many bytes was read; says whether that was the last.
+    /// Takes a message of this many bytes; returns whether the share is used up.
     #[inline]
     pub(super) fn take_message(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.bytes == 0
     }
 
-    /// A message was read that caused so much work of compression; says whether that was the last.
+    /// Takes this much work of compression for a message; returns whether the share is used up.
     pub(super) fn take_deflate(&mut self, work: u64) -> bool {
         let work = usize::try_from(work).unwrap_or(usize::MAX);
         let work = work.saturating_add(MESSAGE_WORK);

@@ -1,4 +1,4 @@
-//! From the bytes that were queued to the kernel: one send for each connection and turn.
+//! Gives queued bytes to the kernel: one send for each connection in a turn.
 //!
 //! `connection/sending.rs` has the states that a send goes through.
 
