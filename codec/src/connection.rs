@@ -1,6 +1,7 @@
 //! One open WebSocket: its state, and the transitions of RFC 6455 7.
 
 use std::mem::size_of;
+use std::time::Duration;
 
 use bytes::BytesMut;
 
@@ -22,6 +23,9 @@ use close::Closing;
 
 pub use error::{CloseError, Closed, PingError};
 
+/// A ping is with the kernel within this time, and its acknowledgement tells of the time when it was sent.
+const PING_SENT_WITHIN: Duration = Duration::from_millis(100);
+
 /// One WebSocket after its opening handshake.
 ///
 /// Every method takes the [`Endpoint`] with which the connection was begun; to change it is an
@@ -31,7 +35,7 @@ pub use error::{CloseError, Closed, PingError};
 pub struct Connection {
     state: State,
     opened: Time,
-    /// When the last byte arrived.
+    /// When the last byte arrived, or was [taken](Connection::note_taken).
     heard: Time,
     /// When the last message arrived.
     messaged: Time,
@@ -192,6 +196,17 @@ impl Connection {
     #[inline]
     pub fn note_heard(&mut self, time: Time) {
         self.heard = self.heard.max(time);
+    }
+
+    /// Notes that the peer took bytes at `time`, as its acknowledgements tell: it is alive, and has not come
+    /// to the ping yet. What it took soon after a ping was sent may be that ping alone, which says nothing
+    /// of the peer's program.
+    pub fn note_taken(&mut self, time: Time) {
+        if let State::Open { pinged, .. } = self.state
+            && time > pinged + PING_SENT_WITHIN
+        {
+            self.note_heard(time);
+        }
     }
 
     /// Takes received bytes: hand the result to [`poll_event`](Self::poll_event).

@@ -244,3 +244,48 @@ fn with_all_timers_off_there_is_no_deadline() {
     let connection = Connection::new(Time::from_millis(0), 7);
     assert_eq!(connection.poll_timeout(&config), None);
 }
+
+/// A server whose peer has said nothing, and the time of the ping that it was sent.
+fn pinged() -> (Endpoint, Connection, Time) {
+    let mut endpoint = Endpoint::new(server());
+    let mut connection = Connection::new(Time::from_millis(0), 0);
+    let due = connection.poll_timeout(endpoint.config());
+    let ping = due.expect("a ping is due");
+    let mut out = Vec::new();
+    connection.handle_timeout(&mut endpoint, &mut out, ping);
+    assert_eq!(out[0], 0x89, "a Ping");
+    (endpoint, connection, ping)
+}
+
+#[test]
+fn a_peer_that_takes_bytes_long_after_a_ping_is_alive() {
+    let (mut endpoint, mut connection, ping) = pinged();
+    let deadline = connection.poll_timeout(endpoint.config());
+    let deadline = deadline.expect("the ping's answer is due");
+    let taken = ping + Duration::from_millis(101);
+    connection.note_taken(taken);
+    assert!(!connection.is_ping_overdue(endpoint.config(), deadline));
+    // It is pinged again, and cut if neither comes.
+    let again = connection.poll_timeout(endpoint.config());
+    let again = again.expect("a ping is due");
+    assert!(again <= taken + Duration::from_millis(P), "{again:?}");
+    let mut out = Vec::new();
+    connection.handle_timeout(&mut endpoint, &mut out, again);
+    let end = taken + Duration::from_millis(P + T);
+    assert_eq!(connection.poll_timeout(endpoint.config()), Some(end));
+    connection.handle_timeout(&mut endpoint, &mut out, end);
+    let end = connection.poll_disconnect();
+    assert_eq!(end.expect("it is cut").cause, Cause::PingTimeout);
+}
+
+#[test]
+fn a_peer_whose_kernel_took_no_more_than_the_ping_is_cut() {
+    let (mut endpoint, mut connection, ping) = pinged();
+    let deadline = connection.poll_timeout(endpoint.config());
+    let deadline = deadline.expect("the ping's answer is due");
+    connection.note_taken(ping + Duration::from_millis(100));
+    assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
+    connection.handle_timeout(&mut endpoint, &mut Vec::new(), deadline);
+    let end = connection.poll_disconnect();
+    assert_eq!(end.expect("it is cut").cause, Cause::PingTimeout);
+}

@@ -19,6 +19,10 @@ use crate::{Error, host};
 /// Clients that wait to be accepted, on each shard; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
+/// Bytes of a connection that the kernel takes although it cannot send them yet (`TCP_NOTSENT_LOWAT`,
+/// tcp(7)).
+const UNSENT_MAX: u32 = 128 << 10;
+
 /// How long an address is waited for that no living process owns.
 const FREE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -97,6 +101,8 @@ fn socket(address: SocketAddr) -> io::Result<socket2::Socket> {
     socket.set_reuse_address(true)?;
     // Replies of a turn leave in one send: there is nothing to wait for.
     socket.set_tcp_nodelay(true)?;
+    // What is ahead of a ping in the kernel, and out of reach of the policies for slow consumers.
+    socket.set_tcp_notsent_lowat(UNSENT_MAX)?;
     // A Close before the peer's FIN resets, and leaves no orphan.
     socket.set_linger(Some(Duration::ZERO))?;
     Ok(socket)

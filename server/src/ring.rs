@@ -306,6 +306,31 @@ pub enum Wait {
     Forever,
 }
 
+/// When a peer last took bytes that were sent to it: how long before the last return of [`Ring::enter`], at
+/// the least.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Taken {
+    /// Since it last acknowledged anything.
+    pub acknowledged: Duration,
+    /// Since bytes were last sent to it.
+    pub sent: Duration,
+    /// Whether bytes that were sent wait for its acknowledgement.
+    pub is_awaited: bool,
+}
+
+impl Taken {
+    /// The time since which it has taken nothing. An acknowledgement says that it took bytes if some
+    /// were awaited: they still are, or were sent not long before. If nothing was sent for long, it answers
+    /// probes of its closed window.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        match self.is_awaited {
+            true => self.acknowledged,
+            false => self.acknowledged.max(self.sent),
+        }
+    }
+}
+
 /// A queue of operations to the kernel and one of completions from it.
 ///
 /// # Safety
@@ -348,6 +373,10 @@ pub unsafe trait Ring {
     /// Who was accepted by the operation with this token, which has just completed; `None` if that
     /// was not asked for.
     fn peer(&self, accept: Token) -> Option<IpAddr>;
+
+    /// When the peer last took bytes that were sent to it, for the [`Op::Quiet`] with this token, which has
+    /// just completed; `None` if it has taken none, or if the kernel cannot tell.
+    fn taken(&self, quiet: Token) -> Option<Taken>;
 
     /// What another thread holds to wake this ring.
     fn bell(&self) -> Bell;

@@ -454,7 +454,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             OpCode::Fill => self.visit_of(token, now, |visit| visit.filled(&completion)),
             OpCode::Close => self.visit_of(token, now, |visit| visit.closed()),
             OpCode::Writable => self.visit_of(token, now, |visit| visit.writable()),
-            OpCode::Quiet => self.visit_of(token, now, |visit| visit.quiet(completion.result)),
+            OpCode::Quiet => {
+                let taken = self.core.ring.taken(token);
+                self.visit_of(token, now, |visit| visit.quiet(completion.result, taken));
+            }
             OpCode::Finish => {
                 self.visit(token.slot(), now, |visit| {
                     // One that was linked to a short send is cancelled, and not waited for.

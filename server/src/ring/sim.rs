@@ -26,7 +26,7 @@ pub use self::{
     client::{Arrival, ClientId, Network},
     crowd::{CrowdRing, Population, Tally, Word},
 };
-use super::{Bell, Completion, Op, OpCode, Ring, Token, Wait};
+use super::{Bell, Completion, Op, OpCode, Ring, Taken, Token, Wait};
 
 /// What a simulation is made of.
 #[derive(Clone, Copy, Debug)]
@@ -231,6 +231,10 @@ unsafe impl Ring for SimRing {
 
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.kernel.borrow().peer(accept)
+    }
+
+    fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.kernel.borrow().taken(quiet)
     }
 
     fn bell(&self) -> Bell {

@@ -29,7 +29,7 @@ use self::{
     user_data::Purpose,
 };
 use super::{
-    Bell, BufferMemory, Completion, Op, OpCode, Ring, SendMode, Socket, Token, Wait,
+    Bell, BufferMemory, Completion, Op, OpCode, Ring, SendMode, Socket, Taken, Token, Wait,
     probe::{self, RingError},
 };
 
@@ -476,6 +476,10 @@ unsafe impl Ring for Uring {
 
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.accepted.get(accept.generation() as usize)?.ip()
+    }
+
+    fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.installer.taken(quiet)
     }
 
     fn bell(&self) -> Bell {

@@ -13,7 +13,7 @@ use crate::{
     connection::{Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent},
     contain::{self, Callback},
     outbox::Lane,
-    ring::{Op, Ring},
+    ring::{Op, Ring, Taken},
     stats::Rejected,
 };
 
@@ -191,8 +191,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.conclude();
     }
 
-    /// Asks when the peer was last heard: it may be alive, although what it has sent is not read,
-    /// because it takes nothing, or because this shard has fallen behind.
+    /// Asks when the peer was last heard, and when it last took bytes. It may be alive although nothing of it
+    /// was read: the ping may lie behind a large message that it is still receiving, this connection may not
+    /// be read because its peer takes nothing, or this shard may have fallen behind.
     fn ask(&mut self) {
         if self.connection.begin_asking() {
             let socket = self.connection.socket();
@@ -200,14 +201,19 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The kernel has told how long the peer has been quiet, in milliseconds, or that it cannot.
-    pub(super) fn quiet(&mut self, result: i32) {
+    /// The kernel has told how long the peer has been quiet, in milliseconds, and when it last took what
+    /// was sent to it; or that it cannot tell.
+    pub(super) fn quiet(&mut self, result: i32, taken: Option<Taken>) {
         self.connection.end_asking();
-        if let Phase::Open { protocol, .. } = &mut self.connection.phase
-            && let Ok(quiet_ms) = u64::try_from(result)
-        {
-            let heard_ms = self.now.as_millis().saturating_sub(quiet_ms);
-            protocol.note_heard(Time::from_millis(heard_ms));
+        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
+            let before =
+                |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
+            if let Ok(quiet_ms) = u64::try_from(result) {
+                protocol.note_heard(before(quiet_ms));
+            }
+            if let Some(taken) = taken {
+                protocol.note_taken(before(taken.idle().as_millis() as u64));
+            }
         }
         self.elapse();
     }

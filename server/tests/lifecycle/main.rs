@@ -28,4 +28,5 @@ mod network;
 mod pressure;
 mod prober;
 mod shutdown;
+mod slow_links;
 mod violations;

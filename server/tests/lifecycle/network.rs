@@ -131,6 +131,11 @@ impl Network {
         Server::spawn(command.envs(variables.iter().copied()))
     }
 
+    /// `tidewheel serve` with `flags`; the caller is on the server's side.
+    pub(crate) fn serve(&self, flags: &str) -> Command {
+        process::command_at("serve", &format!("{SERVER_HOST}:0"), flags)
+    }
+
     /// Runs `make` on the clients' side: where a socket is made, there it stays.
     pub(crate) fn clients<T>(&self, make: impl FnOnce() -> T) -> T {
         self.client_side.within(make)

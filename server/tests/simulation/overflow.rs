@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use tidewheel::ring::{
-    Bell, Completion, Op, OpCode, Ring, Token, Wait,
+    Bell, Completion, Op, OpCode, Ring, Taken, Token, Wait,
     sim::{Event, Faults, Network, SimRing, Simulation, What},
 };
 
@@ -124,6 +124,10 @@ unsafe impl Ring for Forgetful {
 
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.ring.peer(accept)
+    }
+
+    fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.ring.taken(quiet)
     }
 
     fn bell(&self) -> Bell {

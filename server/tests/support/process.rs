@@ -48,7 +48,8 @@ pub(crate) fn serve(flags: &str) -> Command {
     command_at("serve", "127.0.0.1:0", flags)
 }
 
-fn command_at(subcommand: &str, listen: &str, flags: &str) -> Command {
+/// A subcommand at an address.
+pub(crate) fn command_at(subcommand: &str, listen: &str, flags: &str) -> Command {
     let mut command = tidewheel();
     command
         .args([subcommand, "--listen", listen])

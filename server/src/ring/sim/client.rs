@@ -129,7 +129,10 @@ impl Network {
         let mut kernel = self.kernel.borrow_mut();
         let arrival = kernel.clients[client.0].inbox.pop_front()?;
         if let (Arrival::Bytes(bytes), Some(index)) = (&arrival, kernel.clients[client.0].socket) {
-            kernel.socket(index).unread -= bytes.len();
+            let now_ms = kernel.now().as_millis();
+            let socket = kernel.socket(index);
+            socket.unread -= bytes.len();
+            socket.read_ms = now_ms;
             kernel.wake_writer(index);
         }
         Some(arrival)

@@ -25,7 +25,8 @@ use tidewheel_codec::Time;
 pub use self::client::Word;
 use self::client::{Client, Script, Stage};
 use super::super::{
-    Bell, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Token, Wait,
+    Bell, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Taken, Token,
+    Wait,
 };
 
 /// What the kernel tells at a time: as much as the queue of [`Setup::default`](super::super::Setup)
@@ -466,6 +467,11 @@ unsafe impl Ring for CrowdRing {
     }
 
     fn peer(&self, _: Token) -> Option<IpAddr> {
+        None
+    }
+
+    /// All clients take everything at once, and pings are answered: whoever is silent has gone.
+    fn taken(&self, _: Token) -> Option<Taken> {
         None
     }
 

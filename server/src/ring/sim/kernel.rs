@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use tidewheel_codec::Time;
 
 use super::{
-    super::{BufferMemory, Completion, Op, OpCode, Token},
+    super::{BufferMemory, Completion, Op, OpCode, Taken, Token},
     Event, Simulation, What,
     client::{Client, ClientId},
     socket::{PeerState, SimSocket},
@@ -70,6 +70,8 @@ pub(super) struct Kernel {
     accepts: VecDeque<(Token, bool)>,
     backlog: VecDeque<ClientId>,
     listens: bool,
+    /// What the clients had taken when they were asked about.
+    taken: HashMap<Token, Taken>,
     /// Whom a single accept has accepted last.
     accepted: HashMap<Token, ClientId>,
     pub(super) clients: Vec<Client>,
@@ -103,6 +105,7 @@ impl Kernel {
             accepts: VecDeque::new(),
             backlog: VecDeque::new(),
             listens: true,
+            taken: HashMap::new(),
             accepted: HashMap::new(),
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
@@ -138,6 +141,10 @@ impl Kernel {
         let client = self.accepted.get(&accept)?;
         let number = u32::try_from(client.0).expect("below 2^32 clients");
         Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
+    }
+
+    pub(super) fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.taken.get(&quiet).copied()
     }
 
     pub(super) fn note(&mut self, what: What) {

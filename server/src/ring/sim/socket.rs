@@ -26,6 +26,9 @@ pub(super) struct SimSocket {
     pub(super) finished: bool,
     /// Bytes sent that the client has not read.
     pub(super) unread: usize,
+    /// When bytes were last sent, and when the client last read some.
+    pub(super) sent_ms: u64,
+    pub(super) read_ms: u64,
     /// When the newest completion of the receive comes, and its place among those of that time.
     pub(super) newest: (u64, u64),
 }
@@ -90,6 +93,8 @@ impl SimSocket {
             heard_ms,
             finished: false,
             unread: 0,
+            sent_ms: heard_ms,
+            read_ms: heard_ms,
             newest: (0, 0),
         }
     }

@@ -15,7 +15,7 @@ use super::{
     entries::fixed,
     user_data::{self, Purpose},
 };
-use crate::ring::{Completion, OpCode, Socket, Token};
+use crate::ring::{Completion, OpCode, Socket, Taken, Token};
 
 /// The kernel's tick where it is longest (time(7): HZ is 100, 250, 300 or 1000).
 const JIFFY_MAX: Duration = Duration::from_millis(10);
@@ -30,6 +30,8 @@ pub(super) struct Installer {
     ending: HashMap<u32, Ending>,
     /// When the kernel was last left: not after the moment that the caller takes for now.
     left: Instant,
+    /// What the peers have taken that were asked about since.
+    taken: HashMap<Token, Taken>,
 }
 
 /// A send that a shutdown is to follow.
@@ -46,12 +48,14 @@ impl Installer {
             installs,
             ending: HashMap::new(),
             left: instant(),
+            taken: HashMap::new(),
         }
     }
 
     /// Notes that the kernel was just left.
     pub(super) fn note_left(&mut self) {
         self.left = instant();
+        self.taken.clear();
     }
 
     /// The entry that leads to a shutdown of the sending direction.
@@ -114,7 +118,7 @@ impl Installer {
         let (op, result) = if purpose == Purpose::InstallToFinish {
             (OpCode::Finish, self.finish_now(token, descriptor))
         } else {
-            (OpCode::Quiet, self.quiet_now(descriptor))
+            (OpCode::Quiet, self.quiet_now(token, descriptor))
         };
         let result = result.unwrap_or_else(|error| error);
         completion(op, token, result)
@@ -131,9 +135,26 @@ impl Installer {
         }
     }
 
-    fn quiet_now(&self, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
-        let time = quiet_for(&socket?)?.saturating_sub(instant() - self.left);
-        Ok(i32::try_from(time.as_millis()).unwrap_or(i32::MAX))
+    fn quiet_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
+        let info = tcp_info(&socket?)?;
+        let since_left = instant() - self.left;
+        // The kernel counts in ticks of its own.
+        let before = |millis: u32| {
+            Duration::from_millis(millis.into()).saturating_sub(JIFFY_MAX + since_left)
+        };
+        let taken = Taken {
+            acknowledged: before(info.tcpi_last_ack_recv),
+            sent: before(info.tcpi_last_data_sent),
+            is_awaited: info.tcpi_unacked > 0,
+        };
+        self.taken.insert(token, taken);
+        let quiet = before(info.tcpi_last_data_recv);
+        Ok(i32::try_from(quiet.as_millis()).unwrap_or(i32::MAX))
+    }
+
+    /// What the peer has taken that was asked about by this token, since the kernel was last left.
+    pub(super) fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.taken.get(&quiet).copied()
     }
 }
 
@@ -156,9 +177,8 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// How long ago the last segment with bytes arrived (tcp(7), `TCP_INFO`), at the least, as the kernel
-/// counts in ticks of its own; or a negated errno.
-fn quiet_for(socket: &OwnedFd) -> Result<Duration, i32> {
+/// What the kernel knows of a connection (tcp(7), `TCP_INFO`); or a negated errno.
+fn tcp_info(socket: &OwnedFd) -> Result<libc::tcp_info, i32> {
     // SAFETY: a structure of numbers is valid when all zero.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
@@ -173,8 +193,7 @@ fn quiet_for(socket: &OwnedFd) -> Result<Duration, i32> {
         )
     };
     if result == 0 {
-        let time = Duration::from_millis(info.tcpi_last_data_recv.into());
-        Ok(time.saturating_sub(JIFFY_MAX))
+        Ok(info)
     } else {
         Err(-io::Error::last_os_error()
             .raw_os_error()

@@ -1,8 +1,10 @@
 //! What the simulated kernel does when it is asked to.
 
+use std::time::Duration;
+
 use super::{
     super::{
-        super::{Completion, Op, OpCode, SendMode, Socket, Token},
+        super::{Completion, Op, OpCode, SendMode, Socket, Taken, Token},
         What,
         client::ClientId,
         socket::{Into, PeerState, Receiving, SimSocket},
@@ -87,7 +89,16 @@ impl Kernel {
                 self.wake_writer(socket.0);
             }
             Op::Quiet { socket } => {
-                let quiet_ms = self.now_ms - self.socket(socket.0).heard_ms;
+                let now_ms = self.now_ms;
+                let state = self.socket(socket.0);
+                let before = |time_ms: u64| Duration::from_millis(now_ms - time_ms);
+                let taken = Taken {
+                    acknowledged: before(state.read_ms),
+                    sent: before(state.sent_ms),
+                    is_awaited: state.unread > 0,
+                };
+                let quiet_ms = now_ms - state.heard_ms;
+                self.taken.insert(token, taken);
                 self.complete(code, token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
             }
             Op::Finish { socket } => self.finish_later(socket.0, token),
@@ -275,6 +286,7 @@ impl Kernel {
         assert!(!bytes.is_empty(), "a send of nothing");
         let is_short = self.chance(short_send);
         let random = self.random.u64(..);
+        let now_ms = self.now_ms;
         let socket = self.socket(index);
         assert!(!socket.finished, "a send behind FIN on socket {index}");
         if socket.peer == PeerState::Reset {
@@ -287,6 +299,7 @@ impl Kernel {
         let client = socket.client;
         socket.unread += length;
         if length > 0 {
+            socket.sent_ms = now_ms;
             self.carry_to_client(client, Segment::Bytes(bytes[..length].to_vec()));
         }
         let taken = i32::try_from(length).expect("a send below 2 GiB");

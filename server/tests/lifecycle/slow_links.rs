@@ -1,0 +1,235 @@
+//! Clients that read slowly, and are alive.
+
+use std::{io::Read as _, net::Shutdown, time::Duration};
+
+use crate::{
+    figures::{assert_bytes, tell, time},
+    network::{Network, with_network},
+    support::{
+        client::{BINARY, CLOSE, Client, FIN, PING, PONG, Received, binary, frame},
+        ms,
+        process::Server,
+        requests::request,
+        socket_table, wait,
+    },
+};
+
+/// P and T are a second each.
+const FLAGS: &str = "--ping-interval 1s --ping-timeout 1s --close-timeout 1s";
+
+/// A client that reads so many bytes in each tenth of a second, and answers pings as it comes to them.
+struct SlowReader {
+    client: Client,
+    bytes_per_tick: usize,
+    /// Bytes that are not a whole frame yet.
+    begun: Vec<u8>,
+    pongs: u32,
+}
+
+const TICK: Duration = ms(100);
+
+impl SlowReader {
+    fn new(client: Client, bytes_per_tick: usize) -> Self {
+        Self {
+            client,
+            bytes_per_tick,
+            begun: Vec::new(),
+            pongs: 0,
+        }
+    }
+
+    /// Reads for a tick; gives the messages that have become whole.
+    ///
+    /// # Panics
+    /// If the server closes the connection.
+    fn read(&mut self) -> Vec<Received> {
+        let mut chunk = vec![0; self.bytes_per_tick];
+        // There may be less. It reads on in the next tick, however long the server takes.
+        self.client.set_patience(TICK);
+        if let Ok(count) = self.client.stream.read(&mut chunk) {
+            assert!(count > 0, "the server ends the connection");
+            self.begun.extend(&chunk[..count]);
+        }
+        let mut messages = Vec::new();
+        while let Some((frame, size)) = first_frame(&self.begun) {
+            self.begun.drain(..size);
+            match frame.first {
+                PING => {
+                    self.client.send(&self::frame(PONG, &frame.payload));
+                    self.pongs += 1;
+                }
+                CLOSE => panic!("the server closes: {frame:?}"),
+                _ => messages.push(frame),
+            }
+        }
+        wait::pause(TICK);
+        messages
+    }
+}
+
+/// The frame at the start of `bytes`, if it is whole, and its size.
+fn first_frame(bytes: &[u8]) -> Option<(Received, usize)> {
+    let (head, length) = match *bytes.get(1)? {
+        126 => {
+            let length = bytes.get(2..4)?.try_into().expect("2");
+            (4, usize::from(u16::from_be_bytes(length)))
+        }
+        127 => {
+            let length = bytes.get(2..10)?.try_into().expect("8");
+            (10, u64::from_be_bytes(length) as usize)
+        }
+        length => (2, usize::from(length)),
+    };
+    let payload = bytes.get(head..head + length)?;
+    Some((Received::new(bytes[0], payload), head + length))
+}
+
+/// A client of `tidewheel serve` that has subscribed to `topic`, and gets nothing of what it sends.
+fn subscribe(network: &Network, server: &Server, topic: &str) -> Client {
+    network.clients(|| {
+        let mut client = Client::connect(server);
+        client.send(request("/chat", &format!("/{topic}?echo=false")).as_bytes());
+        client.accept();
+        client
+    })
+}
+
+/// Publishes 16 KiB, with a number, 16 times a second, until it is told to end.
+fn publish(mut publisher: Client, end: &std::sync::atomic::AtomicBool) {
+    for number in 0_u64.. {
+        if end.load(std::sync::atomic::Ordering::Relaxed) {
+            break;
+        }
+        let mut payload = vec![b'p'; 16 << 10];
+        payload[..8].copy_from_slice(&number.to_be_bytes());
+        publisher.send(&binary(&payload));
+        wait::pause(ms(60));
+    }
+    let _ = publisher.stream.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
+    const POLICIES: [&str; 3] = ["drop-oldest", "drop-newest", "conflate"];
+    with_network(|network| {
+        let policies = POLICIES.map(|policy| format!("{policy}={policy}"));
+        let policies = policies.join(",");
+        let deadlines = "--ping-interval 3s --ping-timeout 3s";
+        let mut command = network.serve(&format!("{deadlines} --topic-policy {policies}"));
+        let server = Server::spawn(&mut command);
+        let end = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers = POLICIES.map(|topic| {
+                let publisher = subscribe(network, &server, topic);
+                let reader = SlowReader::new(subscribe(network, &server, topic), 6400);
+                scope.spawn(|| publish(publisher, &end));
+                scope.spawn(move || {
+                    let mut reader = reader;
+                    let mut last = None;
+                    for _ in 0..120 {
+                        for message in reader.read() {
+                            assert_eq!(message.first, FIN | BINARY);
+                            assert!(message.payload[8..].iter().all(|it| *it == b'p'));
+                            let number: [u8; 8] = message.payload[..8].try_into().expect("8");
+                            let number = u64::from_be_bytes(number);
+                            assert!(last < Some(number), "in order");
+                            last = Some(number);
+                        }
+                    }
+                    (topic, last, reader.pongs)
+                })
+            });
+            let ends = readers.map(|reader| reader.join());
+            end.store(true, std::sync::atomic::Ordering::Relaxed);
+            for read in ends {
+                let (topic, last, pongs) = read.expect("it lives");
+                tell(
+                    "R21",
+                    &format!(
+                        "{topic}: 12 s at 64 kB/s of 270: message {last:?} was the last, {pongs} pongs"
+                    ),
+                );
+                assert!(last.is_some());
+            }
+        });
+        assert_eq!(server.closes("ping_timeout"), 0);
+    });
+}
+
+#[test]
+fn r21_a_large_message_over_a_slow_link_arrives_whole() {
+    with_network(|network| {
+        let server = network.start(FLAGS);
+        let mut client = network.clients(|| Client::open(&server));
+        let payload: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
+        client.send(&binary(&payload));
+        let start = wait::now();
+        let mut reader = SlowReader::new(client, 16 << 10);
+        let message = loop {
+            if let Some(message) = reader.read().pop() {
+                break message;
+            }
+        };
+        tell(
+            "R21",
+            &format!("1 MiB at 160 kB/s: whole after {}", time(start.elapsed())),
+        );
+        assert!(message == Received::new(FIN | BINARY, &payload));
+        assert!(start.elapsed() > ms(4000), "longer than P and T");
+        // It answers the ping behind that, and is served.
+        reader.client.send(&binary(b"still here"));
+        let answer = loop {
+            if let Some(message) = reader.read().pop() {
+                break message;
+            }
+        };
+        assert_eq!(answer, Received::new(FIN | BINARY, b"still here"));
+        assert_eq!(server.closes("ping_timeout"), 0);
+    });
+}
+
+#[test]
+fn r22_little_lies_unsent_in_the_kernel() {
+    with_network(|network| {
+        let mut command = network.serve("--slow-consumer drop-oldest --ping-interval off");
+        let server = Server::spawn(&mut command);
+        let reader = subscribe(network, &server, "a");
+        let mut publisher = subscribe(network, &server, "a");
+        let message = binary(&[7; 60_000]);
+        // More than its socket and its queue take.
+        let mut most = 0;
+        for _ in 0..200 {
+            publisher.send(&message);
+            let row = socket_table::held(server.port(), reader.port());
+            most = most.max(row.unsent);
+        }
+        wait::until(ms(5000), "messages to it are dropped", || {
+            server.metric("tidewheel_drops_total", "drop_oldest") > 0
+        });
+        let row = socket_table::held(server.port(), reader.port());
+        // A segment of 64 KiB that was begun is filled.
+        assert_bytes(
+            "R22",
+            "unsent in the kernel, of a client that does not read",
+            row.unsent,
+            (128 << 10) + (64 << 10),
+        );
+        assert!(row.unsent > 0, "its window is closed: {most}");
+    });
+}
+
+#[test]
+fn r05_a_client_whose_window_stays_closed_is_cut_though_its_kernel_answers() {
+    with_network(|network| {
+        let server = network.start(FLAGS);
+        let mut client = network.clients(|| Client::open_narrow(&server));
+        client.stuff(&binary(&[1; 30_000]));
+        let start = wait::now();
+        let port = (server.port(), client.port());
+        assert!(socket_table::held(port.0, port.1).unsent > 0, "the point");
+        server.until_empty_since(start, ms(3300) + ms(2000));
+        let took = start.elapsed();
+        crate::figures::assert_within("R5", "zero window: gone after", took, ms(3300));
+        assert_eq!(server.closes("ping_timeout"), 1);
+    });
+}
