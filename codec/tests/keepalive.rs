@@ -247,7 +247,7 @@ fn with_all_timers_off_there_is_no_deadline() {
 
 /// A server whose peer has said nothing, and the time of the ping that it was sent.
 fn pinged() -> (Endpoint, Connection, Time) {
-    let mut endpoint = Endpoint::new(server());
+    let mut endpoint = Endpoint::new(server()).expect("a configuration");
     let mut connection = Connection::new(Time::from_millis(0), 0);
     let due = connection.poll_timeout(endpoint.config());
     let ping = due.expect("a ping is due");

@@ -200,6 +200,12 @@ impl<S> Connection<S> {
         self.receiving.is_under_way() || self.sending.is_polling()
     }
 
+    /// Whether everything that was queued has been sent, our FIN included.
+    pub(crate) fn is_flushed(&self) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_none_or(|queue| queue.is_empty()) && self.sending.is_over()
+    }
+
     /// Whether the descriptor is being closed, or is closed.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
@@ -215,7 +221,10 @@ impl<S> Connection<S> {
     pub(crate) fn is_worth_filling(&self, least: u64, send: &SendLimits) -> bool {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.to_come() >= least && !self.is_congested(send),
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
+            Phase::Handshake { .. }
+            | Phase::Refused { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => false,
         }
     }
 
@@ -223,7 +232,10 @@ impl<S> Connection<S> {
     pub(crate) fn is_open(&self) -> bool {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.is_open(),
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
+            Phase::Handshake { .. }
+            | Phase::Refused { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => false,
         }
     }
 

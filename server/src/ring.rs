@@ -125,6 +125,10 @@ pub enum Op {
     Close {
         /// The socket to close.
         socket: Socket,
+        /// Whether the kernel goes on delivering what it has taken, for as long as the ring's setup says
+        /// ([`Setup::deliver_within`]), if it can be told to (since Linux 6.7). If not, it is lost, and the
+        /// connection is reset unless it has ended in order.
+        delivers: bool,
     },
     /// Complete, again and again, when another thread has rung the ring's [`Bell`].
     Listen,

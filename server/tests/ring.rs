@@ -199,7 +199,10 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         };
         let result = complete(hand_over, token);
         if result < 0 {
-            let close = Op::Close { socket };
+            let close = Op::Close {
+                socket,
+                delivers: false,
+            };
             assert_eq!(complete(close, Token::new(0, 0)), 0);
             assert!(!matches!(client.read(&mut [0]), Ok(1..)), "it is gone");
         } else {

@@ -200,7 +200,8 @@ impl Fleet {
 
     fn close(&mut self, client: u32) {
         let socket = self.socket(client);
-        self.push(Op::Close { socket }, client);
+        let delivers = false;
+        self.push(Op::Close { socket, delivers }, client);
     }
 }
 

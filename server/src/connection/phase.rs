@@ -25,6 +25,9 @@ pub(crate) enum Phase<S> {
     Refused { deadline: Time },
     /// The WebSocket is open, or its closing handshake is under way.
     Open { protocol: Protocol, state: S },
+    /// The peer has ended its direction in order. What is queued is sent, and our FIN behind it. Reset at
+    /// `deadline`.
+    Flushing { deadline: Time },
     /// Nothing is sent or received any more. The slot is free when the descriptor is closed and no
     /// operation is under way.
     Leaving(Descriptor),
@@ -33,8 +36,6 @@ pub(crate) enum Phase<S> {
 /// The descriptor of a connection that leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Descriptor {
-    /// Our FIN is under way, which a Close would overtake.
-    Finishing,
     /// Its Close is submitted.
     Closing,
     /// It is closed.
@@ -47,21 +48,25 @@ enum Step {
     Handshake,
     Refused,
     Open,
+    Flushing,
     Leaving(Descriptor),
 }
 
 impl Step {
     /// The one place that says which phase may follow which.
     fn may_become(self, next: Self) -> bool {
-        use Descriptor::{Closed, Closing, Finishing};
+        use Descriptor::{Closed, Closing};
         match (self, next) {
             (Self::Handshake, Self::Refused | Self::Open)
-            | (Self::Handshake | Self::Refused | Self::Open, Self::Leaving(Finishing | Closing))
-            | (Self::Leaving(Finishing), Self::Leaving(Closing))
+            | (
+                Self::Handshake | Self::Refused | Self::Open,
+                Self::Flushing | Self::Leaving(Closing),
+            )
+            | (Self::Flushing, Self::Leaving(Closing))
             | (Self::Leaving(Closing), Self::Leaving(Closed)) => true,
             (
-                Self::Handshake | Self::Refused | Self::Open | Self::Leaving(_),
-                Self::Handshake | Self::Refused | Self::Open | Self::Leaving(_),
+                Self::Handshake | Self::Refused | Self::Open | Self::Flushing | Self::Leaving(_),
+                Self::Handshake | Self::Refused | Self::Open | Self::Flushing | Self::Leaving(_),
             ) => false,
         }
     }
@@ -73,6 +78,7 @@ impl<S> Phase<S> {
             Self::Handshake { .. } => Step::Handshake,
             Self::Refused { .. } => Step::Refused,
             Self::Open { .. } => Step::Open,
+            Self::Flushing { .. } => Step::Flushing,
             Self::Leaving(descriptor) => Step::Leaving(*descriptor),
         }
     }
@@ -94,18 +100,13 @@ mod tests {
 
     #[test]
     fn each_phase_is_followed_by_those_that_the_table_says() {
-        let [finishing, closing, closed] = [
-            Descriptor::Finishing,
-            Descriptor::Closing,
-            Descriptor::Closed,
-        ]
-        .map(Step::Leaving);
+        let [closing, closed] = [Descriptor::Closing, Descriptor::Closed].map(Step::Leaving);
         #[rustfmt::skip]
         let table = [
-            (Step::Handshake, &[Step::Refused, Step::Open, finishing, closing][..]),
-            (Step::Refused,   &[finishing, closing]),
-            (Step::Open,      &[finishing, closing]),
-            (finishing,       &[closing]),
+            (Step::Handshake, &[Step::Refused, Step::Open, Step::Flushing, closing][..]),
+            (Step::Refused,   &[Step::Flushing, closing]),
+            (Step::Open,      &[Step::Flushing, closing]),
+            (Step::Flushing,  &[closing]),
             (closing,         &[closed]),
             (closed,          &[]),
         ];

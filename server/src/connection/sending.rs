@@ -251,9 +251,9 @@ impl Sending {
         self.flight == Flight::Polling
     }
 
-    /// Whether a send would be made at once, with our FIN behind it.
-    pub(crate) fn may_finish(self) -> bool {
-        self.flight == Flight::Idle && matches!(self.fin, Fin::No | Fin::Wanted)
+    /// Whether nothing is under way, and nothing more is to follow.
+    pub(crate) fn is_over(self) -> bool {
+        self.flight == Flight::Idle && matches!(self.fin, Fin::No | Fin::Done)
     }
 
     /// Whether FIN is to follow what is queued.

@@ -14,6 +14,7 @@ use std::{
     mem::ManuallyDrop,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -49,6 +50,9 @@ pub struct Setup {
     pub buffers: u16,
     /// The bytes in each receive buffer.
     pub buffer_size: u32,
+    /// How long the kernel goes on delivering what it has taken of a connection that is closed
+    /// ([`Op::Close`]); whole milliseconds.
+    pub deliver_within: Duration,
 }
 
 impl Default for Setup {
@@ -59,6 +63,7 @@ impl Default for Setup {
             sockets: 1024,
             buffers: 64,
             buffer_size: 16 * 1024,
+            deliver_within: Duration::from_secs(10),
         }
     }
 }
@@ -68,6 +73,8 @@ pub struct Uring {
     ring: IoUring,
     listener: Option<OwnedFd>,
     bell: Bell,
+    /// [`Setup::deliver_within`], for entries that point to it.
+    deliver_within_ms: Box<libc::c_int>,
     /// Why the ring cannot be used any more, as an errno, if that is so.
     failure: Option<i32>,
     // Memory that the kernel writes to or takes buffers from: it is freed when no operation is left.
@@ -141,6 +148,9 @@ impl Uring {
             ring,
             listener,
             bell,
+            deliver_within_ms: Box::new(
+                i32::try_from(setup.deliver_within.as_millis()).unwrap_or(i32::MAX),
+            ),
             failure: None,
             buffers: ManuallyDrop::new(buffers),
             entries: ManuallyDrop::new(entries),
@@ -164,7 +174,7 @@ impl Uring {
         }
         // SAFETY: what the entries point to stays valid for as long as the kernel needs it:
         // sends by the promise to `Outbound`, buffers to fill and parcels until they have completed,
-        // addresses until `submit`, statics for ever.
+        // addresses until `submit`, values of options as long as the ring or for ever.
         unsafe { self.ring.submission().push_multiple(entries) }
             .expect("the submission queue has room");
     }
@@ -383,8 +393,14 @@ unsafe impl Ring for Uring {
                 let entry = opcode::AsyncCancel2::new(every).build();
                 self.queue(&[entry.user_data(user_data).flags(silent)]);
             }
-            Op::Close { socket } => {
+            Op::Close { socket, delivers } => {
                 self.fills.forget(socket);
+                if delivers {
+                    // Older kernels cannot, which is no matter.
+                    let ignored = user_data::of(OpCode::Cancel, token);
+                    let options = entries::deliver(socket, &self.deliver_within_ms);
+                    self.queue(&options.map(|it| it.user_data(ignored).flags(silent)));
+                }
                 let entry = opcode::Close::new(fixed(socket)).build();
                 self.queue(&[entry.user_data(user_data)]);
             }
@@ -589,12 +605,12 @@ mod tests {
             sockets: 1,
             buffers: 1,
             buffer_size: 256,
+            deliver_within: Duration::ZERO,
         };
         let mut ring = Uring::new(&setup, None).unwrap();
         let (socket, peer) = (Socket(0), listener.local_addr().unwrap());
         ring.push(Op::Connect { socket, peer }, Token::new(0, 0));
-        ring.enter(Wait::For(std::time::Duration::from_secs(10)))
-            .unwrap();
+        ring.enter(Wait::For(Duration::from_secs(10))).unwrap();
         let connected = ring.reap().expect("it is connected");
         assert!(connected.result >= 0, "{connected:?}");
         // A process descriptor for it, because socket options are asked for by such only.
@@ -615,6 +631,7 @@ mod tests {
             sockets: 16,
             buffers: 1,
             buffer_size: 256,
+            deliver_within: Duration::ZERO,
         };
         let mut ring = Uring::new(&setup, None).expect("a ring");
         let (kind, target) = (OpCode::Accept, Token::new(0, 0));

@@ -82,7 +82,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
             }
             // Refused: what it says beyond its request is of no interest.
-            Phase::Refused { .. } | Phase::Leaving(_) => {}
+            Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         });
         self.pause_if_unread();
         self.conclude();
@@ -97,7 +97,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             // Nothing is answered any more.
             Phase::Open { .. } => self.connection.has_unread(),
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => false,
+            Phase::Handshake { .. }
+            | Phase::Refused { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => false,
         }
     }
 

@@ -7,7 +7,7 @@
 
 use tidewheel_codec::{Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
-use super::visit::Visit;
+use super::{Life, visit::Visit};
 use crate::{
     Handler,
     connection::{Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent},
@@ -16,15 +16,6 @@ use crate::{
     ring::{Op, Ring, Taken},
     stats::Rejected,
 };
-
-/// How a descriptor is closed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Exit {
-    /// The peer's FIN is here: what is queued and our FIN go out first.
-    Polite,
-    /// Nothing more is to be expected, or waited for.
-    Reset,
-}
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Does what the protocol asks for after it has seen bytes, time, or the handler.
@@ -39,17 +30,17 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             },
             Phase::Refused { .. } => Transmit::Finish,
             Phase::Handshake { .. } => Transmit::Nothing,
-            Phase::Leaving(_) => return,
+            Phase::Flushing { .. } | Phase::Leaving(_) => return,
         };
         match transmit {
             Transmit::Nothing => {}
             Transmit::Finish => {
                 self.connection.sending.on(SendEvent::WantFin);
             }
-            Transmit::Release => return self.leave(Exit::Polite),
+            Transmit::Release => return self.see_off(),
             Transmit::Reset => {
                 self.core.stats.deadline_resets.add(1);
-                return self.leave(Exit::Reset);
+                return self.leave();
             }
         }
         if self.connection.queue.is_some() || self.connection.sending.wants_fin() {
@@ -61,7 +52,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     fn poll_transmit(&self) -> Transmit {
         match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.poll_transmit(),
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {
+            Phase::Handshake { .. }
+            | Phase::Refused { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => {
                 unreachable!("a report changes no phase")
             }
         }
@@ -102,7 +96,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
         self.queue()
             .write(Lane::Control, |out| rejection.write(out));
-        let deadline = self.now + self.core.settings.close_timeout;
+        let deadline = self.end_of_wait();
         self.connection.advance(Phase::Refused { deadline });
     }
 
@@ -113,8 +107,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.receive_eof(self.now);
                 self.conclude();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(Exit::Polite),
-            Phase::Leaving(_) => {}
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.see_off(),
+            Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
 
@@ -127,7 +121,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.receive_reset(self.now);
                 self.conclude();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.leave(Exit::Reset),
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Flushing { .. } => {
+                self.leave()
+            }
             Phase::Leaving(_) => {}
         }
     }
@@ -148,11 +144,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match &mut self.connection.phase {
             Phase::Handshake { .. } => {
                 self.core.stats.handshake_timeouts.add(1);
-                self.leave(Exit::Reset);
+                self.leave();
             }
-            Phase::Refused { .. } => {
+            Phase::Refused { .. } | Phase::Flushing { .. } => {
                 self.core.stats.deadline_resets.add(1);
-                self.leave(Exit::Reset);
+                self.leave();
             }
             Phase::Open { protocol, .. }
                 if is_deaf && protocol.is_open()
@@ -222,7 +218,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn say_goodbye(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         match phase {
-            Phase::Handshake { .. } => self.leave(Exit::Reset),
+            Phase::Handshake { .. } => self.leave(),
             Phase::Open { protocol, .. } => {
                 let core = &mut *self.core;
                 let queue = queue.get_or_insert_with(|| core.sends.pool.take());
@@ -240,40 +236,51 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 debug_assert!(started.is_ok(), "a code and a reason that may be sent");
                 self.conclude();
             }
-            Phase::Refused { .. } | Phase::Leaving(_) => {}
+            Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
 
-    /// Ends everything on the descriptor and closes it. The slot follows when the last
-    /// completion has come.
-    fn leave(&mut self, exit: Exit) {
-        if exit == Exit::Polite {
-            self.last_words();
+    /// Until when a peer is waited for to which everything was said. A drain waits no longer than its own
+    /// time.
+    fn end_of_wait(&self) -> Time {
+        let deadline = self.now + self.core.settings.close_timeout;
+        match self.core.life {
+            Life::Draining(progress) => deadline.min(progress.deadline()),
+            Life::Serving | Life::Stopped => deadline,
         }
+    }
+
+    /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. Then the
+    /// descriptor is closed, and the kernel delivers what it has taken.
+    fn see_off(&mut self) {
+        let deadline = self.end_of_wait();
+        self.enter_last_phase(Phase::Flushing { deadline });
+        self.connection.sending.on(SendEvent::WantFin);
+        self.transmit();
+        self.close_if_flushed();
+    }
+
+    /// Ends everything on the descriptor and closes it, which resets. The slot follows when the last
+    /// completion has come.
+    fn leave(&mut self) {
         let socket = self.connection.socket();
         if self.connection.is_armed() {
             self.push(Op::Reset { socket });
         }
-        let descriptor = match exit == Exit::Polite && self.connection.sending.is_fin_under_way() {
-            true => Descriptor::Finishing,
-            false => {
-                self.push(Op::Close { socket });
-                Descriptor::Closing
-            }
-        };
-        self.change_receive(ReceiveEvent::Leave);
-        let phase = self.connection.advance(Phase::Leaving(descriptor));
-        self.schedule();
-        if let Err(panic) = contain::catch(|| drop(phase)) {
-            self.note_panic(Callback::DropState, panic);
-        }
+        self.push(Op::Close {
+            socket,
+            delivers: false,
+        });
+        self.enter_last_phase(Phase::Leaving(Descriptor::Closing));
     }
 
-    /// Sends what is queued, as far as the socket takes it, and FIN.
-    fn last_words(&mut self) {
-        if self.connection.sending.may_finish() {
-            self.connection.sending.on(SendEvent::WantFin);
-            self.transmit();
+    /// Enters a phase in which nothing is received, and drops what the application kept.
+    fn enter_last_phase(&mut self, phase: Phase<H::State>) {
+        self.change_receive(ReceiveEvent::Leave);
+        let before = self.connection.advance(phase);
+        self.schedule();
+        if let Err(panic) = contain::catch(|| drop(before)) {
+            self.note_panic(Callback::DropState, panic);
         }
     }
 
@@ -285,21 +292,22 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             _ => FinResult::Done,
         };
         self.connection.sending.on(SendEvent::FinComplete(result));
-        match self.connection.is_leaving() {
-            true => self.close_if_finished(),
-            false if self.connection.sending.wants_fin() => self.mark(),
-            false => {}
+        if self.connection.sending.wants_fin() {
+            self.mark();
         }
+        self.close_if_flushed();
     }
 
-    /// Closes the descriptor of a connection that leaves, if that has waited for our FIN.
-    pub(super) fn close_if_finished(&mut self) {
-        if !self.connection.sending.is_fin_under_way()
-            && matches!(self.connection.phase, Phase::Leaving(Descriptor::Finishing))
-        {
+    /// Closes the descriptor of a connection of which everything was sent, our FIN included.
+    pub(super) fn close_if_flushed(&mut self) {
+        if matches!(self.connection.phase, Phase::Flushing { .. }) && self.connection.is_flushed() {
             self.connection.advance(Phase::Leaving(Descriptor::Closing));
+            self.schedule();
             let socket = self.connection.socket();
-            self.push(Op::Close { socket });
+            self.push(Op::Close {
+                socket,
+                delivers: true,
+            });
         }
     }
 

@@ -38,6 +38,11 @@ impl Progress {
         }
     }
 
+    /// When what is still open is reset.
+    pub(super) fn deadline(&self) -> Time {
+        self.deadline
+    }
+
     /// How many may have been told by `now`: whole batches; but in half of the time, all.
     fn due(&self, drain: &Drain, now: Time) -> u64 {
         let elapsed_ms = now.since(self.began).as_millis() as u64;

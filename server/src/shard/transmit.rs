@@ -8,7 +8,7 @@ use super::{LONG_QUEUE_SHARE, Shard, visit::Visit};
 use crate::{
     Config, Handler,
     conn::SendLimits,
-    connection::{Queued, SendAction, SendEvent, SendResult},
+    connection::{Phase, Queued, SendAction, SendEvent, SendResult},
     outbox::QueuePool,
     ring::{Completion, Op, Ring, SendMode},
 };
@@ -113,12 +113,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Sends what the connection has queued, and its FIN behind that, unless a send is under way.
     pub(super) fn transmit(&mut self) {
-        let is_paused = self.connection.receiving.is_paused();
+        let is_awaited = self.connection.receiving.is_paused()
+            || matches!(self.connection.phase, Phase::Flushing { .. });
         let queue = self.connection.queue.as_deref();
         let queued = match queue.filter(|queue| !queue.is_empty()) {
             Some(queue) => Queued::Bytes {
                 is_whole: queue.fits_one_send(),
-                is_awaited: queue.is_stalled() || is_paused || queue.missed > 0,
+                is_awaited: queue.is_stalled() || is_awaited || queue.missed > 0,
             },
             None => Queued::Nothing,
         };
@@ -171,7 +172,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let is_empty = queue.is_empty();
         self.connection.sending.on(SendEvent::Settle(result));
         if self.connection.is_leaving() {
-            return self.close_if_finished();
+            return;
         }
         let how = match result {
             SendResult::Whole if is_empty => Settled::Whole,
@@ -184,6 +185,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     fn after_send(&mut self, how: Settled) {
         if self.connection.is_leaving() {
             return;
+        }
+        if let (Phase::Flushing { .. }, Settled::Whole | Settled::Part) =
+            (&self.connection.phase, how)
+        {
+            self.mark();
+            return self.close_if_flushed();
         }
         match how {
             Settled::Whole => self.resume(),
@@ -218,5 +225,6 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             true => self.give_up_idle_queue(),
             false => self.mark(),
         }
+        self.close_if_flushed();
     }
 }

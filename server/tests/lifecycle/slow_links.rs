@@ -3,10 +3,10 @@
 use std::{io::Read as _, net::Shutdown, time::Duration};
 
 use crate::{
-    figures::{assert_bytes, tell, time},
+    figures::{assert_bytes, assert_within, tell, time},
     network::{Network, with_network},
     support::{
-        client::{BINARY, CLOSE, Client, FIN, PING, PONG, Received, binary, frame},
+        client::{BINARY, Client, End, FIN, PING, PONG, Received, binary, close, frame},
         ms,
         process::Server,
         requests::request,
@@ -38,10 +38,10 @@ impl SlowReader {
         }
     }
 
-    /// Reads for a tick; gives the messages that have become whole.
+    /// Reads for a tick; gives the messages, and the Close, that have become whole.
     ///
     /// # Panics
-    /// If the server closes the connection.
+    /// If TCP ends.
     fn read(&mut self) -> Vec<Received> {
         let mut chunk = vec![0; self.bytes_per_tick];
         // There may be less. It reads on in the next tick, however long the server takes.
@@ -58,7 +58,6 @@ impl SlowReader {
                     self.client.send(&self::frame(PONG, &frame.payload));
                     self.pongs += 1;
                 }
-                CLOSE => panic!("the server closes: {frame:?}"),
                 _ => messages.push(frame),
             }
         }
@@ -189,6 +188,57 @@ fn r21_a_large_message_over_a_slow_link_arrives_whole() {
 }
 
 #[test]
+fn r23_what_is_under_way_is_delivered_to_a_client_that_has_ended_its_direction() {
+    with_network(|network| {
+        let server = network.start("");
+        let mut client = network.clients(|| Client::open(&server));
+        let payload: Vec<u8> = (0..500_000).map(|at: u32| (at % 251) as u8).collect();
+        client.send(&[binary(&payload), close(1000, "")].concat());
+        client.finish();
+        let start = wait::now();
+        let mut reader = SlowReader::new(client, 16 << 10);
+        let mut frames = Vec::new();
+        while frames.len() < 2 {
+            frames.extend(reader.read());
+        }
+        assert!(frames[0] == Received::new(FIN | BINARY, &payload));
+        assert_eq!(frames[1].close_code(), 1000);
+        assert_eq!(reader.client.end(), End::Fin);
+        tell(
+            "R23",
+            &format!(
+                "0.5 MB, Close and FIN: answered whole after {}",
+                time(start.elapsed())
+            ),
+        );
+        assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
+    });
+}
+
+#[test]
+fn r10_the_kernel_delivers_no_longer_than_the_close_timeout() {
+    with_network(|network| {
+        let server = network.start("--close-timeout 1s");
+        let mut clients: Vec<Client> =
+            network.clients(|| (0..20).map(|_| Client::open_narrow(&server)).collect());
+        for client in &mut clients {
+            // The kernel takes all of the answer, and the client nothing.
+            client.send(&[binary(&[1; 40_000]), close(1000, "")].concat());
+            client.finish();
+        }
+        server.until_empty(ms(2000));
+        let start = wait::now();
+        let orphans = socket_table::orphans(server.port());
+        assert!(orphans > 0, "the kernel delivers");
+        wait::until(ms(10_000), "no orphan is left", || {
+            socket_table::orphans(server.port()) == 0
+        });
+        let what = format!("{orphans} that read nothing: no orphan is left after");
+        assert_within("R10", &what, start.elapsed(), ms(1500));
+    });
+}
+
+#[test]
 fn r22_little_lies_unsent_in_the_kernel() {
     with_network(|network| {
         let mut command = network.serve("--slow-consumer drop-oldest --ping-interval off");
@@ -229,7 +279,7 @@ fn r05_a_client_whose_window_stays_closed_is_cut_though_its_kernel_answers() {
         assert!(socket_table::held(port.0, port.1).unsent > 0, "the point");
         server.until_empty_since(start, ms(3300) + ms(2000));
         let took = start.elapsed();
-        crate::figures::assert_within("R5", "zero window: gone after", took, ms(3300));
+        assert_within("R5", "zero window: gone after", took, ms(3300));
         assert_eq!(server.closes("ping_timeout"), 1);
     });
 }

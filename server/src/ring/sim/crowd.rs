@@ -280,7 +280,7 @@ impl CrowdRing {
                     self.complete(kind, target, -libc::ECANCELED);
                 }
             }
-            Op::Close { socket } => {
+            Op::Close { socket, .. } => {
                 self.close(socket);
                 self.complete(code, token, 0);
             }

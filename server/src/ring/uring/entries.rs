@@ -15,6 +15,12 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// The value of `TCP_NODELAY`.
 static NO_DELAY: libc::c_int = 1;
 
+/// The value of `SO_LINGER` with which the kernel delivers what it has taken of a socket that is closed.
+static NO_LINGER: libc::linger = libc::linger {
+    l_onoff: 0,
+    l_linger: 0,
+};
+
 /// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
 /// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
 /// walks every armed operation of the ring; shutting down goes through a thread of the kernel's.
@@ -24,14 +30,14 @@ pub(super) fn fixed(socket: Socket) -> types::Fixed {
     types::Fixed(socket.0)
 }
 
-/// Sets a socket's option to a number, which is read when this is submitted.
-pub(super) fn set_option(
+/// Sets a socket's option to a value, which is read when this is submitted.
+pub(super) fn set_option<T>(
     socket: Socket,
     level: libc::c_int,
     option: libc::c_int,
-    value: *const libc::c_int,
+    value: *const T,
 ) -> squeue::Entry {
-    let size = size_of::<libc::c_int>() as u32;
+    let size = size_of::<T>() as u32;
     opcode::SetSockOpt::new(
         fixed(socket),
         level as u32,
@@ -74,6 +80,17 @@ pub(super) fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeu
 pub(super) fn reset(socket: Socket) -> squeue::Entry {
     let (address, length) = ((&raw const NOBODY).cast(), size_of_val(&NOBODY) as u32);
     opcode::Connect::new(fixed(socket), address, length).build()
+}
+
+/// Lets the kernel deliver what it has taken of a socket that is closed next, for so many milliseconds. They
+/// are read when these are submitted.
+pub(super) fn deliver(socket: Socket, within_ms: &libc::c_int) -> [squeue::Entry; 2] {
+    let (socket_level, linger) = (libc::SOL_SOCKET, libc::SO_LINGER);
+    let (tcp_level, timeout) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    [
+        set_option(socket, tcp_level, timeout, within_ms),
+        set_option(socket, socket_level, linger, &raw const NO_LINGER),
+    ]
 }
 
 /// Sends all of these bytes, or 4 GiB of them, and waits for room.

@@ -104,7 +104,7 @@ impl Kernel {
             Op::Finish { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { kind, target } => self.cancel(kind, target),
-            Op::Close { socket } => self.close(socket, token),
+            Op::Close { socket, delivers } => self.close(socket, delivers, token),
             Op::Listen | Op::Wake { .. } => {}
             // There is no other ring.
             Op::HandOver { .. } => self.complete(code, token, -libc::EBADF),
@@ -418,7 +418,7 @@ impl Kernel {
     }
 
     /// Closes a descriptor: before the peer's FIN that resets (the listener's linger is zero).
-    pub(in crate::ring::sim) fn close(&mut self, socket: Socket, token: Token) {
+    pub(in crate::ring::sim) fn close(&mut self, socket: Socket, delivers: bool, token: Token) {
         let state = self.sockets[socket.0 as usize]
             .take()
             .expect("a descriptor is closed once");
@@ -436,7 +436,11 @@ impl Kernel {
         self.clients[client.0].gone = true;
         let in_order = state.peer == PeerState::Finished && state.finished;
         if !in_order && state.peer != PeerState::Reset {
-            self.carry_to_client(client, Segment::Reset);
+            // What is unread here resets even so.
+            match delivers && state.inbound.is_empty() && !state.finished {
+                true => self.carry_to_client(client, Segment::Finish),
+                false => self.carry_to_client(client, Segment::Reset),
+            }
         }
         self.complete(OpCode::Close, token, 0);
     }
