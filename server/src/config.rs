@@ -7,7 +7,7 @@ use tidewheel_codec::{
     deflate::{Deflate, wire_size_max},
 };
 
-use crate::{Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTOR};
+use crate::{Hosts, Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTOR};
 
 /// Bytes of memory that a connection costs at most beside the bytes that wait and those that arrive:
 /// its slot, its queue's own memory, and an empty vector that is kept for what comes next.
@@ -33,6 +33,8 @@ pub struct Config {
     pub max_accept_rate: Option<u32>,
     /// Which pages may connect.
     pub origins: Origins,
+    /// Under which names the server may be reached, the admin listener as well.
+    pub hosts: Hosts,
     /// A ping goes out when a peer was silent for so long, or up to an eighth and a 256th earlier; `None`:
     /// never. 20 s, well below what proxies and NAT devices cut.
     pub ping_interval: Option<Duration>,
@@ -169,6 +171,7 @@ impl Default for Config {
             max_connections_per_address: None,
             max_accept_rate: None,
             origins: Origins::default(),
+            hosts: Hosts::default(),
             ping_interval: Some(Duration::from_secs(20)),
             ping_timeout: Some(Duration::from_secs(20)),
             close_timeout: Duration::from_secs(10),

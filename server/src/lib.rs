@@ -50,6 +50,7 @@ mod driver;
 mod fanout;
 mod handler;
 mod host;
+mod hosts;
 mod listen;
 #[allow(unsafe_code)]
 mod message;
@@ -61,6 +62,7 @@ mod remote;
 pub mod ring;
 mod server;
 pub mod shard;
+mod site;
 mod stats;
 
 pub use config::{
@@ -69,6 +71,7 @@ pub use config::{
 pub use conn::{Conn, ConnectionId, Outgoing, PublishError, Sent};
 pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
+pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
 pub use remote::{Remote, RemoteError};

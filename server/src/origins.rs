@@ -1,8 +1,10 @@
 //! Which pages may connect.
 
-use std::{net::Ipv6Addr, str::FromStr};
+use std::str::FromStr;
 
 use tidewheel_codec::handshake::{Rejection, Request};
+
+use crate::site::Site;
 
 /// The pages whose scripts may connect (RFC 6455 10.2). A browser sends the cookies of a site's
 /// user along with a connection that another site's page has opened; what a page cannot do is hide
@@ -117,71 +119,9 @@ impl OriginPattern {
         let Some(site) = Site::of_origin(origin) else {
             return false;
         };
-        let is_host = match site.host.len().checked_sub(host.len()) {
-            Some(0) => !is_domain && site.host.eq_ignore_ascii_case(host),
-            Some(cut) => {
-                *is_domain
-                    && site.host.is_char_boundary(cut)
-                    && site.host[cut..].eq_ignore_ascii_case(host)
-            }
-            None => false,
-        };
-        is_host && site.scheme.eq_ignore_ascii_case(scheme) && site.port == *port
-    }
-}
-
-/// A scheme, a host and a port, which is `None` where it is the scheme's default.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Site<'a> {
-    scheme: &'a str,
-    host: &'a str,
-    port: Option<u16>,
-}
-
-impl<'a> Site<'a> {
-    fn of_origin(origin: &'a str) -> Option<Self> {
-        let (scheme, rest) = origin.split_once("://")?;
-        Self::parse(scheme, rest)
-    }
-
-    /// Splits a host from a port.
-    fn parse(scheme: &'a str, rest: &'a str) -> Option<Self> {
-        // The colons of an IPv6 address are in brackets.
-        let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
-        let (host, port) = match colon {
-            Some(at) => (&rest[..at], Some(rest[at + 1..].parse().ok()?)),
-            None => (rest, None),
-        };
-        let default = match scheme {
-            _ if scheme.eq_ignore_ascii_case("http") => Some(80),
-            _ if scheme.eq_ignore_ascii_case("https") => Some(443),
-            _ => None,
-        };
-        Some(Self {
-            scheme,
-            host,
-            port: port.filter(|_| port != default),
-        })
-    }
-
-    /// The domain of which any host is meant: `.example.com` of `*.example.com`.
-    fn domain(&self) -> Option<&'a str> {
-        self.host.strip_prefix('*')
-    }
-
-    /// Whether a page can come from such a host, or from one below such a domain. Browsers send names in
-    /// ASCII (RFC 5890).
-    fn is_host_valid(&self) -> bool {
-        let host = match self.domain() {
-            Some(domain) => domain.strip_prefix('.').unwrap_or_default(),
-            None => self.host,
-        };
-        let is_address = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-        let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        is_address || !host.is_empty() && !host.starts_with('.') && host.chars().all(is_in_name)
+        site.is_of(host, *is_domain)
+            && site.scheme.eq_ignore_ascii_case(scheme)
+            && site.port == *port
     }
 }
 

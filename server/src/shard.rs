@@ -34,6 +34,7 @@ use self::{
     core::{Core, Settings},
     deadlines::Deadlines,
     guests::Guests,
+    handshake::RefusedPages,
     memory::Memory,
     post::Deliveries,
     read::Unread,
@@ -213,6 +214,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     close_timeout: config.close_timeout,
                     request: config.request_limits,
                     origins: config.origins.clone(),
+                    hosts: config.hosts.clone(),
                     message_rate_max: config.max_message_rate,
                     drain: Drain {
                         batch: config.drain.batch.div_ceil(shards),
@@ -220,6 +222,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     },
                     panic: config.panic,
                 },
+                refused_pages: RefusedPages::default(),
                 life: Life::Serving,
                 callback: None,
             },

@@ -58,6 +58,10 @@ pub(crate) enum Rejected {
     Address,
     /// Its page may not connect.
     Origin,
+    /// Its `Host` is not served.
+    Host,
+    /// The server shuts down.
+    Shutdown,
     /// The application has refused it.
     Application,
     /// The application panicked.
@@ -65,11 +69,13 @@ pub(crate) enum Rejected {
 }
 
 /// The name of each [`Rejected`], in the order in which they are counted.
-pub(crate) const REJECTIONS: [&str; 6] = [
+pub(crate) const REJECTIONS: [&str; 8] = [
     "request",
     "connections",
     "address",
     "origin",
+    "host",
+    "shutdown",
     "application",
     "panic",
 ];

@@ -20,6 +20,7 @@ fn crowded(sockets: u32) -> (Uring, TcpListener) {
         sockets,
         buffers: 1,
         buffer_size: 256,
+        ..Setup::default()
     };
     let mut ring = Uring::new(&setup, None).expect("a ring");
     for socket in 0..sockets {
@@ -74,6 +75,7 @@ fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
         sockets: CLIENTS as u32,
         buffers: 1,
         buffer_size: 256,
+        ..Setup::default()
     };
     let mut ring = Uring::new(&setup, Some(listener.into())).expect("a ring");
     let _clients: Vec<_> = (0..CLIENTS)
@@ -486,6 +488,7 @@ fn connects_around_a_full_submission_queue_reach_their_own_peers() {
             sockets: 16,
             buffers: 1,
             buffer_size: 256,
+            ..Setup::default()
         };
         let mut ring = Uring::new(&setup, None).expect("a ring");
         let listeners = [listener(), listener(), listener()];

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::units::{CountOrOff, Size, Span, SpanOrOff};
 use crate::{
-    CloseCode, Config, Deflate, Drain, InvalidOrigin, OriginPattern, Origins, SlowConsumer,
-    TopicRule,
+    CloseCode, Config, Deflate, Drain, HostPattern, Hosts, InvalidOrigin, OriginPattern, Origins,
+    SlowConsumer, TopicRule,
 };
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
@@ -66,8 +66,19 @@ pub(super) struct Options {
         value_name = "ORIGIN",
         value_delimiter = ','
     )]
-    #[serde(default, deserialize_with = "origins_in_file")]
+    #[serde(default, deserialize_with = "list_in_file")]
     origin: Option<Vec<Origin>>,
+    /// Names under which the server may be reached, in the header Host: example.com, example.com:8443,
+    /// *.example.com; several, with commas between. Others are told 421, on the admin listener, too: the
+    /// answer to DNS rebinding [default: any]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_HOST",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    #[serde(default, deserialize_with = "list_in_file")]
+    host: Option<Vec<HostPattern>>,
     /// Ping a client that was silent for so long, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION")]
     ping_interval: Option<SpanOrOff>,
@@ -327,6 +338,7 @@ impl Options {
                 .or(file.max_message_rate)
                 .and_then(|it| it.0),
             origins: self.origin.or(file.origin).map_or(origins, listed),
+            hosts: self.host.or(file.host).map_or(default.hosts, Hosts::Listed),
             drain: Drain {
                 batch: self
                     .drain_batch
@@ -368,10 +380,12 @@ fn listed(origins: Vec<Origin>) -> Origins {
     Origins::Listed { same, others }
 }
 
-/// As a list, or as text in the form of the command line.
-fn origins_in_file<'de, D: serde::Deserializer<'de>>(
-    file: D,
-) -> Result<Option<Vec<Origin>>, D::Error> {
+/// As a list, or as text with commas, as on the command line.
+fn list_in_file<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: FromStr<Err: std::fmt::Display>,
+    D: serde::Deserializer<'de>,
+{
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -382,9 +396,9 @@ fn origins_in_file<'de, D: serde::Deserializer<'de>>(
         Either::Text(text) => text.split(',').map(str::to_owned).collect(),
         Either::List(texts) => texts,
     };
-    let origins = texts.iter().map(|text| text.parse());
-    let origins: Result<Vec<Origin>, _> = origins.collect();
-    origins.map(Some).map_err(serde::de::Error::custom)
+    let values = texts.iter().map(|text| text.parse());
+    let values: Result<Vec<T>, _> = values.collect();
+    values.map(Some).map_err(serde::de::Error::custom)
 }
 
 fn read(path: &Path) -> Result<Options, FileError> {

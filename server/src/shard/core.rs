@@ -4,9 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use tidewheel_codec::{Endpoint, handshake::Limits};
 
-use super::{Life, deadlines::Deadlines, read::Unread, receive::Receives, transmit::Sends};
+use super::{
+    Life, deadlines::Deadlines, handshake::RefusedPages, read::Unread, receive::Receives,
+    transmit::Sends,
+};
 use crate::{
-    Handler, Origins, PanicPolicy, contain::Callback, fanout::Fanout, ring::Ring, stats::Stats,
+    Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, ring::Ring,
+    stats::Stats,
 };
 
 /// What a visit of a connection needs of its shard: everything but the table of connections and what only
@@ -23,6 +27,7 @@ pub(super) struct Core<R: Ring, H: Handler> {
     pub(super) fanout: Fanout,
     pub(super) stats: Arc<Stats>,
     pub(super) settings: Settings,
+    pub(super) refused_pages: RefusedPages,
     pub(super) life: Life,
     /// The callback of the application that is running while messages are read.
     pub(super) callback: Option<Callback>,
@@ -34,6 +39,7 @@ pub(super) struct Settings {
     pub(super) close_timeout: Duration,
     pub(super) request: Limits,
     pub(super) origins: Origins,
+    pub(super) hosts: Hosts,
     pub(super) message_rate_max: Option<u32>,
     pub(super) drain: crate::config::Drain,
     pub(super) panic: PanicPolicy,

@@ -218,7 +218,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn say_goodbye(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         match phase {
-            Phase::Handshake { .. } => self.leave(),
+            Phase::Handshake { head, .. } if head.is_empty() => self.leave(),
+            Phase::Handshake { .. } => {
+                let rejection = Rejection::new(503, "the server shuts down");
+                let rejection = rejection.with_header("Retry-After", "1");
+                self.refuse(Rejected::Shutdown, &rejection);
+                self.conclude();
+            }
             Phase::Open { protocol, .. } => {
                 let core = &mut *self.core;
                 let queue = queue.get_or_insert_with(|| core.sends.pool.take());

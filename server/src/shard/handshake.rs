@@ -1,6 +1,8 @@
 //! From the bytes of a request to an open connection.
 
-use tidewheel_codec::{deflate::Agreement, handshake::Request};
+use std::time::Duration;
+
+use tidewheel_codec::{Time, deflate::Agreement, handshake::Request};
 
 use super::{Life, visit::Visit};
 use crate::{
@@ -66,7 +68,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             self.refuse(reason, &rejection);
             return None;
         }
+        if let Err(rejection) = self.core.settings.hosts.check(request.host()) {
+            self.refuse(Rejected::Host, &rejection);
+            return None;
+        }
         if let Err(rejection) = self.core.settings.origins.check(&request) {
+            self.core.refused_pages.note(&request, self.now);
             self.refuse(Rejected::Origin, &rejection);
             return None;
         }
@@ -113,6 +120,38 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if let Life::Draining(_) = self.core.life {
             self.say_goodbye();
         }
+    }
+}
+
+/// Logs that pages were refused. A browser hides the answer, and so the reason, from a page.
+#[derive(Debug, Default)]
+pub(super) struct RefusedPages {
+    /// When one was logged.
+    logged: Option<Time>,
+    /// How many were not, since.
+    others: u64,
+}
+
+/// The least time between two lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+impl RefusedPages {
+    fn note(&mut self, request: &Request<'_>, now: Time) {
+        if self
+            .logged
+            .is_some_and(|logged| now.since(logged) < LOG_INTERVAL)
+        {
+            self.others += 1;
+            return;
+        }
+        self.logged = Some(now);
+        tracing::warn!(
+            target: "tidewheel::handshake",
+            origin = request.origin(),
+            host = request.host(),
+            others = std::mem::take(&mut self.others),
+            "a page was refused: --origin does not list where it came from"
+        );
     }
 }
 

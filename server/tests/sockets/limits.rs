@@ -11,6 +11,7 @@ use crate::support::{
     client::{Client, End, REQUEST, text},
     ms,
     process::{Server, echo},
+    requests::request,
     wait,
 };
 
@@ -151,6 +152,44 @@ fn who_says_too_much_is_closed_with_1008() {
     client.finish();
     assert_eq!(client.end(), End::Fin);
     assert_eq!(server.closes("message_rate"), 1);
+}
+
+#[test]
+fn a_host_that_is_not_listed_is_told_421() {
+    let server = Server::start("--host 127.0.0.1,*.example.org --origin same");
+    for (host, status) in [
+        ("127.0.0.1:8080", 101),
+        ("chat.Example.org", 101),
+        ("example.org", 421),
+        // A page that has changed the address of its own host: DNS rebinding.
+        ("evil.example\r\nOrigin: http://evil.example", 421),
+    ] {
+        let mut client = Client::connect(&server);
+        client.send(request("server.example.com", host).as_bytes());
+        let head = client.head();
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(head.starts_with(&expected), "{host}: {head}");
+    }
+    let refused = server.metric("tidewheel_rejections_total", "reason=\"host\"");
+    assert_eq!(refused, 2);
+}
+
+#[test]
+fn refused_pages_are_logged_with_origin_and_host_and_not_each() {
+    const PAGES: usize = 200;
+    let server = Server::start("--origin https://*.example.org");
+    for _ in 0..PAGES {
+        let head = asked(&server, "Origin: https://elsewhere.example\r\n");
+        assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    }
+    server.signal(Signal::TERM);
+    let (_, log) = server.wait(ms(5000));
+    let lines = log.lines().filter(|it| it.contains("a page was refused"));
+    let lines: Vec<_> = lines.collect();
+    assert!((1..PAGES / 2).contains(&lines.len()), "{log}");
+    for named in ["https://elsewhere.example", "server.example.com"] {
+        assert!(lines[0].contains(named), "{}", lines[0]);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use crate::support::{
     SLACK,
-    client::{Client, End, close, text},
+    client::{Client, End, REQUEST, close, text},
     ms,
     process::{Server, echo_at},
     socket_table, wait,
@@ -42,6 +42,25 @@ fn r16_sigterm_tells_everybody_1001_and_ends_within_c_though_half_are_mute() {
     }
     drop(in_handshake);
     socket_table::assert_no_orphans_soon(port);
+}
+
+#[test]
+fn r16_a_request_that_is_not_whole_yet_is_told_503() {
+    let server = Server::start("--close-timeout 30s");
+    let mut client = Client::connect(&server);
+    client.send(&REQUEST.as_bytes()[..REQUEST.len() - 2]);
+    // It has been read when the one behind it is answered.
+    let _open = Client::open(&server);
+    wait::until(SLACK, "it has been read", || {
+        socket_table::held(server.port(), client.port()).unread == 0
+    });
+    server.signal(Signal::TERM);
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("\r\nRetry-After: 1\r\n"), "{head}");
+    assert!(client.rest().1 == End::Fin);
+    let refused = server.metric("tidewheel_rejections_total", "reason=\"shutdown\"");
+    assert_eq!(refused, 1);
 }
 
 #[test]

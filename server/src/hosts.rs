@@ -1,0 +1,177 @@
+//! Under which names the server may be reached.
+
+use std::str::FromStr;
+
+use tidewheel_codec::handshake::Rejection;
+
+use crate::site::Site;
+
+/// The values of the header `Host` that are served.
+///
+/// This answers DNS rebinding: a page of `evil.example` connects to its own host, whose address has been
+/// changed to that of the server. Such a page has the origin that it connects to, which
+/// [`Origins`](crate::Origins) allows; but its `Host` is `evil.example`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Hosts {
+    /// Any.
+    #[default]
+    Any,
+    /// Those listed.
+    Listed(Vec<HostPattern>),
+}
+
+/// A host, with any port or with one: `example.com`, `example.com:8443`, `127.0.0.1`, `[::1]:8080`, or all
+/// hosts below a domain: `*.example.com` (not `example.com` itself).
+///
+/// ```
+/// use tidewheel::HostPattern;
+///
+/// assert!("*.example.com".parse::<HostPattern>().is_ok());
+/// let error = "https://example.com/".parse::<HostPattern>().unwrap_err();
+/// assert!(error.to_string().ends_with("write example.com"));
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPattern {
+    /// The host; or its end, from a dot on, if `is_domain`.
+    host: String,
+    is_domain: bool,
+    port: Option<u16>,
+}
+
+/// A text that is not a host, so that no client would ever name it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{text}` is not a host that a client can name; write {meant}")]
+pub struct InvalidHost {
+    text: String,
+    meant: String,
+}
+
+impl FromStr for HostPattern {
+    type Err = InvalidHost;
+
+    /// Reads a host; spaces around it are ignored.
+    fn from_str(text: &str) -> Result<Self, InvalidHost> {
+        let text = text.trim();
+        let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let site = parse(authority).filter(Site::is_host_valid);
+        let invalid = |meant: &str| InvalidHost {
+            text: text.to_owned(),
+            meant: meant.to_owned(),
+        };
+        match site {
+            None => Err(invalid("one such as example.com, or example.com:8443")),
+            Some(_) if authority != text => Err(invalid(authority)),
+            Some(site) => Ok(Self {
+                host: site.domain().unwrap_or(site.host).to_ascii_lowercase(),
+                is_domain: site.domain().is_some(),
+                port: site.port,
+            }),
+        }
+    }
+}
+
+impl HostPattern {
+    fn matches(&self, site: &Site<'_>) -> bool {
+        // A client leaves out the port that is its scheme's default.
+        let is_port = match (self.port, site.port) {
+            (None, _) | (Some(80 | 443), None) => true,
+            (port, given) => port == given,
+        };
+        is_port && site.is_of(&self.host, self.is_domain)
+    }
+}
+
+impl Hosts {
+    /// Checks the value of a request's `Host`.
+    ///
+    /// # Errors
+    /// 421, if it is not served (RFC 9110 15.5.20).
+    pub fn check(&self, host: &str) -> Result<(), Rejection> {
+        let Self::Listed(allowed) = self else {
+            return Ok(());
+        };
+        let is_allowed =
+            parse(host).is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
+        match is_allowed {
+            true => Ok(()),
+            false => Err(Rejection::new(
+                421,
+                format!("{host} is not served here; see --host"),
+            )),
+        }
+    }
+}
+
+/// A host and a port. The name of the root of all domains at its end, a dot, says nothing (RFC 1034 3.1).
+fn parse(host: &str) -> Option<Site<'_>> {
+    let site = Site::parse("", host.trim())?;
+    Some(Site {
+        host: site.host.strip_suffix('.').unwrap_or(site.host),
+        ..site
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_listed_are_served_and_no_others() {
+        let hosts = [
+            "a.example",
+            "b.example:8443",
+            "*.c.example",
+            "[::1]",
+            "d.example:443",
+        ];
+        let hosts = hosts.map(|host| host.parse().expect("a host"));
+        let hosts = Hosts::Listed(hosts.into());
+        for host in [
+            "a.example",
+            "A.Example.",
+            "a.example:1",
+            "b.example:8443",
+            "x.c.example",
+            "[::1]:8080",
+            "d.example",
+            "d.example:443",
+        ] {
+            assert!(hosts.check(host).is_ok(), "{host}");
+        }
+        for host in [
+            "",
+            "evil.example",
+            "a.example.evil",
+            "xa.example",
+            "b.example",
+            "b.example:8444",
+            "c.example",
+            "[::2]",
+            "a.example:x",
+            "d.example:444",
+        ] {
+            let status = hosts.check(host).map_err(|rejection| rejection.status());
+            assert_eq!(status, Err(421), "{host}");
+            assert!(Hosts::Any.check(host).is_ok());
+        }
+    }
+
+    #[test]
+    fn what_no_client_can_name_is_refused_with_what_is_meant() {
+        let example = "one such as example.com, or example.com:8443";
+        for (text, meant) in [
+            ("", example),
+            ("*", example),
+            ("a b", example),
+            ("a.example:x", example),
+            ("*a.example", example),
+            ("https://a.example", "a.example"),
+            ("a.example/", "a.example"),
+            ("http://a.example:81/x", "a.example:81"),
+        ] {
+            let error = text.parse::<HostPattern>().unwrap_err();
+            assert_eq!(error.meant, meant, "{text}");
+        }
+    }
+}
