@@ -122,7 +122,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 self.conclude();
             }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Flushing { .. } => {
-                self.leave()
+                self.leave();
             }
             Phase::Leaving(_) => {}
         }

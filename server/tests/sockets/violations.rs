@@ -62,8 +62,10 @@ fn r14_messages_above_the_limit() {
     assert_violations(&violations::messages());
 }
 
-/// What a client may send before the end, and the messages that it is answered with.
-fn beginnings() -> [(&'static str, Vec<u8>, Vec<Vec<u8>>); 4] {
+/// A name, what a client sends before the end, and the messages that it is answered with.
+type Beginning = (&'static str, Vec<u8>, Vec<Vec<u8>>);
+
+fn beginnings() -> [Beginning; 4] {
     let parts = [frame(BINARY, b"in "), frame(FIN | CONTINUATION, b"parts")];
     let many: Vec<Vec<u8>> = (0..100)
         .map(|number: u32| number.to_string().into_bytes())
