@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tidewheel::ring::{Bell, Completion, Op, Ring, Token, Wait};
+use tidewheel::ring::{Bell, Completion, Op, Ring, Taken, Token, Wait};
 
 use crate::ledger::{Owner, on_behalf_of};
 
@@ -78,6 +78,10 @@ unsafe impl<R: Ring> Ring for Watched<R> {
 
     fn peer(&self, accept: Token) -> Option<IpAddr> {
         self.ring.borrow().peer(accept)
+    }
+
+    fn taken(&self, quiet: Token) -> Option<Taken> {
+        self.ring.borrow().taken(quiet)
     }
 
     fn bell(&self) -> Bell {

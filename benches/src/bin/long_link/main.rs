@@ -6,6 +6,11 @@
 //! (`link.rs`). On one side there are a server, `tidewheel serve`, and a publisher that sends it more than
 //! the link carries; on the other a subscriber that reads all it gets.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a clock and a schedule are what a link and a measurement are made of"
+)]
+
 mod link;
 
 use std::{
