@@ -56,6 +56,7 @@ mod message;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;
+mod publish_token;
 mod remote;
 #[allow(unsafe_code)]
 pub mod ring;
@@ -71,6 +72,7 @@ pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
 pub use message::Message;
 pub use origins::Origins;
+pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use remote::{Remote, RemoteError};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{
