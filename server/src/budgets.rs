@@ -63,8 +63,9 @@ fn the_table_of_memory_is_that_of_the_code() {
                 "admin connections",
                 control::admin::CONNECTIONS_MAX.to_string(),
             ),
-            ("admin bodies", bytes(control::admin::BODIES_MAX)),
-            ("admin body", bytes(control::publish::BODY_MAX)),
+            ("admin request head", bytes(control::admin::HEAD_BYTES_MAX)),
+            ("admin bodies", bytes(control::publish::BODIES_BYTES_MAX)),
+            ("admin body", bytes(config.max_message_size)),
         ],
     );
     let stalled = config.max_send_queue + config.stall_overhead();

@@ -96,6 +96,11 @@ fn run<H: Handler>(
     options: &Settled,
     make: impl Fn(u16) -> H + Clone + Send + 'static,
 ) -> Result<(), Error> {
+    if options.admin.is_none() && options.publish_token.is_some() {
+        tracing::warn!(
+            "--publish-token has no effect without --admin: the admin listener takes the messages"
+        );
+    }
     let mut server = Server::bind(options.listen.as_str(), options.config.clone())?;
     if let Some(admin) = &options.admin {
         server = server.with_admin(admin.as_str(), options.publish_token.clone())?;

@@ -3,7 +3,10 @@
 
 pub(crate) mod admin;
 mod dashboard;
+mod media;
 mod metrics;
+mod places;
+mod process;
 pub(crate) mod publish;
 
 use std::time::Duration;
@@ -40,6 +43,7 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
         if let Some(AdminListener {
             listener,
             publish_token,
+            message_bytes_max,
             log_lines_lost,
         }) = running.admin.take()
         {
@@ -52,9 +56,9 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
             let admin = admin::Admin {
                 stats,
                 remote: running.remote(),
-                publish_token,
+                publishing: publish_token
+                    .map(|token| publish::Publishing::new(token, message_bytes_max)),
                 log_lines_lost,
-                bodies: tokio::sync::Semaphore::new(admin::BODIES_MAX),
             };
             tokio_uring::spawn(admin::serve(listener, admin));
         }

@@ -57,6 +57,7 @@ mod message;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;
+mod publish_token;
 mod remote;
 #[allow(unsafe_code)]
 pub mod ring;
@@ -74,6 +75,7 @@ pub use handler::{Handler, Verdict};
 pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
+pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use remote::{Remote, RemoteError};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{

@@ -84,8 +84,10 @@ pub(crate) fn shards(
 /// The admin listener.
 pub(crate) fn admin(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
     let listener = retry(address, || std::net::TcpListener::bind(address))?;
-    listener
-        .set_nonblocking(true)
+    // The standard library's backlog is short: a crowd would make others wait a second.
+    rustix::net::listen(&listener, BACKLOG)
+        .map_err(io::Error::from)
+        .and_then(|()| listener.set_nonblocking(true))
         .map_err(|error| listen_error(address, error))?;
     Ok(listener)
 }

@@ -12,7 +12,7 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, Remote, contain, control,
+    Config, Handler, InvalidConfig, PublishToken, Remote, contain, control,
     driver::{self, Failure, Relay},
     host, listen,
     ring::RingError,
@@ -165,8 +165,10 @@ pub struct Server {
 #[derive(Debug)]
 pub(crate) struct AdminListener {
     pub(crate) listener: std::net::TcpListener,
-    /// What must be said to publish.
-    pub(crate) publish_token: Option<String>,
+    /// Required to publish; without one, nobody can.
+    pub(crate) publish_token: Option<PublishToken>,
+    /// Bytes of a published message at most.
+    pub(crate) message_bytes_max: usize,
     /// Tells how many lines of the log were lost.
     pub(crate) log_lines_lost: fn() -> u64,
 }
@@ -194,21 +196,23 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`, while [`Running::until_signal`] or [`Server::run`] runs: `/metrics`, `/healthz`, `/readyz`, and a page that shows
-    /// what they tell; and, if there is a token to say, `POST /publish/TOPIC` for those who say it
-    /// (`Authorization: Bearer`, RFC 6750).
+    /// Also serves HTTP on `address`, while [`Running::until_signal`] or [`Server::run`] runs: `/metrics`,
+    /// `/healthz`, `/readyz`, and a page that shows the metrics. With a token, `POST /publish/TOPIC`
+    /// publishes the body of a request that has the token (`Authorization: Bearer`, RFC 6750), up to
+    /// [`Config::max_message_size`] bytes.
     ///
     /// # Errors
     /// If the address cannot be listened on.
     pub fn with_admin(
         mut self,
         address: impl ToSocketAddrs + ToString,
-        publish_token: Option<String>,
+        publish_token: Option<PublishToken>,
     ) -> Result<Self, Error> {
         let listener = listen::admin(listen::resolve(&address)?)?;
         self.admin = Some(AdminListener {
             listener,
             publish_token,
+            message_bytes_max: self.config.max_message_size,
             log_lines_lost: || 0,
         });
         Ok(self)

@@ -74,6 +74,52 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
 }
 
 #[test]
+fn a_publish_token_that_no_header_carries_is_refused_and_not_told() {
+    for (token, told) in [
+        ("", "the publish token is empty"),
+        (" ", "character 1 of the publish token"),
+        ("s3cret word", "character 7 of the publish token"),
+        ("s3cret\n", "character 7 of the publish token"),
+        ("s3cret\u{7f}", "character 7 of the publish token"),
+        ("s3crät", "character 5 of the publish token"),
+    ] {
+        let mut by_flag = echo("");
+        by_flag.args(["--publish-token", token]);
+        let mut by_variable = echo("");
+        by_variable.env("TIDEWHEEL_PUBLISH_TOKEN", token);
+        for command in [&mut by_flag, &mut by_variable] {
+            let (status, stdout, stderr) = output(command);
+            assert_eq!(status, Some(2), "{token:?}: {stdout}{stderr}");
+            assert!(stderr.contains("--publish-token: "), "{stderr}");
+            assert!(stderr.contains(told), "{token:?}: {stderr}");
+            assert!(!stderr.contains("s3cr"), "a secret is told: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn a_publish_token_without_an_admin_listener_is_warned_of() {
+    for (flags, is_warned_of) in [
+        ("--admin off --publish-token s3cret", true),
+        ("--admin off", false),
+        ("--publish-token s3cret", false),
+    ] {
+        // The address is taken, so the program ends when it has read its options.
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = taken.local_addr().expect("it is bound").to_string();
+        let mut command = tidewheel();
+        command.args(["serve", "--listen", &address]);
+        if !flags.contains("--admin") {
+            command.args(["--admin", "127.0.0.1:0"]);
+        }
+        let (_, _, log) = output(command.args(flags.split_whitespace()));
+        let warns = log.contains("WARN") && log.contains("--publish-token has no effect");
+        assert_eq!(warns, is_warned_of, "{flags}: {log}");
+        assert!(!log.contains("s3cret"), "{log}");
+    }
+}
+
+#[test]
 fn help_and_version_are_no_errors() {
     let (status, stdout, _) = output(tidewheel().args(["echo", "--help"]));
     assert_eq!(status, Some(0));

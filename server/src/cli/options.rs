@@ -10,17 +10,16 @@ use serde::Deserialize;
 
 use super::units::{CountOrOff, Size, Span, SpanOrOff};
 use crate::{
-    CloseCode, Config, Deflate, Drain, HostPattern, Hosts, InvalidOrigin, OriginPattern, Origins,
-    SlowConsumer, TopicRule,
+    CloseCode, Config, Deflate, Drain, HostPattern, Hosts, InvalidOrigin, InvalidPublishToken,
+    OriginPattern, Origins, PublishToken, SlowConsumer, TopicRule,
 };
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Options {
-    /// Who asks the admin listener to publish (POST /publish/TOPIC) says `Authorization: Bearer` and
-    /// this; without it nobody may. Connections to echo have then subscribed to the topic `all`
-    /// [default: none]
+    /// Bearer token that POST /publish/TOPIC on the admin listener requires; without one, nobody can
+    /// publish there. It makes clients of echo subscribers of the topic `all` [default: none]
     #[arg(
         long,
         env = "TIDEWHEEL_PUBLISH_TOKEN",
@@ -244,12 +243,12 @@ pub(super) enum LogFormat {
 pub(super) struct Settled {
     pub(super) listen: String,
     pub(super) admin: Option<String>,
-    pub(super) publish_token: Option<String>,
+    pub(super) publish_token: Option<PublishToken>,
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
 }
 
-/// Why a configuration file cannot be used.
+/// Why the file of `--config`, or what the options say together with it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
     #[error("cannot read {path}: {error}")]
@@ -262,6 +261,9 @@ pub(super) enum FileError {
         path: PathBuf,
         error: Box<toml::de::Error>,
     },
+    /// It is checked after parsing, because parsers print a wrong value, and this one is a secret.
+    #[error("--publish-token: {0}")]
+    PublishToken(#[from] InvalidPublishToken),
 }
 
 impl Options {
@@ -360,7 +362,10 @@ impl Options {
                 .listen
                 .or(file.listen)
                 .unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
-            publish_token: self.publish_token.or(file.publish_token),
+            publish_token: match self.publish_token.or(file.publish_token) {
+                Some(token) => Some(PublishToken::new(token)?),
+                None => None,
+            },
             admin: self.admin.or(file.admin).filter(|address| address != "off"),
             config,
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
@@ -502,5 +507,24 @@ mod tests {
             let error = with_file(text, Options::default()).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_wrong_publish_token_is_refused_and_not_told() {
+        for (token, told) in [
+            ("''", "the publish token is empty"),
+            ("'s3 cret'", "character 3 of the publish token"),
+            ("'s3crét'", "character 5 of the publish token"),
+            ("\"s3cret\\n\"", "character 7 of the publish token"),
+        ] {
+            let file = format!("publish-token = {token}");
+            let error = with_file(&file, Options::default())
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains(told), "{error}");
+            assert!(!error.contains("s3"), "{error}");
+        }
+        let settled = with_file("publish-token = 's3cret'", Options::default()).unwrap();
+        assert!(settled.publish_token.unwrap().matches(b"s3cret"));
     }
 }

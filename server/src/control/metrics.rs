@@ -1,4 +1,4 @@
-//! The counts of all shards in the OpenMetrics text format.
+//! The counts of all shards, and of the process, in the text formats of Prometheus.
 
 use std::{fmt, sync::Arc};
 
@@ -9,12 +9,11 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::{media::MetricsFormat, process::ProcessMetrics};
 use crate::{
     fanout::Readiness,
     stats::{Count, Histogram, Stats},
 };
-
-pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What is counted for the whole server.
 pub(super) struct Totals {
@@ -26,8 +25,49 @@ pub(super) struct Totals {
 }
 
 /// Everything that is counted, as text.
-pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals) -> String {
-    let mut registry = Registry::with_prefix("tidewheel");
+pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals, format: MetricsFormat) -> String {
+    let open_metrics = open_metrics(stats, totals);
+    match format {
+        MetricsFormat::OpenMetrics => open_metrics,
+        MetricsFormat::Prometheus => prometheus(&open_metrics),
+    }
+}
+
+/// The same metrics in the Prometheus text format 0.0.4. Its samples are written as in OpenMetrics. Its
+/// metadata names the samples, not the metric family, and it knows neither units, nor the type `info`,
+/// nor an end.
+fn prometheus(open_metrics: &str) -> String {
+    let mut out = String::with_capacity(open_metrics.len());
+    let mut help = "";
+    for line in open_metrics.lines() {
+        let mut words = line.splitn(4, ' ');
+        let words = [(); 4].map(|()| words.next().unwrap_or_default());
+        match words {
+            // The type comes next.
+            ["#", "HELP", _, text] => help = text,
+            ["#", "TYPE", family, kind] => {
+                let (suffix, kind) = match kind {
+                    "counter" => ("_total", kind),
+                    "info" => ("_info", "gauge"),
+                    "unknown" => ("", "untyped"),
+                    _ => ("", kind),
+                };
+                out += &format!("# HELP {family}{suffix} {help}\n# TYPE {family}{suffix} {kind}\n");
+            }
+            ["#", "UNIT" | "EOF", ..] => {}
+            _ => {
+                out += line;
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+fn open_metrics(stats: &[Arc<Stats>], totals: &Totals) -> String {
+    let mut all = Registry::default();
+    all.register_collector(Box::new(ProcessMetrics));
+    let registry = all.sub_registry_with_prefix("tidewheel");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
     registry.register("build", "The program", version);
     let draining = ConstGauge::new(i64::from(totals.readiness != Readiness::Serving));
@@ -44,7 +84,7 @@ pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals) -> String {
     );
     registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
-    text::encode(&mut out, &registry).expect("a string takes all that is written to it");
+    text::encode(&mut out, &all).expect("a string takes all that is written to it");
     out
 }
 
@@ -290,7 +330,17 @@ mod tests {
             log_lines_lost: 6,
             readiness: Readiness::Draining,
         };
-        let text = encode(&stats, &totals);
+        let text = encode(&stats, &totals, MetricsFormat::OpenMetrics);
+        let other = encode(&stats, &totals, MetricsFormat::Prometheus);
+        let samples = |text: &str| {
+            let lines = text.lines().filter(|line| line.starts_with("tidewheel_"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            samples(&other),
+            samples(&text),
+            "both have the same samples"
+        );
         for line in [
             concat!(
                 "tidewheel_build_info{version=\"",
@@ -322,5 +372,46 @@ mod tests {
                 "{line} is missing in:\n{text}"
             );
         }
+    }
+
+    /// A few of each type, against the letter of the format 0.0.4.
+    #[test]
+    fn the_metadata_of_the_prometheus_format_names_the_samples() {
+        let open_metrics = "\
+            # HELP a_bytes All the bytes.\n\
+            # TYPE a_bytes counter\n\
+            # UNIT a_bytes bytes\n\
+            a_bytes_total{shard=\"0\"} 1\n\
+            # HELP b The program.\n\
+            # TYPE b info\n\
+            b_info{version=\"# TYPE 1\"} 1\n\
+            # HELP c A gauge.\n\
+            # TYPE c gauge\n\
+            c 2\n\
+            # HELP d_seconds Times.\n\
+            # TYPE d_seconds histogram\n\
+            # UNIT d_seconds seconds\n\
+            d_seconds_sum 0.5\n\
+            # HELP e Whatever.\n\
+            # TYPE e unknown\n\
+            e 3\n\
+            # EOF\n";
+        let expected = "\
+            # HELP a_bytes_total All the bytes.\n\
+            # TYPE a_bytes_total counter\n\
+            a_bytes_total{shard=\"0\"} 1\n\
+            # HELP b_info The program.\n\
+            # TYPE b_info gauge\n\
+            b_info{version=\"# TYPE 1\"} 1\n\
+            # HELP c A gauge.\n\
+            # TYPE c gauge\n\
+            c 2\n\
+            # HELP d_seconds Times.\n\
+            # TYPE d_seconds histogram\n\
+            d_seconds_sum 0.5\n\
+            # HELP e Whatever.\n\
+            # TYPE e untyped\n\
+            e 3\n";
+        assert_eq!(prometheus(open_metrics), expected);
     }
 }

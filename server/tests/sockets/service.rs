@@ -204,7 +204,7 @@ fn two_signals_within_half_a_second_are_one() {
 }
 
 /// Starts the program with so many descriptors at most.
-fn with_descriptors(limit: u32) -> Command {
+pub(crate) fn with_descriptors(limit: u32) -> Command {
     let mut command = Command::new("sh");
     let run = format!(
         "ulimit -n {limit}; exec \"$0\" echo --shards 2 --listen 127.0.0.1:0 --admin 127.0.0.1:0"

@@ -397,7 +397,12 @@ function gap() {
 async function ask() {
   try {
     const signal = AbortSignal.timeout(PATIENCE_MS);
-    const response = await fetch("/metrics", { cache: "no-store", signal });
+    const response = await fetch("/metrics", {
+      cache: "no-store",
+      // It ends with a mark, so that an answer that was cut short is known as such.
+      headers: { Accept: "application/openmetrics-text; version=1.0.0" },
+      signal,
+    });
     const text = await response.text();
     return response.ok && text.endsWith("# EOF\n") ? parse(text, clock()) : null;
   } catch {
