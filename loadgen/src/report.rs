@@ -23,6 +23,9 @@ use crate::{
 /// The lateness of the generator is reported as a latency of this name.
 pub(crate) const LATENESS: &str = "lateness";
 
+/// So is how long answers may have lain unread; a phase of a run has a name before this one.
+pub(crate) const UNREAD: &str = "unread";
+
 /// What a scenario gives back.
 #[derive(Debug)]
 pub(crate) struct Findings {
