@@ -116,6 +116,11 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
+    /// All names that [`Percentiles::get`] knows.
+    pub(crate) const NAMES: [&str; 9] = [
+        "count", "min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max",
+    ];
+
     /// The one of this name, such as `p99.9`.
     pub(crate) fn get(&self, name: &str) -> Option<u64> {
         Some(match name {
@@ -369,6 +374,12 @@ mod tests {
                 "{name}: {nanos} {expected}"
             );
         }
+    }
+
+    #[test]
+    fn each_percentile_has_a_name() {
+        let known = |name: &str| Percentiles::default().get(name).is_some();
+        assert!(Percentiles::NAMES.into_iter().all(known));
     }
 
     #[test]
