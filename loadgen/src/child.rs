@@ -19,6 +19,7 @@ use crate::{
     cli::Deadlines,
     interrupt::{Interrupt, Interrupted},
     limits::Cores,
+    progress::say,
 };
 
 /// The first argument that turns this program into the server.
@@ -139,7 +140,7 @@ pub(crate) enum ChildError {
     #[error("the server cannot be run: {0}")]
     Run(#[from] io::Error),
     /// It ended by itself, or with an error when it was told to end.
-    #[error("the server failed ({status}); it said:\n{stderr}")]
+    #[error("the server failed ({status}){}", said(stderr))]
     Failed {
         /// Its exit status.
         status: ExitStatus,
@@ -147,8 +148,10 @@ pub(crate) enum ChildError {
         stderr: String,
     },
     /// It did not listen in time.
-    #[error("the server does not listen after {START_TIMEOUT:?}; it said:\n{stderr}")]
+    #[error("the server does not listen{} after {START_TIMEOUT:?}{}", at(*address), said(stderr))]
     Late {
+        /// Where it is to listen, if that was said.
+        address: Option<SocketAddr>,
         /// The end of what it wrote to stderr.
         stderr: String,
     },
@@ -157,11 +160,25 @@ pub(crate) enum ChildError {
     Interrupted(#[from] Interrupted),
 }
 
+/// What a server wrote to stderr, as the end of a sentence.
+fn said(stderr: &str) -> String {
+    match stderr {
+        "" => ", and said nothing".to_owned(),
+        text => format!("; it said:\n{text}"),
+    }
+}
+
+fn at(address: Option<SocketAddr>) -> String {
+    address.map_or(String::new(), |address| {
+        format!(" at {address}, the address of --url,")
+    })
+}
+
 /// Runs the server in this process; `arguments` are those behind [`SERVER_ARGUMENT`].
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // Whatever becomes of the generator, the server does not outlive it.
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        eprintln!("loadgen: prctl(PR_SET_PDEATHSIG): {error}");
+        say(format_args!("loadgen: prctl(PR_SET_PDEATHSIG): {error}"));
         return ExitCode::FAILURE;
     }
     tidewheel::cli::main(
@@ -188,7 +205,8 @@ impl ChildServer {
             waited += ATTEMPT_INTERVAL;
             if waited >= START_TIMEOUT {
                 let stderr = server.said()?;
-                return Err(ChildError::Late { stderr });
+                let address = server.stdout.is_none().then_some(server.address);
+                return Err(ChildError::Late { address, stderr });
             }
         }
         if server.stdout.is_none() {
@@ -343,10 +361,10 @@ impl ChildServer {
 impl Drop for ChildServer {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            eprintln!(
+            say(format_args!(
                 "loadgen: the server (process {}) is not ended: {error}",
                 self.pid()
-            );
+            ));
         }
     }
 }

@@ -5,14 +5,14 @@ mod values;
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 
 pub(crate) use self::{
     common::{Common, Deadlines},
-    values::{count, duration, rate, share, size},
+    values::{count, duration, rate, share, size, span},
 };
 use crate::scenario::{
-    churn, close_storm, connect, drain, echo, fanout, idle, scale, slow_consumers,
+    self, churn, close_storm, connect, drain, echo, fanout, idle, scale, slow_consumers,
 };
 
 /// Opens very many WebSocket connections and measures what the server makes of them
@@ -20,7 +20,8 @@ use crate::scenario::{
 #[command(
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Without a scenario: close-storm. `loadgen SCENARIO --help` tells what it \
+    after_help = "Without a scenario: close-storm. Without arguments a run of which the generator was \
+                  the limit is repeated with the closes spread over a longer time. `loadgen SCENARIO --help` tells what it \
                   measures, and what the exit status means."
 )]
 pub(crate) struct Cli {
@@ -66,27 +67,38 @@ pub(crate) enum Scenario {
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status:
   0    Everything was as asked for, and every gate holds.
-  1    Something was not (connections that ended otherwise, a bound that was not kept, a gate), or \
-the server did not start.
-  2    INVALID: the run says nothing about the server. Either the generator was the limit, or the \
-command line is wrong, or this host lacks what is needed.
-       The generator was the limit if the server was busy for less than 80 % of the window measured \
-(busy: on a CPU, or ready while others had it; unknown with --url, so taken for idle), and
-         - the generator was busy for 95 % of it or more, or
-         - half of the latency reported, or more, was its own lateness, and that was 1 ms or more \
-(99th percentiles).
-       It was, too, however busy the server was, if answers may have lain unread for as long as the \
-latency reported, and for 1 ms or more (`unread`, 99th percentiles; open loop).
-       Not judged are a window below 20 ms, which is too short to tell, runs in which the generator \
-only waits, and a bound that was kept however late it was.
+  1    Something was not: a gate, messages that were lost, altered, doubled or out of order, \
+connections that ended otherwise, a bound that was not kept, a server that did not start or broke \
+the protocol.
+  2    INVALID: the run says nothing about the server, because the generator or its machine was the \
+limit. Or: the command line is wrong, this host lacks what is needed, or a file cannot be written.
   130  Interrupted.
+       Where 1 and 2 apply, the status is 1. There is one exception: connections that ended \
+otherwise and bounds of the scenario that were not kept are excused by INVALID, because a late \
+generator may be the reason. A gate, messages, and a server that refuses connections or breaks the \
+protocol are not.
+
+When a run is INVALID:
+  The generator had no time to spare if the server was busy for less than 80 % of the window \
+measured (busy: on a CPU, or ready while others had it; unknown with --url, so taken for idle), and
+    - for 95 % of it or more the generator's core was in use, by the generator, by other threads \
+that it waited for, or by the host of a virtual machine, or
+    - half of the latency reported, or more, was the generator's lateness, and that was 1 ms or more \
+(99th percentiles).
+  It had none either, however busy the server was, if answers may have lain unread for as long as \
+the latency reported, and for 1 ms or more (`unread`, 99th percentiles; open loop).
+  The report tells whose doing it was: the generator's own work, other work on this machine, or the \
+host of this machine.
+  Not judged are a window below 20 ms, which is too short to tell, runs in which the generator \
+only waits, and a bound that was kept however late it was.
 
 Gates (--assert, any number of them):
   NAME RELATION BOUND, such as close.p99.9<50ms, lost==0, server.bytes_per_connection<200, or \
 against --baseline with a ratio and a floor together: echo.p99<=1.15x+2ms.
   NAME is a figure or an outcome as summary.json (--json) has it, or a latency with one of count, \
 min, mean, p50, p90, p99, p99.9, p99.99, max; `uncorrected.` before the latter takes the one from \
-the send. Units are ns, us, ms, s, B, KiB, MiB, %.
+the send. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none. Before the run \
+each gate is checked: a name that this run does not have is refused with a list of all that it has.
 
 Files (--out DIR): summary.json, summary.md, junit.xml, for each latency NAME.hgrm and NAME.hlog \
 (HdrHistogram), and the plots percentiles.svg, rate.svg and course.svg.";
@@ -95,16 +107,41 @@ impl Cli {
     /// Reads the arguments, the first being the program's name; a wrong one ends the process with
     /// status 2.
     pub(crate) fn read(arguments: impl IntoIterator<Item = OsString>) -> Scenario {
-        let cli = Self::parse_from(arguments);
+        let mut command = Self::with_negative_numbers(Self::command());
+        let matches = command
+            .try_get_matches_from_mut(arguments)
+            .unwrap_or_else(|error| error.exit());
+        let cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let scenario = cli
             .scenario
             .unwrap_or(Scenario::CloseStorm(cli.close_storm));
         if let Err(message) = scenario.check() {
-            Self::command()
-                .error(ErrorKind::ArgumentConflict, message)
-                .exit();
+            let named = matches.subcommand_name();
+            let command = match named.and_then(|name| command.find_subcommand_mut(name)) {
+                Some(subcommand) => subcommand,
+                None => &mut command,
+            };
+            command.error(ErrorKind::ArgumentConflict, message).exit();
         }
         scenario
+    }
+
+    /// Lets numbers be negative, so that the parser of each says what it may be; else `-5s` is told
+    /// to be no option.
+    fn with_negative_numbers(command: clap::Command) -> clap::Command {
+        let is_number = |argument: &clap::Arg| {
+            let names = argument.get_value_names().unwrap_or_default();
+            let numbers = ["DURATION", "N", "SIZE", "SHARE"];
+            names.iter().any(|name| numbers.contains(&name.as_str()))
+        };
+        let command = command.mut_args(|argument| {
+            let is_number = is_number(&argument);
+            match is_number {
+                true => argument.allow_hyphen_values(true),
+                false => argument,
+            }
+        });
+        command.mut_subcommands(Self::with_negative_numbers)
     }
 }
 
@@ -125,18 +162,16 @@ impl Scenario {
     }
 
     /// Whether the options make sense together.
-    fn check(&self) -> Result<(), &'static str> {
+    fn check(&self) -> Result<(), String> {
         self.common().check()?;
+        scenario::needs(self).names.check(&self.common().gates)?;
         match self {
             Self::CloseStorm(options) => options.check(),
+            Self::Drain(options) => options.check(),
             Self::Fanout(options) => options.check(),
-            Self::Churn(_)
-            | Self::Connect(_)
-            | Self::Drain(_)
-            | Self::Echo(_)
-            | Self::Idle(_)
-            | Self::Scale(_)
-            | Self::SlowConsumers(_) => Ok(()),
+            Self::Scale(options) => options.check(),
+            Self::SlowConsumers(options) => options.check(),
+            Self::Churn(_) | Self::Connect(_) | Self::Echo(_) | Self::Idle(_) => Ok(()),
         }
     }
 }

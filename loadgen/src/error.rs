@@ -12,14 +12,12 @@ use crate::{
     report::WriteError,
     server_report::ReportError,
     session::SessionError,
+    status::Sign,
     summary::BaselineError,
     syscalls::SyscallError,
     tls::TlsError,
     watch::{Held, WatchError},
 };
-
-/// Exit status after SIGINT, as shells tell it.
-const INTERRUPTED: u8 = 130;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]
@@ -92,17 +90,18 @@ impl From<SessionError> for RunError {
 }
 
 impl RunError {
-    /// 1 where the server is at fault; 2 where this host or the command line is.
-    pub(crate) const fn status(&self) -> u8 {
+    /// What it means for the exit status: whether the server is at fault, or this host or the
+    /// command line.
+    pub(crate) const fn sign(&self) -> Sign {
         match self {
             Self::Interrupted(_)
             | Self::Child(ChildError::Interrupted(_))
-            | Self::Watch(WatchError::Interrupted(_)) => INTERRUPTED,
+            | Self::Watch(WatchError::Interrupted(_)) => Sign::Interrupted,
             Self::Child(_)
             | Self::Report(_)
             | Self::Publish(_)
             | Self::Watch(_)
-            | Self::NotCovered { .. } => 1,
+            | Self::NotCovered { .. } => Sign::ServerFault,
             Self::Limit(_)
             | Self::Syscalls(_)
             | Self::Baseline(_)
@@ -112,7 +111,7 @@ impl RunError {
             | Self::Ring(_)
             | Self::System(_)
             | Self::Session(_)
-            | Self::Write(_) => 2,
+            | Self::Write(_) => Sign::Unable,
         }
     }
 }

@@ -9,12 +9,14 @@ pub(crate) use self::receipts::Topology;
 use self::receipts::{Receipt, Receipts};
 use crate::{
     clock::Moment,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::{Event, Payload, Stamp},
     latency::Latency,
+    names::FigureNames,
     plan::Plan,
     report::LATENESS,
     session::{Session, SessionError},
+    status::{Failures, Sign},
     talk::Pace,
 };
 
@@ -23,6 +25,16 @@ pub(crate) const STAMP_SIZE: usize = 8;
 
 /// Messages that are published before deliveries are read again.
 const BATCH: u32 = 16;
+
+/// What is told of deliveries, see [`Feed::figures`].
+pub(crate) const DELIVERIES: FigureNames = &[
+    ("fanout.published", Unit::Count),
+    ("fanout.delivered", Unit::Count),
+    ("lost", Unit::Count),
+    ("altered", Unit::Count),
+    ("out_of_order", Unit::Count),
+    ("duplicates", Unit::Count),
+];
 
 /// What publishers have said to their topics.
 #[derive(Debug)]
@@ -304,11 +316,14 @@ impl Feed {
     }
 
     /// What failed.
-    pub(crate) fn failures(&self, failures: &mut Vec<String>) {
+    pub(crate) fn failures(&self, failures: &mut Failures) {
         let owed = self.counts.owed;
         for (_, count, what) in self.faults() {
             if count > 0 {
-                failures.push(format!("{count} of {owed} deliveries {what}"));
+                failures.add(
+                    Sign::MessagesWrong,
+                    format!("{count} of {owed} deliveries {what}"),
+                );
             }
         }
     }

@@ -2,8 +2,11 @@
 
 use std::{fmt, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 /// What a number counts.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     Seconds,
     Bytes,
@@ -81,6 +84,39 @@ impl fmt::Display for Figure {
     }
 }
 
+impl Unit {
+    /// A value with its unit, to six digits: a limit and what has just missed it are told apart.
+    pub(crate) fn precise(self, value: f64) -> String {
+        let told = |value: f64, unit: &str| {
+            let whole = value.abs().max(1.0).log10().floor() as usize + 1;
+            let digits = 6_usize.saturating_sub(whole);
+            let number = format!("{value:.digits$}");
+            let number = match number.contains('.') {
+                true => number.trim_end_matches('0').trim_end_matches('.'),
+                false => &number,
+            };
+            format!("{number}{unit}")
+        };
+        match self {
+            Self::Seconds => match value.abs() {
+                1.0.. => told(value, " s"),
+                1e-3.. => told(value * 1e3, " ms"),
+                1e-6.. => told(value * 1e6, " us"),
+                0.0 => told(value, " s"),
+                _ => told(value * 1e9, " ns"),
+            },
+            Self::Bytes => match value.abs() {
+                1_048_576.0.. => told(value / 1_048_576.0, " MiB"),
+                1_024.0.. => told(value / 1_024.0, " KiB"),
+                _ => told(value, " B"),
+            },
+            Self::Share => told(value * 100.0, " %"),
+            Self::Count => told(value, ""),
+            Self::PerSecond => told(value, "/s"),
+        }
+    }
+}
+
 /// A duration as people read it.
 pub(crate) fn milliseconds(seconds: f64) -> String {
     let millis = seconds * 1e3;
@@ -102,6 +138,29 @@ fn bytes(bytes: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_precise_value_has_its_unit_and_six_digits() {
+        let table = [
+            (Unit::Seconds, 0.05, "50 ms"),
+            (Unit::Seconds, 0.050_04, "50.04 ms"),
+            (Unit::Seconds, 12.0, "12 s"),
+            (Unit::Seconds, 1_234.567, "1234.57 s"),
+            (Unit::Seconds, 0.000_012_5, "12.5 us"),
+            (Unit::Seconds, 1.5e-8, "15 ns"),
+            (Unit::Seconds, 0.0, "0 s"),
+            (Unit::Bytes, 180.0, "180 B"),
+            (Unit::Bytes, 1_536.0, "1.5 KiB"),
+            (Unit::Bytes, -2_097_152.0, "-2 MiB"),
+            (Unit::Share, 0.123_45, "12.345 %"),
+            (Unit::Count, 12_345_678.0, "12345678"),
+            (Unit::Count, 100.0, "100"),
+            (Unit::PerSecond, 20_000.5, "20000.5/s"),
+        ];
+        for (unit, value, told) in table {
+            assert_eq!(unit.precise(value), told, "{unit:?} {value}");
+        }
+    }
 
     #[test]
     fn figures_are_told_in_their_units() {

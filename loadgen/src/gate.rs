@@ -12,19 +12,37 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::summary::Summary;
+use crate::{
+    figures::Unit,
+    names::{CONNECTIONS, Meaning, Names},
+    summary::Summary,
+};
 
-/// Units of a bound; a latency is compared in seconds, a size in bytes.
-const UNITS: [(&str, f64); 9] = [
-    ("ns", 1e-9),
-    ("us", 1e-6),
-    ("ms", 1e-3),
-    ("KiB", 1024.0),
-    ("MiB", 1_048_576.0),
-    ("B", 1.0),
-    ("/s", 1.0),
-    ("s", 1.0),
-    ("%", 0.01),
+/// Units of a bound; a duration is compared in seconds, a size in bytes, a share as one of 1.
+const UNITS: [(&str, f64, Unit); 10] = [
+    ("ns", 1e-9, Unit::Seconds),
+    ("us", 1e-6, Unit::Seconds),
+    ("ms", 1e-3, Unit::Seconds),
+    ("KiB", 1024.0, Unit::Bytes),
+    ("MiB", 1_048_576.0, Unit::Bytes),
+    ("GiB", 1_073_741_824.0, Unit::Bytes),
+    ("B", 1.0, Unit::Bytes),
+    ("/s", 1.0, Unit::PerSecond),
+    ("s", 1.0, Unit::Seconds),
+    ("%", 0.01, Unit::Share),
+];
+
+/// What a gate looks like.
+const FORM: &str = "a gate is a name, one of < <= > >= == !=, and a limit, such as \
+                    'close.p99.9<50ms' or 'echo.p99<=1.15x+2ms'";
+
+/// What other languages write, and the relation that is meant.
+const MISTAKEN: [(&str, &str); 5] = [
+    ("=", "=="),
+    ("===", "=="),
+    ("=<", "<="),
+    ("=>", ">="),
+    ("<>", "!="),
 ];
 
 const RELATIONS: [(&str, Relation); 6] = [
@@ -57,8 +75,15 @@ enum Relation {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Bound {
-    Absolute { value: f64, has_unit: bool },
-    Relative { ratio: f64, floor: f64 },
+    Absolute(Value),
+    Relative { ratio: f64, floor: Option<Value> },
+}
+
+/// A number, and what it counts if it has a unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Value {
+    number: f64,
+    unit: Option<Unit>,
 }
 
 /// What came of a gate.
@@ -67,10 +92,13 @@ pub(crate) struct GateResult {
     /// As it was given.
     pub(crate) gate: String,
     pub(crate) passed: bool,
-    /// In seconds or bytes, or as it is; `None` if there is nothing of that name.
+    /// In seconds, bytes, or a share of 1, or as it is; `None` if there is nothing of that name.
     pub(crate) measured: Option<f64>,
     /// What it was compared with.
     pub(crate) bound: Option<f64>,
+    /// What both count, if there is such a thing.
+    #[serde(default)]
+    pub(crate) unit: Option<Unit>,
     /// Why nothing was compared.
     pub(crate) error: Option<String>,
 }
@@ -79,28 +107,29 @@ impl FromStr for Gate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = text
-            .char_indices()
-            .find_map(|(index, _)| {
-                let rest = &text[index..];
-                let relation = RELATIONS.iter().find(|(sign, _)| rest.starts_with(sign));
-                relation.map(|(sign, relation)| (index, sign.len(), *relation))
-            })
-            .ok_or_else(|| {
-                "a gate is a name, one of < <= > >= == !=, and a bound, such as \
-                 close.p99.9<50ms or echo.p99<=1.15x+2ms"
-                    .to_owned()
+        let is_sign = |character| matches!(character, '<' | '=' | '>' | '!');
+        let start = text.find(is_sign).ok_or_else(|| FORM.to_owned())?;
+        let rest = &text[start..];
+        let sign = &rest[..rest.find(|it| !is_sign(it)).unwrap_or(rest.len())];
+        let relation = RELATIONS.iter().find(|(known, _)| *known == sign);
+        let (_, relation) =
+            relation.ok_or_else(|| match MISTAKEN.iter().find(|(known, _)| *known == sign) {
+                Some((_, meant)) => format!("`{sign}` is no relation, write `{meant}`: {FORM}"),
+                None => format!("`{sign}` is no relation: {FORM}"),
             })?;
-        let (start, length, relation) = found;
         let name = text[..start].trim();
         if name.is_empty() {
-            return Err("the name is missing".to_owned());
+            return Err(format!("the name is missing: {FORM}"));
+        }
+        let limit = text[start + sign.len()..].trim();
+        if limit.is_empty() {
+            return Err(format!("the limit is missing: {FORM}"));
         }
         Ok(Self {
             text: text.to_owned(),
             name: name.to_owned(),
-            relation,
-            bound: bound(text[start + length..].trim())?,
+            relation: *relation,
+            bound: bound(limit)?,
         })
     }
 }
@@ -110,35 +139,42 @@ fn bound(text: &str) -> Result<Bound, String> {
     if let Some((ratio, floor)) = text.split_once('x') {
         let ratio = number(ratio.trim())?;
         let floor = match floor.trim().strip_prefix('+') {
-            Some(floor) => value(floor.trim())?.0,
-            None if floor.trim().is_empty() => 0.0,
+            Some(floor) => Some(value(floor.trim())?),
+            None if floor.trim().is_empty() => None,
             None => {
                 return Err(format!(
-                    "behind a ratio stands + and a floor, not `{floor}`"
+                    "behind a ratio stands + and a floor, such as 1.15x+2ms, not `{floor}`"
                 ));
             }
         };
         return Ok(Bound::Relative { ratio, floor });
     }
-    let (value, has_unit) = value(text)?;
-    Ok(Bound::Absolute { value, has_unit })
+    Ok(Bound::Absolute(value(text)?))
 }
 
-/// Reads a number with a unit or without, and says whether there was one.
-fn value(text: &str) -> Result<(f64, bool), String> {
-    for (unit, scale) in UNITS {
-        if let Some(digits) = text.strip_suffix(unit) {
-            return Ok((number(digits.trim())? * scale, true));
-        }
+/// Reads a number with a unit or without.
+fn value(text: &str) -> Result<Value, String> {
+    let digits = text.trim_end_matches(|it: char| it.is_ascii_alphabetic() || "/%".contains(it));
+    let unit = &text[digits.len()..];
+    if unit.is_empty() || digits.is_empty() {
+        let (number, unit) = (number(text)?, None);
+        return Ok(Value { number, unit });
     }
-    Ok((number(text)?, false))
+    let known = UNITS.iter().find(|(known, ..)| *known == unit);
+    let (_, scale, counted) = known.ok_or_else(|| {
+        format!("`{unit}` is no unit; ns, us, ms, s, B, KiB, MiB, GiB, % and /s are")
+    })?;
+    Ok(Value {
+        number: number(digits.trim())? * scale,
+        unit: Some(*counted),
+    })
 }
 
 fn number(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(number) if f64::is_finite(number) => Ok(number),
         Ok(_) | Err(_) => Err(format!(
-            "`{text}` is no number; units are ns, us, ms, s, B, KiB, MiB, % and /s"
+            "`{text}` is no number; a limit is one with a unit or without, such as 50ms, 200B, 5% or 0"
         )),
     }
 }
@@ -149,36 +185,87 @@ impl Gate {
         matches!(self.bound, Bound::Relative { .. })
     }
 
-    /// Compares what was measured with the bound.
-    pub(crate) fn judge(&self, summary: &Summary, baseline: Option<&Summary>) -> GateResult {
+    /// The name of what it is about.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Checks that the bound is one of what the name means.
+    ///
+    /// # Errors
+    /// A message that tells the right units.
+    pub(crate) fn check_unit(&self, meaning: Meaning) -> Result<(), String> {
+        let value = match self.bound {
+            Bound::Absolute(value) => value,
+            Bound::Relative { floor: None, .. } => return Ok(()),
+            Bound::Relative {
+                floor: Some(floor), ..
+            } => floor,
+        };
+        match value.unit {
+            Some(unit) if unit == meaning.unit => return Ok(()),
+            None if !meaning.is_latency => return Ok(()),
+            Some(_) | None => {}
+        }
+        let (kind, units, example) = match meaning.unit {
+            Unit::Seconds => ("duration", "is in ns, us, ms or s", "ms"),
+            Unit::Bytes => ("size", "is in B, KiB, MiB or GiB", "B"),
+            Unit::Share => ("share", "is in %", "%"),
+            Unit::PerSecond => ("rate", "is in /s", "/s"),
+            Unit::Count => ("count", "has no unit", ""),
+        };
+        let bare = self
+            .text
+            .trim_end_matches(|it: char| it.is_ascii_alphabetic() || "/%".contains(it));
+        Err(format!(
+            "--assert: {} is a {kind}: its limit {units}, such as {}{example}",
+            self.name,
+            bare.trim_end(),
+        ))
+    }
+
+    fn missing_in_baseline(&self) -> String {
+        format!("there is no {} in the baseline", self.name)
+    }
+
+    /// Checks that a baseline has what a relative gate compares with.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub(crate) fn check_baseline(&self, baseline: &Summary) -> Result<(), String> {
+        match figure(baseline, &self.name) {
+            None if self.is_relative() => Err(self.missing_in_baseline()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Compares what was measured with the bound; `names` are those of the run.
+    pub(crate) fn judge(
+        &self,
+        summary: &Summary,
+        baseline: Option<&Summary>,
+        names: &Names,
+    ) -> GateResult {
+        let meaning = names.meaning(&self.name);
         let mut result = GateResult {
             gate: self.text.clone(),
             passed: false,
-            measured: None,
+            measured: figure(summary, &self.name),
             bound: None,
+            unit: meaning.map(|meaning| meaning.unit),
             error: None,
         };
-        let measured = match figure(summary, &self.name) {
-            Some(measured) => measured,
-            None => {
-                result.error = Some(format!("there is no {} in this run", self.name));
-                return result;
-            }
+        let Some(measured) = result.measured else {
+            result.error = Some(format!("there is no {} in this run", self.name));
+            return result;
         };
-        result.measured = Some(measured.value);
         let bound = match self.bound {
-            Bound::Absolute {
-                has_unit: false, ..
-            } if measured.is_latency => {
-                result.error = Some("a latency is compared with a duration, such as 50ms".into());
-                return result;
-            }
-            Bound::Absolute { value, .. } => value,
+            Bound::Absolute(value) => value.number,
             Bound::Relative { ratio, floor } => {
                 match baseline.and_then(|baseline| figure(baseline, &self.name)) {
-                    Some(before) => before.value * ratio + floor,
+                    Some(before) => before * ratio + floor.map_or(0.0, |floor| floor.number),
                     None => {
-                        result.error = Some(format!("there is no {} in the baseline", self.name));
+                        result.error = Some(self.missing_in_baseline());
                         return result;
                     }
                 }
@@ -186,36 +273,27 @@ impl Gate {
         };
         result.bound = Some(bound);
         result.passed = match self.relation {
-            Relation::Below => measured.value < bound,
-            Relation::AtMost => measured.value <= bound,
-            Relation::Above => measured.value > bound,
-            Relation::AtLeast => measured.value >= bound,
-            Relation::Equal => measured.value == bound,
-            Relation::Unequal => measured.value != bound,
+            Relation::Below => measured < bound,
+            Relation::AtMost => measured <= bound,
+            Relation::Above => measured > bound,
+            Relation::AtLeast => measured >= bound,
+            Relation::Equal => measured == bound,
+            Relation::Unequal => measured != bound,
         };
         result
     }
 }
 
-struct Measured {
-    value: f64,
-    is_latency: bool,
-}
-
 /// Finds a figure, an outcome or a percentile by name.
-fn figure(summary: &Summary, name: &str) -> Option<Measured> {
-    let plain = |value| Measured {
-        value,
-        is_latency: false,
-    };
+fn figure(summary: &Summary, name: &str) -> Option<f64> {
     if let Some(value) = summary.figures.get(name) {
-        return Some(plain(*value));
+        return Some(*value);
     }
     if let Some(count) = summary.outcomes.get(name) {
-        return Some(plain(*count as f64));
+        return Some(*count as f64);
     }
-    if name == "connections" {
-        return Some(plain(summary.connections as f64));
+    if name == CONNECTIONS {
+        return Some(summary.connections as f64);
     }
     let (latency, rest) = name.split_once('.')?;
     let latency = summary.latencies.get(latency)?;
@@ -226,14 +304,18 @@ fn figure(summary: &Summary, name: &str) -> Option<Measured> {
             rest.strip_prefix("corrected.").unwrap_or(rest),
         ),
     };
-    let value = percentiles.get(rest)?;
-    if rest == "count" {
-        return Some(plain(value as f64));
+    let value = percentiles.get(rest)? as f64;
+    match rest {
+        "count" => Some(value),
+        _ => Some(value / 1e9),
     }
-    Some(Measured {
-        value: value as f64 / 1e9,
-        is_latency: true,
-    })
+}
+
+impl GateResult {
+    /// A value of it with its unit.
+    pub(crate) fn told(&self, value: f64) -> String {
+        self.unit.unwrap_or(Unit::Count).precise(value)
+    }
 }
 
 impl fmt::Display for GateResult {
@@ -243,7 +325,8 @@ impl fmt::Display for GateResult {
         match (self.measured, self.bound, &self.error) {
             (_, _, Some(error)) => write!(f, "  ({error})"),
             (Some(measured), Some(bound), None) => {
-                write!(f, "  (measured {measured:.6}, bound {bound:.6})")
+                let (measured, bound) = (self.told(measured), self.told(bound));
+                write!(f, "  (measured {measured}, limit {bound})")
             }
             (None, _, None) | (_, None, None) => Ok(()),
         }
@@ -256,6 +339,7 @@ pub(crate) mod tests {
     use crate::{
         judgement::Verdict,
         latency::Percentiles,
+        names::tests::names,
         summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity},
     };
 
@@ -300,13 +384,15 @@ pub(crate) mod tests {
             gates: Vec::new(),
             verdict: Verdict::Passed,
             reasons: Vec::new(),
+            invalid: None,
+            discarded: Vec::new(),
         }
     }
 
     fn holds(gate: &str, baseline: Option<&Summary>) -> bool {
         gate.parse::<Gate>()
             .unwrap()
-            .judge(&summary(10), baseline)
+            .judge(&summary(10), baseline, &names())
             .passed
     }
 
@@ -341,24 +427,73 @@ pub(crate) mod tests {
 
     #[test]
     fn what_cannot_be_compared_fails() {
-        for gate in ["ehco.p99<1s", "echo.p98<1s", "echo.p99<50", "closd==0"] {
-            let result = gate.parse::<Gate>().unwrap().judge(&summary(10), None);
-            assert!(!result.passed && result.error.is_some(), "{gate}");
+        for gate in ["ehco.p99<1s", "echo.uncorrected.p99<1s", "echo.rate>1/s"] {
+            let gate: Gate = gate.parse().unwrap();
+            let result = gate.judge(&summary(10), None, &names());
+            assert!(!result.passed && result.error.is_some(), "{gate:?}");
         }
     }
 
     #[test]
-    fn what_is_no_gate_is_refused() {
-        for text in [
-            "",
-            "lost",
-            "<5",
-            "lost==",
-            "lost==x5",
-            "a<1.5x-2ms",
-            "a<NaN",
+    fn what_was_measured_and_the_limit_are_told_with_their_units() {
+        let baseline = summary(8);
+        for (gate, told) in [
+            (
+                "echo.p99<50ms",
+                "holds  echo.p99<50ms  (measured 10 ms, limit 50 ms)",
+            ),
+            (
+                "echo.p99<9.5ms",
+                "FAILS  echo.p99<9.5ms  (measured 10 ms, limit 9.5 ms)",
+            ),
+            (
+                "echo.p99<=1x+1ms",
+                "FAILS  echo.p99<=1x+1ms  (measured 10 ms, limit 9 ms)",
+            ),
+            ("lost==0", "holds  lost==0  (measured 0, limit 0)"),
+            (
+                "server.bytes_per_connection<1KiB",
+                "holds  server.bytes_per_connection<1KiB  (measured 180 B, limit 1 KiB)",
+            ),
         ] {
-            assert!(text.parse::<Gate>().is_err(), "{text}");
+            let gate: Gate = gate.parse().unwrap();
+            let result = gate.judge(&summary(10), Some(&baseline), &names());
+            assert_eq!(result.to_string(), told);
+        }
+    }
+
+    #[test]
+    fn a_baseline_without_the_figure_is_no_baseline() {
+        let gate: Gate = "echo.rate>=0.9x".parse().unwrap();
+        let message = gate.check_baseline(&summary(8)).unwrap_err();
+        assert_eq!(message, "there is no echo.rate in the baseline");
+        let gate: Gate = "echo.p99<=2x".parse().unwrap();
+        assert_eq!(gate.check_baseline(&summary(8)), Ok(()));
+        let gate: Gate = "echo.rate>=5/s".parse().unwrap();
+        assert_eq!(gate.check_baseline(&summary(8)), Ok(()));
+    }
+
+    #[test]
+    fn what_is_no_gate_is_refused_with_what_to_write() {
+        for (text, told) in [
+            ("", "a gate is a name"),
+            ("lost", "a gate is a name"),
+            ("<5", "the name is missing"),
+            ("lost==", "the limit is missing"),
+            ("lost==x5", "is no number"),
+            ("a<1.5x-2ms", "such as 1.15x+2ms"),
+            ("a<NaN", "is no number"),
+            ("a<5parsecs", "`parsecs` is no unit; ns, us, ms, s"),
+            ("a<5mss", "`mss` is no unit"),
+            ("a<ms", "is no number"),
+            ("a=0", "`=` is no relation, write `==`"),
+            ("a=<5", "`=<` is no relation, write `<=`"),
+            ("a=>5", "write `>=`"),
+            ("a<>5", "write `!=`"),
+            ("a=!5", "`=!` is no relation: a gate is"),
+        ] {
+            let message = text.parse::<Gate>().unwrap_err();
+            assert!(message.contains(told), "{text}: {message}");
         }
     }
 }

@@ -22,6 +22,9 @@ use crate::{
     limits::Cores,
 };
 
+/// The latency of the machine itself is reported by this name.
+pub(crate) const HICCUP: &str = "hiccup";
+
 /// Between two moments at which a thread wants to run: what is longer cannot be missed.
 const INTERVAL: Duration = Duration::from_millis(4);
 
@@ -67,7 +70,7 @@ impl HiccupMeter {
     pub(crate) fn stop(mut self) -> Latency {
         let mut wakes = self.join();
         wakes.sort_unstable_by_key(|wake| wake.at);
-        let mut hiccup = Latency::new("hiccup");
+        let mut hiccup = Latency::new(HICCUP);
         for Wake { due, at } in wakes {
             hiccup.record_planned(at, due);
         }

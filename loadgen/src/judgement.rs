@@ -1,11 +1,14 @@
 //! What a run is worth: whether the server did as asked, and whether it was the server that was
 //! measured.
 
-use std::{process::ExitCode, time::Duration};
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::usage::Usage;
+use crate::{
+    status::{Failure, Failures, Sign, Status, decide},
+    usage::Usage,
+};
 
 /// Shorter windows are below what the kernel's accounting resolves.
 const WINDOW_MIN: Duration = Duration::from_millis(20);
@@ -29,6 +32,13 @@ const STALL_SHARE_MAX: f64 = 0.5;
 /// A server that could not run for this share of the time is not to blame for being late.
 const STARVED: f64 = 0.25;
 
+/// The generator's own work is what made it late if it took this share of its core.
+const OWN_WORK: f64 = 0.5;
+
+/// What others took of its core is not what made it late if it was less than this share: the figure
+/// reported is a 99th percentile.
+const TAKEN_MIN: f64 = 0.01;
+
 /// No scheduler promises to be more punctual.
 const LATENESS_MIN: Duration = Duration::from_millis(1);
 
@@ -47,30 +57,29 @@ pub(crate) enum Verdict {
 /// A verdict with its reasons.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
+    /// What the exit status follows from.
+    pub(crate) signs: Vec<Sign>,
     pub(crate) verdict: Verdict,
     /// One sentence each; none if it passed.
     pub(crate) reasons: Vec<String>,
 }
 
 impl Judgement {
-    /// Weighs why the run failed and why it says nothing; the latter weighs more.
-    pub(crate) fn new(failures: Vec<String>, invalid: Option<String>) -> Self {
-        let verdict = match (&invalid, failures.is_empty()) {
-            (Some(_), _) => Verdict::Invalid,
-            (None, false) => Verdict::Failed,
-            (None, true) => Verdict::Passed,
+    /// Weighs what failed, and why the run says nothing about the server if so.
+    pub(crate) fn new(failures: &Failures, invalid: Option<&str>) -> Self {
+        let limit = invalid.map(|_| Sign::Invalid);
+        let signs: Vec<_> = failures.iter().map(|it| it.sign).chain(limit).collect();
+        let verdict = match decide(signs.iter().copied()) {
+            Status::Passed => Verdict::Passed,
+            Status::Failed => Verdict::Failed,
+            Status::Unusable | Status::Interrupted => Verdict::Invalid,
         };
-        let reasons = invalid.into_iter().chain(failures).collect();
-        Self { verdict, reasons }
-    }
-}
-
-impl From<Verdict> for ExitCode {
-    fn from(verdict: Verdict) -> Self {
-        match verdict {
-            Verdict::Passed => Self::SUCCESS,
-            Verdict::Failed => Self::from(1),
-            Verdict::Invalid => Self::from(2),
+        let failures = failures.iter().map(|Failure { reason, .. }| reason.clone());
+        let invalid = invalid.map(str::to_owned);
+        Self {
+            signs,
+            verdict,
+            reasons: invalid.into_iter().chain(failures).collect(),
         }
     }
 }
@@ -104,8 +113,8 @@ pub(crate) fn generator_limit(
     };
     if mostly(own.unread, UNREAD_SHARE_MAX).is_some() {
         return Some(format!(
-            "the generator was the limit: for {:.1?} it may have left answers unread, which is all of \
-             what is reported",
+            "{}; for {:.1?} the generator may have left answers unread, which is all of what is reported",
+            Limit::of(usage),
             own.unread
         ));
     }
@@ -117,22 +126,73 @@ pub(crate) fn generator_limit(
         Some(share) => format!("the server was busy for {:.0} % of the time", share * 100.0),
         None => "it is not known how busy the server was".to_owned(),
     };
-    let share = |time: Duration| time.as_secs_f64() / usage.window.as_secs_f64() * 100.0;
-    if usage.generator_busy() >= GENERATOR_BUSY {
-        let (running, waiting) = (
-            share(usage.generator.running),
-            share(usage.generator.waiting),
-        );
-        return Some(format!(
-            "the generator was the limit: it ran for {running:.0} % of the time, and for \
-             {waiting:.0} % others had its CPU; {server}"
-        ));
+    let limit = Limit::of(usage);
+    if limit.own + limit.waiting + limit.stolen >= GENERATOR_BUSY {
+        return Some(format!("{limit}; {server}"));
     }
     let percent = mostly(own.lateness, LATENESS_SHARE_MAX)?;
     Some(format!(
-        "the generator was the limit: {percent:.0} % of what is reported is its own lateness; \
-         {server}"
+        "{limit}; {percent:.0} % of what is reported is the generator's lateness; {server}"
     ))
+}
+
+/// How the time of the generator's core was used, in shares of the window, and so whose doing it is
+/// that the generator was late.
+#[derive(Clone, Copy, Debug)]
+struct Limit {
+    /// The generator's own work.
+    own: f64,
+    /// Other threads, while it was ready to run.
+    waiting: f64,
+    /// The host of a virtual machine, which let others run.
+    stolen: f64,
+}
+
+impl Limit {
+    fn of(usage: &Usage) -> Self {
+        let share = |time: Duration| {
+            let share = time.as_secs_f64() / usage.window.as_secs_f64().max(1e-9);
+            share.min(1.0)
+        };
+        let (waiting, stolen) = (
+            share(usage.generator.waiting),
+            share(usage.generator_stolen),
+        );
+        // A kernel that does not know better counts what the host took as the thread's own.
+        let left = (1.0 - waiting - stolen).max(0.0);
+        Self {
+            own: share(usage.generator.running).min(left),
+            waiting,
+            stolen,
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let taken = self.waiting + self.stolen;
+        let is_taken = taken >= TAKEN_MIN && (self.own < OWN_WORK || taken >= self.own);
+        let [own, waiting, stolen] =
+            [self.own, self.waiting, self.stolen].map(|share| share * 100.0);
+        if !is_taken {
+            write!(
+                f,
+                "the generator was the limit: its own work took {own:.0} % of its core"
+            )
+        } else if stolen > waiting {
+            write!(
+                f,
+                "the host of this machine was the limit: it took the generator's core for \
+                 {stolen:.0} % of the time, and the generator's own work took {own:.0} %"
+            )
+        } else {
+            write!(
+                f,
+                "other work on this machine was the limit: it had the generator's core for \
+                 {waiting:.0} % of the time, and the generator's own work took {own:.0} %"
+            )
+        }
+    }
 }
 
 /// Why nothing can be said of deadlines that were not kept, if so: for a good part of the shortest
@@ -141,8 +201,9 @@ pub(crate) fn generator_limit(
 pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> Option<String> {
     if stall >= shortest.mul_f64(STALL_SHARE_MAX) {
         return Some(format!(
-            "the generator was the limit: it did not run for {stall:.1?}, and the server's shortest \
-             deadline is {shortest:.1?}"
+            "{}; the generator did not run for {stall:.1?}, and the server's shortest deadline is \
+             {shortest:.1?}",
+            Limit::of(usage)
         ));
     }
     let waiting = usage.server?.waiting.as_secs_f64() / usage.window.as_secs_f64().max(1e-9);
@@ -172,6 +233,7 @@ mod tests {
             softirqs: None,
             syscalls: None,
             stolen: Duration::ZERO,
+            generator_stolen: Duration::ZERO,
         }
     }
 
@@ -264,15 +326,88 @@ mod tests {
     }
 
     #[test]
-    fn invalid_outweighs_failed() {
-        let failures = || vec!["a connection timed out".to_owned()];
-        let invalid = || Some("the generator was the limit".to_owned());
-        assert_eq!(Judgement::new(Vec::new(), None).verdict, Verdict::Passed);
-        assert_eq!(Judgement::new(failures(), None).verdict, Verdict::Failed);
-        assert_eq!(
-            Judgement::new(failures(), invalid()).verdict,
-            Verdict::Invalid
-        );
-        assert_eq!(Judgement::new(failures(), invalid()).reasons.len(), 2);
+    fn whose_doing_it_is_that_the_generator_was_late_is_told() {
+        // Running, waiting and stolen, in percent; how the reason begins.
+        let own = "the generator was the limit: its own work took ";
+        let others = "other work on this machine was the limit: it had the generator's core for ";
+        let host = "the host of this machine was the limit: it took the generator's core for ";
+        for (running, waiting, stolen, begins) in [
+            (98, 0, 0, format!("{own}98 % of its core")),
+            (80, 16, 0, format!("{own}80 %")),
+            (60, 20, 15, format!("{own}60 %")),
+            (
+                16,
+                80,
+                0,
+                format!("{others}80 % of the time, and the generator's own work took 16 %"),
+            ),
+            (47, 49, 0, format!("{others}49 %")),
+            (16, 3, 0, format!("{others}3 %")),
+            (16, 3, 4, format!("{host}4 %")),
+            (
+                16,
+                0,
+                80,
+                format!("{host}80 % of the time, and the generator's own work took 16 %"),
+            ),
+            // What was stolen may be counted as running.
+            (
+                98,
+                0,
+                80,
+                format!("{host}80 % of the time, and the generator's own work took 20 %"),
+            ),
+            (16, 0, 0, format!("{own}16 %")),
+        ] {
+            let millis = Duration::from_millis;
+            let mut usage = usage(running, Some(10));
+            usage.generator.waiting = millis(waiting);
+            usage.generator_stolen = millis(stolen);
+            let late = Own {
+                lateness: millis(50),
+                unread: Duration::ZERO,
+            };
+            let unread = Own {
+                lateness: Duration::ZERO,
+                unread: millis(100),
+            };
+            for own in [late, unread] {
+                let reason = generator_limit(&usage, own, Some(millis(100))).unwrap();
+                assert!(reason.starts_with(&begins), "{begins}: {reason}");
+            }
+            let reason = starvation(&usage, millis(500), millis(1000)).unwrap();
+            assert!(reason.starts_with(&begins), "{begins}: {reason}");
+        }
+    }
+
+    #[test]
+    fn a_core_that_the_host_took_is_not_the_generators() {
+        let mut usage = usage(16, Some(10));
+        assert!(!is_limit(&usage, 0, 100));
+        usage.generator_stolen = Duration::from_millis(80);
+        assert!(is_limit(&usage, 0, 100));
+    }
+
+    #[test]
+    fn a_limit_excuses_what_it_may_have_caused_and_hides_nothing_else() {
+        let verdict = |failure: Option<Sign>, invalid| {
+            let mut failures = Failures::default();
+            if let Some(sign) = failure {
+                failures.add(sign, "something failed".to_owned());
+            }
+            let judgement = Judgement::new(&failures, invalid);
+            let reasons = usize::from(failure.is_some()) + usize::from(invalid.is_some());
+            assert_eq!(judgement.reasons.len(), reasons);
+            judgement.verdict
+        };
+        let limit = Some("the generator was the limit");
+        assert_eq!(verdict(None, None), Verdict::Passed);
+        assert_eq!(verdict(None, limit), Verdict::Invalid);
+        assert_eq!(verdict(Some(Sign::NotAsAsked), None), Verdict::Failed);
+        assert_eq!(verdict(Some(Sign::NotAsAsked), limit), Verdict::Invalid);
+        for sign in [Sign::ServerFault, Sign::MessagesWrong, Sign::GateFailed] {
+            assert_eq!(verdict(Some(sign), None), Verdict::Failed);
+            assert_eq!(verdict(Some(sign), limit), Verdict::Failed);
+        }
     }
 }

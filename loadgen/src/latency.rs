@@ -116,6 +116,11 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
+    /// All names that [`Percentiles::get`] knows.
+    pub(crate) const NAMES: [&str; 9] = [
+        "count", "min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max",
+    ];
+
     /// The one of this name, such as `p99.9`.
     pub(crate) fn get(&self, name: &str) -> Option<u64> {
         Some(match name {
@@ -194,6 +199,8 @@ pub(crate) struct Course {
     /// The width of a bucket is that of the first ones, doubled so often.
     doublings: u32,
     buckets: Vec<Bucket>,
+    /// When the last one came, counted from the start, in nanoseconds.
+    last: u64,
 }
 
 /// The latencies of one span of time.
@@ -207,6 +214,7 @@ pub(crate) struct Bucket {
 impl Course {
     fn record(&mut self, at: Moment, nanos: u64, count: u64) {
         let since = at.nanos_since(*self.start.get_or_insert(at));
+        self.last = self.last.max(since);
         let mut index = ((since / BUCKET_NANOS) >> self.doublings) as usize;
         while index >= BUCKETS_MAX {
             self.doublings += 1;
@@ -229,8 +237,34 @@ impl Course {
             .map(move |(index, bucket)| (start + self.width() * index, bucket))
     }
 
+    /// The start of each span, and how many came in a second of it.
+    ///
+    /// The last span ends with the last latency; less than half of a span is counted with the one
+    /// before, as a few latencies in next to no time would be any rate.
+    pub(crate) fn rates(&self) -> Vec<(Duration, f64)> {
+        let width = self.width();
+        let mut spans: Vec<_> = self
+            .spans()
+            .map(|(start, bucket)| (start, bucket.count, width))
+            .collect();
+        if let [.., (_, before, length), (_, count, rest)] = &mut spans[..] {
+            let begun = width * (self.buckets.len() as u32 - 1);
+            *rest = Duration::from_nanos(self.last).saturating_sub(begun);
+            if *rest < width / 2 {
+                *before += *count;
+                *length += *rest;
+                spans.pop();
+            }
+        }
+        let rate = |count: u64, length: Duration| count as f64 / length.as_secs_f64();
+        spans
+            .into_iter()
+            .map(|(start, count, length)| (start, rate(count, length)))
+            .collect()
+    }
+
     /// The length of a span.
-    pub(crate) const fn width(&self) -> Duration {
+    const fn width(&self) -> Duration {
         Duration::from_nanos(BUCKET_NANOS << self.doublings)
     }
 }
@@ -343,6 +377,12 @@ mod tests {
     }
 
     #[test]
+    fn each_percentile_has_a_name() {
+        let known = |name: &str| Percentiles::default().get(name).is_some();
+        assert!(Percentiles::NAMES.into_iter().all(known));
+    }
+
+    #[test]
     fn nothing_recorded_is_all_zero() {
         assert_eq!(Distribution::new().percentiles(), Percentiles::default());
         assert!(Distribution::new().curve().is_empty());
@@ -380,6 +420,31 @@ mod tests {
         let count: u64 = course.spans().map(|(_, bucket)| bucket.count).sum();
         let max = course.spans().map(|(_, bucket)| bucket.max).max();
         assert_eq!((count, max), (1000, Some(999)));
+    }
+
+    #[test]
+    fn a_steady_rate_is_steady_to_its_end() {
+        // Spans are of 1, 2, 4, ... ms; the run ends anywhere within the last.
+        for millis in (100..3_000).step_by(7) {
+            let mut course = Course::default();
+            for tick in 0..=millis * 10 {
+                course.record(Moment::from_nanos(tick * 100_000), 1, 1);
+            }
+            for (start, rate) in course.rates() {
+                assert!(
+                    (rate - 1e4).abs() < 1.1e3,
+                    "{millis} ms: {rate} at {start:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn one_span_has_a_rate() {
+        let mut course = Course::default();
+        course.record(Moment::default(), 1, 5);
+        assert_eq!(course.rates(), [(Duration::ZERO, 5_000.0)]);
+        assert_eq!(Course::default().rates(), []);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod judgement;
 mod latency;
 mod limits;
 mod memory;
+mod names;
 mod outcome;
 mod plan;
 mod progress;
@@ -27,6 +28,7 @@ mod server;
 mod server_report;
 mod session;
 mod socket_table;
+mod status;
 mod summary;
 mod syscalls;
 mod talk;
@@ -40,14 +42,20 @@ mod wire;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
-use crate::cli::{Cli, Scenario};
+use crate::{
+    cli::{Cli, Scenario},
+    progress::say,
+    report::write_files,
+    status::Sign,
+};
 
 /// Runs the program `loadgen` with these arguments, the first being its name.
 ///
 /// Prints the report on standard output, everything else on standard error. The status is 0 if
 /// everything was as asked for, 1 if not, 2 if the run says nothing about the server or the
-/// command line is wrong (which ends the process), 130 if it was interrupted. It raises the soft
-/// limit of descriptors, handles SIGINT and SIGTERM, and moves the calling thread to another core.
+/// command line is wrong (which ends the process), 130 if it was interrupted; a failed gate and
+/// wrong messages are 1 even where 2 applies too. It raises the soft limit of descriptors, handles
+/// SIGINT and SIGTERM, and moves the calling thread to another core for the time of the run.
 ///
 /// Where the arguments name no server (`--url`), it starts its own program as the server, with a
 /// first argument of its own: a program that carries the generator then has to hand that call's
@@ -64,20 +72,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(scenario: &Scenario) -> ExitCode {
+    let common = scenario.common();
     let report = match scenario::run(scenario) {
         Ok(report) => report,
         Err(error) => {
-            eprintln!("loadgen: {error}");
-            return ExitCode::from(error.status());
+            say(format_args!("loadgen: {error}"));
+            return status::decide([error.sign()]).into();
         }
     };
-    let text = if scenario.common().json {
-        report.summary.to_json()
-    } else {
-        report.to_string()
+    let mut signs = report.signs();
+    // A report that cannot be kept is printed all the same.
+    if let Some(directory) = &common.out
+        && let Err(error) = write_files(&report, directory)
+    {
+        say(format_args!("loadgen: {error}"));
+        signs.push(Sign::Unable);
+    }
+    let text = match common.json {
+        true => report.summary.to_json(),
+        false => report.to_string(),
     };
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
-        eprintln!("loadgen: the report cannot be printed: {error}");
+        say(format_args!(
+            "loadgen: the report cannot be printed: {error}"
+        ));
+        signs.push(Sign::Unable);
     }
-    ExitCode::from(report.summary.verdict)
+    status::decide(signs).into()
 }

@@ -81,7 +81,7 @@ pub(crate) enum Limit {
     /// From one address to one other there are only so many ports.
     #[error(
         "{wanted} connections need as many local ports for each address of the server; \
-         net.ipv4.ip_local_port_range has {ports}. \
+         net.ipv4.ip_local_port_range has {ports}, so --connections is {ports} at most for each. \
          `sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"` gives 64512, and --spread {} \
          does where the server listens on so many addresses",
         wanted.div_ceil(*ports)
@@ -304,6 +304,8 @@ pub(crate) fn is_local(address: SocketAddr) -> bool {
 /// One core for the server and one for the generator, of those that this process may use.
 #[derive(Debug)]
 pub(crate) struct Cores {
+    /// Those that this thread may use without them.
+    allowed: CpuSet,
     server: CpuSet,
     generator: CpuSet,
     /// Their numbers: the server's, the generator's.
@@ -327,6 +329,7 @@ impl Cores {
             set
         };
         Ok(Some(Self {
+            allowed,
             server: only(server),
             generator: only(generator),
             numbers: (server, generator),
@@ -355,9 +358,30 @@ impl Cores {
     }
 }
 
+impl Drop for Cores {
+    /// Gives this thread back all the cores that it had, for the next run.
+    fn drop(&mut self) {
+        // What it was allowed once it is allowed again.
+        let _ = sched_setaffinity(None, &self.allowed);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_run_leaves_the_next_the_same_cores() {
+        let Some(cores) = Cores::pick().unwrap() else {
+            // There is one core only, and nobody is moved.
+            return;
+        };
+        let numbers = cores.numbers;
+        cores.enter_generator().unwrap();
+        assert!(Cores::pick().unwrap().is_none(), "it has one core now");
+        drop(cores);
+        assert_eq!(Cores::pick().unwrap().unwrap().numbers, numbers);
+    }
 
     fn host(descriptors: u64, ports: u32) -> Host {
         Host {

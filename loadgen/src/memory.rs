@@ -4,10 +4,27 @@ use std::io;
 
 use procfs::{Current, Meminfo};
 
-use crate::{figures::Figures, usage::resident_bytes};
+use crate::{
+    figures::{Figures, Unit},
+    names::FigureNames,
+    usage::resident_bytes,
+};
 
 /// The kernel's account of sockets.
 const SOCKSTAT: &str = "/proc/net/sockstat";
+
+/// What is told of connections, see [`Memory::since`].
+pub(crate) const CONNECTION_BYTES: FigureNames = &[
+    ("generator.bytes_per_connection", Unit::Bytes),
+    ("kernel.bytes_per_connection", Unit::Bytes),
+];
+
+/// What is told besides where the server is started here.
+pub(crate) const SERVER_BYTES: FigureNames = &[
+    ("server.resident_bytes", Unit::Bytes),
+    ("server.resident_bytes_over_connections", Unit::Bytes),
+    ("server.bytes_per_connection", Unit::Bytes),
+];
 
 /// Memory at one moment, in bytes.
 #[derive(Clone, Copy, Debug)]

@@ -21,7 +21,9 @@ pub(crate) enum Outcome {
     TurnedAway,
     /// The server went away, as planned: its Close 1001 was received, then FIN.
     Dismissed,
-    /// No TCP connection came about.
+    /// Nobody listens there: the connect was answered by RST (ECONNREFUSED).
+    Refused,
+    /// No TCP connection came about for another reason.
     ConnectFailed,
     /// The server's answer to the opening handshake was wrong, or did not come in time.
     HandshakeFailed,
@@ -82,7 +84,7 @@ pub(crate) enum Asked {
 
 impl Outcome {
     /// All of them, those that a scenario asks for first.
-    pub(crate) const ALL: [Self; 18] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::Closed,
         Self::Reset,
         Self::LetGo,
@@ -90,6 +92,7 @@ impl Outcome {
         Self::Failed,
         Self::TurnedAway,
         Self::Dismissed,
+        Self::Refused,
         Self::ConnectFailed,
         Self::HandshakeFailed,
         Self::EchoFailed,
@@ -132,6 +135,7 @@ impl Outcome {
             Self::Failed => "failed",
             Self::TurnedAway => "turned_away",
             Self::Dismissed => "dismissed",
+            Self::Refused => "refused",
             Self::ConnectFailed => "connect_failed",
             Self::HandshakeFailed => "handshake_failed",
             Self::EchoFailed => "echo_failed",
@@ -157,6 +161,7 @@ impl fmt::Display for Outcome {
             Self::Failed => "rule broken, the right Close, then FIN",
             Self::TurnedAway => "no request, and ended by the server",
             Self::Dismissed => "Close 1001 by the server, then FIN",
+            Self::Refused => "refused",
             Self::ConnectFailed => "connect failed",
             Self::HandshakeFailed => "handshake failed",
             Self::EchoFailed => "echo failed",
@@ -206,6 +211,11 @@ impl Tally {
         self.counts.values().map(|count| count.connections).sum()
     }
 
+    /// What was said about the first that ended so.
+    pub(crate) fn first(&self, outcome: Outcome) -> Option<&str> {
+        self.counts.get(&outcome)?.first.as_deref()
+    }
+
     /// How many ended otherwise than in one of these ways.
     pub(crate) fn other_than(&self, asked: &[Outcome]) -> u64 {
         self.total()
@@ -239,7 +249,7 @@ mod tests {
             .iter()
             .map(|&outcome| tally.count(outcome))
             .sum();
-        assert_eq!((tally.total(), sum), (153, 153));
+        assert_eq!((tally.total(), sum), (171, 171));
     }
 
     #[test]

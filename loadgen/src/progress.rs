@@ -1,7 +1,8 @@
 //! What a run shows while it goes on, on stderr.
 
 use std::{
-    io::{IsTerminal, stderr},
+    fmt,
+    io::{IsTerminal, Write, stderr},
     time::Duration,
 };
 
@@ -105,8 +106,13 @@ impl Progress {
 
     fn print(&self, done: u64, now: Moment) {
         let passed = now.since(self.started);
-        eprintln!("{}", line(self.verb, self.end, done, passed));
+        say(format_args!("{}", line(self.verb, self.end, done, passed)));
     }
+}
+
+/// Prints a line on stderr; where nobody reads that, nothing is lost.
+pub(crate) fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(stderr(), "{line}");
 }
 
 fn line(verb: &str, end: End, done: u64, passed: Duration) -> String {

@@ -9,19 +9,27 @@ mod terminal;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-pub(crate) use self::files::{WriteError, write_files};
+pub(crate) use self::{
+    files::{WriteError, check_directory, write_files},
+    terminal::wrap,
+};
 use crate::{
     figures::Figures,
-    gate::{Gate, GateResult},
+    gate::Gate,
     judgement::{Judgement, Own, generator_limit, starvation},
     latency::Latency,
+    names::Names,
     outcome::{Outcome, Tally},
+    status::{Failures, Sign},
     summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
     usage::Usage,
 };
 
 /// The lateness of the generator is reported as a latency of this name.
 pub(crate) const LATENESS: &str = "lateness";
+
+/// So is how long answers may have lain unread; a phase of a run has a name before this one.
+pub(crate) const UNREAD: &str = "unread";
 
 /// What a scenario gives back.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ pub(crate) struct Findings {
     pub(crate) latencies: Vec<Latency>,
     pub(crate) figures: Figures,
     /// What failed, besides connections that ended otherwise than asked for.
-    pub(crate) failures: Vec<String>,
+    pub(crate) failures: Failures,
     pub(crate) exposure: Exposure,
 }
 
@@ -86,6 +94,10 @@ pub(crate) struct Report {
     outcome_lines: Vec<String>,
     /// What it is compared with.
     baseline: Option<Summary>,
+    /// What is not as asked for.
+    failures: Failures,
+    /// What the exit status follows from.
+    signs: Vec<Sign>,
 }
 
 impl Report {
@@ -95,10 +107,16 @@ impl Report {
         findings: Findings,
         tally: &Tally,
         gates: &[Gate],
+        names: &Names,
         baseline: Option<Summary>,
     ) -> Self {
         let mut figures = usage_figures(&findings.usage);
         figures.append(findings.figures);
+        figures.iter().for_each(|figure| {
+            let meaning = names.meaning(figure.name);
+            let is_known = meaning.is_some_and(|known| known.unit == figure.unit);
+            debug_assert!(is_known, "{figure:?} is not among the names of the run");
+        });
         let otherwise = tally.other_than(&findings.asked);
         let invalid = match findings.exposure {
             Exposure::Deadlines { .. } if otherwise == 0 => None,
@@ -118,11 +136,20 @@ impl Report {
             failures.push(format!(
                 "{otherwise} of {total} connections ended otherwise than asked for"
             ));
+            blame(tally, &findings.asked, parties.address, &mut failures);
         }
         let mut latencies = findings.latencies;
         latencies.push(findings.lateness);
         latencies.extend(findings.unread);
         latencies.retain(|latency| latency.corrected.percentiles().count > 0);
+        latencies.iter().for_each(|latency| {
+            let is_known = names.has_latency(latency.name);
+            debug_assert!(
+                is_known,
+                "{} is not among the names of the run",
+                latency.name
+            );
+        });
         let outcomes = Outcome::ALL.iter();
         let mut summary = Summary {
             schema: SCHEMA,
@@ -160,27 +187,82 @@ impl Report {
             gates: Vec::new(),
             verdict: crate::judgement::Verdict::Passed,
             reasons: Vec::new(),
+            invalid,
+            discarded: Vec::new(),
         };
         summary.gates = gates
             .iter()
-            .map(|gate| gate.judge(&summary, baseline.as_ref()))
+            .map(|gate| gate.judge(&summary, baseline.as_ref(), names))
             .collect();
-        failures.extend(summary.gates.iter().filter_map(failure));
-        let judgement = Judgement::new(failures, invalid);
-        (summary.verdict, summary.reasons) = (judgement.verdict, judgement.reasons);
-        Self {
+        for gate in summary.gates.iter().filter(|gate| !gate.passed) {
+            failures.add(Sign::GateFailed, format!("gate {gate}"));
+        }
+        let mut report = Self {
             summary,
             latencies,
             figures,
             outcome_lines: terminal::outcome_lines(tally),
             baseline,
-        }
+            failures,
+            signs: Vec::new(),
+        };
+        report.judge();
+        report
+    }
+
+    /// Adds what failed after all was measured.
+    pub(crate) fn fail(&mut self, sign: Sign, reason: String) {
+        self.failures.add(sign, reason);
+        self.judge();
+    }
+
+    fn judge(&mut self) {
+        let summary = &mut self.summary;
+        let judgement = Judgement::new(&self.failures, summary.invalid.as_deref());
+        (summary.verdict, summary.reasons) = (judgement.verdict, judgement.reasons);
+        self.signs = judgement.signs;
+    }
+
+    /// What the exit status follows from.
+    pub(crate) fn signs(&self) -> Vec<Sign> {
+        self.signs.clone()
     }
 }
 
-/// Why a gate failed, if it did.
-fn failure(result: &GateResult) -> Option<String> {
-    (!result.passed).then(|| format!("gate {result}"))
+/// Says what connections that ended otherwise than asked for have in common, and what to do about it.
+fn blame(tally: &Tally, asked: &[Outcome], address: SocketAddr, failures: &mut Failures) {
+    let count = |outcome| match asked.contains(&outcome) {
+        true => 0,
+        false => tally.count(outcome),
+    };
+    let total = tally.total();
+    let refused = count(Outcome::Refused);
+    if refused > 0 {
+        let reason = format!(
+            "{refused} of {total} connections were refused, as nobody listens at {address}: start \
+             the server, or mend --url"
+        );
+        failures.add(Sign::ServerFault, reason);
+    }
+    let broken = count(Outcome::ProtocolError);
+    if broken > 0 {
+        let reason = format!("the server broke the protocol on {broken} of {total} connections");
+        failures.add(Sign::ServerFault, reason);
+    }
+    if count(Outcome::HandshakeFailed) == total {
+        let first = tally.first(Outcome::HandshakeFailed).unwrap_or_default();
+        failures.push(format!(
+            "no opening handshake succeeded ({first}): is there a WebSocket server at {address}, and \
+             are scheme and path of --url, --header and --subprotocol right?"
+        ));
+    }
+    if count(Outcome::EchoFailed) == total {
+        let first = tally.first(Outcome::EchoFailed).unwrap_or_default();
+        failures.push(format!(
+            "no first message came back as it was sent ({first}): --no-echo is for servers that do \
+             not echo"
+        ));
+    }
 }
 
 /// Why the run says nothing about the server, if so.
@@ -212,6 +294,76 @@ fn usage_figures(usage: &Usage) -> Figures {
         "generator.waiting",
         usage.generator.waiting.as_secs_f64() / window.as_secs_f64().max(1e-9),
     );
+    figures.share(
+        "generator.stolen",
+        usage.generator_stolen.as_secs_f64() / window.as_secs_f64().max(1e-9),
+    );
     figures.seconds("machine.stolen_seconds", usage.stolen);
     figures
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A report of this summary, with what failed besides.
+    pub(crate) fn report(summary: Summary, failures: Failures) -> Report {
+        let mut report = Report {
+            summary,
+            latencies: Vec::new(),
+            figures: Figures::default(),
+            outcome_lines: Vec::new(),
+            baseline: None,
+            failures,
+            signs: Vec::new(),
+        };
+        report.judge();
+        report
+    }
+
+    #[test]
+    fn what_fails_after_all_was_measured_is_told() {
+        let mut report = report(crate::gate::tests::summary(10), Failures::default());
+        assert!(report.signs().is_empty());
+        report.fail(Sign::ServerFault, "the server failed".to_owned());
+        assert_eq!(report.signs(), [Sign::ServerFault]);
+        assert!(report.to_string().ends_with("FAILED\n  the server failed"));
+    }
+
+    #[test]
+    fn a_failure_does_not_hide_that_the_run_is_invalid() {
+        let mut summary = crate::gate::tests::summary(10);
+        summary.invalid = Some("the generator was the limit".to_owned());
+        let mut failures = Failures::default();
+        failures.add(
+            Sign::MessagesWrong,
+            "one message was not answered".to_owned(),
+        );
+        let text = report(summary, failures).to_string();
+        let end = "FAILED, and INVALID besides\n  the generator was the limit\n  one message was not answered";
+        assert!(text.ends_with(end), "{text}");
+    }
+
+    #[test]
+    fn connections_that_were_refused_are_told_with_what_to_do() {
+        let address = "127.0.0.1:9".parse().unwrap();
+        let mut tally = Tally::default();
+        tally.record(Outcome::Refused, None);
+        tally.record(Outcome::Closed, None);
+        let mut failures = Failures::default();
+        blame(&tally, &[Outcome::Closed], address, &mut failures);
+        let told: Vec<_> = failures.iter().collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].sign, Sign::ServerFault);
+        assert!(
+            told[0]
+                .reason
+                .starts_with("1 of 2 connections were refused")
+        );
+        // A server that is being replaced may refuse.
+        let mut failures = Failures::default();
+        let asked = [Outcome::Closed, Outcome::Refused];
+        blame(&tally, &asked, address, &mut failures);
+        assert!(failures.is_empty());
+    }
 }

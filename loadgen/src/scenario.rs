@@ -20,12 +20,13 @@ use tidewheel::ring::Wait;
 use crate::{
     cli::Scenario,
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::NORMAL,
+    names::FigureNames,
     plan::Plan,
     report::Report,
     session::SessionError,
-    trial::{Trial, conduct},
+    trial::{Needs, Trial, conduct},
     usage::{Usage, UsageMark},
 };
 
@@ -38,49 +39,48 @@ const MARK_LEAD: Duration = Duration::from_millis(5);
 /// Connections that are closed at a time where nobody measures it.
 const CLOSED_AT_A_TIME: usize = 1024;
 
-/// Runs a scenario.
+/// What a scenario needs.
+pub(crate) fn needs(scenario: &Scenario) -> Needs {
+    match scenario {
+        Scenario::CloseStorm(options) => close_storm::needs(options),
+        Scenario::Churn(options) => churn::needs(options),
+        Scenario::Connect(options) => connect::needs(options),
+        Scenario::Drain(options) => drain::needs(options),
+        Scenario::Echo(options) => echo::needs(options),
+        Scenario::Fanout(options) => fanout::needs(options),
+        Scenario::Idle(options) => idle::needs(options),
+        Scenario::Scale(options) => scale::needs(options),
+        Scenario::SlowConsumers(options) => slow_consumers::needs(options),
+    }
+}
+
+/// Runs a scenario; one of which the generator was the limit may be repeated.
 ///
 /// # Errors
 /// If there is nothing to report.
 pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
     match scenario {
-        Scenario::CloseStorm(options) => {
-            let run = |trial: &mut Trial| close_storm::run(options, trial);
-            conduct(&options.common, close_storm::needs(options), run)
+        Scenario::CloseStorm(options) if options.may_be_repeated() => {
+            close_storm::repeat(options, |options| {
+                run_once(&Scenario::CloseStorm(options.clone()))
+            })
         }
-        Scenario::Churn(options) => {
-            let run = |trial: &mut Trial| churn::run(options, trial);
-            conduct(&options.common, churn::needs(options), run)
-        }
-        Scenario::Connect(options) => {
-            let run = |trial: &mut Trial| connect::run(options, trial);
-            conduct(&options.common, connect::needs(options), run)
-        }
-        Scenario::Drain(options) => {
-            let run = |trial: &mut Trial| drain::run(options, trial);
-            conduct(&options.common, drain::needs(options), run)
-        }
-        Scenario::Echo(options) => {
-            let run = |trial: &mut Trial| echo::run(options, trial);
-            conduct(&options.common, echo::needs(options), run)
-        }
-        Scenario::Fanout(options) => {
-            let run = |trial: &mut Trial| fanout::run(options, trial);
-            conduct(&options.common, fanout::needs(options), run)
-        }
-        Scenario::Idle(options) => {
-            let run = |trial: &mut Trial| idle::run(options, trial);
-            conduct(&options.common, idle::needs(options), run)
-        }
-        Scenario::Scale(options) => {
-            let run = |trial: &mut Trial| scale::run(options, trial);
-            conduct(&options.common, scale::needs(options), run)
-        }
-        Scenario::SlowConsumers(options) => {
-            let run = |trial: &mut Trial| slow_consumers::run(options, trial);
-            conduct(&options.common, slow_consumers::needs(options), run)
-        }
+        other => run_once(other),
     }
+}
+
+fn run_once(scenario: &Scenario) -> Result<Report, RunError> {
+    conduct(scenario.common(), needs(scenario), |trial| match scenario {
+        Scenario::CloseStorm(options) => close_storm::run(options, trial),
+        Scenario::Churn(options) => churn::run(options, trial),
+        Scenario::Connect(options) => connect::run(options, trial),
+        Scenario::Drain(options) => drain::run(options, trial),
+        Scenario::Echo(options) => echo::run(options, trial),
+        Scenario::Fanout(options) => fanout::run(options, trial),
+        Scenario::Idle(options) => idle::run(options, trial),
+        Scenario::Scale(options) => scale::run(options, trial),
+        Scenario::SlowConsumers(options) => slow_consumers::run(options, trial),
+    })
 }
 
 /// Plans `count` events over `window`, and waits for the first of them: the server comes to rest,
@@ -117,6 +117,15 @@ fn close_all(trial: &mut Trial) -> Result<(), SessionError> {
     }
     session.release_all(now + session.timeout)
 }
+
+/// The resident memory of a server that is started here.
+const RESIDENT: FigureNames = &[("server.resident_bytes", Unit::Bytes)];
+
+/// See [`per_million`].
+const PER_MILLION: FigureNames = &[("generator.cpu_seconds_per_million", Unit::Seconds)];
+
+/// The same for a server that is started here.
+const SERVER_PER_MILLION: FigureNames = &[("server.cpu_seconds_per_million", Unit::Seconds)];
 
 /// What server and generator used for a million messages.
 fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {

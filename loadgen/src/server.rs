@@ -51,6 +51,10 @@ impl Server {
         interrupt: &Interrupt,
     ) -> Result<(Self, Target), RunError> {
         let (mut server, target) = Self::found(common, needs, layout, interrupt)?;
+        if common.admin.is_some() {
+            // What it does not tell now it does not tell after the run.
+            server.read_report()?;
+        }
         if common.count_syscalls {
             server.count_syscalls()?;
         }
@@ -146,6 +150,11 @@ impl Server {
         self.child.as_ref().map(ChildServer::pid)
     }
 
+    /// The generator's core, if it has one of its own.
+    pub(crate) fn generator_core(&self) -> Option<usize> {
+        self.cores.as_ref().map(|cores| cores.numbers.1)
+    }
+
     /// Its counts, all zero where it does not tell them.
     ///
     /// # Errors
@@ -162,7 +171,7 @@ impl Server {
     /// # Errors
     /// Those of proc(5).
     pub(crate) fn mark(&self, at: Moment) -> io::Result<UsageMark> {
-        let mut mark = UsageMark::set(at, self.pid())?;
+        let mut mark = UsageMark::set(at, self.pid(), self.generator_core())?;
         if let Some(id) = self.softirqs {
             mark = mark.with_softirqs(id)?;
         }

@@ -25,7 +25,10 @@ pub(crate) struct ServerReport {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     /// The request failed.
-    #[error("no report from the server at {url}: {error}")]
+    #[error(
+        "no report from the server at {url}: {error}. --admin is the address of a tidewheel's admin \
+         listener"
+    )]
     Request {
         /// What was asked for.
         url: String,

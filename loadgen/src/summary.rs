@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    gate::GateResult,
+    gate::{Gate, GateResult},
     judgement::Verdict,
     latency::{Latency, Percentiles},
 };
@@ -41,6 +41,21 @@ pub(crate) struct Summary {
     pub(crate) verdict: Verdict,
     /// One sentence each; none if the run passed.
     pub(crate) reasons: Vec<String>,
+    /// Why the run says nothing about the server, if so, whatever the verdict; the first of the reasons.
+    #[serde(default)]
+    pub(crate) invalid: Option<String>,
+    /// Runs before this one that said nothing about the server.
+    #[serde(default)]
+    pub(crate) discarded: Vec<Discarded>,
+}
+
+/// A run that said nothing about the server, and was repeated with a longer window.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub(crate) struct Discarded {
+    /// The time that the ends were spread over.
+    pub(crate) window_seconds: f64,
+    /// Why it said nothing.
+    pub(crate) reason: String,
 }
 
 /// The server under test.
@@ -106,6 +121,14 @@ pub(crate) enum BaselineError {
         /// Why.
         error: serde_json::Error,
     },
+    /// It has not what a gate compares with.
+    #[error("the baseline {path} cannot be compared with: {error}")]
+    Gate {
+        /// Which.
+        path: String,
+        /// Which figure is missing.
+        error: String,
+    },
     /// It says something else.
     #[error("the baseline {path} is of scenario {got}, this run is of {wanted}")]
     Scenario {
@@ -141,6 +164,20 @@ impl Summary {
             });
         }
         Ok(summary)
+    }
+
+    /// Checks that a baseline has what each relative gate compares with.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub(crate) fn check(&self, path: &Path, gates: &[Gate]) -> Result<(), BaselineError> {
+        gates
+            .iter()
+            .try_for_each(|gate| gate.check_baseline(self))
+            .map_err(|error| BaselineError::Gate {
+                path: path.display().to_string(),
+                error,
+            })
     }
 
     /// The document as text.

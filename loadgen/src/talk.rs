@@ -7,13 +7,15 @@ use tidewheel::ring::Wait;
 
 use crate::{
     clock::Moment,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::{Event, Payload, Stamp},
     latency::Latency,
+    names::FigureNames,
     plan::Plan,
     progress::Progress,
     report::LATENESS,
     session::{Session, SessionError},
+    status::{Failures, Sign},
     template::Template,
 };
 
@@ -75,6 +77,14 @@ struct Sent {
     length: u32,
     stamp: u64,
 }
+
+/// What is told of the messages, see [`Talk::figures`].
+pub(crate) const MESSAGES: FigureNames = &[
+    ("echo.messages", Unit::Count),
+    ("lost", Unit::Count),
+    ("altered", Unit::Count),
+    ("out_of_order", Unit::Count),
+];
 
 /// One client's messages.
 #[derive(Debug, Default)]
@@ -266,7 +276,7 @@ impl Talk {
     }
 
     /// What there is to tell of the messages, and what failed.
-    pub(crate) fn figures(&self, figures: &mut Figures, failures: &mut Vec<String>) {
+    pub(crate) fn figures(&self, figures: &mut Figures, failures: &mut Failures) {
         figures.count("echo.messages", self.counts.sent);
         for (name, count, _) in self.wrongs() {
             figures.count(name, count);
@@ -275,11 +285,14 @@ impl Talk {
     }
 
     /// What is not as it was asked for.
-    pub(crate) fn failures(&self, failures: &mut Vec<String>) {
+    pub(crate) fn failures(&self, failures: &mut Failures) {
         let sent = self.counts.sent;
         for (_, count, what) in self.wrongs() {
             if count > 0 {
-                failures.push(format!("{count} of {sent} messages {what}"));
+                failures.add(
+                    Sign::MessagesWrong,
+                    format!("{count} of {sent} messages {what}"),
+                );
             }
         }
     }

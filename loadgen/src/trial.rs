@@ -9,9 +9,12 @@ use crate::{
     interrupt::Interrupt,
     limits::Layout,
     memory::Memory,
-    report::{Findings, Parties, Report, write_files},
+    names::Names,
+    progress::say,
+    report::{Findings, Parties, Report, check_directory},
     server::Server,
     session::Session,
+    status::Sign,
     summary::Summary,
     usage::{CpuTime, ProcessTime},
 };
@@ -20,7 +23,7 @@ use crate::{
 pub(crate) const SMALL: usize = 64;
 
 /// What a scenario needs before it starts.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Needs {
     /// Its name on the command line.
     pub(crate) scenario: &'static str,
@@ -32,6 +35,8 @@ pub(crate) struct Needs {
     pub(crate) deadlines: Deadlines,
     /// The usual size of a message, in bytes.
     pub(crate) message_size: usize,
+    /// What it measures.
+    pub(crate) names: Names,
 }
 
 /// A run that is under way.
@@ -63,12 +68,20 @@ pub(crate) fn conduct(
 ) -> Result<Report, RunError> {
     let interrupt = Interrupt::install()?;
     let clock = Clock::start();
-    let baseline = common.baseline.as_deref();
-    let baseline = baseline.map(|path| Summary::read(path, needs.scenario));
+    let baseline = common.baseline.as_deref().map(|path| {
+        let baseline = Summary::read(path, needs.scenario)?;
+        baseline.check(path, &common.gates).map(|()| baseline)
+    });
     let baseline = baseline.transpose()?;
+    if let Some(directory) = &common.out {
+        check_directory(directory)?;
+    }
     let layout = Layout::plan(common, needs.connections)?;
     if let Some(limit) = &layout.limited {
-        eprintln!("only {} connections: {limit}", layout.connections);
+        say(format_args!(
+            "only {} connections: {limit}",
+            layout.connections
+        ));
     }
     let tls = common.tls()?;
     let (server, target) = Server::start(common, &needs, &layout, &interrupt)?;
@@ -101,14 +114,19 @@ pub(crate) fn conduct(
     };
     let report = run(&mut trial).and_then(|findings| {
         trial.session.release_all(clock.now())?;
-        trial.sum_up(common, needs, findings, baseline)
+        trial.sum_up(common, &needs, findings, baseline)
     });
     // A server that still has connections would drain them until its close timeout.
-    trial.session.hang_up()?;
-    trial.server.stop()?;
-    let report = report?;
-    if let Some(directory) = &common.out {
-        write_files(&report, directory)?;
+    let hung_up = trial.session.hang_up().map_err(RunError::from);
+    let stopped = trial.server.stop().map_err(RunError::from);
+    let mut report = report?;
+    // What was measured before is told all the same.
+    for ended in [hung_up, stopped] {
+        match ended {
+            Ok(()) => {}
+            Err(error) if error.sign() == Sign::Interrupted => return Err(error),
+            Err(error) => report.fail(error.sign(), error.to_string()),
+        }
     }
     Ok(report)
 }
@@ -117,7 +135,7 @@ impl Trial {
     fn sum_up(
         &mut self,
         common: &Common,
-        needs: Needs,
+        needs: &Needs,
         mut findings: Findings,
         baseline: Option<Summary>,
     ) -> Result<Report, RunError> {
@@ -158,6 +176,7 @@ impl Trial {
             findings,
             &self.session.tally,
             &common.gates,
+            &needs.names,
             baseline,
         ))
     }

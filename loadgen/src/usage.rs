@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, time::Duration};
 
 use procfs::{
-    CurrentSI, KernelStats,
+    CpuTime as CpuTimes, CurrentSI, KernelStats,
     process::{Process, Schedstat, all_processes},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -119,11 +119,30 @@ pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
     })
 }
 
-/// The time in which the host of a virtual machine let others run on its cores, all of them together;
-/// in steps of the kernel's tick, and zero where no host says so (`steal` in proc_stat(5)).
-fn stolen() -> io::Result<Duration> {
-    let stats = KernelStats::current().map_err(io::Error::other)?;
-    Ok(stats.total.steal_duration().unwrap_or_default())
+/// The time in which the host of a virtual machine let others run on its cores; in steps of the
+/// kernel's tick, and zero where no host says so (`steal` in proc_stat(5)).
+#[derive(Clone, Copy, Debug, Default)]
+struct Stolen {
+    /// Of all cores together.
+    all: Duration,
+    /// Of the generator's core; where it has none of its own, the mean of all.
+    generator: Duration,
+}
+
+impl Stolen {
+    fn now(core: Option<usize>) -> io::Result<Self> {
+        let stats = KernelStats::current().map_err(io::Error::other)?;
+        let stolen = |time: &CpuTimes| time.steal_duration().unwrap_or_default();
+        let all = stolen(&stats.total);
+        let cores = u32::try_from(stats.cpu_time.len()).unwrap_or(u32::MAX);
+        Ok(Self {
+            all,
+            generator: match core.and_then(|core| stats.cpu_time.get(core)) {
+                Some(time) => stolen(time),
+                None => all / cores.max(1),
+            },
+        })
+    }
 }
 
 /// What generator and server used in a window of time.
@@ -140,8 +159,10 @@ pub(crate) struct Usage {
     pub(crate) softirqs: Option<Duration>,
     /// The system calls of a child server, where they are counted.
     pub(crate) syscalls: Option<u64>,
-    /// What neither had, on all cores of the machine together, see [`stolen`].
+    /// What neither had, on all cores of the machine together, see [`Stolen`].
     pub(crate) stolen: Duration,
+    /// What the generator's core did not have of that.
+    pub(crate) generator_stolen: Duration,
 }
 
 impl Usage {
@@ -173,22 +194,23 @@ pub(crate) struct UsageMark {
     server: Option<ProcessTime>,
     softirqs: Option<Duration>,
     syscalls: Option<u64>,
-    stolen: Duration,
+    stolen: Stolen,
 }
 
 impl UsageMark {
-    /// Marks the present state; `server` is the child's process id.
+    /// Marks the present state; `server` is the child's process id, and `core` the generator's if it
+    /// has one of its own.
     ///
     /// # Errors
     /// Those of proc(5).
-    pub(crate) fn set(at: Moment, server: Option<i32>) -> io::Result<Self> {
+    pub(crate) fn set(at: Moment, server: Option<i32>, core: Option<usize>) -> io::Result<Self> {
         Ok(Self {
             at,
             generator: CpuTime::of_this_thread()?,
             server: server.map(ProcessTime::of).transpose()?,
             softirqs: None,
             syscalls: None,
-            stolen: stolen()?,
+            stolen: Stolen::now(core)?,
         })
     }
 
@@ -223,7 +245,8 @@ impl UsageMark {
                 .syscalls
                 .zip(self.syscalls)
                 .map(|(end, start)| end - start),
-            stolen: end.stolen.saturating_sub(self.stolen),
+            stolen: end.stolen.all.saturating_sub(self.stolen.all),
+            generator_stolen: end.stolen.generator.saturating_sub(self.stolen.generator),
             server: end
                 .server
                 .as_ref()
@@ -262,6 +285,7 @@ mod tests {
             softirqs: None,
             syscalls: None,
             stolen: Duration::ZERO,
+            generator_stolen: Duration::ZERO,
         };
         let percent = |usage: Usage| (usage.server_busy().unwrap() * 100.0).round();
         assert_eq!(percent(usage(10, 90)), 90.0);

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::values::{count, duration, header, target};
+use super::values::{address, count, duration, header, seed, shards, span, target};
 use crate::{
     fleet::Target,
     gate::Gate,
@@ -20,7 +20,7 @@ pub(crate) struct Common {
     pub(crate) connections: Option<u32>,
 
     /// Longest wait for each step of a connection: to open, to close
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     pub(crate) timeout: Duration,
 
     /// Count a connection as open right after its handshake, for servers that do not echo
@@ -28,7 +28,7 @@ pub(crate) struct Common {
     pub(crate) no_echo: bool,
 
     /// What all that is random follows from [default: another in each run; the report tells]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = seed)]
     pub(crate) seed: Option<u64>,
 
     /// Server to test, instead of a child process; wss:// is over TLS
@@ -65,7 +65,8 @@ pub(crate) struct Common {
     /// Admin listener of the server of --url, if it is a tidewheel: it tells what it holds
     #[arg(
         long,
-        value_name = "ADDRESS",
+        value_name = "IP:PORT",
+        value_parser = address,
         requires = "url",
         help_heading = "Server"
     )]
@@ -75,6 +76,7 @@ pub(crate) struct Common {
     #[arg(
         long,
         value_name = "N",
+        value_parser = shards,
         conflicts_with = "url",
         help_heading = "Server"
     )]
@@ -98,7 +100,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Fail unless this holds, such as 'close.p99.9<50ms'; may be given several times
+    /// Fail unless this holds, such as 'close.p99.9<50ms'; may be given several times, and one that is
+    /// about nothing that this run measures is refused with a list of the names
     #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
     pub(crate) gates: Vec<Gate>,
 }
@@ -153,16 +156,19 @@ pub(crate) struct Deadlines {
 
 impl Common {
     /// Whether the options make sense together.
-    pub(super) fn check(&self) -> Result<(), &'static str> {
+    pub(super) fn check(&self) -> Result<(), String> {
         if self.count_syscalls && self.url_is_given() && self.server_cmd.is_none() {
-            return Err("--count-syscalls needs a server that is started here: --server-cmd");
+            return Err(
+                "--count-syscalls needs a server that is started here: --server-cmd".to_owned(),
+            );
         }
         if self.baseline.is_none() && self.gates.iter().any(Gate::is_relative) {
-            return Err("a gate with a ratio needs --baseline");
+            return Err("a gate with a ratio needs --baseline".to_owned());
         }
-        let is_secure = self.url.as_ref().is_some_and(|url| url.name.is_some());
-        if self.tls.is_given() && !is_secure {
-            return Err("--ca, --insecure and --no-resumption have no meaning without wss://");
+        if self.tls.is_given() && !self.is_secure() {
+            return Err(
+                "--ca, --insecure and --no-resumption have no meaning without wss://".to_owned(),
+            );
         }
         Ok(())
     }
@@ -175,6 +181,21 @@ impl Common {
         let name = self.url.as_ref().and_then(|url| url.name.clone());
         name.map(|name| Tls::new(name, self.tls.trust(), !self.tls.no_resumption))
             .transpose()
+    }
+
+    /// Whether the server is a child, or started by `--server-cmd`.
+    pub(crate) const fn server_is_started(&self) -> bool {
+        self.url.is_none() || self.server_cmd.is_some()
+    }
+
+    /// Whether the server is a tidewheel that tells its counts.
+    pub(crate) const fn server_reports(&self) -> bool {
+        self.url.is_none() || self.admin.is_some()
+    }
+
+    /// Whether the server is reached by TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.url.as_ref().is_some_and(|url| url.name.is_some())
     }
 
     /// The server of `--url`, with what is asked of it.

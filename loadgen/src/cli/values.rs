@@ -1,12 +1,21 @@
 //! Values as they stand on the command line.
 
-use std::{net::ToSocketAddrs, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    time::Duration,
+};
 
 use rustls::pki_types::ServerName;
 use tidewheel::cli::units::{Size, Span};
 use ureq::http::Uri;
 
 use crate::fleet::Target;
+
+/// What a URL looks like.
+const URL_FORM: &str = "ws://HOST:PORT/PATH or wss://HOST:PORT/PATH, such as ws://127.0.0.1:9001/";
+
+/// Shorter ones are below what a timeout or a measurement resolves.
+const SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// A number of connections: at least 1, with `k` for thousands and `M` for millions.
 pub(crate) fn count(text: &str) -> Result<u32, String> {
@@ -33,6 +42,39 @@ pub(crate) fn rate(text: &str) -> Result<u32, String> {
 /// A duration in the units of the server's command line.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse().map(|Span(duration)| duration)
+}
+
+/// A duration that is not zero.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it takes some time: the least is 1ms".to_owned()),
+        span if span < SPAN_MIN => Err("the least is 1ms".to_owned()),
+        span => Ok(span),
+    }
+}
+
+/// A number that is to be repeated.
+pub(super) fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("`{text}` is no seed; a whole number is, such as 42"))
+}
+
+/// A number of shards.
+pub(super) fn shards(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(shards @ 1..) => Ok(shards),
+        Ok(0) | Err(_) => Err(format!("`{text}` is no number of shards; 1 to 65535 are")),
+    }
+}
+
+/// An address of a listener.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    const FORM: &str = "an address is IP:PORT, such as 127.0.0.1:9100";
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.port() == 0 => Err(format!("nobody listens at port 0; {FORM}")),
+        Ok(address) => Ok(address),
+        Err(_) => Err(FORM.to_owned()),
+    }
 }
 
 /// A number of bytes in the units of the server's command line.
@@ -67,21 +109,44 @@ pub(super) fn header(text: &str) -> Result<(String, String), String> {
 
 /// The server at a `ws://` or `wss://` URL, its name resolved.
 pub(super) fn target(text: &str) -> Result<Target, String> {
-    let uri: Uri = text.parse().map_err(|error| format!("{error}"))?;
-    let (is_secure, port) = match uri.scheme_str() {
-        Some("ws") => (false, 80),
-        Some("wss") => (true, 443),
-        Some(other) => return Err(format!("scheme is {other}://; it is ws:// or wss://")),
-        None => return Err("the scheme is missing: ws://HOST:PORT/PATH, or wss://".to_owned()),
+    let wrong = |what: &str| format!("{what}; write {URL_FORM}");
+    let (scheme, rest) = text
+        .split_once("://")
+        .ok_or_else(|| wrong("this is no URL of a WebSocket server"))?;
+    let (is_secure, default_port) = match scheme {
+        "ws" => (false, 80),
+        "wss" => (true, 443),
+        other => return Err(wrong(&format!("the scheme is {other}://"))),
     };
-    let host = uri.host().ok_or("the host is missing")?;
+    if rest.is_empty() || rest.starts_with(['/', ':', '?']) {
+        return Err(wrong("the host is missing"));
+    }
+    let uri: Uri = text.parse().map_err(|error| wrong(&format!("{error}")))?;
+    let authority = uri
+        .authority()
+        .ok_or_else(|| wrong("the host is missing"))?;
+    let host = authority.host();
+    if authority.as_str().contains('@') {
+        return Err(
+            "a name and a password are no part of the URL of a WebSocket server; write \
+                    --header 'Authorization: Basic ...'"
+                .to_owned(),
+        );
+    }
+    let port = match (authority.port_u16(), authority.as_str().len() > host.len()) {
+        (Some(0), _) => return Err(wrong("nobody listens at port 0")),
+        (Some(port), _) => port,
+        // There is something behind the host, and it is no port.
+        (None, true) => return Err(wrong("a port is 1 to 65535")),
+        (None, false) => default_port,
+    };
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    let address = (name, uri.port_u16().unwrap_or(port))
+    let address = (name, port)
         .to_socket_addrs()
         .map_err(|error| format!("{host}: {error}"))?
         .next()
         .ok_or_else(|| format!("{host} has no address"))?;
-    let authority = uri.authority().map_or(host, |authority| authority.as_str());
+    let authority = authority.as_str();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let name = is_secure.then(|| ServerName::try_from(name.to_owned()));
     let name = name.transpose();
@@ -141,15 +206,68 @@ mod tests {
         let url = target("wss://[::1]:9001").unwrap();
         assert_eq!(url.address, "[::1]:9001".parse().unwrap());
         assert_eq!(url.name, ServerName::try_from("::1").ok());
-        for text in [
-            "wss://",
-            "wss:///chat",
-            "http://127.0.0.1",
-            "127.0.0.1:80",
-            "ws://",
-            "ws://host:x/",
+    }
+
+    #[test]
+    fn what_is_no_url_of_a_server_is_refused_with_what_to_write() {
+        for (text, told) in [
+            ("", "no URL"),
+            ("ws:/x", "no URL"),
+            ("ws:", "no URL"),
+            ("localhost", "no URL"),
+            ("localhost:9001", "no URL"),
+            ("127.0.0.1:80", "no URL"),
+            ("//localhost:80", "no URL"),
+            ("http://", "the scheme is http://"),
+            ("https://127.0.0.1", "the scheme is https://"),
+            ("://x", "the scheme is ://"),
+            ("ws://", "the host is missing"),
+            ("wss:///chat", "the host is missing"),
+            ("ws://:9001/", "the host is missing"),
+            ("ws://?x", "the host is missing"),
+            ("ws://127.0.0.1:0/", "nobody listens at port 0"),
+            ("ws://127.0.0.1:99999/", "a port is 1 to 65535"),
+            ("ws://127.0.0.1:-1/", "ws://HOST:PORT/PATH"),
+            ("ws://127.0.0.1:/", "a port is 1 to 65535"),
+            ("ws://host:x/", "ws://HOST:PORT/PATH"),
+            ("ws://a b/", "ws://HOST:PORT/PATH"),
         ] {
-            assert!(target(text).is_err(), "{text}");
+            let message = target(text).unwrap_err();
+            assert!(message.contains(told), "{text}: {message}");
+            assert!(message.contains(URL_FORM), "{text}: {message}");
+        }
+        let message = target("ws://me:secret@127.0.0.1/").unwrap_err();
+        assert!(message.contains("--header 'Authorization: "), "{message}");
+    }
+
+    #[test]
+    fn a_span_is_not_zero() {
+        assert_eq!(span("1ms"), Ok(Duration::from_millis(1)));
+        for text in ["0s", "0ms", "0.5ms", "-5s", "5", ""] {
+            assert!(span(text).is_err(), "{text}");
+        }
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+    }
+
+    #[test]
+    fn seeds_shards_and_addresses_are_told_by_example() {
+        assert_eq!((seed("7"), shards("3")), (Ok(7), Ok(3)));
+        assert_eq!(address("[::1]:9"), Ok("[::1]:9".parse().unwrap()));
+        assert!(seed("x").unwrap_err().contains("such as 42"));
+        for text in ["0", "-1", "65536", "auto"] {
+            assert!(shards(text).unwrap_err().contains("1 to 65535"), "{text}");
+        }
+        for text in [
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:0",
+            "http://127.0.0.1:9/",
+        ] {
+            let message = address(text).unwrap_err();
+            assert!(
+                message.contains("such as 127.0.0.1:9100"),
+                "{text}: {message}"
+            );
         }
     }
 }

@@ -62,8 +62,14 @@ impl Fleet {
         under_way.remove(UnderWay::CONNECT);
         let approach = match state {
             State::Connecting(_) if result < 0 => {
-                let error = io::Error::from_raw_os_error(-result);
-                return Some(self.end(client, Outcome::ConnectFailed, Some(error.to_string())));
+                let (outcome, detail) = match Errno::from_raw_os_error(-result) {
+                    Errno::CONNREFUSED => {
+                        let address = self.target.address_of(client);
+                        (Outcome::Refused, format!("nobody listens at {address}"))
+                    }
+                    error => (Outcome::ConnectFailed, io::Error::from(error).to_string()),
+                };
+                return Some(self.end(client, outcome, Some(detail)));
             }
             State::Connecting(approach) => *approach,
             State::Leaving => {
@@ -308,6 +314,7 @@ impl Fleet {
             | Outcome::Failed
             | Outcome::TurnedAway
             | Outcome::Dismissed
+            | Outcome::Refused
             | Outcome::ConnectFailed
             | Outcome::FinWithoutClose
             | Outcome::CloseTimedOut

@@ -2,10 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{clock::Moment, latency::Latency};
-
-/// It is reported as a latency of this name.
-const UNREAD: &str = "unread";
+use crate::{clock::Moment, latency::Latency, report::UNREAD};
 
 /// Of each ring since when nothing may have been overlooked. What a turn finds there has arrived later, and
 /// may have waited since: an upper bound, for the kernel does not tell when it did arrive.

@@ -9,10 +9,24 @@ use super::{Report, histograms, junit, markdown, plots};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]
-#[error("{} cannot be written: {error}", path.display())]
+#[error("{} cannot be written: {error}; --out needs a directory to write to", path.display())]
 pub(crate) struct WriteError {
     path: PathBuf,
     error: io::Error,
+}
+
+/// Makes `directory`, and checks that files can be written there: before a run, not after it.
+///
+/// # Errors
+/// If they cannot.
+pub(crate) fn check_directory(directory: &Path) -> Result<(), WriteError> {
+    fs::create_dir_all(directory)
+        .and_then(|()| tempfile::tempfile_in(directory))
+        .map(drop)
+        .map_err(|error| WriteError {
+            path: directory.to_owned(),
+            error,
+        })
 }
 
 /// Writes all that a run leaves into `directory`, which is made if it is not there:

@@ -15,6 +15,10 @@ pub(super) fn suite(summary: &Summary) -> String {
         own.join("\n")
     };
     let run = match summary.verdict {
+        _ if summary.invalid.is_some() => {
+            errors += 1;
+            Some(("error", reasons()))
+        }
         Verdict::Invalid => {
             errors += 1;
             Some(("error", reasons()))
@@ -90,10 +94,11 @@ mod tests {
     fn each_gate_is_a_test_case() {
         let mut summary = summary(10);
         for gate in ["echo.p99<50ms", "lost>0"] {
-            let result = gate
-                .parse::<crate::gate::Gate>()
-                .unwrap()
-                .judge(&summary, None);
+            let result = gate.parse::<crate::gate::Gate>().unwrap().judge(
+                &summary,
+                None,
+                &crate::names::tests::names(),
+            );
             summary.gates.push(result);
         }
         summary.verdict = Verdict::Failed;

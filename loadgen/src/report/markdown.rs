@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Report;
-use crate::{figures::milliseconds, judgement::Verdict, latency::Percentiles};
+use crate::{figures::milliseconds, judgement::Verdict, latency::Percentiles, summary::Discarded};
 
 /// The page.
 pub(super) fn page(report: &Report) -> String {
@@ -23,14 +23,25 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
     for reason in &summary.reasons {
         writeln!(out, "- {}", cell(reason))?;
     }
-    if !summary.reasons.is_empty() {
+    for discarded in &summary.discarded {
+        let Discarded {
+            window_seconds,
+            reason,
+        } = discarded;
+        let reason = cell(reason);
+        writeln!(
+            out,
+            "- repeated, as with a window of {window_seconds} s it was INVALID: {reason}"
+        )?;
+    }
+    if !summary.reasons.is_empty() || !summary.discarded.is_empty() {
         writeln!(out)?;
     }
     if !summary.gates.is_empty() {
-        writeln!(out, "| gate | | measured | bound |\n|---|---|---|---|")?;
+        writeln!(out, "| gate | | measured | limit |\n|---|---|---|---|")?;
         for gate in &summary.gates {
             let result = if gate.passed { "holds" } else { "**fails**" };
-            let number = |number: Option<f64>| number.map_or(String::new(), |it| it.to_string());
+            let number = |it: Option<f64>| it.map(|it| gate.told(it)).unwrap_or_default();
             writeln!(
                 out,
                 "| `{}` | {result} | {} | {} |",

@@ -1,11 +1,21 @@
 //! Plots, as SVG.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, ops::Range, time::Duration};
 
-use plotters::prelude::*;
+use plotters::{
+    coord::{
+        ranged1d::{DefaultFormatting, KeyPointHint, Ranged},
+        types::RangedCoordf64,
+    },
+    element::DashedPathElement,
+    prelude::*,
+};
 
-use super::Report;
-use crate::latency::Bucket;
+use super::{LATENESS, Report, UNREAD};
+use crate::{
+    hiccup::HICCUP,
+    latency::{Course, Latency},
+};
 
 const SIZE: (u32, u32) = (900, 420);
 
@@ -18,11 +28,42 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(255, 127, 14),
 ];
 
+/// Pixels of a dash, and of the gap behind it.
+const DASH: u32 = 6;
+
+/// Marks on an axis, at most.
+const MARKS_MAX: usize = 11;
+
 /// A line of a plot.
 struct Line {
     name: String,
     colour: RGBAColor,
+    /// Dashed lines are drawn over the others, so that of two lines that coincide both are seen.
+    dashed: bool,
     points: Vec<(f64, f64)>,
+}
+
+/// An axis with marks where they are wanted.
+struct Marked {
+    range: RangedCoordf64,
+    marks: Vec<f64>,
+}
+
+impl Ranged for Marked {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
+        self.marks.clone()
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.range()
+    }
 }
 
 /// What stands on the axes.
@@ -30,6 +71,8 @@ struct Axes {
     title: &'static str,
     x: &'static str,
     y: &'static str,
+    /// Where marks stand on an axis of this length.
+    x_marks: fn(f64) -> Vec<f64>,
     x_label: fn(&f64) -> String,
     /// Where no line is likely to be.
     legend: SeriesLabelPosition,
@@ -39,8 +82,16 @@ struct Axes {
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
     let plots = [
         ("percentiles.svg", PERCENTILES, percentiles(report)),
-        ("rate.svg", RATE, over_time(report, rate)),
-        ("course.svg", COURSE, over_time(report, maximum)),
+        (
+            "rate.svg",
+            RATE,
+            over_time(&answers(&report.latencies), rates),
+        ),
+        (
+            "course.svg",
+            COURSE,
+            over_time(&report.latencies.iter().collect::<Vec<_>>(), maxima),
+        ),
     ];
     plots
         .into_iter()
@@ -58,6 +109,7 @@ const PERCENTILES: Axes = Axes {
     title: "latency from the planned moment, by percentile",
     x: "percentile",
     y: "ms",
+    x_marks: whole_nines,
     x_label: nines,
     legend: SeriesLabelPosition::UpperLeft,
 };
@@ -66,6 +118,7 @@ const RATE: Axes = Axes {
     title: "answers in a second",
     x: "seconds",
     y: "1/s",
+    x_marks: round_numbers,
     x_label: seconds,
     legend: SeriesLabelPosition::UpperRight,
 };
@@ -74,14 +127,25 @@ const COURSE: Axes = Axes {
     title: "longest latency in the course of the run",
     x: "seconds",
     y: "ms",
+    x_marks: round_numbers,
     x_label: seconds,
     legend: SeriesLabelPosition::UpperRight,
 };
 
+/// A mark between two nines would be told by a percentile that is not known by its name.
+fn whole_nines(length: f64) -> Vec<f64> {
+    (0..=length as u32).map(f64::from).collect()
+}
+
+fn round_numbers(length: f64) -> Vec<f64> {
+    RangedCoordf64::from(0.0..length).key_points(MARKS_MAX)
+}
+
 /// `2` nines are 99 %.
 fn nines(count: &f64) -> String {
     let percent = 100.0 - 10_f64.powf(2.0 - count);
-    let digits = (count.floor() - 2.0).max(0.0) as usize;
+    // As many digits as tell it from 100 %.
+    let digits = (count.ceil() - 2.0).max(0.0) as usize;
     format!("{percent:.digits$} %")
 }
 
@@ -101,10 +165,12 @@ fn percentiles(report: &Report) -> Vec<Line> {
             .collect()
     };
     let mut lines = Vec::new();
-    for (latency, colour) in report.latencies.iter().zip(COLOURS.iter().cycle()) {
+    for (latency, style) in report.latencies.iter().zip(styles()) {
+        let (colour, dashed) = style;
         lines.push(Line {
             name: latency.name.to_owned(),
             colour: colour.to_rgba(),
+            dashed,
             points: points(&latency.corrected.curve()),
         });
         let before = report.baseline.as_ref();
@@ -112,6 +178,7 @@ fn percentiles(report: &Report) -> Vec<Line> {
             lines.push(Line {
                 name: format!("{}, baseline", latency.name),
                 colour: colour.mix(0.4),
+                dashed,
                 points: points(&before.curve),
             });
         }
@@ -119,38 +186,53 @@ fn percentiles(report: &Report) -> Vec<Line> {
     lines
 }
 
-/// A value of each span of time, for each latency.
-fn over_time(report: &Report, value: fn(&Bucket, Duration) -> f64) -> Vec<Line> {
-    let starts = report.latencies.iter();
+/// What tells a line from the others: its colour, and whether it is dashed, as every second one is.
+fn styles() -> impl Iterator<Item = (RGBColor, bool)> {
+    COLOURS
+        .into_iter()
+        .cycle()
+        .zip([false, true].into_iter().cycle())
+}
+
+/// The latencies that count answers of the server: not how late the generator was or read.
+fn answers(latencies: &[Latency]) -> Vec<&Latency> {
+    let is_answer = |latency: &&Latency| {
+        let name = latency.name;
+        ![LATENESS, HICCUP].contains(&name) && !name.ends_with(UNREAD)
+    };
+    latencies.iter().filter(is_answer).collect()
+}
+
+/// Values in the course of time, for each latency.
+fn over_time(latencies: &[&Latency], values: fn(&Course) -> Vec<(Duration, f64)>) -> Vec<Line> {
+    let starts = latencies.iter();
     let starts = starts.filter_map(|latency| Some(latency.course.spans().next()?.0));
     let origin = starts.min().unwrap_or_default();
-    report
-        .latencies
+    latencies
         .iter()
-        .zip(COLOURS.iter().cycle())
-        .map(|(latency, colour)| Line {
+        .zip(styles())
+        .map(|(latency, (colour, dashed))| Line {
             name: latency.name.to_owned(),
             colour: colour.to_rgba(),
-            points: latency
-                .course
-                .spans()
-                .map(|(start, bucket)| {
-                    (
-                        (start - origin).as_secs_f64(),
-                        value(bucket, latency.course.width()),
-                    )
-                })
+            dashed,
+            points: values(&latency.course)
+                .into_iter()
+                .map(|(start, value)| ((start - origin).as_secs_f64(), value))
                 .collect(),
         })
         .collect()
 }
 
-fn rate(bucket: &Bucket, width: Duration) -> f64 {
-    bucket.count as f64 / width.as_secs_f64()
+fn rates(course: &Course) -> Vec<(Duration, f64)> {
+    course.rates()
 }
 
-fn maximum(bucket: &Bucket, _: Duration) -> f64 {
-    bucket.max as f64 / 1e6
+fn maxima(course: &Course) -> Vec<(Duration, f64)> {
+    let millis = |nanos: u64| nanos as f64 / 1e6;
+    course
+        .spans()
+        .map(|(start, bucket)| (start, millis(bucket.max)))
+        .collect()
 }
 
 fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Error>> {
@@ -166,7 +248,13 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
         .margin_right(40)
         .x_label_area_size(40)
         .y_label_area_size(70)
-        .build_cartesian_2d(0.0..x_max, 0.0..y_max * 1.05)?;
+        .build_cartesian_2d(
+            Marked {
+                range: (0.0..x_max).into(),
+                marks: (axes.x_marks)(x_max),
+            },
+            0.0..y_max * 1.05,
+        )?;
     chart
         .configure_mesh()
         .x_desc(axes.x)
@@ -174,13 +262,21 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
         .x_label_formatter(&axes.x_label)
         .light_line_style(WHITE)
         .draw()?;
-    for line in lines.iter().filter(|line| !line.points.is_empty()) {
-        let colour = line.colour;
-        let series = LineSeries::new(line.points.iter().copied(), colour.stroke_width(2));
-        chart
-            .draw_series(series)?
+    let (over, under): (Vec<_>, Vec<_>) = lines
+        .iter()
+        .filter(|line| !line.points.is_empty())
+        .partition(|line| line.dashed);
+    for line in under.into_iter().chain(over) {
+        let style = line.colour.stroke_width(2);
+        let points = line.points.iter().copied();
+        let gap = if line.dashed { DASH } else { 0 };
+        let drawn = match line.dashed {
+            true => chart.draw_series(DashedLineSeries::new(points, DASH, DASH, style))?,
+            false => chart.draw_series(LineSeries::new(points, style))?,
+        };
+        drawn
             .label(&line.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour));
+            .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 16, y)], DASH, gap, style));
     }
     chart
         .configure_series_labels()
@@ -196,23 +292,72 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
 mod tests {
     use super::*;
 
+    fn line(name: &str, dashed: bool, points: &[(f64, f64)]) -> Line {
+        Line {
+            name: name.to_owned(),
+            colour: COLOURS[0].to_rgba(),
+            dashed,
+            points: points.to_vec(),
+        }
+    }
+
+    fn drawn(axes: &Axes, lines: &[Line]) -> String {
+        let mut svg = String::new();
+        draw(&mut svg, axes, lines).unwrap();
+        svg
+    }
+
     #[test]
     fn nines_are_told_as_percentiles() {
         let told: Vec<_> = [0.0, 1.0, 2.0, 3.0, 4.0].iter().map(nines).collect();
         assert_eq!(told, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
+        assert_eq!(nines(&2.5), "99.7 %");
+    }
+
+    #[test]
+    fn each_percentile_stands_on_the_axis_once_and_none_is_rounded_to_all() {
+        for tenths in 0..=80 {
+            let points = [(0.0, 1.0), (tenths as f64 / 10.0, 2.0)];
+            let svg = drawn(&PERCENTILES, &[line("echo", false, &points)]);
+            let texts = svg
+                .lines()
+                .map(str::trim)
+                .filter(|text| text.ends_with(" %"));
+            let mut labels: Vec<_> = texts.collect();
+            assert_eq!(labels.len(), tenths / 10 + 1, "{tenths}: {labels:?}");
+            assert!(!labels.contains(&"100 %"), "{tenths}: {labels:?}");
+            labels.dedup();
+            assert_eq!(labels.len(), tenths / 10 + 1, "{tenths}: {labels:?}");
+        }
     }
 
     #[test]
     fn a_plot_has_its_lines_and_their_names() {
-        let line = Line {
-            name: "echo <1>".to_owned(),
-            colour: COLOURS[0].to_rgba(),
-            points: vec![(0.0, 1.0), (1.0, 2.0), (2.0, 30.0)],
-        };
-        let mut svg = String::new();
-        draw(&mut svg, &PERCENTILES, &[line]).unwrap();
+        let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 30.0)];
+        let svg = drawn(&PERCENTILES, &[line("echo <1>", false, &points)]);
         for part in ["<svg", "polyline", "echo &lt;1&gt;", "99 %", "</svg>"] {
             assert!(svg.contains(part), "{part}: {svg}");
         }
+    }
+
+    #[test]
+    fn of_two_lines_that_coincide_the_upper_one_has_gaps() {
+        let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 30.0)];
+        let alone = drawn(&RATE, &[line("close", false, &points)]);
+        // The dashed one comes first, and is drawn last all the same.
+        let lines = [line("fin", true, &points), line("close", false, &points)];
+        let both = drawn(&RATE, &lines);
+        let count = |svg: &str| svg.matches("<polyline").count();
+        assert!(count(&both) > count(&alone) + 10, "{both}");
+        let position = |name| both.find(name).unwrap();
+        assert!(position("\nclose\n") < position("\nfin\n"), "{both}");
+    }
+
+    #[test]
+    fn the_rate_is_that_of_answers() {
+        let names = ["close", "fin", LATENESS, UNREAD, "sweep-unread", HICCUP];
+        let latencies = names.map(Latency::new);
+        let told: Vec<_> = answers(&latencies).iter().map(|it| it.name).collect();
+        assert_eq!(told, ["close", "fin"]);
     }
 }

@@ -71,7 +71,21 @@ impl fmt::Display for Report {
         }
         writeln!(f)?;
         for gate in summary.gates.iter().filter(|gate| gate.passed) {
-            writeln!(f, "{}", clip(&format!("gate {gate}")))?;
+            for line in wrap(&format!("gate {gate}")) {
+                writeln!(f, "{line}")?;
+            }
+        }
+        for (run, discarded) in (1..).zip(&summary.discarded) {
+            let window = match discarded.window_seconds {
+                0.0 => "all ends at one moment".to_owned(),
+                seconds => format!("the ends spread over {seconds} s"),
+            };
+            let reason = &discarded.reason;
+            for line in wrap(&format!(
+                "run {run} ({window}) was INVALID: {reason}. It was repeated over a longer time."
+            )) {
+                writeln!(f, "{line}")?;
+            }
         }
         self.verdict(f)
     }
@@ -112,6 +126,9 @@ impl Report {
             Verdict::Invalid => "INVALID",
         };
         write!(f, "{verdict}")?;
+        if self.summary.verdict == Verdict::Failed && self.summary.invalid.is_some() {
+            write!(f, ", and INVALID besides")?;
+        }
         self.summary.reasons.iter().try_for_each(|reason| {
             // Each part of a sentence stands on lines of its own.
             let mut parts = reason.split_inclusive(';').flat_map(wrap);
@@ -121,7 +138,7 @@ impl Report {
 }
 
 /// Breaks text into lines that leave room for an indent; a longer word is clipped.
-fn wrap(text: &str) -> Vec<String> {
+pub(crate) fn wrap(text: &str) -> Vec<String> {
     let room = WIDTH - 2;
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

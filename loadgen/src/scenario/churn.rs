@@ -8,21 +8,26 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::ring::Wait;
 
-use self::{errand::Errands, way::Ways};
+use self::{
+    errand::Errands,
+    way::{WAY_NAMES, Ways},
+};
 use super::LEAD;
 use crate::{
     child::Service,
-    cli::{Common, duration, rate, size},
+    cli::{Common, duration, rate, size, span},
     clock::Moment,
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     latency::Latency,
     limits,
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
     socket_table::SocketTable,
+    status::Failures,
     trial::{Needs, SMALL, Trial},
     usage::{descriptors, resident_bytes},
     watch::Watch,
@@ -82,7 +87,7 @@ pub(crate) struct Options {
     pub(crate) common: Common,
 
     /// How long connections are opened, after the warm-up
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s")]
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "30s")]
     duration: Duration,
 
     /// How long connections are opened before memory is read for the first time
@@ -98,6 +103,23 @@ pub(crate) struct Options {
     rss_bound: usize,
 }
 
+/// What is told besides the ways.
+const FIGURES: FigureNames = &[
+    ("churn.rate", Unit::PerSecond),
+    ("generator.stall", Unit::Seconds),
+    ("server.connections_left", Unit::Count),
+    ("server.sockets_left", Unit::Count),
+];
+
+/// What is told of a server that is started here.
+const SERVER: FigureNames = &[
+    ("server.descriptors_before", Unit::Count),
+    ("server.descriptors_after", Unit::Count),
+    ("server.resident_before", Unit::Bytes),
+    ("server.resident_bytes", Unit::Bytes),
+    ("server.resident_growth", Unit::Bytes),
+];
+
 /// What a churn needs.
 pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
@@ -106,6 +128,11 @@ pub(crate) fn needs(options: &Options) -> Needs {
         service: Service::Echo,
         deadlines: options.common.deadlines.or(DEADLINE),
         message_size: SMALL,
+        names: Names::of_all(&options.common)
+            .latencies(&["open"])
+            .figures(FIGURES)
+            .figures(&WAY_NAMES)
+            .figures_if(options.common.server_is_started(), SERVER),
     }
 }
 
@@ -164,7 +191,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
             failures.push(format!("the server reports {opens} opens and {ends} ends"));
         }
     }
-    failures.extend(probe(trial)?);
+    if let Some(failure) = probe(trial)? {
+        failures.push(failure);
+    }
     let shortest = shortest(options, trial);
     let mut figures = Figures::default();
     figures.rate("churn.rate", begun, churned);
@@ -291,13 +320,8 @@ fn shortest(options: &Options, trial: &Trial) -> Duration {
 }
 
 /// What the server has kept.
-fn compare(
-    options: &Options,
-    descriptors: Option<u64>,
-    before: &Rest,
-    after: &Rest,
-) -> Vec<String> {
-    let mut failures = Vec::new();
+fn compare(options: &Options, descriptors: Option<u64>, before: &Rest, after: &Rest) -> Failures {
+    let mut failures = Failures::default();
     if let Some(connections @ 1..) = after.connections {
         failures.push(format!("the server still holds {connections} connections"));
     }

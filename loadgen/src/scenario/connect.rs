@@ -10,13 +10,15 @@ use crate::{
     child::Service,
     cli::{Common, count, duration},
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::Event,
     latency::Latency,
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
+    status::Failures,
     trial::{Needs, SMALL, Trial},
     usage::UsageMark,
 };
@@ -60,6 +62,9 @@ pub(crate) struct Options {
     herd: bool,
 }
 
+const FIGURES: FigureNames = &[("connect.rate", Unit::PerSecond)];
+const HERD: FigureNames = &[("herd.rate", Unit::PerSecond)];
+
 /// What a connect needs.
 pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
@@ -68,6 +73,13 @@ pub(crate) fn needs(options: &Options) -> Needs {
         service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: SMALL,
+        names: Names::of_all(&options.common)
+            .latencies(match options.herd {
+                true => &["open", "reopen"],
+                false => &["open"],
+            })
+            .figures(FIGURES)
+            .figures_if(options.herd, HERD),
     }
 }
 
@@ -115,7 +127,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         unread: Some(unread),
         latencies,
         figures,
-        failures: Vec::new(),
+        failures: Failures::default(),
         // To wait for one's turn is lateness too, and it is the server whose turn it is.
         exposure: Exposure::Cpu,
     })

@@ -15,12 +15,14 @@ use crate::{
     cli::{Common, Deadlines, duration, rate, share},
     clock::Moment,
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::Event,
     latency::Latency,
+    names::{FigureNames, Names},
     outcome::{Asked, Outcome},
     plan::Plan,
     report::{Exposure, Findings},
+    status::{Failures, Sign},
     talk::{Pace, Talk},
     trial::{Needs, SMALL, Trial},
     usage::UsageMark,
@@ -86,6 +88,18 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// Whether they make sense together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if !self.common.server_is_started() {
+            return Err(
+                "drain ends the server, and so needs one that is started here: leave --url out, or \
+                 add --server-cmd"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
     fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![
             ("mute", format!("{:.0} %", self.mute * 100.0)),
@@ -97,6 +111,22 @@ impl Options {
         settings
     }
 }
+
+const FIGURES: FigureNames = &[
+    ("echo.messages", Unit::Count),
+    ("echo.answered", Unit::Count),
+    ("echo.cut_off", Unit::Count),
+    ("drain.mute", Unit::Count),
+    ("drain.bound_seconds", Unit::Seconds),
+    ("drain.exit_seconds", Unit::Seconds),
+];
+
+const RESTART: FigureNames = &[
+    ("restart.serving_seconds", Unit::Seconds),
+    ("restart.back", Unit::Count),
+    ("restart.refused", Unit::Count),
+    ("restart.seconds", Unit::Seconds),
+];
 
 /// What a drain needs.
 pub(crate) fn needs(options: &Options) -> Needs {
@@ -110,6 +140,13 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ..deadlines
         },
         message_size: SMALL,
+        names: Names::of_all(&options.common)
+            .latencies(match options.restart {
+                true => &["echo", "goodbye", "fin", "outage"],
+                false => &["echo", "goodbye", "fin"],
+            })
+            .figures(FIGURES)
+            .figures_if(options.restart, RESTART),
     }
 }
 
@@ -155,7 +192,7 @@ fn end(
 ) -> Result<Findings, RunError> {
     let mut ending = Ending::begin(options, trial)?;
     let mut now = ending.at;
-    let start = UsageMark::set(now, None)?;
+    let start = UsageMark::set(now, None, trial.server.generator_core())?;
     while now < ending.limit && (ending.exit.is_none() || trial.session.live() > 0) {
         let session = &mut trial.session;
         now = talk.turn(session, Wait::For(RESOLUTION), |_, _, event, _, now| {
@@ -164,9 +201,9 @@ fn end(
         let child = trial.server.child.as_mut().expect("checked before");
         ending.look(child, trial.clock.now())?;
     }
-    let usage = start.until(&UsageMark::set(now, None)?);
+    let usage = start.until(&UsageMark::set(now, None, trial.server.generator_core())?);
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     ending.tell(&talk, mute, &mut figures, &mut failures);
     Ok(Findings {
         settings: options.settings(),
@@ -240,7 +277,7 @@ impl Ending {
     }
 
     /// What there is to tell, and what failed.
-    fn tell(&self, talk: &Talk, mute: usize, figures: &mut Figures, failures: &mut Vec<String>) {
+    fn tell(&self, talk: &Talk, mute: usize, figures: &mut Figures, failures: &mut Failures) {
         let counts = talk.counts();
         figures.count("echo.messages", counts.sent);
         figures.count("echo.answered", counts.answered);
@@ -267,7 +304,8 @@ impl Ending {
             }
         }
         if counts.altered + counts.out_of_order > 0 {
-            failures.push("messages came back altered or out of order".to_owned());
+            let reason = "messages came back altered or out of order".to_owned();
+            failures.add(Sign::MessagesWrong, reason);
         }
     }
 }

@@ -5,17 +5,19 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::ring::Wait;
 
-use super::{close_all, per_million};
+use super::{PER_MILLION, RESIDENT, SERVER_PER_MILLION, close_all, per_million};
 use crate::{
     child::Service,
-    cli::{Common, count, duration, rate, size},
+    cli::{Common, count, duration, rate, size, span},
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings},
-    talk::{Pace, Talk},
+    status::Failures,
+    talk::{MESSAGES, Pace, Talk},
     template::Template,
     trial::{Needs, Trial},
     usage::resident_bytes,
@@ -51,7 +53,7 @@ pub(crate) struct Options {
     pub(crate) common: Common,
 
     /// How long is measured
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
     /// How long messages are sent before that
@@ -75,6 +77,8 @@ pub(crate) struct Options {
     message: Option<Template>,
 }
 
+const FIGURES: FigureNames = &[("echo.rate", Unit::PerSecond)];
+
 /// What an echo needs.
 pub(crate) fn needs(options: &Options) -> Needs {
     Needs {
@@ -83,6 +87,13 @@ pub(crate) fn needs(options: &Options) -> Needs {
         service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: options.size,
+        names: Names::of_all(&options.common)
+            .latencies(&["echo"])
+            .figures(MESSAGES)
+            .figures(FIGURES)
+            .figures(PER_MILLION)
+            .figures_if(options.common.server_is_started(), SERVER_PER_MILLION)
+            .figures_if(options.common.server_is_started(), RESIDENT),
     }
 }
 
@@ -106,7 +117,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
     let unread = trial.session.fleet.unread();
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     let counts = talk.counts();
     talk.figures(&mut figures, &mut failures);
     figures.rate("echo.rate", counts.measured, usage.window);

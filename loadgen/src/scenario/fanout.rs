@@ -5,19 +5,21 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::ring::Wait;
 
-use super::{close_all, per_million};
+use super::{PER_MILLION, SERVER_PER_MILLION, close_all, per_million};
 use crate::{
     child::Service,
-    cli::{Common, count, duration, rate, size},
+    cli::{Common, count, duration, rate, size, span},
     clock::Moment,
     error::RunError,
-    feed::{Feed, STAMP_SIZE, Topology},
-    figures::Figures,
+    feed::{DELIVERIES, Feed, STAMP_SIZE, Topology},
+    figures::{Figures, Unit},
     fleet::Approach,
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings},
+    status::Failures,
     talk::Pace,
     trial::{Needs, Trial},
     usage::UsageMark,
@@ -68,7 +70,7 @@ pub(crate) struct Options {
     sender_excluded: bool,
 
     /// How long is measured
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
     /// How long messages are published before that
@@ -90,13 +92,17 @@ pub(crate) struct Options {
 
 impl Options {
     /// Whether they make sense together.
-    pub(crate) const fn check(&self) -> Result<(), &'static str> {
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.size < STAMP_SIZE {
-            return Err("a message has 8 bytes at least: its publisher and its number");
+            return Err(
+                "--size is 8 at least: a message tells its publisher and its number".to_owned(),
+            );
         }
         Ok(())
     }
 }
+
+const FIGURES: FigureNames = &[("delivery.rate", Unit::PerSecond)];
 
 /// What a fan-out needs.
 pub(crate) fn needs(options: &Options) -> Needs {
@@ -109,6 +115,12 @@ pub(crate) fn needs(options: &Options) -> Needs {
         },
         deadlines: options.common.deadlines,
         message_size: options.size,
+        names: Names::of_all(&options.common)
+            .latencies(&LATENCIES)
+            .figures(DELIVERIES)
+            .figures(FIGURES)
+            .figures(PER_MILLION)
+            .figures_if(options.common.server_is_started(), SERVER_PER_MILLION),
     }
 }
 
@@ -140,7 +152,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
     let unread = trial.session.fleet.unread();
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     feed.figures(&mut figures);
     feed.failures(&mut failures);
     let measured = feed.counts().measured;

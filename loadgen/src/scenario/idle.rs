@@ -10,12 +10,14 @@ use crate::{
     child::Service,
     cli::{Common, Deadlines, duration},
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     latency::Latency,
-    memory::Memory,
+    memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
+    names::{FigureNames, Names},
     outcome::Outcome,
     progress::Progress,
     report::{Exposure, Findings, LATENESS},
+    status::Failures,
     trial::{Needs, SMALL, Trial},
 };
 
@@ -58,6 +60,15 @@ pub(crate) struct Options {
     duration: Duration,
 }
 
+/// What is told of connections that are held, see [`hold`].
+pub(super) const HELD: FigureNames = &[("pings", Unit::Count), ("held", Unit::Count)];
+
+/// What is told of their server where it is started here.
+pub(super) const KEEPALIVE: FigureNames = &[
+    ("keepalive.server_cpu", Unit::Share),
+    ("keepalive.server_cpu_per_ping", Unit::Seconds),
+];
+
 /// What an idle needs.
 pub(crate) fn needs(options: &Options) -> Needs {
     let deadlines = options.common.deadlines;
@@ -70,6 +81,11 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ..deadlines
         },
         message_size: SMALL,
+        names: Names::of_all(&options.common)
+            .figures(CONNECTION_BYTES)
+            .figures(HELD)
+            .figures_if(options.common.server_is_started(), SERVER_BYTES)
+            .figures_if(options.common.server_is_started(), KEEPALIVE),
     }
 }
 
@@ -79,7 +95,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
 /// If there is nothing to report.
 pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     // With its first client the server has touched what it needs for any, such as its code.
     trial.session.open(0..1, trial.approach)?;
     trial
@@ -112,7 +128,7 @@ pub(super) fn hold(
     duration: Duration,
     trial: &mut Trial,
     figures: &mut Figures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures,
 ) -> Result<crate::usage::Usage, RunError> {
     let open = u64::from(trial.session.live());
     let pings_before = trial.session.fleet.pings();

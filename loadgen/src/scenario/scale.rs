@@ -7,16 +7,22 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{close_storm::close, idle::hold};
+use super::{
+    close_storm::close,
+    idle::{HELD, KEEPALIVE, hold},
+};
 use crate::{
     child::Service,
     cli::{Common, Deadlines, duration},
     error::RunError,
-    figures::Figures,
-    memory::Memory,
+    figures::{Figures, Unit},
+    hiccup::HICCUP,
+    memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
+    names::{FigureNames, Names},
     plan::Plan,
     report::Findings,
-    talk::{Pace, Talk},
+    status::Failures,
+    talk::{MESSAGES, Pace, Talk},
     trial::{Needs, SMALL, Trial},
 };
 
@@ -45,6 +51,9 @@ generator looks at each in turn, and rests for half a millisecond at most betwee
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 1_000_000;
+
+/// How long answers of the sweep may have lain unread.
+const SWEEP_UNREAD: &str = "sweep-unread";
 
 /// The deadlines of a child, where none were given.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
@@ -81,6 +90,38 @@ pub(crate) struct Options {
     window: Duration,
 }
 
+const FIGURES: FigureNames = &[("open", Unit::Count), ("open.rate", Unit::PerSecond)];
+const STALL: FigureNames = &[("stall.pings", Unit::Count)];
+
+/// What is told of broadcasts by a child.
+const BROADCASTS: FigureNames = &[
+    ("broadcast.published", Unit::Count),
+    ("broadcast.delivered", Unit::Count),
+    ("broadcast.rate", Unit::PerSecond),
+    ("broadcast.server_cpu_seconds", Unit::Seconds),
+];
+
+impl Options {
+    /// Whether they make sense together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let interval = self.common.deadlines.ping_interval;
+        let interval = interval.unwrap_or(PING_INTERVAL);
+        match self.stall {
+            Some(_) if self.common.url_is_given() && self.common.server_cmd.is_none() => Err(
+                "--stall needs a server that is started here: leave --url out, or add --server-cmd"
+                    .to_owned(),
+            ),
+            // Pings may be an eighth of the interval early or late.
+            Some(stall) if stall <= interval + interval / 8 => Err(format!(
+                "--stall {stall:?} is too short for all pings to be due: write more than {:?}, or a \
+                 shorter --ping-interval",
+                interval + interval / 8
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 /// What scale needs.
 pub(crate) fn needs(options: &Options) -> Needs {
     let deadlines = options.common.deadlines;
@@ -94,6 +135,30 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ..deadlines
         },
         message_size: SMALL,
+        names: names(options),
+    }
+}
+
+fn names(options: &Options) -> Names {
+    let common = &options.common;
+    let is_child = !common.url_is_given();
+    let names = Names::of_all(common)
+        .latencies(&["sweep", SWEEP_UNREAD, "close", "fin"])
+        .figures(FIGURES)
+        .figures(CONNECTION_BYTES)
+        .figures(HELD)
+        .figures(MESSAGES)
+        .figures_if(common.server_is_started(), SERVER_BYTES)
+        .figures_if(common.server_is_started(), KEEPALIVE)
+        .figures_if(options.stall.is_some(), STALL)
+        .figures_if(is_child, BROADCASTS);
+    let names = match is_child {
+        true => names.latencies(&broadcast::LATENCIES),
+        false => names,
+    };
+    match options.stall {
+        Some(_) => names.latencies(&["probe", HICCUP]),
+        None => names,
     }
 }
 
@@ -103,7 +168,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
 /// If there is nothing to report.
 pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     let begin = trial.clock.now();
     trial.session.open_all(trial.approach)?;
     let opened = trial.clock.now().since(begin);
@@ -125,7 +190,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     session.fleet.forget_unread();
     talk.follow(session, &clients, &plan, options.common.timeout)?;
     talk.figures(&mut figures, &mut failures);
-    latencies.extend([talk.echo, session.fleet.unread().named("sweep-unread")]);
+    latencies.extend([talk.echo, session.fleet.unread().named(SWEEP_UNREAD)]);
     drop(clients);
     latencies.extend(broadcast::run(options, trial, &mut figures, &mut failures)?);
     let mut findings = close::run(options.window, options.common.timeout, trial)?;

@@ -9,15 +9,17 @@ use tidewheel::ring::Wait;
 use super::close_all;
 use crate::{
     child::Service,
-    cli::{Common, duration, rate, share, size},
+    cli::{Common, rate, share, size, span},
     error::RunError,
-    figures::Figures,
+    figures::{Figures, Unit},
     fleet::Payload,
+    names::{FigureNames, Names},
     outcome::{Asked, Outcome},
     plan::Plan,
     report::{Exposure, Findings},
     session::SessionError,
-    talk::{Pace, Talk},
+    status::Failures,
+    talk::{MESSAGES, Pace, Talk},
     trial::{Needs, SMALL, Trial},
     usage::{UsageMark, resident_bytes},
 };
@@ -71,12 +73,31 @@ pub(crate) struct Options {
     rate: u32,
 
     /// How long each of the two phases is
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    #[arg(long, value_name = "DURATION", value_parser = span, default_value = "5s")]
     duration: Duration,
 
     /// What a slow client may cost the server
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2MiB")]
     memory_bound: usize,
+}
+
+const FIGURES: FigureNames = &[("slow.clients", Unit::Count)];
+
+/// What is told of a server that is started here.
+const SERVER: FigureNames = &[
+    ("server.resident_bytes", Unit::Bytes),
+    ("server.resident_growth", Unit::Bytes),
+    ("server.bytes_per_slow_client", Unit::Bytes),
+];
+
+impl Options {
+    /// Whether they make sense together.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.slow >= 1.0 {
+            return Err("--slow is below 100%: the others are those that are measured".to_owned());
+        }
+        Ok(())
+    }
 }
 
 /// What slow consumers need.
@@ -87,6 +108,11 @@ pub(crate) fn needs(options: &Options) -> Needs {
         service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: SMALL,
+        names: Names::of_all(&options.common)
+            .latencies(&["before", "during"])
+            .figures(MESSAGES)
+            .figures(FIGURES)
+            .figures_if(options.common.server_is_started(), SERVER),
     }
 }
 
@@ -113,7 +139,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     }
     close_all(trial)?;
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     during.figures(&mut figures, &mut failures);
     before.figures(&mut Figures::default(), &mut failures);
     figures.count("slow.clients", slow.len() as u64);

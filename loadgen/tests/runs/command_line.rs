@@ -19,16 +19,140 @@ fn wrong_flags_and_values_are_refused() {
     assert_refused(&["--connections", "many"], "500, 10k or 1M");
     assert_refused(&["--timeout", "5"], "20s, 500ms, 1.5s");
     assert_refused(&["--url", "127.0.0.1:1"], "ws://");
-    assert_refused(&["--url", "https://127.0.0.1:1"], "ws:// or wss://");
+    assert_refused(&["--url", "https://127.0.0.1:1"], "the scheme is https://");
     assert_refused(&["--insecure"], "--url");
     let without_tls = ["--url", "ws://127.0.0.1:1/", "--insecure"];
     assert_refused(&without_tls, "no meaning without wss://");
     let silent_over_time = ["--mode", "silent", "--window", "1s"];
     assert_refused(&silent_over_time, "no meaning with --mode silent");
-    assert_refused(&["--assert", "close.p99"], "a gate is a name");
     assert_refused(&["--admin", "127.0.0.1:1"], "--url");
     assert_refused(&["echo", "--rate", "5", "--in-flight", "2"], "--in-flight");
     assert_refused(&["drain", "--mute", "200%"], "a share is");
+}
+
+#[test]
+fn each_value_is_refused_with_what_to_write() {
+    let form = "write ws://HOST:PORT/PATH or wss://HOST:PORT/PATH, such as ws://127.0.0.1:9001/";
+    for url in [
+        "ws:/x",
+        "http://",
+        "localhost:9001",
+        "ws://127.0.0.1:0/",
+        "ws://127.0.0.1:99999/",
+    ] {
+        assert_refused(&["--url", url], form);
+    }
+    let unknown = ["--url", "ws://no.such.host.invalid/"];
+    assert_refused(&unknown, "no.such.host.invalid: ");
+    // A negative number is no option.
+    assert_refused(&["--timeout", "-5s"], "`-5s` is no duration; 20s, 500ms");
+    assert_refused(&["echo", "--duration", "-5s"], "`-5s` is no duration");
+    assert_refused(&["echo", "--rate", "-5"], "a count is a whole number");
+    assert_refused(&["drain", "--mute", "-5%"], "a share is 0% to 100%");
+    assert_refused(&["echo", "--size", "-1"], "`-1` is no size; 65536, 64KiB");
+    assert_refused(&["scale", "--broadcasts", "-1"], "-1");
+    assert_refused(&["--timeout", "0s"], "the least is 1ms");
+    assert_refused(&["echo", "--duration", "0s"], "the least is 1ms");
+    assert_refused(&["--seed", "x"], "`x` is no seed; a whole number is");
+    assert_refused(&["--shards", "0"], "1 to 65535");
+    let admin = ["--url", "ws://127.0.0.1:1/", "--admin", "localhost:80"];
+    assert_refused(&admin, "an address is IP:PORT, such as 127.0.0.1:9100");
+    assert_refused(&["fanout", "--size", "5"], "--size is 8 at least");
+    assert_refused(&["fanout", "--size", "5"], "Usage: loadgen fanout");
+    assert_refused(
+        &["slow-consumers", "--slow", "100%"],
+        "--slow is below 100%",
+    );
+    assert_refused(&["scale", "--stall", "1s"], "write more than 67.5s");
+}
+
+#[test]
+fn gates_are_checked_before_the_run() {
+    assert_refused(&["--assert", "close.p99"], "a gate is a name");
+    assert_refused(&["--assert", "closed=5"], "`=` is no relation, write `==`");
+    assert_refused(&["--assert", "closed=<5"], "write `<=`");
+    assert_refused(&["--assert", "fin.p99<5parsecs"], "`parsecs` is no unit");
+    assert_refused(&["--assert", "fin.p99<50"], "such as fin.p99<50ms");
+    assert_refused(&["--assert", "closed<5ms"], "its limit has no unit");
+    let unknown = ["--assert", "fni.p99<5ms"];
+    assert_refused(&unknown, "this run has no `fni.p99`; did you mean fin.p99");
+    for name in [
+        "server.cpu_seconds",
+        "generator.busy",
+        "still_held",
+        "close, fin",
+    ] {
+        assert_refused(&unknown, name);
+    }
+    // Another scenario has it, and another server.
+    assert_refused(&["idle", "--assert", "lost==0"], "this run has no `lost`");
+    let foreign = ["--url", "ws://127.0.0.1:1/", "--assert", "server.busy<5%"];
+    assert_refused(&foreign, "this run has no `server.busy`");
+    assert_refused(&["connect", "--assert", "reopen.p99<1s"], "no `reopen.p99`");
+    // Each scenario knows its own.
+    for (scenario, gate) in [
+        ("close-storm", "hiccup.p99<1s"),
+        ("churn", "churn.silent>=0"),
+        ("connect", "connect.rate>1/s"),
+        ("drain", "goodbye.p99<1s"),
+        ("echo", "lost==0"),
+        ("fanout", "duplicates==0"),
+        ("idle", "keepalive.server_cpu<5%"),
+        ("scale", "broadcast.p99<1s"),
+        ("slow-consumers", "during.p99<1s"),
+    ] {
+        // That the next one is unknown is told only where the first one is known.
+        assert_refused(&[scenario, "--assert", gate, "--assert", "zz<1"], "no `zz`");
+    }
+}
+
+#[test]
+fn a_server_command_that_does_not_serve_is_told() {
+    let base = ["--url", "ws://127.0.0.1:9/", "--server-cmd"];
+    for (command, told) in [
+        (
+            "false",
+            "the server failed (exit status: 1), and said nothing",
+        ),
+        ("/no/such/server", "it said:"),
+    ] {
+        let output = loadgen(&[&base[..], &[command]].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(told), "{}", text(&output));
+    }
+}
+
+#[test]
+fn nobody_who_reads_is_no_panic() {
+    let pipe = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let mut command = loadgen(&["--connections", "3", "--window", "0s"]);
+    let status = command.stdout(pipe()).stderr(pipe()).status().unwrap();
+    assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn a_run_without_arguments_ends_in_a_figure() {
+    let run = crate::harness::run(&[]);
+    run.assert_as_asked();
+    let connections = run.number("/connections");
+    assert!(connections > 0.0);
+    assert_eq!(run.number("/outcomes/closed"), connections);
+    assert_eq!(run.number("/latencies/fin/corrected/count"), connections);
+    // At most two runs came before, the first with all ends at one moment.
+    let discarded = run.at("/discarded").as_array().unwrap();
+    let windows: Vec<_> = discarded
+        .iter()
+        .map(|it| it["window_seconds"].as_f64())
+        .collect();
+    assert!([Some(0.0), Some(2.0)].starts_with(&windows), "{windows:?}");
+    assert_eq!(
+        run.document.pointer("/settings/window").is_some(),
+        !windows.is_empty()
+    );
 }
 
 #[test]
@@ -52,12 +176,13 @@ fn what_nobody_can_know_is_refused() {
     }
 }
 
-const SCENARIOS: [&str; 8] = [
+const SCENARIOS: [&str; 9] = [
     "close-storm",
     "churn",
     "connect",
     "drain",
     "echo",
+    "fanout",
     "idle",
     "scale",
     "slow-consumers",
@@ -95,7 +220,7 @@ fn the_summary_fits_eighty_columns() {
             "--connections",
             "50",
             "--assert",
-            "no.such.figure.as.this.one.that.is.very.long.indeed<1",
+            "server.resident_bytes             <1000000000000000000000000000000000000000",
         ],
         &[
             "connect",

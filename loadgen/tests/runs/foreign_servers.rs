@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::harness::{Run, run};
+use crate::harness::{Run, loadgen, run, text};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
@@ -114,9 +114,15 @@ fn storm(address: SocketAddr, arguments: &[&str]) -> Run {
 
 /// All connections have this outcome, and the run fails for it.
 fn assert_all_fail(behaviour: Behaviour, outcome: &str) {
+    assert_all_fail_as(behaviour, outcome, &[]);
+}
+
+/// The same, and the report says what to do about it.
+fn assert_all_fail_as(behaviour: Behaviour, outcome: &str, advice: &[&str]) {
     let run = storm(serve(behaviour), &[]);
     run.assert_all(outcome, CONNECTIONS);
-    run.assert_failed(&["3 of 3 connections ended otherwise than asked for"]);
+    let reasons = ["3 of 3 connections ended otherwise than asked for"];
+    run.assert_failed(&[&reasons[..], advice].concat());
     assert_eq!(*run.at("/server/child"), false);
 }
 
@@ -197,19 +203,20 @@ fn a_server_that_ends_early_is_noticed() {
 
 #[test]
 fn a_masked_frame_breaks_the_protocol() {
-    assert_all_fail(
+    assert_all_fail_as(
         |stream| {
             open_until_close(stream)?;
             stream.write_all(b"\x88\x82\0\0\0\0\x03\xe8")?;
             await_end(stream)
         },
         "protocol_error",
+        &["the server broke the protocol on 3 of 3 connections"],
     );
 }
 
 #[test]
 fn a_wrong_accept_key_fails_the_handshake() {
-    assert_all_fail(
+    assert_all_fail_as(
         |stream| {
             read_request(stream)?;
             stream.write_all(
@@ -220,23 +227,29 @@ fn a_wrong_accept_key_fails_the_handshake() {
             await_end(stream)
         },
         "handshake_failed",
+        &["no opening handshake succeeded ("],
     );
 }
 
 #[test]
 fn a_server_that_says_nothing_fails_the_handshake() {
-    assert_all_fail(await_end, "handshake_failed");
+    assert_all_fail_as(
+        await_end,
+        "handshake_failed",
+        &["no opening handshake succeeded (timed out): is there a WebSocket server at "],
+    );
 }
 
 #[test]
 fn a_wrong_echo_is_noticed() {
-    assert_all_fail(
+    assert_all_fail_as(
         |stream| {
             shake_hands(stream)?;
             stream.write_all(b"\x81\x05Hello")?;
             await_end(stream)
         },
         "echo_failed",
+        &["no first message came back as it was sent ("],
     );
 }
 
@@ -254,15 +267,118 @@ fn an_echo_is_not_waited_for_where_none_is_expected() {
 }
 
 #[test]
-fn nobody_listening_fails_to_connect() {
-    // What was bound and is no longer refuses connections.
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+fn a_server_that_is_no_websocket_server_is_told_from_one() {
+    let told = |answer: &'static [u8]| {
+        let address = serve(move |stream| {
+            read_request(stream)?;
+            stream.write_all(answer)
+        });
+        let run = storm(address, &[]);
+        run.assert_all("handshake_failed", CONNECTIONS);
+        let otherwise = "3 of 3 connections ended otherwise than asked for";
+        run.assert_failed(&[otherwise, "no opening handshake succeeded ("]);
+        run.at("/reasons").to_string()
+    };
+    let page = told(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    assert!(
+        page.contains("status is 200; 101 opens a connection"),
+        "{page}"
+    );
+    let ssh = told(b"SSH-2.0-OpenSSH_9.2\r\n");
+    assert!(ssh.contains("malformed response"), "{ssh}");
+}
+
+/// An address that refuses connections: it was bound, and is no longer.
+fn free_address() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap()
+}
+
+#[test]
+fn where_nobody_listens_each_connection_is_refused() {
+    let address = free_address();
     let run = storm(address, &[]);
-    run.assert_all("connect_failed", CONNECTIONS);
-    assert_eq!(run.status, 1);
+    run.assert_all("refused", CONNECTIONS);
+    run.assert_failed_whatever_the_limit();
+    let refused = format!(
+        "3 of 3 connections were refused, as nobody listens at {address}: start the server, or mend --url"
+    );
+    let otherwise = "3 of 3 connections ended otherwise than asked for";
+    run.assert_failed(&[otherwise, &refused]);
+    let url = format!("ws://{address}/");
+    let output = loadgen(&["--url", &url, "--connections", "3"]).output();
+    let printed = text(&output.unwrap());
+    let line = format!("3 refused (nobody listens at {address})");
+    assert!(printed.contains(&line), "{printed}");
+}
+
+#[test]
+fn an_admin_listener_that_is_not_there_is_noticed_before_the_run() {
+    let address = serve(|stream| open_until_close(stream));
+    let (url, admin) = (format!("ws://{address}/"), free_address().to_string());
+    let output = loadgen(&["--url", &url, "--admin", &admin])
+        .output()
+        .unwrap();
+    let printed = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{printed}");
+    assert!(
+        printed.contains("--admin is the address of a tidewheel's"),
+        "{printed}"
+    );
+    assert!(!printed.contains("opened"), "{printed}");
+}
+
+#[test]
+fn lost_messages_and_gates_fail_the_run_whatever_the_limit() {
+    // It echoes the first message, and keeps all others to itself.
+    let address = serve(|stream| {
+        open(stream)?;
+        loop {
+            let (first, _) = read_frame(stream)?;
+            if first == 0x88 {
+                return stream.write_all(CLOSE_1000);
+            }
+        }
+    });
+    let url = format!("ws://{address}/");
+    let base = [
+        "echo",
+        "--url",
+        &url,
+        "--connections",
+        "2",
+        "--timeout",
+        "300ms",
+    ];
+    let short = ["--duration", "100ms", "--warm-up", "0s"];
+    let lost = run(&[&base[..], &short].concat());
+    lost.assert_failed_whatever_the_limit();
+    lost.assert_failed(&["2 of 2 messages were not answered"]);
+    let address = serve(|stream| {
+        open_until_close(stream)?;
+        stream.write_all(CLOSE_1000)
+    });
+    let run = storm(address, &["--assert", "closed==5"]);
+    run.assert_failed_whatever_the_limit();
+    run.assert_failed(&["gate FAILS  closed==5  (measured 3, limit 5)"]);
+}
+
+#[test]
+fn a_report_that_cannot_be_printed_hides_no_failure() {
+    let url = format!("ws://{}/", free_address());
+    let base = ["--url", &url, "--connections", "3"];
+    let status = |arguments: &[&str]| {
+        let full = std::fs::File::create("/dev/full").unwrap();
+        let output = loadgen(arguments).stdout(full).output().unwrap();
+        let printed = text(&output);
+        assert!(
+            printed.contains("the report cannot be printed"),
+            "{printed}"
+        );
+        output.status.code()
+    };
+    assert_eq!(status(&base), Some(1));
+    assert_eq!(status(&["--connections", "3"]), Some(2));
 }
 
 #[test]

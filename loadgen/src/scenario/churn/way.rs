@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use tidewheel_codec::CloseCode;
 
-use crate::{fleet::request_head, trial::Trial};
+use crate::{figures::Unit, fleet::request_head, trial::Trial};
 
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,6 +52,17 @@ const WAYS: [(Way, &str, u32); 13] = [
     (Way::BareSilent, "churn.handshake_silent", 2),
     (Way::BareJunk, "churn.handshake_junk", 7),
 ];
+
+/// The figures that count them.
+pub(super) const WAY_NAMES: [(&str, Unit); WAYS.len()] = {
+    let mut names = [("", Unit::Count); WAYS.len()];
+    let mut index = 0;
+    while index < WAYS.len() {
+        names[index].0 = WAYS[index].1;
+        index += 1;
+    }
+    names
+};
 
 const _: () = {
     let (mut sum, mut index) = (0, 0);

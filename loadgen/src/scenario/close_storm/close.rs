@@ -16,6 +16,7 @@ use crate::{
     report::{Exposure, Findings, LATENESS},
     scenario::approach_window,
     session::Session,
+    status::Failures,
     trial::Trial,
 };
 
@@ -75,7 +76,7 @@ pub(in crate::scenario) fn run(
         unread: Some(unread),
         latencies: vec![storm.close, storm.fin],
         figures: Figures::default(),
-        failures: Vec::new(),
+        failures: Failures::default(),
         exposure: if fin.count > 0 {
             Exposure::Lateness(Duration::from_nanos(fin.p99))
         } else {

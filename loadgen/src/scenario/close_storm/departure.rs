@@ -11,10 +11,11 @@ use crate::{
     figures::Figures,
     latency::Latency,
     outcome::Outcome,
-    progress::Progress,
+    progress::{Progress, say},
     report::{Exposure, Findings, LATENESS},
     scenario::approach_window,
     socket_table::SocketTable,
+    status::Failures,
     trial::Trial,
     usage::Usage,
     watch::{Emptied, Watch},
@@ -57,7 +58,7 @@ pub(super) fn reset(options: &Options, trial: &mut Trial) -> Result<Findings, Ru
     let mut watch = open_watch(Evidence::Either, trial)?;
     check_covered(&mut watch, trial, clients.len())?;
     let count = u32::try_from(clients.len()).expect("a fleet's size");
-    let (plan, start) = approach_window(trial, options.window, count)?;
+    let (plan, start) = approach_window(trial, options.window(), count)?;
     let session = &mut trial.session;
     let mut lateness = Latency::new(LATENESS);
     let mut next = 0;
@@ -119,7 +120,7 @@ pub(super) fn silence(options: &Options, trial: &mut Trial) -> Result<Findings, 
     trial.session.fleet.fall_silent();
     let silent_at = trial.clock.now();
     let start = trial.server.mark(silent_at)?;
-    eprintln!("silent, waiting for the server to let go");
+    say(format_args!("silent, waiting for the server to let go"));
     let limit = silent_at + bound.unwrap_or_default() + options.common.timeout;
     let emptied = watch.until_empty(trial, silent_at, limit)?;
     let usage = start.until(&trial.server.mark(trial.clock.now())?);
@@ -167,7 +168,7 @@ fn check_covered(watch: &mut Watch, trial: &Trial, opened: usize) -> Result<(), 
 impl Departure {
     fn findings(self) -> Findings {
         let after = self.emptied.map(|emptied| emptied.at.since(self.planned));
-        let mut failures = Vec::new();
+        let mut failures = Failures::default();
         match (after, self.bound) {
             (None, _) => failures.push("the server still holds connections".to_owned()),
             (Some(after), Some(bound)) if after > bound => failures.push(format!(

@@ -13,6 +13,7 @@ use crate::{
     report::{Exposure, Findings},
     scenario::close_all,
     server::Server,
+    status::Failures,
     talk::Talk,
     trial::Trial,
     usage::UsageMark,
@@ -82,7 +83,7 @@ pub(super) fn run(
     let mut successor = Successor::Due;
     let mut next = 0;
     let mut now = ending.at;
-    let start = UsageMark::set(now, None)?;
+    let start = UsageMark::set(now, None, trial.server.generator_core())?;
     while now < ending.limit && (ending.exit.is_none() || returns.back < all) {
         successor = successor.step(&mut trial.server, now)?;
         let session = &mut trial.session;
@@ -100,9 +101,9 @@ pub(super) fn run(
         })?;
         ending.look(successor.before(&mut trial.server), trial.clock.now())?;
     }
-    let usage = start.until(&UsageMark::set(now, None)?);
+    let usage = start.until(&UsageMark::set(now, None, trial.server.generator_core())?);
     let mut figures = Figures::default();
-    let mut failures = Vec::new();
+    let mut failures = Failures::default();
     ending.tell(&talk, mute, &mut figures, &mut failures);
     match &successor {
         Successor::Serving { from, .. } => {
@@ -126,6 +127,7 @@ pub(super) fn run(
             Outcome::Dismissed,
             Outcome::LetGo,
             // While nobody listens.
+            Outcome::Refused,
             Outcome::ConnectFailed,
             Outcome::Closed,
         ],

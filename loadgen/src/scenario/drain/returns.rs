@@ -70,7 +70,8 @@ impl Returns {
                 client, outcome, ..
             } => {
                 self.gone[*client as usize].get_or_insert(here);
-                self.refused += u64::from(*outcome == Outcome::ConnectFailed);
+                let refused = matches!(outcome, Outcome::Refused | Outcome::ConnectFailed);
+                self.refused += u64::from(refused);
             }
             Event::Released { client } => {
                 let gone = self.gone[*client as usize].get_or_insert(here);
@@ -124,7 +125,7 @@ mod tests {
         returns.note(&Event::Released { client }, at(1002));
         let Reverse((first, _)) = returns.due.pop().unwrap();
         assert!((at(1002)..=at(1402)).contains(&first), "{first:?}");
-        returns.note(&ended(Outcome::ConnectFailed), at(1200));
+        returns.note(&ended(Outcome::Refused), at(1200));
         returns.note(&Event::Released { client }, at(1200));
         assert_eq!(returns.due.pop(), Some(Reverse((at(1250), client))));
         returns.note(&Event::Opened { client }, at(1300));

@@ -9,12 +9,13 @@ use crate::{
     figures::Figures,
     latency::Latency,
     progress::Progress,
+    status::Failures,
     talk::Pace,
     trial::{SMALL, Trial},
 };
 
 /// To each connection, and to the last one of each message.
-const LATENCIES: [&str; 2] = ["broadcast", "last"];
+pub(super) const LATENCIES: [&str; 2] = ["broadcast", "last"];
 
 /// Who publishes: nobody who is connected.
 const PUBLISHER: u32 = 0;
@@ -28,7 +29,7 @@ pub(super) fn run(
     options: &Options,
     trial: &mut Trial,
     figures: &mut Figures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures,
 ) -> Result<[Latency; 2], RunError> {
     let Some(publisher) = &trial.server.publisher else {
         return Ok(LATENCIES.map(Latency::new));

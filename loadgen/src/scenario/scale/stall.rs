@@ -21,6 +21,7 @@ use crate::{
     plan::Plan,
     progress::Progress,
     session::Session,
+    status::Failures,
     talk::{Pace, Talk},
     trial::{SMALL, Trial},
 };
@@ -48,7 +49,7 @@ pub(super) fn run(
     options: &Options,
     trial: &mut Trial,
     figures: &mut Figures,
-    failures: &mut Vec<String>,
+    failures: &mut Failures,
 ) -> Result<Vec<Latency>, RunError> {
     let (Some(stall), Some(child)) = (options.stall, &trial.server.child) else {
         return Ok(Vec::new());
