@@ -223,6 +223,16 @@ impl Queue {
         self.segments.insert(at, Segment { run, lane });
     }
 
+    /// Puts the last control frame, a Close, behind everything that waits. If the peer does not keep up it
+    /// comes behind the frame that is under way, and the messages that wait are dropped.
+    pub(crate) fn write_close(&mut self, close: &[u8]) {
+        if self.stalled {
+            self.discard();
+            return self.write_control(close);
+        }
+        self.write(Lane::Control, |out| out.extend_from_slice(close));
+    }
+
     /// The first segment that is neither lent nor partly taken.
     fn first_unlent(&self) -> usize {
         self.lent.max(usize::from(self.taken > 0))
@@ -282,7 +292,7 @@ impl Queue {
     }
 
     /// Drops everything but control frames and the rest of the frame that is under way: a Close
-    /// is to follow, and who gets it has no use for what waits.
+    /// is to follow, and its peer is too slow for what waits.
     pub(crate) fn discard(&mut self) {
         self.split_first();
         let mut at = self.first_unlent();

@@ -184,11 +184,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 // A ping that waits already tells as much as two.
                 Transmit::Nothing if queue.is_stalled() && queue.has_control() => {}
                 Transmit::Nothing => queue.write_control(out),
-                // It has failed: nothing but the Close is of use to the peer.
-                Transmit::Finish | Transmit::Release | Transmit::Reset => {
-                    queue.discard();
-                    queue.write_control(out);
-                }
+                Transmit::Finish | Transmit::Release | Transmit::Reset => queue.write_close(out),
             }
             out.clear();
         }

@@ -240,11 +240,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             let event = frames.poll(protocol, endpoint, control);
             if !control.is_empty() {
-                if !protocol.is_open() {
-                    // Who has sent Close, or broken the protocol, awaits no more than our Close.
-                    queue.discard();
+                match protocol.is_open() {
+                    true => queue.write_control(control),
+                    // Behind the answers to what came before the peer's Close, or violation.
+                    false => queue.write_close(control),
                 }
-                queue.write_control(control);
                 control.clear();
             }
             let Some(event) = event else {
@@ -261,8 +261,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 {
                     let (code, cause) = (CloseCode::POLICY_VIOLATION, Cause::MessageRate);
                     protocol.fail(endpoint, code, cause, control, now);
-                    queue.discard();
-                    queue.write_control(control);
+                    queue.write_close(control);
                     control.clear();
                 }
                 Event::Message(message) => {

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use crate::support::{
     SLACK,
-    client::{BINARY, CLOSE, Client, End, FIN, PING, PONG, TEXT, frame},
+    client::{
+        BINARY, CLOSE, CONTINUATION, Client, End, FIN, PING, PONG, Received, TEXT, binary, close,
+        frame,
+    },
     ms,
     process::Server,
     socket_table,
@@ -57,6 +60,68 @@ fn r14_text_that_is_no_utf_8() {
 #[test]
 fn r14_messages_above_the_limit() {
     assert_violations(&violations::messages());
+}
+
+/// What a client may send before the end, and the messages that it is answered with.
+fn beginnings() -> [(&'static str, Vec<u8>, Vec<Vec<u8>>); 4] {
+    let parts = [frame(BINARY, b"in "), frame(FIN | CONTINUATION, b"parts")];
+    let many: Vec<Vec<u8>> = (0..100)
+        .map(|number: u32| number.to_string().into_bytes())
+        .collect();
+    let large = vec![7; 100 << 10];
+    [
+        (
+            "one message",
+            frame(FIN | BINARY, b"Hello"),
+            vec![b"Hello".to_vec()],
+        ),
+        (
+            "a message in parts",
+            parts.concat(),
+            vec![b"in parts".to_vec()],
+        ),
+        (
+            "100 messages",
+            many.iter().flat_map(|message| binary(message)).collect(),
+            many,
+        ),
+        ("a large message", binary(&large), vec![large]),
+    ]
+}
+
+#[test]
+fn r23_answers_leave_before_the_close() {
+    let server = Server::start("--close-timeout 500ms --max-message-size 1MiB");
+    let mut ends = vec![("Close", 1000, close(1000, "bye"))];
+    ends.extend(violations::headers());
+    ends.extend(violations::closes());
+    ends.extend(violations::texts());
+    for (beginning, first, answers) in beginnings() {
+        for (end, code, last) in &ends {
+            for pieces in [
+                vec![[&first[..], last].concat()],
+                vec![first.clone(), last.clone()],
+            ] {
+                let name = format!("{beginning}, then {end}, in {} pieces", pieces.len());
+                let mut client = Client::open(&server);
+                for piece in &pieces {
+                    client.send(piece);
+                }
+                for answer in &answers {
+                    let came = client.frame();
+                    assert!(
+                        came == Received::new(FIN | BINARY, answer),
+                        "{name}: {came:?}"
+                    );
+                }
+                assert_eq!(client.frame().close_code(), *code, "{name}");
+                assert_eq!(client.end(), End::Fin, "{name}");
+                client.finish();
+            }
+        }
+    }
+    server.until_empty(SLACK);
+    assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
 }
 
 #[test]
