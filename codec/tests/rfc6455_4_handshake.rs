@@ -35,7 +35,7 @@ fn rejected(request: &str) -> (u16, String) {
     let mut out = Vec::new();
     rejection.write(&mut out);
     let response = String::from_utf8(out).unwrap();
-    assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
+    assert!(response.contains("close\r\n"), "{response}");
     let (head, body) = response.split_once("\r\n\r\n").unwrap();
     assert!(
         head.contains(&format!("\r\nContent-Length: {}\r\n", body.len())),
@@ -160,6 +160,8 @@ fn section_4_2_1_1_the_target() {
         ("/?", "/", Some("")),
         ("http://example.com/a?b", "/a", Some("b")),
         ("WSS://example.com:443", "/", None),
+        ("ws://x?next=/b/c", "/", Some("next=/b/c")),
+        ("ws://x/a?next=/b/c", "/a", Some("next=/b/c")),
     ] {
         let request = with("/chat", target);
         let request = accepted(&request);
@@ -199,7 +201,8 @@ fn section_4_2_1_3_the_upgrade() {
         let (status, response) = rejected(&with("Upgrade: websocket\r\n", line));
         assert_eq!(status, 426);
         assert!(
-            response.contains("\r\nUpgrade: websocket\r\n"),
+            response.contains("\r\nUpgrade: websocket\r\n")
+                && response.contains("\r\nConnection: upgrade, close\r\n"),
             "{response}"
         );
     }
@@ -229,6 +232,21 @@ fn section_4_2_1_5_the_key_is_16_bytes_in_base64() {
     assert_eq!(rejected(&with("Sec-WebSocket-Key", "X-Key")).0, 400);
     let again = with_lines(REQUEST, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==");
     assert_eq!(rejected(&again).0, 400);
+}
+
+#[test]
+fn section_4_1_the_last_bits_of_a_key_may_be_any() {
+    let key = "dGhlIHNhbXBsZSBub25jZQ==";
+    let request = with(key, "AQIDBAUGBwgJCgsMDQ4PEC==");
+    assert_eq!(accepted(&request).key(), "AQIDBAUGBwgJCgsMDQ4PEC==");
+}
+
+#[test]
+fn section_10_2_the_origin_stands_there_once() {
+    let origin = "Origin: https://a.example";
+    let once = with_lines(REQUEST, origin);
+    let twice = with_lines(&once, origin);
+    assert_eq!(rejected(&twice).0, 400);
 }
 
 #[test]
@@ -421,6 +439,16 @@ fn section_4_1_each_requirement_of_the_response() {
         parse_response(&large),
         Err(Refusal::TooLarge { .. })
     ));
+}
+
+#[test]
+fn a_response_has_one_content_type() {
+    let mut out = Vec::new();
+    Rejection::new(403, "{}")
+        .with_header("content-type", "application/json")
+        .write(&mut out);
+    let response = String::from_utf8(out).unwrap().to_ascii_lowercase();
+    assert_eq!(response.matches("content-type:").count(), 1, "{response}");
 }
 
 #[test]

@@ -67,12 +67,24 @@ impl Rejection {
         for (name, value) in &self.headers {
             write_header(name, value, out);
         }
-        write_header("Content-Type", "text/plain; charset=utf-8", out);
+        if !self.has_header("Content-Type") {
+            write_header("Content-Type", "text/plain; charset=utf-8", out);
+        }
         write_header("Content-Length", &(self.message.len() + 1).to_string(), out);
-        write_header("Connection", "close", out);
+        // RFC 9110 7.8: who sends Upgrade names it in Connection.
+        let connection = match self.has_header("Upgrade") {
+            true => "upgrade, close",
+            false => "close",
+        };
+        write_header("Connection", connection, out);
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(self.message.as_bytes());
         out.push(b'\n');
+    }
+
+    fn has_header(&self, name: &str) -> bool {
+        let mut headers = self.headers.iter();
+        headers.any(|(given, _)| given.eq_ignore_ascii_case(name))
     }
 }
 

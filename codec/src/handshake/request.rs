@@ -1,11 +1,20 @@
 use std::mem::MaybeUninit;
 
-use base64::Engine as _;
+use base64::{
+    Engine as _, alphabet,
+    engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig},
+};
 
 use super::accept::Accept;
 use super::header::{Header, Headers, is_token};
 use super::rejection::Rejection;
-use super::{BASE64, HEADERS_MAX, Limits, VERSION};
+use super::{HEADERS_MAX, Limits, VERSION};
+
+/// Base64 as clients write it: the last bits may be any, as in RFC 6455's own example of a key (4.1).
+const NONCE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// A client's opening handshake that meets every rule of RFC 6455 4.2.1.
 #[derive(Clone, Debug)]
@@ -233,7 +242,12 @@ fn split_target(target: &str) -> Result<(&str, Option<&str>), Rejection> {
         {
             return Err(invalid());
         }
-        rest.find('/').map_or("/", |start| &rest[start..])
+        match rest.find(['/', '?']) {
+            Some(start) if rest[start..].starts_with('/') => &rest[start..],
+            // A path that is empty is `/` (RFC 9110 4.2.3).
+            Some(start) => return Ok(("/", Some(&rest[start + 1..]))),
+            None => "/",
+        }
     };
     match target.split_once('?') {
         Some((path, query)) => Ok((path, Some(query))),
@@ -264,8 +278,11 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
             .with_header("Upgrade", "websocket")
             .with_header("Sec-WebSocket-Version", VERSION));
     }
+    if headers.count("Origin") > 1 {
+        return Err(Rejection::new(400, "Origin header is repeated"));
+    }
     let key = only(headers, "Sec-WebSocket-Key")?;
-    if BASE64.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
+    if NONCE.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
         return Err(Rejection::new(
             400,
             "Sec-WebSocket-Key is not 16 bytes in base64",
