@@ -70,7 +70,7 @@ pub use conn::{Conn, ConnectionId, Outgoing, PublishError, Sent};
 pub use fanout::TopicError;
 pub use handler::{Handler, Verdict};
 pub use message::Message;
-pub use origins::Origins;
+pub use origins::{InvalidOrigin, OriginPattern, Origins};
 pub use remote::{Remote, RemoteError};
 pub use server::{Error, Running, Server};
 pub use tidewheel_codec::{

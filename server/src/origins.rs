@@ -1,5 +1,7 @@
 //! Which pages may connect.
 
+use std::{net::Ipv6Addr, str::FromStr};
+
 use tidewheel_codec::handshake::{Rejection, Request};
 
 /// The pages whose scripts may connect (RFC 6455 10.2). A browser sends the cookies of a site's
@@ -12,14 +14,181 @@ pub enum Origins {
     /// Any page.
     #[default]
     Any,
-    /// Pages that came from the host and port that they connect to, if `same`, and those listed:
-    /// `https://example.com`, `https://*.example.com`, or `null`.
+    /// Pages that came from the host and port that they connect to, if `same`, and those listed.
     Listed {
         /// Whether pages of the server's own origin may connect.
         same: bool,
         /// Which others may.
-        others: Vec<String>,
+        others: Vec<OriginPattern>,
     },
+}
+
+/// An origin (RFC 6454), or all origins below a domain: `https://example.com`, `http://localhost:3000`,
+/// `https://*.example.com` (not `https://example.com` itself), `chrome-extension://abc`, or `null`, which
+/// pages without an origin send. A default port may be given or left out.
+///
+/// ```
+/// use tidewheel::OriginPattern;
+///
+/// assert!("https://*.example.com".parse::<OriginPattern>().is_ok());
+/// let error = "example.com".parse::<OriginPattern>().unwrap_err();
+/// assert!(error.to_string().ends_with("write https://example.com"));
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct OriginPattern(Pattern);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Pattern {
+    /// What pages without an origin send.
+    Null,
+    Site {
+        scheme: String,
+        /// The host; or its end, from a dot on, if `is_domain`.
+        host: String,
+        is_domain: bool,
+        port: Option<u16>,
+    },
+}
+
+/// A text that is not an origin, so that no page would ever match it.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("`{text}` is not an origin that a page can have; write {meant}")]
+pub struct InvalidOrigin {
+    text: String,
+    meant: String,
+}
+
+impl FromStr for OriginPattern {
+    type Err = InvalidOrigin;
+
+    /// Reads an origin; spaces around it are ignored.
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        let text = text.trim();
+        let invalid = |meant: String| InvalidOrigin {
+            text: text.to_owned(),
+            meant,
+        };
+        let example = || "any, same, null or one such as https://example.com".to_owned();
+        if text.eq_ignore_ascii_case("null") {
+            return Ok(Self(Pattern::Null));
+        }
+        if text == "*" {
+            return Err(invalid("any".to_owned()));
+        }
+        let Some((scheme, rest)) = text.split_once("://") else {
+            let is_host = Site::parse("https", text).is_some_and(|site| site.is_host_valid());
+            return Err(invalid(match is_host {
+                true => format!("https://{text}"),
+                false => example(),
+            }));
+        };
+        if !is_scheme(scheme) {
+            return Err(invalid(example()));
+        }
+        if let Some(end) = rest.find(['/', '?', '#'])
+            && end > 0
+        {
+            return Err(invalid(format!("{scheme}://{}", &rest[..end])));
+        }
+        let Some(site) = Site::parse(scheme, rest).filter(Site::is_host_valid) else {
+            return Err(invalid(example()));
+        };
+        Ok(Self(Pattern::Site {
+            scheme: scheme.to_ascii_lowercase(),
+            host: site.domain().unwrap_or(site.host).to_ascii_lowercase(),
+            is_domain: site.domain().is_some(),
+            port: site.port,
+        }))
+    }
+}
+
+impl OriginPattern {
+    /// Whether an `Origin` header is of this kind.
+    fn matches(&self, origin: &str) -> bool {
+        let Pattern::Site {
+            scheme,
+            host,
+            is_domain,
+            port,
+        } = &self.0
+        else {
+            return origin == "null";
+        };
+        let Some(site) = Site::of_origin(origin) else {
+            return false;
+        };
+        let is_host = match site.host.len().checked_sub(host.len()) {
+            Some(0) => !is_domain && site.host.eq_ignore_ascii_case(host),
+            Some(cut) => {
+                *is_domain
+                    && site.host.is_char_boundary(cut)
+                    && site.host[cut..].eq_ignore_ascii_case(host)
+            }
+            None => false,
+        };
+        is_host && site.scheme.eq_ignore_ascii_case(scheme) && site.port == *port
+    }
+}
+
+/// A scheme, a host and a port, which is `None` where it is the scheme's default.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Site<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Site<'a> {
+    fn of_origin(origin: &'a str) -> Option<Self> {
+        let (scheme, rest) = origin.split_once("://")?;
+        Self::parse(scheme, rest)
+    }
+
+    /// Splits a host from a port.
+    fn parse(scheme: &'a str, rest: &'a str) -> Option<Self> {
+        // The colons of an IPv6 address are in brackets.
+        let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
+        let (host, port) = match colon {
+            Some(at) => (&rest[..at], Some(rest[at + 1..].parse().ok()?)),
+            None => (rest, None),
+        };
+        let default = match scheme {
+            _ if scheme.eq_ignore_ascii_case("http") => Some(80),
+            _ if scheme.eq_ignore_ascii_case("https") => Some(443),
+            _ => None,
+        };
+        Some(Self {
+            scheme,
+            host,
+            port: port.filter(|_| port != default),
+        })
+    }
+
+    /// The domain of which any host is meant: `.example.com` of `*.example.com`.
+    fn domain(&self) -> Option<&'a str> {
+        self.host.strip_prefix('*')
+    }
+
+    /// Whether a page can come from such a host, or from one below such a domain. Browsers send names in
+    /// ASCII (RFC 5890).
+    fn is_host_valid(&self) -> bool {
+        let host = match self.domain() {
+            Some(domain) => domain.strip_prefix('.').unwrap_or_default(),
+            None => self.host,
+        };
+        let is_address = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+        let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        is_address || !host.is_empty() && !host.starts_with('.') && host.chars().all(is_in_name)
+    }
+}
+
+/// RFC 3986 3.1.
+fn is_scheme(text: &str) -> bool {
+    let is_in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(is_in_scheme)
 }
 
 impl Origins {
@@ -37,11 +206,14 @@ impl Origins {
         let (Self::Listed { same, others }, Some(origin)) = (self, request.origin()) else {
             return Ok(());
         };
+        // A proxy may have ended TLS: the scheme is that of the page.
         let is_same = *same
-            && request.header("Host").is_some_and(|host| {
-                host_of(origin).is_some_and(|from| from.eq_ignore_ascii_case(host.trim()))
+            && Site::of_origin(origin).is_some_and(|page| {
+                Site::parse(page.scheme, request.host().trim()).is_some_and(|own| {
+                    own.port == page.port && own.host.eq_ignore_ascii_case(page.host)
+                })
             });
-        if is_same || others.iter().any(|allowed| matches(allowed, origin)) {
+        if is_same || others.iter().any(|allowed| allowed.matches(origin)) {
             Ok(())
         } else {
             Err(Rejection::new(
@@ -50,30 +222,6 @@ impl Origins {
             ))
         }
     }
-}
-
-/// Host and port of an origin: what follows the scheme.
-fn host_of(origin: &str) -> Option<&str> {
-    origin.split_once("://").map(|(_, host)| host)
-}
-
-/// Whether an origin is the one allowed, or below it where that begins with `*.`.
-fn matches(allowed: &str, origin: &str) -> bool {
-    let (Some((scheme, pattern)), Some((got, host))) =
-        (allowed.split_once("://"), origin.split_once("://"))
-    else {
-        return allowed.eq_ignore_ascii_case(origin);
-    };
-    let is_host = match pattern.strip_prefix('*') {
-        Some(end) => {
-            let cut = host.len().checked_sub(end.len());
-            cut.is_some_and(|cut| {
-                cut > 0 && host.is_char_boundary(cut) && host[cut..].eq_ignore_ascii_case(end)
-            })
-        }
-        None => pattern.eq_ignore_ascii_case(host),
-    };
-    scheme.eq_ignore_ascii_case(got) && is_host
 }
 
 #[cfg(test)]
@@ -120,7 +268,7 @@ mod tests {
         let listed = Origins::Listed {
             same: false,
             others: ["https://a.example", "https://*.b.example", "null"]
-                .map(Into::into)
+                .map(|origin| origin.parse().expect("an origin"))
                 .into(),
         };
         for origin in [
@@ -143,5 +291,70 @@ mod tests {
             assert!(!is_allowed(&listed, "c.example", Some(origin)), "{origin}");
         }
         assert!(is_allowed(&Origins::Any, "c.example", Some("https://evil")));
+    }
+
+    #[test]
+    fn a_default_port_may_be_given_or_left_out() {
+        for (host, origin) in [
+            ("a.example:443", "https://a.example"),
+            ("a.example", "https://a.example:443"),
+            ("a.example:80", "http://a.example"),
+            ("[::1]:443", "https://[::1]"),
+            ("[::1]:8080", "http://[::1]:8080"),
+        ] {
+            assert!(is_allowed(&Origins::SAME, host, Some(origin)), "{origin}");
+            let listed = Origins::Listed {
+                same: false,
+                others: vec![origin.parse().expect("an origin")],
+            };
+            assert!(is_allowed(&listed, "b.example", Some(origin)), "{origin}");
+        }
+        for (host, origin) in [
+            ("a.example:80", "https://a.example"),
+            ("a.example:444", "https://a.example"),
+            ("a.example:x", "https://a.example"),
+            ("[::1]:8080", "http://[::1]"),
+        ] {
+            assert!(!is_allowed(&Origins::SAME, host, Some(origin)), "{origin}");
+        }
+        let with_port = "https://a.example:443".parse::<OriginPattern>();
+        assert_eq!(with_port, "https://a.example".parse());
+    }
+
+    #[test]
+    fn what_no_page_can_match_is_refused_with_what_is_meant() {
+        let example = "any, same, null or one such as https://example.com";
+        for (text, meant) in [
+            ("", example),
+            ("*", "any"),
+            ("a.example", "https://a.example"),
+            ("*.a.example", "https://*.a.example"),
+            ("localhost:3000", "https://localhost:3000"),
+            ("https://a.example/", "https://a.example"),
+            ("https://a.example/chat?x", "https://a.example"),
+            ("https://", example),
+            ("https://*", example),
+            ("https://*a.example", example),
+            ("https://a.*.example", example),
+            ("https://a.example:", example),
+            ("https://a.example:99999", example),
+            ("https://user@a.example", example),
+            ("https://b\u{fc}cher.example", example),
+            ("://a.example", example),
+            ("https://a b", example),
+        ] {
+            let error = text.parse::<OriginPattern>().unwrap_err();
+            assert_eq!(error.meant, meant, "{text}");
+        }
+        for text in [
+            " https://a.example ",
+            "NULL",
+            "http://127.0.0.1:3000",
+            "https://[::1]",
+            "chrome-extension://abc",
+            "https://*.a.example:8443",
+        ] {
+            assert!(text.parse::<OriginPattern>().is_ok(), "{text}");
+        }
     }
 }

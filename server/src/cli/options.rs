@@ -9,7 +9,9 @@ use clap::{Args, ValueEnum};
 use serde::Deserialize;
 
 use super::units::{CountOrOff, Size, Span, SpanOrOff};
-use crate::{CloseCode, Config, Deflate, Drain, Origins, SlowConsumer, TopicRule};
+use crate::{
+    CloseCode, Config, Deflate, Drain, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule,
+};
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -55,14 +57,16 @@ pub(super) struct Options {
     #[arg(long, env = "TIDEWHEEL_MAX_ACCEPT_RATE", value_name = "N")]
     max_accept_rate: Option<CountOrOff>,
     /// Pages that may connect: any, same (the host that they connect to), https://example.com,
-    /// https://*.example.com; several, with commas between [default: same for serve, any for echo]
+    /// https://*.example.com, null (pages without an origin); several, with commas between [default:
+    /// same for serve, any for echo]
     #[arg(
         long,
         env = "TIDEWHEEL_ORIGIN",
         value_name = "ORIGIN",
         value_delimiter = ','
     )]
-    origin: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "origins_in_file")]
+    origin: Option<Vec<Origin>>,
     /// Ping a client that was silent for so long, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION")]
     ping_interval: Option<SpanOrOff>,
@@ -190,6 +194,26 @@ enum Switch {
     On,
     /// Do not
     Off,
+}
+
+/// A value of `--origin`.
+#[derive(Clone, Debug)]
+enum Origin {
+    Any,
+    Same,
+    Listed(OriginPattern),
+}
+
+impl FromStr for Origin {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        match text.trim() {
+            word if word.eq_ignore_ascii_case("any") => Ok(Self::Any),
+            word if word.eq_ignore_ascii_case("same") => Ok(Self::Same),
+            text => text.parse().map(Self::Listed),
+        }
+    }
 }
 
 /// How the log is written.
@@ -331,13 +355,35 @@ impl Options {
     }
 }
 
-fn listed(names: Vec<String>) -> Origins {
-    if names.iter().any(|name| name == "any") {
-        return Origins::Any;
+fn listed(origins: Vec<Origin>) -> Origins {
+    let (mut same, mut others) = (false, Vec::new());
+    for origin in origins {
+        match origin {
+            Origin::Any => return Origins::Any,
+            Origin::Same => same = true,
+            Origin::Listed(pattern) => others.push(pattern),
+        }
     }
-    let same = names.iter().any(|name| name == "same");
-    let others = names.into_iter().filter(|name| name != "same").collect();
     Origins::Listed { same, others }
+}
+
+/// As a list, or as text in the form of the command line.
+fn origins_in_file<'de, D: serde::Deserializer<'de>>(
+    file: D,
+) -> Result<Option<Vec<Origin>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        List(Vec<String>),
+    }
+    let texts = match Either::deserialize(file)? {
+        Either::Text(text) => text.split(',').map(str::to_owned).collect(),
+        Either::List(texts) => texts,
+    };
+    let origins = texts.iter().map(|text| text.parse());
+    let origins: Result<Vec<Origin>, _> = origins.collect();
+    origins.map(Some).map_err(serde::de::Error::custom)
 }
 
 fn read(path: &Path) -> Result<Options, FileError> {
@@ -412,11 +458,30 @@ mod tests {
     }
 
     #[test]
+    fn origins_are_a_list_or_text_with_commas() {
+        let expected = Origins::Listed {
+            same: true,
+            others: vec!["https://a.example".parse().unwrap()],
+        };
+        for text in [
+            "origin = 'same, https://a.example'",
+            "origin = ['Same', 'https://a.example:443']",
+        ] {
+            let settled = with_file(text, Options::default()).unwrap();
+            assert_eq!(settled.config.origins, expected, "{text}");
+        }
+        let any = with_file("origin = ['https://a.example', 'Any']", Options::default()).unwrap();
+        assert_eq!(any.config.origins, Origins::Any);
+    }
+
+    #[test]
     fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_name() {
         for (text, told) in [
             ("pong-interval = '1s'", "unknown field `pong-interval`"),
             ("ping-interval = '1x'", "`1x` is no duration"),
             ("shards = 0", "`0` is no number of shards"),
+            ("origin = 'https://a/'", "write https://a"),
+            ("origin = ['same', '*']", "write any"),
             ("listen = ", "wrong"),
         ] {
             let error = with_file(text, Options::default()).unwrap_err().to_string();
