@@ -226,7 +226,7 @@ impl Queue {
     /// Puts the last control frame, a Close, behind everything that waits. If the peer does not keep up it
     /// comes behind the frame that is under way, and the messages that wait are dropped.
     pub(crate) fn write_close(&mut self, close: &[u8]) {
-        if self.stalled {
+        if self.is_stalled() {
             self.discard();
             return self.write_control(close);
         }

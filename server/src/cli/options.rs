@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use super::units::{CountOrOff, Size, Span, SpanOrOff};
 use crate::{
-    CloseCode, Config, Deflate, Drain, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule,
+    CloseCode, Config, Deflate, Drain, InvalidOrigin, OriginPattern, Origins, SlowConsumer,
+    TopicRule,
 };
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
