@@ -17,8 +17,7 @@ mod response;
 
 pub use accept::Accept;
 pub use client::ClientRequest;
-pub use header::Header;
-pub(crate) use header::is_token;
+pub use header::{Header, is_token};
 pub use rejection::Rejection;
 pub use request::Request;
 pub use response::{Refusal, Response};

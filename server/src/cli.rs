@@ -7,17 +7,22 @@ mod echo;
 pub(crate) mod log;
 mod options;
 mod serve;
+mod text;
 pub mod units;
+mod values;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 
 use self::{
     log::Log,
     options::{Options, Settled},
 };
-use crate::{Error, Handler, Origins, Server};
+use crate::{Error, Handler, Origins, Request, Server, Verdict};
 
 /// A WebSocket server runtime on io_uring.
 #[derive(Debug, Parser)]
@@ -29,13 +34,97 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Fan messages out: who connects to /a/b gets what is published to the topic a/b, and publishes
-    /// what it sends; * stands for a level, > for all that follow; ?echo=false leaves the sender out
+    /// Publish each message to all clients of the same path
+    ///
+    /// The path is the topic: a client of /orders/eu receives what is published to orders/eu, and publishes
+    /// what it sends there. In a path, * stands for one level and > for all that follow: such a client
+    /// only receives. With ?echo=false a client does not receive what it sent itself.
     Serve(Box<Options>),
-    /// Send every message back, on every path: for conformance tests and benchmarks
+    /// Send every message back, on every path, for conformance tests and benchmarks
     Echo(Box<Options>),
-    /// Tell what on this host limits or forbids what, and the command that mends it
+    /// Check the limits of this host, and print the commands that raise them
     Check,
+}
+
+/// Texts of the help that are not the same for `serve` and `echo`.
+struct Texts {
+    origin_default: &'static str,
+    publish_token: &'static str,
+}
+
+const SERVE: Texts = Texts {
+    origin_default: "same",
+    publish_token: "Token that POST /publish/TOPIC of the admin listener asks for, as \
+                    `Authorization: Bearer TOKEN`. Without it nobody can publish by HTTP \
+                    [default: none]",
+};
+
+const ECHO: Texts = Texts {
+    origin_default: "any",
+    publish_token: "Token that POST /publish/all of the admin listener asks for, as \
+                    `Authorization: Bearer TOKEN`. With it, all connections receive what is \
+                    published to the topic `all`; without it nobody can publish [default: none]",
+};
+
+/// The command line, with the texts of each command.
+fn command() -> clap::Command {
+    Cli::command()
+        .mut_subcommand("serve", |command| with_texts(command, &SERVE))
+        .mut_subcommand("echo", |command| with_texts(command, &ECHO))
+}
+
+fn with_texts(command: clap::Command, texts: &Texts) -> clap::Command {
+    command
+        .mut_arg("publish_token", |arg| arg.help(texts.publish_token))
+        .mut_arg("origin", |arg| {
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            arg.help(format!("{help} [default: {}]", texts.origin_default))
+        })
+        .after_help(
+            "A DURATION is written as 500ms, 1.5s, 2m or 1h, a SIZE as 65536, 64KiB, 1MiB or 1GiB. Flags \
+             come before variables, and variables before the file.",
+        )
+}
+
+/// Reads the command line.
+fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches_from(&args);
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| explain(error, &args))
+}
+
+/// Says what clap does not know: that a value is negative, or comes from the environment.
+fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).cloned() else {
+        return error;
+    };
+    let mut args = args.iter().map(|arg| arg.to_string_lossy());
+    let is_digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
+    if error.kind() == ErrorKind::UnknownArgument
+        && name.strip_prefix('-').is_some_and(is_digit)
+        && let Some(arg) = args.find(|arg| arg.starts_with(&name))
+    {
+        let message = format!("`{arg}` is negative, and no value can be; nor is it a flag");
+        return command().error(ErrorKind::ValueValidation, message);
+    }
+    let flag = name.split(' ').next().unwrap_or_default();
+    let variable = flag
+        .trim_start_matches('-')
+        .to_uppercase()
+        .replace('-', "_");
+    let variable = format!("TIDEWHEEL_{variable}");
+    let is_flag = |arg: &str| {
+        let rest = arg.strip_prefix(flag);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    if flag.starts_with("--")
+        && !args.any(|arg| is_flag(&arg))
+        && std::env::var_os(&variable).is_some()
+    {
+        let name = format!("{name} ({variable})");
+        error.insert(ContextKind::InvalidArg, ContextValue::String(name));
+    }
+    error
 }
 
 /// Exit status for a command line or a configuration file that cannot be followed.
@@ -50,7 +139,7 @@ pub fn main<I>(args: I, release_memory: Option<fn()>) -> ExitCode
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match parse(args.into_iter().map(Into::into).collect()) {
         Ok(cli) => cli,
         Err(error) => {
             // Standard output may be closed: then nobody reads this anyway.
@@ -81,13 +170,25 @@ fn settle(
         Err(error) => return fail(&error, USAGE),
     };
     options.config.release_memory = release_memory;
-    let log = Log::start(options.log_format);
+    let log = match Log::start(options.log_format) {
+        Ok(log) => log,
+        Err(error) => return fail(&error, USAGE),
+    };
     let result = run(&options);
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ Error::Config(_)) => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// Accepts a client, with the first of these subprotocols that it offers, if it offers one.
+fn accept<S>(request: &Request<'_>, subprotocols: &[String], state: S) -> Verdict<S> {
+    let mut names = subprotocols.iter();
+    match names.find_map(|name| request.choose_protocol(&[name])) {
+        Some(name) => Verdict::accept_protocol(state, name),
+        None => Verdict::accept(state),
     }
 }
 

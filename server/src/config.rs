@@ -1,10 +1,11 @@
 //! What can be set, and within which bounds.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use tidewheel_codec::{
     CloseCode, Role,
     deflate::{Deflate, wire_size_max},
+    handshake::{HEADERS_MAX, Limits},
 };
 
 use crate::{Hosts, Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTOR};
@@ -15,6 +16,19 @@ pub const CONNECTION_OVERHEAD: usize = 128 << 10;
 
 /// The least [`Config::fanout_memory`].
 const FANOUT_MEMORY_MIN: usize = 1 << 20;
+
+/// The most bytes of a setting that bounds memory: no host has as many.
+const MEMORY_MAX: usize = 1 << 40;
+
+/// Bounds of the bytes of a request. The shortest opening handshake has some 150 bytes (RFC 6455 4.1), and the
+/// memory of a client that has yet to be accepted is to stay small.
+const REQUEST_SIZE: RangeInclusive<usize> = 256..=1 << 20;
+
+/// Bounds of the headers of a request. An opening handshake has five (RFC 6455 4.1).
+const REQUEST_HEADERS: RangeInclusive<usize> = 5..=HEADERS_MAX;
+
+/// The time between two batches of a drain is never shorter: the clock counts milliseconds.
+const DRAIN_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
@@ -48,7 +62,7 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// A connection is closed with 1001 at this age; `None`: never.
     pub max_lifetime: Option<Duration>,
-    /// Bytes of a message; 1 MiB. A larger one ends the connection with 1009.
+    /// Bytes of a message; 1 MiB, at least 1. A larger one ends the connection with 1009.
     pub max_message_size: usize,
     /// Messages that a peer may send within each second; `None`: any number. Who sends more is
     /// closed with 1008.
@@ -78,8 +92,9 @@ pub struct Config {
     /// over, or many connections have ended: a program whose allocator keeps what was freed gives it back to
     /// the system there, as by `mi_collect` of mimalloc; `None`: nothing is called.
     pub release_memory: Option<fn()>,
-    /// Bytes and headers of a request.
-    pub request_limits: tidewheel_codec::handshake::Limits,
+    /// Bytes and headers of a request: 256 bytes to 1 MiB, a body included, and 5 to 128 headers; 16 KiB and
+    /// 64.
+    pub request_limits: Limits,
     /// Receive buffers of each shard, a power of two; 64.
     pub receive_buffers: u16,
     /// Bytes of each receive buffer; 16 KiB and 64 bytes, so that a message of 16 KiB lies in one,
@@ -137,7 +152,7 @@ pub enum PanicPolicy {
 pub struct Drain {
     /// Connections that are closed in each interval, all shards together; 1000.
     pub batch: u32,
-    /// The time between two batches; 10 ms.
+    /// The time between two batches; 10 ms, and half of the close timeout at most.
     pub interval: Duration,
     /// What they are told: 1001, going away, or 1012, service restart.
     pub code: CloseCode,
@@ -188,7 +203,7 @@ impl Default for Config {
             drain: Drain::default(),
             panic: PanicPolicy::default(),
             release_memory: None,
-            request_limits: tidewheel_codec::handshake::Limits::default(),
+            request_limits: Limits::default(),
             receive_buffers: 64,
             receive_buffer_size: 16 * 1024 + 64,
         }
@@ -236,6 +251,40 @@ pub enum InvalidConfig {
     /// Nothing could ever be sent.
     #[error("the maximum of the send queue is 0; least is 1 byte")]
     NoSendQueue,
+    /// No message could have content.
+    #[error("the maximum of a message is 0; least is 1 byte")]
+    NoMessageSize,
+    /// No host has so much memory.
+    #[error("{setting} is {got} bytes; most is 1 TiB")]
+    TooMuchMemory {
+        /// Which setting.
+        setting: &'static str,
+        /// The bytes as given.
+        got: usize,
+    },
+    /// No client could connect, or each could take very much memory.
+    #[error("the maximum of a request is {got} bytes; 256 bytes to 1 MiB are possible")]
+    RequestSize {
+        /// The bytes as given.
+        got: usize,
+    },
+    /// No client could connect, or more are asked for than can be parsed.
+    #[error("the maximum of request headers is {got}; 5 to {HEADERS_MAX} are possible")]
+    RequestHeaders {
+        /// The number as given.
+        got: usize,
+    },
+    /// The second batch would come when all are to be told already.
+    #[error(
+        "the drain interval is {got:?}, and the close timeout is {close_timeout:?}; most is half of the \
+         close timeout, within which a drain tells all connections"
+    )]
+    DrainInterval {
+        /// The interval as given.
+        got: Duration,
+        /// The close timeout as given.
+        close_timeout: Duration,
+    },
     /// Messages could hardly be published.
     #[error("the fan-out memory is {got} bytes; least is {FANOUT_MEMORY_MIN} bytes")]
     FanoutMemory {
@@ -300,15 +349,34 @@ impl Config {
                 error,
             })?;
         }
-        let got = self.drain.code;
-        if !matches!(got, CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART) {
-            return Err(InvalidConfig::DrainCode { got });
-        }
         if self.handshake_timeout < Duration::from_millis(1) {
             return Err(InvalidConfig::NoHandshakeTimeout);
         }
+        self.check_drain()?;
+        if self.max_message_size == 0 {
+            return Err(InvalidConfig::NoMessageSize);
+        }
         if self.max_send_queue == 0 {
             return Err(InvalidConfig::NoSendQueue);
+        }
+        for (setting, got) in [
+            ("the maximum of a message", self.max_message_size),
+            ("the maximum of the send queue", self.max_send_queue),
+            ("the fan-out memory", self.fanout_memory),
+        ] {
+            if got > MEMORY_MAX {
+                return Err(InvalidConfig::TooMuchMemory { setting, got });
+            }
+        }
+        let Limits {
+            max_bytes,
+            max_headers,
+        } = self.request_limits;
+        if !REQUEST_SIZE.contains(&max_bytes) {
+            return Err(InvalidConfig::RequestSize { got: max_bytes });
+        }
+        if !REQUEST_HEADERS.contains(&max_headers) {
+            return Err(InvalidConfig::RequestHeaders { got: max_headers });
         }
         if self.fanout_memory < FANOUT_MEMORY_MIN {
             return Err(InvalidConfig::FanoutMemory {
@@ -326,6 +394,19 @@ impl Config {
             });
         }
         Ok(self.protocol().validate()?)
+    }
+
+    fn check_drain(&self) -> Result<(), InvalidConfig> {
+        let got = self.drain.code;
+        if !matches!(got, CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART) {
+            return Err(InvalidConfig::DrainCode { got });
+        }
+        let (got, close_timeout) = (self.drain.interval, self.close_timeout);
+        // That a close timeout is 0 is told by itself.
+        if !close_timeout.is_zero() && got > (close_timeout / 2).max(DRAIN_INTERVAL_MIN) {
+            return Err(InvalidConfig::DrainInterval { got, close_timeout });
+        }
+        Ok(())
     }
 
     /// Bytes of memory that a client costs at most beside [`Config::max_send_queue`] which reads
@@ -387,5 +468,82 @@ mod tests {
             format!("{:.1}", overhead as f64 / f64::from(1 << 20)),
             "5.1"
         );
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_and_its_neighbours_are_not() {
+        let ms = Duration::from_millis;
+        let with = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.check().map_err(|error| error.to_string())
+        };
+        let drain = |interval, close_timeout| {
+            with(&|it| {
+                it.drain.interval = interval;
+                it.close_timeout = close_timeout;
+            })
+        };
+        let memory = |text: &str| format!("{text} is 1099511627777 bytes; most is 1 TiB");
+        let refused = |told: &str| Err(told.to_owned());
+        for (checked, expected) in [
+            (with(&|it| it.max_message_size = 1), Ok(())),
+            (
+                with(&|it| it.max_message_size = 0),
+                refused("the maximum of a message is 0; least is 1 byte"),
+            ),
+            (with(&|it| it.max_message_size = 1 << 40), Ok(())),
+            (
+                with(&|it| it.max_message_size = (1 << 40) + 1),
+                Err(memory("the maximum of a message")),
+            ),
+            (with(&|it| it.max_send_queue = 1), Ok(())),
+            (
+                with(&|it| it.max_send_queue = (1 << 40) + 1),
+                Err(memory("the maximum of the send queue")),
+            ),
+            (
+                with(&|it| it.fanout_memory = (1 << 40) + 1),
+                Err(memory("the fan-out memory")),
+            ),
+            (with(&|it| it.request_limits.max_bytes = 256), Ok(())),
+            (
+                with(&|it| it.request_limits.max_bytes = 255),
+                refused("the maximum of a request is 255 bytes; 256 bytes to 1 MiB are possible"),
+            ),
+            (with(&|it| it.request_limits.max_bytes = 1 << 20), Ok(())),
+            (
+                with(&|it| it.request_limits.max_bytes = (1 << 20) + 1),
+                refused(
+                    "the maximum of a request is 1048577 bytes; 256 bytes to 1 MiB are possible",
+                ),
+            ),
+            (with(&|it| it.request_limits.max_headers = 5), Ok(())),
+            (
+                with(&|it| it.request_limits.max_headers = 4),
+                refused("the maximum of request headers is 4; 5 to 128 are possible"),
+            ),
+            (with(&|it| it.request_limits.max_headers = 128), Ok(())),
+            (
+                with(&|it| it.request_limits.max_headers = 129),
+                refused("the maximum of request headers is 129; 5 to 128 are possible"),
+            ),
+            (drain(ms(500), ms(1000)), Ok(())),
+            (drain(ms(0), ms(1000)), Ok(())),
+            (drain(ms(1), ms(1)), Ok(())),
+            (
+                drain(ms(501), ms(1000)),
+                refused(
+                    "the drain interval is 501ms, and the close timeout is 1s; most is half of the close \
+                     timeout, within which a drain tells all connections",
+                ),
+            ),
+            (
+                drain(ms(10), ms(0)),
+                refused("close timeout is 0; least is 1ms"),
+            ),
+        ] {
+            assert_eq!(checked, expected);
+        }
     }
 }

@@ -121,9 +121,15 @@ impl Fabric {
         }
     }
 
-    /// The server takes no new connections from now on, for this reason.
-    pub(crate) fn note_readiness(&self, readiness: Readiness) {
-        self.readiness.fetch_max(readiness as u8, Ordering::Relaxed);
+    /// The server takes no new connections from now on, for this reason. Says whether it took some before.
+    pub(crate) fn note_readiness(&self, readiness: Readiness) -> bool {
+        let before = self.readiness.fetch_max(readiness as u8, Ordering::Relaxed);
+        before == Readiness::Serving as u8
+    }
+
+    /// The connections of all shards that have not ended.
+    pub(crate) fn connections(&self) -> u64 {
+        self.posts.iter().map(Post::connections).sum()
     }
 
     pub(crate) fn posts(&self) -> &[Post] {
@@ -242,6 +248,7 @@ impl Fanout {
         config: &Config,
     ) -> Self {
         let shares_bit = fabric.posts.len() > 64;
+        fabric.posts[usize::from(shard)].set_stats(&stats);
         Self {
             fabric,
             stats,
@@ -473,5 +480,40 @@ impl Fanout {
                 let bell = fabric.posts[usize::from(shard)].bell()?;
                 Some((shard, bell.clone()))
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connections_of_all_living_shards_are_counted() {
+        let fabric = Fabric::new(&Config {
+            shards: Some(3),
+            ..Config::default()
+        });
+        assert_eq!(fabric.connections(), 0, "no shard has begun");
+        for (post, connections) in fabric.posts.iter().zip([3, 4]) {
+            let stats = Arc::<Stats>::default();
+            stats.connections.set(connections);
+            post.set_stats(&stats);
+        }
+        assert_eq!(fabric.connections(), 7);
+        fabric.close(0);
+        assert_eq!(fabric.connections(), 4);
+    }
+
+    #[test]
+    fn a_server_stops_taking_connections_once() {
+        for (first, second) in [
+            (Readiness::Draining, Readiness::Draining),
+            (Readiness::Draining, Readiness::Failed),
+            (Readiness::Failed, Readiness::Draining),
+        ] {
+            let fabric = Fabric::new(&Config::default());
+            assert!(fabric.note_readiness(first), "{first:?}");
+            assert!(!fabric.note_readiness(second), "{first:?}, {second:?}");
+        }
     }
 }

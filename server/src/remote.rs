@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
-    ConnectionId, Outgoing,
+    ConnectionId, Error, Outgoing,
     fanout::{Fabric, Gone, Mail, Post, Pressure, Readiness, TopicError},
     shard::Command,
 };
@@ -142,7 +142,9 @@ impl Remote {
     ///
     /// [`Running::join`]: crate::Running::join
     pub fn drain(&self) {
-        self.fabric.note_readiness(Readiness::Draining);
+        if self.fabric.note_readiness(Readiness::Draining) {
+            tracing::info!(connections = self.fabric.connections(), "draining");
+        }
         self.command(Command::Drain);
     }
 
@@ -158,8 +160,10 @@ impl Remote {
 
     /// A shard has failed: the others close their connections with 1012, so that their clients come back
     /// to whatever is started next.
-    pub(crate) fn drain_for_restart(&self) {
-        self.fabric.note_readiness(Readiness::Failed);
+    pub(crate) fn drain_for_restart(&self, reason: &Error) {
+        if self.fabric.note_readiness(Readiness::Failed) {
+            tracing::info!(connections = self.fabric.connections(), %reason, "draining");
+        }
         self.command(Command::DrainForRestart);
     }
 

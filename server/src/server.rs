@@ -64,8 +64,9 @@ pub enum Error {
     },
     /// The process has no descriptor left for what a server needs.
     #[error(
-        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. `ulimit -n 1024` (or \
-         LimitNOFILE=1024 in the systemd unit) raises it"
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. `ulimit -n {more}` (or \
+         LimitNOFILE={more} in the systemd unit) raises it",
+        more = limit.saturating_mul(2).max(1024)
     )]
     Descriptors {
         /// What the kernel said.
@@ -182,7 +183,10 @@ impl Server {
     pub fn bind(address: impl ToSocketAddrs + ToString, config: Config) -> Result<Self, Error> {
         config.check()?;
         let resolved = listen::resolve(&address)?;
-        let shards = config.shards.unwrap_or_else(host::cores);
+        // Each shard has room for a connection.
+        let connections_max = config.max_connections.unwrap_or(u32::MAX);
+        let useful = u16::try_from(connections_max).unwrap_or(u16::MAX);
+        let shards = config.shards.unwrap_or_else(|| host::cores().min(useful));
         let (listeners, address) = listen::shards(resolved, shards)?;
         let config = Config {
             shards: Some(shards),
@@ -435,7 +439,7 @@ impl ShardHandle {
                 }
                 if let Err(error) = &result {
                     tracing::error!(shard, %error, "a shard has failed; the others drain");
-                    remote.drain_for_restart();
+                    remote.drain_for_restart(error);
                 }
                 // Nobody listens any more if the server was stopped.
                 let _ = ended.send(result);

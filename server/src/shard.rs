@@ -495,10 +495,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         match (command, self.core.life) {
             (Command::Drain | Command::DrainForRestart, Life::Serving) => {
-                tracing::info!(
+                tracing::debug!(
                     shard = self.core.settings.index,
                     connections = self.connections.len(),
-                    "draining"
+                    "the shard drains"
                 );
                 self.core.life = Life::Draining(drain::Progress::new(
                     now,

@@ -5,7 +5,7 @@ mod support;
 
 use std::{
     fs, io,
-    io::Read,
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
     os::fd::{AsRawFd, BorrowedFd},
     sync::{
@@ -23,6 +23,9 @@ use tidewheel::{
 use support::{client, client::End, ms, wait};
 
 const CLIENTS: usize = 40;
+
+/// Clients that come after a shard has failed.
+const LATE_CLIENTS: usize = 20;
 
 /// What the handlers have seen, by shard.
 #[derive(Debug, Default)]
@@ -96,9 +99,52 @@ fn connect(address: SocketAddr) -> io::Result<client::Client> {
     Ok(client::Client { stream })
 }
 
+/// The log of this process since the test began.
+static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Log;
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut log = LOG.lock().expect("nobody panics with it");
+        log.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Begins a log.
+fn start_log() {
+    LOG.lock().expect("nobody panics with it").clear();
+    let log = tracing_subscriber::fmt().with_ansi(false);
+    // It is there already if this is not the first test.
+    let _ = log.with_writer(|| Log).try_init();
+}
+
+/// The drain is one line of the log, with so many connections at least, and the reason.
+fn assert_one_drain(connections_min: usize, reason: &str) {
+    let log = LOG.lock().expect("nobody panics with it").clone();
+    let log = String::from_utf8(log).expect("it is text");
+    let lines: Vec<&str> = log.lines().filter(|it| it.contains("draining")).collect();
+    let [line] = lines[..] else {
+        panic!("one line in:\n{log}");
+    };
+    let (_, told) = line.split_once("connections=").expect("their number");
+    let (connections, told) = told.split_once(' ').expect("a reason");
+    let connections: usize = connections.parse().expect("a number");
+    // Those that come after the failure may be among them.
+    let range = connections_min..=connections_min + LATE_CLIENTS;
+    assert!(range.contains(&connections), "{range:?}: {line}");
+    assert!(told.starts_with(&format!("reason={reason}")), "{line}");
+}
+
 impl Bench {
     fn start() -> Self {
         let turn = turn();
+        start_log();
         let plug = |_| fs::File::open("/dev/null").expect("Linux");
         let plugs = (0..256).map(plug).collect();
         let config = Config {
@@ -167,11 +213,10 @@ fn assert_contained(
     }
     wait::assert_within(began, ms(1000), "the clients of the failed shard are reset");
     // Whoever comes now is served, told, refused or reset; the read timeout makes a hang a failure.
-    for _ in 0..20 {
+    for _ in 0..LATE_CLIENTS {
         let Ok(mut client) = connect(address) else {
             continue;
         };
-        use std::io::Write;
         if client.stream.write_all(client::REQUEST.as_bytes()).is_ok() {
             let answer = client.stream.read(&mut [0; 512]);
             let error =
@@ -202,8 +247,10 @@ fn r24_a_shard_that_panics() {
     assert_eq!(remote.publish("all", "hello"), Ok(()));
     let ids = [0, 1].map(|shard| id_on(&bench.seen, shard));
     bench.clients[0][0].send(&client::text("panic"));
+    let others = bench.clients[1].len();
     assert_contained(bench.address, bench.clients, &remote, ids);
     let error = bench.running.join().expect_err("a shard has failed");
+    assert_one_drain(others, "shard 0 has panicked at ");
     let Error::Panicked {
         shard,
         message,
@@ -273,6 +320,7 @@ fn r24_a_shard_whose_ring_fails() {
         .block_on(bench.running.wait())
         .expect_err("a shard has failed");
     assert!(matches!(error, Error::Failed { shard: 0, .. }), "{error}");
+    assert_one_drain(clients[1], "shard 0 has failed: ");
     let resets = count(&bench.seen.resets);
     assert_eq!(resets[0], clients[0], "`close` is called for each");
     assert!(count(&bench.seen.shutdowns)[1] >= clients[1]);

@@ -77,7 +77,8 @@ pub(super) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
 }
 
 /// Whether `token` is a token of RFC 9110 5.6.2, as subprotocols must be.
-pub(crate) fn is_token(token: &str) -> bool {
+#[must_use]
+pub fn is_token(token: &str) -> bool {
     let is_token_byte =
         |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !token.is_empty() && token.bytes().all(is_token_byte)

@@ -1,22 +1,25 @@
 //! `tidewheel echo`
 
+use std::sync::Arc;
+
 use super::options::Settled;
 use crate::{Conn, Error, Handler, Message, Request, Verdict};
 
 /// What all connections are subscribed to, if anybody may publish.
 const EVERYBODY: &str = "all";
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Echo {
     /// Whether anybody may publish.
     subscribes: bool,
+    subprotocols: Arc<[String]>,
 }
 
 impl Handler for Echo {
     type State = ();
 
-    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
-        Verdict::accept(())
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<()> {
+        super::accept(request, &self.subprotocols, ())
     }
 
     fn open(&mut self, conn: &mut Conn<'_, ()>) {
@@ -33,6 +36,9 @@ impl Handler for Echo {
 
 /// Serves until a signal, having said on standard output where.
 pub(super) fn run(options: &Settled) -> Result<(), Error> {
-    let subscribes = options.publish_token.is_some();
-    super::run(options, move |_| Echo { subscribes })
+    let echo = Echo {
+        subscribes: options.publish_token.is_some(),
+        subprotocols: Arc::clone(&options.subprotocols),
+    };
+    super::run(options, move |_| echo.clone())
 }

@@ -14,9 +14,12 @@ use std::{
 };
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use super::options::LogFormat;
+use super::values::LogFormat;
+
+/// Says how much is logged.
+const VARIABLE: &str = "TIDEWHEEL_LOG";
 
 /// Lines that wait to be written; a line is of some hundred bytes, and of less than 2 KiB.
 pub(crate) const LINES_MAX: usize = 4096;
@@ -36,6 +39,47 @@ pub(super) fn lines_lost() -> u64 {
     FAILED.load(Ordering::Relaxed) + dropped as u64
 }
 
+/// A value of `TIDEWHEEL_LOG` that says nothing.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error(
+    "{VARIABLE}: `{text}` is no level; write off, error, warn, info, debug or trace, or a part with a \
+     level, such as tidewheel::close=debug; several with commas between"
+)]
+pub(super) struct InvalidFilter {
+    text: String,
+}
+
+fn is_level(text: &str) -> bool {
+    !text.is_empty() && text.parse::<LevelFilter>().is_ok()
+}
+
+/// What a value of `TIDEWHEEL_LOG` asks for; `info` if there is none.
+fn filter(value: &str) -> Result<EnvFilter, InvalidFilter> {
+    let invalid = |text: &str| InvalidFilter {
+        text: text.to_owned(),
+    };
+    if value.trim().is_empty() {
+        return Ok(EnvFilter::new("info"));
+    }
+    let parts = value.split(',').map(str::trim);
+    // Fields of spans may have commas of their own.
+    let has_spans = value.contains(['[', '{']);
+    for part in parts.clone().filter(|_| !has_spans) {
+        let is_valid = match part.split_once('=') {
+            Some((_, level)) => is_level(level),
+            // A word that is no level would be the name of a part of the program, and there is none.
+            None => is_level(part) || part.starts_with("tidewheel"),
+        };
+        if !is_valid {
+            return Err(invalid(part));
+        }
+    }
+    let filter = parts.collect::<Vec<_>>().join(",");
+    EnvFilter::builder()
+        .parse(&filter)
+        .map_err(|_| invalid(&filter))
+}
+
 /// Writes what waits, within [`FLUSH_TIMEOUT`], when it is dropped.
 pub(super) struct Log {
     writer: Option<WorkerGuard>,
@@ -43,9 +87,12 @@ pub(super) struct Log {
 
 impl Log {
     /// Logs to standard error, as much as `TIDEWHEEL_LOG` asks for: `info` if it is not set.
-    pub(super) fn start(format: LogFormat) -> Self {
-        let filter =
-            EnvFilter::try_from_env("TIDEWHEEL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    ///
+    /// # Errors
+    /// If the value of that is no level.
+    pub(super) fn start(format: LogFormat) -> Result<Self, InvalidFilter> {
+        let value = std::env::var_os(VARIABLE).unwrap_or_default();
+        let filter = filter(&value.to_string_lossy())?;
         let (lines, writer) = NonBlockingBuilder::default()
             .lossy(true)
             .buffered_lines_limit(LINES_MAX)
@@ -65,9 +112,9 @@ impl Log {
         if started.is_ok() {
             let _ = DROPPED.set(counter);
         }
-        Self {
+        Ok(Self {
             writer: Some(writer),
-        }
+        })
     }
 }
 
@@ -111,5 +158,58 @@ impl Write for Stderr {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_parts_with_levels_are_followed() {
+        for (value, expected) in [
+            ("", "info"),
+            (" ", "info"),
+            ("off", "off"),
+            ("error", "error"),
+            ("warn", "warn"),
+            ("info", "info"),
+            ("debug", "debug"),
+            ("TRACE", "trace"),
+            (" Debug ", "debug"),
+            ("tidewheel::close=debug", "tidewheel::close=debug"),
+            ("tidewheel", "tidewheel=trace"),
+            ("tidewheel::close", "tidewheel::close=trace"),
+            ("chat=trace", "chat=trace"),
+            (
+                "info, tidewheel::close=debug",
+                "tidewheel::close=debug,info",
+            ),
+        ] {
+            let filter = filter(value).unwrap();
+            assert_eq!(filter.to_string(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_level_is_refused_by_name() {
+        for (value, text) in [
+            ("verbose", "verbose"),
+            ("warning", "warning"),
+            ("info,", ""),
+            ("info;debug", "info;debug"),
+            ("info, loud", "loud"),
+            ("tidewheel::close=loud", "tidewheel::close=loud"),
+            ("tidewheel::close=", "tidewheel::close="),
+            ("info,tidewheel::close=loud", "tidewheel::close=loud"),
+            ("[span{field=", "[span{field="),
+            ("true", "true"),
+            ("6", "6"),
+        ] {
+            let error = filter(value).map(|it| it.to_string()).unwrap_err();
+            let told =
+                format!("TIDEWHEEL_LOG: `{text}` is no level; write off, error, warn, info, ");
+            assert!(error.to_string().starts_with(&told), "{error}");
+        }
     }
 }

@@ -2,24 +2,41 @@
 
 use std::{
     path::{Path, PathBuf},
-    str::FromStr,
+    sync::Arc,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Deserialize;
 
-use super::units::{CountOrOff, Size, Span, SpanOrOff};
+use super::{
+    text,
+    units::{Count, CountOrOff, Size, Span, SpanOrOff},
+    values::{
+        self, Admin, DrainCode, Listen, LogFormat, Origin, Policy, Shards, Subprotocol, Switch,
+        TopicPolicy,
+    },
+};
 use crate::{
-    CloseCode, Config, Deflate, Drain, HostPattern, Hosts, InvalidOrigin, InvalidPublishToken,
-    OriginPattern, Origins, PublishToken, SlowConsumer, TopicRule,
+    Config, Deflate, Drain, HostPattern, Hosts, InvalidConfig, InvalidPublishToken, Origins,
+    PublishToken,
 };
 
-/// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`.
+/// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
+/// that most people need come first.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub(super) struct Options {
-    /// Bearer token that POST /publish/TOPIC on the admin listener requires; without one, nobody can
-    /// publish there. It makes clients of echo subscribers of the topic `all` [default: none]
+    /// Address to listen on, HOST:PORT; 0.0.0.0:8080 serves other hosts too, and with port 0 the kernel
+    /// chooses a free one [default: 127.0.0.1:8080]
+    #[arg(long, env = "TIDEWHEEL_LISTEN", value_name = "ADDRESS")]
+    listen: Option<Listen>,
+    /// Address of the admin listener, HOST:PORT, or off. It answers HTTP: a dashboard at /, /metrics,
+    /// /healthz, /readyz [default: off]
+    #[arg(long, env = "TIDEWHEEL_ADMIN", value_name = "ADDRESS")]
+    admin: Option<Admin>,
+    /// Who asks the admin listener to publish (POST /publish/TOPIC) says `Authorization: Bearer` and
+    /// this; without it nobody may. Connections to echo have then subscribed to the topic `all`
+    /// [default: none]
     #[arg(
         long,
         env = "TIDEWHEEL_PUBLISH_TOKEN",
@@ -27,45 +44,15 @@ pub(super) struct Options {
         hide_env_values = true
     )]
     publish_token: Option<String>,
-    /// What happens to slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
-    /// commas between, of which the first that matches counts [default: as --slow-consumer]
-    #[arg(
-        long,
-        env = "TIDEWHEEL_TOPIC_POLICY",
-        value_name = "PATTERN=POLICY",
-        value_delimiter = ','
-    )]
-    topic_policy: Option<Vec<TopicPolicy>>,
-    /// Address and port to listen on; port 0 lets the kernel choose [default: 127.0.0.1:8080]
-    #[arg(long, env = "TIDEWHEEL_LISTEN", value_name = "ADDRESS")]
-    listen: Option<String>,
-    /// Address of the admin listener (a dashboard, /metrics, /healthz, /readyz), or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_ADMIN", value_name = "ADDRESS")]
-    admin: Option<String>,
-    /// Threads, each with a ring and a core of its own: a number, or auto for one per core
-    /// [default: auto]
-    #[arg(long, env = "TIDEWHEEL_SHARDS", value_name = "N", value_parser = shards)]
-    #[serde(default, deserialize_with = "shards_in_file")]
-    shards: Option<Shards>,
-    /// Connections at most [default: as many as the limits of the process allow]
-    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS", value_name = "N")]
-    max_connections: Option<u32>,
-    /// Connections from one IPv4 address or IPv6 /64 at most, or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N")]
-    max_connections_per_address: Option<CountOrOff>,
-    /// Connections accepted in a second at most, or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_MAX_ACCEPT_RATE", value_name = "N")]
-    max_accept_rate: Option<CountOrOff>,
-    /// Pages that may connect: any, same (the host that they connect to), https://example.com,
-    /// https://*.example.com, null (pages without an origin); several, with commas between [default:
-    /// same for serve, any for echo]
+    /// Pages that may connect: any, same (the host and port that they connect to), https://example.com,
+    /// https://*.example.com, null (pages without an origin); several, with commas between
     #[arg(
         long,
         env = "TIDEWHEEL_ORIGIN",
         value_name = "ORIGIN",
         value_delimiter = ','
     )]
-    #[serde(default, deserialize_with = "list_in_file")]
+    #[serde(default, deserialize_with = "text::list")]
     origin: Option<Vec<Origin>>,
     /// Names under which the server may be reached, in the header Host: example.com, example.com:8443,
     /// *.example.com; several, with commas between. Others are told 421, on the admin listener, too: the
@@ -76,167 +63,106 @@ pub(super) struct Options {
         value_name = "NAME",
         value_delimiter = ','
     )]
-    #[serde(default, deserialize_with = "list_in_file")]
+    #[serde(default, deserialize_with = "text::list")]
     host: Option<Vec<HostPattern>>,
-    /// Ping a client that was silent for so long, or off [default: 20s]
-    #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION")]
-    ping_interval: Option<SpanOrOff>,
-    /// Cut a client that stays silent for so long after that, or off [default: 20s]
-    #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION")]
-    ping_timeout: Option<SpanOrOff>,
-    /// Reset a closing connection after so long [default: 10s]
-    #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION")]
-    close_timeout: Option<Span>,
-    /// Cut a client whose request is not complete after so long [default: 10s]
-    #[arg(long, env = "TIDEWHEEL_HANDSHAKE_TIMEOUT", value_name = "DURATION")]
-    handshake_timeout: Option<Span>,
-    /// Close a connection that has carried no message for so long, or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_IDLE_TIMEOUT", value_name = "DURATION")]
-    idle_timeout: Option<SpanOrOff>,
-    /// Close a connection of this age, or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_MAX_LIFETIME", value_name = "DURATION")]
-    max_lifetime: Option<SpanOrOff>,
-    /// Bytes of a message at most [default: 1MiB]
-    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_SIZE", value_name = "SIZE")]
-    max_message_size: Option<Size>,
-    /// Messages from one client in a second at most, or off [default: off]
-    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_RATE", value_name = "N")]
-    max_message_rate: Option<CountOrOff>,
-    /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
-    #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE")]
-    max_send_queue: Option<Size>,
-    /// Bytes of memory on each shard for published messages that are not yet in the send queues of all
-    /// subscribers; publishers are slowed when half of it is used [default: 64MiB]
-    #[arg(long, env = "TIDEWHEEL_FANOUT_MEMORY", value_name = "SIZE")]
-    fanout_memory: Option<Size>,
-    /// What happens to a slow client [default: close]
-    #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY")]
-    slow_consumer: Option<Policy>,
-    /// Connections closed in each interval of a drain [default: 1000]
-    #[arg(long, env = "TIDEWHEEL_DRAIN_BATCH", value_name = "N")]
-    drain_batch: Option<u32>,
-    /// Time between two batches of a drain [default: 10ms]
-    #[arg(long, env = "TIDEWHEEL_DRAIN_INTERVAL", value_name = "DURATION")]
-    drain_interval: Option<Span>,
-    /// What a drain tells clients: 1001, going away, or 1012, service restart [default: 1001]
-    #[arg(long, env = "TIDEWHEEL_DRAIN_CODE", value_name = "CODE")]
-    drain_code: Option<u16>,
-    /// Compress messages for clients that offer permessage-deflate [default: off]
-    #[arg(long, env = "TIDEWHEEL_COMPRESSION", value_name = "SWITCH")]
-    compression: Option<Switch>,
-    /// Form of the log on standard error; TIDEWHEEL_LOG says how much of it [default: text]
-    #[arg(long, env = "TIDEWHEEL_LOG_FORMAT", value_name = "FORMAT")]
-    log_format: Option<LogFormat>,
-    /// A TOML file with any of these, named like the flags
+    /// Subprotocols (Sec-WebSocket-Protocol), with commas between. The first one in this list that the
+    /// client offers is chosen, and none if it offers none of them [default: none]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_SUBPROTOCOL",
+        value_name = "NAME",
+        value_delimiter = ','
+    )]
+    #[serde(default, deserialize_with = "text::list")]
+    subprotocol: Option<Vec<Subprotocol>>,
+    /// Threads, each with a ring and a core of its own: a number, or auto for one per core [default:
+    /// auto]
+    #[arg(long, env = "TIDEWHEEL_SHARDS", value_name = "N")]
+    shards: Option<Shards>,
+    /// A TOML file with any of these options, named like the flags
     #[arg(long, env = "TIDEWHEEL_CONFIG", value_name = "FILE")]
     #[serde(skip)]
     config: Option<PathBuf>,
+    /// Connections at most, or off [default: as many as the limits of the process allow]
+    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS", value_name = "N", help_heading = CONNECTIONS)]
+    max_connections: Option<CountOrOff>,
+    /// Connections from one IPv4 address or IPv6 /64 at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", help_heading = CONNECTIONS)]
+    max_connections_per_address: Option<CountOrOff>,
+    /// Connections accepted in a second at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_ACCEPT_RATE", value_name = "N", help_heading = CONNECTIONS)]
+    max_accept_rate: Option<CountOrOff>,
+    /// Bytes of a request for a connection at most, its body included, 256 to 1MiB [default: 16KiB]
+    #[arg(long, env = "TIDEWHEEL_MAX_REQUEST_SIZE", value_name = "SIZE", help_heading = CONNECTIONS)]
+    max_request_size: Option<Size>,
+    /// Headers of such a request at most, 5 to 128 [default: 64]
+    #[arg(long, env = "TIDEWHEEL_MAX_REQUEST_HEADERS", value_name = "N", help_heading = CONNECTIONS)]
+    max_request_headers: Option<Count>,
+    /// Ping a client that was silent for so long, or off [default: 20s]
+    #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION", help_heading = DEADLINES)]
+    ping_interval: Option<SpanOrOff>,
+    /// Cut a client that stays silent for so long after that, or off [default: 20s]
+    #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
+    ping_timeout: Option<SpanOrOff>,
+    /// Reset a closing connection after so long [default: 10s]
+    #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
+    close_timeout: Option<Span>,
+    /// Cut a client whose request is not complete after so long [default: 10s]
+    #[arg(long, env = "TIDEWHEEL_HANDSHAKE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
+    handshake_timeout: Option<Span>,
+    /// Close a connection that has carried no message for so long, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_IDLE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
+    idle_timeout: Option<SpanOrOff>,
+    /// Close a connection of this age, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_LIFETIME", value_name = "DURATION", help_heading = DEADLINES)]
+    max_lifetime: Option<SpanOrOff>,
+    /// Bytes of a message at most [default: 1MiB]
+    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_SIZE", value_name = "SIZE", help_heading = MESSAGES)]
+    max_message_size: Option<Size>,
+    /// Messages from one client in a second at most, or off [default: off]
+    #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_RATE", value_name = "N", help_heading = MESSAGES)]
+    max_message_rate: Option<CountOrOff>,
+    /// Compress messages for clients that offer permessage-deflate [default: off]
+    #[arg(long, env = "TIDEWHEEL_COMPRESSION", value_name = "SWITCH", help_heading = MESSAGES, ignore_case = true)]
+    compression: Option<Switch>,
+    /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
+    #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
+    max_send_queue: Option<Size>,
+    /// What happens to a slow client [default: close]
+    #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY", help_heading = SLOW_CLIENTS, ignore_case = true)]
+    slow_consumer: Option<Policy>,
+    /// What happens to slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
+    /// commas between, of which the first that matches counts [default: as --slow-consumer]
+    #[arg(long, env = "TIDEWHEEL_TOPIC_POLICY", value_name = "PATTERN=POLICY", help_heading = SLOW_CLIENTS, value_delimiter = ',')]
+    #[serde(default, deserialize_with = "text::list")]
+    topic_policy: Option<Vec<TopicPolicy>>,
+    /// Bytes of memory on each shard for published messages that are not yet in the send queues of all
+    /// subscribers; publishers are slowed when half of it is used [default: 64MiB]
+    #[arg(long, env = "TIDEWHEEL_FANOUT_MEMORY", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
+    fanout_memory: Option<Size>,
+    /// Connections closed in each interval of a drain [default: 1000]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_BATCH", value_name = "N", help_heading = SHUTTING_DOWN)]
+    drain_batch: Option<Count>,
+    /// Time between two batches of a drain, at most half of --close-timeout [default: 10ms]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_INTERVAL", value_name = "DURATION", help_heading = SHUTTING_DOWN)]
+    drain_interval: Option<Span>,
+    /// What a drain tells clients: 1001, going away, or 1012, service restart [default: 1001]
+    #[arg(long, env = "TIDEWHEEL_DRAIN_CODE", value_name = "CODE", help_heading = SHUTTING_DOWN)]
+    drain_code: Option<DrainCode>,
+    /// Form of the log on standard error. The variable TIDEWHEEL_LOG says how much of it there is: off,
+    /// error, warn, info (the default), debug or trace; or for parts of it, with commas between, as in
+    /// info,tidewheel::close=debug, which logs every end of a connection [default: text]
+    #[arg(long, env = "TIDEWHEEL_LOG_FORMAT", value_name = "FORMAT", help_heading = LOG, ignore_case = true)]
+    log_format: Option<LogFormat>,
 }
 
-/// A number of shards.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Shards {
-    Auto,
-    Count(u16),
-}
-
-/// What happens to a peer that reads too slowly.
-#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum Policy {
-    /// It is closed with 1008
-    Close,
-    /// It is closed with 1013, try again later
-    #[value(name = "close-1013")]
-    #[serde(rename = "close-1013")]
-    CloseTryAgain,
-    /// The oldest messages to it are dropped until there is room
-    DropOldest,
-    /// New messages to it are dropped until it has caught up
-    DropNewest,
-    /// A new message to it replaces those that wait
-    Conflate,
-}
-
-/// What happens to slow readers of some topics.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct TopicPolicy(TopicRule);
-
-impl FromStr for TopicPolicy {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no rule; `prices/>=conflate` is");
-        // A pattern may end with `>`, and has no `=` by itself.
-        let (pattern, policy) = text.rsplit_once('=').ok_or_else(wrong)?;
-        let policy = Policy::from_str(policy, false).map_err(|_| wrong())?;
-        Ok(Self(TopicRule {
-            pattern: pattern.to_owned(),
-            slow_consumer: policy.into(),
-        }))
-    }
-}
-
-impl<'de> Deserialize<'de> for TopicPolicy {
-    fn deserialize<D: serde::Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
-        String::deserialize(file)?
-            .parse()
-            .map_err(serde::de::Error::custom)
-    }
-}
-
-impl From<Policy> for SlowConsumer {
-    fn from(policy: Policy) -> Self {
-        match policy {
-            Policy::Close => Self::Close,
-            Policy::CloseTryAgain => Self::CloseTryAgain,
-            Policy::DropOldest => Self::DropOldest,
-            Policy::DropNewest => Self::DropNewest,
-            Policy::Conflate => Self::Conflate,
-        }
-    }
-}
-
-/// Whether to do something.
-#[derive(Clone, Copy, Debug, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-enum Switch {
-    /// Do it
-    On,
-    /// Do not
-    Off,
-}
-
-/// A value of `--origin`.
-#[derive(Clone, Debug)]
-enum Origin {
-    Any,
-    Same,
-    Listed(OriginPattern),
-}
-
-impl FromStr for Origin {
-    type Err = InvalidOrigin;
-
-    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
-        match text.trim() {
-            word if word.eq_ignore_ascii_case("any") => Ok(Self::Any),
-            word if word.eq_ignore_ascii_case("same") => Ok(Self::Same),
-            text => text.parse().map(Self::Listed),
-        }
-    }
-}
-
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum LogFormat {
-    /// A line for people
-    #[default]
-    Text,
-    /// A JSON object in each line
-    Json,
-}
+/// Headings of the help.
+const CONNECTIONS: &str = "Connections";
+const DEADLINES: &str = "Deadlines";
+const MESSAGES: &str = "Messages";
+const SLOW_CLIENTS: &str = "Slow clients";
+const SHUTTING_DOWN: &str = "Shutting down";
+const LOG: &str = "Log";
 
 /// Options with everything decided.
 #[derive(Debug)]
@@ -244,204 +170,275 @@ pub(super) struct Settled {
     pub(super) listen: String,
     pub(super) admin: Option<String>,
     pub(super) publish_token: Option<PublishToken>,
+    /// The best first.
+    pub(super) subprotocols: Arc<[String]>,
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
 }
 
-/// Why the file of `--config`, or what the options say together with it, cannot be used.
+/// Why options cannot be followed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FileError {
+pub(super) enum OptionsError {
     #[error("cannot read {path}: {error}")]
     Read {
         path: PathBuf,
         error: std::io::Error,
     },
-    #[error("{path} is wrong: {error}")]
-    Parse {
+    #[error("{path} is wrong: {error}{hint}")]
+    Syntax {
         path: PathBuf,
         error: Box<toml::de::Error>,
+        hint: String,
     },
+    #[error("{path}: {key}: {message}")]
+    Entry {
+        path: PathBuf,
+        key: String,
+        message: String,
+    },
+    #[error(transparent)]
+    TimeoutWithoutPings(#[from] TimeoutWithoutPings),
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
     /// It is checked after parsing, because parsers print a wrong value, and this one is a secret.
     #[error("--publish-token: {0}")]
     PublishToken(#[from] InvalidPublishToken),
 }
 
+/// A ping timeout that cannot do anything.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the ping timeout is set, and the ping interval is off, so that no ping is ever sent; set a ping \
+     interval, or leave the ping timeout out"
+)]
+pub(super) struct TimeoutWithoutPings;
+
 impl Options {
     /// Fills in the file's values, then the defaults; of origins, these.
-    pub(super) fn settle(self, origins: Origins) -> Result<Settled, FileError> {
+    pub(super) fn settle(self, origins: Origins) -> Result<Settled, OptionsError> {
         let file = match &self.config {
-            Some(path) => read(path)?,
-            None => Self::default(),
+            Some(path) => File::read(path)?,
+            None => File::default(),
         };
+        // Flags may turn off the pings of a file, whatever its timeout is.
+        if self.ping_timeout.is_some() {
+            self.clone().or(file.options.clone()).check_pings()?;
+        } else if self.ping_interval.is_none() {
+            let checked = file.options.check_pings();
+            checked.map_err(|error| file.entry_error("ping-timeout", &error))?;
+        }
+        let options = self.or(file.options.clone());
+        let config = options.config(origins);
+        if let Err(error) = config.check() {
+            return Err(match file.key_of(&error) {
+                Some(key) => file.entry_error(key, &error),
+                None => error.into(),
+            });
+        }
+        let subprotocols = options.subprotocol.unwrap_or_default();
+        Ok(Settled {
+            listen: options
+                .listen
+                .map_or_else(|| "127.0.0.1:8080".to_owned(), |it| it.0),
+            admin: options.admin.and_then(|it| it.0),
+            publish_token: options.publish_token.map(PublishToken::new).transpose()?,
+            subprotocols: subprotocols.into_iter().map(|it| it.0).collect(),
+            config,
+            log_format: options.log_format.unwrap_or_default(),
+        })
+    }
+
+    /// A ping timeout does nothing without pings.
+    fn check_pings(&self) -> Result<(), TimeoutWithoutPings> {
+        match (self.ping_interval, self.ping_timeout) {
+            (Some(SpanOrOff(None)), Some(SpanOrOff(Some(_)))) => Err(TimeoutWithoutPings),
+            _ => Ok(()),
+        }
+    }
+
+    /// These options, and where they say nothing, others.
+    fn or(self, other: Self) -> Self {
+        Self {
+            listen: self.listen.or(other.listen),
+            admin: self.admin.or(other.admin),
+            publish_token: self.publish_token.or(other.publish_token),
+            origin: self.origin.or(other.origin),
+            host: self.host.or(other.host),
+            subprotocol: self.subprotocol.or(other.subprotocol),
+            shards: self.shards.or(other.shards),
+            config: self.config.or(other.config),
+            max_connections: self.max_connections.or(other.max_connections),
+            max_connections_per_address: self
+                .max_connections_per_address
+                .or(other.max_connections_per_address),
+            max_accept_rate: self.max_accept_rate.or(other.max_accept_rate),
+            max_request_size: self.max_request_size.or(other.max_request_size),
+            max_request_headers: self.max_request_headers.or(other.max_request_headers),
+            ping_interval: self.ping_interval.or(other.ping_interval),
+            ping_timeout: self.ping_timeout.or(other.ping_timeout),
+            close_timeout: self.close_timeout.or(other.close_timeout),
+            handshake_timeout: self.handshake_timeout.or(other.handshake_timeout),
+            idle_timeout: self.idle_timeout.or(other.idle_timeout),
+            max_lifetime: self.max_lifetime.or(other.max_lifetime),
+            max_message_size: self.max_message_size.or(other.max_message_size),
+            max_message_rate: self.max_message_rate.or(other.max_message_rate),
+            compression: self.compression.or(other.compression),
+            max_send_queue: self.max_send_queue.or(other.max_send_queue),
+            slow_consumer: self.slow_consumer.or(other.slow_consumer),
+            topic_policy: self.topic_policy.or(other.topic_policy),
+            fanout_memory: self.fanout_memory.or(other.fanout_memory),
+            drain_batch: self.drain_batch.or(other.drain_batch),
+            drain_interval: self.drain_interval.or(other.drain_interval),
+            drain_code: self.drain_code.or(other.drain_code),
+            log_format: self.log_format.or(other.log_format),
+        }
+    }
+
+    /// The configuration that these options ask for.
+    fn config(&self, origins: Origins) -> Config {
         let default = Config::default();
-        let span = |flag: Option<SpanOrOff>, file: Option<SpanOrOff>, default| match flag.or(file) {
-            Some(SpanOrOff(span)) => span,
-            None => default,
-        };
-        let config = Config {
-            shards: match self.shards.or(file.shards) {
+        let span = |option: Option<Span>, default| option.map_or(default, |it| it.0);
+        let span_or_off = |option: Option<SpanOrOff>, default| option.map_or(default, |it| it.0);
+        let size = |option: Option<Size>, default| option.map_or(default, |it| it.0);
+        let count_or_off = |option: Option<CountOrOff>| option.and_then(|it| it.0);
+        let close_timeout = span(self.close_timeout, default.close_timeout);
+        let mut request_limits = default.request_limits;
+        request_limits.max_bytes = size(self.max_request_size, request_limits.max_bytes);
+        if let Some(Count(headers)) = self.max_request_headers {
+            request_limits.max_headers = headers as usize;
+        }
+        Config {
+            shards: match self.shards {
                 Some(Shards::Count(count)) => Some(count),
                 Some(Shards::Auto) | None => None,
             },
-            max_connections: self.max_connections.or(file.max_connections),
-            ping_interval: span(
-                self.ping_interval,
-                file.ping_interval,
-                default.ping_interval,
-            ),
-            ping_timeout: span(self.ping_timeout, file.ping_timeout, default.ping_timeout),
-            close_timeout: self
-                .close_timeout
-                .or(file.close_timeout)
-                .map_or(default.close_timeout, |it| it.0),
-            handshake_timeout: self
-                .handshake_timeout
-                .or(file.handshake_timeout)
-                .map_or(default.handshake_timeout, |it| it.0),
-            idle_timeout: span(self.idle_timeout, file.idle_timeout, default.idle_timeout),
-            max_lifetime: span(self.max_lifetime, file.max_lifetime, default.max_lifetime),
-            max_message_size: self
-                .max_message_size
-                .or(file.max_message_size)
-                .map_or(default.max_message_size, |it| it.0),
-            max_send_queue: self
-                .max_send_queue
-                .or(file.max_send_queue)
-                .map_or(default.max_send_queue, |it| it.0),
-            fanout_memory: self
-                .fanout_memory
-                .or(file.fanout_memory)
-                .map_or(default.fanout_memory, |it| it.0),
-            compression: match self.compression.or(file.compression) {
+            max_connections: count_or_off(self.max_connections),
+            max_connections_per_address: count_or_off(self.max_connections_per_address),
+            max_accept_rate: count_or_off(self.max_accept_rate),
+            origins: self.origin.clone().map_or(origins, values::origins),
+            hosts: self.host.clone().map_or(default.hosts, Hosts::Listed),
+            ping_interval: span_or_off(self.ping_interval, default.ping_interval),
+            ping_timeout: span_or_off(self.ping_timeout, default.ping_timeout),
+            close_timeout,
+            handshake_timeout: span(self.handshake_timeout, default.handshake_timeout),
+            idle_timeout: span_or_off(self.idle_timeout, default.idle_timeout),
+            max_lifetime: span_or_off(self.max_lifetime, default.max_lifetime),
+            max_message_size: size(self.max_message_size, default.max_message_size),
+            max_message_rate: count_or_off(self.max_message_rate),
+            max_send_queue: size(self.max_send_queue, default.max_send_queue),
+            slow_consumer: self.slow_consumer.map_or(default.slow_consumer, Into::into),
+            fanout_memory: size(self.fanout_memory, default.fanout_memory),
+            topics: self
+                .topic_policy
+                .iter()
+                .flatten()
+                .map(|it| it.0.clone())
+                .collect(),
+            compression: match self.compression {
                 Some(Switch::On) => Some(Deflate::default()),
                 Some(Switch::Off) | None => None,
             },
-            slow_consumer: self
-                .slow_consumer
-                .or(file.slow_consumer)
-                .map_or(default.slow_consumer, Into::into),
-            topics: self
-                .topic_policy
-                .or(file.topic_policy)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|it| it.0)
-                .collect(),
-            max_connections_per_address: self
-                .max_connections_per_address
-                .or(file.max_connections_per_address)
-                .and_then(|it| it.0),
-            max_accept_rate: self
-                .max_accept_rate
-                .or(file.max_accept_rate)
-                .and_then(|it| it.0),
-            max_message_rate: self
-                .max_message_rate
-                .or(file.max_message_rate)
-                .and_then(|it| it.0),
-            origins: self.origin.or(file.origin).map_or(origins, listed),
-            hosts: self.host.or(file.host).map_or(default.hosts, Hosts::Listed),
             drain: Drain {
-                batch: self
-                    .drain_batch
-                    .or(file.drain_batch)
-                    .unwrap_or(default.drain.batch),
-                interval: self
-                    .drain_interval
-                    .or(file.drain_interval)
-                    .map_or(default.drain.interval, |it| it.0),
-                code: self
-                    .drain_code
-                    .or(file.drain_code)
-                    .map_or(default.drain.code, CloseCode),
+                batch: self.drain_batch.map_or(default.drain.batch, |it| it.0),
+                // A close timeout may be short without a word about drains.
+                interval: span(
+                    self.drain_interval,
+                    default.drain.interval.min(close_timeout / 2),
+                ),
+                code: self.drain_code.map_or(default.drain.code, |it| it.0),
             },
+            request_limits,
             ..default
-        };
-        Ok(Settled {
-            listen: self
-                .listen
-                .or(file.listen)
-                .unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
-            publish_token: match self.publish_token.or(file.publish_token) {
-                Some(token) => Some(PublishToken::new(token)?),
-                None => None,
-            },
-            admin: self.admin.or(file.admin).filter(|address| address != "off"),
-            config,
-            log_format: self.log_format.or(file.log_format).unwrap_or_default(),
-        })
-    }
-}
-
-fn listed(origins: Vec<Origin>) -> Origins {
-    let (mut same, mut others) = (false, Vec::new());
-    for origin in origins {
-        match origin {
-            Origin::Any => return Origins::Any,
-            Origin::Same => same = true,
-            Origin::Listed(pattern) => others.push(pattern),
         }
     }
-    Origins::Listed { same, others }
 }
 
-/// As a list, or as text with commas, as on the command line.
-fn list_in_file<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
-where
-    T: FromStr<Err: std::fmt::Display>,
-    D: serde::Deserializer<'de>,
-{
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        List(Vec<String>),
+/// The file of `--config`; with no path if there is none.
+#[derive(Debug, Default)]
+struct File {
+    path: PathBuf,
+    entries: toml::Table,
+    options: Options,
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, OptionsError> {
+        let text = std::fs::read_to_string(path).map_err(|error| OptionsError::Read {
+            path: path.to_owned(),
+            error,
+        })?;
+        let entries = toml::from_str(&text).map_err(|error| OptionsError::Syntax {
+            path: path.to_owned(),
+            hint: quotes_hint(&text, &error),
+            error: Box::new(error),
+        })?;
+        let mut file = Self {
+            path: path.to_owned(),
+            entries,
+            options: Options::default(),
+        };
+        let mut options = Options::default();
+        for (key, value) in &file.entries {
+            match entry(key, value) {
+                Ok(entry) => options = options.or(entry),
+                Err(error) => return Err(file.entry_error(key, &in_file(error.message(), value))),
+            }
+        }
+        file.options = options;
+        Ok(file)
     }
-    let texts = match Either::deserialize(file)? {
-        Either::Text(text) => text.split(',').map(str::to_owned).collect(),
-        Either::List(texts) => texts,
+
+    /// The key of the entry that by itself leads to an error, if one does.
+    fn key_of(&self, error: &InvalidConfig) -> Option<&str> {
+        let told = error.to_string();
+        let is_it = |(key, value): &(&String, &toml::Value)| {
+            let config = entry(key, value).map(|it| it.config(Origins::Any));
+            let error = config.ok().and_then(|config| config.check().err());
+            error.is_some_and(|error| error.to_string() == told)
+        };
+        self.entries.iter().find(is_it).map(|(key, _)| key.as_str())
+    }
+
+    fn entry_error(&self, key: &str, message: &impl ToString) -> OptionsError {
+        OptionsError::Entry {
+            path: self.path.clone(),
+            key: key.to_owned(),
+            message: message.to_string(),
+        }
+    }
+}
+
+/// A message about a value, as it concerns a file: a number stands there as it is, other values in quotes.
+fn in_file(message: &str, value: &toml::Value) -> String {
+    let meant = message.split_once("; write ").map(|(_, meant)| meant);
+    let is_number = |text: &str| {
+        let word = text.split([' ', ',']).next().unwrap_or_default();
+        word.parse::<u64>().is_ok()
     };
-    let values = texts.iter().map(|text| text.parse());
-    let values: Result<Vec<T>, _> = values.collect();
-    values.map(Some).map_err(serde::de::Error::custom)
-}
-
-fn read(path: &Path) -> Result<Options, FileError> {
-    let text = std::fs::read_to_string(path).map_err(|error| FileError::Read {
-        path: path.to_owned(),
-        error,
-    })?;
-    toml::from_str(&text).map_err(|error| FileError::Parse {
-        path: path.to_owned(),
-        error: Box::new(error),
-    })
-}
-
-fn shards(text: &str) -> Result<Shards, String> {
-    match text {
-        "auto" => Ok(Shards::Auto),
-        _ => match text.parse() {
-            Ok(count @ 1..) => Ok(Shards::Count(count)),
-            Ok(0) | Err(_) => Err(format!(
-                "`{text}` is no number of shards; 1 to 65535 and auto are"
-            )),
-        },
+    match meant {
+        Some(meant) if !value.is_str() && !is_number(meant) => format!("{message} (in quotes)"),
+        Some(_) | None => message.to_owned(),
     }
 }
 
-/// As text in the form of the command line, or as a number.
-fn shards_in_file<'de, D: serde::Deserializer<'de>>(file: D) -> Result<Option<Shards>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u16),
-        Text(String),
+/// The options of a file that has only this entry.
+fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
+    let entry = [(key.to_owned(), value.clone())];
+    Options::deserialize(toml::Table::from_iter(entry))
+}
+
+/// What to write where a text stands without quotes, which is an error of syntax.
+fn quotes_hint(text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    match line.split_once('=') {
+        Some((key, value)) if value.trim().starts_with(|c: char| c.is_alphanumeric()) => {
+            let (key, value) = (key.trim(), value.trim());
+            format!("\ntext stands in quotes: {key} = \"{value}\"")
+        }
+        _ => String::new(),
     }
-    let text = match Either::deserialize(file)? {
-        Either::Number(count) => count.to_string(),
-        Either::Text(text) => text,
-    };
-    shards(&text).map(Some).map_err(serde::de::Error::custom)
 }
 
 #[cfg(test)]
@@ -449,8 +446,9 @@ mod tests {
     use std::{io::Write, time::Duration};
 
     use super::*;
+    use crate::{CloseCode, SlowConsumer, TopicRule};
 
-    fn with_file(text: &str, flags: Options) -> Result<Settled, FileError> {
+    fn with_file(text: &str, flags: Options) -> Result<Settled, OptionsError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         Options {
@@ -458,6 +456,10 @@ mod tests {
             ..flags
         }
         .settle(Origins::Any)
+    }
+
+    fn settled(text: &str) -> Settled {
+        with_file(text, Options::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
@@ -487,26 +489,264 @@ mod tests {
             "origin = 'same, https://a.example'",
             "origin = ['Same', 'https://a.example:443']",
         ] {
-            let settled = with_file(text, Options::default()).unwrap();
-            assert_eq!(settled.config.origins, expected, "{text}");
+            assert_eq!(settled(text).config.origins, expected, "{text}");
         }
-        let any = with_file("origin = ['https://a.example', 'Any']", Options::default()).unwrap();
+        let any = settled("origin = ['https://a.example', 'Any']");
         assert_eq!(any.config.origins, Origins::Any);
     }
 
     #[test]
-    fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_name() {
+    fn other_lists_are_lists_or_text_with_commas_too() {
+        for text in [
+            "subprotocol = 'v2, v1'",
+            "subprotocol = ['v2', 'v1']",
+            "subprotocol = [' v2 ', 'v1']",
+        ] {
+            assert_eq!(*settled(text).subprotocols, ["v2", "v1"], "{text}");
+        }
+        for text in ["", "subprotocol = []"] {
+            assert!(settled(text).subprotocols.is_empty(), "{text}");
+        }
+        let rule = |pattern: &str, slow_consumer| TopicRule {
+            pattern: pattern.to_owned(),
+            slow_consumer,
+        };
+        let expected = [
+            rule("a/>", SlowConsumer::Conflate),
+            rule("b", SlowConsumer::Close),
+        ];
+        for text in [
+            "topic-policy = 'a/>=conflate, b=close'",
+            "topic-policy = ['a/>=conflate', 'b = close']",
+        ] {
+            assert_eq!(settled(text).config.topics, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_and_truth_values_are_read_with_quotes_and_without() {
+        let is = |text: &str, expected: fn(&Config) -> bool| {
+            assert!(expected(&settled(text).config), "{text}");
+        };
+        for value in ["true", "'true'", "'on'", "'On'"] {
+            is(&format!("compression = {value}"), |it| {
+                it.compression.is_some()
+            });
+        }
+        for value in ["false", "'off'"] {
+            is(&format!("compression = {value}"), |it| {
+                it.compression.is_none()
+            });
+            is(&format!("ping-interval = {value}"), |it| {
+                it.ping_interval.is_none()
+            });
+            is(&format!("max-accept-rate = {value}"), |it| {
+                it.max_accept_rate.is_none()
+            });
+            let admin = settled(&format!("admin = {value}")).admin;
+            assert_eq!(admin, None, "{value}");
+        }
+        for value in ["7", "'7'"] {
+            is(&format!("shards = {value}"), |it| it.shards == Some(7));
+            is(&format!("max-connections = {value}"), |it| {
+                it.max_connections == Some(7)
+            });
+            is(&format!("max-request-headers = {value}"), |it| {
+                it.request_limits.max_headers == 7
+            });
+            is(&format!("max-message-size = {value}"), |it| {
+                it.max_message_size == 7
+            });
+            is(&format!("drain-batch = {value}"), |it| it.drain.batch == 7);
+        }
+        for value in ["1012", "'1012'"] {
+            is(&format!("drain-code = {value}"), |it| {
+                it.drain.code == CloseCode::SERVICE_RESTART
+            });
+        }
+        is("max-request-size = '1KiB'", |it| {
+            it.request_limits.max_bytes == 1024
+        });
+    }
+
+    #[test]
+    fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_file_and_key_and_value() {
         for (text, told) in [
-            ("pong-interval = '1s'", "unknown field `pong-interval`"),
-            ("ping-interval = '1x'", "`1x` is no duration"),
-            ("shards = 0", "`0` is no number of shards"),
-            ("origin = 'https://a/'", "write https://a"),
-            ("origin = ['same', '*']", "write any"),
-            ("listen = ", "wrong"),
+            (
+                "pong-interval = '1s'",
+                "pong-interval: unknown field `pong-interval`",
+            ),
+            (
+                "ping-interval = '1x'",
+                "ping-interval: `1x` is no duration; write 20s, ",
+            ),
+            (
+                "ping-interval = 15",
+                "ping-interval: `15` has no unit; write 15s or 15ms, or off (in quotes)",
+            ),
+            (
+                "close-timeout = 1.5",
+                "close-timeout: `1.5` has no unit; write 1.5s or 1.5ms (in quotes)",
+            ),
+            (
+                "listen = 8080",
+                "listen: `8080` has no host; write 127.0.0.1:8080, or 0.0.0.0:8080",
+            ),
+            (
+                "listen = ':8080'",
+                "listen: `:8080` has no host; write 127.0.0.1:8080, or ",
+            ),
+            (
+                "admin = 'localhost'",
+                "admin: `localhost` has no port; write localhost:9090",
+            ),
+            (
+                "admin = true",
+                "admin: `true` is no address; write 127.0.0.1:9090, or ",
+            ),
+            (
+                "shards = 0",
+                "shards: `0` is no number of shards; write 1 to 65535, or auto",
+            ),
+            (
+                "origin = 'https://a/'",
+                "origin: `https://a/` is not an origin that a page can have; write https://a",
+            ),
+            (
+                "origin = ['same', '*']",
+                "origin: `*` is not an origin that a page can have; write any",
+            ),
+            (
+                "origin = 'a,b'",
+                "origin: `a` is not an origin that a page can have; write https://a",
+            ),
+            (
+                "topic-policy = 'a'",
+                "topic-policy: `a` is no rule; write a pattern and a policy",
+            ),
+            (
+                "topic-policy = '/a=close'",
+                "topic-policy: `/a` is no pattern of topics",
+            ),
+            (
+                "compression = 'yes'",
+                "compression: `yes` is unknown; write on or off",
+            ),
+            (
+                "compression = 1",
+                "compression: `1` is unknown; write on or off (in quotes)",
+            ),
+            (
+                "max-message-size = '64k'",
+                "max-message-size: `64k` is no size; write 64KiB or 64000",
+            ),
+            (
+                "max-message-size = 0",
+                "max-message-size: the maximum of a message is 0",
+            ),
+            (
+                "max-request-size = 10",
+                "max-request-size: the maximum of a request is 10 bytes",
+            ),
+            (
+                "drain-code = 1000",
+                "drain-code: `1000` is no code for a drain; write 1001 ",
+            ),
+            (
+                "drain-interval = '1h'",
+                "drain-interval: the drain interval is 3600s",
+            ),
+            (
+                "shards = 1\nhandshake-timeout = '0s'",
+                "handshake-timeout: the handshake timeout is 0",
+            ),
+            (
+                "ping-interval = 'off'\nping-timeout = '1s'",
+                "ping-timeout: the ping timeout is set, and the ping interval is off",
+            ),
+            (
+                "ping-interval = ['1s']",
+                "ping-interval: invalid type: sequence, expected one text or number",
+            ),
+            (
+                "subprotocol = 7",
+                "subprotocol: invalid type: integer `7`, expected a list of texts",
+            ),
         ] {
             let error = with_file(text, Options::default()).unwrap_err().to_string();
-            assert!(error.contains(told), "{error}");
+            let (_, after) = error.split_once(": ").expect("the file's name comes first");
+            assert!(after.starts_with(told), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn a_text_without_quotes_is_told_with_quotes() {
+        for (text, hint) in [
+            (
+                "listen = 127.0.0.1:8080",
+                Some("listen = \"127.0.0.1:8080\""),
+            ),
+            (
+                "shards = 1\nping-interval = 15s",
+                Some("ping-interval = \"15s\""),
+            ),
+            ("origin = same\nshards = 1", Some("origin = \"same\"")),
+            ("listen = ", None),
+            ("ping-interval", None),
+            ("listen = 'a", None),
+        ] {
+            let error = with_file(text, Options::default()).unwrap_err().to_string();
+            assert!(error.contains(" is wrong: "), "{error}");
+            let told = error.split_once("text stands in quotes: ");
+            assert_eq!(told.map(|(_, told)| told), hint, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_ping_timeout_needs_pings() {
+        let (off, second) = (
+            Some(SpanOrOff(None)),
+            Some(SpanOrOff(Some(Duration::from_secs(1)))),
+        );
+        let in_file = "ping-timeout = '1s'";
+        let both_in_file = "ping-interval = 'off'\nping-timeout = '1s'";
+        // The interval and the timeout among the flags, and the file.
+        for (ping_interval, ping_timeout, text, is_allowed) in [
+            (None, None, "", true),
+            (None, second, "", true),
+            (off, None, "", true),
+            (off, off, "", true),
+            (second, second, "", true),
+            (off, second, "", false),
+            (off, None, in_file, true),
+            (off, second, in_file, false),
+            (None, None, both_in_file, false),
+            (second, None, both_in_file, true),
+            (None, off, both_in_file, true),
+            (None, second, "ping-interval = 'off'", false),
+        ] {
+            let flags = Options {
+                ping_interval,
+                ping_timeout,
+                ..Options::default()
+            };
+            let is_settled = with_file(text, flags).is_ok();
+            assert_eq!(
+                is_settled, is_allowed,
+                "{ping_interval:?} {ping_timeout:?} {text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_short_close_timeout_shortens_the_default_interval_of_a_drain() {
+        let interval = |text| settled(text).config.drain.interval;
+        assert_eq!(interval(""), Duration::from_millis(10));
+        assert_eq!(
+            interval("close-timeout = '20ms'"),
+            Duration::from_millis(10)
+        );
+        assert_eq!(interval("close-timeout = '6ms'"), Duration::from_millis(3));
     }
 
     #[test]

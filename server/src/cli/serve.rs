@@ -1,6 +1,6 @@
 //! `tidewheel serve`
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 
@@ -10,9 +10,11 @@ use crate::{
     fanout::check_pattern,
 };
 
-/// Who connects to `/a/b` has subscribed to `a/b`, and what it sends is published there.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Serve;
+/// A client of `/a/b` has subscribed to `a/b`, and what it sends is published there.
+#[derive(Clone, Debug)]
+pub(super) struct Serve {
+    subprotocols: Arc<[String]>,
+}
 
 /// What a client has asked for.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ impl Handler for Serve {
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Place> {
         match place(request) {
-            Ok(place) => Verdict::accept(place),
+            Ok(place) => super::accept(request, &self.subprotocols, place),
             Err(rejection) => Verdict::reject(rejection),
         }
     }
@@ -73,8 +75,9 @@ fn place(request: &Request<'_>) -> Result<Place, Rejection> {
     })?;
     let query = request.query().unwrap_or_default();
     let echo = match query.split('&').find_map(|pair| pair.strip_prefix("echo=")) {
-        None | Some("true") => true,
-        Some("false") => false,
+        None => true,
+        Some(value) if value.eq_ignore_ascii_case("true") => true,
+        Some(value) if value.eq_ignore_ascii_case("false") => false,
         Some(_) => return Err(Rejection::new(400, "echo is true or false")),
     };
     Ok(Place {
@@ -85,5 +88,8 @@ fn place(request: &Request<'_>) -> Result<Place, Rejection> {
 
 /// Serves until a signal, having said on standard output where.
 pub(super) fn run(options: &Settled) -> Result<(), Error> {
-    super::run(options, |_| Serve)
+    let serve = Serve {
+        subprotocols: Arc::clone(&options.subprotocols),
+    };
+    super::run(options, move |_| serve.clone())
 }

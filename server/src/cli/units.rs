@@ -1,8 +1,10 @@
-//! Durations, sizes and addresses as they stand on a command line.
+//! Durations, sizes and counts as they stand on a command line.
 
 use std::{fmt, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Deserializer, de};
+
+use super::text::{self, Text};
 
 /// A duration: `20s`, `500ms`, `1.5s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,33 +18,58 @@ pub struct SpanOrOff(pub Option<Duration>);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub usize);
 
-/// How many, or `off`: any number.
+/// A number of at least 1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Count(pub u32);
+
+/// A number of at least 1, or `off`: no limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CountOrOff(pub Option<u32>);
 
 /// Longer than anybody waits, and short enough to be counted in milliseconds.
 const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// Examples of durations.
+const SPANS: &str = "write 20s, 500ms, 1.5s, 2m or 1h";
+
+/// Examples of sizes.
+const SIZES: &str = "write 65536, 64KiB, 1MiB or 1GiB";
+
+/// The units of sizes, the largest first.
+const SIZE_UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
 impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no duration; 20s, 500ms, 1.5s, 2m and 1h are");
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(wrong)?;
-        let (number, unit) = text.split_at(digits);
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(format!("the duration is empty; {SPANS}"));
+        }
+        let wrong = || format!("`{text}` is no duration; {SPANS}");
+        let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
         let seconds = match unit {
             "ms" => 0.001,
             "s" => 1.0,
             "m" => 60.0,
             "h" => 3600.0,
-            _ => return Err(wrong()),
+            // None in any unit is no duration that can be meant.
+            "" if number.parse() == Ok(0.0) => return Err(wrong()),
+            "" => {
+                return Err(format!(
+                    "`{text}` has no unit; write {number}s or {number}ms"
+                ));
+            }
+            unit => {
+                let meant = span_meant(number, unit).ok_or_else(wrong)?;
+                return Err(format!("`{text}` is no duration; write {meant}"));
+            }
         };
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+        let too_long = || format!("`{text}` is more than ten years");
+        let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| too_long())?;
         if span > SPAN_MAX {
-            return Err(format!("`{text}` is more than ten years"));
+            return Err(too_long());
         }
         // Whole microseconds: what a fraction of a second leaves behind is no one's wish.
         Ok(Self(Duration::from_micros(
@@ -55,25 +82,11 @@ impl FromStr for SpanOrOff {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            _ => match text.parse() {
+        match text.trim() {
+            text if text::is_off(text) => Ok(Self(None)),
+            text => match text.parse() {
                 Ok(Span(span)) => Ok(Self(Some(span))),
-                Err(error) => Err(format!("{error}, and so is off")),
-            },
-        }
-    }
-}
-
-impl FromStr for CountOrOff {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self(None)),
-            _ => match text.parse() {
-                Ok(count @ 1..) => Ok(Self(Some(count))),
-                Ok(0) | Err(_) => Err(format!("`{text}` is no count; 1 and more are, and off")),
+                Err(error) => Err(format!("{error}, or off")),
             },
         }
     }
@@ -83,20 +96,111 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no size; 65536, 64KiB, 1MiB and 1GiB are");
-        let digits = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
-        let (number, unit) = text.split_at(digits);
-        let bytes: usize = match unit {
-            "" => 1,
-            "KiB" => 1 << 10,
-            "MiB" => 1 << 20,
-            "GiB" => 1 << 30,
-            _ => return Err(wrong()),
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(format!("the size is empty; {SIZES}"));
+        }
+        let wrong = || format!("`{text}` is no size; {SIZES}");
+        let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+        let unit_bytes = match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
+            Some((_, bytes)) => Some(*bytes),
+            None => unit.is_empty().then_some(1),
         };
-        let number: usize = number.parse().map_err(|_| wrong())?;
-        number.checked_mul(bytes).map(Self).ok_or_else(wrong)
+        let Some(unit_bytes) = unit_bytes.filter(|_| !number.contains('.')) else {
+            let meant = size_meant(number, unit).ok_or_else(wrong)?;
+            return Err(format!("`{text}` is no size; write {meant}"));
+        };
+        let too_large = || format!("`{text}` is no size: it is more than can be counted");
+        let number: usize = number.parse().map_err(|_| too_large())?;
+        let bytes = number.checked_mul(unit_bytes);
+        bytes.map(Self).ok_or_else(too_large)
+    }
+}
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim().parse() {
+            Ok(count @ 1..) => Ok(Self(count)),
+            Ok(0) | Err(_) => Err(format!("`{text}` is no count; write 1 to {}", u32::MAX)),
+        }
+    }
+}
+
+impl FromStr for CountOrOff {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.trim() {
+            text if text::is_off(text) => Ok(Self(None)),
+            text => match text.parse() {
+                Ok(Count(count)) => Ok(Self(Some(count))),
+                Err(error) => Err(format!("{error}, or off")),
+            },
+        }
+    }
+}
+
+/// Splits a number in decimal digits, with a fraction or without, from its unit.
+fn number_and_unit(text: &str) -> Option<(&str, &str)> {
+    let is_in_number = |c: char| c.is_ascii_digit() || c == '.';
+    let end = text.find(|c| !is_in_number(c)).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let is_number = number.parse::<f64>().is_ok() && !number.ends_with('.');
+    is_number.then_some((number, unit))
+}
+
+/// The duration that somebody means who writes a unit in another way.
+fn span_meant(number: &str, unit: &str) -> Option<String> {
+    let unit = match unit.trim().to_ascii_lowercase().as_str() {
+        "ms" | "msec" | "msecs" | "millis" | "millisecond" | "milliseconds" => "ms",
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "d" | "day" | "days" => {
+            let hours = number.parse::<f64>().ok()? * 24.0;
+            return Some(format!("{hours}h"));
+        }
+        _ => return None,
+    };
+    Some(format!("{number}{unit}"))
+}
+
+/// The size that somebody means who writes a unit in another way, or a fraction. A unit such as MB can
+/// mean a power of 1000, too.
+fn size_meant(number: &str, unit: &str) -> Option<String> {
+    let unit = unit.trim().to_ascii_lowercase();
+    let (power, is_binary) = match unit.as_str() {
+        "" | "b" | "byte" | "bytes" => (0, true),
+        "k" | "kb" => (1, false),
+        "kib" | "ki" => (1, true),
+        "m" | "mb" => (2, false),
+        "mib" | "mi" => (2, true),
+        "g" | "gb" => (3, false),
+        "gib" | "gi" => (3, true),
+        "t" | "tb" => (4, false),
+        "tib" | "ti" => (4, true),
+        _ => return None,
+    };
+    let number = number.parse::<f64>().ok()?;
+    let bytes = |base: f64| {
+        let bytes = (number * base.powi(power)).round();
+        (bytes < (1_u64 << 53) as f64).then_some(bytes as usize)
+    };
+    let meant = in_units(bytes(1024.0)?);
+    match is_binary {
+        true => Some(meant),
+        false => Some(format!("{meant} or {}", bytes(1000.0)?)),
+    }
+}
+
+/// A size in the largest unit of which it is a multiple.
+fn in_units(bytes: usize) -> String {
+    let mut units = SIZE_UNITS.iter();
+    match units.find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
     }
 }
 
@@ -109,44 +213,14 @@ impl fmt::Display for Span {
 macro_rules! from_file {
     ($($name:ident),*) => {$(
         impl<'de> Deserialize<'de> for $name {
-            /// As text, in the form of the command line.
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
-            }
-        }
-    )*};
-}
-from_file!(Span, SpanOrOff);
-
-macro_rules! from_file_or_number {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
             /// As text in the form of the command line, or as a number.
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                TextOrNumber::deserialize(deserializer)?.0.parse().map_err(de::Error::custom)
+            fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
+                Text::deserialize(file)?.0.parse().map_err(de::Error::custom)
             }
         }
     )*};
 }
-from_file_or_number!(Size, CountOrOff);
-
-/// A number as it would stand on the command line.
-struct TextOrNumber(String);
-
-impl<'de> Deserialize<'de> for TextOrNumber {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either {
-            Number(u64),
-            Text(String),
-        }
-        Ok(match Either::deserialize(deserializer)? {
-            Either::Number(number) => Self(number.to_string()),
-            Either::Text(text) => Self(text),
-        })
-    }
-}
+from_file!(Span, SpanOrOff, Size, Count, CountOrOff);
 
 #[cfg(test)]
 mod tests {
@@ -160,32 +234,72 @@ mod tests {
         assert_eq!(span("1.5s"), Ok(Duration::from_millis(1500)));
         assert_eq!(span("0.1s"), Ok(Duration::from_millis(100)));
         assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
-        for wrong in [
-            "",
-            "20",
-            "s",
-            "-1s",
-            "1.2.3s",
-            "20 s",
-            "20S",
-            "1d",
-            "off",
-            "nans",
-            "99999999h",
-        ] {
-            assert!(span(wrong).is_err(), "{wrong}");
+        assert_eq!(span(" 2m "), Ok(Duration::from_secs(120)));
+        for off in ["off", "Off", " OFF ", "false"] {
+            assert_eq!(off.parse(), Ok(SpanOrOff(None)), "{off}");
         }
-        assert_eq!("off".parse(), Ok(SpanOrOff(None)));
-        assert!("Off".parse::<SpanOrOff>().is_err());
+    }
+
+    #[test]
+    fn a_wrong_duration_is_told_with_what_to_write() {
+        let examples = "20s, 500ms, 1.5s, 2m or 1h";
+        for (text, meant) in [
+            ("", examples),
+            (" ", examples),
+            ("20", "20s or 20ms"),
+            ("1.5", "1.5s or 1.5ms"),
+            ("0", examples),
+            ("20 s", "20s"),
+            ("20S", "20s"),
+            ("20sec", "20s"),
+            ("100 Millis", "100ms"),
+            ("5min", "5m"),
+            ("2 hours", "2h"),
+            ("1d", "24h"),
+            ("1.5 days", "36h"),
+            ("s", examples),
+            ("-1s", examples),
+            ("+1s", examples),
+            ("1.2.3s", examples),
+            ("1.s", examples),
+            ("1,5s", examples),
+            ("1h30m", examples),
+            ("1us", examples),
+            ("off", examples),
+            ("nans", examples),
+            ("soon", examples),
+        ] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert!(error.ends_with(&format!("; write {meant}")), "{error}");
+            if text != "off" {
+                let or_off = text.parse::<SpanOrOff>().unwrap_err();
+                assert_eq!(or_off, format!("{}, or off", error.trim()), "{text}");
+            }
+        }
+        for text in ["99999999h", "9999999999999999999999s"] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert_eq!(error, format!("`{text}` is more than ten years"));
+        }
     }
 
     #[test]
     fn counts() {
         assert_eq!("7".parse(), Ok(CountOrOff(Some(7))));
-        assert_eq!("off".parse(), Ok(CountOrOff(None)));
-        for wrong in ["", "0", "-1", "1.5", "4294967296"] {
-            assert!(wrong.parse::<CountOrOff>().is_err(), "{wrong}");
+        assert_eq!(" 7".parse(), Ok(Count(7)));
+        for off in ["off", "OFF", "false"] {
+            assert_eq!(off.parse(), Ok(CountOrOff(None)), "{off}");
         }
+        for wrong in ["", "0", "-1", "1.5", "10k", "4294967296", "many"] {
+            let error = wrong.parse::<CountOrOff>().unwrap_err();
+            let told = format!("`{wrong}` is no count; write 1 to 4294967295, or off");
+            assert_eq!(error, told);
+            assert_eq!(
+                wrong.parse::<Count>().unwrap_err() + ", or off",
+                told,
+                "{wrong}"
+            );
+        }
+        assert!("off".parse::<Count>().is_err());
     }
 
     #[test]
@@ -193,17 +307,45 @@ mod tests {
         let size = |text: &str| text.parse::<Size>().map(|size| size.0);
         assert_eq!(size("65536"), Ok(65536));
         assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size(" 64KiB "), Ok(65536));
         assert_eq!(size("1MiB"), Ok(1 << 20));
-        for wrong in [
-            "",
-            "KiB",
-            "1kb",
-            "1.5MiB",
-            "-1",
-            "1 MiB",
-            "18446744073709551615GiB",
+        assert_eq!(size("2GiB"), Ok(2 << 30));
+        assert_eq!(size("0"), Ok(0));
+    }
+
+    #[test]
+    fn a_wrong_size_is_told_with_what_to_write() {
+        let examples = "65536, 64KiB, 1MiB or 1GiB";
+        for (text, meant) in [
+            ("", examples),
+            ("KiB", examples),
+            ("-1", examples),
+            ("1,5MiB", examples),
+            ("1 parsec", examples),
+            ("off", examples),
+            ("1MB", "1MiB or 1000000"),
+            ("1kb", "1KiB or 1000"),
+            ("64k", "64KiB or 64000"),
+            ("64K", "64KiB or 64000"),
+            ("2g", "2GiB or 2000000000"),
+            ("1.5MB", "1536KiB or 1500000"),
+            ("1.5MiB", "1536KiB"),
+            ("0.5KiB", "512"),
+            ("1.3MiB", "1363149"),
+            ("1 MiB", "1MiB"),
+            ("1mib", "1MiB"),
+            ("1Mi", "1MiB"),
+            ("1TiB", "1024GiB"),
+            ("512B", "512"),
+            ("100 bytes", "100"),
+            ("1.5", "2"),
         ] {
-            assert!(size(wrong).is_err(), "{wrong}");
+            let error = text.parse::<Size>().unwrap_err();
+            assert!(error.ends_with(&format!("; write {meant}")), "{error}");
+        }
+        for text in ["18446744073709551615GiB", "99999999999999999999"] {
+            let error = text.parse::<Size>().unwrap_err();
+            assert!(error.ends_with("more than can be counted"), "{error}");
         }
     }
 }

@@ -64,7 +64,7 @@ impl Budget {
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
-        if self.is_closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return Pressure::Free;
         }
         let quarters = self.bytes() / (self.bytes_max / 4).max(1);
@@ -95,6 +95,11 @@ impl Budget {
     /// The shard has ended.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the shard has ended.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Tells what the shard itself holds.

@@ -13,7 +13,7 @@ use super::{
     budget::Budget,
     mailbox::{Closed, Mailbox},
 };
-use crate::{ConnectionId, ring::Bell, shard::Command};
+use crate::{ConnectionId, ring::Bell, shard::Command, stats::Stats};
 
 /// The shard that this was for has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +57,8 @@ pub(crate) struct Post {
     commands: AtomicU8,
     /// Set before the shard first looks into its mailbox.
     bell: OnceLock<Bell>,
+    /// What the shard counts.
+    stats: OnceLock<Arc<Stats>>,
     pub(crate) budget: Budget,
 }
 
@@ -66,6 +68,7 @@ impl Post {
             mailbox: Mailbox::new(),
             commands: AtomicU8::new(0),
             bell: OnceLock::new(),
+            stats: OnceLock::new(),
             budget: Budget::new(fanout_memory),
         }
     }
@@ -73,6 +76,19 @@ impl Post {
     /// The shard says how it is woken, once.
     pub(super) fn set_bell(&self, bell: Bell) -> bool {
         self.bell.set(bell).is_ok()
+    }
+
+    /// The shard says where it counts, once.
+    pub(super) fn set_stats(&self, stats: &Arc<Stats>) {
+        self.stats.get_or_init(|| Arc::clone(stats));
+    }
+
+    /// The connections of the shard; none if it has ended.
+    pub(super) fn connections(&self) -> u64 {
+        match self.stats.get() {
+            Some(stats) if !self.budget.is_closed() => stats.connections.get(),
+            Some(_) | None => 0,
+        }
     }
 
     pub(super) fn bell(&self) -> Option<&Bell> {

@@ -243,7 +243,8 @@ fn r16_a_drain_tells_clients_in_batches_and_ends_in_time() {
 
 #[test]
 fn r16_a_drain_ends_in_time_though_its_batches_would_take_longer() {
-    let server = Server::start("--shards 1 --close-timeout 1s --drain-batch 1 --drain-interval 1s");
+    let server =
+        Server::start("--shards 1 --close-timeout 1s --drain-batch 1 --drain-interval 500ms");
     let clients = Client::open_many(&server, 50);
     let start = wait::now();
     server.signal(Signal::TERM);

@@ -1,0 +1,80 @@
+//! Values of a file, as they would stand on the command line.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// One value: a text, or a number or a truth value in the form of the command line.
+#[derive(Debug)]
+pub(super) struct Text(pub(super) String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
+        file.deserialize_any(One)
+    }
+}
+
+/// Reads several values: a list, or a text with commas.
+pub(super) fn list<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    let texts = file.deserialize_any(Several)?;
+    let values = texts.iter().map(|text| text.parse());
+    let values: Result<Vec<T>, _> = values.collect();
+    values.map(Some).map_err(de::Error::custom)
+}
+
+/// Whether a text says that something is not wanted.
+pub(super) fn is_off(text: &str) -> bool {
+    text.eq_ignore_ascii_case("off") || text.eq_ignore_ascii_case("false")
+}
+
+struct One;
+
+impl de::Visitor<'_> for One {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one text or number")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text, E> {
+        Ok(Text(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Text, E> {
+        Ok(Text(value.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Text, E> {
+        Ok(Text(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Text, E> {
+        Ok(Text(number.to_string()))
+    }
+}
+
+struct Several;
+
+impl<'de> de::Visitor<'de> for Several {
+    type Value = Vec<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of texts, or one text with commas")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
+        Ok(text.split(',').map(str::to_owned).collect())
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(Text(text)) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(texts)
+    }
+}
