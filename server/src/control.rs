@@ -44,6 +44,7 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
             listener,
             publish_token,
             message_bytes_max,
+            hosts,
             log_lines_lost,
         }) = running.admin.take()
         {
@@ -56,6 +57,7 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
             let admin = admin::Admin {
                 stats,
                 remote: running.remote(),
+                hosts,
                 publishing: publish_token
                     .map(|token| publish::Publishing::new(token, message_bytes_max)),
                 log_lines_lost,

@@ -12,7 +12,7 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Config, Handler, InvalidConfig, PublishToken, Remote, contain, control,
+    Config, Handler, Hosts, InvalidConfig, PublishToken, Remote, contain, control,
     driver::{self, Failure, Relay},
     host, listen,
     ring::RingError,
@@ -170,6 +170,8 @@ pub(crate) struct AdminListener {
     pub(crate) publish_token: Option<PublishToken>,
     /// Bytes of a published message at most.
     pub(crate) message_bytes_max: usize,
+    /// Under which names it may be reached.
+    pub(crate) hosts: Hosts,
     /// Tells how many lines of the log were lost.
     pub(crate) log_lines_lost: fn() -> u64,
 }
@@ -217,6 +219,7 @@ impl Server {
             listener,
             publish_token,
             message_bytes_max: self.config.max_message_size,
+            hosts: self.config.hosts.clone(),
             log_lines_lost: || 0,
         });
         Ok(self)

@@ -1,6 +1,6 @@
 //! The admin listener: HTTP for whoever watches the server.
 
-use std::{convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
+use std::{borrow::Cow, convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
 
 use http_body_util::Full;
 use hyper::{
@@ -24,7 +24,7 @@ use super::{
     places::{IDLE_TIMEOUT, Place, Places},
     publish::{self, Publishing},
 };
-use crate::{Remote, fanout::Readiness, host, stats::Stats};
+use crate::{Hosts, Remote, fanout::Readiness, host, stats::Stats};
 
 /// Connections at a time.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -45,6 +45,8 @@ const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 pub(super) struct Admin {
     pub(super) stats: Vec<Arc<Stats>>,
     pub(super) remote: Remote,
+    /// Under which names it may be reached.
+    pub(super) hosts: Hosts,
     /// `None`: nobody can publish.
     pub(super) publishing: Option<Publishing>,
     /// Tells how many lines of the log were lost.
@@ -150,6 +152,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, admin: &Admi
 const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
 const TOPIC_METHODS: &str = "OPTIONS, POST";
 
+/// The host that a request is for: that of its target if it names one (RFC 9112 3.2.2), or else `Host`.
+fn named_host<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
+    if let Some(authority) = request.uri().authority() {
+        return Some(authority.as_str().into());
+    }
+    let host = request.headers().get(header::HOST)?;
+    Some(String::from_utf8_lossy(host.as_bytes()))
+}
+
 impl Admin {
     async fn answer<B>(&self, request: Request<B>, place: &Place) -> Response<Full<Bytes>>
     where
@@ -159,6 +170,13 @@ impl Admin {
         if request.version() == Version::HTTP_11 && hosts != 1 {
             // RFC 9112 3.2.
             return text(StatusCode::BAD_REQUEST, "one Host is required\n");
+        }
+        // A client of HTTP/1.0 that names none is no browser.
+        if let Some(host) = named_host(&request)
+            && let Err(rejection) = self.hosts.check(&host)
+        {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            return text(status, format!("{}\n", rejection.message()));
         }
         let path = request.uri().path();
         let method = request.method();
@@ -291,6 +309,7 @@ mod tests {
         Admin {
             stats: vec![Arc::clone(&parts[0].stats)],
             remote: parts[0].remote(),
+            hosts: config.hosts.clone(),
             publishing: Some(Publishing::new(token, config.max_message_size)),
             log_lines_lost: || 0,
         }

@@ -68,6 +68,32 @@ fn ask(server: &Server, method: &str, path: &str, headers: &str, body: &str) -> 
 }
 
 #[test]
+fn a_host_that_is_not_listed_is_told_421() {
+    let server = Server::spawn(&mut serve("--shards 1 --host 127.0.0.1,*.example.org"));
+    for (request, status) in [
+        ("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9090\r\n", "200"),
+        ("GET /healthz HTTP/1.1\r\nHost: a.example.org\r\n", "200"),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example\r\n", "421"),
+        ("POST /publish/a HTTP/1.1\r\nHost: evil.example\r\n", "421"),
+        // The target's host counts.
+        (
+            "GET http://evil.example/metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            "421",
+        ),
+        (
+            "GET http://127.0.0.1/metrics HTTP/1.1\r\nHost: evil.example\r\n",
+            "200",
+        ),
+        // No browser.
+        ("GET /healthz HTTP/1.0\r\n", "200"),
+    ] {
+        let answer = server.admin_raw(&format!("{request}Connection: close\r\n\r\n"));
+        let answered = answer.split(' ').nth(1);
+        assert_eq!(answered, Some(status), "{request}: {answer}");
+    }
+}
+
+#[test]
 fn every_method_is_answered_as_http_demands() {
     let server = Server::spawn(&mut serve("--shards 1 --publish-token s3cret"));
     for path in ["/", "/dashboard.css", "/metrics", "/healthz", "/readyz"] {
