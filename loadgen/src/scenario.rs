@@ -22,6 +22,7 @@ use crate::{
     error::RunError,
     figures::{Figures, Unit},
     fleet::NORMAL,
+    interrupt::Interrupt,
     names::FigureNames,
     plan::Plan,
     report::Report,
@@ -59,18 +60,21 @@ pub(crate) fn needs(scenario: &Scenario) -> Needs {
 /// # Errors
 /// If there is nothing to report.
 pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
+    // A signal between two runs ends the next one.
+    let interrupt = Interrupt::install()?;
     match scenario {
         Scenario::CloseStorm(options) if options.may_be_repeated() => {
             close_storm::repeat(options, |options| {
-                run_once(&Scenario::CloseStorm(options.clone()))
+                run_once(&Scenario::CloseStorm(options.clone()), &interrupt)
             })
         }
-        other => run_once(other),
+        other => run_once(other, &interrupt),
     }
 }
 
-fn run_once(scenario: &Scenario) -> Result<Report, RunError> {
-    conduct(scenario.common(), needs(scenario), |trial| match scenario {
+fn run_once(scenario: &Scenario, interrupt: &Interrupt) -> Result<Report, RunError> {
+    let (common, needs) = (scenario.common(), needs(scenario));
+    conduct(common, needs, interrupt, |trial| match scenario {
         Scenario::CloseStorm(options) => close_storm::run(options, trial),
         Scenario::Churn(options) => churn::run(options, trial),
         Scenario::Connect(options) => connect::run(options, trial),

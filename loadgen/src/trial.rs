@@ -64,9 +64,9 @@ pub(crate) struct Trial {
 pub(crate) fn conduct(
     common: &Common,
     needs: Needs,
+    interrupt: &Interrupt,
     run: impl FnOnce(&mut Trial) -> Result<Findings, RunError>,
 ) -> Result<Report, RunError> {
-    let interrupt = Interrupt::install()?;
     let clock = Clock::start();
     let baseline = common.baseline.as_deref().map(|path| {
         let baseline = Summary::read(path, needs.scenario)?;
@@ -84,7 +84,7 @@ pub(crate) fn conduct(
         ));
     }
     let tls = common.tls()?;
-    let (server, target) = Server::start(common, &needs, &layout, &interrupt)?;
+    let (server, target) = Server::start(common, &needs, &layout, interrupt)?;
     // There is one for the life of the process, and everything refers to it.
     let target: &'static Target = Box::leak(Box::new(target));
     let seed = common.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
@@ -104,7 +104,7 @@ pub(crate) fn conduct(
         interrupt: interrupt.clone(),
         server,
         target,
-        session: Session::new(clock, interrupt, fleet, clients, common.timeout),
+        session: Session::new(clock, interrupt.clone(), fleet, clients, common.timeout),
         approach: Approach::Upgrade {
             check_echo: !common.no_echo,
         },

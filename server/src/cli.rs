@@ -4,6 +4,7 @@
 
 mod check;
 mod echo;
+mod file;
 pub(crate) mod log;
 mod options;
 mod serve;

@@ -314,7 +314,7 @@ fn where_nobody_listens_each_connection_is_refused() {
 
 #[test]
 fn an_admin_listener_that_is_not_there_is_noticed_before_the_run() {
-    let address = serve(|stream| open_until_close(stream));
+    let address = serve(open_until_close);
     let (url, admin) = (format!("ws://{address}/"), free_address().to_string());
     let output = loadgen(&["--url", &url, "--admin", &admin])
         .output()

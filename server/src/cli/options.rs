@@ -1,14 +1,12 @@
 //! The options of a server: flags over environment over file over defaults.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 use serde::Deserialize;
 
 use super::{
+    file::File,
     text,
     units::{Count, CountOrOff, Size, Span, SpanOrOff},
     values::{
@@ -214,6 +212,15 @@ pub(super) enum OptionsError {
 pub(super) struct TimeoutWithoutPings;
 
 impl Options {
+    /// Those of a file alone.
+    #[cfg(test)]
+    pub(super) fn with_file(path: &std::path::Path) -> Self {
+        Self {
+            config: Some(path.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// Fills in the file's values, then the defaults; of origins, these.
     pub(super) fn settle(self, origins: Origins) -> Result<Settled, OptionsError> {
         let file = match &self.config {
@@ -257,7 +264,7 @@ impl Options {
     }
 
     /// These options, and where they say nothing, others.
-    fn or(self, other: Self) -> Self {
+    pub(super) fn or(self, other: Self) -> Self {
         Self {
             listen: self.listen.or(other.listen),
             admin: self.admin.or(other.admin),
@@ -295,7 +302,7 @@ impl Options {
     }
 
     /// The configuration that these options ask for.
-    fn config(&self, origins: Origins) -> Config {
+    pub(super) fn config(&self, origins: Origins) -> Config {
         let default = Config::default();
         let span = |option: Option<Span>, default| option.map_or(default, |it| it.0);
         let span_or_off = |option: Option<SpanOrOff>, default| option.map_or(default, |it| it.0);
@@ -350,94 +357,6 @@ impl Options {
             request_limits,
             ..default
         }
-    }
-}
-
-/// The file of `--config`; with no path if there is none.
-#[derive(Debug, Default)]
-struct File {
-    path: PathBuf,
-    entries: toml::Table,
-    options: Options,
-}
-
-impl File {
-    fn read(path: &Path) -> Result<Self, OptionsError> {
-        let text = std::fs::read_to_string(path).map_err(|error| OptionsError::Read {
-            path: path.to_owned(),
-            error,
-        })?;
-        let entries = toml::from_str(&text).map_err(|error| OptionsError::Syntax {
-            path: path.to_owned(),
-            hint: quotes_hint(&text, &error),
-            error: Box::new(error),
-        })?;
-        let mut file = Self {
-            path: path.to_owned(),
-            entries,
-            options: Options::default(),
-        };
-        let mut options = Options::default();
-        for (key, value) in &file.entries {
-            match entry(key, value) {
-                Ok(entry) => options = options.or(entry),
-                Err(error) => return Err(file.entry_error(key, &in_file(error.message(), value))),
-            }
-        }
-        file.options = options;
-        Ok(file)
-    }
-
-    /// The key of the entry that by itself leads to an error, if one does.
-    fn key_of(&self, error: &InvalidConfig) -> Option<&str> {
-        let told = error.to_string();
-        let is_it = |(key, value): &(&String, &toml::Value)| {
-            let config = entry(key, value).map(|it| it.config(Origins::Any));
-            let error = config.ok().and_then(|config| config.check().err());
-            error.is_some_and(|error| error.to_string() == told)
-        };
-        self.entries.iter().find(is_it).map(|(key, _)| key.as_str())
-    }
-
-    fn entry_error(&self, key: &str, message: &impl ToString) -> OptionsError {
-        OptionsError::Entry {
-            path: self.path.clone(),
-            key: key.to_owned(),
-            message: message.to_string(),
-        }
-    }
-}
-
-/// A message about a value, as it concerns a file: a number stands there as it is, other values in quotes.
-fn in_file(message: &str, value: &toml::Value) -> String {
-    let meant = message.split_once("; write ").map(|(_, meant)| meant);
-    let is_number = |text: &str| {
-        let word = text.split([' ', ',']).next().unwrap_or_default();
-        word.parse::<u64>().is_ok()
-    };
-    match meant {
-        Some(meant) if !value.is_str() && !is_number(meant) => format!("{message} (in quotes)"),
-        Some(_) | None => message.to_owned(),
-    }
-}
-
-/// The options of a file that has only this entry.
-fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
-    let entry = [(key.to_owned(), value.clone())];
-    Options::deserialize(toml::Table::from_iter(entry))
-}
-
-/// What to write where a text stands without quotes, which is an error of syntax.
-fn quotes_hint(text: &str, error: &toml::de::Error) -> String {
-    let at = error.span().map_or(0, |span| span.start);
-    let start = text[..at].rfind('\n').map_or(0, |end| end + 1);
-    let line = text[start..].lines().next().unwrap_or_default();
-    match line.split_once('=') {
-        Some((key, value)) if value.trim().starts_with(|c: char| c.is_alphanumeric()) => {
-            let (key, value) = (key.trim(), value.trim());
-            format!("\ntext stands in quotes: {key} = \"{value}\"")
-        }
-        _ => String::new(),
     }
 }
 
@@ -567,139 +486,6 @@ mod tests {
         is("max-request-size = '1KiB'", |it| {
             it.request_limits.max_bytes == 1024
         });
-    }
-
-    #[test]
-    fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_file_and_key_and_value() {
-        for (text, told) in [
-            (
-                "pong-interval = '1s'",
-                "pong-interval: unknown field `pong-interval`",
-            ),
-            (
-                "ping-interval = '1x'",
-                "ping-interval: `1x` is no duration; write 20s, ",
-            ),
-            (
-                "ping-interval = 15",
-                "ping-interval: `15` has no unit; write 15s or 15ms, or off (in quotes)",
-            ),
-            (
-                "close-timeout = 1.5",
-                "close-timeout: `1.5` has no unit; write 1.5s or 1.5ms (in quotes)",
-            ),
-            (
-                "listen = 8080",
-                "listen: `8080` has no host; write 127.0.0.1:8080, or 0.0.0.0:8080",
-            ),
-            (
-                "listen = ':8080'",
-                "listen: `:8080` has no host; write 127.0.0.1:8080, or ",
-            ),
-            (
-                "admin = 'localhost'",
-                "admin: `localhost` has no port; write localhost:9090",
-            ),
-            (
-                "admin = true",
-                "admin: `true` is no address; write 127.0.0.1:9090, or ",
-            ),
-            (
-                "shards = 0",
-                "shards: `0` is no number of shards; write 1 to 65535, or auto",
-            ),
-            (
-                "origin = 'https://a/'",
-                "origin: `https://a/` is not an origin that a page can have; write https://a",
-            ),
-            (
-                "origin = ['same', '*']",
-                "origin: `*` is not an origin that a page can have; write any",
-            ),
-            (
-                "origin = 'a,b'",
-                "origin: `a` is not an origin that a page can have; write https://a",
-            ),
-            (
-                "topic-policy = 'a'",
-                "topic-policy: `a` is no rule; write a pattern and a policy",
-            ),
-            (
-                "topic-policy = '/a=close'",
-                "topic-policy: `/a` is no pattern of topics",
-            ),
-            (
-                "compression = 'yes'",
-                "compression: `yes` is unknown; write on or off",
-            ),
-            (
-                "compression = 1",
-                "compression: `1` is unknown; write on or off (in quotes)",
-            ),
-            (
-                "max-message-size = '64k'",
-                "max-message-size: `64k` is no size; write 64KiB or 64000",
-            ),
-            (
-                "max-message-size = 0",
-                "max-message-size: the maximum of a message is 0",
-            ),
-            (
-                "max-request-size = 10",
-                "max-request-size: the maximum of a request is 10 bytes",
-            ),
-            (
-                "drain-code = 1000",
-                "drain-code: `1000` is no code for a drain; write 1001 ",
-            ),
-            (
-                "drain-interval = '1h'",
-                "drain-interval: the drain interval is 3600s",
-            ),
-            (
-                "shards = 1\nhandshake-timeout = '0s'",
-                "handshake-timeout: the handshake timeout is 0",
-            ),
-            (
-                "ping-interval = 'off'\nping-timeout = '1s'",
-                "ping-timeout: the ping timeout is set, and the ping interval is off",
-            ),
-            (
-                "ping-interval = ['1s']",
-                "ping-interval: invalid type: sequence, expected one text or number",
-            ),
-            (
-                "subprotocol = 7",
-                "subprotocol: invalid type: integer `7`, expected a list of texts",
-            ),
-        ] {
-            let error = with_file(text, Options::default()).unwrap_err().to_string();
-            let (_, after) = error.split_once(": ").expect("the file's name comes first");
-            assert!(after.starts_with(told), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_text_without_quotes_is_told_with_quotes() {
-        for (text, hint) in [
-            (
-                "listen = 127.0.0.1:8080",
-                Some("listen = \"127.0.0.1:8080\""),
-            ),
-            (
-                "shards = 1\nping-interval = 15s",
-                Some("ping-interval = \"15s\""),
-            ),
-            ("origin = same\nshards = 1", Some("origin = \"same\"")),
-            ("listen = ", None),
-            ("ping-interval", None),
-            ("listen = 'a", None),
-        ] {
-            let error = with_file(text, Options::default()).unwrap_err().to_string();
-            assert!(error.contains(" is wrong: "), "{error}");
-            let told = error.split_once("text stands in quotes: ");
-            assert_eq!(told.map(|(_, told)| told), hint, "{text}");
-        }
     }
 
     #[test]
