@@ -48,7 +48,7 @@ impl Side {
             let device = tun()?;
             ip("link set lo up")?;
             ip(&format!("address add {address}/24 dev link"))?;
-            ip("link set link mtu 1500 txqueuelen 10000 up")?;
+            ip("link set dev link mtu 1500 txqueuelen 10000 up")?;
             Ok((Self { namespace }, device))
         };
         let made = std::thread::scope(|scope| scope.spawn(make).join());
