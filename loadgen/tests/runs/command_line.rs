@@ -17,7 +17,7 @@ fn wrong_flags_and_values_are_refused() {
     assert_refused(&["--mode", "fast"], "possible values: close, reset, silent");
     assert_refused(&["--connections", "0"], "the least is 1");
     assert_refused(&["--connections", "many"], "500, 10k or 1M");
-    assert_refused(&["--timeout", "5"], "20s, 500ms, 1.5s");
+    assert_refused(&["--timeout", "5"], "`5` has no unit; write 5s or 5ms");
     assert_refused(&["--url", "127.0.0.1:1"], "ws://");
     assert_refused(&["--url", "https://127.0.0.1:1"], "the scheme is https://");
     assert_refused(&["--insecure"], "--url");
@@ -45,11 +45,11 @@ fn each_value_is_refused_with_what_to_write() {
     let unknown = ["--url", "ws://no.such.host.invalid/"];
     assert_refused(&unknown, "no.such.host.invalid: ");
     // A negative number is no option.
-    assert_refused(&["--timeout", "-5s"], "`-5s` is no duration; 20s, 500ms");
+    assert_refused(&["--timeout", "-5s"], "`-5s` is no duration; write 20s, 500ms");
     assert_refused(&["echo", "--duration", "-5s"], "`-5s` is no duration");
     assert_refused(&["echo", "--rate", "-5"], "a count is a whole number");
     assert_refused(&["drain", "--mute", "-5%"], "a share is 0% to 100%");
-    assert_refused(&["echo", "--size", "-1"], "`-1` is no size; 65536, 64KiB");
+    assert_refused(&["echo", "--size", "-1"], "`-1` is no size; write 65536, 64KiB");
     assert_refused(&["scale", "--broadcasts", "-1"], "-1");
     assert_refused(&["--timeout", "0s"], "the least is 1ms");
     assert_refused(&["echo", "--duration", "0s"], "the least is 1ms");
