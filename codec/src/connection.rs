@@ -23,7 +23,7 @@ use close::Closing;
 
 pub use error::{CloseError, Closed, PingError};
 
-/// A ping is with the kernel within this time, and its acknowledgement tells of the time when it was sent.
+/// A ping is with the kernel within this time, and the clocks differ by less.
 const PING_SENT_WITHIN: Duration = Duration::from_millis(100);
 
 /// One WebSocket after its opening handshake.
@@ -199,13 +199,17 @@ impl Connection {
     }
 
     /// Notes that the peer took bytes at `time`, as its acknowledgements tell: it is alive, and has not come
-    /// to the ping yet. What it took soon after a ping was sent may be that ping alone, which says nothing
-    /// of the peer's program.
-    pub fn note_taken(&mut self, time: Time) {
-        if let State::Open { pinged, .. } = self.state
-            && time > pinged + PING_SENT_WITHIN
-        {
-            self.note_heard(time);
+    /// to the ping yet.
+    ///
+    /// If it took everything (`has_more` is false), what it took about the time of a ping may be that ping
+    /// alone, which says nothing of the peer's program, and does not count.
+    pub fn note_taken(&mut self, time: Time, has_more: bool) {
+        if let State::Open { pinged, .. } = self.state {
+            let is_ping =
+                !has_more && time + PING_SENT_WITHIN >= pinged && time <= pinged + PING_SENT_WITHIN;
+            if !is_ping {
+                self.note_heard(time);
+            }
         }
     }
 

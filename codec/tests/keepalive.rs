@@ -263,7 +263,7 @@ fn a_peer_that_takes_bytes_long_after_a_ping_is_alive() {
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
     let taken = ping + Duration::from_millis(101);
-    connection.note_taken(taken);
+    connection.note_taken(taken, false);
     assert!(!connection.is_ping_overdue(endpoint.config(), deadline));
     // It is pinged again, and cut if neither comes.
     let again = connection.poll_timeout(endpoint.config());
@@ -283,9 +283,28 @@ fn a_peer_whose_kernel_took_no_more_than_the_ping_is_cut() {
     let (mut endpoint, mut connection, ping) = pinged();
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
-    connection.note_taken(ping + Duration::from_millis(100));
+    connection.note_taken(ping + Duration::from_millis(100), false);
     assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
     connection.handle_timeout(&mut endpoint, &mut Vec::new(), deadline);
     let end = connection.poll_disconnect();
     assert_eq!(end.expect("it is cut").cause, Cause::PingTimeout);
+}
+
+#[test]
+fn a_peer_that_has_more_to_take_was_alive_when_it_took_something() {
+    // Before the ping, at the time of the ping, and after it: whatever it took was not the ping.
+    for after in [P - 10_000, P, P + 50, P + 10_000] {
+        let (mut endpoint, mut connection, _) = pinged();
+        let taken = Time::from_millis(after);
+        connection.note_taken(taken, true);
+        let mut out = Vec::new();
+        while let Some(due) = connection.poll_timeout(endpoint.config()) {
+            connection.handle_timeout(&mut endpoint, &mut out, due);
+            if let Some(end) = connection.poll_disconnect() {
+                assert_eq!(end.cause, Cause::PingTimeout);
+                assert_eq!(due, taken + Duration::from_millis(P + T), "{after}");
+                break;
+            }
+        }
+    }
 }

@@ -314,12 +314,14 @@ pub enum Wait {
 /// the least.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Taken {
-    /// Since it last acknowledged anything.
+    /// Since it last acknowledged bytes, or answered otherwise.
     pub acknowledged: Duration,
     /// Since bytes were last sent to it.
     pub sent: Duration,
     /// Whether bytes that were sent wait for its acknowledgement.
     pub is_awaited: bool,
+    /// Whether the kernel has more to send to it.
+    pub has_more: bool,
 }
 
 impl Taken {

@@ -208,7 +208,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.note_heard(before(quiet_ms));
             }
             if let Some(taken) = taken {
-                protocol.note_taken(before(taken.idle().as_millis() as u64));
+                let queue = self.connection.queue.as_ref();
+                let has_more = taken.is_awaited
+                    || taken.has_more
+                    || queue.is_some_and(|queue| !queue.is_empty());
+                protocol.note_taken(before(taken.idle().as_millis() as u64), has_more);
             }
         }
         self.elapse();

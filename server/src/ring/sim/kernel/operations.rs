@@ -96,6 +96,7 @@ impl Kernel {
                     acknowledged: before(state.read_ms),
                     sent: before(state.sent_ms),
                     is_awaited: state.unread > 0,
+                    has_more: false,
                 };
                 let quiet_ms = now_ms - state.heard_ms;
                 self.taken.insert(token, taken);
