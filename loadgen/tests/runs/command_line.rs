@@ -45,11 +45,17 @@ fn each_value_is_refused_with_what_to_write() {
     let unknown = ["--url", "ws://no.such.host.invalid/"];
     assert_refused(&unknown, "no.such.host.invalid: ");
     // A negative number is no option.
-    assert_refused(&["--timeout", "-5s"], "`-5s` is no duration; write 20s, 500ms");
+    assert_refused(
+        &["--timeout", "-5s"],
+        "`-5s` is no duration; write 20s, 500ms",
+    );
     assert_refused(&["echo", "--duration", "-5s"], "`-5s` is no duration");
     assert_refused(&["echo", "--rate", "-5"], "a count is a whole number");
     assert_refused(&["drain", "--mute", "-5%"], "a share is 0% to 100%");
-    assert_refused(&["echo", "--size", "-1"], "`-1` is no size; write 65536, 64KiB");
+    assert_refused(
+        &["echo", "--size", "-1"],
+        "`-1` is no size; write 65536, 64KiB",
+    );
     assert_refused(&["scale", "--broadcasts", "-1"], "-1");
     assert_refused(&["--timeout", "0s"], "the least is 1ms");
     assert_refused(&["echo", "--duration", "0s"], "the least is 1ms");
