@@ -14,6 +14,9 @@ use crate::{Hosts, Origins, TopicError, fanout::check_pattern, outbox::ALLOCATIO
 /// its slot, its queue's own memory, and an empty vector that is kept for what comes next.
 pub const CONNECTION_OVERHEAD: usize = 128 << 10;
 
+/// The longest deadline: a timer wheel turns in somewhat more.
+pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// The least [`Config::fanout_memory`].
 const FANOUT_MEMORY_MIN: usize = 1 << 20;
 
@@ -245,6 +248,12 @@ pub enum InvalidConfig {
         /// What is wrong with it.
         error: TopicError,
     },
+    /// A deadline that nobody lives to see.
+    #[error("{setting} is more than a year")]
+    TooLong {
+        /// Which setting.
+        setting: &'static str,
+    },
     /// A deadline that has passed when it is set.
     #[error("the handshake timeout is 0; least is 1ms")]
     NoHandshakeTimeout,
@@ -351,6 +360,19 @@ impl Config {
         }
         if self.handshake_timeout < Duration::from_millis(1) {
             return Err(InvalidConfig::NoHandshakeTimeout);
+        }
+        let deadlines = [
+            ("the ping interval", self.ping_interval),
+            ("the ping timeout", self.ping_timeout),
+            ("the close timeout", Some(self.close_timeout)),
+            ("the handshake timeout", Some(self.handshake_timeout)),
+            ("the idle timeout", self.idle_timeout),
+            ("the maximum of the lifetime", self.max_lifetime),
+        ];
+        for (setting, got) in deadlines {
+            if got.is_some_and(|got| got > DEADLINE_MAX) {
+                return Err(InvalidConfig::TooLong { setting });
+            }
         }
         self.check_drain()?;
         if self.max_message_size == 0 {

@@ -54,7 +54,7 @@ impl FromStr for HostPattern {
         let text = text.trim();
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let site = parse(authority).filter(Site::is_host_valid);
+        let site = parse(authority).filter(Site::is_pattern);
         let invalid = |meant: &str| InvalidHost {
             text: text.to_owned(),
             meant: meant.to_owned(),
@@ -91,8 +91,9 @@ impl Hosts {
         let Self::Listed(allowed) = self else {
             return Ok(());
         };
-        let is_allowed =
-            parse(host).is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
+        let is_allowed = parse(host)
+            .filter(Site::is_host)
+            .is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
         match is_allowed {
             true => Ok(()),
             false => Err(Rejection::new(
@@ -134,6 +135,7 @@ mod tests {
             "b.example:8443",
             "x.c.example",
             "[::1]:8080",
+            "[0:0:0:0:0:0:0:1]",
             "d.example",
             "d.example:443",
         ] {
@@ -148,6 +150,11 @@ mod tests {
             "b.example:8444",
             "c.example",
             "[::2]",
+            "evil, x.c.example",
+            "evil/x.c.example",
+            "evil@x.c.example",
+            "..c.example",
+            "a.example:+1",
             "a.example:x",
             "d.example:444",
         ] {
@@ -165,6 +172,10 @@ mod tests {
             ("*", example),
             ("a b", example),
             ("a.example:x", example),
+            ("a.example:+80", example),
+            ("a..b", example),
+            ("127.1", example),
+            ("*.[::1]", example),
             ("*a.example", example),
             ("https://a.example", "a.example"),
             ("a.example/", "a.example"),

@@ -78,21 +78,27 @@ impl FromStr for OriginPattern {
             return Err(invalid("any".to_owned()));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            let is_host = Site::parse("https", text).is_some_and(|site| site.is_host_valid());
+            let is_host = Site::parse("https", text).is_some_and(|site| site.is_pattern());
             return Err(invalid(match is_host {
                 true => format!("https://{text}"),
                 false => example(),
             }));
         };
-        if !is_scheme(scheme) {
-            return Err(invalid(example()));
+        match scheme.to_ascii_lowercase().as_str() {
+            // Pages are not served by WebSocket.
+            "ws" => return Err(invalid(format!("http://{rest}"))),
+            "wss" => return Err(invalid(format!("https://{rest}"))),
+            "file" | "data" | "about" => return Err(invalid("null".to_owned())),
+            "javascript" | "blob" => return Err(invalid(example())),
+            scheme if is_scheme(scheme) => {}
+            _ => return Err(invalid(example())),
         }
         if let Some(end) = rest.find(['/', '?', '#'])
             && end > 0
         {
             return Err(invalid(format!("{scheme}://{}", &rest[..end])));
         }
-        let Some(site) = Site::parse(scheme, rest).filter(Site::is_host_valid) else {
+        let Some(site) = Site::parse(scheme, rest).filter(Site::is_pattern) else {
             return Err(invalid(example()));
         };
         Ok(Self(Pattern::Site {
@@ -116,7 +122,7 @@ impl OriginPattern {
         else {
             return origin == "null";
         };
-        let Some(site) = Site::of_origin(origin) else {
+        let Some(site) = Site::of_origin(origin).filter(Site::is_host) else {
             return false;
         };
         site.is_of(host, *is_domain)
@@ -147,11 +153,11 @@ impl Origins {
             return Ok(());
         };
         // A proxy may have ended TLS: the scheme is that of the page.
+        let page = Site::of_origin(origin).filter(|page| page.is_host() && page.is_of_web());
         let is_same = *same
-            && Site::of_origin(origin).is_some_and(|page| {
-                Site::parse(page.scheme, request.host().trim()).is_some_and(|own| {
-                    own.port == page.port && own.host.eq_ignore_ascii_case(page.host)
-                })
+            && page.is_some_and(|page| {
+                let own = Site::parse(page.scheme, request.host().trim());
+                own.is_some_and(|own| own.port == page.port && own.is_of(page.host, false))
             });
         if is_same || others.iter().any(|allowed| allowed.matches(origin)) {
             Ok(())
@@ -225,6 +231,12 @@ mod tests {
             "https://.b.example",
             "https://xb.example",
             "https://a.example.evil",
+            "https://evil.com/.b.example",
+            "https://evil.com#.b.example",
+            "https://evil\\.b.example",
+            "https://..b.example",
+            "https:// .b.example",
+            "https://a.example:+443",
             "https://c.example",
             "a.example",
         ] {
@@ -241,6 +253,7 @@ mod tests {
             ("a.example:80", "http://a.example"),
             ("[::1]:443", "https://[::1]"),
             ("[::1]:8080", "http://[::1]:8080"),
+            ("[0:0::1]:8080", "http://[::1]:8080"),
         ] {
             assert!(is_allowed(&Origins::SAME, host, Some(origin)), "{origin}");
             let listed = Origins::Listed {
@@ -252,6 +265,11 @@ mod tests {
         for (host, origin) in [
             ("a.example:80", "https://a.example"),
             ("a.example:444", "https://a.example"),
+            ("", "https://"),
+            ("[::1", "http://[::1"),
+            ("a b", "http://a b"),
+            ("a.example", "file://a.example"),
+            ("a.example:+80", "http://a.example"),
             ("a.example:x", "https://a.example"),
             ("[::1]:8080", "http://[::1]"),
         ] {
@@ -282,6 +300,18 @@ mod tests {
             ("https://b\u{fc}cher.example", example),
             ("://a.example", example),
             ("https://a b", example),
+            ("https://a..b", example),
+            ("https://a.", example),
+            ("https://-", example),
+            ("https://127.1", example),
+            ("https://999.999.999.999", example),
+            ("https://*.127.0.0.1", example),
+            ("https://*.[::1]", example),
+            ("https://a.example:+443", example),
+            ("javascript://x", example),
+            ("file://x", "null"),
+            ("wss://a.example", "https://a.example"),
+            ("ws://a.example:81", "http://a.example:81"),
         ] {
             let error = text.parse::<OriginPattern>().unwrap_err();
             assert_eq!(error.meant, meant, "{text}");

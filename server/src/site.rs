@@ -1,6 +1,6 @@
 //! Hosts and ports, as they stand in the headers `Origin` and `Host`.
 
-use std::net::Ipv6Addr;
+use std::net::IpAddr;
 
 /// A scheme, a host and a port, which is `None` where it is the scheme's default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +22,7 @@ impl<'a> Site<'a> {
         // The colons of an IPv6 address are in brackets.
         let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
         let (host, port) = match colon {
-            Some(at) => (&rest[..at], Some(rest[at + 1..].parse().ok()?)),
+            Some(at) => (&rest[..at], Some(port(&rest[at + 1..])?)),
             None => (rest, None),
         };
         let default = match scheme {
@@ -42,23 +42,45 @@ impl<'a> Site<'a> {
         self.host.strip_prefix('*')
     }
 
-    /// Whether a page can come from such a host, or from one below such a domain. Browsers send names in
-    /// ASCII (RFC 5890).
-    pub(crate) fn is_host_valid(&self) -> bool {
-        let host = match self.domain() {
-            Some(domain) => domain.strip_prefix('.').unwrap_or_default(),
-            None => self.host,
-        };
-        let is_address = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'))
-            .is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
-        let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-        is_address || !host.is_empty() && !host.starts_with('.') && host.chars().all(is_in_name)
+    /// Whether a page can come from such a host, or a client name it. Browsers send names in ASCII (RFC 5890),
+    /// and addresses in their usual form.
+    pub(crate) fn is_host(&self) -> bool {
+        match self.address() {
+            Some(_) => true,
+            None => is_name(self.host),
+        }
+    }
+
+    /// Whether it is a host, or `*.` and a name.
+    pub(crate) fn is_pattern(&self) -> bool {
+        match self.domain() {
+            Some(domain) => domain.strip_prefix('.').is_some_and(is_name),
+            None => self.is_host(),
+        }
+    }
+
+    /// Whether it is that of a page that was got by HTTP.
+    pub(crate) fn is_of_web(&self) -> bool {
+        let schemes = ["http", "https"];
+        schemes
+            .iter()
+            .any(|it| self.scheme.eq_ignore_ascii_case(it))
+    }
+
+    /// The address that the host is, if it is one.
+    fn address(&self) -> Option<IpAddr> {
+        let inner = self.host.strip_prefix('[');
+        match inner.and_then(|inner| inner.strip_suffix(']')) {
+            Some(inner) => inner.parse().ok().map(IpAddr::V6),
+            None => self.host.parse().ok().map(IpAddr::V4),
+        }
     }
 
     /// Whether its host is this one, or, if `is_domain`, ends with it.
     pub(crate) fn is_of(&self, host: &str, is_domain: bool) -> bool {
+        if let Some(address) = self.address() {
+            return !is_domain && Site { host, ..*self }.address() == Some(address);
+        }
         match self.host.len().checked_sub(host.len()) {
             Some(0) => !is_domain && self.host.eq_ignore_ascii_case(host),
             Some(cut) => {
@@ -69,4 +91,28 @@ impl<'a> Site<'a> {
             None => false,
         }
     }
+}
+
+/// The number of a port. A sign is none of its digits.
+fn port(text: &str) -> Option<u16> {
+    let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
+}
+
+/// Whether it is a name (RFC 1123 2.1, and the underscore that is in use), and not an address in a form that
+/// browsers change.
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_in_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        !label.is_empty()
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.chars().all(is_in_label)
+    };
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let is_number = last.starts_with(|c: char| c.is_ascii_digit())
+        && last
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'x');
+    text.split('.').all(is_label) && !is_number
 }

@@ -281,6 +281,9 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
     if headers.count("Origin") > 1 {
         return Err(Rejection::new(400, "Origin header is repeated"));
     }
+    if headers.count("Origin") == 1 && headers.text("Origin").is_none() {
+        return Err(Rejection::new(400, "Origin header is no text"));
+    }
     let key = only(headers, "Sec-WebSocket-Key")?;
     if NONCE.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
         return Err(Rejection::new(

@@ -1,6 +1,9 @@
 //! The file of `--config`, whose errors name the entry.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize as _;
 
@@ -17,7 +20,7 @@ pub(super) struct File {
 
 impl File {
     pub(super) fn read(path: &Path) -> Result<Self, OptionsError> {
-        let text = std::fs::read_to_string(path).map_err(|error| OptionsError::Read {
+        let text = read(path).map_err(|error| OptionsError::Read {
             path: path.to_owned(),
             error,
         })?;
@@ -60,6 +63,19 @@ impl File {
             message: message.to_string(),
         }
     }
+}
+
+/// Bytes of a file that is one, at most.
+const FILE_SIZE_MAX: u64 = 1 << 20;
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = std::fs::File::open(path)?;
+    file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_SIZE_MAX {
+        return Err(io::Error::other("it has more than 1 MiB"));
+    }
+    Ok(text)
 }
 
 /// A message about a value, as it concerns a file: a number stands there as it is, other values in quotes.

@@ -21,6 +21,9 @@ where
     D: Deserializer<'de>,
 {
     let texts = file.deserialize_any(Several)?;
+    if texts.is_empty() {
+        return Err(de::Error::custom("the list is empty; leave the entry out"));
+    }
     let values = texts.iter().map(|text| text.parse());
     let values: Result<Vec<T>, _> = values.collect();
     values.map(Some).map_err(de::Error::custom)

@@ -26,8 +26,11 @@ pub struct Count(pub u32);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CountOrOff(pub Option<u32>);
 
-/// Longer than anybody waits, and short enough to be counted in milliseconds.
-const SPAN_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+/// Longer than anybody waits.
+const SPAN_MAX: Duration = crate::config::DEADLINE_MAX;
+
+/// The clock counts in these.
+const SPAN_MIN: Duration = Duration::from_millis(1);
 
 /// Examples of durations.
 const SPANS: &str = "write 20s, 500ms, 1.5s, 2m or 1h";
@@ -66,10 +69,13 @@ impl FromStr for Span {
             }
         };
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        let too_long = || format!("`{text}` is more than ten years");
+        let too_long = || format!("`{text}` is more than a year");
         let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| too_long())?;
         if span > SPAN_MAX {
             return Err(too_long());
+        }
+        if !span.is_zero() && span < SPAN_MIN {
+            return Err(format!("`{text}` is less than 1ms; write 1ms"));
         }
         // Whole microseconds: what a fraction of a second leaves behind is no one's wish.
         Ok(Self(Duration::from_micros(
@@ -278,7 +284,7 @@ mod tests {
         }
         for text in ["99999999h", "9999999999999999999999s"] {
             let error = text.parse::<Span>().unwrap_err();
-            assert_eq!(error, format!("`{text}` is more than ten years"));
+            assert_eq!(error, format!("`{text}` is more than a year"));
         }
     }
 
