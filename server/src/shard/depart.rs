@@ -119,7 +119,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
                 protocol.receive_reset(self.now);
-                self.conclude();
+                if let Some(end) = protocol.poll_disconnect() {
+                    self.report(&end);
+                }
+                self.leave();
             }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Flushing { .. } => {
                 self.leave();
@@ -263,6 +266,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. Then the
     /// descriptor is closed, and the kernel delivers what it has taken.
     fn see_off(&mut self) {
+        debug_assert!(!self.connection.receiving.is_under_way());
         let deadline = self.end_of_wait();
         self.enter_last_phase(Phase::Flushing { deadline });
         self.connection.sending.on(SendEvent::WantFin);
