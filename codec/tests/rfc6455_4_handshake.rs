@@ -250,6 +250,16 @@ fn section_10_2_the_origin_stands_there_once() {
 }
 
 #[test]
+fn section_10_2_an_origin_that_is_no_text_is_not_taken_for_none() {
+    for origin in [&b"\xff"[..], b"https://evil\xff"] {
+        let (before, behind) = REQUEST.split_once("http://example.com").unwrap();
+        let request = [before.as_bytes(), origin, behind.as_bytes()].concat();
+        let rejection = Request::parse(&request, &Limits::default()).unwrap_err();
+        assert_eq!(rejection.status(), 400);
+    }
+}
+
+#[test]
 fn section_4_2_1_6_the_version_is_13() {
     for version in ["8", "14", "013", "13, 8", "x"] {
         let (status, response) = rejected(&with("Version: 13", &format!("Version: {version}")));

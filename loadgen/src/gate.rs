@@ -202,6 +202,20 @@ impl Gate {
                 floor: Some(floor), ..
             } => floor,
         };
+        if meaning.unit == Unit::Seconds && value.number < 0.0 {
+            return Err(format!(
+                "--assert: {} is a duration, and never negative",
+                self.name
+            ));
+        }
+        if meaning.unit == Unit::Share && value.unit.is_none() && value.number > 1.0 {
+            let number = value.number;
+            return Err(format!(
+                "--assert: {} is a share: `{number}` would be {} %; write {number}%",
+                self.name,
+                number * 100.0
+            ));
+        }
         match value.unit {
             Some(unit) if unit == meaning.unit => return Ok(()),
             None if !meaning.is_latency => return Ok(()),

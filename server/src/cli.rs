@@ -57,14 +57,14 @@ const SERVE: Texts = Texts {
     origin_default: "same",
     publish_token: "Token that POST /publish/TOPIC of the admin listener asks for, as \
                     `Authorization: Bearer TOKEN`. Without it nobody can publish by HTTP \
-                    [default: none]",
+                    [default: not set]",
 };
 
 const ECHO: Texts = Texts {
     origin_default: "any",
     publish_token: "Token that POST /publish/all of the admin listener asks for, as \
                     `Authorization: Bearer TOKEN`. With it, all connections receive what is \
-                    published to the topic `all`; without it nobody can publish [default: none]",
+                    published to the topic `all`; without it nobody can publish [default: not set]",
 };
 
 /// The command line, with the texts of each command.

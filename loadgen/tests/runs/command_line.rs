@@ -80,6 +80,11 @@ fn gates_are_checked_before_the_run() {
     assert_refused(&["--assert", "fin.p99<5parsecs"], "`parsecs` is no unit");
     assert_refused(&["--assert", "fin.p99<50"], "such as fin.p99<50ms");
     assert_refused(&["--assert", "closed<5ms"], "its limit has no unit");
+    assert_refused(
+        &["--assert", "server.busy<50"],
+        "`50` would be 5000 %; write 50%",
+    );
+    assert_refused(&["--assert", "close.p99<-1s"], "never negative");
     let unknown = ["--assert", "fni.p99<5ms"];
     assert_refused(&unknown, "this run has no `fni.p99`; did you mean fin.p99");
     for name in [

@@ -24,11 +24,7 @@ impl File {
             path: path.to_owned(),
             error,
         })?;
-        let entries = toml::from_str(&text).map_err(|error| OptionsError::Syntax {
-            path: path.to_owned(),
-            hint: quotes_hint(&text, &error),
-            error: Box::new(error),
-        })?;
+        let entries = toml::from_str(&text).map_err(|error| syntax_error(path, &text, error))?;
         let mut file = Self {
             path: path.to_owned(),
             entries,
@@ -65,6 +61,9 @@ impl File {
     }
 }
 
+/// The entry whose value nobody is told.
+const SECRET: &str = "publish-token";
+
 /// Bytes of a file that is one, at most.
 const FILE_SIZE_MAX: u64 = 1 << 20;
 
@@ -98,24 +97,36 @@ fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
     Options::deserialize(toml::Table::from_iter(entry))
 }
 
-/// What to write where a text stands without quotes, which is an error of syntax.
-fn quotes_hint(text: &str, error: &toml::de::Error) -> String {
+/// An error of syntax, with what to write if a text stands without quotes. A secret is not told.
+fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let line = text[start..].lines().next().unwrap_or_default();
-    match line.split_once('=') {
-        Some((key, value)) if value.trim().starts_with(|c: char| c.is_alphanumeric()) => {
-            let (key, value) = (key.trim(), value.trim());
-            format!("\ntext stands in quotes: {key} = \"{value}\"")
-        }
-        _ => String::new(),
+    let (key, value) = line.split_once('=').unwrap_or_default();
+    let (key, value) = (key.trim(), value.trim());
+    if key.trim_matches(['"', '\'']) == SECRET {
+        return OptionsError::Entry {
+            path: path.to_owned(),
+            key: SECRET.to_owned(),
+            message: "it is no text in quotes".to_owned(),
+        };
+    }
+    let has_quotes = !value.starts_with(|c: char| c.is_alphanumeric());
+    let hint = match has_quotes || error.message().contains("duplicate") {
+        true => String::new(),
+        false => format!("\ntext stands in quotes: {key} = \"{value}\""),
+    };
+    OptionsError::Syntax {
+        path: path.to_owned(),
+        error: Box::new(error),
+        hint,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::io::Write as _;
 
     use super::*;
 
@@ -261,5 +272,32 @@ mod tests {
             let told = error.split_once("text stands in quotes: ");
             assert_eq!(told.map(|(_, told)| told), hint, "{text}");
         }
+    }
+
+    #[test]
+    fn a_token_without_quotes_is_not_told() {
+        for text in [
+            "publish-token = s3cret",
+            "listen = '127.0.0.1:0'\npublish-token = s3cret # x",
+            "'publish-token' = \"s3cret",
+            "publish-token = ['s3cret']",
+        ] {
+            let error = error_of(text);
+            assert!(error.contains("publish-token"), "{error}");
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_file_without_end_is_no_file() {
+        let error = File::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.contains("it has more than 1 MiB"), "{error}");
+    }
+
+    #[test]
+    fn what_stands_twice_needs_no_quotes() {
+        let error = error_of("compression = true\ncompression = false");
+        assert!(error.contains("duplicate key"), "{error}");
+        assert!(!error.contains("quotes"), "{error}");
     }
 }

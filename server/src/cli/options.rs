@@ -10,14 +10,11 @@ use super::{
     text,
     units::{Count, CountOrOff, Size, Span, SpanOrOff},
     values::{
-        self, Admin, DrainCode, Listen, LogFormat, Origin, Policy, Shards, Subprotocol, Switch,
-        TopicPolicy,
+        self, Admin, DrainCode, Host, Listen, LogFormat, Origin, Policy, Shards, Subprotocol,
+        Switch, TopicPolicy,
     },
 };
-use crate::{
-    Config, Deflate, Drain, HostPattern, Hosts, InvalidConfig, InvalidPublishToken, Origins,
-    PublishToken,
-};
+use crate::{Config, Deflate, Drain, InvalidConfig, InvalidPublishToken, Origins, PublishToken};
 
 /// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
 /// that most people need come first.
@@ -34,13 +31,14 @@ pub(super) struct Options {
     admin: Option<Admin>,
     /// Who asks the admin listener to publish (POST /publish/TOPIC) says `Authorization: Bearer` and
     /// this; without it nobody may. Connections to echo have then subscribed to the topic `all`
-    /// [default: none]
+    /// [default: not set]
     #[arg(
         long,
         env = "TIDEWHEEL_PUBLISH_TOKEN",
         value_name = "TOKEN",
         hide_env_values = true
     )]
+    #[serde(default, deserialize_with = "text::one")]
     publish_token: Option<String>,
     /// Pages that may connect: any, same (the host and port that they connect to), https://example.com,
     /// https://*.example.com, null (pages without an origin); several, with commas between
@@ -50,9 +48,9 @@ pub(super) struct Options {
         value_name = "ORIGIN",
         value_delimiter = ','
     )]
-    #[serde(default, deserialize_with = "text::list")]
+    #[serde(default, deserialize_with = "text::some")]
     origin: Option<Vec<Origin>>,
-    /// Names under which the server may be reached, in the header Host: example.com, example.com:8443,
+    /// Names under which the server may be reached, in the header Host: any, example.com, example.com:8443,
     /// *.example.com; several, with commas between. Others are told 421, on the admin listener, too: the
     /// answer to DNS rebinding [default: any]
     #[arg(
@@ -61,10 +59,10 @@ pub(super) struct Options {
         value_name = "NAME",
         value_delimiter = ','
     )]
-    #[serde(default, deserialize_with = "text::list")]
-    host: Option<Vec<HostPattern>>,
+    #[serde(default, deserialize_with = "text::some")]
+    host: Option<Vec<Host>>,
     /// Subprotocols (Sec-WebSocket-Protocol), with commas between. The first one in this list that the
-    /// client offers is chosen, and none if it offers none of them [default: none]
+    /// client offers is chosen, and none if it offers none of them [default: not set]
     #[arg(
         long,
         env = "TIDEWHEEL_SUBPROTOCOL",
@@ -323,7 +321,7 @@ impl Options {
             max_connections_per_address: count_or_off(self.max_connections_per_address),
             max_accept_rate: count_or_off(self.max_accept_rate),
             origins: self.origin.clone().map_or(origins, values::origins),
-            hosts: self.host.clone().map_or(default.hosts, Hosts::Listed),
+            hosts: self.host.clone().map_or(default.hosts, values::hosts),
             ping_interval: span_or_off(self.ping_interval, default.ping_interval),
             ping_timeout: span_or_off(self.ping_timeout, default.ping_timeout),
             close_timeout,

@@ -14,6 +14,11 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
+/// Reads one value.
+pub(super) fn one<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D::Error> {
+    Text::deserialize(file).map(|text| Some(text.0))
+}
+
 /// Reads several values: a list, or a text with commas.
 pub(super) fn list<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
 where
@@ -21,12 +26,23 @@ where
     D: Deserializer<'de>,
 {
     let texts = file.deserialize_any(Several)?;
-    if texts.is_empty() {
-        return Err(de::Error::custom("the list is empty; leave the entry out"));
-    }
     let values = texts.iter().map(|text| text.parse());
     let values: Result<Vec<T>, _> = values.collect();
     values.map(Some).map_err(de::Error::custom)
+}
+
+/// The same; one at least.
+pub(super) fn some<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    match list(file)? {
+        Some(values) if values.is_empty() => Err(de::Error::custom(
+            "the list is empty; leave the entry out, or list one at least",
+        )),
+        values => Ok(values),
+    }
 }
 
 /// Whether a text says that something is not wanted.

@@ -233,6 +233,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_duration_below_the_clock_is_told() {
+        for text in ["0.4ms", "0.0001s"] {
+            let error = text.parse::<Span>().unwrap_err();
+            assert_eq!(error, format!("`{text}` is less than 1ms; write 1ms"));
+        }
+        for text in ["0s", "0ms", "1ms", "8760h"] {
+            assert!(text.parse::<Span>().is_ok(), "{text}");
+        }
+        assert!("8761h".parse::<Span>().is_err());
+    }
+
+    #[test]
     fn durations() {
         let span = |text: &str| text.parse::<Span>().map(|span| span.0);
         assert_eq!(span("20s"), Ok(Duration::from_secs(20)));

@@ -10,7 +10,9 @@ use serde::{Deserialize, Deserializer, de};
 use tidewheel_codec::handshake::is_token;
 
 use super::text::{self, Text};
-use crate::{CloseCode, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule};
+use crate::{
+    CloseCode, HostPattern, Hosts, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule,
+};
 
 /// Where to listen: `HOST:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -271,6 +273,45 @@ pub(super) fn origins(values: Vec<Origin>) -> Origins {
     Origins::Listed { same, others }
 }
 
+/// A value of `--host`.
+#[derive(Clone, Debug)]
+pub(super) enum Host {
+    Any,
+    Listed(HostPattern),
+}
+
+impl FromStr for Host {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const WORDS: [&str; 6] = ["off", "none", "null", "same", "true", "false"];
+        let text = text.trim();
+        let is = |word: &&str| text.eq_ignore_ascii_case(word);
+        match text {
+            _ if is(&"any") => Ok(Self::Any),
+            _ if WORDS.iter().any(is) => Err(format!(
+                "`{text}` is no name of a host; write any, or one such as example.com"
+            )),
+            text => match text.parse() {
+                Ok(pattern) => Ok(Self::Listed(pattern)),
+                Err(error) => Err(format!("{error}, or any")),
+            },
+        }
+    }
+}
+
+/// What these values of `--host` mean together.
+pub(super) fn hosts(values: Vec<Host>) -> Hosts {
+    let mut listed = Vec::new();
+    for host in values {
+        match host {
+            Host::Any => return Hosts::Any,
+            Host::Listed(pattern) => listed.push(pattern),
+        }
+    }
+    Hosts::Listed(listed)
+}
+
 /// The name of a subprotocol: a token (RFC 6455 4.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Subprotocol(pub(super) String);
@@ -480,6 +521,22 @@ mod tests {
         for text in ["", " ", "a b", "a/b", "a;b", "\"a\"", "b\u{fc}cher"] {
             let error = text.parse::<Subprotocol>().unwrap_err();
             assert!(error.contains("write a name such as chat.v1"), "{error}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_listed_or_any() {
+        let hosts_of = |texts: &[&str]| {
+            let parsed = texts.iter().map(|text| text.parse::<Host>());
+            parsed.collect::<Result<Vec<_>, _>>().map(hosts)
+        };
+        assert_eq!(hosts_of(&["Any"]), Ok(Hosts::Any));
+        assert_eq!(hosts_of(&["a.example", "any"]), Ok(Hosts::Any));
+        let one = vec!["a.example".parse().unwrap()];
+        assert_eq!(hosts_of(&[" A.example "]), Ok(Hosts::Listed(one)));
+        for word in ["off", "None", "null", "same", ""] {
+            let error = hosts_of(&[word]).unwrap_err();
+            assert!(error.contains("any"), "{error}");
         }
     }
 }

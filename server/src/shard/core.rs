@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tidewheel_codec::{Endpoint, handshake::Limits};
 
 use super::{
-    Life, deadlines::Deadlines, handshake::RefusedPages, read::Unread, receive::Receives,
+    Life, deadlines::Deadlines, handshake::Refusals, read::Unread, receive::Receives,
     transmit::Sends,
 };
 use crate::{
@@ -27,7 +27,7 @@ pub(super) struct Core<R: Ring, H: Handler> {
     pub(super) fanout: Fanout,
     pub(super) stats: Arc<Stats>,
     pub(super) settings: Settings,
-    pub(super) refused_pages: RefusedPages,
+    pub(super) refusals: Refusals,
     pub(super) life: Life,
     /// The callback of the application that is running while messages are read.
     pub(super) callback: Option<Callback>,

@@ -69,11 +69,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return None;
         }
         if let Err(rejection) = self.core.settings.hosts.check(request.host()) {
+            let why = "a client was refused: --host does not list the name that it asked for";
+            self.core.refusals.note(&request, why, self.now);
             self.refuse(Rejected::Host, &rejection);
             return None;
         }
         if let Err(rejection) = self.core.settings.origins.check(&request) {
-            self.core.refused_pages.note(&request, self.now);
+            let why = "a page was refused: --origin does not list where it came from";
+            self.core.refusals.note(&request, why, self.now);
             self.refuse(Rejected::Origin, &rejection);
             return None;
         }
@@ -123,9 +126,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 }
 
-/// Logs that pages were refused. A browser hides the answer, and so the reason, from a page.
+/// Logs that clients were refused, one in a second. A browser hides the answer, and so the reason, from a
+/// page.
 #[derive(Debug, Default)]
-pub(super) struct RefusedPages {
+pub(super) struct Refusals {
     /// When one was logged.
     logged: Option<Time>,
     /// How many were not, since.
@@ -135,8 +139,8 @@ pub(super) struct RefusedPages {
 /// The least time between two lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-impl RefusedPages {
-    fn note(&mut self, request: &Request<'_>, now: Time) {
+impl Refusals {
+    fn note(&mut self, request: &Request<'_>, why: &str, now: Time) {
         if self
             .logged
             .is_some_and(|logged| now.since(logged) < LOG_INTERVAL)
@@ -150,7 +154,7 @@ impl RefusedPages {
             origin = request.origin(),
             host = request.host(),
             others = std::mem::take(&mut self.others),
-            "a page was refused: --origin does not list where it came from"
+            "{why}"
         );
     }
 }
