@@ -51,16 +51,24 @@ fn r01_a_close_is_echoed_and_fin_follows_though_the_client_sends_none() {
 /// Who closes TCP first keeps TIME_WAIT (RFC 9293 3.6).
 fn assert_time_wait_is_the_servers(network: &Network, server: &Server, count: usize) {
     let (port, states) = (server.port(), [State::TimeWait, State::FinWait2]);
+    // A FIN that is sent again, because its acknowledgement was late, may find the client's socket gone: the
+    // answer is a reset, and that ends TIME_WAIT (RFC 1337).
+    let mut killed = 0;
     // A dump that is taken while others change the kernel's table may miss some.
     let mut ours = 0;
     wait::until(ms(10_000), "the kernel lists each of them", || {
         ours = sock_diag::count(port, &states);
-        ours >= count
+        killed = network.clients(socket_table::resets_sent) as usize;
+        ours + killed >= count
     });
     let theirs = network.clients(|| socket_table::sockets_to(port).len());
-    let what = format!("TIME_WAIT: {ours} with the server, {theirs} with the clients");
-    tell("R1", &format!("{what} (must be {count} and 0)"));
-    assert_eq!((ours, theirs), (count, 0));
+    let what =
+        format!("TIME_WAIT: {ours} with the server, {killed} reset, {theirs} with the clients");
+    tell(
+        "R1",
+        &format!("{what} (must be {count} together or more, and 0)"),
+    );
+    assert!(ours + killed >= count && theirs == 0);
 }
 
 #[test]
