@@ -1,6 +1,11 @@
 //! Clients that read slowly, and are alive.
 
-use std::{io::Read as _, net::Shutdown, time::Duration};
+use std::{
+    io::Read as _,
+    net::Shutdown,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use crate::{
     figures::{assert_bytes, assert_within, tell, time},
@@ -94,9 +99,9 @@ fn subscribe(network: &Network, server: &Server, topic: &str) -> Client {
 }
 
 /// Publishes 16 KiB, with a number, 16 times a second, until it is told to end.
-fn publish(mut publisher: Client, end: &std::sync::atomic::AtomicBool) {
+fn publish(mut publisher: Client, end: &AtomicBool) {
     for number in 0_u64.. {
-        if end.load(std::sync::atomic::Ordering::Relaxed) {
+        if end.load(Ordering::Relaxed) {
             break;
         }
         let mut payload = vec![b'p'; 16 << 10];
@@ -116,7 +121,7 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
         let deadlines = "--ping-interval 3s --ping-timeout 3s";
         let mut command = network.serve(&format!("{deadlines} --topic-policy {policies}"));
         let server = Server::spawn(&mut command);
-        let end = std::sync::atomic::AtomicBool::new(false);
+        let end = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let readers = POLICIES.map(|topic| {
                 let publisher = subscribe(network, &server, topic);
@@ -139,7 +144,7 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
                 })
             });
             let ends = readers.map(|reader| reader.join());
-            end.store(true, std::sync::atomic::Ordering::Relaxed);
+            end.store(true, Ordering::Relaxed);
             for read in ends {
                 let (topic, last, pongs) = read.expect("it lives");
                 tell(
@@ -184,6 +189,66 @@ fn r21_a_large_message_over_a_slow_link_arrives_whole() {
         };
         assert_eq!(answer, Received::new(FIN | BINARY, b"still here"));
         assert_eq!(server.closes("ping_timeout"), 0);
+    });
+}
+
+/// Pings meet an acknowledgement at their very moment, or just before.
+#[test]
+fn r21_readers_whose_bursts_are_about_a_ping_interval_apart_live() {
+    const APART: [u64; 5] = [990, 1015, 1030, 1060, 1100];
+    with_network(|network| {
+        let sizes = "--max-message-size 8MiB --max-send-queue 64MiB";
+        let server = network.start(&format!("{FLAGS} --shards 1 {sizes}"));
+        let open = |_| network.clients(|| Client::open_narrow(&server));
+        let clients: Vec<Client> = (0..2 * APART.len()).map(open).collect();
+        std::thread::scope(|scope| {
+            for (mut client, apart) in clients.into_iter().zip(APART.iter().cycle()) {
+                scope.spawn(move || {
+                    client.send(&binary(&[1; 2 << 20]));
+                    let mut reader = SlowReader::new(client, 60_000);
+                    for _ in 0..12 {
+                        assert_eq!(reader.read(), [], "the message is long");
+                        wait::pause(ms(*apart) - TICK);
+                    }
+                });
+            }
+        });
+        assert_eq!(server.closes("ping_timeout"), 0);
+    });
+}
+
+#[test]
+fn r05_a_client_whose_kernel_drops_what_it_answers_is_cut() {
+    with_network(|network| {
+        let mut command = network.serve(&format!("{FLAGS} --slow-consumer drop-oldest"));
+        let server = Server::spawn(&mut command);
+        let hung = subscribe(network, &server, "a");
+        // Less than its window was: what arrives inside that is dropped, and each time acknowledged anew.
+        socket2::SockRef::from(&hung.stream)
+            .set_recv_buffer_size(4096)
+            .expect("an option of sockets");
+        let mut publisher = subscribe(network, &server, "a");
+        let end = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !end.load(Ordering::Relaxed) {
+                    publisher.send(&binary(&[7; 3000]));
+                    wait::pause(ms(50));
+                }
+            });
+            let here = || network.clients(|| socket_table::held(hung.port(), server.port()).unread);
+            let (mut taken, mut since) = (0, wait::now());
+            wait::until(ms(20_000), "it is cut", || {
+                if here() > taken {
+                    (taken, since) = (here(), wait::now());
+                }
+                server.closes("ping_timeout") == 1
+            });
+            let took = since.elapsed();
+            end.store(true, Ordering::Relaxed);
+            let what = "a client that drops what it is sent: cut after";
+            assert_within("R5", what, took, ms(2300));
+        });
     });
 }
 

@@ -199,7 +199,8 @@ impl TcpInfo {
     fn last_progress_ms(&self) -> u32 {
         let info = &self.common;
         let answered = info.tcpi_last_ack_recv;
-        if info.tcpi_retransmits == 0 {
+        // Into a window that was closed again they are not counted, and wait for longer all the same.
+        if info.tcpi_retransmits == 0 && info.tcpi_backoff == 0 {
             return answered;
         }
         // Each wait is twice the one before; the one that runs now has this length, in microseconds.
