@@ -168,13 +168,24 @@ impl Limit {
     }
 }
 
+impl Limit {
+    /// Whether others made the generator late.
+    fn is_taken(&self) -> bool {
+        let taken = self.waiting + self.stolen;
+        taken >= TAKEN_MIN && (self.own < OWN_WORK || taken >= self.own)
+    }
+}
+
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let taken = self.waiting + self.stolen;
-        let is_taken = taken >= TAKEN_MIN && (self.own < OWN_WORK || taken >= self.own);
         let [own, waiting, stolen] =
             [self.own, self.waiting, self.stolen].map(|share| share * 100.0);
-        if !is_taken {
+        if !self.is_taken() && self.own < OWN_WORK {
+            write!(
+                f,
+                "the generator was late, though it had its core to itself, and its own work took {own:.0} % of it"
+            )
+        } else if !self.is_taken() {
             write!(
                 f,
                 "the generator was the limit: its own work took {own:.0} % of its core"
@@ -357,7 +368,7 @@ mod tests {
                 80,
                 format!("{host}80 % of the time, and the generator's own work took 20 %"),
             ),
-            (16, 0, 0, format!("{own}16 %")),
+            (16, 0, 0, "the generator was late, though it had".to_owned()),
         ] {
             let millis = Duration::from_millis;
             let mut usage = usage(running, Some(10));
