@@ -18,7 +18,7 @@ use tidewheel::{
 };
 use tidewheel_codec::{
     Connection as Protocol, Endpoint, Event, Role, Transmit,
-    handshake::{ClientRequest, Limits, Response},
+    handshake::{ClientRequest, Limits, Refusal, Response},
 };
 
 /// What the server's handler saw.
@@ -130,6 +130,8 @@ enum Phase {
         request: ClientRequest<'static>,
     },
     Open(Protocol),
+    /// The server shuts down, and has said so. Its FIN is to come.
+    Refused,
     /// It ended, with the server's Close if there was one; FIN or RST came last.
     Ended,
 }
@@ -457,9 +459,14 @@ impl Client {
     fn read(&mut self, mut bytes: Vec<u8>, endpoint: &mut Endpoint, network: &Network, now: Time) {
         if let Phase::Handshake { head, request } = &mut self.phase {
             head.extend_from_slice(&bytes);
-            let parsed = Response::parse(head, &Limits::default(), request);
-            let Some((_, size)) = parsed.expect("the server accepts") else {
-                return;
+            let size = match Response::parse(head, &Limits::default(), request) {
+                Ok(Some((_, size))) => size,
+                Ok(None) => return,
+                Err(Refusal::Status { got: 503 }) => {
+                    self.phase = Phase::Refused;
+                    return;
+                }
+                Err(refusal) => panic!("the server accepts, but: {refusal:?}"),
             };
             bytes = head.split_off(size);
             self.phase = Phase::Open(Protocol::new(now, 0));
