@@ -156,7 +156,7 @@ fn who_says_too_much_is_closed_with_1008() {
 
 #[test]
 fn a_host_that_is_not_listed_is_told_421() {
-    let server = Server::start("--host 127.0.0.1,*.example.org --origin same");
+    let server = Server::start("--host 127.0.0.1,*.example.org,admin --origin same");
     for (host, status) in [
         ("127.0.0.1:8080", 101),
         ("chat.Example.org", 101),
