@@ -190,10 +190,7 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
         ),
         ("--topic-policy /a=close", "`/a` is no pattern of topics"),
         ("--drain-batch 0", "`0` is no count"),
-        (
-            "--drain-interval 87600h",
-            "drain interval is 315360000s, and the close timeout is 10s",
-        ),
+        ("--drain-interval 87600h", "`87600h` is more than a year"),
         (
             "--drain-interval 300ms --close-timeout 500ms",
             "most is half of the close timeout",
@@ -250,7 +247,7 @@ fn a_value_that_can_be_meant_is_taken() {
         "--close-timeout 1ms",
         "--drain-batch 4294967295 --drain-code 1012",
         "--subprotocol chat.v2,chat.v1 --subprotocol mqtt",
-        "--max-lifetime 87600h --idle-timeout 87600h --handshake-timeout 87600h",
+        "--max-lifetime 8760h --idle-timeout 8760h --handshake-timeout 8760h",
     ] {
         for mut command in [echo(flags), serve(flags)] {
             let server = Server::spawn(&mut command);
