@@ -35,7 +35,7 @@ const PING_SENT_WITHIN: Duration = Duration::from_millis(100);
 pub struct Connection {
     state: State,
     opened: Time,
-    /// When the last byte arrived, or was [taken](Connection::note_taken).
+    /// The time at which the last byte arrived, or was [taken](Connection::note_taken).
     heard: Time,
     /// When the last message arrived.
     messaged: Time,

@@ -150,7 +150,7 @@ pub(crate) enum ChildError {
     /// It did not listen in time.
     #[error("the server does not listen{} after {START_TIMEOUT:?}{}", at(*address), said(stderr))]
     Late {
-        /// Where it is to listen, if that was said.
+        /// The address at which it is to listen, if that was said.
         address: Option<SocketAddr>,
         /// The end of what it wrote to stderr.
         stderr: String,
@@ -160,7 +160,7 @@ pub(crate) enum ChildError {
     Interrupted(#[from] Interrupted),
 }
 
-/// What a server wrote to stderr, as the end of a sentence.
+/// The lines that a server wrote to stderr, as the end of a sentence.
 fn said(stderr: &str) -> String {
     match stderr {
         "" => ", and said nothing".to_owned(),

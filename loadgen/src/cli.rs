@@ -73,7 +73,7 @@ the protocol.
   2    INVALID: the run says nothing about the server, because the generator or its machine was the \
 limit. Or: the command line is wrong, this host lacks what is needed, or a file cannot be written.
   130  Interrupted.
-       Where 1 and 2 apply, the status is 1. There is one exception: connections that ended \
+       If both 1 and 2 apply, the status is 1. There is one exception: connections that ended \
 otherwise and bounds of the scenario that were not kept are excused by INVALID, because a late \
 generator may be the reason. A gate, messages, and a server that refuses connections or breaks the \
 protocol are not.

@@ -90,7 +90,7 @@ impl From<SessionError> for RunError {
 }
 
 impl RunError {
-    /// What it means for the exit status: whether the server is at fault, or this host or the
+    /// The meaning for the exit status: whether the server is at fault, or this host or the
     /// command line.
     pub(crate) const fn sign(&self) -> Sign {
         match self {

@@ -26,7 +26,7 @@ pub(crate) const STAMP_SIZE: usize = 8;
 /// Messages that are published before deliveries are read again.
 const BATCH: u32 = 16;
 
-/// What is told of deliveries, see [`Feed::figures`].
+/// Figures of deliveries, see [`Feed::figures`].
 pub(crate) const DELIVERIES: FigureNames = &[
     ("fanout.published", Unit::Count),
     ("fanout.delivered", Unit::Count),

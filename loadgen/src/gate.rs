@@ -32,11 +32,11 @@ const UNITS: [(&str, f64, Unit); 10] = [
     ("%", 0.01, Unit::Share),
 ];
 
-/// What a gate looks like.
+/// The form of a gate.
 const FORM: &str = "a gate is a name, one of < <= > >= == !=, and a limit, such as \
                     'close.p99.9<50ms' or 'echo.p99<=1.15x+2ms'";
 
-/// What other languages write, and the relation that is meant.
+/// Relations as other languages write them, and those that are meant.
 const MISTAKEN: [(&str, &str); 5] = [
     ("=", "=="),
     ("===", "=="),
@@ -96,7 +96,7 @@ pub(crate) struct GateResult {
     pub(crate) measured: Option<f64>,
     /// What it was compared with.
     pub(crate) bound: Option<f64>,
-    /// What both count, if there is such a thing.
+    /// The unit of both, if they have one.
     #[serde(default)]
     pub(crate) unit: Option<Unit>,
     /// Why nothing was compared.

@@ -35,7 +35,7 @@ const STARVED: f64 = 0.25;
 /// The generator's own work is what made it late if it took this share of its core.
 const OWN_WORK: f64 = 0.5;
 
-/// What others took of its core is not what made it late if it was less than this share: the figure
+/// Others did not make it late if they took less than this share of its core: the figure
 /// reported is a 99th percentile.
 const TAKEN_MIN: f64 = 0.01;
 
@@ -57,7 +57,7 @@ pub(crate) enum Verdict {
 /// A verdict with its reasons.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
-    /// What the exit status follows from.
+    /// The signs from which the exit status follows.
     pub(crate) signs: Vec<Sign>,
     pub(crate) verdict: Verdict,
     /// One sentence each; none if it passed.
@@ -136,7 +136,7 @@ pub(crate) fn generator_limit(
     ))
 }
 
-/// How the time of the generator's core was used, in shares of the window, and so whose doing it is
+/// The use of the time of the generator's core, in shares of the window, and so whose doing it is
 /// that the generator was late.
 #[derive(Clone, Copy, Debug)]
 struct Limit {

@@ -199,7 +199,7 @@ pub(crate) struct Course {
     /// The width of a bucket is that of the first ones, doubled so often.
     doublings: u32,
     buckets: Vec<Bucket>,
-    /// When the last one came, counted from the start, in nanoseconds.
+    /// The time of the last one since the start, in nanoseconds.
     last: u64,
 }
 

@@ -13,13 +13,13 @@ use crate::{
 /// The kernel's account of sockets.
 const SOCKSTAT: &str = "/proc/net/sockstat";
 
-/// What is told of connections, see [`Memory::since`].
+/// Figures of connections, see [`Memory::since`].
 pub(crate) const CONNECTION_BYTES: FigureNames = &[
     ("generator.bytes_per_connection", Unit::Bytes),
     ("kernel.bytes_per_connection", Unit::Bytes),
 ];
 
-/// What is told besides where the server is started here.
+/// Further figures if the server is started here.
 pub(crate) const SERVER_BYTES: FigureNames = &[
     ("server.resident_bytes", Unit::Bytes),
     ("server.resident_bytes_over_connections", Unit::Bytes),

@@ -13,10 +13,10 @@ use crate::{
 /// The figures of one part of a run, with their units.
 pub(crate) type FigureNames = &'static [(&'static str, Unit)];
 
-/// How like each other two names are, of 1, if one may have been meant by the other.
+/// The likeness of two names, of 1, if one may have been meant by the other.
 const LIKENESS_MIN: f64 = 0.8;
 
-/// How many names are suggested in place of an unknown one.
+/// Names that are suggested in place of an unknown one, at most.
 const SUGGESTIONS_MAX: usize = 3;
 
 /// The number of all connections has this name.
@@ -59,7 +59,7 @@ pub(crate) struct Names {
     latencies: Vec<&'static str>,
 }
 
-/// What a name stands for.
+/// The meaning of a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Meaning {
     pub(crate) unit: Unit,
@@ -103,7 +103,7 @@ impl Names {
         self
     }
 
-    /// What `name` stands for.
+    /// The meaning of `name`.
     pub(crate) fn meaning(&self, name: &str) -> Option<Meaning> {
         let figure = |unit| Meaning {
             unit,

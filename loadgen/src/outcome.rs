@@ -211,7 +211,7 @@ impl Tally {
         self.counts.values().map(|count| count.connections).sum()
     }
 
-    /// What was said about the first that ended so.
+    /// The message about the first that ended so.
     pub(crate) fn first(&self, outcome: Outcome) -> Option<&str> {
         self.counts.get(&outcome)?.first.as_deref()
     }

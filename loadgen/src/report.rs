@@ -94,9 +94,9 @@ pub(crate) struct Report {
     outcome_lines: Vec<String>,
     /// What it is compared with.
     baseline: Option<Summary>,
-    /// What is not as asked for.
+    /// The failures: everything that is not as asked for.
     failures: Failures,
-    /// What the exit status follows from.
+    /// The signs from which the exit status follows.
     signs: Vec<Sign>,
 }
 
@@ -223,7 +223,7 @@ impl Report {
         self.signs = judgement.signs;
     }
 
-    /// What the exit status follows from.
+    /// The signs from which the exit status follows.
     pub(crate) fn signs(&self) -> Vec<Sign> {
         self.signs.clone()
     }

@@ -40,7 +40,7 @@ const MARK_LEAD: Duration = Duration::from_millis(5);
 /// Connections that are closed at a time where nobody measures it.
 const CLOSED_AT_A_TIME: usize = 1024;
 
-/// What a scenario needs.
+/// The needs of a scenario.
 pub(crate) fn needs(scenario: &Scenario) -> Needs {
     match scenario {
         Scenario::CloseStorm(options) => close_storm::needs(options),

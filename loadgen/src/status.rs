@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// What a run can end with, besides that everything is as asked for; the one that weighs more comes later.
+/// An end of a run at which not everything is as asked for; the one that weighs more comes later.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Sign {
     /// This host or the command line does not allow what was asked for, or a file cannot be written.
@@ -11,7 +11,7 @@ pub(crate) enum Sign {
     NotAsAsked,
     /// The generator or its machine was the limit, which may be why something is not as asked for.
     Invalid,
-    /// What no generator can be the reason of: the server failed, refused, or broke the protocol.
+    /// The server failed, refused, or broke the protocol: no generator can be the reason of that.
     ServerFault,
     /// Messages were lost, altered, doubled, or came out of order.
     MessagesWrong,
@@ -21,7 +21,7 @@ pub(crate) enum Sign {
     Interrupted,
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum Status {

@@ -126,7 +126,7 @@ pub(crate) enum BaselineError {
     Gate {
         /// Which.
         path: String,
-        /// Which figure is missing.
+        /// The figure that is missing.
         error: String,
     },
     /// It says something else.

@@ -78,7 +78,7 @@ struct Sent {
     stamp: u64,
 }
 
-/// What is told of the messages, see [`Talk::figures`].
+/// Figures of the messages, see [`Talk::figures`].
 pub(crate) const MESSAGES: FigureNames = &[
     ("echo.messages", Unit::Count),
     ("lost", Unit::Count),

@@ -35,7 +35,7 @@ pub(crate) struct Needs {
     pub(crate) deadlines: Deadlines,
     /// The usual size of a message, in bytes.
     pub(crate) message_size: usize,
-    /// What it measures.
+    /// The things that it measures.
     pub(crate) names: Names,
 }
 

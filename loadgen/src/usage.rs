@@ -159,9 +159,9 @@ pub(crate) struct Usage {
     pub(crate) softirqs: Option<Duration>,
     /// The system calls of a child server, where they are counted.
     pub(crate) syscalls: Option<u64>,
-    /// What neither had, on all cores of the machine together, see [`Stolen`].
+    /// The time that neither had, on all cores of the machine together, see [`Stolen`].
     pub(crate) stolen: Duration,
-    /// What the generator's core did not have of that.
+    /// The part of that which the generator's core lacked.
     pub(crate) generator_stolen: Duration,
 }
 

@@ -231,7 +231,7 @@ pub enum InvalidConfig {
     /// Nobody could ever connect, or say anything.
     #[error("{setting} is 0; least is 1")]
     Zero {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
     },
     /// A code that means something else, or may not be sent.
@@ -251,7 +251,7 @@ pub enum InvalidConfig {
     /// A deadline that nobody lives to see.
     #[error("{setting} is more than a year")]
     TooLong {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
     },
     /// A deadline that has passed when it is set.
@@ -266,7 +266,7 @@ pub enum InvalidConfig {
     /// No host has so much memory.
     #[error("{setting} is {got} bytes; most is 1 TiB")]
     TooMuchMemory {
-        /// Which setting.
+        /// The name of the setting.
         setting: &'static str,
         /// The bytes as given.
         got: usize,

@@ -41,7 +41,7 @@ pub struct OriginPattern(Pattern);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Pattern {
-    /// What pages without an origin send.
+    /// The origin of pages that have none.
     Null,
     Site {
         scheme: String,

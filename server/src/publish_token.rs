@@ -34,7 +34,7 @@ pub enum InvalidPublishToken {
          carries visible ASCII characters only"
     )]
     Character {
-        /// Which character it is, counted from 1.
+        /// The place of the character, counted from 1.
         at: usize,
     },
 }

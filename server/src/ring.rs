@@ -310,7 +310,7 @@ pub enum Wait {
     Forever,
 }
 
-/// When a peer last took bytes that were sent to it: how long before the last return of [`Ring::enter`], at
+/// The last time at which a peer took bytes that were sent to it: how long before the last return of [`Ring::enter`], at
 /// the least.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Taken {
@@ -380,7 +380,7 @@ pub unsafe trait Ring {
     /// was not asked for.
     fn peer(&self, accept: Token) -> Option<IpAddr>;
 
-    /// When the peer last took bytes that were sent to it, for the [`Op::Quiet`] with this token, which has
+    /// The last time at which the peer took bytes that were sent to it, for the [`Op::Quiet`] with this token, which has
     /// just completed; `None` if it has taken none, or if the kernel cannot tell.
     fn taken(&self, quiet: Token) -> Option<Taken>;
 

@@ -11,7 +11,7 @@ use ureq::http::Uri;
 
 use crate::fleet::Target;
 
-/// What a URL looks like.
+/// The form of a URL.
 const URL_FORM: &str = "ws://HOST:PORT/PATH or wss://HOST:PORT/PATH, such as ws://127.0.0.1:9001/";
 
 /// Shorter ones are below what a timeout or a measurement resolves.

@@ -71,7 +71,7 @@ struct Axes {
     title: &'static str,
     x: &'static str,
     y: &'static str,
-    /// Where marks stand on an axis of this length.
+    /// The places of the marks on an axis of this length.
     x_marks: fn(f64) -> Vec<f64>,
     x_label: fn(&f64) -> String,
     /// Where no line is likely to be.
@@ -186,7 +186,7 @@ fn percentiles(report: &Report) -> Vec<Line> {
     lines
 }
 
-/// What tells a line from the others: its colour, and whether it is dashed, as every second one is.
+/// The look that tells a line from the others: its colour, and whether it is dashed, as every second one is.
 fn styles() -> impl Iterator<Item = (RGBColor, bool)> {
     COLOURS
         .into_iter()

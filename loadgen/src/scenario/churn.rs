@@ -103,7 +103,7 @@ pub(crate) struct Options {
     rss_bound: usize,
 }
 
-/// What is told besides the ways.
+/// Figures besides those of the ways.
 const FIGURES: FigureNames = &[
     ("churn.rate", Unit::PerSecond),
     ("generator.stall", Unit::Seconds),
@@ -111,7 +111,7 @@ const FIGURES: FigureNames = &[
     ("server.sockets_left", Unit::Count),
 ];
 
-/// What is told of a server that is started here.
+/// Figures of a server that is started here.
 const SERVER: FigureNames = &[
     ("server.descriptors_before", Unit::Count),
     ("server.descriptors_after", Unit::Count),

@@ -135,14 +135,14 @@ impl Options {
     }
 }
 
-/// What is told of a server that is to let go of its clients.
+/// Figures of a server that is to let go of its clients.
 const EMPTIED: FigureNames = &[
     ("emptied.seconds", Unit::Seconds),
     ("emptied.resolution_seconds", Unit::Seconds),
     ("emptied.bound_seconds", Unit::Seconds),
 ];
 
-/// What is told besides where it is also known by the kernel.
+/// Further figures if the kernel knows it too.
 const ORPHANS: FigureNames = &[("emptied.orphans", Unit::Count)];
 
 /// What a close storm needs.

@@ -60,10 +60,10 @@ pub(crate) struct Options {
     duration: Duration,
 }
 
-/// What is told of connections that are held, see [`hold`].
+/// Figures of connections that are held, see [`hold`].
 pub(super) const HELD: FigureNames = &[("pings", Unit::Count), ("held", Unit::Count)];
 
-/// What is told of their server where it is started here.
+/// Figures of their server if it is started here.
 pub(super) const KEEPALIVE: FigureNames = &[
     ("keepalive.server_cpu", Unit::Share),
     ("keepalive.server_cpu_per_ping", Unit::Seconds),

@@ -52,7 +52,7 @@ generator looks at each in turn, and rests for half a millisecond at most betwee
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 1_000_000;
 
-/// How long answers of the sweep may have lain unread.
+/// Time for which answers of the sweep may have lain unread.
 const SWEEP_UNREAD: &str = "sweep-unread";
 
 /// The deadlines of a child, where none were given.
@@ -93,7 +93,7 @@ pub(crate) struct Options {
 const FIGURES: FigureNames = &[("open", Unit::Count), ("open.rate", Unit::PerSecond)];
 const STALL: FigureNames = &[("stall.pings", Unit::Count)];
 
-/// What is told of broadcasts by a child.
+/// Figures of broadcasts by a child.
 const BROADCASTS: FigureNames = &[
     ("broadcast.published", Unit::Count),
     ("broadcast.delivered", Unit::Count),

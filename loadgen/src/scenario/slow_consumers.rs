@@ -83,7 +83,7 @@ pub(crate) struct Options {
 
 const FIGURES: FigureNames = &[("slow.clients", Unit::Count)];
 
-/// What is told of a server that is started here.
+/// Figures of a server that is started here.
 const SERVER: FigureNames = &[
     ("server.resident_bytes", Unit::Bytes),
     ("server.resident_growth", Unit::Bytes),

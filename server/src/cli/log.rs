@@ -53,7 +53,7 @@ fn is_level(text: &str) -> bool {
     !text.is_empty() && text.parse::<LevelFilter>().is_ok()
 }
 
-/// What a value of `TIDEWHEEL_LOG` asks for; `info` if there is none.
+/// The filter that a value of `TIDEWHEEL_LOG` asks for; `info` if there is none.
 fn filter(value: &str) -> Result<EnvFilter, InvalidFilter> {
     let invalid = |text: &str| InvalidFilter {
         text: text.to_owned(),

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{Config, Deflate, Drain, InvalidConfig, InvalidPublishToken, Origins, PublishToken};
 
-/// What can be set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
+/// Options, each set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
 /// that most people need come first.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -124,10 +124,10 @@ pub(super) struct Options {
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
     max_send_queue: Option<Size>,
-    /// What happens to a slow client [default: close]
+    /// Policy for slow clients [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY", help_heading = SLOW_CLIENTS, ignore_case = true)]
     slow_consumer: Option<Policy>,
-    /// What happens to slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
+    /// Policy for slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
     /// commas between, of which the first that matches counts [default: as --slow-consumer]
     #[arg(long, env = "TIDEWHEEL_TOPIC_POLICY", value_name = "PATTERN=POLICY", help_heading = SLOW_CLIENTS, value_delimiter = ',')]
     #[serde(default, deserialize_with = "text::list")]

@@ -2,9 +2,7 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use serde::{Deserialize, Deserializer, de};
-
-use super::text::{self, Text};
+use super::text;
 
 /// A duration: `20s`, `500ms`, `1.5s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -216,17 +214,7 @@ impl fmt::Display for Span {
     }
 }
 
-macro_rules! from_file {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            /// As text in the form of the command line, or as a number.
-            fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
-                Text::deserialize(file)?.0.parse().map_err(de::Error::custom)
-            }
-        }
-    )*};
-}
-from_file!(Span, SpanOrOff, Size, Count, CountOrOff);
+text::from_file!(Span, SpanOrOff, Size, Count, CountOrOff);
 
 #[cfg(test)]
 mod tests {

@@ -6,15 +6,14 @@ use std::{
 };
 
 use clap::ValueEnum;
-use serde::{Deserialize, Deserializer, de};
 use tidewheel_codec::handshake::is_token;
 
-use super::text::{self, Text};
+use super::text;
 use crate::{
     CloseCode, HostPattern, Hosts, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule,
 };
 
-/// Where to listen: `HOST:PORT`.
+/// An address to listen on: `HOST:PORT`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Listen(pub(super) String);
 
@@ -26,7 +25,7 @@ impl FromStr for Listen {
     }
 }
 
-/// Where the admin listener is, or `off`.
+/// The address of the admin listener, or `off`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Admin(pub(super) Option<String>);
 
@@ -142,7 +141,7 @@ impl FromStr for Shards {
     }
 }
 
-/// What happens to a client that reads too slowly.
+/// The policy for a client that reads too slowly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Policy {
     /// It is closed with 1008
@@ -170,7 +169,7 @@ impl From<Policy> for SlowConsumer {
     }
 }
 
-/// What happens to slow readers of some topics.
+/// The policy for slow readers of some topics.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct TopicPolicy(pub(super) TopicRule);
 
@@ -204,7 +203,7 @@ pub(super) enum Switch {
     Off,
 }
 
-/// How the log is written.
+/// The form of the log.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, ValueEnum)]
 pub(super) enum LogFormat {
     /// A line for people
@@ -260,7 +259,7 @@ impl FromStr for Origin {
     }
 }
 
-/// What these values of `--origin` mean together.
+/// The meaning of these values of `--origin` together.
 pub(super) fn origins(values: Vec<Origin>) -> Origins {
     let (mut same, mut others) = (false, Vec::new());
     for origin in values {
@@ -300,7 +299,7 @@ impl FromStr for Host {
     }
 }
 
-/// What these values of `--host` mean together.
+/// The meaning of these values of `--host` together.
 pub(super) fn hosts(values: Vec<Host>) -> Hosts {
     let mut listed = Vec::new();
     for host in values {
@@ -348,17 +347,7 @@ impl FromStr for DrainCode {
     }
 }
 
-macro_rules! from_file {
-    ($($name:ident),*) => {$(
-        impl<'de> Deserialize<'de> for $name {
-            /// As text in the form of the command line, or as a number or a truth value.
-            fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
-                Text::deserialize(file)?.0.parse().map_err(de::Error::custom)
-            }
-        }
-    )*};
-}
-from_file!(Listen, Admin, Shards, Policy, Switch, LogFormat, DrainCode);
+text::from_file!(Listen, Admin, Shards, Policy, Switch, LogFormat, DrainCode);
 
 #[cfg(test)]
 mod tests {

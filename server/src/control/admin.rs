@@ -87,7 +87,7 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin) {
     }
 }
 
-/// How many connections there may be in a process that may have so many descriptors.
+/// The number of connections that there may be in a process with so many descriptors.
 fn connections_max(descriptors: u64) -> usize {
     let part = usize::try_from(descriptors / DESCRIPTORS_PART);
     part.unwrap_or(usize::MAX).clamp(1, CONNECTIONS_MAX)
@@ -213,7 +213,7 @@ impl Admin {
         }
     }
 
-    /// What a path shows; `None` if it shows nothing.
+    /// The page at a path; `None` if there is none.
     fn page<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let page = match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),

@@ -8,7 +8,7 @@ use mediatype::{
 
 const VERSION: Name<'static> = Name::new_unchecked("version");
 
-/// What a published message is.
+/// The kind of a published message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum MessageKind {
     Text,
@@ -68,7 +68,7 @@ pub(super) enum MetricsFormat {
     OpenMetrics,
 }
 
-/// How much a client wants a format.
+/// The weight that a client gives to a format.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 struct Preference {
     /// `q`, in thousandths.
@@ -76,7 +76,7 @@ struct Preference {
     specificity: Specificity,
 }
 
-/// How closely a media range describes a format: the closest range counts (RFC 9110 12.5.1).
+/// The precision with which a media range describes a format: the closest range counts (RFC 9110 12.5.1).
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 enum Specificity {
     #[default]
@@ -123,7 +123,7 @@ impl MetricsFormat {
         }
     }
 
-    /// What a media range says about this format; `None` if it is about others, or its weight is none.
+    /// The weight that a media range gives to this format; `None` if it is about others, or its weight is none.
     fn preference(self, range: &MediaType<'_>) -> Option<Preference> {
         let weight: f64 = match range.get_param(Q) {
             Some(weight) => weight.as_str().parse().ok()?,

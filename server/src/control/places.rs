@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// How long a connection may be idle: for the head of a request to arrive, and for an answer to be read.
+/// Time for which a connection may be idle: for the head of a request to arrive, and for an answer to be read.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A request whose body has paused for this time is no better than an idle connection.
@@ -33,7 +33,7 @@ enum State {
 }
 
 impl State {
-    /// When the connection began, or begins, to be one that may be closed for a new one.
+    /// The time at which the connection began, or begins, to be one that may be closed for a new one.
     fn revocable(self) -> Option<Instant> {
         match self {
             Self::Idle { since } => Some(since),

@@ -16,7 +16,7 @@ use crate::host;
 #[derive(Debug)]
 pub(super) struct ProcessMetrics;
 
-/// What the kernel tells about this process.
+/// Figures of this process, from the kernel.
 struct Figures {
     cpu_seconds: f64,
     resident_bytes: u64,
@@ -43,7 +43,7 @@ impl Figures {
     }
 }
 
-/// When the system was booted, since the epoch. It is read once, because its file is long.
+/// The time since the epoch at which the system was booted. It is read once, because its file is long.
 fn boot_seconds() -> ProcResult<f64> {
     static BOOT_SECONDS: OnceLock<f64> = OnceLock::new();
     if let Some(seconds) = BOOT_SECONDS.get() {

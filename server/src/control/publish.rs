@@ -18,7 +18,7 @@ use crate::{PublishToken, Remote, RemoteError};
 /// The path of a topic begins with this.
 pub(super) const PREFIX: &str = "/publish/";
 
-/// How long the body of a request may take.
+/// Time that the body of a request may take.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes of all bodies at a time; or one message, if that may be larger.
@@ -30,12 +30,12 @@ const BLOCK_BYTES: usize = 4 << 10;
 /// Seconds after which a publisher that was told 503 may try again: what is queued then is gone.
 const RETRY_AFTER: &str = "1";
 
-/// What publishing needs.
+/// The token and the budget that publishing needs.
 #[derive(Debug)]
 pub(super) struct Publishing {
     token: PublishToken,
     message_bytes_max: usize,
-    /// What is left of the budget of all bodies, in blocks.
+    /// The rest of the budget of all bodies, in blocks.
     blocks: Semaphore,
 }
 
@@ -179,7 +179,7 @@ enum Refusal {
     Broken(String),
 }
 
-/// What has come of a body. It is copied out of the connection's buffer, because many small parts would
+/// The part of a body that has come. It is copied out of the connection's buffer, because many small parts would
 /// keep much more memory than they have bytes.
 #[derive(Debug)]
 struct Received<'a> {
@@ -222,7 +222,7 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     is_bearer.then_some(rest.trim_ascii_start())
 }
 
-/// What the message is, or why that cannot be known.
+/// The kind of the message, or why that cannot be known.
 fn message_kind(headers: &HeaderMap) -> Result<MessageKind, String> {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let is_identity = |it: &header::HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"identity");

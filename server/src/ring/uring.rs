@@ -50,7 +50,7 @@ pub struct Setup {
     pub buffers: u16,
     /// The bytes in each receive buffer.
     pub buffer_size: u32,
-    /// How long the kernel goes on delivering what it has taken of a connection that is closed
+    /// Time for which the kernel goes on delivering what it has taken of a connection that is closed
     /// ([`Op::Close`]); whole milliseconds.
     pub deliver_within: Duration,
 }

@@ -13,7 +13,7 @@ use crate::{
     stats::Stats,
 };
 
-/// What a visit of a connection needs of its shard: everything but the table of connections and what only
+/// The part of a shard that a visit of a connection needs: everything but the table of connections and what only
 /// a whole turn uses.
 pub(super) struct Core<R: Ring, H: Handler> {
     /// Dropped first, so that the kernel lets go of all memory before it is freed.

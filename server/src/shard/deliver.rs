@@ -1,4 +1,4 @@
-//! What follows a completion: the bytes of a receive go to the connection, and after a send the connection
+//! The work after a completion: the bytes of a receive go to the connection, and after a send the connection
 //! reads on.
 
 use super::visit::Visit;

@@ -17,7 +17,7 @@ const LEAST: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Progress {
     began: Time,
-    /// When what is still open is reset.
+    /// The time at which everything that is still open is reset.
     deadline: Time,
     /// Connections when it began.
     total: u64,
@@ -38,7 +38,7 @@ impl Progress {
         }
     }
 
-    /// When what is still open is reset.
+    /// The time at which everything that is still open is reset.
     pub(super) fn deadline(&self) -> Time {
         self.deadline
     }

@@ -130,9 +130,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 /// page.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// When one was logged.
+    /// The time at which one was logged.
     logged: Option<Time>,
-    /// How many were not, since.
+    /// The number that were not, since.
     others: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a subscriber gets over a link that is long and narrow, from each of several servers.
+//! The rate at which a subscriber is served over a link that is long and narrow, by each of several servers.
 //!
 //! `cargo run --release -p benches --bin long_link -- --server target/release/tidewheel`, as root.
 //!
@@ -38,13 +38,13 @@ struct Arguments {
     /// Millions of bits that the link carries in a second
     #[arg(long, default_value_t = 100, value_name = "MBIT")]
     rate: u32,
-    /// How long a packet takes from one side to the other
+    /// Time that a packet takes from one side to the other
     #[arg(long, default_value = "50ms", value_name = "DURATION")]
     delay: Span,
-    /// How long is measured in each turn of a server
+    /// Time that is measured in each turn of a server
     #[arg(long, default_value = "10s", value_name = "DURATION")]
     duration: Span,
-    /// How long the subscriber reads before that
+    /// Time for which the subscriber reads before that
     #[arg(long, default_value = "5s", value_name = "DURATION")]
     warm_up: Span,
     /// Rounds, in each of which every server has its turn

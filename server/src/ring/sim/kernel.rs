@@ -70,7 +70,7 @@ pub(super) struct Kernel {
     accepts: VecDeque<(Token, bool)>,
     backlog: VecDeque<ClientId>,
     listens: bool,
-    /// What the clients had taken when they were asked about.
+    /// The answers about what clients had taken.
     taken: HashMap<Token, Taken>,
     /// Whom a single accept has accepted last.
     accepted: HashMap<Token, ClientId>,

@@ -26,7 +26,7 @@ pub(super) struct SimSocket {
     pub(super) finished: bool,
     /// Bytes sent that the client has not read.
     pub(super) unread: usize,
-    /// When bytes were last sent, and when the client last read some.
+    /// The last time at which bytes were sent, and the last at which the client read some.
     pub(super) sent_ms: u64,
     pub(super) read_ms: u64,
     /// When the newest completion of the receive comes, and its place among those of that time.

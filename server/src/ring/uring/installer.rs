@@ -30,7 +30,7 @@ pub(super) struct Installer {
     ending: HashMap<u32, Ending>,
     /// When the kernel was last left: not after the moment that the caller takes for now.
     left: Instant,
-    /// What the peers have taken that were asked about since.
+    /// The answers about what peers have taken, since then.
     taken: HashMap<Token, Taken>,
 }
 
@@ -154,7 +154,7 @@ impl Installer {
         Ok(i32::try_from(quiet.as_millis()).unwrap_or(i32::MAX))
     }
 
-    /// What the peer has taken that was asked about by this token, since the kernel was last left.
+    /// The answer to the question with this token, if it came since the kernel was last left.
     pub(super) fn taken(&self, quiet: Token) -> Option<Taken> {
         self.taken.get(&quiet).copied()
     }
@@ -211,7 +211,7 @@ impl TcpInfo {
     }
 }
 
-/// What the kernel knows of a connection (tcp(7), `TCP_INFO`); or a negated errno.
+/// The kernel's knowledge of a connection (tcp(7), `TCP_INFO`); or a negated errno.
 fn tcp_info(socket: &OwnedFd) -> Result<TcpInfo, i32> {
     // SAFETY: a structure of numbers is valid when all zero.
     let mut info: TcpInfo = unsafe { std::mem::zeroed() };
