@@ -310,8 +310,8 @@ pub enum Wait {
     Forever,
 }
 
-/// The last time at which a peer took bytes that were sent to it: how long before the last return of [`Ring::enter`], at
-/// the least.
+/// The last time at which a peer took bytes that were sent to it: how long before the last return of
+/// [`Ring::enter`], at the least.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Taken {
     /// Since it last acknowledged bytes, or answered otherwise.
@@ -380,8 +380,8 @@ pub unsafe trait Ring {
     /// was not asked for.
     fn peer(&self, accept: Token) -> Option<IpAddr>;
 
-    /// The last time at which the peer took bytes that were sent to it, for the [`Op::Quiet`] with this token, which has
-    /// just completed; `None` if it has taken none, or if the kernel cannot tell.
+    /// The last time at which the peer took bytes that were sent to it, for the [`Op::Quiet`] with this token,
+    /// which has just completed; `None` if it has taken none, or if the kernel cannot tell.
     fn taken(&self, quiet: Token) -> Option<Taken>;
 
     /// What another thread holds to wake this ring.

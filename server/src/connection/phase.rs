@@ -2,10 +2,12 @@
 //!
 //! ```text
 //!  Handshake ──► Open ───────┐
-//!      │ │                   ├──► Leaving: [Finishing ──►] Closing ──► Closed
+//!      │ │                   ├──► [Flushing ──►] Leaving: Closing ──► Closed
 //!      │ └─────► Refused ────┤
 //!      └─────────────────────┘
 //! ```
+//!
+//! A connection is flushed if its peer has ended its direction in order, and not if it is reset.
 
 use tidewheel_codec::{Connection as Protocol, Time};
 
