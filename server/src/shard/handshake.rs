@@ -126,7 +126,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 }
 
-/// Logs that clients were refused, one in a second. A browser hides the answer, and so the reason, from a
+/// Logs that clients were refused, one of the shard's in a second. A browser hides the answer, and so the reason, from a
 /// page.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
