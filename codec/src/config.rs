@@ -29,7 +29,8 @@ pub struct Config {
     /// The connection fails with 1011 when nothing is heard for so long after the ping interval;
     /// 20 s. `None`: never; pings repeat at the interval.
     pub ping_timeout: Option<Duration>,
-    /// From the start of the closing handshake to the reset, and from our FIN to the reset; 10 s.
+    /// From the start of the closing handshake to the reset, and from our FIN to the reset, or from the last
+    /// byte that the peer has [taken](crate::Connection::note_taken) meanwhile; 10 s.
     pub close_timeout: Duration,
     /// The connection closes with 1001 when no message arrived for so long; control frames do not
     /// count. `None`: never, the default.

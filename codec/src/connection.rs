@@ -23,8 +23,8 @@ use close::Closing;
 
 pub use error::{CloseError, Closed, PingError};
 
-/// A ping is with the kernel within this time, and the clocks differ by less.
-const PING_SENT_WITHIN: Duration = Duration::from_millis(100);
+/// A ping or a Close is with the peer's kernel within this time, and the clocks differ by less.
+const SENT_WITHIN: Duration = Duration::from_millis(100);
 
 /// One WebSocket after its opening handshake.
 ///
@@ -77,10 +77,12 @@ enum State {
         deadline: Time,
     },
     /// Nothing more is sent, so our FIN may go out (7.1.1). What arrives is ignored; the peer's FIN
-    /// is awaited until `deadline`.
+    /// is awaited until `deadline`, and longer while the peer takes what was sent, unless it was cut for
+    /// its silence.
     Lingering {
         end: Option<Box<Disconnect>>,
         deadline: Time,
+        was_silent: bool,
     },
     /// Client: the closing handshake is done, and the server closes TCP first (7.1.1), until
     /// `deadline`.
@@ -199,17 +201,34 @@ impl Connection {
     }
 
     /// Notes that the peer took bytes at `time`, as its acknowledgements tell: it is alive, and has not come
-    /// to the ping yet.
+    /// to the ping or the Close yet. If the connection is closing, it is waited for until `close_by`, if
+    /// that is later than its deadline; but not one that was cut at the ping timeout.
     ///
-    /// If it took everything (`has_more` is false), what it took about the time of a ping may be that ping
-    /// alone, which says nothing of the peer's program, and does not count.
-    pub fn note_taken(&mut self, time: Time, has_more: bool) {
-        if let State::Open { pinged, .. } = self.state {
-            let is_ping =
-                !has_more && time + PING_SENT_WITHIN >= pinged && time <= pinged + PING_SENT_WITHIN;
-            if !is_ping {
-                self.note_heard(time);
+    /// If it took everything (`has_more` is false), what it took about the time of a ping or a Close may be
+    /// that frame alone, which says nothing of the peer's program, and does not count.
+    pub fn note_taken(&mut self, time: Time, has_more: bool, close_by: Time) {
+        match &mut self.state {
+            State::Open { pinged, .. } => {
+                let is_ping =
+                    !has_more && time + SENT_WITHIN >= *pinged && time <= *pinged + SENT_WITHIN;
+                if !is_ping {
+                    self.note_heard(time);
+                }
             }
+            State::Closing { deadline, .. }
+            | State::Lingering {
+                deadline,
+                was_silent: false,
+                ..
+            } => {
+                if close_by > *deadline && (has_more || close_by > *deadline + SENT_WITHIN) {
+                    *deadline = close_by;
+                }
+            }
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => {}
         }
     }
 

@@ -263,8 +263,8 @@ fn a_peer_that_takes_bytes_long_after_a_ping_is_alive() {
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
     let taken = ping + Duration::from_millis(101);
-    connection.note_taken(taken, false);
-    assert!(!connection.is_ping_overdue(endpoint.config(), deadline));
+    connection.note_taken(taken, false, taken);
+    assert!(!connection.is_overdue(endpoint.config(), deadline));
     // It is pinged again, and cut if neither comes.
     let again = connection.poll_timeout(endpoint.config());
     let again = again.expect("a ping is due");
@@ -283,7 +283,11 @@ fn a_peer_whose_kernel_took_no_more_than_the_ping_is_cut() {
     let (mut endpoint, mut connection, ping) = pinged();
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
-    connection.note_taken(ping + Duration::from_millis(100), false);
+    connection.note_taken(
+        ping + Duration::from_millis(100),
+        false,
+        ping + Duration::from_millis(100),
+    );
     assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
     connection.handle_timeout(&mut endpoint, &mut Vec::new(), deadline);
     let end = connection.poll_disconnect();
@@ -296,7 +300,7 @@ fn a_peer_that_has_more_to_take_was_alive_when_it_took_something() {
     for after in [P - 10_000, P, P + 50, P + 10_000] {
         let (mut endpoint, mut connection, _) = pinged();
         let taken = Time::from_millis(after);
-        connection.note_taken(taken, true);
+        connection.note_taken(taken, true, taken);
         let mut out = Vec::new();
         while let Some(due) = connection.poll_timeout(endpoint.config()) {
             connection.handle_timeout(&mut endpoint, &mut out, due);
@@ -307,4 +311,18 @@ fn a_peer_that_has_more_to_take_was_alive_when_it_took_something() {
             }
         }
     }
+}
+
+#[test]
+fn a_silent_peer_that_takes_bytes_after_its_cut_is_waited_for_no_longer() {
+    let (mut endpoint, mut connection, _) = pinged();
+    let cut = connection.poll_timeout(endpoint.config());
+    let cut = cut.expect("the ping's answer is due");
+    connection.handle_timeout(&mut endpoint, &mut Vec::new(), cut);
+    let deadline = cut + endpoint.config().close_timeout;
+    assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
+    assert!(!connection.is_overdue(endpoint.config(), deadline));
+    let close_by = deadline + Duration::from_secs(1);
+    connection.note_taken(cut + Duration::from_secs(1), true, close_by);
+    assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
 }

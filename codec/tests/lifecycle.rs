@@ -452,3 +452,66 @@ fn a_close_that_must_not_be_sent_is_refused() {
         .start_closing_handshake(endpoint, code, &reason[1..], Cause::LocalClose, out, now)
         .unwrap();
 }
+
+/// What a peer takes while the connection is closing moves the deadline: in milliseconds after the Close, with
+/// whether there is more to take.
+const TAKEN: [(u64, bool, u64); 7] = [
+    (0, true, C),
+    // The Close alone, perhaps.
+    (5, false, C),
+    (100, false, C),
+    (101, false, C + 101),
+    (5, true, C + 5),
+    (9_999, true, C + 9_999),
+    (9_999, false, C + 9_999),
+];
+
+#[test]
+fn a_closing_connection_is_waited_for_while_its_peer_takes_what_was_sent() {
+    for (taken, has_more, expected) in TAKEN {
+        for peer_closes in [false, true] {
+            let mut pair = pair();
+            let begin = pair.now;
+            let server = &mut pair.server;
+            if peer_closes {
+                let mut bytes = [0x88, 0x80, 0, 0, 0, 0];
+                let mut input = server.connection.receive(&mut bytes, begin);
+                let event =
+                    server
+                        .connection
+                        .poll_event(&mut server.endpoint, &mut input, &mut server.out);
+                assert!(event.is_none());
+            } else {
+                close(server, CloseCode::NORMAL_CLOSURE, Cause::LocalClose, begin);
+            }
+            let config = server.endpoint.config();
+            let time = begin + Duration::from_millis(taken);
+            let close_by = time + config.close_timeout;
+            server.connection.note_taken(time, has_more, close_by);
+            let deadline = begin + Duration::from_millis(expected);
+            assert_eq!(
+                server.connection.poll_timeout(config),
+                Some(deadline),
+                "{taken}"
+            );
+            assert!(server.connection.is_overdue(config, deadline));
+            assert!(
+                !server
+                    .connection
+                    .is_overdue(config, begin + Duration::from_millis(expected - 1))
+            );
+            // What it took before counts for nothing.
+            let close_by = begin + config.close_timeout;
+            server.connection.note_taken(begin, true, close_by);
+            assert_eq!(
+                server.connection.poll_timeout(config),
+                Some(deadline),
+                "{taken}"
+            );
+            server
+                .connection
+                .handle_timeout(&mut server.endpoint, &mut server.out, deadline);
+            assert_eq!(server.connection.poll_transmit(), Transmit::Reset);
+        }
+    }
+}

@@ -98,7 +98,11 @@ impl Connection {
         };
         let deadline = now + endpoint.config.close_timeout;
         let end = Some(self.end(Initiator::Local, cause, None, Some(sent), now));
-        self.state = State::Lingering { end, deadline };
+        self.state = State::Lingering {
+            end,
+            deadline,
+            was_silent: cause == Cause::PingTimeout,
+        };
     }
 
     /// Fails the connection because the peer broke a rule.
@@ -147,7 +151,11 @@ impl Connection {
         let deadline = now + endpoint.config.close_timeout;
         let end = Some(self.end(initiator, cause, Some(received), Some(sent), now));
         self.state = match endpoint.config.role {
-            Role::Server => State::Lingering { end, deadline },
+            Role::Server => State::Lingering {
+                end,
+                deadline,
+                was_silent: false,
+            },
             Role::Client => State::AwaitingEof { end, deadline },
         };
     }

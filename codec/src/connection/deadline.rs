@@ -45,16 +45,27 @@ impl Connection {
         }
     }
 
-    /// Whether [`handle_timeout`](Self::handle_timeout) would end the connection now because nothing
-    /// was heard since a ping: the moment to [ask](Self::note_heard) whether something has arrived
-    /// that was not received yet.
+    /// Whether [`handle_timeout`](Self::handle_timeout) would end the connection now because the peer is
+    /// quiet since a ping, or since a Close: the moment to ask whether something has
+    /// [arrived](Self::note_heard) that was not received yet, and whether the peer has
+    /// [taken](Self::note_taken) something.
     #[must_use]
-    pub fn is_ping_overdue(&self, config: &Config, now: Time) -> bool {
-        let State::Open { pinged, phase, .. } = &self.state else {
-            return false;
-        };
-        self.next_due(config, *pinged, *phase)
-            .is_some_and(|(time, due)| time <= now && due == Due::PingTimeout)
+    pub fn is_overdue(&self, config: &Config, now: Time) -> bool {
+        match &self.state {
+            State::Open { pinged, phase, .. } => self
+                .next_due(config, *pinged, *phase)
+                .is_some_and(|(time, due)| time <= now && due == Due::PingTimeout),
+            State::Closing { deadline, .. }
+            | State::Lingering {
+                deadline,
+                was_silent: false,
+                ..
+            } => *deadline <= now,
+            State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. }
+            | State::Released { .. } => false,
+        }
     }
 
     /// Does what is due at `now`: sends a ping, starts the closing handshake, fails or resets the
@@ -75,7 +86,7 @@ impl Connection {
                 let end = Some(self.end(Initiator::Local, cause, None, Some(sent), now));
                 self.state = State::Expired { end };
             }
-            State::Lingering { end, deadline } | State::AwaitingEof { end, deadline }
+            State::Lingering { end, deadline, .. } | State::AwaitingEof { end, deadline }
                 if *deadline <= now =>
             {
                 let end = end.take();

@@ -100,7 +100,8 @@ pub(super) struct Options {
     /// Cut a client that stays silent for so long after that, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     ping_timeout: Option<SpanOrOff>,
-    /// Reset a closing connection after so long [default: 10s]
+    /// Reset a closing connection when its client has taken nothing for so long; a drain takes no longer
+    /// in all [default: 10s]
     #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     close_timeout: Option<Span>,
     /// Cut a client whose request is not complete after so long [default: 10s]

@@ -38,10 +38,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 self.connection.sending.on(SendEvent::WantFin);
             }
             Transmit::Release => return self.see_off(),
-            Transmit::Reset => {
-                self.core.stats.deadline_resets.add(1);
-                return self.leave();
-            }
+            Transmit::Reset => return self.expire(),
         }
         if self.connection.queue.is_some() || self.connection.sending.wants_fin() {
             self.mark();
@@ -96,7 +93,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
         self.queue()
             .write(Lane::Control, |out| rejection.write(out));
-        let deadline = self.end_of_wait();
+        let deadline = self.end_of_wait(self.now);
         self.connection.advance(Phase::Refused { deadline });
     }
 
@@ -149,19 +146,23 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 self.core.stats.handshake_timeouts.add(1);
                 self.leave();
             }
-            Phase::Refused { .. } | Phase::Flushing { .. } => {
-                self.core.stats.deadline_resets.add(1);
-                self.leave();
-            }
+            Phase::Refused { .. } => self.expire(),
+            Phase::Flushing { .. } => self.ask(),
             Phase::Open { protocol, .. }
                 if is_deaf && protocol.is_open()
-                    || protocol.is_ping_overdue(self.core.endpoint.config(), self.now) =>
+                    || protocol.is_overdue(self.core.endpoint.config(), self.now) =>
             {
                 self.ask();
             }
             Phase::Open { .. } => self.elapse(),
             Phase::Leaving(_) => {}
         }
+    }
+
+    /// Resets the connection, of which a deadline has passed.
+    fn expire(&mut self) {
+        self.core.stats.deadline_resets.add(1);
+        self.leave();
     }
 
     /// Lets the protocol do what is due.
@@ -191,8 +192,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Asks when the peer was last heard, and when it last took bytes. It may be alive although nothing of it
-    /// was read: the ping may lie behind a large message that it is still receiving, this connection may not
-    /// be read because its peer takes nothing, or this shard may have fallen behind.
+    /// was read: the ping or the Close may lie behind a large message that it is still receiving, this
+    /// connection may not be read because its peer takes nothing, or this shard may have fallen behind.
     fn ask(&mut self) {
         if self.connection.begin_asking() {
             let socket = self.connection.socket();
@@ -204,21 +205,36 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// was sent to it; or that it cannot tell.
     pub(super) fn quiet(&mut self, result: i32, taken: Option<Taken>) {
         self.connection.end_asking();
-        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
-            let before =
-                |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
-            if let Ok(quiet_ms) = u64::try_from(result) {
-                protocol.note_heard(before(quiet_ms));
+        let now = self.now;
+        let before = |millis: u64| Time::from_millis(now.as_millis().saturating_sub(millis));
+        let is_queued = self.connection.queue.as_ref();
+        let is_queued = is_queued.is_some_and(|queue| !queue.is_empty());
+        let taken = taken.map(|taken| {
+            let has_more = taken.is_awaited || taken.has_more || is_queued;
+            let time = before(taken.idle().as_millis() as u64);
+            (time, has_more, self.end_of_wait(time))
+        });
+        match &mut self.connection.phase {
+            Phase::Open { protocol, .. } => {
+                if let Ok(quiet_ms) = u64::try_from(result) {
+                    protocol.note_heard(before(quiet_ms));
+                }
+                if let Some((time, has_more, close_by)) = taken {
+                    protocol.note_taken(time, has_more, close_by);
+                }
+                self.elapse();
             }
-            if let Some(taken) = taken {
-                let queue = self.connection.queue.as_ref();
-                let has_more = taken.is_awaited
-                    || taken.has_more
-                    || queue.is_some_and(|queue| !queue.is_empty());
-                protocol.note_taken(before(taken.idle().as_millis() as u64), has_more);
+            Phase::Flushing { deadline } => {
+                if let Some((_, _, close_by)) = taken {
+                    *deadline = close_by.max(*deadline);
+                }
+                match *deadline <= now {
+                    true => self.expire(),
+                    false => self.schedule(),
+                }
             }
+            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {}
         }
-        self.elapse();
     }
 
     /// The server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service restart).
@@ -253,10 +269,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Until when a peer is waited for to which everything was said. A drain waits no longer than its own
-    /// time.
-    fn end_of_wait(&self) -> Time {
-        let deadline = self.now + self.core.settings.close_timeout;
+    /// Until when a peer is waited for to which everything was said, and which took bytes at `time`, or
+    /// began to close. A drain waits no longer than its own time.
+    fn end_of_wait(&self, time: Time) -> Time {
+        let deadline = time + self.core.settings.close_timeout;
         match self.core.life {
             Life::Draining(progress) => deadline.min(progress.deadline()),
             Life::Serving | Life::Stopped => deadline,
@@ -267,7 +283,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// descriptor is closed, and the kernel delivers what it has taken.
     fn see_off(&mut self) {
         debug_assert!(!self.connection.receiving.is_under_way());
-        let deadline = self.end_of_wait();
+        let deadline = self.end_of_wait(self.now);
         self.enter_last_phase(Phase::Flushing { deadline });
         self.connection.sending.on(SendEvent::WantFin);
         self.transmit();

@@ -3,9 +3,11 @@
 use std::{
     io::Read as _,
     net::Shutdown,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
+
+use rustix::process::Signal;
 
 use crate::{
     figures::{assert_bytes, assert_within, tell, time},
@@ -252,31 +254,111 @@ fn r05_a_client_whose_kernel_drops_what_it_answers_is_cut() {
     });
 }
 
+/// The kernel takes an answer of so many bytes at once, though the client reads nothing. So the Close behind it is
+/// read and answered, too.
+const TAKEN_AT_ONCE: usize = 150_000;
+
 #[test]
-fn r23_what_is_under_way_is_delivered_to_a_client_that_has_ended_its_direction() {
+fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_timeout() {
     with_network(|network| {
-        let server = network.start("");
-        let mut client = network.clients(|| Client::open(&server));
-        let payload: Vec<u8> = (0..500_000).map(|at: u32| (at % 251) as u8).collect();
-        client.send(&[binary(&payload), close(1000, "")].concat());
-        client.finish();
-        let start = wait::now();
-        let mut reader = SlowReader::new(client, 16 << 10);
-        let mut frames = Vec::new();
-        while frames.len() < 2 {
-            frames.extend(reader.read());
-        }
-        assert!(frames[0] == Received::new(FIN | BINARY, &payload));
-        assert_eq!(frames[1].close_code(), 1000);
-        assert_eq!(reader.client.end(), End::Fin);
-        tell(
-            "R23",
-            &format!(
-                "0.5 MB, Close and FIN: answered whole after {}",
-                time(start.elapsed())
-            ),
-        );
+        let sizes = "--max-message-size 8MiB --max-send-queue 8MiB";
+        let server = network.start(&format!("--close-timeout 2s {sizes}"));
+        // A wide client's kernel tells only after each 64 KiB that it has room again.
+        let narrow = |size| (network.clients(|| Client::open_narrow(&server)), size);
+        let wide = |size| (network.clients(|| Client::open(&server)), size);
+        let clients = [narrow(TAKEN_AT_ONCE), wide(2 << 20)].into_iter();
+        let clients = clients.chain([narrow(TAKEN_AT_ONCE), wide(2 << 20)]);
+        std::thread::scope(|scope| {
+            for (index, (mut client, size)) in clients.enumerate() {
+                let finishes = index >= 2;
+                scope.spawn(move || {
+                    let payload = (0..size).map(|at: usize| (at % 251) as u8);
+                    let payload: Vec<u8> = payload.collect();
+                    client.send(&[binary(&payload), close(1000, "")].concat());
+                    if finishes {
+                        client.finish();
+                    }
+                    let start = wait::now();
+                    let mut reader = SlowReader::new(client, size / 40);
+                    let mut frames = Vec::new();
+                    while frames.len() < 2 {
+                        frames.extend(reader.read());
+                    }
+                    assert!(frames[0] == Received::new(FIN | BINARY, &payload));
+                    assert_eq!(frames[1].close_code(), 1000);
+                    assert_eq!(reader.client.end(), End::Fin);
+                    assert!(start.elapsed() > ms(3000), "longer than the timeout");
+                    let took = time(start.elapsed());
+                    let fin = if finishes { " and FIN" } else { "" };
+                    let what = format!("{size} bytes and Close{fin}: answered whole after {took}");
+                    tell("R23", &what);
+                });
+            }
+        });
         assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
+    });
+}
+
+#[test]
+fn r03_a_closing_client_that_stops_taking_is_reset_at_the_close_timeout() {
+    with_network(|network| {
+        let server = network.start("--close-timeout 1s");
+        let mut client = network.clients(|| Client::open_narrow(&server));
+        client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
+        let mut reader = SlowReader::new(client, 5000);
+        for _ in 0..15 {
+            assert_eq!(reader.read(), [], "the message is long");
+        }
+        let start = wait::now();
+        server.until_empty_since(start, ms(1300) + ms(2000));
+        let took = start.elapsed();
+        assert_within("R3", "it stops taking: gone after", took, ms(1300));
+        assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 1);
+    });
+}
+
+#[test]
+fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
+    with_network(|network| {
+        let server = network.start("--close-timeout 1s");
+        let clients = [false, true].map(|finishes| {
+            let mut client = network.clients(|| Client::open_narrow(&server));
+            client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
+            if finishes {
+                client.finish();
+            }
+            SlowReader::new(client, 5000)
+        });
+        let taking = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for mut reader in clients {
+                let taking = &taking;
+                scope.spawn(move || {
+                    for _ in 0..15 {
+                        assert_eq!(reader.read(), [], "the message is long");
+                    }
+                    taking.fetch_add(1, Ordering::Relaxed);
+                    let mut chunk = vec![0; reader.bytes_per_tick];
+                    // It is reset in the end.
+                    while reader
+                        .client
+                        .stream
+                        .read(&mut chunk)
+                        .is_ok_and(|count| count > 0)
+                    {
+                        wait::pause(TICK);
+                    }
+                });
+            }
+            wait::until(ms(10_000), "both outlive the close timeout", || {
+                taking.load(Ordering::Relaxed) == 2
+            });
+            let start = wait::now();
+            server.signal(Signal::TERM);
+            let (status, log) = server.wait(ms(5000));
+            assert_eq!(status.code(), Some(0), "{log}");
+            assert_within("R16", "a drain beside them took", start.elapsed(), ms(1800));
+        });
     });
 }
 
