@@ -154,20 +154,37 @@ fn with_lines(request: &str, lines: &str) -> String {
 
 #[test]
 fn section_4_2_1_1_the_target() {
-    for (target, path, query) in [
-        ("/", "/", None),
-        ("/a/b?c=d?e", "/a/b", Some("c=d?e")),
-        ("/?", "/", Some("")),
-        ("http://example.com/a?b", "/a", Some("b")),
-        ("WSS://example.com:443", "/", None),
-        ("ws://x?next=/b/c", "/", Some("next=/b/c")),
-        ("ws://x/a?next=/b/c", "/a", Some("next=/b/c")),
+    // RFC 9112 3.2.2: the host of an absolute URI counts, and not the header.
+    let header = "server.example.com";
+    for (target, host, path, query) in [
+        ("/", header, "/", None),
+        ("/a/b?c=d?e", header, "/a/b", Some("c=d?e")),
+        ("/?", header, "/", Some("")),
+        ("http://example.com/a?b", "example.com", "/a", Some("b")),
+        ("WSS://example.com:443", "example.com:443", "/", None),
+        ("ws://x?next=/b/c", "x", "/", Some("next=/b/c")),
+        (
+            "ws://[::1]:80/a?next=/b/c",
+            "[::1]:80",
+            "/a",
+            Some("next=/b/c"),
+        ),
     ] {
         let request = with("/chat", target);
         let request = accepted(&request);
+        assert_eq!(request.host(), host, "{target}");
         assert_eq!((request.path(), request.query()), (path, query), "{target}");
     }
-    for target in ["*", "chat", "ftp://example.com/", "example.com:443"] {
+    for target in [
+        "*",
+        "chat",
+        "ftp://example.com/",
+        "example.com:443",
+        "ws:///a",
+        "ws://?a",
+        "ws://",
+        "ws://a@example.com/",
+    ] {
         assert_eq!(rejected(&with("/chat", target)).0, 400, "{target}");
     }
 }

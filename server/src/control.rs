@@ -9,7 +9,7 @@ mod places;
 mod process;
 pub(crate) mod publish;
 
-use std::time::Duration;
+use std::{future::pending, time::Duration};
 
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -40,6 +40,11 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
     runtime.block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
+        let mut hangup = match host::is_ignored(SignalKind::hangup()) {
+            // `nohup` has asked for that.
+            true => None,
+            false => Some(listen(SignalKind::hangup())?),
+        };
         if let Some(AdminListener {
             listener,
             publish_token,
@@ -78,7 +83,12 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
                 _ = second.tick() => release_memory(running, &mut bursts),
                 _ = terminate.recv() => on_signal(&mut signalled, running)?,
                 _ = interrupt.recv() => on_signal(&mut signalled, running)?,
+                () = heard(&mut hangup) => on_signal(&mut signalled, running)?,
             }
+        }
+        if let (Some(begun), true) = (signalled, result.is_ok()) {
+            let took_ms = begun.elapsed().as_millis() as u64;
+            tracing::info!(took_ms, "drained");
         }
         result
     })
@@ -86,6 +96,14 @@ pub(crate) fn run(running: &mut Running, ready: impl FnOnce()) -> Result<(), Err
 
 fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(Error::Control)
+}
+
+/// Waits for a signal; for ever if it is not listened for.
+async fn heard(signal: &mut Option<Signal>) {
+    match signal {
+        Some(signal) => _ = signal.recv().await,
+        None => pending().await,
+    }
 }
 
 /// Gives back what publishing by HTTP has needed, when a burst is over.

@@ -2,11 +2,13 @@
 
 use std::io;
 
+use procfs::process::Process;
 use rustix::{
     event::{EventfdFlags, eventfd},
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
+use tokio::signal::unix::SignalKind;
 
 use crate::{Config, Error, shard::Capacity};
 
@@ -54,6 +56,14 @@ pub(crate) fn raise_descriptor_limit() -> u32 {
     }
     let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     u32::try_from(current).unwrap_or(u32::MAX)
+}
+
+/// Whether this process was started to ignore a signal.
+pub(crate) fn is_ignored(signal: SignalKind) -> bool {
+    let status = Process::myself().and_then(|process| process.status());
+    // Bit 0 is signal 1 (proc_pid_status(5)).
+    let bit = signal.as_raw_value() - 1;
+    status.is_ok_and(|status| status.sigign >> bit & 1 == 1)
 }
 
 /// The soft limit on descriptors.

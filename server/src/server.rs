@@ -290,7 +290,7 @@ impl Server {
         Ok(running)
     }
 
-    /// Starts, and serves until SIGTERM or SIGINT, then drains: [`Server::start`] and
+    /// Starts, and serves until SIGTERM, SIGINT or SIGHUP, then drains: [`Server::start`] and
     /// [`Running::until_signal`].
     ///
     /// # Errors
@@ -317,8 +317,9 @@ pub struct Running {
 pub(crate) type Ended = Result<(), Error>;
 
 impl Running {
-    /// Serves until SIGTERM or SIGINT; then closes every connection with 1001, and returns when
-    /// all are gone, which is within the close timeout. A second signal ends that at once.
+    /// Serves until SIGTERM, SIGINT or SIGHUP; then closes every connection with 1001, and returns when
+    /// all are gone, which is within the close timeout. A second signal ends that at once. A process that
+    /// was started to ignore SIGHUP, as by `nohup`, goes on ignoring it.
     ///
     /// The calling thread becomes the control plane, on a runtime of its own.
     ///

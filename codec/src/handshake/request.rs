@@ -40,13 +40,13 @@ impl<'a> Request<'a> {
         if bytes.len() < size {
             return Ok(None);
         }
-        let (path, query) = split_target(target)?;
+        let target = Target::parse(target)?;
         let (host, key) = check_headers(&headers)?;
         let request = Self {
-            path,
-            query,
+            path: target.path,
+            query: target.query,
             headers,
-            host,
+            host: target.host.unwrap_or(host),
             key,
         };
         Ok(Some((request, size)))
@@ -74,7 +74,8 @@ impl<'a> Request<'a> {
         self.query
     }
 
-    /// The `Host` header.
+    /// The host, and the port if it is given, that the request is for: that of the target if it is an
+    /// absolute URI (RFC 9112 3.2.2), or else the `Host` header.
     #[must_use]
     pub const fn host(&self) -> &'a str {
         self.host
@@ -229,29 +230,43 @@ fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
     }
 }
 
-/// RFC 6455 4.2.1 1: the target is a path, or an absolute HTTP URI that contains it.
-fn split_target(target: &str) -> Result<(&str, Option<&str>), Rejection> {
-    let invalid = || Rejection::new(400, "request target is neither a path nor an HTTP URI");
-    let target = if target.starts_with('/') {
-        target
-    } else {
-        let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
-        if !["http", "https", "ws", "wss"]
-            .iter()
-            .any(|known| scheme.eq_ignore_ascii_case(known))
-        {
-            return Err(invalid());
-        }
-        match rest.find(['/', '?']) {
-            Some(start) if rest[start..].starts_with('/') => &rest[start..],
-            // A path that is empty is `/` (RFC 9110 4.2.3).
-            Some(start) => return Ok(("/", Some(&rest[start + 1..]))),
-            None => "/",
-        }
-    };
-    match target.split_once('?') {
-        Some((path, query)) => Ok((path, Some(query))),
-        None => Ok((target, None)),
+/// The target of a request.
+struct Target<'a> {
+    /// With the port if it is given; `None` if the target is only a path.
+    host: Option<&'a str>,
+    path: &'a str,
+    query: Option<&'a str>,
+}
+
+impl<'a> Target<'a> {
+    /// RFC 6455 4.2.1 1: the target is a path, or an absolute HTTP URI that contains it.
+    fn parse(target: &'a str) -> Result<Self, Rejection> {
+        let invalid = || Rejection::new(400, "request target is neither a path nor an HTTP URI");
+        let (host, rest) = if target.starts_with('/') {
+            (None, target)
+        } else {
+            let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
+            if !["http", "https", "ws", "wss"]
+                .iter()
+                .any(|known| scheme.eq_ignore_ascii_case(known))
+            {
+                return Err(invalid());
+            }
+            let end = rest.find(['/', '?']).unwrap_or(rest.len());
+            let (host, rest) = rest.split_at(end);
+            // A host is not empty (RFC 9110 4.2.1), and a name or a password before it has no use here.
+            if host.is_empty() || host.contains('@') {
+                return Err(invalid());
+            }
+            (Some(host), rest)
+        };
+        let (path, query) = match rest.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (rest, None),
+        };
+        // A path that is empty is `/` (RFC 9110 4.2.3).
+        let path = if path.is_empty() { "/" } else { path };
+        Ok(Self { host, path, query })
     }
 }
 

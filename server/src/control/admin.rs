@@ -166,12 +166,11 @@ impl Admin {
     where
         B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
     {
+        // RFC 9112 3.2. A client of HTTP/1.0 that names none is no browser.
         let hosts = request.headers().get_all(header::HOST).iter().count();
-        if request.version() == Version::HTTP_11 && hosts != 1 {
-            // RFC 9112 3.2.
+        if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
             return text(StatusCode::BAD_REQUEST, "one Host is required\n");
         }
-        // A client of HTTP/1.0 that names none is no browser.
         if let Some(host) = named_host(&request)
             && let Err(rejection) = self.hosts.check(&host)
         {

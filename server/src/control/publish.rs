@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{admin::text, media::MessageKind, places::Place};
-use crate::{PublishToken, Remote, RemoteError};
+use crate::{PublishToken, Remote, RemoteError, fanout::Readiness};
 
 /// The path of a topic begins with this.
 pub(super) const PREFIX: &str = "/publish/";
@@ -69,6 +69,10 @@ impl Publishing {
             return text(StatusCode::BAD_REQUEST, "the topic is not UTF-8\n");
         };
         let topic = topic.into_owned();
+        if !is_plain(request.headers()) {
+            let reason = "a body is sent as it is, or chunked, without another Transfer-Encoding\n";
+            return closing(text(StatusCode::NOT_IMPLEMENTED, reason));
+        }
         let kind = match message_kind(request.headers()) {
             Ok(kind) => kind,
             Err(reason) => return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason),
@@ -82,6 +86,10 @@ impl Publishing {
                 return closing(text(StatusCode::REQUEST_TIMEOUT, reason));
             }
         };
+        // Its subscribers are told to leave, or have left.
+        if remote.readiness() != Readiness::Serving {
+            return busy("the server shuts down: publish to the next one\n");
+        }
         let published = match kind {
             MessageKind::Binary => remote.publish(&topic, body.bytes.as_slice()),
             MessageKind::Text => match std::str::from_utf8(&body.bytes) {
@@ -220,6 +228,13 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let (scheme, rest) = value.split_at(end);
     let is_bearer = scheme.eq_ignore_ascii_case(b"Bearer");
     is_bearer.then_some(rest.trim_ascii_start())
+}
+
+/// Whether a body has no transfer coding but chunks, of which nothing is left when it has been received
+/// (RFC 9112 6.1).
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    codings.all(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 /// The kind of the message, or why that cannot be known.

@@ -130,12 +130,14 @@ fn every_method_is_answered_as_http_demands() {
         let answer = ask(&server, method, "/publish", TOKEN, "");
         assert_eq!(answer.status, "HTTP/1.1 404 Not Found", "{method}");
     }
-    for (hosts, status) in [
-        ("", "400"),
-        ("Host: a\r\nHost: b\r\n", "400"),
-        ("Host:\r\n", "200"),
+    for (version, hosts, status) in [
+        ("1.1", "", "400"),
+        ("1.1", "Host: a\r\nHost: b\r\n", "400"),
+        ("1.1", "Host:\r\n", "200"),
+        ("1.0", "", "200"),
+        ("1.0", "Host: a\r\nHost: b\r\n", "400"),
     ] {
-        let request = format!("GET /healthz HTTP/1.1\r\nConnection: close\r\n{hosts}\r\n");
+        let request = format!("GET /healthz HTTP/{version}\r\nConnection: close\r\n{hosts}\r\n");
         let answer = Answer::parse(&server.admin_raw(&request));
         assert!(
             answer.status.contains(status),
@@ -170,6 +172,41 @@ fn health_checks_of_http_1_0_are_answered_and_the_connection_ends() {
             answer.status, "HTTP/1.0 503 Service Unavailable",
             "{method}"
         );
+    }
+}
+
+#[test]
+fn a_message_that_nobody_would_get_is_refused_while_the_server_drains() {
+    let server = Server::spawn(&mut serve("--shards 1 --publish-token s3cret"));
+    let publish = || ask(&server, "POST", "/publish/a", TOKEN, "hello");
+    assert_eq!(publish().status, "HTTP/1.1 202 Accepted");
+    let mut client = Client::open_chat(&server);
+    server.signal(rustix::process::Signal::TERM);
+    assert_eq!(client.frame().close_code(), 1001);
+    let answer = publish();
+    assert_eq!(answer.status, "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert_eq!(
+        answer.body,
+        "the server shuts down: publish to the next one\n"
+    );
+}
+
+#[test]
+fn a_body_with_another_transfer_coding_than_chunks_is_refused() {
+    let server = Server::spawn(&mut serve("--shards 1 --publish-token s3cret"));
+    for (codings, status) in [
+        ("chunked", "202"),
+        ("Chunked", "202"),
+        ("gzip, chunked", "501"),
+        ("gzip\r\nTransfer-Encoding: chunked", "501"),
+    ] {
+        let head = "POST /publish/a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n";
+        let body = "2\r\nhi\r\n0\r\n\r\n";
+        let request = format!("{head}{TOKEN}Transfer-Encoding: {codings}\r\n\r\n{body}");
+        let answer = server.admin_raw(&request);
+        let answered = answer.split(' ').nth(1);
+        assert_eq!(answered, Some(status), "{codings}: {answer}");
     }
 }
 

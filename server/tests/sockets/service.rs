@@ -118,7 +118,7 @@ fn what_was_logged_before_the_end_is_written() {
 }
 
 #[test]
-fn a_drain_is_one_line_of_the_log_with_the_connections_of_all_shards() {
+fn a_drain_is_logged_when_it_begins_and_when_it_has_ended() {
     let server = Server::spawn(&mut echo("--shards 4 --close-timeout 1s"));
     let mut clients = Client::open_many(&server, 30);
     server.signal(Signal::TERM);
@@ -132,8 +132,9 @@ fn a_drain_is_one_line_of_the_log_with_the_connections_of_all_shards() {
     let (status, log) = server.wait(ms(5000));
     assert_eq!(status.code(), Some(0));
     let lines: Vec<&str> = log.lines().filter(|it| it.contains("drain")).collect();
-    assert_eq!(lines.len(), 1, "{log}");
+    assert_eq!(lines.len(), 2, "one of each for all shards: {log}");
     assert!(lines[0].ends_with("draining connections=30"), "{log}");
+    assert!(lines[1].contains("drained took_ms="), "{log}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Signals.
 
-use std::{io::ErrorKind, net::TcpStream, time::Duration};
+use std::{io::ErrorKind, net::TcpStream, process::Command, time::Duration};
 
 use rustix::process::Signal;
 
@@ -8,7 +8,7 @@ use crate::support::{
     SLACK,
     client::{Client, End, REQUEST, close, text},
     ms,
-    process::{Server, echo_at},
+    process::{Server, echo, echo_at},
     socket_table, wait,
 };
 
@@ -65,7 +65,7 @@ fn r16_a_request_that_is_not_whole_yet_is_told_503() {
 
 #[test]
 fn r16_nothing_is_waited_for_when_all_answer() {
-    for signal in [Signal::TERM, Signal::INT] {
+    for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let server = Server::start("--close-timeout 30s");
         let mut clients = Client::open_many(&server, 10);
         server.signal(signal);
@@ -77,6 +77,24 @@ fn r16_nothing_is_waited_for_when_all_answer() {
         let (status, log) = server.wait(ms(1000));
         assert_eq!(status.code(), Some(0), "{log}");
     }
+}
+
+#[test]
+fn a_server_that_was_started_to_ignore_hangups_serves_on() {
+    let program = echo("--shards 1");
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+    command.arg(program.get_program()).args(program.get_args());
+    let server = Server::spawn(&mut command);
+    server.signal(Signal::HUP);
+    let mut client = Client::open(&server);
+    client.send(&text("still here"));
+    client.expect(0x81, "still here");
+    server.signal(Signal::TERM);
+    assert_eq!(client.frame().close_code(), 1001);
+    drop(client);
+    let (status, log) = server.wait(ms(5000));
+    assert_eq!(status.code(), Some(0), "{log}");
 }
 
 #[test]
