@@ -24,6 +24,7 @@ mod handshake;
 mod keepalive;
 mod leaks;
 mod mass_expiry;
+mod mass_return;
 mod network;
 mod pressure;
 mod prober;

@@ -118,7 +118,7 @@ fn what_was_logged_before_the_end_is_written() {
 }
 
 #[test]
-fn a_drain_is_logged_when_it_begins_and_when_it_has_ended() {
+fn r26_two_signals_at_once_are_one_drain_which_is_logged_when_it_begins_and_has_ended() {
     let server = Server::spawn(&mut echo("--shards 4 --close-timeout 1s"));
     let mut clients = Client::open_many(&server, 30);
     server.signal(Signal::TERM);
@@ -138,7 +138,7 @@ fn a_drain_is_logged_when_it_begins_and_when_it_has_ended() {
 }
 
 #[test]
-fn a_server_that_was_killed_is_followed_by_another_at_once() {
+fn r26_a_server_that_was_killed_is_followed_by_another_at_once() {
     let mut server = Server::spawn(&mut process::echo_at("127.0.0.1:0", "--shards 2"));
     let (address, admin) = (server.address, server.admin_address());
     for round in 0..20 {

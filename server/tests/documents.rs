@@ -1,0 +1,99 @@
+//! Checks lists in the documents against the code.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The folders with the code of libraries and programs.
+const SOURCES: [&str; 4] = ["codec/src", "timerwheel/src", "server/src", "loadgen/src"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Blocks, functions, implementations and traits that are unsafe, in a line of code.
+fn count(line: &str) -> usize {
+    let code = line.split("//").next().unwrap_or_default();
+    let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"];
+    words.iter().map(|word| code.matches(word).count()).sum()
+}
+
+/// Calls `see` with the path and the text of each source file at `path` or below.
+fn each_source(path: &Path, see: &mut impl FnMut(&Path, &str)) {
+    if path.is_dir() {
+        for entry in fs::read_dir(path).expect("a folder of sources") {
+            each_source(&entry.expect("it can be listed").path(), see);
+        }
+    } else if path.extension().is_some_and(|it| it == "rs") {
+        see(path, &fs::read_to_string(path).expect("a source file"));
+    }
+}
+
+fn document(name: &str) -> String {
+    fs::read_to_string(root().join("docs").join(name)).expect("the document")
+}
+
+#[test]
+fn the_list_of_unsafe_code_is_that_of_the_code() {
+    let mut found = BTreeMap::new();
+    for folder in SOURCES {
+        each_source(&root().join(folder), &mut |path, text| {
+            let uses: usize = text.lines().map(count).sum();
+            if uses > 0 {
+                let name = path.strip_prefix(root()).expect("below the root");
+                found.insert(name.display().to_string(), uses);
+            }
+        });
+    }
+    let document = document("soundness.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let listed: BTreeMap<String, usize> = rows
+        .map(|row| {
+            let (name, rest) = row.split_once("` | ").expect("a file");
+            let (uses, _) = rest.split_once(" | ").expect("a number");
+            (name.to_owned(), uses.parse().expect("a number"))
+        })
+        .collect();
+    assert_eq!(listed, found);
+}
+
+/// The rules that the names of the tests in a source file cite, as `R5`.
+fn rules_cited(text: &str) -> impl Iterator<Item = String> + '_ {
+    let names = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("fn r"));
+    names.flat_map(|name| {
+        // One name may cite several: r04_r05_...
+        let words = name.split('_');
+        let numbers = words.map_while(|word| word.trim_start_matches('r').parse::<u32>().ok());
+        numbers
+            .map(|number| format!("R{number}"))
+            .collect::<Vec<_>>()
+    })
+}
+
+#[test]
+fn every_rule_has_a_test_where_the_document_says() {
+    let tests = root().join("server/tests");
+    let mut cited = BTreeSet::new();
+    each_source(&tests, &mut |_, text| cited.extend(rules_cited(text)));
+    let document = document("rules.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| R"));
+    let mut stated = BTreeSet::new();
+    for row in rows {
+        let row = row.trim_end_matches(" |");
+        let (number, rest) = row.split_once(" | ").expect("a rule");
+        let (_, places) = rest.rsplit_once(" | ").expect("the places of its tests");
+        let rule = format!("R{number}");
+        for place in places.split(", ") {
+            let place = tests.join(place.trim_matches('`')).with_extension("rs");
+            let text = fs::read_to_string(&place).unwrap_or_default();
+            let is_there = rules_cited(&text).any(|cited| cited == rule);
+            assert!(is_there, "no test of {rule} is in {}", place.display());
+        }
+        assert!(stated.insert(rule), "R{number} is stated twice");
+    }
+    assert_eq!(stated, cited);
+}
