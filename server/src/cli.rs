@@ -5,6 +5,7 @@
 mod check;
 mod echo;
 mod file;
+mod given;
 pub(crate) mod log;
 mod options;
 mod serve;
@@ -16,12 +17,13 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{
     CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    error::{ContextKind, ContextValue, ErrorKind},
+    error::{ContextKind, ContextValue},
 };
 
 use self::{
+    given::{Given, variable},
     log::Log,
-    options::{Options, Settled},
+    options::{Address, Options, OptionsError, Settled},
 };
 use crate::{Error, Handler, Origins, Request, Server, Verdict};
 
@@ -88,32 +90,43 @@ fn with_texts(command: clap::Command, texts: &Texts) -> clap::Command {
 }
 
 /// Reads the command line.
-fn parse(args: Vec<OsString>) -> Result<Cli, clap::Error> {
+fn parse(args: impl Iterator<Item = OsString>) -> Result<(Cli, Given), clap::Error> {
+    let args = with_negative_values(args);
     let matches = command().try_get_matches_from(&args);
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    cli.map_err(|error| explain(error, &args))
+    let read = matches.and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches)?;
+        let given = matches.subcommand().map(|(_, matches)| Given::of(matches));
+        Ok((cli, given.unwrap_or_default()))
+    });
+    read.map_err(|error| explain(error, &args))
 }
 
-/// Says what clap does not know: that a value is negative, or comes from the environment.
+/// Ties what begins like a negative number to the flag before it, which else were taken for a flag itself: so
+/// the flag is named, and what to write.
+fn with_negative_values(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut tied: Vec<OsString> = Vec::new();
+    for arg in args {
+        let bytes = arg.as_encoded_bytes();
+        let is_negative = matches!(bytes, [b'-', digit, ..] if digit.is_ascii_digit());
+        match tied.last_mut() {
+            Some(flag) if is_negative && flag.as_encoded_bytes().starts_with(b"--") => {
+                flag.push("=");
+                flag.push(arg);
+            }
+            Some(_) | None => tied.push(arg),
+        }
+    }
+    tied
+}
+
+/// Says what clap does not: that a value comes from the environment.
 fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).cloned() else {
         return error;
     };
     let mut args = args.iter().map(|arg| arg.to_string_lossy());
-    let is_digit = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
-    if error.kind() == ErrorKind::UnknownArgument
-        && name.strip_prefix('-').is_some_and(is_digit)
-        && let Some(arg) = args.find(|arg| arg.starts_with(&name))
-    {
-        let message = format!("`{arg}` is negative, and no value can be; nor is it a flag");
-        return command().error(ErrorKind::ValueValidation, message);
-    }
     let flag = name.split(' ').next().unwrap_or_default();
-    let variable = flag
-        .trim_start_matches('-')
-        .to_uppercase()
-        .replace('-', "_");
-    let variable = format!("TIDEWHEEL_{variable}");
+    let variable = variable(flag.trim_start_matches('-'));
     let is_flag = |arg: &str| {
         let rest = arg.strip_prefix(flag);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
@@ -140,8 +153,8 @@ pub fn main<I>(args: I, release_memory: Option<fn()>) -> ExitCode
 where
     I: IntoIterator<Item: Into<OsString> + Clone>,
 {
-    let cli = match parse(args.into_iter().map(Into::into).collect()) {
-        Ok(cli) => cli,
+    let (cli, given) = match parse(args.into_iter().map(Into::into)) {
+        Ok(read) => read,
         Err(error) => {
             // Standard output may be closed: then nobody reads this anyway.
             let _ = error.print();
@@ -154,19 +167,24 @@ where
     };
     match cli.command {
         // Pages of others do not publish with their visitors' connections.
-        Command::Serve(options) => settle(options, Origins::SAME, release_memory, serve::run),
-        Command::Echo(options) => settle(options, Origins::Any, release_memory, echo::run),
+        Command::Serve(options) => {
+            let options = options.settle(Origins::SAME, &given);
+            start(options, release_memory, serve::run)
+        }
+        Command::Echo(options) => {
+            let options = options.settle(Origins::Any, &given);
+            start(options, release_memory, echo::run)
+        }
         Command::Check => check::run(),
     }
 }
 
-fn settle(
-    options: Box<Options>,
-    origins: Origins,
+fn start(
+    options: Result<Settled, OptionsError>,
     release_memory: Option<fn()>,
-    run: impl FnOnce(&Settled) -> Result<(), Error>,
+    run: impl FnOnce(&Settled) -> Result<(), RunError>,
 ) -> ExitCode {
-    let mut options = match options.settle(origins) {
+    let mut options = match options {
         Ok(options) => options,
         Err(error) => return fail(&error, USAGE),
     };
@@ -179,8 +197,39 @@ fn settle(
     drop(log);
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error @ Error::Config(_)) => fail(&error, USAGE),
+        Err(error @ RunError::Server(Error::Config(_))) => fail(&error, USAGE),
         Err(error) => fail(&error, 1),
+    }
+}
+
+/// Why a server has not started, or has ended early.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    /// It cannot listen on an address.
+    #[error("{place}: {error}")]
+    Address {
+        /// The flag, variable or entry of the file that sets it.
+        place: String,
+        error: Error,
+    },
+    #[error(transparent)]
+    Server(#[from] Error),
+}
+
+impl Address {
+    /// An error of the server that listens here, with what sets the address if that is why.
+    fn error(&self, error: Error) -> RunError {
+        match error {
+            Error::Resolve { .. }
+            | Error::PortTaken { .. }
+            | Error::PortReserved { .. }
+            | Error::NotOfThisHost { .. }
+            | Error::Listen { .. } => RunError::Address {
+                place: self.place.clone(),
+                error,
+            },
+            other => other.into(),
+        }
     }
 }
 
@@ -197,19 +246,22 @@ fn accept<S>(request: &Request<'_>, subprotocols: &[String], state: S) -> Verdic
 fn run<H: Handler>(
     options: &Settled,
     make: impl Fn(u16) -> H + Clone + Send + 'static,
-) -> Result<(), Error> {
+) -> Result<(), RunError> {
     if options.admin.is_none() && options.publish_token.is_some() {
         tracing::warn!(
             "--publish-token has no effect without --admin: the admin listener takes the messages"
         );
     }
-    let mut server = Server::bind(options.listen.as_str(), options.config.clone())?;
+    let listen = &options.listen;
+    let server = Server::bind(listen.text.as_str(), options.config.clone());
+    let mut server = server.map_err(|error| listen.error(error))?;
     if let Some(admin) = &options.admin {
-        server = server.with_admin(admin.as_str(), options.publish_token.clone())?;
+        let with_admin = server.with_admin(admin.text.as_str(), options.publish_token.clone());
+        server = with_admin.map_err(|error| admin.error(error))?;
         server.count_lost_lines(log::lines_lost);
     }
     let (address, admin) = (server.address(), server.admin_address());
-    server.start(make)?.until_signal_once_ready(move || {
+    let ended = server.start(make)?.until_signal_once_ready(move || {
         // Nobody may read standard output: then the server serves all the same.
         let tell = move || {
             let mut stdout = std::io::stdout().lock();
@@ -223,7 +275,8 @@ fn run<H: Handler>(
         if let Err(error) = std::thread::Builder::new().spawn(tell) {
             tracing::warn!(%error, "cannot say on standard output where it listens: {address}");
         }
-    })
+    });
+    Ok(ended?)
 }
 
 fn fail(error: &dyn std::error::Error, status: u8) -> ExitCode {

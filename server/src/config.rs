@@ -21,7 +21,7 @@ pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60
 const FANOUT_MEMORY_MIN: usize = 1 << 20;
 
 /// The most bytes of a setting that bounds memory: no host has as many.
-const MEMORY_MAX: usize = 1 << 40;
+pub(crate) const MEMORY_MAX: usize = 1 << 40;
 
 /// Bounds of the bytes of a request. The shortest opening handshake has some 150 bytes (RFC 6455 4.1), and the
 /// memory of a client that has yet to be accepted is to stay small.
@@ -30,8 +30,21 @@ const REQUEST_SIZE: RangeInclusive<usize> = 256..=1 << 20;
 /// Bounds of the headers of a request. An opening handshake has five (RFC 6455 4.1).
 const REQUEST_HEADERS: RangeInclusive<usize> = 5..=HEADERS_MAX;
 
-/// The time between two batches of a drain is never shorter: the clock counts milliseconds.
-const DRAIN_INTERVAL_MIN: Duration = Duration::from_millis(1);
+/// The clock counts these: no deadline is shorter, nor is the time between two batches of a drain.
+const CLOCK: Duration = Duration::from_millis(1);
+
+/// A duration as it stands on the command line: `20ms`, `1.5s`, `2m`, `1h`.
+pub(crate) fn written(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let micros = duration.as_micros() as f64;
+    match duration.subsec_nanos() {
+        0 if seconds == 0 => "0s".to_owned(),
+        0 if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        0 if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ if seconds == 0 => format!("{}ms", micros / 1e3),
+        _ => format!("{}s", micros / 1e6),
+    }
+}
 
 /// The settings of a server. Every limit has a default; [`Config::check`] is called once.
 #[derive(Clone, Debug)]
@@ -230,7 +243,7 @@ pub enum InvalidConfig {
         shards: u16,
     },
     /// Nobody could ever connect, or say anything.
-    #[error("{setting} is 0; least is 1")]
+    #[error("the {setting} is 0; least is 1")]
     Zero {
         /// The name of the setting.
         setting: &'static str,
@@ -250,22 +263,25 @@ pub enum InvalidConfig {
         error: TopicError,
     },
     /// A deadline that nobody lives to see.
-    #[error("{setting} is more than a year")]
+    #[error("the {setting} is {}; most is {}, a year", written(*got), written(DEADLINE_MAX))]
     TooLong {
         /// The name of the setting.
         setting: &'static str,
+        /// The deadline as given.
+        got: Duration,
     },
-    /// A deadline that has passed when it is set.
-    #[error("the handshake timeout is 0; least is 1ms")]
-    NoHandshakeTimeout,
-    /// Nothing could ever be sent.
-    #[error("the maximum of the send queue is 0; least is 1 byte")]
-    NoSendQueue,
-    /// No message could have content.
-    #[error("the maximum of a message is 0; least is 1 byte")]
-    NoMessageSize,
+    /// A deadline that has passed when it is set, or pings that would be the load.
+    #[error("the {setting} is {}; least is {}", written(*got), written(*least))]
+    TooShort {
+        /// The name of the setting.
+        setting: &'static str,
+        /// The deadline as given.
+        got: Duration,
+        /// The shortest that is possible.
+        least: Duration,
+    },
     /// No host has so much memory.
-    #[error("{setting} is {got} bytes; most is 1 TiB")]
+    #[error("the {setting} is {got} bytes; most is 1 TiB")]
     TooMuchMemory {
         /// The name of the setting.
         setting: &'static str,
@@ -273,21 +289,23 @@ pub enum InvalidConfig {
         got: usize,
     },
     /// No client could connect, or each could take very much memory.
-    #[error("the maximum of a request is {got} bytes; 256 bytes to 1 MiB are possible")]
+    #[error("the maximum request size is {got} bytes; 256 bytes to 1 MiB are possible")]
     RequestSize {
         /// The bytes as given.
         got: usize,
     },
     /// No client could connect, or more are asked for than can be parsed.
-    #[error("the maximum of request headers is {got}; 5 to {HEADERS_MAX} are possible")]
+    #[error("the maximum of headers of a request is {got}; 5 to {HEADERS_MAX} are possible")]
     RequestHeaders {
         /// The number as given.
         got: usize,
     },
     /// The second batch would come when all are to be told already.
     #[error(
-        "the drain interval is {got:?}, and the close timeout is {close_timeout:?}; most is half of the \
-         close timeout, within which a drain tells all connections"
+        "the drain interval is {}, and the close timeout is {}; most is half of the close timeout, within \
+         which a drain tells all connections",
+        written(*got),
+        written(*close_timeout)
     )]
     DrainInterval {
         /// The interval as given.
@@ -296,7 +314,7 @@ pub enum InvalidConfig {
         close_timeout: Duration,
     },
     /// Messages could hardly be published.
-    #[error("the fan-out memory is {got} bytes; least is {FANOUT_MEMORY_MIN} bytes")]
+    #[error("the fanout memory is {got} bytes; least is {FANOUT_MEMORY_MIN} bytes")]
     FanoutMemory {
         /// The bytes as given.
         got: usize,
@@ -335,21 +353,17 @@ impl Config {
         }
         let at_least_one = [
             (
-                "the maximum of connections per address",
-                self.max_connections_per_address,
+                "maximum connections per address",
+                self.max_connections_per_address == Some(0),
             ),
-            (
-                "the maximum of connections accepted in a second",
-                self.max_accept_rate,
-            ),
-            ("the maximum of messages in a second", self.max_message_rate),
-            (
-                "the number of connections drained in a batch",
-                Some(self.drain.batch),
-            ),
+            ("maximum accept rate", self.max_accept_rate == Some(0)),
+            ("maximum message rate", self.max_message_rate == Some(0)),
+            ("drain batch", self.drain.batch == 0),
+            ("maximum message size", self.max_message_size == 0),
+            ("maximum send queue", self.max_send_queue == 0),
         ];
-        for (setting, value) in at_least_one {
-            if value == Some(0) {
+        for (setting, is_zero) in at_least_one {
+            if is_zero {
                 return Err(InvalidConfig::Zero { setting });
             }
         }
@@ -359,33 +373,12 @@ impl Config {
                 error,
             })?;
         }
-        if self.handshake_timeout < Duration::from_millis(1) {
-            return Err(InvalidConfig::NoHandshakeTimeout);
-        }
-        let deadlines = [
-            ("the ping interval", self.ping_interval),
-            ("the ping timeout", self.ping_timeout),
-            ("the close timeout", Some(self.close_timeout)),
-            ("the handshake timeout", Some(self.handshake_timeout)),
-            ("the idle timeout", self.idle_timeout),
-            ("the maximum of the lifetime", self.max_lifetime),
-        ];
-        for (setting, got) in deadlines {
-            if got.is_some_and(|got| got > DEADLINE_MAX) {
-                return Err(InvalidConfig::TooLong { setting });
-            }
-        }
+        self.check_deadlines()?;
         self.check_drain()?;
-        if self.max_message_size == 0 {
-            return Err(InvalidConfig::NoMessageSize);
-        }
-        if self.max_send_queue == 0 {
-            return Err(InvalidConfig::NoSendQueue);
-        }
         for (setting, got) in [
-            ("the maximum of a message", self.max_message_size),
-            ("the maximum of the send queue", self.max_send_queue),
-            ("the fan-out memory", self.fanout_memory),
+            ("maximum message size", self.max_message_size),
+            ("maximum send queue", self.max_send_queue),
+            ("fanout memory", self.fanout_memory),
         ] {
             if got > MEMORY_MAX {
                 return Err(InvalidConfig::TooMuchMemory { setting, got });
@@ -419,14 +412,40 @@ impl Config {
         Ok(self.protocol().validate()?)
     }
 
+    fn check_deadlines(&self) -> Result<(), InvalidConfig> {
+        let ping_interval_min = tidewheel_codec::Config::PING_INTERVAL_MIN;
+        for (setting, deadline, least) in [
+            ("ping interval", self.ping_interval, ping_interval_min),
+            ("ping timeout", self.ping_timeout, CLOCK),
+            ("close timeout", Some(self.close_timeout), CLOCK),
+            ("handshake timeout", Some(self.handshake_timeout), CLOCK),
+            ("idle timeout", self.idle_timeout, CLOCK),
+            ("maximum lifetime", self.max_lifetime, CLOCK),
+        ] {
+            match deadline {
+                Some(got) if got < least => {
+                    return Err(InvalidConfig::TooShort {
+                        setting,
+                        got,
+                        least,
+                    });
+                }
+                Some(got) if got > DEADLINE_MAX => {
+                    return Err(InvalidConfig::TooLong { setting, got });
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
     fn check_drain(&self) -> Result<(), InvalidConfig> {
         let got = self.drain.code;
         if !matches!(got, CloseCode::GOING_AWAY | CloseCode::SERVICE_RESTART) {
             return Err(InvalidConfig::DrainCode { got });
         }
         let (got, close_timeout) = (self.drain.interval, self.close_timeout);
-        // That a close timeout is 0 is told by itself.
-        if !close_timeout.is_zero() && got > (close_timeout / 2).max(DRAIN_INTERVAL_MIN) {
+        if got > (close_timeout / 2).max(CLOCK) {
             return Err(InvalidConfig::DrainInterval { got, close_timeout });
         }
         Ok(())
@@ -513,43 +532,43 @@ mod tests {
             (with(&|it| it.max_message_size = 1), Ok(())),
             (
                 with(&|it| it.max_message_size = 0),
-                refused("the maximum of a message is 0; least is 1 byte"),
+                refused("the maximum message size is 0; least is 1"),
             ),
             (with(&|it| it.max_message_size = 1 << 40), Ok(())),
             (
                 with(&|it| it.max_message_size = (1 << 40) + 1),
-                Err(memory("the maximum of a message")),
+                Err(memory("the maximum message size")),
             ),
             (with(&|it| it.max_send_queue = 1), Ok(())),
             (
                 with(&|it| it.max_send_queue = (1 << 40) + 1),
-                Err(memory("the maximum of the send queue")),
+                Err(memory("the maximum send queue")),
             ),
             (
                 with(&|it| it.fanout_memory = (1 << 40) + 1),
-                Err(memory("the fan-out memory")),
+                Err(memory("the fanout memory")),
             ),
             (with(&|it| it.request_limits.max_bytes = 256), Ok(())),
             (
                 with(&|it| it.request_limits.max_bytes = 255),
-                refused("the maximum of a request is 255 bytes; 256 bytes to 1 MiB are possible"),
+                refused("the maximum request size is 255 bytes; 256 bytes to 1 MiB are possible"),
             ),
             (with(&|it| it.request_limits.max_bytes = 1 << 20), Ok(())),
             (
                 with(&|it| it.request_limits.max_bytes = (1 << 20) + 1),
                 refused(
-                    "the maximum of a request is 1048577 bytes; 256 bytes to 1 MiB are possible",
+                    "the maximum request size is 1048577 bytes; 256 bytes to 1 MiB are possible",
                 ),
             ),
             (with(&|it| it.request_limits.max_headers = 5), Ok(())),
             (
                 with(&|it| it.request_limits.max_headers = 4),
-                refused("the maximum of request headers is 4; 5 to 128 are possible"),
+                refused("the maximum of headers of a request is 4; 5 to 128 are possible"),
             ),
             (with(&|it| it.request_limits.max_headers = 128), Ok(())),
             (
                 with(&|it| it.request_limits.max_headers = 129),
-                refused("the maximum of request headers is 129; 5 to 128 are possible"),
+                refused("the maximum of headers of a request is 129; 5 to 128 are possible"),
             ),
             (drain(ms(500), ms(1000)), Ok(())),
             (drain(ms(0), ms(1000)), Ok(())),
@@ -563,7 +582,29 @@ mod tests {
             ),
             (
                 drain(ms(10), ms(0)),
-                refused("close timeout is 0; least is 1ms"),
+                refused("the close timeout is 0s; least is 1ms"),
+            ),
+            (
+                with(&|it| it.ping_interval = Some(ms(0))),
+                refused("the ping interval is 0s; least is 8ms"),
+            ),
+            (with(&|it| it.ping_interval = Some(ms(8))), Ok(())),
+            (
+                with(&|it| it.handshake_timeout = ms(0)),
+                refused("the handshake timeout is 0s; least is 1ms"),
+            ),
+            (with(&|it| it.max_lifetime = Some(DEADLINE_MAX)), Ok(())),
+            (
+                with(&|it| it.max_lifetime = Some(DEADLINE_MAX + ms(1500))),
+                refused("the maximum lifetime is 31536001.5s; most is 8760h, a year"),
+            ),
+            (
+                with(&|it| it.max_send_queue = 0),
+                refused("the maximum send queue is 0; least is 1"),
+            ),
+            (
+                with(&|it| it.drain.batch = 0),
+                refused("the drain batch is 0; least is 1"),
             ),
         ] {
             assert_eq!(checked, expected);

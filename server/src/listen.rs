@@ -114,6 +114,7 @@ fn listen_error(address: SocketAddr, error: io::Error) -> Error {
     match error.kind() {
         io::ErrorKind::AddrInUse => Error::PortTaken { address },
         io::ErrorKind::PermissionDenied => Error::PortReserved { address },
+        io::ErrorKind::AddrNotAvailable => Error::NotOfThisHost { address },
         _ if host::is_out_of_descriptors(&error) => Error::descriptors(error),
         _ => Error::Listen { address, error },
     }

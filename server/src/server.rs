@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{SocketAddr, ToSocketAddrs},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs},
     os::fd::OwnedFd,
     sync::{Arc, mpsc},
     thread::JoinHandle,
@@ -28,7 +28,9 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] InvalidConfig),
     /// The address names no host.
-    #[error("cannot resolve {address}: {error}")]
+    #[error(
+        "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all of its own"
+    )]
     Resolve {
         /// The address as given.
         address: String,
@@ -37,8 +39,8 @@ pub enum Error {
     },
     /// The port belongs to another process.
     #[error(
-        "cannot listen on {address}: the port is taken; `ss -ltnp 'sport = :{}'` tells by whom, \
-         --listen names another",
+        "cannot listen on {address}: the port is taken; write another, or end its owner (`ss -ltnp 'sport = \
+         :{}'` shows it)",
         address.port()
     )]
     PortTaken {
@@ -48,9 +50,19 @@ pub enum Error {
     /// The port is reserved for root.
     #[error(
         "cannot listen on {address}: ports below 1024 are reserved; \
-         `setcap cap_net_bind_service=+ep` on the program, or --listen with another port"
+         `setcap cap_net_bind_service=+ep` on the program allows them; or write one from 1024 on"
     )]
     PortReserved {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address is another host's, or nobody's.
+    #[error(
+        "cannot listen on {address}: this host does not have the address; write one that it has (`ip address` \
+         lists them), or {} for all of its own",
+        all_addresses(*address)
+    )]
+    NotOfThisHost {
         /// The address asked for.
         address: SocketAddr,
     },
@@ -118,6 +130,15 @@ pub enum Error {
     /// A second signal cut the drain short.
     #[error("ended by a second signal before all connections were closed")]
     Interrupted,
+}
+
+/// The address that stands for all addresses of the host, of the same kind and port.
+fn all_addresses(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 impl Error {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::options::Settled;
-use crate::{Conn, Error, Handler, Message, Request, Verdict};
+use super::{RunError, options::Settled};
+use crate::{Conn, Handler, Message, Request, Verdict};
 
 /// What all connections are subscribed to, if anybody may publish.
 const EVERYBODY: &str = "all";
@@ -35,7 +35,7 @@ impl Handler for Echo {
 }
 
 /// Serves until a signal, having said on standard output where.
-pub(super) fn run(options: &Settled) -> Result<(), Error> {
+pub(super) fn run(options: &Settled) -> Result<(), RunError> {
     let echo = Echo {
         subscribes: options.publish_token.is_some(),
         subprotocols: Arc::clone(&options.subprotocols),

@@ -8,8 +8,6 @@ use std::{
 use serde::Deserialize as _;
 
 use super::options::{Options, OptionsError};
-use crate::{InvalidConfig, Origins};
-
 /// The file of `--config`; with no path if there is none.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -34,31 +32,29 @@ impl File {
         for (key, value) in &file.entries {
             match entry(key, value) {
                 Ok(entry) => options = options.or(entry),
-                Err(error) => return Err(file.entry_error(key, &in_file(error.message(), value))),
+                Err(error) => {
+                    return Err(OptionsError::Value {
+                        place: place(path, key),
+                        message: in_file(error.message(), value),
+                    });
+                }
             }
         }
         file.options = options;
         Ok(file)
     }
 
-    /// The key of the entry that by itself leads to an error, if one does.
-    pub(super) fn key_of(&self, error: &InvalidConfig) -> Option<&str> {
-        let told = error.to_string();
-        let is_it = |(key, value): &(&String, &toml::Value)| {
-            let config = entry(key, value).map(|it| it.config(Origins::Any));
-            let error = config.ok().and_then(|config| config.check().err());
-            error.is_some_and(|error| error.to_string() == told)
-        };
-        self.entries.iter().find(is_it).map(|(key, _)| key.as_str())
+    /// The file and the key of an entry; `None` if there is none.
+    pub(super) fn place(&self, key: &str) -> Option<String> {
+        self.entries
+            .contains_key(key)
+            .then(|| place(&self.path, key))
     }
+}
 
-    pub(super) fn entry_error(&self, key: &str, message: &impl ToString) -> OptionsError {
-        OptionsError::Entry {
-            path: self.path.clone(),
-            key: key.to_owned(),
-            message: message.to_string(),
-        }
-    }
+/// An entry of a file, as errors name it.
+fn place(path: &Path, key: &str) -> String {
+    format!("{}: {key}", path.display())
 }
 
 /// The entry whose value nobody is told.
@@ -106,9 +102,8 @@ fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError
     let (key, value) = line.split_once('=').unwrap_or_default();
     let (key, value) = (key.trim(), value.trim());
     if key.trim_matches(['"', '\'']) == SECRET {
-        return OptionsError::Entry {
-            path: path.to_owned(),
-            key: SECRET.to_owned(),
+        return OptionsError::Value {
+            place: place(path, SECRET),
             message: "it is no text in quotes".to_owned(),
         };
     }
@@ -129,12 +124,14 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+    use crate::{Origins, cli::given::Given};
 
     fn error_of(text: &str) -> String {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let options = Options::with_file(file.path());
-        options.settle(Origins::Any).unwrap_err().to_string()
+        let settled = options.settle(Origins::Any, &Given::default());
+        settled.unwrap_err().to_string()
     }
 
     #[test]
@@ -210,11 +207,11 @@ mod tests {
             ),
             (
                 "max-message-size = 0",
-                "max-message-size: the maximum of a message is 0",
+                "max-message-size: the maximum message size is 0",
             ),
             (
                 "max-request-size = 10",
-                "max-request-size: the maximum of a request is 10 bytes",
+                "max-request-size: the maximum request size is 10 bytes",
             ),
             (
                 "drain-code = 1000",
@@ -222,11 +219,23 @@ mod tests {
             ),
             (
                 "drain-interval = '1h'",
-                "drain-interval: the drain interval is 3600s",
+                "drain-interval: the drain interval is 1h",
             ),
             (
                 "shards = 1\nhandshake-timeout = '0s'",
                 "handshake-timeout: the handshake timeout is 0",
+            ),
+            (
+                "max-connections = 1\nshards = 2",
+                "max-connections: the maximum of connections is 1; least is one for each of 2",
+            ),
+            (
+                "close-timeout = '500ms'\ndrain-interval = '300ms'",
+                "drain-interval: the drain interval is 300ms, and the close timeout is 500ms",
+            ),
+            (
+                "publish-token = ''",
+                "publish-token: the publish token is empty",
             ),
             (
                 "ping-interval = 'off'\nping-timeout = '1s'",

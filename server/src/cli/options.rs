@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{
     file::File,
+    given::Given,
     text,
     units::{Count, CountOrOff, Size, Span, SpanOrOff},
     values::{
@@ -14,7 +15,7 @@ use super::{
         Switch, TopicPolicy,
     },
 };
-use crate::{Config, Deflate, Drain, InvalidConfig, InvalidPublishToken, Origins, PublishToken};
+use crate::{Config, Deflate, Drain, InvalidConfig, Origins, PublishToken};
 
 /// Options, each set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
 /// that most people need come first.
@@ -164,13 +165,21 @@ const LOG: &str = "Log";
 /// Options with everything decided.
 #[derive(Debug)]
 pub(super) struct Settled {
-    pub(super) listen: String,
-    pub(super) admin: Option<String>,
+    pub(super) listen: Address,
+    pub(super) admin: Option<Address>,
     pub(super) publish_token: Option<PublishToken>,
     /// The best first.
     pub(super) subprotocols: Arc<[String]>,
     pub(super) config: Config,
     pub(super) log_format: LogFormat,
+}
+
+/// An address to listen on.
+#[derive(Debug)]
+pub(super) struct Address {
+    pub(super) text: String,
+    /// The flag, variable or entry of the file that sets it.
+    pub(super) place: String,
 }
 
 /// Why options cannot be followed.
@@ -187,19 +196,14 @@ pub(super) enum OptionsError {
         error: Box<toml::de::Error>,
         hint: String,
     },
-    #[error("{path}: {key}: {message}")]
-    Entry {
-        path: PathBuf,
-        key: String,
-        message: String,
-    },
-    #[error(transparent)]
-    TimeoutWithoutPings(#[from] TimeoutWithoutPings),
     #[error(transparent)]
     Config(#[from] InvalidConfig),
-    /// It is checked after parsing, because parsers print a wrong value, and this one is a secret.
-    #[error("--publish-token: {0}")]
-    PublishToken(#[from] InvalidPublishToken),
+    #[error("{place}: {message}")]
+    Value {
+        /// The flag, variable or entry of the file that sets it.
+        place: String,
+        message: String,
+    },
 }
 
 /// A ping timeout that cannot do anything.
@@ -220,34 +224,54 @@ impl Options {
         }
     }
 
-    /// Fills in the file's values, then the defaults; of origins, these.
-    pub(super) fn settle(self, origins: Origins) -> Result<Settled, OptionsError> {
+    /// Fills in the file's values, then the defaults; of origins, these. Errors name the option as it was
+    /// given.
+    pub(super) fn settle(self, origins: Origins, given: &Given) -> Result<Settled, OptionsError> {
         let file = match &self.config {
             Some(path) => File::read(path)?,
             None => File::default(),
         };
+        let place = |option: &str| match given.place(option) {
+            Some(place) => place.to_owned(),
+            None => file.place(option).unwrap_or(format!("--{option}")),
+        };
+        let wrong = |option: &str, error: &dyn std::error::Error| OptionsError::Value {
+            place: place(option),
+            message: error.to_string(),
+        };
         // Flags may turn off the pings of a file, whatever its timeout is.
-        if self.ping_timeout.is_some() {
-            self.clone().or(file.options.clone()).check_pings()?;
-        } else if self.ping_interval.is_none() {
-            let checked = file.options.check_pings();
-            checked.map_err(|error| file.entry_error("ping-timeout", &error))?;
-        }
+        let pings = match (self.ping_interval, self.ping_timeout) {
+            (Some(_), None) => Ok(()),
+            (_, Some(_)) => self.clone().or(file.options.clone()).check_pings(),
+            (None, None) => file.options.check_pings(),
+        };
+        pings.map_err(|error| wrong("ping-timeout", &error))?;
         let options = self.or(file.options.clone());
         let config = options.config(origins);
-        if let Err(error) = config.check() {
-            return Err(match file.key_of(&error) {
-                Some(key) => file.entry_error(key, &error),
-                None => error.into(),
-            });
-        }
+        let checked = config.check();
+        checked.map_err(|error| match option_of(&error) {
+            Some(option) => wrong(&option, &error),
+            None => error.into(),
+        })?;
+        // It is checked after parsing, because parsers print a wrong value, and this one is a secret.
+        let token = options.publish_token.map(PublishToken::new).transpose();
+        let address = |option: &str, text| Address {
+            text,
+            place: place(option),
+        };
         let subprotocols = options.subprotocol.unwrap_or_default();
         Ok(Settled {
-            listen: options
-                .listen
-                .map_or_else(|| "127.0.0.1:8080".to_owned(), |it| it.0),
-            admin: options.admin.and_then(|it| it.0),
-            publish_token: options.publish_token.map(PublishToken::new).transpose()?,
+            listen: address(
+                "listen",
+                options
+                    .listen
+                    .map_or_else(|| "127.0.0.1:8080".to_owned(), |it| it.0),
+            ),
+            admin: options
+                .admin
+                .and_then(|it| it.0)
+                .map(|text| address("admin", text)),
+            publish_token: token.map_err(|error| wrong("publish-token", &error))?,
             subprotocols: subprotocols.into_iter().map(|it| it.0).collect(),
             config,
             log_format: options.log_format.unwrap_or_default(),
@@ -359,6 +383,30 @@ impl Options {
     }
 }
 
+/// The option that sets what an error is about, if one does.
+fn option_of(error: &InvalidConfig) -> Option<String> {
+    let option = match error {
+        InvalidConfig::NoShards => "shards",
+        InvalidConfig::TooFewConnections { .. } => "max-connections",
+        InvalidConfig::DrainCode { .. } => "drain-code",
+        InvalidConfig::TopicRule { .. } => "topic-policy",
+        InvalidConfig::RequestSize { .. } => "max-request-size",
+        InvalidConfig::RequestHeaders { .. } => "max-request-headers",
+        InvalidConfig::DrainInterval { .. } => "drain-interval",
+        InvalidConfig::FanoutMemory { .. } => "fanout-memory",
+        InvalidConfig::Zero { setting }
+        | InvalidConfig::TooLong { setting, .. }
+        | InvalidConfig::TooShort { setting, .. }
+        | InvalidConfig::TooMuchMemory { setting, .. } => {
+            return Some(setting.replace("maximum", "max").replace(' ', "-"));
+        }
+        InvalidConfig::ReceiveBuffers { .. }
+        | InvalidConfig::ReceiveBufferSize { .. }
+        | InvalidConfig::Protocol(_) => return None,
+    };
+    Some(option.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::{io::Write, time::Duration};
@@ -373,7 +421,7 @@ mod tests {
             config: Some(file.path().to_owned()),
             ..flags
         }
-        .settle(Origins::Any)
+        .settle(Origins::Any, &Given::default())
     }
 
     fn settled(text: &str) -> Settled {
@@ -394,7 +442,7 @@ mod tests {
         assert_eq!(settled.config.shards, Some(2));
         assert_eq!(settled.config.max_message_size, 2048);
         assert_eq!(settled.config.close_timeout, Duration::from_secs(10));
-        assert_eq!(settled.listen, "127.0.0.1:8080");
+        assert_eq!(settled.listen.text, "127.0.0.1:8080");
     }
 
     #[test]
@@ -462,7 +510,7 @@ mod tests {
                 it.max_accept_rate.is_none()
             });
             let admin = settled(&format!("admin = {value}")).admin;
-            assert_eq!(admin, None, "{value}");
+            assert!(admin.is_none(), "{value}");
         }
         for value in ["7", "'7'"] {
             is(&format!("shards = {value}"), |it| it.shards == Some(7));
@@ -532,6 +580,10 @@ mod tests {
             Duration::from_millis(10)
         );
         assert_eq!(interval("close-timeout = '6ms'"), Duration::from_millis(3));
+        assert_eq!(
+            interval("close-timeout = '1ms'"),
+            Duration::from_micros(500)
+        );
     }
 
     #[test]

@@ -4,9 +4,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 
-use super::options::Settled;
+use super::{RunError, options::Settled};
 use crate::{
-    CloseCode, Conn, Error, Handler, Message, PublishError, Rejection, Request, Verdict,
+    CloseCode, Conn, Handler, Message, PublishError, Rejection, Request, Verdict,
     fanout::check_pattern,
 };
 
@@ -87,7 +87,7 @@ fn place(request: &Request<'_>) -> Result<Place, Rejection> {
 }
 
 /// Serves until a signal, having said on standard output where.
-pub(super) fn run(options: &Settled) -> Result<(), Error> {
+pub(super) fn run(options: &Settled) -> Result<(), RunError> {
     let serve = Serve {
         subprotocols: Arc::clone(&options.subprotocols),
     };

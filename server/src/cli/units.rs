@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr, time::Duration};
 
 use super::text;
+use crate::config::{DEADLINE_MAX, MEMORY_MAX, written};
 
 /// A duration: `20s`, `500ms`, `1.5s`, `2m`, `1h`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,9 +24,6 @@ pub struct Count(pub u32);
 /// A number of at least 1, or `off`: no limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct CountOrOff(pub Option<u32>);
-
-/// Longer than anybody waits.
-const SPAN_MAX: Duration = crate::config::DEADLINE_MAX;
 
 /// The clock counts in these.
 const SPAN_MIN: Duration = Duration::from_millis(1);
@@ -67,9 +65,14 @@ impl FromStr for Span {
             }
         };
         let number: f64 = number.parse().map_err(|_| wrong())?;
-        let too_long = || format!("`{text}` is more than a year");
+        let too_long = || {
+            format!(
+                "`{text}` is more than a year; write at most {}",
+                written(DEADLINE_MAX)
+            )
+        };
         let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| too_long())?;
-        if span > SPAN_MAX {
+        if span > DEADLINE_MAX {
             return Err(too_long());
         }
         if !span.is_zero() && span < SPAN_MIN {
@@ -110,13 +113,24 @@ impl FromStr for Size {
             Some((_, bytes)) => Some(*bytes),
             None => unit.is_empty().then_some(1),
         };
-        let Some(unit_bytes) = unit_bytes.filter(|_| !number.contains('.')) else {
-            let meant = size_meant(number, unit).ok_or_else(wrong)?;
-            return Err(format!("`{text}` is no size; write {meant}"));
+        let too_large = || {
+            let most = in_units(MEMORY_MAX);
+            format!("`{text}` is more memory than a host has; write at most {most}")
         };
-        let too_large = || format!("`{text}` is no size: it is more than can be counted");
+        let Some(unit_bytes) = unit_bytes.filter(|_| !number.contains('.')) else {
+            let (meant, decimal) = size_meant(number, unit).ok_or_else(wrong)?;
+            if meant > MEMORY_MAX {
+                return Err(too_large());
+            }
+            let or = decimal.map_or_else(String::new, |bytes| format!(" or {bytes}"));
+            return Err(format!(
+                "`{text}` is no size; write {}{or}",
+                in_units(meant)
+            ));
+        };
         let number: usize = number.parse().map_err(|_| too_large())?;
         let bytes = number.checked_mul(unit_bytes);
+        let bytes = bytes.filter(|bytes| *bytes <= MEMORY_MAX);
         bytes.map(Self).ok_or_else(too_large)
     }
 }
@@ -127,7 +141,10 @@ impl FromStr for Count {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim().parse() {
             Ok(count @ 1..) => Ok(Self(count)),
-            Ok(0) | Err(_) => Err(format!("`{text}` is no count; write 1 to {}", u32::MAX)),
+            Ok(0) | Err(_) => Err(match count_meant(text) {
+                Some(meant) => format!("`{text}` is no count; write {meant}"),
+                None => format!("`{text}` is no count; write 1 to {}", u32::MAX),
+            }),
         }
     }
 }
@@ -171,9 +188,26 @@ fn span_meant(number: &str, unit: &str) -> Option<String> {
     Some(format!("{number}{unit}"))
 }
 
-/// The size that somebody means who writes a unit in another way, or a fraction. A unit such as MB can
-/// mean a power of 1000, too.
-fn size_meant(number: &str, unit: &str) -> Option<String> {
+/// The count that somebody means who writes a unit, an exponent, or marks between the thousands.
+fn count_meant(text: &str) -> Option<u32> {
+    let text = text.trim().to_ascii_lowercase();
+    let (number, unit) = text.split_at(text.trim_end_matches(['k', 'm']).len());
+    let scale = match unit {
+        "k" => 1e3,
+        "m" => 1e6,
+        // A dot may be a mark, too.
+        "" if !number.contains('.') => 1.0,
+        _ => return None,
+    };
+    let number = number.replace(['_', ',', '\'', ' '], "");
+    let count = number.parse::<f64>().ok()? * scale;
+    let is_count = count.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&count);
+    is_count.then_some(count as u32)
+}
+
+/// The bytes that somebody means who writes a unit in another way, or a fraction; and those that a unit such
+/// as MB means where it is a power of 1000.
+fn size_meant(number: &str, unit: &str) -> Option<(usize, Option<usize>)> {
     let unit = unit.trim().to_ascii_lowercase();
     let (power, is_binary) = match unit.as_str() {
         "" | "b" | "byte" | "bytes" => (0, true),
@@ -188,15 +222,8 @@ fn size_meant(number: &str, unit: &str) -> Option<String> {
         _ => return None,
     };
     let number = number.parse::<f64>().ok()?;
-    let bytes = |base: f64| {
-        let bytes = (number * base.powi(power)).round();
-        (bytes < (1_u64 << 53) as f64).then_some(bytes as usize)
-    };
-    let meant = in_units(bytes(1024.0)?);
-    match is_binary {
-        true => Some(meant),
-        false => Some(format!("{meant} or {}", bytes(1000.0)?)),
-    }
+    let bytes = |base: f64| (number * base.powi(power)).round() as usize;
+    Some((bytes(1024.0), (!is_binary).then(|| bytes(1000.0))))
 }
 
 /// A size in the largest unit of which it is a multiple.
@@ -210,7 +237,7 @@ fn in_units(bytes: usize) -> String {
 
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        f.write_str(&written(self.0))
     }
 }
 
@@ -274,18 +301,39 @@ mod tests {
             ("off", examples),
             ("nans", examples),
             ("soon", examples),
+            ("99999999h", "at most 8760h"),
+            ("9999999999999999999999s", "at most 8760h"),
+            ("0.4ms", "1ms"),
         ] {
             let error = text.parse::<Span>().unwrap_err();
             assert!(error.ends_with(&format!("; write {meant}")), "{error}");
             if text != "off" {
                 let or_off = text.parse::<SpanOrOff>().unwrap_err();
-                assert_eq!(or_off, format!("{}, or off", error.trim()), "{text}");
+                assert_eq!(or_off, format!("{error}, or off"), "{text}");
             }
         }
-        for text in ["99999999h", "9999999999999999999999s"] {
-            let error = text.parse::<Span>().unwrap_err();
-            assert_eq!(error, format!("`{text}` is more than a year"));
+    }
+
+    #[test]
+    fn a_duration_is_written_as_it_is_read() {
+        for text in [
+            "0s",
+            "1ms",
+            "1.5ms",
+            "20ms",
+            "999.999ms",
+            "1s",
+            "1.1s",
+            "90s",
+            "2m",
+            "90m",
+            "1h",
+            "8760h",
+        ] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span.to_string(), text);
         }
+        assert_eq!(Span(Duration::from_micros(500)).to_string(), "0.5ms");
     }
 
     #[test]
@@ -295,15 +343,33 @@ mod tests {
         for off in ["off", "OFF", "false"] {
             assert_eq!(off.parse(), Ok(CountOrOff(None)), "{off}");
         }
-        for wrong in ["", "0", "-1", "1.5", "10k", "4294967296", "many"] {
-            let error = wrong.parse::<CountOrOff>().unwrap_err();
-            let told = format!("`{wrong}` is no count; write 1 to 4294967295, or off");
-            assert_eq!(error, told);
-            assert_eq!(
-                wrong.parse::<Count>().unwrap_err() + ", or off",
-                told,
-                "{wrong}"
-            );
+        let range = "1 to 4294967295";
+        for (wrong, meant) in [
+            ("", range),
+            ("0", range),
+            ("-1", range),
+            ("1.5", range),
+            ("10.000", range),
+            ("4294967296", range),
+            ("5000M", range),
+            ("0k", range),
+            ("1.0005k", range),
+            ("inf", range),
+            ("kk", range),
+            ("many", range),
+            ("10k", "10000"),
+            ("10K", "10000"),
+            ("1.5k", "1500"),
+            ("2 M", "2000000"),
+            ("10_000", "10000"),
+            ("10,000", "10000"),
+            ("10 000", "10000"),
+            ("1e4", "10000"),
+        ] {
+            let error = wrong.parse::<Count>().unwrap_err();
+            assert_eq!(error, format!("`{wrong}` is no count; write {meant}"));
+            let or_off = wrong.parse::<CountOrOff>().unwrap_err();
+            assert_eq!(or_off, format!("{error}, or off"));
         }
         assert!("off".parse::<Count>().is_err());
     }
@@ -342,6 +408,7 @@ mod tests {
             ("1mib", "1MiB"),
             ("1Mi", "1MiB"),
             ("1TiB", "1024GiB"),
+            ("1TB", "1024GiB or 1000000000000"),
             ("512B", "512"),
             ("100 bytes", "100"),
             ("1.5", "2"),
@@ -349,9 +416,19 @@ mod tests {
             let error = text.parse::<Size>().unwrap_err();
             assert!(error.ends_with(&format!("; write {meant}")), "{error}");
         }
-        for text in ["18446744073709551615GiB", "99999999999999999999"] {
+        for text in [
+            "1025GiB",
+            "1099511627777",
+            "2TB",
+            "1.5TiB",
+            "18446744073709551615GiB",
+            "99999999999999999999",
+            "99999999999999999999TB",
+        ] {
             let error = text.parse::<Size>().unwrap_err();
-            assert!(error.ends_with("more than can be counted"), "{error}");
+            let told = format!("`{text}` is more memory than a host has; write at most 1024GiB");
+            assert_eq!(error, told);
         }
+        assert_eq!("1024GiB".parse(), Ok(Size(1 << 40)));
     }
 }

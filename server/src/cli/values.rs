@@ -10,7 +10,8 @@ use tidewheel_codec::handshake::is_token;
 
 use super::text;
 use crate::{
-    CloseCode, HostPattern, Hosts, InvalidOrigin, OriginPattern, Origins, SlowConsumer, TopicRule,
+    CloseCode, HostPattern, Hosts, OriginPattern, Origins, SlowConsumer, TopicRule,
+    fanout::check_pattern,
 };
 
 /// An address to listen on: `HOST:PORT`.
@@ -178,6 +179,9 @@ impl FromStr for TopicPolicy {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
+        if let Some(told) = listed::<Self>(text) {
+            return Err(told);
+        }
         // A pattern may end with `>`, and has no `=` by itself.
         let Some((pattern, policy)) = text.rsplit_once('=') else {
             return Err(format!(
@@ -185,10 +189,14 @@ impl FromStr for TopicPolicy {
             ));
         };
         let policy: Policy = policy.parse()?;
-        Ok(Self(TopicRule {
-            pattern: pattern.trim().to_owned(),
-            slow_consumer: policy.into(),
-        }))
+        let pattern = pattern.trim();
+        match check_pattern(pattern) {
+            Ok(()) => Ok(Self(TopicRule {
+                pattern: pattern.to_owned(),
+                slow_consumer: policy.into(),
+            })),
+            Err(error) => Err(format!("`{pattern}` is no pattern of topics: {error}")),
+        }
     }
 }
 
@@ -248,15 +256,32 @@ pub(super) enum Origin {
 }
 
 impl FromStr for Origin {
-    type Err = InvalidOrigin;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
-        match text.trim() {
-            word if word.eq_ignore_ascii_case("any") => Ok(Self::Any),
-            word if word.eq_ignore_ascii_case("same") => Ok(Self::Same),
-            text => text.parse().map(Self::Listed),
-        }
+    fn from_str(text: &str) -> Result<Self, String> {
+        const UNCLEAR: &str = "any for all pages, same for those of the server's own host, or null for pages \
+                               without an origin";
+        let text = text.trim();
+        let meant = match text.to_ascii_lowercase().as_str() {
+            "any" => return Ok(Self::Any),
+            "same" => return Ok(Self::Same),
+            "all" | "on" | "true" => "any",
+            "self" | "'self'" => "same",
+            "none" | "off" | "no" | "false" => UNCLEAR,
+            _ => {
+                let origin = text.parse().map(Self::Listed);
+                return origin.map_err(|error| listed::<Self>(text).unwrap_or(error.to_string()));
+            }
+        };
+        Err(format!("`{text}` is not an origin; write {meant}"))
     }
+}
+
+/// What to write in place of several values with spaces between.
+fn listed<T: FromStr>(text: &str) -> Option<String> {
+    let values: Vec<&str> = text.split_whitespace().collect();
+    let is_list = values.len() > 1 && values.iter().all(|value| value.parse::<T>().is_ok());
+    is_list.then(|| format!("commas stand between values; write {}", values.join(",")))
 }
 
 /// The meaning of these values of `--origin` together.
@@ -293,7 +318,7 @@ impl FromStr for Host {
             )),
             text => match text.parse() {
                 Ok(pattern) => Ok(Self::Listed(pattern)),
-                Err(error) => Err(format!("{error}, or any")),
+                Err(error) => Err(listed::<Self>(text).unwrap_or(format!("{error}, or any"))),
             },
         }
     }
@@ -321,10 +346,10 @@ impl FromStr for Subprotocol {
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
             token if is_token(token) => Ok(Self(token.to_owned())),
-            text => Err(format!(
+            text => Err(listed::<Self>(text).unwrap_or(format!(
                 "`{text}` is no subprotocol; write a name such as chat.v1, of letters, digits and \
                  !#$%&'*+-.^_`|~"
-            )),
+            ))),
         }
     }
 }
@@ -495,9 +520,60 @@ mod tests {
             ("", "such as prices/>=conflate"),
             ("prices=", "write close, "),
             ("prices=keep", "`keep` is unknown; write close, "),
+            ("=conflate", "`` is no pattern of topics: a level is empty"),
+            ("/a=close", "`/a` is no pattern of topics: a level is empty"),
+            (
+                "a>=close",
+                "`a>` is no pattern of topics: `*` and `>` stand for whole levels",
+            ),
         ] {
             let error = text.parse::<TopicPolicy>().unwrap_err();
             assert!(error.contains(told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_word_that_is_no_origin_is_told_with_what_is_meant() {
+        let unclear = "any for all pages, same for those of the server's own host, or null ";
+        for (text, meant) in [
+            ("none", unclear),
+            ("Off", unclear),
+            ("false", unclear),
+            ("self", "same"),
+            ("'self'", "same"),
+            ("ALL", "any"),
+            ("true", "any"),
+            ("*", "any"),
+            ("a.example", "https://a.example"),
+        ] {
+            let error = text.parse::<Origin>().unwrap_err();
+            let told = error.split_once("; write ").map(|(_, told)| told);
+            assert!(told.is_some_and(|told| told.starts_with(meant)), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_with_spaces_between_are_told_with_commas() {
+        let told = |list: &str| format!("commas stand between values; write {list}");
+        let origin = |text: &str| text.parse::<Origin>().unwrap_err();
+        let host = |text: &str| text.parse::<Host>().unwrap_err();
+        let subprotocol = |text: &str| text.parse::<Subprotocol>().unwrap_err();
+        let rule = |text: &str| text.parse::<TopicPolicy>().unwrap_err();
+        for (error, list) in [
+            (origin("https://a https://b"), "https://a,https://b"),
+            (origin(" same  null "), "same,null"),
+            (host("a.example b.example:81"), "a.example,b.example:81"),
+            (subprotocol("chat.v2 chat.v1"), "chat.v2,chat.v1"),
+            (rule("a=close b/>=conflate"), "a=close,b/>=conflate"),
+        ] {
+            assert_eq!(error, told(list));
+        }
+        for error in [
+            origin("https://a and"),
+            host("a.example ?"),
+            subprotocol("a b/c"),
+        ] {
+            assert!(!error.contains("commas"), "{error}");
         }
     }
 
@@ -507,7 +583,7 @@ mod tests {
             let expected = Ok(Subprotocol(text.trim().to_owned()));
             assert_eq!(text.parse(), expected, "{text}");
         }
-        for text in ["", " ", "a b", "a/b", "a;b", "\"a\"", "b\u{fc}cher"] {
+        for text in ["", " ", "a/b", "a;b", "\"a\"", "b\u{fc}cher"] {
             let error = text.parse::<Subprotocol>().unwrap_err();
             assert!(error.contains("write a name such as chat.v1"), "{error}");
         }
