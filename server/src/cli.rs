@@ -4,6 +4,7 @@
 
 mod check;
 mod echo;
+mod environment;
 mod file;
 mod given;
 pub(crate) mod log;
@@ -193,6 +194,9 @@ fn start(
         Ok(log) => log,
         Err(error) => return fail(&error, USAGE),
     };
+    if let Some(told) = environment::unknown(std::env::vars_os().map(|(name, _)| name)) {
+        tracing::warn!("{told}");
+    }
     let result = run(&options);
     drop(log);
     match result {

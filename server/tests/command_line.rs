@@ -456,6 +456,7 @@ fn a_level_of_the_log_that_is_none_ends_with_2() {
         "info,loud",
         "tidewheel::close=loud",
         "7",
+        "2",
     ] {
         let mut command = echo("");
         command.env("TIDEWHEEL_LOG", value);
@@ -464,6 +465,11 @@ fn a_level_of_the_log_that_is_none_ends_with_2() {
             "write off, error, warn, info, debug or trace",
         ];
         assert_fails(&mut command, 2, &told);
+    }
+    for value in ["tidewheel::clsoe=debug", "tidewheell=debug"] {
+        let (part, _) = value.split_once('=').expect("a part and a level");
+        let told = ["TIDEWHEEL_LOG", &format!("`{part}` is no part"), "close"];
+        assert_fails(echo("").env("TIDEWHEEL_LOG", value), 2, &told);
     }
     for (value, is_logged) in [
         ("", true),
@@ -478,6 +484,24 @@ fn a_level_of_the_log_that_is_none_ends_with_2() {
         let (status, log) = server.wait(ms(5000));
         assert_eq!(status.code(), Some(0));
         assert_eq!(log.contains("draining"), is_logged, "{value}: {log}");
+    }
+}
+
+#[test]
+fn variables_that_no_option_has_are_warned_of_in_one_line() {
+    for mut command in [echo(""), serve("")] {
+        command.env("TIDEWHEEL_PING_INTERVALL", "1s");
+        command.env("TIDEWHEEL_PORT", "tcp://10.0.0.1:80");
+        command.env("TIDEWHEEL_LOG_FORMAT", "text");
+        let server = Server::spawn(&mut command);
+        server.signal(Signal::TERM);
+        let (status, log) = server.wait(ms(5000));
+        assert_eq!(status.code(), Some(0));
+        let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+        let told =
+            "TIDEWHEEL_PING_INTERVALL (did you mean TIDEWHEEL_PING_INTERVAL?), TIDEWHEEL_PORT";
+        assert_eq!(warnings.len(), 1, "{log}");
+        assert!(warnings[0].ends_with(told), "{log}");
     }
 }
 

@@ -19,7 +19,32 @@ use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 use super::values::LogFormat;
 
 /// Says how much is logged.
-const VARIABLE: &str = "TIDEWHEEL_LOG";
+pub(super) const VARIABLE: &str = "TIDEWHEEL_LOG";
+
+/// The beginning of the name of each part of the log.
+const CRATE: &str = "tidewheel";
+
+/// The parts of the log, below `tidewheel::`: the targets of events, and the modules of events without one.
+const PARTS: [&str; 15] = [
+    "cli",
+    "close",
+    "control",
+    "control::admin",
+    "driver",
+    "handshake",
+    "host",
+    "listen",
+    "remote",
+    "ring::uring::release",
+    "server",
+    "shard",
+    "shard::accept",
+    "shard::post",
+    "shard::visit",
+];
+
+/// Wrong letters of a name that is meant for that of this crate, at most.
+const TYPOS_MAX: usize = 2;
 
 /// Lines that wait to be written; a line is of some hundred bytes, and of less than 2 KiB.
 pub(crate) const LINES_MAX: usize = 4096;
@@ -41,23 +66,57 @@ pub(super) fn lines_lost() -> u64 {
 
 /// A value of `TIDEWHEEL_LOG` that says nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error(
-    "{VARIABLE}: `{text}` is no level; write off, error, warn, info, debug or trace, or a part with a \
-     level, such as tidewheel::close=debug; several with commas between"
-)]
-pub(super) struct InvalidFilter {
-    text: String,
+pub(super) enum InvalidFilter {
+    #[error(
+        "{VARIABLE}: `{text}` is no level; write off, error, warn, info, debug or trace, or a part with a \
+         level, such as tidewheel::close=debug; several with commas between"
+    )]
+    Level { text: String },
+    #[error(
+        "{VARIABLE}: `{text}` is no part of the log; write tidewheel or tidewheel::NAME, where NAME is {}",
+        parts()
+    )]
+    Part { text: String },
 }
 
+/// The names of all parts, for people.
+fn parts() -> String {
+    let (last, others) = PARTS.split_last().expect("there are parts");
+    format!("{} or {last}", others.join(", "))
+}
+
+/// Whether it is a word for a level. A number, which stands for a level elsewhere, says nothing to people.
 fn is_level(text: &str) -> bool {
-    !text.is_empty() && text.parse::<LevelFilter>().is_ok()
+    let is_word = text.chars().all(|c| c.is_ascii_alphabetic());
+    is_word && !text.is_empty() && text.parse::<LevelFilter>().is_ok()
+}
+
+/// Whether the name of a part is meant for one of this crate.
+fn is_meant_for_us(name: &str) -> bool {
+    let crate_name = name.split("::").next().unwrap_or_default().to_lowercase();
+    strsim::damerau_levenshtein(&crate_name, CRATE) <= TYPOS_MAX
+}
+
+/// Checks the name of a part. Other crates have parts that are not known here.
+fn check_part(name: &str) -> Result<(), InvalidFilter> {
+    let below = name
+        .strip_prefix(CRATE)
+        .and_then(|it| it.strip_prefix("::"));
+    let is_of = |part: &str, known: &str| {
+        let rest = known.strip_prefix(part);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+    };
+    let is_part = below.is_some_and(|part| PARTS.iter().any(|known| is_of(part, known)));
+    match name == CRATE || is_part || !is_meant_for_us(name) {
+        true => Ok(()),
+        false => Err(InvalidFilter::Part {
+            text: name.to_owned(),
+        }),
+    }
 }
 
 /// The filter that a value of `TIDEWHEEL_LOG` asks for; `info` if there is none.
 fn filter(value: &str) -> Result<EnvFilter, InvalidFilter> {
-    let invalid = |text: &str| InvalidFilter {
-        text: text.to_owned(),
-    };
     if value.trim().is_empty() {
         return Ok(EnvFilter::new("info"));
     }
@@ -65,19 +124,22 @@ fn filter(value: &str) -> Result<EnvFilter, InvalidFilter> {
     // Fields of spans may have commas of their own.
     let has_spans = value.contains(['[', '{']);
     for part in parts.clone().filter(|_| !has_spans) {
-        let is_valid = match part.split_once('=') {
-            Some((_, level)) => is_level(level),
-            // A word that is no level would be the name of a part of the program, and there is none.
-            None => is_level(part) || part.starts_with("tidewheel"),
-        };
-        if !is_valid {
-            return Err(invalid(part));
+        match part.split_once('=') {
+            Some((name, level)) if is_level(level) => check_part(name)?,
+            None if is_level(part) => {}
+            None if is_meant_for_us(part) => check_part(part)?,
+            // A word that is no level would be the name of another crate, and have no level.
+            Some(_) | None => {
+                return Err(InvalidFilter::Level {
+                    text: part.to_owned(),
+                });
+            }
         }
     }
     let filter = parts.collect::<Vec<_>>().join(",");
     EnvFilter::builder()
         .parse(&filter)
-        .map_err(|_| invalid(&filter))
+        .map_err(|_| InvalidFilter::Level { text: filter })
 }
 
 /// Writes what waits, within [`FLUSH_TIMEOUT`], when it is dropped.
@@ -163,6 +225,8 @@ impl Write for Stderr {
 
 #[cfg(test)]
 mod tests {
+    use std::{collections::BTreeSet, path::Path};
+
     use super::*;
 
     #[test]
@@ -181,6 +245,11 @@ mod tests {
             ("tidewheel", "tidewheel=trace"),
             ("tidewheel::close", "tidewheel::close=trace"),
             ("chat=trace", "chat=trace"),
+            ("tidewheel_chat::room=trace", "tidewheel_chat::room=trace"),
+            ("wheel=trace", "wheel=trace"),
+            ("tidewheel::shard=warn", "tidewheel::shard=warn"),
+            ("tidewheel::shard::post=warn", "tidewheel::shard::post=warn"),
+            ("tidewheel::ring::uring=off", "tidewheel::ring::uring=off"),
             (
                 "info, tidewheel::close=debug",
                 "tidewheel::close=debug,info",
@@ -205,11 +274,72 @@ mod tests {
             ("[span{field=", "[span{field="),
             ("true", "true"),
             ("6", "6"),
+            ("2", "2"),
+            ("0", "0"),
+            ("info,chat=2", "chat=2"),
+            ("tidewheel::close=2", "tidewheel::close=2"),
+            ("chat", "chat"),
         ] {
             let error = filter(value).map(|it| it.to_string()).unwrap_err();
             let told =
                 format!("TIDEWHEEL_LOG: `{text}` is no level; write off, error, warn, info, ");
             assert!(error.to_string().starts_with(&told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_part_that_does_not_exist_is_refused_with_those_that_do() {
+        for (value, part) in [
+            ("tidewheel::clsoe=debug", "tidewheel::clsoe"),
+            ("tidewheel::clsoe", "tidewheel::clsoe"),
+            ("info,tidewheel::cl=debug", "tidewheel::cl"),
+            ("tidewheel::shard::psot=debug", "tidewheel::shard::psot"),
+            ("tidewheel::close::now=debug", "tidewheel::close::now"),
+            ("tidewheel::=debug", "tidewheel::"),
+            ("tidewheell=debug", "tidewheell"),
+            ("tidewheell", "tidewheell"),
+            ("tidewhele::close=debug", "tidewhele::close"),
+            ("Tidewheel=debug", "Tidewheel"),
+        ] {
+            let error = filter(value).map(|it| it.to_string()).unwrap_err();
+            let told = format!(
+                "TIDEWHEEL_LOG: `{part}` is no part of the log; write tidewheel or tidewheel::NAME, where \
+                 NAME is cli, close, "
+            );
+            assert!(error.to_string().starts_with(&told), "{error}");
+        }
+    }
+
+    /// The parts that the source in a directory logs to; `module` is its path.
+    fn logged_parts(directory: &Path, module: &str, parts: &mut BTreeSet<String>) {
+        for entry in directory.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_str().unwrap();
+            let module = match module {
+                "" => name.to_owned(),
+                parent => format!("{parent}::{name}"),
+            };
+            if path.is_dir() {
+                logged_parts(&path, &module, parts);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("\nmod tests {").next().unwrap();
+            for level in ["error", "warn", "info", "debug", "trace"] {
+                for event in code.split(&format!("tracing::{level}!(")).skip(1) {
+                    let target = event.trim_start().strip_prefix("target: \"tidewheel::");
+                    let target = target.and_then(|it| it.split('"').next());
+                    parts.insert(target.unwrap_or(&module).to_owned());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_parts_are_those_that_the_source_logs_to() {
+        let mut parts = BTreeSet::new();
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        logged_parts(&source, "", &mut parts);
+        assert_eq!(PARTS.map(str::to_owned).to_vec(), Vec::from_iter(parts));
     }
 }
