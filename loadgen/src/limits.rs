@@ -8,6 +8,8 @@ use rustix::{
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
+use tidewheel::ring;
+
 use crate::cli::Common;
 
 /// Descriptors that a process needs besides those of its rings.
@@ -65,16 +67,17 @@ pub(crate) struct Layout {
 pub(crate) enum Limit {
     /// `RLIMIT_NOFILE` limits the rings of a process, and the direct descriptors of each.
     #[error(
-        "{wanted} connections need {rings} rings, and those {} descriptors; RLIMIT_NOFILE is \
-         {limit}. `ulimit -n {}` (as root, or LimitNOFILE= in the systemd unit) makes one ring do",
-        u64::from(*rings) * DESCRIPTORS_OF_A_RING + DESCRIPTORS_RESERVED,
-        u64::from(*wanted) + DESCRIPTORS_RESERVED
+        "{wanted} connections need {rings} rings, and those {descriptors} descriptors; RLIMIT_NOFILE is \
+         {limit}. {} raises it, as root",
+        ring::raise_descriptors(*descriptors)
     )]
     Descriptors {
         /// The connections asked for.
         wanted: u32,
         /// The rings for so many.
         rings: u32,
+        /// The descriptors for these.
+        descriptors: u64,
         /// The hard limit.
         limit: u64,
     },
@@ -202,6 +205,7 @@ impl Host {
             let limit = Limit::Descriptors {
                 wanted,
                 rings,
+                descriptors,
                 limit: self.descriptors,
             };
             return Some((limit, self.ring_room()));
@@ -440,7 +444,8 @@ mod tests {
         assert!(limit.to_string().contains("ip_local_port_range"), "{limit}");
         assert!(limit.to_string().contains("--spread 2"), "{limit}");
         let limit = lay_out(&host(256, 28_232), Some(1_000_000)).unwrap_err();
-        assert!(limit.to_string().contains("`ulimit -n 1000064`"), "{limit}");
+        assert!(limit.to_string().contains("`ulimit -n 10482`"), "{limit}");
+        assert!(lay_out(&host(10_482, 28_232), Some(1_000_000)).is_ok());
         let limit = lay_out(&few, Some(2_000_000)).unwrap_err();
         assert!(
             limit

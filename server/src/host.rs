@@ -10,7 +10,7 @@ use rustix::{
 };
 use tokio::signal::unix::SignalKind;
 
-use crate::{Config, Error, shard::Capacity};
+use crate::{Config, Error, ring::raise_descriptors, shard::Capacity};
 
 /// The kernel's bound on a ring's table (`IORING_MAX_FIXED_FILES`).
 const TABLE_MAX: u32 = 1 << 20;
@@ -122,11 +122,20 @@ pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
             connections = in_all,
             asked = wanted,
             "RLIMIT_NOFILE is {limit}, which bounds the connections of each shard: there is \
-             room for {in_all} in all. `ulimit -n {places}` (or LimitNOFILE={places} in the \
-             systemd unit) or more --shards make room for all"
+             room for {in_all} in all. {} more --shards make room for all",
+            raise_or(places, limit)
         );
     }
     most
+}
+
+/// The beginning of the advice for a shard that is to have more places than `limit`.
+fn raise_or(places: u32, limit: u32) -> String {
+    match places <= TABLE_MAX {
+        true => format!("{} or", raise_descriptors(places.into())),
+        false if limit < TABLE_MAX => format!("{} and", raise_descriptors(TABLE_MAX.into())),
+        false => format!("A shard has {TABLE_MAX} at most;"),
+    }
 }
 
 /// Places for those who are told that there are too many connections.
@@ -162,5 +171,21 @@ mod tests {
         assert_eq!(capacity(2, Some(100_000), 20_000), (18_976, 20_000));
         assert_eq!(capacity(1, None, u32::MAX), (TABLE_MAX - 1024, TABLE_MAX));
         assert_eq!(capacity(1, None, 4), (2, 4));
+    }
+
+    #[test]
+    fn no_more_descriptors_are_advised_than_a_ring_can_have() {
+        for (places, limit, told) in [
+            (30_000, 20_000, "`ulimit -n 30000` (or LimitNOFILE=30000"),
+            (
+                3_126_280,
+                20_000,
+                "`ulimit -n 1048576` (or LimitNOFILE=1048576",
+            ),
+            (3_126_280, TABLE_MAX, "A shard has 1048576 at most;"),
+        ] {
+            let advice = raise_or(places, limit);
+            assert!(advice.contains(told), "{advice}");
+        }
     }
 }

@@ -13,7 +13,7 @@ mod uring;
 
 pub use buffers::{Buffer, BufferMemory};
 pub(crate) use buffers::{Keeper, Kept};
-pub use probe::{RingError, kernel_release};
+pub use probe::{RingError, kernel_release, raise_descriptors};
 pub use token::{OpCode, Token};
 pub use uring::{Setup, Uring};
 

@@ -15,7 +15,7 @@ use crate::{
     Config, Handler, Hosts, InvalidConfig, PublishToken, Remote, contain, control,
     driver::{self, Failure, Relay},
     host, listen,
-    ring::RingError,
+    ring::{RingError, raise_descriptors},
     shard::{Command, Parts},
     stats::Stats,
 };
@@ -76,9 +76,8 @@ pub enum Error {
     },
     /// The process has no descriptor left for what a server needs.
     #[error(
-        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. `ulimit -n {more}` (or \
-         LimitNOFILE={more} in the systemd unit) raises it",
-        more = limit.saturating_mul(2).max(1024)
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. {} raises it",
+        raise_descriptors(limit.saturating_mul(2).max(1024))
     )]
     Descriptors {
         /// What the kernel said.

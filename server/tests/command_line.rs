@@ -783,6 +783,15 @@ fn check_tells_what_this_host_allows() {
     ] {
         assert!(stdout.contains(line), "{line} is in:\n{stdout}");
     }
+    let verdict = stdout.lines().last().expect("there are lines");
+    // Advice has lines of its own, which begin with spaces.
+    let advised = stdout.lines().filter(|line| line.starts_with(' ')).count();
+    let told = match advised {
+        0 => "Nothing stands in the way".to_owned(),
+        1 => "advice on 1 point.".to_owned(),
+        more => format!("advice on {more} points."),
+    };
+    assert!(verdict.contains(&told), "{told} is in:\n{stdout}");
 }
 
 #[test]
@@ -905,6 +914,8 @@ fn io_uring_that_a_filter_forbids_is_told_with_what_allows_it() {
         assert_eq!(status, Some(1), "{stdout}");
         assert!(stdout.contains("io_uring        not usable"), "{stdout}");
         assert!(stdout.contains("seccomp=unconfined"), "{stdout}");
+        let verdict = stdout.lines().last().expect("there are lines");
+        assert!(verdict.starts_with("A server cannot run here"), "{stdout}");
     }
 }
 

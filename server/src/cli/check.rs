@@ -6,7 +6,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::{
     host,
-    ring::{Setup, Uring, kernel_release},
+    ring::{Setup, Uring, kernel_release, raise_descriptors},
 };
 
 /// One thing that was looked at.
@@ -66,13 +66,13 @@ pub(super) fn run() -> ExitCode {
         established(),
         huge_pages(),
     ];
-    let findings = findings.into_iter().chain(tracked());
+    let findings: Vec<Finding> = findings.into_iter().chain(tracked()).collect();
     let mut out = std::io::stdout().lock();
     for Finding {
         about,
         value,
         advice,
-    } in findings
+    } in &findings
     {
         // Who closed standard output does not want to know.
         let _ = writeln!(out, "{about:<16}{value}");
@@ -80,6 +80,8 @@ pub(super) fn run() -> ExitCode {
             let _ = writeln!(out, "{:<16}{advice}", "");
         }
     }
+    let advised = findings.iter().filter(|it| it.advice.is_some()).count();
+    let _ = writeln!(out, "{}", verdict(ring.is_ok(), advised));
     if ring.is_ok() {
         ExitCode::SUCCESS
     } else {
@@ -87,11 +89,26 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
+/// The last line: whether a server can run here, and to how many points there is advice.
+fn verdict(can_run: bool, advised: usize) -> String {
+    let points = match advised {
+        1 => "1 point".to_owned(),
+        more => format!("{more} points"),
+    };
+    match (can_run, advised) {
+        (false, _) => "A server cannot run here: io_uring is not usable.".to_owned(),
+        (true, 0) => "Nothing stands in the way of a server.".to_owned(),
+        (true, _) => {
+            format!("A server runs here; for very many connections see the advice on {points}.")
+        }
+    }
+}
+
 fn descriptors(limit: u32) -> Finding {
     let advice = (limit < 1 << 20).then(|| {
         format!(
-            "a shard holds {limit} connections at most; `ulimit -n 1048576` (or \
-             LimitNOFILE=1048576 in the systemd unit) or more --shards hold more"
+            "a shard holds {limit} connections at most; {} or more --shards hold more",
+            raise_descriptors(1 << 20)
         )
     });
     Finding {
@@ -209,5 +226,23 @@ fn sysctl(about: &'static str, path: &str, enough: u64, why: &str) -> Finding {
         about,
         value: format!("{value} ({name})"),
         advice,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_is_a_verdict() {
+        for (can_run, advised, told) in [
+            (true, 0, "Nothing stands in the way of a server."),
+            (true, 1, "advice on 1 point."),
+            (true, 3, "advice on 3 points."),
+            (false, 1, "A server cannot run here: "),
+        ] {
+            let verdict = verdict(can_run, advised);
+            assert!(verdict.contains(told), "{verdict}");
+        }
     }
 }

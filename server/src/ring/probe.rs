@@ -56,7 +56,8 @@ pub enum RingError {
     /// The table of sockets is larger than the process may have.
     #[error(
         "no table of {sockets} sockets: {error}; RLIMIT_NOFILE is {limit}. \
-         `ulimit -n {sockets}` (or LimitNOFILE={sockets} in the systemd unit) raises it"
+         {} raises it",
+        raise_descriptors((*sockets).into())
     )]
     Sockets {
         /// What the system call said.
@@ -155,6 +156,23 @@ pub(super) fn require(ring: &IoUring) -> Result<Probe, RingError> {
     }
 }
 
+/// The commands that let a process have so many descriptors, to be read by people.
+#[must_use]
+pub fn raise_descriptors(count: u64) -> String {
+    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let most = most.and_then(|text| text.trim().parse().ok());
+    raise_beyond(most.unwrap_or(u64::MAX), count)
+}
+
+/// The same, where the kernel allows `most` descriptors to a process.
+fn raise_beyond(most: u64, count: u64) -> String {
+    let raise = format!("`ulimit -n {count}` (or LimitNOFILE={count} in the systemd unit)");
+    match count > most {
+        true => format!("`sysctl -w fs.nr_open={count}` and {raise}"),
+        false => raise,
+    }
+}
+
 /// What `uname -r` says.
 #[must_use]
 pub fn kernel_release() -> String {
@@ -191,6 +209,15 @@ fn limit(resource: rustix::process::Resource) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_descriptors_than_the_kernel_allows_need_its_setting_first() {
+        let raise = "`ulimit -n 1048577` (or LimitNOFILE=1048577 in the systemd unit)";
+        assert_eq!(raise_beyond(1 << 21, 1_048_577), raise);
+        assert_eq!(raise_beyond(1_048_577, 1_048_577), raise);
+        let setting = format!("`sysctl -w fs.nr_open=1048577` and {raise}");
+        assert_eq!(raise_beyond(1 << 20, 1_048_577), setting);
+    }
 
     #[test]
     fn releases_are_compared_by_number() {
