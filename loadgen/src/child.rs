@@ -15,6 +15,8 @@ use rustix::{
     time::Timespec,
 };
 
+use tidewheel::cli::units::Span;
+
 use crate::{
     cli::Deadlines,
     interrupt::{Interrupt, Interrupted},
@@ -148,7 +150,7 @@ pub(crate) enum ChildError {
         stderr: String,
     },
     /// It did not listen in time.
-    #[error("the server does not listen{} after {START_TIMEOUT:?}{}", at(*address), said(stderr))]
+    #[error("the server does not listen{} after {}{}", at(*address), Span(START_TIMEOUT), said(stderr))]
     Late {
         /// The address at which it is to listen, if that was said.
         address: Option<SocketAddr>,

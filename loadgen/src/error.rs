@@ -23,7 +23,7 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// More connections than this host allows.
-    #[error(transparent)]
+    #[error("this host does not allow so many connections: {0}")]
     Limit(#[from] Limit),
     /// There is nothing to compare with.
     #[error(transparent)]
@@ -62,7 +62,7 @@ pub(crate) enum RunError {
     #[error(transparent)]
     Watch(#[from] WatchError),
     /// The server holds fewer connections than the clients: it is another's report.
-    #[error("{opened} connections are open, but the server's side shows {held:?}")]
+    #[error("{opened} connections are open, but the server's side shows {held}")]
     NotCovered {
         /// The clients that are open.
         opened: usize,

@@ -60,7 +60,7 @@ pub(crate) struct Judgement {
     /// The signs from which the exit status follows.
     pub(crate) signs: Vec<Sign>,
     pub(crate) verdict: Verdict,
-    /// One sentence each; none if it passed.
+    /// One sentence each, the reason for the verdict first; none if it passed.
     pub(crate) reasons: Vec<String>,
 }
 
@@ -79,7 +79,10 @@ impl Judgement {
         Self {
             signs,
             verdict,
-            reasons: invalid.into_iter().chain(failures).collect(),
+            reasons: match verdict {
+                Verdict::Failed => failures.chain(invalid).collect(),
+                Verdict::Passed | Verdict::Invalid => invalid.into_iter().chain(failures).collect(),
+            },
         }
     }
 }
@@ -113,9 +116,9 @@ pub(crate) fn generator_limit(
     };
     if mostly(own.unread, UNREAD_SHARE_MAX).is_some() {
         return Some(format!(
-            "{}; for {:.1?} the generator may have left answers unread, which is all of what is reported",
-            Limit::of(usage),
-            own.unread
+            "answers may have lain unread for {:.1?}, which is all of what is reported; {}",
+            own.unread,
+            Limit::of(usage)
         ));
     }
     let server = usage.server_busy();
@@ -128,11 +131,13 @@ pub(crate) fn generator_limit(
     };
     let limit = Limit::of(usage);
     if limit.own + limit.waiting + limit.stolen >= GENERATOR_BUSY {
-        return Some(format!("{limit}; {server}"));
+        return Some(format!(
+            "the generator had no time to spare; {limit}; {server}"
+        ));
     }
     let percent = mostly(own.lateness, LATENESS_SHARE_MAX)?;
     Some(format!(
-        "{limit}; {percent:.0} % of what is reported is the generator's lateness; {server}"
+        "{percent:.0} % of what is reported is the generator's lateness; {limit}; {server}"
     ))
 }
 
@@ -212,8 +217,8 @@ impl fmt::Display for Limit {
 pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> Option<String> {
     if stall >= shortest.mul_f64(STALL_SHARE_MAX) {
         return Some(format!(
-            "{}; the generator did not run for {stall:.1?}, and the server's shortest deadline is \
-             {shortest:.1?}",
+            "the generator did not run for {stall:.1?}, and the server's shortest deadline is \
+             {shortest:.1?}; {}",
             Limit::of(usage)
         ));
     }
@@ -221,7 +226,7 @@ pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> 
     (waiting >= STARVED).then(|| {
         let percent = waiting * 100.0;
         format!(
-            "this host was the limit: others had the server's CPU for {percent:.0} % of the time"
+            "others had the server's CPU for {percent:.0} % of the time; this host was the limit"
         )
     })
 }
@@ -338,11 +343,11 @@ mod tests {
 
     #[test]
     fn whose_doing_it_is_that_the_generator_was_late_is_told() {
-        // Running, waiting and stolen, in percent; how the reason begins.
+        // Running, waiting and stolen, in percent; what the reason says behind what is wrong.
         let own = "the generator was the limit: its own work took ";
         let others = "other work on this machine was the limit: it had the generator's core for ";
         let host = "the host of this machine was the limit: it took the generator's core for ";
-        for (running, waiting, stolen, begins) in [
+        for (running, waiting, stolen, limit) in [
             (98, 0, 0, format!("{own}98 % of its core")),
             (80, 16, 0, format!("{own}80 %")),
             (60, 20, 15, format!("{own}60 %")),
@@ -382,12 +387,29 @@ mod tests {
                 lateness: Duration::ZERO,
                 unread: millis(100),
             };
-            for own in [late, unread] {
-                let reason = generator_limit(&usage, own, Some(millis(100))).unwrap();
-                assert!(reason.starts_with(&begins), "{begins}: {reason}");
+            let no_time = running + waiting + stolen >= 95;
+            for (reason, begins) in [
+                (
+                    generator_limit(&usage, late, Some(millis(100))),
+                    match no_time {
+                        true => "the generator had no time to spare; ",
+                        false => "50 % of what is reported is the generator's lateness; ",
+                    },
+                ),
+                (
+                    generator_limit(&usage, unread, Some(millis(100))),
+                    "answers may have lain unread for 100.0ms, which is all of what is reported; ",
+                ),
+                (
+                    starvation(&usage, millis(500), millis(1000)),
+                    "the generator did not run for 500.0ms, and the server's shortest deadline is 1.0s; ",
+                ),
+            ] {
+                let reason = reason.unwrap();
+                let behind = reason.strip_prefix(begins);
+                let is_told = behind.is_some_and(|behind| behind.starts_with(&limit));
+                assert!(is_told, "{begins}{limit}: {reason}");
             }
-            let reason = starvation(&usage, millis(500), millis(1000)).unwrap();
-            assert!(reason.starts_with(&begins), "{begins}: {reason}");
         }
     }
 

@@ -156,7 +156,8 @@ fn raise_descriptors() -> io::Result<u64> {
 /// Where the kernel does not tell.
 fn local_ports() -> io::Result<u32> {
     let text = fs::read_to_string(PORT_RANGE)?;
-    ports_in(&text).ok_or_else(|| io::Error::other(format!("{PORT_RANGE} is {text:?}")))
+    ports_in(&text)
+        .ok_or_else(|| io::Error::other(format!("{PORT_RANGE} is `{}`, and no range", text.trim())))
 }
 
 fn ports_in(range: &str) -> Option<u32> {

@@ -133,10 +133,10 @@ impl Report {
         let mut failures = findings.failures;
         if otherwise > 0 {
             let total = tally.total();
+            blame(tally, &findings.asked, parties.address, &mut failures);
             failures.push(format!(
                 "{otherwise} of {total} connections ended otherwise than asked for"
             ));
-            blame(tally, &findings.asked, parties.address, &mut failures);
         }
         let mut latencies = findings.latencies;
         latencies.push(findings.lateness);
@@ -328,6 +328,8 @@ pub(crate) mod tests {
         report.fail(Sign::ServerFault, "the server failed".to_owned());
         assert_eq!(report.signs(), [Sign::ServerFault]);
         assert!(report.to_string().ends_with("FAILED\n  the server failed"));
+        let first = report.to_string().lines().next().map(str::to_owned);
+        assert_eq!(first.as_deref(), Some("FAILED: the server failed"));
     }
 
     #[test]
@@ -340,8 +342,9 @@ pub(crate) mod tests {
             "one message was not answered".to_owned(),
         );
         let text = report(summary, failures).to_string();
-        let end = "FAILED, and INVALID besides\n  the generator was the limit\n  one message was not answered";
+        let end = "FAILED, and INVALID besides\n  one message was not answered\n  the generator was the limit";
         assert!(text.ends_with(end), "{text}");
+        assert!(text.starts_with("FAILED: one message was not answered\n\n"));
     }
 
     #[test]

@@ -98,7 +98,11 @@ impl SocketTable {
                 }
                 NetlinkPayload::Done(_) => return Ok(true),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                other => return Err(invalid(format!("unexpected answer: {other:?}"))),
+                _ => {
+                    return Err(invalid(
+                        "the answer is no socket, no end and no error".to_owned(),
+                    ));
+                }
             }
             // Messages are aligned to four bytes (netlink(7)).
             let length = (message.header.length as usize).next_multiple_of(4);

@@ -1,6 +1,6 @@
 //! Watches a server let go of its connections.
 
-use std::{io, time::Duration};
+use std::{fmt, io, time::Duration};
 
 use crate::{
     clock::Moment,
@@ -146,6 +146,17 @@ impl Watch {
 fn reported(trial: &Trial) -> Result<Option<u64>, ReportError> {
     let report = trial.server.report.as_ref().map(ReportReader::read);
     Ok(report.transpose()?.map(|report| report.connections()))
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let report = self.report.map(|held| format!("{held} by its report"));
+        let sockets = self
+            .sockets
+            .map(|held| format!("{held} in the kernel's socket table"));
+        let held: Vec<String> = report.into_iter().chain(sockets).collect();
+        f.write_str(&held.join(" and "))
+    }
 }
 
 impl Held {

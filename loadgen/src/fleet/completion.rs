@@ -232,7 +232,9 @@ impl Fleet {
                         *stage = Stage::Open(Asked::Nothing);
                         events.push(Event::Opened { client });
                     } else {
-                        let detail = format!("got {message:?}, sent {:?}", first_message(client));
+                        let is_text = message.as_text().is_some();
+                        let sent = first_message(client).len();
+                        let detail = not_the_echo(sent, message.len(), is_text);
                         failed = Some((Outcome::EchoFailed, detail));
                     }
                 }
@@ -348,6 +350,15 @@ fn first_message(client: u32) -> String {
     format!("client {client} of loadgen")
 }
 
+/// Says that a message is not the text of `sent` bytes that was to come back.
+fn not_the_echo(sent: usize, got: usize, is_text: bool) -> String {
+    match is_text {
+        true if got == sent => format!("got another text of {got} bytes than was sent"),
+        true => format!("got a text of {got} bytes, sent one of {sent}"),
+        false => format!("got {got} bytes of binary, sent a text of {sent}"),
+    }
+}
+
 /// What the server did wrong, if that is how the connection ended.
 fn failure(end: &Disconnect) -> Option<String> {
     match end.cause {
@@ -365,5 +376,21 @@ fn failure(end: &Disconnect) -> Option<String> {
         | Cause::Lifetime
         | Cause::MessageRate
         | Cause::HandlerPanic => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_that_is_not_the_echo_is_told_by_kind_and_length() {
+        for (got, is_text, told) in [
+            (19, true, "got another text of 19 bytes than was sent"),
+            (5, true, "got a text of 5 bytes, sent one of 19"),
+            (19, false, "got 19 bytes of binary, sent a text of 19"),
+        ] {
+            assert_eq!(not_the_echo(19, got, is_text), told);
+        }
     }
 }

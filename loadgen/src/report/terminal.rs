@@ -41,6 +41,13 @@ impl fmt::Display for Report {
             None => String::new(),
         };
         let summary = &self.summary;
+        if let Some(reason) = summary.reasons.first() {
+            let what = reason.split(';').next().unwrap_or_default();
+            for line in wrap(&format!("{}: {what}", verdict(summary.verdict))) {
+                writeln!(f, "{line}")?;
+            }
+            writeln!(f)?;
+        }
         let (server, generator) = (&summary.server, &summary.generator);
         let kind = if server.child { " (child)" } else { "" };
         let core = on_core(server.core);
@@ -120,12 +127,7 @@ impl Report {
     }
 
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.summary.verdict {
-            Verdict::Passed => "passed",
-            Verdict::Failed => "FAILED",
-            Verdict::Invalid => "INVALID",
-        };
-        write!(f, "{verdict}")?;
+        write!(f, "{}", verdict(self.summary.verdict))?;
         if self.summary.verdict == Verdict::Failed && self.summary.invalid.is_some() {
             write!(f, ", and INVALID besides")?;
         }
@@ -134,6 +136,14 @@ impl Report {
             let mut parts = reason.split_inclusive(';').flat_map(wrap);
             parts.try_for_each(|line| write!(f, "\n  {line}"))
         })
+    }
+}
+
+const fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Passed => "passed",
+        Verdict::Failed => "FAILED",
+        Verdict::Invalid => "INVALID",
     }
 }
 

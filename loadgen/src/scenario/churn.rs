@@ -6,6 +6,7 @@ mod way;
 use std::time::Duration;
 
 use clap::Args;
+use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
 use self::{
@@ -217,7 +218,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     }
     Ok(Findings {
         settings: vec![
-            ("duration", format!("{:?}", options.duration)),
+            ("duration", Span(options.duration).to_string()),
             ("rate", options.rate.to_string()),
         ],
         asked: vec![

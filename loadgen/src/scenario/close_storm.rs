@@ -6,6 +6,7 @@ mod departure;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use tidewheel::cli::units::Span;
 
 use super::LEAD;
 use crate::{
@@ -194,7 +195,8 @@ pub(crate) fn repeat(
             break;
         }
         say(format_args!(
-            "INVALID: {reason}\nrepeating, with the ends spread over {window:?}"
+            "INVALID: {reason}\nrepeating, with the ends spread over {}",
+            Span(window)
         ));
         let mut discarded = summary.discarded.clone();
         discarded.push(Discarded {
@@ -242,7 +244,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let mode = options.mode.name().to_owned();
     findings.settings.push(("mode", mode));
     if !options.window().is_zero() {
-        let window = format!("{:?}", options.window());
+        let window = Span(options.window()).to_string();
         findings.settings.push(("window", window));
     }
     Ok(findings)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
 use super::{approach_window, close_all};
@@ -117,7 +118,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     close_all(trial)?;
     Ok(Findings {
         settings: vec![
-            ("window", format!("{:?}", options.window)),
+            ("window", Span(options.window).to_string()),
             ("under way", options.under_way.to_string()),
             ("herd", options.herd.to_string()),
         ],

@@ -7,6 +7,7 @@ use std::{io, process::ExitStatus, time::Duration};
 
 use clap::Args;
 use fastrand::Rng;
+use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 
@@ -106,7 +107,7 @@ impl Options {
             ("rate", format!("{}/s", self.rate)),
         ];
         if self.restart {
-            settings.push(("back within", format!("{:?}", self.back_within)));
+            settings.push(("back within", Span(self.back_within).to_string()));
         }
         settings
     }

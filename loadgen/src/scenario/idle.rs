@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
 use super::close_all;
@@ -110,7 +111,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let usage = hold(options.duration, trial, &mut figures, &mut failures)?;
     close_all(trial)?;
     Ok(Findings {
-        settings: vec![("duration", format!("{:?}", options.duration))],
+        settings: vec![("duration", Span(options.duration).to_string())],
         asked: vec![Outcome::Closed],
         usage,
         lateness: Latency::new(LATENESS),

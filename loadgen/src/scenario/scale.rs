@@ -6,6 +6,7 @@ mod stall;
 use std::time::Duration;
 
 use clap::Args;
+use tidewheel::cli::units::Span;
 
 use super::{
     close_storm::close,
@@ -113,9 +114,10 @@ impl Options {
             ),
             // Pings may be an eighth of the interval early or late.
             Some(stall) if stall <= interval + interval / 8 => Err(format!(
-                "--stall {stall:?} is too short for all pings to be due: write more than {:?}, or a \
-                 shorter --ping-interval",
-                interval + interval / 8
+                "--stall {} is too short for all pings to be due: write more than {}, or a shorter \
+                 --ping-interval",
+                Span(stall),
+                Span(interval + interval / 8)
             )),
             Some(_) | None => Ok(()),
         }
@@ -199,10 +201,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     findings.figures = figures;
     findings.failures.append(&mut failures);
     findings.settings.extend([
-        ("hold", format!("{:?}", options.hold)),
-        ("stall", format!("{:?}", options.stall.unwrap_or_default())),
-        ("sweep", format!("{:?}", options.sweep)),
-        ("window", format!("{:?}", options.window)),
+        ("hold", Span(options.hold).to_string()),
+        ("stall", Span(options.stall.unwrap_or_default()).to_string()),
+        ("sweep", Span(options.sweep).to_string()),
+        ("window", Span(options.window).to_string()),
         ("addresses", trial.target.spread.to_string()),
     ]);
     Ok(findings)

@@ -201,8 +201,8 @@ impl Session {
                     speech = Speech::Nothing;
                 }
                 // Early data is what a server reads; others are of a rustls to come.
-                Ok(state) => {
-                    let message = format!("rustls is in a state unknown here: {state:?}");
+                Ok(_) => {
+                    let message = "rustls is in a state that is unknown here".to_owned();
                     return (taken, Err(Error::General(message)));
                 }
                 Err(error) => {

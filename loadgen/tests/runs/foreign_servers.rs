@@ -122,7 +122,7 @@ fn assert_all_fail_as(behaviour: Behaviour, outcome: &str, advice: &[&str]) {
     let run = storm(serve(behaviour), &[]);
     run.assert_all(outcome, CONNECTIONS);
     let reasons = ["3 of 3 connections ended otherwise than asked for"];
-    run.assert_failed(&[&reasons[..], advice].concat());
+    run.assert_failed(&[advice, &reasons[..]].concat());
     assert_eq!(*run.at("/server/child"), false);
 }
 
@@ -276,7 +276,7 @@ fn a_server_that_is_no_websocket_server_is_told_from_one() {
         let run = storm(address, &[]);
         run.assert_all("handshake_failed", CONNECTIONS);
         let otherwise = "3 of 3 connections ended otherwise than asked for";
-        run.assert_failed(&[otherwise, "no opening handshake succeeded ("]);
+        run.assert_failed(&["no opening handshake succeeded (", otherwise]);
         run.at("/reasons").to_string()
     };
     let page = told(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
@@ -304,7 +304,7 @@ fn where_nobody_listens_each_connection_is_refused() {
         "3 of 3 connections were refused, as nobody listens at {address}: start the server, or mend --url"
     );
     let otherwise = "3 of 3 connections ended otherwise than asked for";
-    run.assert_failed(&[otherwise, &refused]);
+    run.assert_failed(&[&refused, otherwise]);
     let url = format!("ws://{address}/");
     let output = loadgen(&["--url", &url, "--connections", "3"]).output();
     let printed = text(&output.unwrap());

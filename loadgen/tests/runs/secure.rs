@@ -41,7 +41,7 @@ fn assert_handshake_fails(address: SocketAddr, arguments: &[&str], why: &str) {
     let run = storm(address, arguments);
     run.assert_all("handshake_failed", 3);
     let otherwise = "3 of 3 connections ended otherwise than asked for";
-    run.assert_failed(&[otherwise, "no opening handshake succeeded (TLS: "]);
+    run.assert_failed(&["no opening handshake succeeded (TLS: ", otherwise]);
     let words = storm_in_words(address, arguments);
     let line = format!("3 handshake failed (TLS: {why}");
     assert!(words.contains(&line), "{line}: {words}");
