@@ -93,8 +93,8 @@ host of this machine.
 only waits, and a bound that was kept however late it was.
 
 Gates (--assert, any number of them):
-  NAME RELATION BOUND, such as close.p99.9<50ms, lost==0, server.bytes_per_connection<200, or \
-against --baseline with a ratio and a floor together: echo.p99<=1.15x+2ms.
+  NAME RELATION BOUND, such as lateness.p99.9<50ms, protocol_error==0, generator.busy<90%, or \
+against --baseline with a ratio and a floor together: lateness.p99<=1.15x+2ms.
   NAME is a figure or an outcome as summary.json (--json) has it, or a latency with one of count, \
 min, mean, p50, p90, p99, p99.9, p99.99, max; `uncorrected.` before the latter takes the one from \
 the send. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none. Before the run \
@@ -179,10 +179,39 @@ impl Scenario {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::Gate;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn gates_of_help_and_advice_can_be_written_in_each_scenario() {
+        let advice = "lost".parse::<Gate>().unwrap_err();
+        let common = Cli::command();
+        let help = common.get_arguments().find(|it| it.get_id() == "gates");
+        let help = help.and_then(|it| it.get_help()).unwrap().to_string();
+        let mut gates = Vec::new();
+        for text in [EXIT_STATUS, &advice, &help] {
+            let words = text.split([' ', '\'', '\n']);
+            let words = words.map(|word| word.trim_end_matches(['.', ',', ':', ';']));
+            gates.extend(
+                words
+                    .filter(|it| it.parse::<Gate>().is_ok())
+                    .map(str::to_owned),
+            );
+        }
+        assert!(gates.len() >= 6, "{gates:?}");
+        for scenario in Cli::command().get_subcommands() {
+            let mut arguments = vec!["loadgen", scenario.get_name()];
+            for gate in &gates {
+                arguments.extend(["--assert", gate]);
+            }
+            arguments.extend(["--baseline", "summary.json"]);
+            let cli = Cli::try_parse_from(&arguments).unwrap();
+            assert_eq!(cli.scenario.unwrap().check(), Ok(()), "{arguments:?}");
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ const UNITS: [(&str, f64, Unit); 10] = [
 
 /// The form of a gate.
 const FORM: &str = "a gate is a name, one of < <= > >= == !=, and a limit, such as \
-                    'close.p99.9<50ms' or 'echo.p99<=1.15x+2ms'";
+                    'lateness.p99.9<50ms' or 'lateness.p99<=1.15x+2ms'";
 
 /// Relations as other languages write them, and those that are meant.
 const MISTAKEN: [(&str, &str); 5] = [

@@ -247,7 +247,11 @@ impl Talk {
         patience: Duration,
     ) -> Result<Moment, SessionError> {
         let count = plan.count();
-        let mut progress = Progress::start("sent", u64::from(count), plan.start());
+        let verb = match plan.start() < self.measured_from {
+            true => "sent to warm up",
+            false => "sent",
+        };
+        let mut progress = Progress::start(verb, u64::from(count), plan.start());
         let mut next = 0;
         let mut now = session.clock.now();
         let end = match count {

@@ -100,7 +100,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Fail unless this holds, such as 'close.p99.9<50ms'; may be given several times, and one that is
+    /// Fail unless this holds, such as 'lateness.p99.9<50ms'; may be given several times, and one that is
     /// about nothing that this run measures is refused with a list of the names
     #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
     pub(crate) gates: Vec<Gate>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tidewheel::ring::Wait;
+use tidewheel::{cli::units::Span, ring::Wait};
 
 use super::{PER_MILLION, RESIDENT, SERVER_PER_MILLION, close_all, per_million};
 use crate::{
@@ -38,8 +38,9 @@ server stalls, and the lateness is the generator's own. So is the time for which
 have lain unread (`unread`, an upper bound).
 
 The first message of each connection is checked in full, each other by its length, its client and \
-its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection closes with 1000. What is due \
-in the warm-up (--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of \
+its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection \
+closes with 1000. The messages of the warm-up (--warm-up) are sent and checked as all others, and count in \
+echo.messages; latencies, echo.rate and costs are of the measured time behind it alone. Costs are the CPU seconds of \
 server and generator for a million messages in the measured window.";
 
 /// Connections where nothing else was said.
@@ -52,11 +53,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long is measured
+    /// How long the measurement takes, behind the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// How long messages are sent before that
+    /// How long messages are sent before the measurement; these are checked, and not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 
@@ -137,6 +138,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
                 ),
             },
             ("size", options.size.to_string()),
+            (
+                "warm-up",
+                format!("{}, not measured", Span(options.warm_up)),
+            ),
         ],
         asked: vec![Outcome::Closed],
         usage,

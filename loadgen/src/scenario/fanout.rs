@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use tidewheel::ring::Wait;
+use tidewheel::{cli::units::Span, ring::Wait};
 
 use super::{PER_MILLION, SERVER_PER_MILLION, close_all, per_million};
 use crate::{
@@ -57,11 +57,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Topics that the connections are spread over
+    /// Topics that the connections are spread over, one connection each at least
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     topics: u32,
 
-    /// Connections that publish as well [default: one for each topic]
+    /// How many of the connections publish as well [default: one for each topic]
     #[arg(long, value_name = "N", value_parser = count)]
     publishers: Option<u32>,
 
@@ -69,11 +69,11 @@ pub(crate) struct Options {
     #[arg(long)]
     sender_excluded: bool,
 
-    /// How long is measured
+    /// How long the measurement takes, behind the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// How long messages are published before that
+    /// How long messages are published before the measurement; these are checked, and not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 
@@ -97,6 +97,18 @@ impl Options {
             return Err(
                 "--size is 8 at least: a message tells its publisher and its number".to_owned(),
             );
+        }
+        let connections = self.common.connections.unwrap_or(CONNECTIONS);
+        for (flag, count) in [
+            ("--topics", self.topics),
+            ("--publishers", self.publishers.unwrap_or(1)),
+        ] {
+            if count > connections {
+                return Err(format!(
+                    "{flag} is {count}, and there are {connections} connections: write {connections} at most, \
+                     or more --connections"
+                ));
+            }
         }
         Ok(())
     }
@@ -134,6 +146,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     trial.session.open_all(approach)?;
     let topology = Topology {
         clients: trial.clients,
+        // Where the host allows fewer than the default, all of them publish.
         publishers: options
             .publishers
             .unwrap_or(options.topics)
@@ -169,6 +182,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
             ("topics", topology.topics.to_string()),
             ("publishers", topology.publishers.to_string()),
             ("size", options.size.to_string()),
+            (
+                "warm-up",
+                format!("{}, not measured", Span(options.warm_up)),
+            ),
         ],
         asked: vec![Outcome::Closed],
         usage,
@@ -194,12 +211,12 @@ fn open_loop(options: &Options, trial: &mut Trial, feed: &mut Feed) -> Result<Us
     );
     let from = warm_up.start() + options.warm_up;
     feed.measure_from(from);
-    follow(&warm_up, from, trial, feed)?;
+    follow("published to warm up", &warm_up, from, trial, feed)?;
     let plan = Plan::new(from, options.duration, messages(options.duration));
     let mark = trial.server.mark(from)?;
     trial.session.fleet.forget_unread();
     let end = from + options.duration;
-    let mut now = follow(&plan, end, trial, feed)?;
+    let mut now = follow("published", &plan, end, trial, feed)?;
     let limit = end + options.common.timeout;
     while feed.outstanding() > 0 && now < limit {
         now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;
@@ -209,12 +226,13 @@ fn open_loop(options: &Options, trial: &mut Trial, feed: &mut Feed) -> Result<Us
 
 /// Publishes what is planned until `end`.
 fn follow(
+    verb: &'static str,
     plan: &Plan,
     end: Moment,
     trial: &mut Trial,
     feed: &mut Feed,
 ) -> Result<Moment, RunError> {
-    let mut progress = Progress::start("published", plan.count().into(), plan.start());
+    let mut progress = Progress::start(verb, plan.count().into(), plan.start());
     let mut now = trial.clock.now();
     let mut next = 0;
     while next < plan.count() || now < end {

@@ -118,6 +118,47 @@ fn gates_are_checked_before_the_run() {
 }
 
 #[test]
+fn more_publishers_or_topics_than_connections_are_refused() {
+    for (arguments, told) in [
+        (
+            &["--connections", "10", "--publishers", "11"][..],
+            "--publishers is 11, and there are 10 connections: write 10 at most, or more --connections",
+        ),
+        (
+            &["--publishers", "1001"],
+            "--publishers is 1001, and there are 1000 connections",
+        ),
+        (
+            &["--connections", "10", "--topics", "11"],
+            "--topics is 11, and there are 10 connections",
+        ),
+    ] {
+        assert_refused(&[&["fanout"], arguments].concat(), told);
+    }
+}
+
+#[test]
+fn a_run_that_failed_says_first_what_went_wrong() {
+    let output = loadgen(&["--url", "ws://127.0.0.1:1/", "--connections", "2"]).output();
+    let output = output.unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let told = "FAILED: 2 of 2 connections were refused, as nobody listens at 127.0.0.1:1";
+    assert!(printed.starts_with(told), "{printed}");
+    let reasons = printed.split("\nFAILED\n").nth(1).unwrap();
+    assert!(reasons.starts_with("  2 of 2 connections were refused"));
+    assert!(reasons.contains("ended otherwise than asked for"));
+}
+
+#[test]
+fn durations_of_the_report_stand_as_on_the_command_line() {
+    let arguments = ["--connections", "2", "--duration", "1ms", "--warm-up", "0s"];
+    let run = crate::harness::run(&[&["echo"], &arguments[..]].concat());
+    assert_eq!(*run.at("/settings/warm-up"), "0s, not measured");
+    let run = crate::harness::run(&["--connections", "2", "--window", "1500ms"]);
+    assert_eq!(*run.at("/settings/window"), "1.5s");
+}
+
+#[test]
 fn a_server_command_that_does_not_serve_is_told() {
     let base = ["--url", "ws://127.0.0.1:9/", "--server-cmd"];
     for (command, told) in [
@@ -172,6 +213,9 @@ fn more_than_the_host_allows_is_refused_with_what_would_allow_it() {
     let output = loadgen(&["--connections", "4000M"]).output().unwrap();
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(2), "{printed}");
+    let begin =
+        "loadgen: this host does not allow so many connections: 4000000000 connections need ";
+    assert!(printed.starts_with(begin), "{printed}");
     assert!(
         printed.contains("`ulimit -n ") || printed.contains("`sysctl -w "),
         "{printed}"
