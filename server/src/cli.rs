@@ -102,8 +102,8 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<(Cli, Given), clap::Err
     read.map_err(|error| explain(error, &args))
 }
 
-/// Ties what begins like a negative number to the flag before it, which else were taken for a flag itself: so
-/// the flag is named, and what to write.
+/// Ties a negative number to the flag before it. Otherwise clap takes the number for a flag, and its error does
+/// not name the real one.
 fn with_negative_values(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut tied: Vec<OsString> = Vec::new();
     for arg in args {
@@ -206,7 +206,7 @@ fn start(
     }
 }
 
-/// Why a server has not started, or has ended early.
+/// An error of the server, with the option that leads to it if there is one.
 #[derive(Debug, thiserror::Error)]
 enum RunError {
     /// It cannot listen on an address.

@@ -53,11 +53,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long the measurement takes, behind the warm-up
+    /// Time of the measurement, behind the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// How long messages are sent before the measurement; these are checked, and not measured
+    /// Time of the warm-up before the measurement; its messages are checked, and not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 

@@ -61,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     topics: u32,
 
-    /// How many of the connections publish as well [default: one for each topic]
+    /// Number of connections that publish as well [default: one for each topic]
     #[arg(long, value_name = "N", value_parser = count)]
     publishers: Option<u32>,
 
@@ -69,11 +69,11 @@ pub(crate) struct Options {
     #[arg(long)]
     sender_excluded: bool,
 
-    /// How long the measurement takes, behind the warm-up
+    /// Time of the measurement, behind the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// How long messages are published before the measurement; these are checked, and not measured
+    /// Time of the warm-up before the measurement; its messages are checked, and not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 
@@ -146,7 +146,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     trial.session.open_all(approach)?;
     let topology = Topology {
         clients: trial.clients,
-        // Where the host allows fewer than the default, all of them publish.
+        // All connections publish if the host allows fewer than the default.
         publishers: options
             .publishers
             .unwrap_or(options.topics)

@@ -10,7 +10,7 @@ const PREFIX: &str = "TIDEWHEEL_";
 /// The likeness of two names, of 1, if one may have been meant by the other.
 const LIKENESS_MIN: f64 = 0.8;
 
-/// What to say of variables that no option has. They may be another program's: Kubernetes sets
+/// Names the variables that no option has, if there are any. They may be another program's: Kubernetes sets
 /// `TIDEWHEEL_PORT` for a service of the name tidewheel.
 pub(super) fn unknown(names: impl Iterator<Item = OsString>) -> Option<String> {
     let known = known();

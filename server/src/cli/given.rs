@@ -1,4 +1,4 @@
-//! Where options were set, so that errors name the flag, the variable or the entry of the file.
+//! The flags and variables that set options: errors name them.
 
 use std::collections::BTreeMap;
 

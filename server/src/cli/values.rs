@@ -277,7 +277,7 @@ impl FromStr for Origin {
     }
 }
 
-/// What to write in place of several values with spaces between.
+/// Advice for a text that is several values with spaces between.
 fn listed<T: FromStr>(text: &str) -> Option<String> {
     let values: Vec<&str> = text.split_whitespace().collect();
     let is_list = values.len() > 1 && values.iter().all(|value| value.parse::<T>().is_ok());
