@@ -8,11 +8,17 @@ use tidewheel_codec::{
     handshake::{HEADERS_MAX, Limits},
 };
 
-use crate::{Hosts, Origins, TopicError, fanout::check_pattern, outbox::ALLOCATION_FACTOR};
+use crate::{
+    Hosts, Origins,
+    topic::{TopicError, check_pattern},
+};
 
 /// Bytes of memory that a connection costs at most beside the bytes that wait and those that arrive:
 /// its slot, its queue's own memory, and an empty vector that is kept for what comes next.
 pub const CONNECTION_OVERHEAD: usize = 128 << 10;
+
+/// Memory of what waits is at most so many times its bytes: vectors grow by doubling.
+pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
 /// The longest deadline: a timer wheel turns in somewhat more.
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);

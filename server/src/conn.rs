@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time, frame::Opcode};
+use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
 
 use crate::{
-    SlowConsumer, TopicError,
+    ConnectionId, Outgoing, SlowConsumer, TopicError,
     fanout::{Fanout, NONE, Pressure, Published, Segment},
-    message::Message,
-    outbox::{FAST_TIME, Lane, Queue},
-    shard::LONG_QUEUE_SHARE,
+    outbox::{FAST_TIME, LONG_QUEUE_SHARE, Lane, Queue, SendLimits},
 };
 
 /// What messages to one connection alone have in common, in place of a topic.
@@ -25,35 +23,6 @@ pub struct Conn<'a, S> {
     pub(crate) endpoint: &'a mut Endpoint,
     pub(crate) fanout: &'a mut Fanout,
     pub(crate) limits: SendLimits,
-}
-
-/// Which connection: unique in a server for as long as 2^24 others opened on its shard since.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
-pub struct ConnectionId {
-    pub(crate) shard: u16,
-    pub(crate) generation: u32,
-    pub(crate) slot: u32,
-}
-
-impl fmt::Display for ConnectionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}-{}", self.shard, self.slot, self.generation)
-    }
-}
-
-/// How much may wait for a peer that does not read, and what happens then.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SendLimits {
-    pub(crate) bytes_max: usize,
-    pub(crate) policy: SlowConsumer,
-}
-
-impl SendLimits {
-    /// With so many bytes to send, nothing more is read: the other half is for what the
-    /// application sends of its own accord.
-    pub(crate) fn pause_at(&self) -> usize {
-        (self.bytes_max / 2).max(1)
-    }
 }
 
 /// Whether what was published may wait for room in a send queue, before the policy for slow consumers
@@ -103,58 +72,6 @@ pub enum Sent {
     Dropped,
     /// The connection is closing, or has just been closed because the peer reads too slowly.
     Closed,
-}
-
-/// A message to send.
-#[derive(Debug)]
-pub enum Outgoing<'m> {
-    /// A text message, copied.
-    Text(&'m str),
-    /// A binary message, copied.
-    Binary(&'m [u8]),
-    /// The message just received, sent from where it lies when it is large.
-    Received(Message<'m>),
-}
-
-impl<'m> From<&'m str> for Outgoing<'m> {
-    fn from(text: &'m str) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'m> From<&'m [u8]> for Outgoing<'m> {
-    fn from(bytes: &'m [u8]) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-impl<'m> From<Message<'m>> for Outgoing<'m> {
-    fn from(message: Message<'m>) -> Self {
-        Self::Received(message)
-    }
-}
-
-impl Outgoing<'_> {
-    fn len(&self) -> usize {
-        self.parts().1.len()
-    }
-
-    /// What it is, and its bytes.
-    pub(crate) fn parts(&self) -> (Opcode, &[u8]) {
-        match self {
-            Self::Text(text) => (Opcode::Text, text.as_bytes()),
-            Self::Binary(bytes) => (Opcode::Binary, bytes),
-            Self::Received(message) => {
-                let is_text = message.as_text().is_some();
-                let opcode = if is_text {
-                    Opcode::Text
-                } else {
-                    Opcode::Binary
-                };
-                (opcode, message.payload())
-            }
-        }
-    }
 }
 
 impl<S> Conn<'_, S> {

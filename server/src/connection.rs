@@ -21,9 +21,8 @@ pub(crate) use self::{
 };
 use crate::{
     admission::Refusal,
-    conn::SendLimits,
     fanout::Habit,
-    outbox::{Queue, QueuePool},
+    outbox::{Queue, QueuePool, SendLimits},
     ring::{Socket, Token},
 };
 

@@ -14,7 +14,7 @@ use tidewheel_codec::{Endpoint, Time};
 pub(crate) use self::relay::Relay;
 use self::relay::Runner;
 use crate::{
-    Config, Handler, contain, host,
+    Config, Error, Handler, contain, host,
     ring::{RingError, Setup, Uring, Wait},
     shard::{End, Next, Parts, Shard},
     stats::Stats,
@@ -42,6 +42,24 @@ pub(crate) enum Failure {
     Setup(RingError),
     Ring(io::Error),
     Panic(contain::Panic),
+}
+
+impl Failure {
+    /// The error of a server whose shard has failed in this way.
+    pub(crate) fn into_error(self, shard: u16) -> Error {
+        match self {
+            Self::Setup(RingError::Other(error)) if host::is_out_of_descriptors(&error) => {
+                Error::descriptors(error)
+            }
+            Self::Setup(error) => Error::Ring { shard, error },
+            Self::Ring(error) => Error::Failed { shard, error },
+            Self::Panic(panic) => Error::Panicked {
+                shard,
+                message: panic.message().to_owned(),
+                location: panic.location().to_owned(),
+            },
+        }
+    }
 }
 
 /// Runs a shard until it has ended. Calls `ready` when it has started.

@@ -18,7 +18,6 @@ mod publishers;
 mod sync {
     pub(super) use std::sync::atomic;
 }
-mod topic;
 mod topics;
 
 use std::{
@@ -30,7 +29,6 @@ use std::{
     },
 };
 
-pub use self::topic::TopicError;
 pub(crate) use self::{
     budget::{Aftermath, Load, Pressure, Window},
     chains::{NONE, Segment},
@@ -47,7 +45,14 @@ use self::{
     publishers::Publishers,
     topics::{Subscriptions, Topics},
 };
-use crate::{Config, SlowConsumer, config::TopicRule, ring::Bell, shard::Command, stats::Stats};
+use crate::{
+    Config, SlowConsumer,
+    command::Command,
+    config::TopicRule,
+    ring::Bell,
+    stats::Stats,
+    topic::{self, TopicError},
+};
 
 /// Subscriptions of a connection that are looked at when it is its turn.
 const QUICK: usize = 16;
@@ -183,11 +188,6 @@ impl Fabric {
             .find(|rule| topic::matches(&rule.pattern, topic))?;
         Some(rule.slow_consumer)
     }
-}
-
-/// Whether a pattern may be subscribed to.
-pub(crate) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
-    topic::check_pattern(pattern)
 }
 
 /// A shard's part in the fan-out.

@@ -10,7 +10,7 @@ use rustix::{
 };
 use tokio::signal::unix::SignalKind;
 
-use crate::{Config, Error, ring::raise_descriptors, shard::Capacity};
+use crate::{Config, capacity::Capacity, ring::raise_descriptors};
 
 /// The kernel's bound on a ring's table (`IORING_MAX_FIXED_FILES`).
 const TABLE_MAX: u32 = 1 << 20;
@@ -77,13 +77,11 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Makes sure that so many descriptors can be opened, for those who would panic without.
-pub(crate) fn reserve_descriptors(count: usize) -> Result<(), Error> {
+pub(crate) fn reserve_descriptors(count: usize) -> io::Result<()> {
     let open = || eventfd(0, EventfdFlags::CLOEXEC);
     let reserved: Result<Vec<_>, _> = (0..count).map(|_| open()).collect();
-    match reserved {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Error::descriptors(error.into())),
-    }
+    reserved?;
+    Ok(())
 }
 
 /// How many connections each shard has room for, where each ring may have `limit` descriptors.

@@ -39,14 +39,18 @@
 mod admission;
 #[cfg(test)]
 mod budgets;
+mod capacity;
 #[cfg(feature = "cli")]
 pub mod cli;
+mod command;
 mod config;
 mod conn;
 mod connection;
+mod connection_id;
 mod contain;
 mod control;
 mod driver;
+mod error;
 mod fanout;
 mod handler;
 mod host;
@@ -57,6 +61,7 @@ mod message;
 mod origins;
 #[allow(unsafe_code)]
 mod outbox;
+mod outgoing;
 mod publish_token;
 mod remote;
 #[allow(unsafe_code)]
@@ -65,21 +70,25 @@ mod server;
 pub mod shard;
 mod site;
 mod stats;
+mod topic;
 
 pub use config::{
     CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, PanicPolicy, SlowConsumer, TopicRule,
 };
-pub use conn::{Conn, ConnectionId, Outgoing, PublishError, Sent};
-pub use fanout::TopicError;
+pub use conn::{Conn, PublishError, Sent};
+pub use connection_id::ConnectionId;
+pub use error::Error;
 pub use handler::{Handler, Verdict};
 pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
+pub use outgoing::Outgoing;
 pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use remote::{Remote, RemoteError};
-pub use server::{Error, Running, Server};
+pub use server::{Running, Server};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Time,
     deflate::Deflate,
     handshake::{Rejection, Request},
 };
+pub use topic::TopicError;

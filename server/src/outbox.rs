@@ -5,6 +5,7 @@
 //! `lent` segments are neither changed nor freed: new output goes into later segments, and the shard
 //! drops a connection only when nothing of it is lent. The shard's ring is dropped before its queues.
 
+mod limits;
 mod parked;
 mod pool;
 mod segment;
@@ -17,18 +18,20 @@ use tidewheel_codec::Time;
 
 #[cfg(test)]
 pub(crate) use self::pool::POOLED_MEMORY_MAX;
+pub(crate) use self::{
+    limits::{LONG_QUEUE_SHARE, SendLimits},
+    pool::QueuePool,
+    segment::Lane,
+    stall::{FAST_TIME, PROGRESS_TIME},
+};
 use self::{
     parked::Parked,
     segment::{Frames, Run, Segment},
     stall::Stall,
 };
-pub(crate) use self::{
-    pool::QueuePool,
-    segment::Lane,
-    stall::{FAST_TIME, PROGRESS_TIME},
-};
 use crate::{
     CONNECTION_OVERHEAD,
+    config::ALLOCATION_FACTOR,
     message::{Frame, Message},
     ring::Outbound,
 };
@@ -56,9 +59,6 @@ const BATCH_FULL: usize = 4096;
 /// A message received in place is sent from the receive buffer itself from this length on; a
 /// shorter one is cheaper to copy behind the other replies of the turn.
 pub(crate) const IN_PLACE_MIN: usize = 4096;
-
-/// Memory of what waits is at most so many times its bytes: vectors grow by doubling.
-pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
 /// Bytes to send, in order; control frames overtake messages.
 #[derive(Default)]

@@ -7,8 +7,9 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
     ConnectionId, Error, Outgoing,
-    fanout::{Fabric, Gone, Mail, Post, Pressure, Readiness, TopicError},
-    shard::Command,
+    command::Command,
+    fanout::{Fabric, Gone, Mail, Post, Pressure, Readiness},
+    topic::TopicError,
 };
 
 /// A handle by which any thread publishes, sends and closes. Cheap to clone.

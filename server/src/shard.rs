@@ -28,7 +28,7 @@ use tidewheel_codec::{CloseCode, Endpoint, Time};
 
 #[cfg(test)]
 pub(crate) use self::deadlines::{ENTRIES_PER_TURN, expiries_per_turn};
-pub use self::parts::{Capacity, Parts};
+pub use self::parts::Parts;
 use self::{
     accept::Acceptor,
     core::{Core, Settings},
@@ -50,29 +50,16 @@ use crate::{
     fanout::Fanout,
     ring::{Completion, Op, OpCode, Ring, Token, Wait},
 };
+pub use crate::{capacity::Capacity, command::Command};
 
 /// Deliveries in a turn that a shard may make however many others share its core.
 const DELIVERIES_MIN: usize = 1 << 10;
-
-/// A queue is long from this part of [`Config::max_send_queue`] on: a 16th.
-pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
 /// How soon those that wait for room for what they publish are looked at again.
 const ROOM_RETRY: Duration = Duration::from_millis(1);
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
-
-/// What another thread asks of a shard.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Command {
-    /// Accept no more, close every connection with [`Drain::code`](crate::Drain::code), and end when all are gone.
-    Drain,
-    /// The same with 1012, service restart, because another shard has failed.
-    DrainForRestart,
-    /// End now; what is open is reset.
-    Stop,
-}
 
 /// What a shard is to do next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

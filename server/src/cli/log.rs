@@ -36,7 +36,7 @@ const PARTS: [&str; 15] = [
     "listen",
     "remote",
     "ring::uring::release",
-    "server",
+    "server::thread",
     "shard",
     "shard::accept",
     "shard::post",

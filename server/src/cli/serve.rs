@@ -7,7 +7,7 @@ use percent_encoding::percent_decode_str;
 use super::{RunError, options::Settled};
 use crate::{
     CloseCode, Conn, Handler, Message, PublishError, Rejection, Request, Verdict,
-    fanout::check_pattern,
+    topic::check_pattern,
 };
 
 /// A client of `/a/b` has subscribed to `a/b`, and what it sends is published there.

@@ -11,7 +11,7 @@ use tidewheel_codec::handshake::is_token;
 use super::text;
 use crate::{
     CloseCode, HostPattern, Hosts, OriginPattern, Origins, SlowConsumer, TopicRule,
-    fanout::check_pattern,
+    topic::check_pattern,
 };
 
 /// An address to listen on: `HOST:PORT`.

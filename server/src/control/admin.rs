@@ -24,7 +24,7 @@ use super::{
     places::{IDLE_TIMEOUT, Place, Places},
     publish::{self, Publishing},
 };
-use crate::{Hosts, Remote, fanout::Readiness, host, stats::Stats};
+use crate::{Hosts, PublishToken, Remote, fanout::Readiness, host, stats::Stats};
 
 /// Connections at a time.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
@@ -40,6 +40,20 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 
 /// Between two lines of the log about failed accepts.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Where HTTP is served to whoever watches the server.
+#[derive(Debug)]
+pub(crate) struct AdminListener {
+    pub(crate) listener: std::net::TcpListener,
+    /// Required to publish; without one, nobody can.
+    pub(crate) publish_token: Option<PublishToken>,
+    /// Bytes of a published message at most.
+    pub(crate) message_bytes_max: usize,
+    /// Under which names it may be reached.
+    pub(crate) hosts: Hosts,
+    /// Tells how many lines of the log were lost.
+    pub(crate) log_lines_lost: fn() -> u64,
+}
 
 /// What it answers from.
 pub(super) struct Admin {

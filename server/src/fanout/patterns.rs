@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::topic::{Level, levels, pattern_levels};
+use crate::topic::{Level, levels, pattern_levels};
 
 /// A tree of patterns, each with a number.
 #[derive(Debug, Default)]
@@ -105,7 +105,8 @@ impl Branch {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::topic::matches, *};
+    use super::*;
+    use crate::topic::matches;
 
     #[test]
     fn the_tree_finds_what_matches_one_by_one() {

@@ -13,7 +13,7 @@ use super::{
     budget::Budget,
     mailbox::{Closed, Mailbox},
 };
-use crate::{ConnectionId, ring::Bell, shard::Command, stats::Stats};
+use crate::{ConnectionId, command::Command, ring::Bell, stats::Stats};
 
 /// The shard that this was for has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

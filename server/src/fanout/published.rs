@@ -12,11 +12,13 @@ use tidewheel_codec::{
 };
 
 use super::{
-    Fabric, TopicError,
+    Fabric,
     budget::{UnderWay, Window},
-    topic,
 };
-use crate::{ConnectionId, Outgoing, SlowConsumer};
+use crate::{
+    ConnectionId, Outgoing, SlowConsumer,
+    topic::{TopicError, check_topic},
+};
 
 /// One message, encoded once for all shards.
 #[derive(Debug)]
@@ -55,7 +57,7 @@ impl Fabric {
     /// # Errors
     /// If there is no such topic.
     pub(crate) fn address<'t>(&self, topic: &'t str) -> Result<Address<'t>, TopicError> {
-        topic::check_topic(topic)?;
+        check_topic(topic)?;
         Ok(Address {
             topic,
             key: self.hasher.hash_one(topic),

@@ -302,7 +302,8 @@ mod tests {
 
     use proptest::{collection::vec, prelude::*};
 
-    use super::{super::topic::matches, *};
+    use super::*;
+    use crate::topic::matches;
 
     struct Bench {
         topics: Topics,

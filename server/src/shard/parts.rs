@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Config, Remote, admission::Admission, fanout::Fabric, host, stats::Stats};
+use crate::{
+    Config, Remote, admission::Admission, capacity::Capacity, fanout::Fabric, host, stats::Stats,
+};
 
 /// What a shard is made of, besides its ring and its handler.
 #[derive(Debug)]
@@ -18,16 +20,6 @@ pub struct Parts {
     pub(crate) stats: Arc<Stats>,
     /// Who may come in, to all shards of the server together.
     pub(crate) admission: Arc<Admission>,
-}
-
-/// How many connections a shard has room for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Capacity {
-    /// Places: as many as the ring's table has.
-    pub places: u32,
-    /// Connections that may stay. The other places are for those who are told that there are too
-    /// many.
-    pub connections: u32,
 }
 
 impl Parts {

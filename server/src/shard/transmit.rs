@@ -4,12 +4,11 @@
 
 use tidewheel_codec::Time;
 
-use super::{LONG_QUEUE_SHARE, Shard, visit::Visit};
+use super::{Shard, visit::Visit};
 use crate::{
     Config, Handler,
-    conn::SendLimits,
     connection::{Phase, Queued, SendAction, SendEvent, SendResult},
-    outbox::QueuePool,
+    outbox::{LONG_QUEUE_SHARE, QueuePool, SendLimits},
     ring::{Completion, Op, Ring, SendMode},
 };
 

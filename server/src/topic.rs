@@ -38,19 +38,19 @@ pub enum TopicError {
 
 /// A level of a pattern.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Level<'a> {
+pub(crate) enum Level<'a> {
     Name(&'a str),
     Any,
     Rest,
 }
 
 /// The levels of a topic or of a pattern.
-pub(super) fn levels(name: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn levels(name: &str) -> impl Iterator<Item = &str> {
     name.split(SEPARATOR)
 }
 
 /// The levels of a valid pattern.
-pub(super) fn pattern_levels(pattern: &str) -> impl Iterator<Item = Level<'_>> {
+pub(crate) fn pattern_levels(pattern: &str) -> impl Iterator<Item = Level<'_>> {
     levels(pattern).map(|level| match level {
         ANY => Level::Any,
         REST => Level::Rest,
@@ -59,7 +59,7 @@ pub(super) fn pattern_levels(pattern: &str) -> impl Iterator<Item = Level<'_>> {
 }
 
 /// Whether a valid pattern has a wildcard.
-pub(super) fn is_wild(pattern: &str) -> bool {
+pub(crate) fn is_wild(pattern: &str) -> bool {
     pattern.contains(['*', '>'])
 }
 
@@ -75,7 +75,7 @@ fn check(name: &str) -> Result<(), TopicError> {
 }
 
 /// Checks a topic that is published to.
-pub(super) fn check_topic(topic: &str) -> Result<(), TopicError> {
+pub(crate) fn check_topic(topic: &str) -> Result<(), TopicError> {
     check(topic)?;
     if is_wild(topic) {
         return Err(TopicError::Wildcard);
@@ -84,7 +84,7 @@ pub(super) fn check_topic(topic: &str) -> Result<(), TopicError> {
 }
 
 /// Checks a pattern that is subscribed to.
-pub(super) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
+pub(crate) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
     check(pattern)?;
     let mut seen_rest = false;
     for level in pattern_levels(pattern) {

@@ -1,0 +1,141 @@
+//! Errors of a server.
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use crate::{
+    InvalidConfig, host,
+    ring::{RingError, raise_descriptors},
+};
+
+/// Why a server cannot start, or has ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is out of bounds.
+    #[error(transparent)]
+    Config(#[from] InvalidConfig),
+    /// The address names no host.
+    #[error(
+        "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all of its own"
+    )]
+    Resolve {
+        /// The address as given.
+        address: String,
+        /// What the resolver said.
+        error: io::Error,
+    },
+    /// The port belongs to another process.
+    #[error(
+        "cannot listen on {address}: the port is taken; write another, or end its owner (`ss -ltnp 'sport = \
+         :{}'` shows it)",
+        address.port()
+    )]
+    PortTaken {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The port is reserved for root.
+    #[error(
+        "cannot listen on {address}: ports below 1024 are reserved; \
+         `setcap cap_net_bind_service=+ep` on the program allows them; or write one from 1024 on"
+    )]
+    PortReserved {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// The address is another host's, or nobody's.
+    #[error(
+        "cannot listen on {address}: this host does not have the address; write one that it has (`ip address` \
+         lists them), or {} for all of its own",
+        all_addresses(*address)
+    )]
+    NotOfThisHost {
+        /// The address asked for.
+        address: SocketAddr,
+    },
+    /// Anything else that keeps the server from listening.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The process has no descriptor left for what a server needs.
+    #[error(
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. {} raises it",
+        raise_descriptors(limit.saturating_mul(2).max(1024))
+    )]
+    Descriptors {
+        /// What the kernel said.
+        error: io::Error,
+        /// The soft limit.
+        limit: u64,
+    },
+    /// There is no io_uring for a shard.
+    #[error("shard {shard}: {error}")]
+    Ring {
+        /// Which shard.
+        shard: u16,
+        /// Why.
+        error: RingError,
+    },
+    /// A thread cannot be started.
+    #[error("cannot start the thread of shard {shard}: {error}")]
+    Thread {
+        /// Which shard.
+        shard: u16,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// There is no io_uring for the control plane.
+    #[error("control plane: {0}")]
+    ControlRing(RingError),
+    /// The control plane cannot start.
+    #[error("cannot start the control plane: {0}")]
+    Control(io::Error),
+    /// The ring of a running shard has failed.
+    #[error("shard {shard} has failed: {error}")]
+    Failed {
+        /// Which shard.
+        shard: u16,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A shard has panicked, which is a defect of this library, or of the handler where that is to
+    /// [stop the server](crate::PanicPolicy::StopServer).
+    #[error("shard {shard} has panicked at {location}: {message}")]
+    Panicked {
+        /// Which shard.
+        shard: u16,
+        /// What the panic says.
+        message: String,
+        /// Its file, line and column.
+        location: String,
+    },
+    /// A second signal cut the drain short.
+    #[error("ended by a second signal before all connections were closed")]
+    Interrupted,
+}
+
+/// The address that stands for all addresses of the host, of the same kind and port.
+fn all_addresses(address: SocketAddr) -> SocketAddr {
+    let ip = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+impl Error {
+    /// There is no descriptor left.
+    pub(crate) fn descriptors(error: io::Error) -> Self {
+        Self::Descriptors {
+            error,
+            limit: host::descriptor_limit(),
+        }
+    }
+}
