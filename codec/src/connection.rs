@@ -77,12 +77,11 @@ enum State {
         deadline: Time,
     },
     /// Nothing more is sent, so our FIN may go out (7.1.1). What arrives is ignored; the peer's FIN
-    /// is awaited until `deadline`, and longer while the peer takes what was sent, unless it was cut for
-    /// its silence.
+    /// is awaited until `deadline`, and longer while the peer takes what was sent.
     Lingering {
         end: Option<Box<Disconnect>>,
         deadline: Time,
-        was_silent: bool,
+        patience: Patience,
     },
     /// Client: the closing handshake is done, and the server closes TCP first (7.1.1), until
     /// `deadline`.
@@ -92,8 +91,49 @@ enum State {
     },
     /// A deadline passed: the transport is to be reset, so that nothing of it stays.
     Expired { end: Option<Box<Disconnect>> },
-    /// The transport is over.
-    Released { end: Option<Box<Disconnect>> },
+    /// The transport is over. What the peer has not taken yet may be delivered; not beyond `close_by`, if
+    /// it was cut for its silence.
+    Released {
+        end: Option<Box<Disconnect>>,
+        close_by: Option<Time>,
+    },
+}
+
+/// What the peer has to do for a longer wait at the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Patience {
+    /// To take bytes.
+    Unasked,
+    /// To take more bytes than these, which are counted modulo 2^32.
+    Asked { total: u32 },
+    /// Nothing helps: it was cut for its silence.
+    None,
+}
+
+/// What a peer has taken of what was sent to it, as its acknowledgements tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Taken {
+    /// When it last took bytes.
+    pub last: Time,
+    /// The bytes that it has taken since the connection began.
+    pub total: u64,
+    /// Whether there is more for it to take.
+    pub has_more: bool,
+}
+
+impl Patience {
+    /// Whether a peer that has taken so much is waited for longer. Old acknowledgements that it repeats
+    /// move the time of the last, but not the total.
+    fn extends(&mut self, total: u64) -> bool {
+        let asked = Self::Asked {
+            total: total as u32,
+        };
+        let extends = *self != Self::None && *self != asked;
+        if extends {
+            *self = asked;
+        }
+        extends
+    }
 }
 
 /// Received bytes that are not yet read, and when they arrived.
@@ -200,35 +240,50 @@ impl Connection {
         self.heard = self.heard.max(time);
     }
 
-    /// Notes that the peer took bytes at `time`, as its acknowledgements tell: it is alive, and has not come
-    /// to the ping or the Close yet. If the connection is closing, it is waited for until `close_by`, if
-    /// that is later than its deadline; but not one that was cut at the ping timeout.
+    /// Notes what the peer has taken: it was alive then, and has not come to the ping or the Close yet. If the
+    /// connection is closing, it is waited for until `close_by`, if that is later than its deadline; but not
+    /// one that was cut at the ping timeout.
     ///
-    /// If it took everything (`has_more` is false), what it took about the time of a ping or a Close may be
-    /// that frame alone, which says nothing of the peer's program, and does not count.
-    pub fn note_taken(&mut self, time: Time, has_more: bool, close_by: Time) {
-        match &mut self.state {
+    /// If it has taken everything, what it took about the time of a ping or a Close may be that frame alone,
+    /// which says nothing of the peer's program, and does not count.
+    pub fn note_taken(&mut self, taken: Taken, close_by: Time) {
+        let Taken {
+            last,
+            total,
+            has_more,
+        } = taken;
+        let (deadline, patience) = match &mut self.state {
             State::Open { pinged, .. } => {
                 let is_ping =
-                    !has_more && time + SENT_WITHIN >= *pinged && time <= *pinged + SENT_WITHIN;
+                    !has_more && last + SENT_WITHIN >= *pinged && last <= *pinged + SENT_WITHIN;
                 if !is_ping {
-                    self.note_heard(time);
+                    self.note_heard(last);
                 }
+                return;
             }
-            State::Closing { deadline, .. }
-            | State::Lingering {
-                deadline,
-                was_silent: false,
-                ..
-            } => {
-                if close_by > *deadline && (has_more || close_by > *deadline + SENT_WITHIN) {
-                    *deadline = close_by;
-                }
-            }
-            State::Lingering { .. }
+            State::Closing { closing, deadline } => (deadline, &mut closing.patience),
+            State::Lingering {
+                deadline, patience, ..
+            } => (deadline, patience),
+            State::AwaitingEof { .. } | State::Expired { .. } | State::Released { .. } => return,
+        };
+        let is_later = close_by > *deadline && (has_more || close_by > *deadline + SENT_WITHIN);
+        if is_later && patience.extends(total) {
+            *deadline = close_by;
+        }
+    }
+
+    /// Until when the transport may go on delivering what was sent, if that is decided already: the connection
+    /// was cut for the peer's silence.
+    #[must_use]
+    pub fn close_by(&self) -> Option<Time> {
+        match self.state {
+            State::Released { close_by, .. } => close_by,
+            State::Open { .. }
+            | State::Closing { .. }
+            | State::Lingering { .. }
             | State::AwaitingEof { .. }
-            | State::Expired { .. }
-            | State::Released { .. } => {}
+            | State::Expired { .. } => None,
         }
     }
 
@@ -458,7 +513,7 @@ impl Connection {
             State::Lingering { end, .. }
             | State::AwaitingEof { end, .. }
             | State::Expired { end }
-            | State::Released { end } => end.take().map(|end| *end),
+            | State::Released { end, .. } => end.take().map(|end| *end),
         }
     }
 

@@ -19,7 +19,7 @@ pub use accept::Accept;
 pub use client::ClientRequest;
 pub use header::{Header, is_token};
 pub use rejection::Rejection;
-pub use request::Request;
+pub use request::{Request, is_authority};
 pub use response::{Refusal, Response};
 
 /// The version of the protocol that RFC 6455 defines.

@@ -53,7 +53,7 @@ mod violation;
 
 pub use close::CloseCode;
 pub use config::{Config, InvalidConfig, Role};
-pub use connection::{CloseError, Closed, Connection, Input, PingError, Transmit};
+pub use connection::{CloseError, Closed, Connection, Input, PingError, Taken, Transmit};
 pub use disconnect::{Cause, CloseFrame, Disconnect, Initiator, Traffic};
 pub use endpoint::Endpoint;
 pub use message::{Event, Message, Reply};

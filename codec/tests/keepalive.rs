@@ -8,7 +8,7 @@ use std::time::Duration;
 use common::{client, server};
 use pair::{Pair, Side};
 use tidewheel_codec::{
-    Cause, CloseCode, Config, Connection, Disconnect, Endpoint, Initiator, Time, Transmit,
+    Cause, CloseCode, Config, Connection, Disconnect, Endpoint, Initiator, Taken, Time, Transmit,
 };
 
 const P: u64 = 20_000;
@@ -245,6 +245,14 @@ fn with_all_timers_off_there_is_no_deadline() {
     assert_eq!(connection.poll_timeout(&config), None);
 }
 
+fn taken_at(last: Time, has_more: bool) -> Taken {
+    Taken {
+        last,
+        total: 5,
+        has_more,
+    }
+}
+
 /// A server whose peer has said nothing, and the time of the ping that it was sent.
 fn pinged() -> (Endpoint, Connection, Time) {
     let mut endpoint = Endpoint::new(server()).expect("a configuration");
@@ -263,7 +271,7 @@ fn a_peer_that_takes_bytes_long_after_a_ping_is_alive() {
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
     let taken = ping + Duration::from_millis(101);
-    connection.note_taken(taken, false, taken);
+    connection.note_taken(taken_at(taken, false), taken);
     assert!(!connection.is_overdue(endpoint.config(), deadline));
     // It is pinged again, and cut if neither comes.
     let again = connection.poll_timeout(endpoint.config());
@@ -283,11 +291,8 @@ fn a_peer_whose_kernel_took_no_more_than_the_ping_is_cut() {
     let (mut endpoint, mut connection, ping) = pinged();
     let deadline = connection.poll_timeout(endpoint.config());
     let deadline = deadline.expect("the ping's answer is due");
-    connection.note_taken(
-        ping + Duration::from_millis(100),
-        false,
-        ping + Duration::from_millis(100),
-    );
+    let last = ping + Duration::from_millis(100);
+    connection.note_taken(taken_at(last, false), last);
     assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
     connection.handle_timeout(&mut endpoint, &mut Vec::new(), deadline);
     let end = connection.poll_disconnect();
@@ -300,7 +305,7 @@ fn a_peer_that_has_more_to_take_was_alive_when_it_took_something() {
     for after in [P - 10_000, P, P + 50, P + 10_000] {
         let (mut endpoint, mut connection, _) = pinged();
         let taken = Time::from_millis(after);
-        connection.note_taken(taken, true, taken);
+        connection.note_taken(taken_at(taken, true), taken);
         let mut out = Vec::new();
         while let Some(due) = connection.poll_timeout(endpoint.config()) {
             connection.handle_timeout(&mut endpoint, &mut out, due);
@@ -323,6 +328,6 @@ fn a_silent_peer_that_takes_bytes_after_its_cut_is_waited_for_no_longer() {
     assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
     assert!(!connection.is_overdue(endpoint.config(), deadline));
     let close_by = deadline + Duration::from_secs(1);
-    connection.note_taken(cut + Duration::from_secs(1), true, close_by);
+    connection.note_taken(taken_at(cut + Duration::from_secs(1), true), close_by);
     assert_eq!(connection.poll_timeout(endpoint.config()), Some(deadline));
 }

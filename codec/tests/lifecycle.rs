@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::{client, server};
 use pair::{Pair, Side};
 use tidewheel_codec::{
-    Cause, CloseCode, Closed, Config, Connection, Disconnect, Endpoint, Initiator, PingError, Time,
-    Transmit,
+    Cause, CloseCode, Closed, Config, Connection, Disconnect, Endpoint, Initiator, PingError,
+    Taken, Time, Transmit,
 };
 
 const C: u64 = 10_000;
@@ -453,8 +453,8 @@ fn a_close_that_must_not_be_sent_is_refused() {
         .unwrap();
 }
 
-/// What a peer takes while the connection is closing moves the deadline: in milliseconds after the Close, with
-/// whether there is more to take.
+/// What a peer takes while the connection is closing moves the deadline: milliseconds after the Close, whether
+/// there is more to take, and the deadline.
 const TAKEN: [(u64, bool, u64); 7] = [
     (0, true, C),
     // The Close alone, perhaps.
@@ -466,52 +466,77 @@ const TAKEN: [(u64, bool, u64); 7] = [
     (9_999, false, C + 9_999),
 ];
 
+/// A server whose connection is closing, as the peer wished or as its application did; and the time of its
+/// Close.
+fn closing(peer_closes: bool) -> (Side, Time) {
+    let mut pair = pair();
+    let begin = pair.now;
+    let server = &mut pair.server;
+    if peer_closes {
+        let mut bytes = [0x88, 0x80, 0, 0, 0, 0];
+        let mut input = server.connection.receive(&mut bytes, begin);
+        let (endpoint, out) = (&mut server.endpoint, &mut server.out);
+        let event = server.connection.poll_event(endpoint, &mut input, out);
+        assert!(event.is_none());
+    } else {
+        close(server, CloseCode::NORMAL_CLOSURE, Cause::LocalClose, begin);
+    }
+    (pair.server, begin)
+}
+
+/// Notes that the peer took bytes at `last`, `total` in all; gives the deadline.
+fn take(server: &mut Side, last: Time, total: u64, has_more: bool) -> Option<Time> {
+    let taken = Taken {
+        last,
+        total,
+        has_more,
+    };
+    let config = server.endpoint.config();
+    server
+        .connection
+        .note_taken(taken, last + config.close_timeout);
+    server.connection.poll_timeout(config)
+}
+
 #[test]
 fn a_closing_connection_is_waited_for_while_its_peer_takes_what_was_sent() {
-    for (taken, has_more, expected) in TAKEN {
+    for (after, has_more, expected) in TAKEN {
         for peer_closes in [false, true] {
-            let mut pair = pair();
-            let begin = pair.now;
-            let server = &mut pair.server;
-            if peer_closes {
-                let mut bytes = [0x88, 0x80, 0, 0, 0, 0];
-                let mut input = server.connection.receive(&mut bytes, begin);
-                let event =
-                    server
-                        .connection
-                        .poll_event(&mut server.endpoint, &mut input, &mut server.out);
-                assert!(event.is_none());
-            } else {
-                close(server, CloseCode::NORMAL_CLOSURE, Cause::LocalClose, begin);
-            }
-            let config = server.endpoint.config();
-            let time = begin + Duration::from_millis(taken);
-            let close_by = time + config.close_timeout;
-            server.connection.note_taken(time, has_more, close_by);
+            let (mut server, begin) = closing(peer_closes);
+            let last = begin + Duration::from_millis(after);
             let deadline = begin + Duration::from_millis(expected);
             assert_eq!(
-                server.connection.poll_timeout(config),
+                take(&mut server, last, 10, has_more),
                 Some(deadline),
-                "{taken}"
-            );
-            assert!(server.connection.is_overdue(config, deadline));
-            assert!(
-                !server
-                    .connection
-                    .is_overdue(config, begin + Duration::from_millis(expected - 1))
+                "{after}"
             );
             // What it took before counts for nothing.
-            let close_by = begin + config.close_timeout;
-            server.connection.note_taken(begin, true, close_by);
             assert_eq!(
-                server.connection.poll_timeout(config),
+                take(&mut server, begin, 20, true),
                 Some(deadline),
-                "{taken}"
+                "{after}"
             );
-            server
-                .connection
-                .handle_timeout(&mut server.endpoint, &mut server.out, deadline);
+            let config = server.endpoint.config();
+            let before = begin + Duration::from_millis(expected - 1);
+            assert!(!server.connection.is_overdue(config, before));
+            assert!(server.connection.is_overdue(config, deadline));
+            let (endpoint, out) = (&mut server.endpoint, &mut server.out);
+            server.connection.handle_timeout(endpoint, out, deadline);
             assert_eq!(server.connection.poll_transmit(), Transmit::Reset);
         }
+    }
+}
+
+#[test]
+fn acknowledgements_that_are_repeated_hold_a_closing_connection_no_longer() {
+    let second = Duration::from_secs(1);
+    for peer_closes in [false, true] {
+        let (mut server, begin) = closing(peer_closes);
+        let close_timeout = server.endpoint.config().close_timeout;
+        let first = Some(begin + second + close_timeout);
+        assert_eq!(take(&mut server, begin + second, 10, true), first);
+        assert_eq!(take(&mut server, begin + 2 * second, 10, true), first);
+        let more = Some(begin + 3 * second + close_timeout);
+        assert_eq!(take(&mut server, begin + 3 * second, 11, true), more);
     }
 }

@@ -184,6 +184,13 @@ fn section_4_2_1_1_the_target() {
         "ws://?a",
         "ws://",
         "ws://a@example.com/",
+        "ws://:80/a",
+        "ws://[::1/a",
+        "ws://example.com:x/a",
+        "ws://example.com:99999/a",
+        "ws://%/a",
+        "ws://example.com#f/a",
+        "/a#f",
     ] {
         assert_eq!(rejected(&with("/chat", target)).0, 400, "{target}");
     }
@@ -210,6 +217,43 @@ fn section_4_2_1_1_http_is_1_1() {
 fn section_4_2_1_2_the_host_stands_there_once() {
     assert_eq!(rejected(&with("Host: server.example.com\r\n", "")).0, 400);
     assert_eq!(rejected(&with("Host:", "Host: a\r\nHost:")).0, 400);
+}
+
+/// RFC 9112 3.2: a host that is not valid is told 400.
+#[test]
+fn section_4_2_1_2_the_host_is_valid() {
+    let server = "server.example.com";
+    for host in [
+        server,
+        "",
+        "a:",
+        "a:65535",
+        "a_b.example",
+        "a,b",
+        "%41",
+        "127.0.0.1:80",
+        "[::1]",
+        "[::1]:8080",
+    ] {
+        assert_eq!(accepted(&with(server, host)).host(), host);
+    }
+    for host in [
+        "a b",
+        "a/b",
+        "u@a",
+        "a:x",
+        "a:65536",
+        "a:-1",
+        "a:1:2",
+        "[::1",
+        "::1",
+        "[a]",
+        "%4",
+        "a#b",
+        "b\u{fc}cher",
+    ] {
+        assert_eq!(rejected(&with(server, host)).0, 400, "{host}");
+    }
 }
 
 #[test]

@@ -235,7 +235,6 @@ impl Fleet {
             sockets: ring_capacity,
             buffers: (buffers / buffer_size) as u16,
             buffer_size: buffer_size + HEADER_ROOM,
-            ..Setup::default()
         };
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;

@@ -182,6 +182,14 @@ pub struct Drain {
 }
 
 impl SlowConsumer {
+    /// Whether a subscriber that cannot keep up is closed, and not its messages dropped.
+    pub(crate) const fn closes(self) -> bool {
+        match self {
+            Self::Close | Self::CloseTryAgain => true,
+            Self::DropOldest | Self::DropNewest | Self::Conflate => false,
+        }
+    }
+
     /// Whether messages that wait may be dropped.
     pub(crate) const fn drops_oldest(self) -> bool {
         match self {

@@ -166,7 +166,7 @@ impl<S> Conn<'_, S> {
                 // Policies that drop messages slow nobody.
                 Patience::Turn | Patience::Crowd
                     if is_stalled
-                        && segment.is_kept
+                        && segment.may_close
                         && self.protocol.is_open()
                         && self.may_suspend(has_room, patience) =>
                 {

@@ -3,6 +3,7 @@
 //! Four small state machines make up its life, each with one function that changes it: its [phase](phase),
 //! its [receive](receiving), its [send and our FIN](sending), and what keeps it from [reading](reading).
 
+mod delivery;
 mod head;
 mod phase;
 mod reading;
@@ -13,6 +14,7 @@ use tidewheel_codec::Time;
 use tidewheel_timerwheel::Timer;
 
 pub(crate) use self::{
+    delivery::{Delivery, Progress},
     head::Head,
     phase::{Descriptor, Phase},
     reading::{Obstacle, Reading},
@@ -55,7 +57,7 @@ struct Marks(u8);
 impl Marks {
     /// It is on the list of those to look at when the turn ends.
     const DIRTY: u8 = 1;
-    /// The kernel is being asked when the peer was last heard.
+    /// The kernel is being asked when the peer was last heard, or how much it has to take.
     const ASKING: u8 = 1 << 1;
     /// It is counted among those that have been admitted.
     const ADMITTED: u8 = 1 << 2;
@@ -171,7 +173,7 @@ impl<S> Connection<S> {
         self.marks.replace(Marks::DIRTY, false)
     }
 
-    /// Notes that the kernel is asked when the peer was last heard; says whether that is new.
+    /// Notes that the kernel is asked about the peer; says whether that is new.
     pub(crate) fn begin_asking(&mut self) -> bool {
         !self.marks.replace(Marks::ASKING, true)
     }

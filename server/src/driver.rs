@@ -165,7 +165,6 @@ fn open_ring(plan: &Plan, sockets: u32) -> Result<Uring, RingError> {
         sockets,
         buffers: plan.config.receive_buffers,
         buffer_size: plan.config.receive_buffer_size,
-        deliver_within: plan.config.close_timeout,
         ..Setup::default()
     };
     loop {

@@ -251,6 +251,7 @@ mod tests {
             ("a.example:443", "https://a.example"),
             ("a.example", "https://a.example:443"),
             ("a.example:80", "http://a.example"),
+            ("a.example:", "http://a.example"),
             ("[::1]:443", "https://[::1]"),
             ("[::1]:8080", "http://[::1]:8080"),
             ("[0:0::1]:8080", "http://[::1]:8080"),
@@ -266,11 +267,7 @@ mod tests {
             ("a.example:80", "https://a.example"),
             ("a.example:444", "https://a.example"),
             ("", "https://"),
-            ("[::1", "http://[::1"),
-            ("a b", "http://a b"),
             ("a.example", "file://a.example"),
-            ("a.example:+80", "http://a.example"),
-            ("a.example:x", "https://a.example"),
             ("[::1]:8080", "http://[::1]"),
         ] {
             assert!(!is_allowed(&Origins::SAME, host, Some(origin)), "{origin}");
@@ -294,7 +291,6 @@ mod tests {
             ("https://*", example),
             ("https://*a.example", example),
             ("https://a.*.example", example),
-            ("https://a.example:", example),
             ("https://a.example:99999", example),
             ("https://user@a.example", example),
             ("https://b\u{fc}cher.example", example),

@@ -121,14 +121,18 @@ pub enum Op {
         /// Their token.
         target: Token,
     },
-    /// Close a direct descriptor. With an operation still armed on it this leaks: reset first.
+    /// Complete with the number of bytes that the peer has not acknowledged yet, sent or not, FIN included
+    /// (tcp(7), `SIOCOUTQ`). Completes with an error where the kernel cannot tell (before Linux 6.7).
+    QueryUnacked {
+        /// The socket to ask about.
+        socket: Socket,
+    },
+    /// Close a direct descriptor. With an operation still armed on it this leaks: reset first. Unless the
+    /// connection has ended in order, with nothing left to deliver, it is reset if its listener has an
+    /// `SO_LINGER` of zero.
     Close {
         /// The socket to close.
         socket: Socket,
-        /// Whether the kernel goes on delivering what it has taken, for as long as the ring's setup says
-        /// ([`Setup::deliver_within`]), if it can be told to (since Linux 6.7). If not, it is lost, and the
-        /// connection is reset unless it has ended in order.
-        delivers: bool,
     },
     /// Complete, again and again, when another thread has rung the ring's [`Bell`].
     Listen,
@@ -172,6 +176,7 @@ impl Op {
             Self::SendAll { .. } => OpCode::SendAll,
             Self::Writable { .. } => OpCode::Writable,
             Self::Quiet { .. } => OpCode::Quiet,
+            Self::QueryUnacked { .. } => OpCode::QueryUnacked,
             Self::Finish { .. } => OpCode::Finish,
             Self::Reset { .. } | Self::Cancel { .. } => OpCode::Cancel,
             Self::Close { .. } => OpCode::Close,
@@ -322,6 +327,8 @@ pub struct Taken {
     pub is_awaited: bool,
     /// Whether the kernel has more to send to it.
     pub has_more: bool,
+    /// Bytes that it has acknowledged since the connection began.
+    pub total: u64,
 }
 
 impl Taken {

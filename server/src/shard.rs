@@ -448,6 +448,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 let taken = self.core.ring.taken(token);
                 self.visit_of(token, now, |visit| visit.quiet(completion.result, taken));
             }
+            OpCode::QueryUnacked => {
+                self.visit_of(token, now, |visit| visit.unacked(completion.result));
+            }
             OpCode::Finish => {
                 self.visit(token.slot(), now, |visit| {
                     // One that was linked to a short send is cancelled, and not waited for.

@@ -21,7 +21,9 @@ impl<'a> Site<'a> {
     pub(crate) fn parse(scheme: &'a str, rest: &'a str) -> Option<Self> {
         // The colons of an IPv6 address are in brackets.
         let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
+        // A port that is empty is the default one (RFC 3986 3.2.3).
         let (host, port) = match colon {
+            Some(at) if at + 1 == rest.len() => (&rest[..at], None),
             Some(at) => (&rest[..at], Some(port(&rest[at + 1..])?)),
             None => (rest, None),
         };

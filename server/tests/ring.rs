@@ -20,7 +20,6 @@ fn crowded(sockets: u32) -> (Uring, TcpListener) {
         sockets,
         buffers: 1,
         buffer_size: 256,
-        ..Setup::default()
     };
     let mut ring = Uring::new(&setup, None).expect("a ring");
     for socket in 0..sockets {
@@ -75,7 +74,6 @@ fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
         sockets: CLIENTS as u32,
         buffers: 1,
         buffer_size: 256,
-        ..Setup::default()
     };
     let mut ring = Uring::new(&setup, Some(listener.into())).expect("a ring");
     let _clients: Vec<_> = (0..CLIENTS)
@@ -201,10 +199,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         };
         let result = complete(hand_over, token);
         if result < 0 {
-            let close = Op::Close {
-                socket,
-                delivers: false,
-            };
+            let close = Op::Close { socket };
             assert_eq!(complete(close, Token::new(0, 0)), 0);
             assert!(!matches!(client.read(&mut [0]), Ok(1..)), "it is gone");
         } else {
@@ -488,7 +483,6 @@ fn connects_around_a_full_submission_queue_reach_their_own_peers() {
             sockets: 16,
             buffers: 1,
             buffer_size: 256,
-            ..Setup::default()
         };
         let mut ring = Uring::new(&setup, None).expect("a ring");
         let listeners = [listener(), listener(), listener()];

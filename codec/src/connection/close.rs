@@ -1,6 +1,6 @@
 //! The ways in which a connection ends (RFC 6455 7.1).
 
-use super::{Connection, State, send};
+use super::{Connection, Patience, State, send};
 use crate::close::CloseCode;
 use crate::config::Role;
 use crate::connection::CloseError;
@@ -22,6 +22,7 @@ pub(super) struct Closing {
     pub(super) receiver: Receiver,
     /// Whether the peer's messages may be compressed.
     pub(super) deflate: bool,
+    pub(super) patience: Patience,
 }
 
 impl Connection {
@@ -60,6 +61,7 @@ impl Connection {
                 cause,
                 receiver,
                 deflate,
+                patience: Patience::Unasked,
             });
             self.state = State::Closing { closing, deadline };
         }
@@ -101,7 +103,10 @@ impl Connection {
         self.state = State::Lingering {
             end,
             deadline,
-            was_silent: cause == Cause::PingTimeout,
+            patience: match cause {
+                Cause::PingTimeout => Patience::None,
+                _ => Patience::Unasked,
+            },
         };
     }
 
@@ -154,7 +159,7 @@ impl Connection {
             Role::Server => State::Lingering {
                 end,
                 deadline,
-                was_silent: false,
+                patience: Patience::Unasked,
             },
             Role::Client => State::AwaitingEof { end, deadline },
         };
@@ -163,6 +168,19 @@ impl Connection {
     /// The transport ended by itself. After our Close, `cause` is why we sent it: that the peer did
     /// not answer is told by `Disconnect::received`.
     pub(super) fn end_transport(&mut self, initiator: Initiator, cause: Cause, now: Time) {
+        let close_by = match &self.state {
+            State::Lingering {
+                deadline,
+                patience: Patience::None,
+                ..
+            } => Some(*deadline),
+            State::Released { close_by, .. } => *close_by,
+            State::Open { .. }
+            | State::Closing { .. }
+            | State::Lingering { .. }
+            | State::AwaitingEof { .. }
+            | State::Expired { .. } => None,
+        };
         let end = match &mut self.state {
             State::Open { .. } => Some(self.end(initiator, cause, None, None, now)),
             State::Closing { closing, .. } => {
@@ -172,9 +190,9 @@ impl Connection {
             State::Lingering { end, .. }
             | State::AwaitingEof { end, .. }
             | State::Expired { end }
-            | State::Released { end } => end.take(),
+            | State::Released { end, .. } => end.take(),
         };
-        self.state = State::Released { end };
+        self.state = State::Released { end, close_by };
     }
 
     #[cold]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::close::{Closing, close_reason};
-use super::{Connection, State, send};
+use super::{Connection, Patience, State, send};
 use crate::close::CloseCode;
 use crate::config::Config;
 use crate::disconnect::{Cause, Initiator};
@@ -55,16 +55,11 @@ impl Connection {
             State::Open { pinged, phase, .. } => self
                 .next_due(config, *pinged, *phase)
                 .is_some_and(|(time, due)| time <= now && due == Due::PingTimeout),
-            State::Closing { deadline, .. }
-            | State::Lingering {
-                deadline,
-                was_silent: false,
-                ..
-            } => *deadline <= now,
-            State::Lingering { .. }
-            | State::AwaitingEof { .. }
-            | State::Expired { .. }
-            | State::Released { .. } => false,
+            State::Closing { deadline, .. } => *deadline <= now,
+            State::Lingering {
+                deadline, patience, ..
+            } => *deadline <= now && *patience != Patience::None,
+            State::AwaitingEof { .. } | State::Expired { .. } | State::Released { .. } => false,
         }
     }
 

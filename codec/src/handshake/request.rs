@@ -1,4 +1,4 @@
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, net::Ipv6Addr};
 
 use base64::{
     Engine as _, alphabet,
@@ -242,7 +242,10 @@ impl<'a> Target<'a> {
     /// RFC 6455 4.2.1 1: the target is a path, or an absolute HTTP URI that contains it.
     fn parse(target: &'a str) -> Result<Self, Rejection> {
         let invalid = || Rejection::new(400, "request target is neither a path nor an HTTP URI");
-        let (host, rest) = if target.starts_with('/') {
+        // A fragment is not part of a target (RFC 9112 3.2).
+        let (host, rest) = if target.contains('#') {
+            return Err(invalid());
+        } else if target.starts_with('/') {
             (None, target)
         } else {
             let (scheme, rest) = target.split_once("://").ok_or_else(invalid)?;
@@ -254,8 +257,8 @@ impl<'a> Target<'a> {
             }
             let end = rest.find(['/', '?']).unwrap_or(rest.len());
             let (host, rest) = rest.split_at(end);
-            // A host is not empty (RFC 9110 4.2.1), and a name or a password before it has no use here.
-            if host.is_empty() || host.contains('@') {
+            // A host is not empty (RFC 9110 4.2.1).
+            if host.is_empty() || host.starts_with(':') || !is_authority(host) {
                 return Err(invalid());
             }
             (Some(host), rest)
@@ -270,9 +273,46 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether it is a host, with a port or without, or nothing: the value of a `Host` header (RFC 9112 3.2,
+/// RFC 3986 3.2.2 and 3.2.3).
+#[must_use]
+pub fn is_authority(text: &str) -> bool {
+    // The colons of an IPv6 address are in brackets.
+    let colon = text.rfind(':').filter(|at| !text[*at..].contains(']'));
+    let (host, port) = match colon {
+        Some(at) => (&text[..at], &text[at + 1..]),
+        None => (text, ""),
+    };
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit())
+        && (port.is_empty() || port.parse::<u16>().is_ok());
+    let address = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let is_host = match address {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    is_port && is_host
+}
+
+/// Whether it is a registered name or an IPv4 address (RFC 3986 3.2.2), or nothing.
+fn is_name(text: &str) -> bool {
+    let is_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
+    let mut escapes = text.split('%').skip(1);
+    text.bytes().all(is_in_name)
+        && escapes.all(|rest| {
+            let digits = rest.as_bytes().get(..2);
+            digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+        })
+}
+
 /// RFC 6455 4.2.1 2-6; gives the host and the key.
 fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Rejection> {
     let host = only(headers, "Host")?;
+    if !is_authority(host) {
+        return Err(Rejection::new(
+            400,
+            "Host header is neither a host nor a host and a port",
+        ));
+    }
     if !headers.has_token("Upgrade", "websocket") {
         return Err(Rejection::new(
             426,

@@ -45,6 +45,7 @@ impl Fleet {
             | OpCode::SendAll
             | OpCode::Writable
             | OpCode::Quiet
+            | OpCode::QueryUnacked
             | OpCode::Wake
             | OpCode::Woken
             | OpCode::Fill

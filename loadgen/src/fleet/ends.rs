@@ -200,8 +200,7 @@ impl Fleet {
 
     fn close(&mut self, client: u32) {
         let socket = self.socket(client);
-        let delivers = false;
-        self.push(Op::Close { socket, delivers }, client);
+        self.push(Op::Close { socket }, client);
     }
 }
 

@@ -11,7 +11,7 @@
 
 use tidewheel_codec::{Connection as Protocol, Time};
 
-use super::Head;
+use super::{Delivery, Head};
 use crate::admission::Refusal;
 
 /// The phase of a connection.
@@ -27,9 +27,9 @@ pub(crate) enum Phase<S> {
     Refused { deadline: Time },
     /// The WebSocket is open, or its closing handshake is under way.
     Open { protocol: Protocol, state: S },
-    /// The peer has ended its direction in order. What is queued is sent, and our FIN behind it. Reset at
-    /// `deadline`.
-    Flushing { deadline: Time },
+    /// The peer has ended its direction in order. What is queued is sent, and our FIN behind it. Then the
+    /// descriptor stays open until the peer has taken everything.
+    Flushing { delivery: Delivery },
     /// Nothing is sent or received any more. The slot is free when the descriptor is closed and no
     /// operation is under way.
     Leaving(Descriptor),

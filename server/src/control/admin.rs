@@ -11,6 +11,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
+use tidewheel_codec::handshake::is_authority;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -185,11 +186,14 @@ impl Admin {
         if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
             return text(StatusCode::BAD_REQUEST, "one Host is required\n");
         }
-        if let Some(host) = named_host(&request)
-            && let Err(rejection) = self.hosts.check(&host)
-        {
-            let status = StatusCode::MISDIRECTED_REQUEST;
-            return text(status, format!("{}\n", rejection.message()));
+        if let Some(host) = named_host(&request) {
+            if !is_authority(&host) {
+                return text(StatusCode::BAD_REQUEST, "the host is not valid\n");
+            }
+            if let Err(rejection) = self.hosts.check(&host) {
+                let status = StatusCode::MISDIRECTED_REQUEST;
+                return text(status, format!("{}\n", rejection.message()));
+            }
         }
         let path = request.uri().path();
         let method = request.method();

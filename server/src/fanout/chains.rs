@@ -109,6 +109,8 @@ struct Link {
     chain_bytes: usize,
     /// Whether a policy forbids to drop one of the segment's messages.
     is_kept: bool,
+    /// Whether a policy closes a subscriber for which there is no room for one of them.
+    may_close: bool,
     /// The frames of the segment one behind the other, once somebody needs them: as they are, and
     /// compressed.
     joined: [Option<Bytes>; 2],
@@ -124,6 +126,8 @@ pub(crate) struct Segment {
     pub(crate) payload_bytes: u64,
     /// Whether a policy forbids to drop one of the messages.
     pub(crate) is_kept: bool,
+    /// Whether a policy closes a subscriber for which there is no room for one of them.
+    pub(crate) may_close: bool,
 }
 
 /// Bytes that a link costs: itself, and its place among the successors.
@@ -248,6 +252,7 @@ impl Chains {
         let frame_bytes = message.frame().len();
         let begins =
             step.chain == NONE || before.frame_bytes + frame_bytes > self.segment_bytes_max;
+        let policy = message.policy.unwrap_or(self.policy);
         let mut link = Link {
             before: step.chain,
             segment_before: match begins {
@@ -259,7 +264,8 @@ impl Chains {
             frame_bytes,
             payload_bytes: message.payload().len() as u64,
             chain_bytes: before.chain_bytes + frame_bytes,
-            is_kept: !message.policy.unwrap_or(self.policy).drops_oldest(),
+            is_kept: !policy.drops_oldest(),
+            may_close: policy.closes(),
             ..Link::default()
         };
         if !begins {
@@ -267,6 +273,7 @@ impl Chains {
             link.frame_bytes += before.frame_bytes;
             link.payload_bytes += before.payload_bytes;
             link.is_kept |= before.is_kept;
+            link.may_close |= before.may_close;
         }
         self.bytes += LINK_BYTES;
         self.long_links += usize::from(link.is_long());
@@ -332,6 +339,7 @@ impl Chains {
                 frame_bytes: link.frame_bytes,
                 payload_bytes: link.payload_bytes,
                 is_kept: link.is_kept,
+                may_close: link.may_close,
             });
             at = link.segment_before;
         }

@@ -26,6 +26,8 @@ pub enum OpCode {
     Writable,
     /// [`Op::Quiet`](super::Op::Quiet)
     Quiet,
+    /// [`Op::QueryUnacked`](super::Op::QueryUnacked)
+    QueryUnacked,
     /// [`Op::Wake`](super::Op::Wake) that failed
     Wake,
     /// Another ring's [`Op::Wake`](super::Op::Wake) that woke this ring

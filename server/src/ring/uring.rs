@@ -14,7 +14,6 @@ use std::{
     mem::ManuallyDrop,
     net::{IpAddr, SocketAddr},
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
-    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -50,9 +49,6 @@ pub struct Setup {
     pub buffers: u16,
     /// The bytes in each receive buffer.
     pub buffer_size: u32,
-    /// Time for which the kernel goes on delivering what it has taken of a connection that is closed
-    /// ([`Op::Close`]); whole milliseconds.
-    pub deliver_within: Duration,
 }
 
 impl Default for Setup {
@@ -63,7 +59,6 @@ impl Default for Setup {
             sockets: 1024,
             buffers: 64,
             buffer_size: 16 * 1024,
-            deliver_within: Duration::from_secs(10),
         }
     }
 }
@@ -73,8 +68,6 @@ pub struct Uring {
     ring: IoUring,
     listener: Option<OwnedFd>,
     bell: Bell,
-    /// [`Setup::deliver_within`], for entries that point to it.
-    deliver_within_ms: Box<libc::c_int>,
     /// Why the ring cannot be used any more, as an errno, if that is so.
     failure: Option<i32>,
     // Memory that the kernel writes to or takes buffers from: it is freed when no operation is left.
@@ -148,9 +141,6 @@ impl Uring {
             ring,
             listener,
             bell,
-            deliver_within_ms: Box::new(
-                i32::try_from(setup.deliver_within.as_millis()).unwrap_or(i32::MAX),
-            ),
             failure: None,
             buffers: ManuallyDrop::new(buffers),
             entries: ManuallyDrop::new(entries),
@@ -393,14 +383,12 @@ unsafe impl Ring for Uring {
                 let entry = opcode::AsyncCancel2::new(every).build();
                 self.queue(&[entry.user_data(user_data).flags(silent)]);
             }
-            Op::Close { socket, delivers } => {
+            Op::QueryUnacked { socket } => {
+                let query = entries::query_unacked(socket);
+                self.queue(&[query.user_data(user_data)]);
+            }
+            Op::Close { socket } => {
                 self.fills.forget(socket);
-                if delivers {
-                    // Older kernels cannot, which is no matter.
-                    let ignored = user_data::of(OpCode::Cancel, token);
-                    let options = entries::deliver(socket, &self.deliver_within_ms);
-                    self.queue(&options.map(|it| it.user_data(ignored).flags(silent)));
-                }
                 let entry = opcode::Close::new(fixed(socket)).build();
                 self.queue(&[entry.user_data(user_data)]);
             }
@@ -589,6 +577,7 @@ fn build(setup: &Setup) -> io::Result<IoUring> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
     use std::{
         net::TcpListener,
         os::fd::{FromRawFd, OwnedFd},
@@ -605,7 +594,6 @@ mod tests {
             sockets: 1,
             buffers: 1,
             buffer_size: 256,
-            deliver_within: Duration::ZERO,
         };
         let mut ring = Uring::new(&setup, None).unwrap();
         let (socket, peer) = (Socket(0), listener.local_addr().unwrap());
@@ -631,7 +619,6 @@ mod tests {
             sockets: 16,
             buffers: 1,
             buffer_size: 256,
-            deliver_within: Duration::ZERO,
         };
         let mut ring = Uring::new(&setup, None).expect("a ring");
         let (kind, target) = (OpCode::Accept, Token::new(0, 0));

@@ -107,9 +107,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn schedule(&mut self) {
         let Connection { timer, phase, .. } = &mut *self.connection;
         let deadline = match phase {
-            Phase::Handshake { deadline, .. }
-            | Phase::Refused { deadline }
-            | Phase::Flushing { deadline } => Some(*deadline),
+            Phase::Handshake { deadline, .. } | Phase::Refused { deadline } => Some(*deadline),
+            Phase::Flushing { delivery } => Some(delivery.next()),
             Phase::Open { protocol, .. } => protocol.poll_timeout(self.core.endpoint.config()),
             Phase::Leaving(_) => None,
         };

@@ -5,12 +5,15 @@
 //! which resets, because every connection inherits `SO_LINGER` of zero from its listener (socket(7),
 //! tcp(7)). In neither way does the close wait for the socket to become writable.
 
-use tidewheel_codec::{Cause, Disconnect, Time, Transmit, handshake::Rejection};
+use tidewheel_codec::{self as codec, Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
 use super::{Life, visit::Visit};
 use crate::{
     Handler,
-    connection::{Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent},
+    connection::{
+        Connection, Delivery, Descriptor, FinResult, Obstacle, Phase, Progress, ReceiveEvent,
+        SendEvent,
+    },
     contain::{self, Callback},
     outbox::Lane,
     ring::{Op, Ring, Taken},
@@ -141,13 +144,19 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// One of the connection's deadlines may have passed.
     pub(super) fn timed_out(&mut self) {
         let is_deaf = self.connection.receiving.is_paused();
+        let is_held_back = self.connection.reading.obstacle() == Some(Obstacle::Room);
         match &mut self.connection.phase {
             Phase::Handshake { .. } => {
                 self.core.stats.handshake_timeouts.add(1);
                 self.leave();
             }
             Phase::Refused { .. } => self.expire(),
-            Phase::Flushing { .. } => self.ask(),
+            Phase::Flushing { .. } => self.ask_unacked(),
+            // This shard does not let it prove that it is alive.
+            Phase::Open { protocol, .. } if is_held_back && protocol.is_open() => {
+                protocol.note_heard(self.now);
+                self.elapse();
+            }
             Phase::Open { protocol, .. }
                 if is_deaf && protocol.is_open()
                     || protocol.is_overdue(self.core.endpoint.config(), self.now) =>
@@ -205,35 +214,52 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// was sent to it; or that it cannot tell.
     pub(super) fn quiet(&mut self, result: i32, taken: Option<Taken>) {
         self.connection.end_asking();
-        let now = self.now;
-        let before = |millis: u64| Time::from_millis(now.as_millis().saturating_sub(millis));
-        let is_queued = self.connection.queue.as_ref();
-        let is_queued = is_queued.is_some_and(|queue| !queue.is_empty());
-        let taken = taken.map(|taken| {
-            let has_more = taken.is_awaited || taken.has_more || is_queued;
-            let time = before(taken.idle().as_millis() as u64);
-            (time, has_more, self.end_of_wait(time))
+        let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
+        let queue = self.connection.queue.as_ref();
+        let is_queued = queue.is_some_and(|queue| !queue.is_empty());
+        let taken = taken.map(|taken| codec::Taken {
+            last: before(taken.idle().as_millis() as u64),
+            total: taken.total,
+            has_more: taken.is_awaited || taken.has_more || is_queued,
         });
-        match &mut self.connection.phase {
-            Phase::Open { protocol, .. } => {
-                if let Ok(quiet_ms) = u64::try_from(result) {
-                    protocol.note_heard(before(quiet_ms));
-                }
-                if let Some((time, has_more, close_by)) = taken {
-                    protocol.note_taken(time, has_more, close_by);
-                }
-                self.elapse();
+        let close_by = taken.map(|taken| self.end_of_wait(taken.last));
+        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
+            if let Ok(quiet_ms) = u64::try_from(result) {
+                protocol.note_heard(before(quiet_ms));
             }
-            Phase::Flushing { deadline } => {
-                if let Some((_, _, close_by)) = taken {
-                    *deadline = close_by.max(*deadline);
-                }
-                match *deadline <= now {
-                    true => self.expire(),
-                    false => self.schedule(),
-                }
+            if let (Some(taken), Some(close_by)) = (taken, close_by) {
+                protocol.note_taken(taken, close_by);
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Leaving(_) => {}
+        }
+        self.elapse();
+    }
+
+    /// Asks how many bytes the peer has yet to take, to which everything was said.
+    fn ask_unacked(&mut self) {
+        if self.connection.begin_asking() {
+            let socket = self.connection.socket();
+            self.push(Op::QueryUnacked { socket });
+        }
+    }
+
+    /// The kernel has told how many bytes the peer has yet to acknowledge, or that it cannot tell.
+    pub(super) fn unacked(&mut self, result: i32) {
+        self.connection.end_asking();
+        let close_by = self.end_of_wait(self.now);
+        let queue = self.connection.queue.as_ref();
+        let queued = queue.map_or(0, |queue| queue.unsent());
+        let is_flushed = self.connection.is_flushed();
+        let Phase::Flushing { delivery } = &mut self.connection.phase else {
+            return;
+        };
+        // Our FIN counts as a byte.
+        let to_send = queued as u64 + u64::from(!is_flushed);
+        // If the kernel cannot tell, what it has not delivered yet is lost.
+        let left = u64::try_from(result).unwrap_or(0) + to_send;
+        match delivery.note_left(left, self.now, close_by) {
+            Progress::Delivered => self.close_in_order(),
+            Progress::Waits => self.schedule(),
+            Progress::Expired => self.expire(),
         }
     }
 
@@ -279,15 +305,23 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. Then the
-    /// descriptor is closed, and the kernel delivers what it has taken.
+    /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. When the
+    /// peer has taken all of that, the descriptor is closed.
     fn see_off(&mut self) {
         debug_assert!(!self.connection.receiving.is_under_way());
-        let deadline = self.end_of_wait(self.now);
-        self.enter_last_phase(Phase::Flushing { deadline });
+        let close_by = match &self.connection.phase {
+            Phase::Open { protocol, .. } => protocol.close_by(),
+            Phase::Handshake { .. }
+            | Phase::Refused { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => None,
+        };
+        let deadline = close_by.unwrap_or_else(|| self.end_of_wait(self.now));
+        let delivery = Delivery::new(deadline, close_by.is_some());
+        self.enter_last_phase(Phase::Flushing { delivery });
         self.connection.sending.on(SendEvent::WantFin);
         self.transmit();
-        self.close_if_flushed();
+        self.ask_if_flushed();
     }
 
     /// Ends everything on the descriptor and closes it, which resets. The slot follows when the last
@@ -297,10 +331,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if self.connection.is_armed() {
             self.push(Op::Reset { socket });
         }
-        self.push(Op::Close {
-            socket,
-            delivers: false,
-        });
+        self.push(Op::Close { socket });
         self.enter_last_phase(Phase::Leaving(Descriptor::Closing));
     }
 
@@ -325,20 +356,22 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if self.connection.sending.wants_fin() {
             self.mark();
         }
-        self.close_if_flushed();
+        self.ask_if_flushed();
     }
 
-    /// Closes the descriptor of a connection of which everything was sent, our FIN included.
-    pub(super) fn close_if_flushed(&mut self) {
+    /// Asks whether everything is delivered that was sent, our FIN included.
+    pub(super) fn ask_if_flushed(&mut self) {
         if matches!(self.connection.phase, Phase::Flushing { .. }) && self.connection.is_flushed() {
-            self.connection.advance(Phase::Leaving(Descriptor::Closing));
-            self.schedule();
-            let socket = self.connection.socket();
-            self.push(Op::Close {
-                socket,
-                delivers: true,
-            });
+            self.ask_unacked();
         }
+    }
+
+    /// Closes the descriptor of a connection whose both ends have sent and taken everything.
+    fn close_in_order(&mut self) {
+        let socket = self.connection.socket();
+        self.connection.advance(Phase::Leaving(Descriptor::Closing));
+        self.schedule();
+        self.push(Op::Close { socket });
     }
 
     /// The descriptor is closed.

@@ -189,7 +189,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             (&self.connection.phase, how)
         {
             self.mark();
-            return self.close_if_flushed();
+            return self.ask_if_flushed();
         }
         match how {
             Settled::Whole => self.resume(),
@@ -224,6 +224,6 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             true => self.give_up_idle_queue(),
             false => self.mark(),
         }
-        self.close_if_flushed();
+        self.ask_if_flushed();
     }
 }

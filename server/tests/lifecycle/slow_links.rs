@@ -10,7 +10,7 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    figures::{assert_bytes, assert_within, tell, time},
+    figures::{assert_bytes, assert_gone, assert_within, tell, time},
     network::{Network, with_network},
     support::{
         client::{BINARY, Client, End, FIN, PING, PONG, Received, binary, close, frame},
@@ -266,11 +266,11 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
         // A wide client's kernel tells only after each 64 KiB that it has room again.
         let narrow = |size| (network.clients(|| Client::open_narrow(&server)), size);
         let wide = |size| (network.clients(|| Client::open(&server)), size);
-        let clients = [narrow(TAKEN_AT_ONCE), wide(2 << 20)].into_iter();
-        let clients = clients.chain([narrow(TAKEN_AT_ONCE), wide(2 << 20)]);
+        let some = || [narrow(TAKEN_AT_ONCE), narrow(40_000), wide(2 << 20)].into_iter();
+        let clients = some().chain(some());
         std::thread::scope(|scope| {
             for (index, (mut client, size)) in clients.enumerate() {
-                let finishes = index >= 2;
+                let finishes = index >= 3;
                 scope.spawn(move || {
                     let payload = (0..size).map(|at: usize| (at % 251) as u8);
                     let payload: Vec<u8> = payload.collect();
@@ -329,7 +329,7 @@ fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
             }
             SlowReader::new(client, 5000)
         });
-        let taking = AtomicUsize::new(0);
+        let (taking, port) = (AtomicUsize::new(0), server.port());
         std::thread::scope(|scope| {
             for mut reader in clients {
                 let taking = &taking;
@@ -358,30 +358,54 @@ fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
             let (status, log) = server.wait(ms(5000));
             assert_eq!(status.code(), Some(0), "{log}");
             assert_within("R16", "a drain beside them took", start.elapsed(), ms(1800));
+            socket_table::assert_no_orphans_soon(port);
         });
     });
 }
 
 #[test]
-fn r10_the_kernel_delivers_no_longer_than_the_close_timeout() {
+fn r10_a_client_that_ends_its_direction_and_takes_nothing_leaves_no_orphan() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let mut clients: Vec<Client> =
             network.clients(|| (0..20).map(|_| Client::open_narrow(&server)).collect());
+        let start = wait::now();
         for client in &mut clients {
             // The kernel takes all of the answer, and the client nothing.
             client.send(&[binary(&[1; 40_000]), close(1000, "")].concat());
             client.finish();
         }
-        server.until_empty(ms(2000));
+        let what = "20 that have sent FIN and take nothing";
+        assert_gone("R10", what, &server, start, ms(1300));
+    });
+}
+
+#[test]
+fn r05_a_client_that_was_cut_for_its_silence_gets_no_more_time_by_a_fin() {
+    with_network(|network| {
+        let server = network.start("--ping-interval 1s --ping-timeout 1s --close-timeout 2s");
+        let mut client = network.clients(|| Client::open_narrow(&server));
+        client.stuff(&binary(&[1; 30_000]));
         let start = wait::now();
-        let orphans = socket_table::orphans(server.port());
-        assert!(orphans > 0, "the kernel delivers");
-        wait::until(ms(10_000), "no orphan is left", || {
-            socket_table::orphans(server.port()) == 0
+        wait::until(ms(5000), "it is cut", || server.closes("ping_timeout") == 1);
+        let mut reader = SlowReader::new(client, 1000);
+        wait::pause(ms(1000));
+        reader.client.finish();
+        let end = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // It is reset in the end.
+                while !end.load(Ordering::Relaxed) {
+                    let _ = reader.client.stream.read(&mut [0; 1000]);
+                    wait::pause(TICK);
+                }
+            });
+            server.until_empty_since(start, ms(4300) + ms(4000));
+            end.store(true, Ordering::Relaxed);
         });
-        let what = format!("{orphans} that read nothing: no orphan is left after");
-        assert_within("R10", &what, start.elapsed(), ms(1500));
+        let what = "FIN behind a Close 1011: gone after";
+        assert_within("R5", what, start.elapsed(), ms(4300));
+        socket_table::assert_no_orphans_soon(server.port());
     });
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, RemoteError,
+    Cause, Config, RemoteError,
     ring::sim::{Faults, Simulation},
 };
 
@@ -85,6 +85,53 @@ fn r25_memory_is_bounded_while_publishers_wait() {
             }
             assert_eq!(next, [MESSAGES; PUBLISHERS], "seed {seed}, subscriber {at}");
         }
+    });
+}
+
+/// The server does not read publishers while there is no room, so that their pongs cannot arrive.
+#[test]
+fn r21_publishers_that_are_held_back_are_not_cut_for_silence() {
+    each_seed(4, |seed| {
+        let simulation = Simulation {
+            seed,
+            operation_ms: 1,
+            buffers: 64,
+            send_buffer: 16 << 10,
+            ..Simulation::default()
+        };
+        let config = Config {
+            fanout_memory: FANOUT_MEMORY,
+            ping_interval: Some(SECOND / 4),
+            ping_timeout: Some(SECOND / 4),
+            max_send_queue: 64 << 10,
+            ..config()
+        };
+        let mut bench = Bench::new(simulation, &config);
+        for _ in 0..SUBSCRIBERS + PUBLISHERS {
+            bench.connect();
+        }
+        bench.run_for(SECOND);
+        for at in 0..SUBSCRIBERS {
+            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+        }
+        bench.run_for(SECOND);
+        let mut message = format!("{PUBLISH}all ").into_bytes();
+        message.resize(SIZE, b'.');
+        for publisher in SUBSCRIBERS..SUBSCRIBERS + PUBLISHERS {
+            for _ in 0..MESSAGES {
+                bench.say(publisher, &message);
+            }
+            bench.clients[publisher].silent = true;
+        }
+        bench.run_for(60 * SECOND);
+        for client in &bench.clients[..SUBSCRIBERS] {
+            let came = client.echoes.len();
+            assert_eq!(came, PUBLISHERS * MESSAGES, "seed {seed}");
+        }
+        // When everything was read, they are as silent as others.
+        let record = bench.record.borrow();
+        let causes: Vec<Cause> = record.ends.iter().map(|(.., end)| end.cause).collect();
+        assert_eq!(causes, [Cause::PingTimeout; PUBLISHERS], "seed {seed}");
     });
 }
 
@@ -178,6 +225,6 @@ fn a_flood_of_small_messages_is_answered_in_order_over_many_turns() {
         assert_eq!(bench.shard.connections(), 0, "seed {seed}");
         let record = bench.record.borrow();
         let causes = record.ends.iter().map(|(.., end)| end.cause);
-        assert!(causes.eq([tidewheel::Cause::PeerClose; 3]), "seed {seed}");
+        assert!(causes.eq([Cause::PeerClose; 3]), "seed {seed}");
     });
 }

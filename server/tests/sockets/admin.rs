@@ -134,6 +134,10 @@ fn every_method_is_answered_as_http_demands() {
         ("1.1", "", "400"),
         ("1.1", "Host: a\r\nHost: b\r\n", "400"),
         ("1.1", "Host:\r\n", "200"),
+        ("1.1", "Host: a b\r\n", "400"),
+        ("1.1", "Host: a/b\r\n", "400"),
+        ("1.1", "Host: u@a\r\n", "400"),
+        ("1.1", "Host: a:\r\n", "200"),
         ("1.0", "", "200"),
         ("1.0", "Host: a\r\nHost: b\r\n", "400"),
     ] {

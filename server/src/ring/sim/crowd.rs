@@ -266,6 +266,7 @@ impl CrowdRing {
                 let quiet = now.since(self.client(socket).heard);
                 self.complete(code, token, quiet.as_millis() as i32);
             }
+            Op::QueryUnacked { .. } => self.complete(code, token, 0),
             Op::Finish { socket } => self.finish(socket, token),
             Op::Reset { socket } => {
                 let receive = self.client(socket).receive.take();

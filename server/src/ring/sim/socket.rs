@@ -26,6 +26,8 @@ pub(super) struct SimSocket {
     pub(super) finished: bool,
     /// Bytes sent that the client has not read.
     pub(super) unread: usize,
+    /// Bytes sent.
+    pub(super) sent_bytes: u64,
     /// The last time at which bytes were sent, and the last at which the client read some.
     pub(super) sent_ms: u64,
     pub(super) read_ms: u64,
@@ -93,6 +95,7 @@ impl SimSocket {
             heard_ms,
             finished: false,
             unread: 0,
+            sent_bytes: 0,
             sent_ms: heard_ms,
             read_ms: heard_ms,
             newest: (0, 0),

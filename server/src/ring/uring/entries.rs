@@ -15,11 +15,8 @@ const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 /// The value of `TCP_NODELAY`.
 static NO_DELAY: libc::c_int = 1;
 
-/// The value of `SO_LINGER` with which the kernel delivers what it has taken of a socket that is closed.
-static NO_LINGER: libc::linger = libc::linger {
-    l_onoff: 0,
-    l_linger: 0,
-};
+/// `SOCKET_URING_OP_SIOCOUTQ` (include/uapi/linux/io_uring.h).
+const QUERY_UNACKED: u32 = 1;
 
 /// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
 /// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
@@ -82,15 +79,9 @@ pub(super) fn reset(socket: Socket) -> squeue::Entry {
     opcode::Connect::new(fixed(socket), address, length).build()
 }
 
-/// Lets the kernel deliver what it has taken of a socket that is closed next, for so many milliseconds. They
-/// are read when these are submitted.
-pub(super) fn deliver(socket: Socket, within_ms: &libc::c_int) -> [squeue::Entry; 2] {
-    let (socket_level, linger) = (libc::SOL_SOCKET, libc::SO_LINGER);
-    let (tcp_level, timeout) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
-    [
-        set_option(socket, tcp_level, timeout, within_ms),
-        set_option(socket, socket_level, linger, &raw const NO_LINGER),
-    ]
+/// Asks how many bytes the peer has not acknowledged.
+pub(super) fn query_unacked(socket: Socket) -> squeue::Entry {
+    opcode::UringCmd16::new(fixed(socket), QUERY_UNACKED).build()
 }
 
 /// Sends all of these bytes, or 4 GiB of them, and waits for room.

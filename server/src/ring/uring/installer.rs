@@ -142,15 +142,15 @@ impl Installer {
         let before = |millis: u32| {
             Duration::from_millis(millis.into()).saturating_sub(JIFFY_MAX + since_left)
         };
-        let common = &info.common;
         let taken = Taken {
-            acknowledged: before(info.last_progress_ms()),
-            sent: before(common.tcpi_last_data_sent),
-            is_awaited: common.tcpi_unacked > 0,
-            has_more: info.unsent_bytes > 0,
+            acknowledged: before(last_progress_ms(&info)),
+            sent: before(info.tcpi_last_data_sent),
+            is_awaited: info.tcpi_unacked > 0,
+            has_more: info.tcpi_notsent_bytes > 0,
+            total: info.tcpi_bytes_acked,
         };
         self.taken.insert(token, taken);
-        let quiet = before(common.tcpi_last_data_recv);
+        let quiet = before(info.tcpi_last_data_recv);
         Ok(i32::try_from(quiet.as_millis()).unwrap_or(i32::MAX))
     }
 
@@ -179,42 +179,27 @@ fn instant() -> Instant {
     Instant::now()
 }
 
-/// `struct tcp_info` (include/uapi/linux/tcp.h), as far as it is looked at.
-#[repr(C)]
-struct TcpInfo {
-    common: libc::tcp_info,
-    rates: [u64; 2],
-    bytes: [u64; 2],
-    segments: [u32; 2],
-    /// Bytes that the kernel has yet to send.
-    unsent_bytes: u32,
-    rest: u32,
-}
-
-impl TcpInfo {
-    /// The milliseconds since the peer last acknowledged bytes that it had not before, at the least.
-    ///
-    /// A peer that drops what is sent to it again and again acknowledges the same bytes each time. While such
-    /// retransmissions are under way, the first of them came later than the last progress.
-    fn last_progress_ms(&self) -> u32 {
-        let info = &self.common;
-        let answered = info.tcpi_last_ack_recv;
-        // Into a window that was closed again they are not counted, and wait for longer all the same.
-        if info.tcpi_retransmits == 0 && info.tcpi_backoff == 0 {
-            return answered;
-        }
-        // Each wait is twice the one before; the one that runs now has this length, in microseconds.
-        let now_ms = info.tcpi_rto / 1000;
-        let first_ms = now_ms >> u32::from(info.tcpi_backoff).min(31);
-        let since_first = info.tcpi_last_data_sent.saturating_add(now_ms - first_ms);
-        answered.max(since_first)
+/// The milliseconds since the peer last acknowledged bytes that it had not before, at the least.
+///
+/// A peer that drops what is sent to it again and again acknowledges the same bytes each time. While such
+/// retransmissions are under way, the first of them came later than the last progress.
+fn last_progress_ms(info: &libc::tcp_info) -> u32 {
+    let answered = info.tcpi_last_ack_recv;
+    // Into a window that was closed again they are not counted, and wait for longer all the same.
+    if info.tcpi_retransmits == 0 && info.tcpi_backoff == 0 {
+        return answered;
     }
+    // Each wait is twice the one before; the one that runs now has this length, in microseconds.
+    let now_ms = info.tcpi_rto / 1000;
+    let first_ms = now_ms >> u32::from(info.tcpi_backoff).min(31);
+    let since_first = info.tcpi_last_data_sent.saturating_add(now_ms - first_ms);
+    answered.max(since_first)
 }
 
 /// The kernel's knowledge of a connection (tcp(7), `TCP_INFO`); or a negated errno.
-fn tcp_info(socket: &OwnedFd) -> Result<TcpInfo, i32> {
+fn tcp_info(socket: &OwnedFd) -> Result<libc::tcp_info, i32> {
     // SAFETY: a structure of numbers is valid when all zero.
-    let mut info: TcpInfo = unsafe { std::mem::zeroed() };
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into `info`, which are numbers.
     let result = unsafe {

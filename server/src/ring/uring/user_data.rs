@@ -14,7 +14,7 @@ pub(super) enum Purpose {
 }
 
 /// Every op code; the place of each is its number less one.
-const OP_CODES: [OpCode; 16] = [
+const OP_CODES: [OpCode; 17] = [
     OpCode::Accept,
     OpCode::Receive,
     OpCode::Send,
@@ -26,6 +26,7 @@ const OP_CODES: [OpCode; 16] = [
     OpCode::Connect,
     OpCode::Writable,
     OpCode::Quiet,
+    OpCode::QueryUnacked,
     OpCode::Wake,
     OpCode::Woken,
     OpCode::Fill,

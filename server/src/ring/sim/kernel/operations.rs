@@ -97,15 +97,20 @@ impl Kernel {
                     sent: before(state.sent_ms),
                     is_awaited: state.unread > 0,
                     has_more: false,
+                    total: state.sent_bytes - state.unread as u64,
                 };
                 let quiet_ms = now_ms - state.heard_ms;
                 self.taken.insert(token, taken);
                 self.complete(code, token, i32::try_from(quiet_ms).unwrap_or(i32::MAX));
             }
+            Op::QueryUnacked { socket } => {
+                let unacked = self.socket(socket.0).unread;
+                self.complete(code, token, i32::try_from(unacked).expect("below 2 GiB"));
+            }
             Op::Finish { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { kind, target } => self.cancel(kind, target),
-            Op::Close { socket, delivers } => self.close(socket, delivers, token),
+            Op::Close { socket } => self.close(socket, token),
             Op::Listen | Op::Wake { .. } => {}
             // There is no other ring.
             Op::HandOver { .. } => self.complete(code, token, -libc::EBADF),
@@ -299,6 +304,7 @@ impl Kernel {
         }
         let client = socket.client;
         socket.unread += length;
+        socket.sent_bytes += length as u64;
         if length > 0 {
             socket.sent_ms = now_ms;
             self.carry_to_client(client, Segment::Bytes(bytes[..length].to_vec()));
@@ -418,8 +424,9 @@ impl Kernel {
         }
     }
 
-    /// Closes a descriptor: before the peer's FIN that resets (the listener's linger is zero).
-    pub(in crate::ring::sim) fn close(&mut self, socket: Socket, delivers: bool, token: Token) {
+    /// Closes a descriptor: before everything is delivered and both have sent FIN, that resets (the listener's
+    /// linger is zero).
+    pub(in crate::ring::sim) fn close(&mut self, socket: Socket, token: Token) {
         let state = self.sockets[socket.0 as usize]
             .take()
             .expect("a descriptor is closed once");
@@ -435,13 +442,9 @@ impl Kernel {
         let client = state.client;
         self.clients[client.0].socket = None;
         self.clients[client.0].gone = true;
-        let in_order = state.peer == PeerState::Finished && state.finished;
+        let in_order = state.peer == PeerState::Finished && state.finished && state.unread == 0;
         if !in_order && state.peer != PeerState::Reset {
-            // What is unread here resets even so.
-            match delivers && state.inbound.is_empty() && !state.finished {
-                true => self.carry_to_client(client, Segment::Finish),
-                false => self.carry_to_client(client, Segment::Reset),
-            }
+            self.carry_to_client(client, Segment::Reset);
         }
         self.complete(OpCode::Close, token, 0);
     }
