@@ -1,16 +1,7 @@
 use std::time::Duration;
 
 use crate::deflate::{Deflate, WINDOW_BITS};
-
-/// Which side of RFC 6455 an endpoint plays: clients mask, servers do not (5.1), and servers
-/// close TCP first (7.1.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Connects, masks its frames, and waits for the server to close TCP.
-    Client,
-    /// Accepts, does not mask, and closes TCP first.
-    Server,
-}
+use crate::role::Role;
 
 /// Limits and deadlines of all connections of an [`Endpoint`](crate::Endpoint).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use crate::deflate::{Agreement, Streams, Terms};
+use crate::deflate::{Agreement, Compressed, Streams, Terms};
 use crate::disconnect::{Cause, Disconnect, Initiator, Traffic};
 use crate::endpoint::Endpoint;
 use crate::frame::Opcode;
 use crate::message::{Event, Message};
-use crate::receiver::{Compressed, Item, Receiver, Rules, poll_common};
+use crate::receiver::{Item, Receiver, Rules, poll_common};
 use crate::time::Time;
 use crate::violation::Violation;
 

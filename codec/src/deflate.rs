@@ -28,10 +28,12 @@
 
 mod budget;
 mod codec;
+mod compressed;
 mod extension;
 mod negotiation;
 
 pub(crate) use codec::{Codec, RESERVED_1, Streams, TAIL};
+pub(crate) use compressed::{Compressed, CompressedBody};
 pub(crate) use negotiation::Terms;
 pub use negotiation::{Agreement, InvalidAgreement};
 

@@ -131,3 +131,13 @@ impl Cause {
         }
     }
 }
+
+impl From<Violation> for Cause {
+    fn from(violation: Violation) -> Self {
+        if violation.close_code() == CloseCode::MESSAGE_TOO_BIG {
+            Self::TooBig
+        } else {
+            Self::ProtocolError(violation)
+        }
+    }
+}

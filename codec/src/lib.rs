@@ -48,14 +48,16 @@ mod endpoint;
 mod masking_key;
 mod message;
 mod receiver;
+mod role;
 mod time;
 mod violation;
 
 pub use close::CloseCode;
-pub use config::{Config, InvalidConfig, Role};
+pub use config::{Config, InvalidConfig};
 pub use connection::{CloseError, Closed, Connection, Input, PingError, Taken, Transmit};
 pub use disconnect::{Cause, CloseFrame, Disconnect, Initiator, Traffic};
 pub use endpoint::Endpoint;
 pub use message::{Event, Message, Reply};
+pub use role::Role;
 pub use time::Time;
 pub use violation::Violation;

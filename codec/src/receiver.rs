@@ -9,12 +9,13 @@ use std::borrow::Cow;
 use bytes::BytesMut;
 
 use crate::close::CloseCode;
-use crate::config::{Config, Role};
-use crate::deflate::{RESERVED_1, TAIL, wire_size_max};
+use crate::config::Config;
+use crate::deflate::{Compressed, CompressedBody, RESERVED_1, wire_size_max};
 use crate::disconnect::CloseFrame;
-use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode, SHORT_PAYLOAD_SIZE_MAX};
+use crate::frame::{FrameHeader, Opcode};
 use crate::mask::{mask, mask_and_test};
 use crate::message::{Kind, Message};
+use crate::role::Role;
 use crate::utf8;
 use crate::violation::Violation;
 
@@ -47,49 +48,6 @@ pub(crate) enum Item<'b> {
     Ping(Cow<'b, [u8]>),
     Pong(Cow<'b, [u8]>),
     Close(CloseFrame),
-}
-
-/// A whole message that is yet to be decompressed and validated.
-#[derive(Debug)]
-pub(crate) struct Compressed<'b> {
-    pub(crate) kind: Kind,
-    body: CompressedBody<'b>,
-}
-
-#[derive(Debug)]
-enum CompressedBody<'b> {
-    /// As of [`Message`]: one whole frame, unmasked.
-    InPlace {
-        frame: &'b mut [u8],
-        header_size: usize,
-    },
-    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload and [`TAIL`].
-    Assembled(BytesMut),
-}
-
-impl Compressed<'_> {
-    /// Hands the payload with [`TAIL`] behind it to `read`, so that a decompressor is called once:
-    /// where the frame lies, the payload moves over what was the end of the header.
-    pub(crate) fn read_with_tail<T>(self, read: impl FnOnce(&[u8]) -> T) -> T {
-        match self.body {
-            CompressedBody::InPlace { frame, header_size } if header_size >= TAIL.len() => {
-                let start = header_size - TAIL.len();
-                frame.copy_within(header_size.., start);
-                let payload_end = frame.len() - TAIL.len();
-                frame[payload_end..].copy_from_slice(&TAIL);
-                read(&frame[start..])
-            }
-            // Only the shortest of a server's frames have a header of less than 4 bytes.
-            CompressedBody::InPlace { frame, header_size } => {
-                let payload = &frame[header_size..];
-                let mut copy = [0; SHORT_PAYLOAD_SIZE_MAX + TAIL.len()];
-                copy[..payload.len()].copy_from_slice(payload);
-                copy[payload.len()..payload.len() + TAIL.len()].copy_from_slice(&TAIL);
-                read(&copy[..payload.len() + TAIL.len()])
-            }
-            CompressedBody::Assembled(buffer) => read(&buffer[HEADER_SIZE_MAX..]),
-        }
-    }
 }
 
 impl Receiver {

@@ -1,5 +1,4 @@
 use crate::close::CloseCode;
-use crate::disconnect::Cause;
 
 /// A rule that the peer broke; the connection fails with [`Violation::close_code`].
 ///
@@ -114,16 +113,6 @@ impl Violation {
             Self::FrameTooBig { .. }
             | Self::MessageTooBig { .. }
             | Self::TooManyFragments { .. } => CloseCode::MESSAGE_TOO_BIG,
-        }
-    }
-
-    /// The cause that is reported at the end of the connection.
-    #[must_use]
-    pub fn cause(self) -> Cause {
-        if self.close_code() == CloseCode::MESSAGE_TOO_BIG {
-            Cause::TooBig
-        } else {
-            Cause::ProtocolError(self)
         }
     }
 }

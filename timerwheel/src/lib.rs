@@ -127,8 +127,8 @@ mod timer;
 mod wheel;
 
 pub use tick::Tick;
-pub use timer::{Timer, Timers};
-pub use wheel::Wheel;
+pub use timer::Timer;
+pub use wheel::{Timers, Wheel};
 
 /// Slots of the wheel, one for each tick of a turn.
 pub const SLOTS: usize = 4096;

@@ -1,9 +1,9 @@
-use crate::{SLOTS, Tick, Wheel};
+use crate::{SLOTS, Tick};
 
 /// The caller's part of one timer: 8 bytes, kept beside the thing that is timed.
 ///
 /// All-zero bytes, [`new`](Self::new) and `default()` are the same: no deadline, and no entry in any wheel. While it
-/// has an entry, a timer belongs to one id of one [`Wheel`]; that is why it is neither `Clone` nor `Copy`.
+/// has an entry, a timer belongs to one id of one [`Wheel`](crate::Wheel); that is why it is neither `Clone` nor `Copy`.
 #[derive(Debug, Default)]
 pub struct Timer {
     deadline: Tick,
@@ -26,7 +26,7 @@ impl Timer {
         }
     }
 
-    /// The deadline, if there is one, as it was given to [`Wheel::set`].
+    /// The deadline, if there is one, as it was given to [`Wheel::set`](crate::Wheel::set).
     #[must_use]
     pub const fn deadline(&self) -> Option<Tick> {
         if self.armed {
@@ -64,24 +64,6 @@ impl Timer {
     pub(crate) const fn queue(&mut self, label: Label) {
         self.queued = label;
     }
-}
-
-/// The caller's records, as [`Wheel::advance`] needs them.
-pub trait Timers {
-    /// The timer of the record `id`, or `None` if there is no such record any more, in which case the entry is dropped.
-    ///
-    /// A record that comes into being under an `id` that was `None` begins with [`Timer::new`].
-    fn timer(&mut self, id: u32) -> Option<&mut Timer>;
-
-    /// Hints that [`timer`](Self::timer) will be asked for `id` soon, so that its cache line can be fetched.
-    fn prefetch(&self, id: u32) {
-        let _ = id;
-    }
-
-    /// The deadline of the record `id` has been reached; its timer is no longer set.
-    ///
-    /// May set and clear this and any other timer of the wheel.
-    fn expire(&mut self, wheel: &mut Wheel, id: u32);
 }
 
 /// Where a timer's entry lies: nowhere, or in a slot; and in which generation of that slot.

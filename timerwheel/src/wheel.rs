@@ -3,7 +3,25 @@ use std::fmt;
 use crate::occupancy::Occupancy;
 use crate::pool::{Chain, Pool};
 use crate::timer::Label;
-use crate::{HORIZON, SLOTS, Tick, Timer, Timers};
+use crate::{HORIZON, SLOTS, Tick, Timer};
+
+/// The caller's records, as [`Wheel::advance`] needs them.
+pub trait Timers {
+    /// The timer of the record `id`, or `None` if there is no such record any more, in which case the entry is dropped.
+    ///
+    /// A record that comes into being under an `id` that was `None` begins with [`Timer::new`].
+    fn timer(&mut self, id: u32) -> Option<&mut Timer>;
+
+    /// Hints that [`timer`](Self::timer) will be asked for `id` soon, so that its cache line can be fetched.
+    fn prefetch(&self, id: u32) {
+        let _ = id;
+    }
+
+    /// The deadline of the record `id` has been reached; its timer is no longer set.
+    ///
+    /// May set and clear this and any other timer of the wheel.
+    fn expire(&mut self, wheel: &mut Wheel, id: u32);
+}
 
 /// The timer wheel. See the [crate's page](crate) for what it promises and what it costs.
 pub struct Wheel {

@@ -2,12 +2,12 @@
 
 use super::{Connection, Patience, State, send};
 use crate::close::CloseCode;
-use crate::config::Role;
 use crate::connection::CloseError;
 use crate::disconnect::{Cause, CloseFrame, Disconnect, Initiator};
 use crate::endpoint::Endpoint;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, Opcode};
 use crate::receiver::Receiver;
+use crate::role::Role;
 use crate::time::Time;
 use crate::violation::Violation;
 
@@ -119,13 +119,7 @@ impl Connection {
         out: &mut Vec<u8>,
         now: Time,
     ) {
-        self.fail(
-            endpoint,
-            violation.close_code(),
-            violation.cause(),
-            out,
-            now,
-        );
+        self.fail(endpoint, violation.close_code(), violation.into(), out, now);
     }
 
     /// The peer's Close: the first of a closing handshake or the answer to ours.

@@ -1,9 +1,9 @@
 //! What the application sends.
 
 use super::{Closed, Connection, PingError, State};
-use crate::config::Role;
 use crate::endpoint::Endpoint;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, FrameHeader, Opcode, append_frame};
+use crate::role::Role;
 
 impl Connection {
     /// Appends a text message to `out`, as one frame.

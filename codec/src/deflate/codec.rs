@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
 use super::budget::{Budget, Reservation};
+use super::compressed::Compressed;
 use super::negotiation::{Agreement, Terms};
 use super::{Deflate, WINDOW_BITS};
 use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode, unmasked_header_size};
 use crate::mask::mask;
 use crate::message::{Kind, Message};
-use crate::receiver::Compressed;
 use crate::utf8::Validator;
 use crate::violation::Violation;
 

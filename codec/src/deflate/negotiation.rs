@@ -6,7 +6,7 @@ use super::budget::{Budget, Reservation};
 use super::codec::{compressor_size, decompressor_size};
 use super::extension::{self, Extension};
 use super::{Deflate, WINDOW_BITS};
-use crate::config::Role;
+use crate::role::Role;
 
 const NAME: &str = "permessage-deflate";
 const SERVER_NO_CONTEXT_TAKEOVER: &str = "server_no_context_takeover";

@@ -2,8 +2,8 @@ use std::borrow::Cow;
 
 use bytes::BytesMut;
 
-use super::{Compressed, CompressedBody, Item, Rules, check_frame, check_sizes, control, take};
-use crate::deflate::TAIL;
+use super::{Item, Rules, check_frame, check_sizes, control, take};
+use crate::deflate::{Compressed, CompressedBody, TAIL};
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, FrameHeader, HEADER_SIZE_MAX, Opcode};
 use crate::mask::{self, key_at};
 use crate::message::{Kind, Message};

@@ -17,10 +17,10 @@ use crate::{
     cores,
     crowd::Crowd,
     fanout::message,
-    publisher::{self, Publisher},
+    publisher::{self, LISTENS, Publisher},
 };
 
-pub(crate) use self::server::{LISTENS, PUBLISHES, serve};
+pub(crate) use self::server::serve;
 
 /// The subcommand that turns this program into a server.
 pub(crate) const SERVER_ARGUMENT: &str = "beside-server";

@@ -13,11 +13,8 @@ use crate::{
     cores,
     figure::Figure,
     rounds::{Measured, Rounds},
-    servers::{self, Kind},
+    servers::{self, CHANNEL_CAPACITY, Kind},
 };
-
-/// Messages that a broadcast channel keeps for the slowest task: more than are ever in flight.
-pub(crate) const CHANNEL_CAPACITY: usize = 64;
 
 /// What the cost of the others is compared with.
 const BASELINES: [Kind; 2] = [Kind::SendLoop, Kind::TokioTungstenite];

@@ -5,15 +5,16 @@ use std::{
     net::TcpStream,
 };
 
-use crate::{
-    beside::{LISTENS, PUBLISHES},
-    child::Child,
-    client,
-    fanout::message,
-};
+use crate::{child::Child, client, fanout::message};
 
 /// For each shard: so many that none is without, as the kernel spreads them by chance.
 const SENTINELS: u16 = 12;
+
+/// The path of a client that gets what is published.
+pub(crate) const LISTENS: &str = "/listen";
+
+/// The path of a client that publishes what it sends.
+pub(crate) const PUBLISHES: &str = "/publish";
 
 pub(crate) struct Publisher {
     socket: TcpStream,

@@ -31,6 +31,9 @@ use crate::child::{announce, become_one};
 /// The subcommand that turns this program into a server.
 pub(crate) const ARGUMENT: &str = "server";
 
+/// Messages that a broadcast channel keeps for the slowest task: more than are ever in flight.
+pub(crate) const CHANNEL_CAPACITY: usize = 64;
+
 /// A server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Kind {

@@ -12,12 +12,12 @@ use std::{borrow::Borrow, time::Instant};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    beside::{self, LISTENS},
+    beside,
     child::{Child, end_with_parent},
     cores,
     crowd::Crowd,
     fanout::message,
-    publisher::{self, Publisher},
+    publisher::{self, LISTENS, Publisher},
 };
 
 /// The subcommand that turns this program into a server.

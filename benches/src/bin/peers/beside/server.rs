@@ -4,14 +4,13 @@ use std::net::Ipv4Addr;
 
 use tidewheel::{Config, Conn, Handler, Message, Request, Sent, Server, Verdict};
 
-use crate::child::announce;
+use crate::{
+    child::announce,
+    publisher::{LISTENS, PUBLISHES},
+};
 
 /// What is sent there comes back.
 pub(super) const ECHOES: &str = "/echo";
-/// Gets what is published.
-pub(crate) const LISTENS: &str = "/listen";
-/// Publishes what it sends.
-pub(crate) const PUBLISHES: &str = "/publish";
 
 const TOPIC: &str = "all";
 

@@ -14,7 +14,7 @@ use tokio::{
     task::unconstrained,
 };
 
-use crate::fanout::CHANNEL_CAPACITY;
+use super::CHANNEL_CAPACITY;
 
 /// As in the example of the crate, with its hyper: messages are not collected of fragments, since
 /// none comes in fragments. Each frame is written at once; there is no other way.

@@ -7,8 +7,8 @@ use tokio::{
     sync::broadcast::{self, Receiver, Sender},
 };
 
+use super::CHANNEL_CAPACITY;
 use super::Settings;
-use crate::fanout::CHANNEL_CAPACITY;
 
 /// As in its README, on one thread; with `feed` in place of `send`, which its documentation has for
 /// batches: what was fed is flushed before more is read from the socket.

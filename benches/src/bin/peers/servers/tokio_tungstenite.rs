@@ -13,8 +13,8 @@ use tokio_tungstenite::{
     tungstenite::{Message, protocol::WebSocketConfig},
 };
 
+use super::CHANNEL_CAPACITY;
 use super::Settings;
-use crate::fanout::CHANNEL_CAPACITY;
 
 /// The read buffer of each connection where there are very many, as the documentation of
 /// `WebSocketConfig` has it; otherwise it is of 128 KiB, as the write buffer always is.

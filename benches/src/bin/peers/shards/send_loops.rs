@@ -8,9 +8,9 @@ use std::{
 };
 
 use crate::{
-    beside::PUBLISHES,
     child::announce,
     cores,
+    publisher::PUBLISHES,
     servers::{accept, frames, wait_for_the_end},
 };
 
