@@ -55,7 +55,7 @@ use crate::{
 };
 
 /// Subscriptions of a connection that are looked at when it is its turn.
-const QUICK: usize = 16;
+const CATCH_UP_SUBSCRIPTIONS_MAX: usize = 16;
 
 /// What the shards of a server have in common.
 #[derive(Debug)]
@@ -219,8 +219,8 @@ pub(crate) struct Fanout {
     /// Few to whom a message is being given.
     few: Vec<u32>,
     deferred: Deferred,
-    /// Bytes of the messages that are owed, each counted for each topic or pattern.
-    owed_bytes: usize,
+    /// Bytes of the pending messages, each counted once for each topic or pattern.
+    pending_bytes: usize,
     /// Deliveries to very many that are left to this turn.
     allowance: usize,
     deliveries_per_turn: usize,
@@ -266,7 +266,7 @@ impl Fanout {
             is_pressed: false,
             few: Vec::new(),
             deferred: Deferred::default(),
-            owed_bytes: 0,
+            pending_bytes: 0,
             allowance: 4 * deliveries_per_turn,
             deliveries_per_turn,
             to_wake: Vec::new(),
@@ -301,7 +301,7 @@ impl Fanout {
         let list = &mut member.subscriptions;
         let was_there = self.topics.unsubscribe(slot, list, pattern, fabric);
         self.subscribers -= usize::from(was_there && list.is_empty());
-        self.finish_unowed();
+        self.finish_orphaned();
         self.stats.topics.set(self.topics.len() as u64);
         self.stats.subscriptions.subtract(u64::from(was_there));
         Ok(was_there)
@@ -316,7 +316,7 @@ impl Fanout {
             let list = &mut member.subscriptions;
             self.subscribers -= usize::from(!list.is_empty());
             let ended = self.topics.unsubscribe_all(list, &self.fabric.interest);
-            self.finish_unowed();
+            self.finish_orphaned();
             self.stats.topics.set(self.topics.len() as u64);
             self.stats.subscriptions.subtract(ended);
         }
@@ -418,16 +418,16 @@ impl Fanout {
         let next = first.pop_front().or_else(|| second.pop_front());
         if let Some(slot) = next {
             // So that all of it leaves in one send.
-            self.catch_up_if_quick(slot, QUICK);
+            self.catch_up_if_quick(slot, CATCH_UP_SUBSCRIPTIONS_MAX);
         }
         next
     }
 
-    /// Whether there are connections for which something may wait, or that are owed something.
+    /// Whether messages wait for a connection, or are pending.
     pub(crate) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
             || !self.pressing.is_empty()
-            || self.topics.owed() > 0
+            || self.topics.pending() > 0
             || !self.deferred.is_empty()
     }
 

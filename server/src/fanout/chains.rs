@@ -178,12 +178,12 @@ impl Chains {
         self.messages.insert(delivery) as u32
     }
 
-    /// A message has yet to be given to the subscribers of so many topics and patterns.
-    pub(super) fn owe(&mut self, message: u32, topics: u32) {
+    /// Notes that a message is pending for `topics` topics and patterns.
+    pub(super) fn add_users(&mut self, message: u32, topics: u32) {
         self.messages[message as usize].users += topics;
     }
 
-    /// One topic or pattern fewer has subscribers that are to be given a message.
+    /// Notes that a message is pending for one topic or pattern fewer.
     pub(super) fn finish(&mut self, message: u32) {
         let delivery = &mut self.messages[message as usize];
         delivery.users -= 1;

@@ -1,30 +1,30 @@
-//! From the shard's mail and its publishers to behind what waits for each subscriber.
+//! Takes published messages in, and queues them for their subscribers.
 //!
-//! Few get a message at once. More get it at the end of the turn, and very many in slices, of so many
-//! deliveries in each turn: until then it is owed to them ([`Topics`](super::Topics)). Who is to have
-//! something else first catches up.
+//! The subscribers of a small topic are served at once. Those of a larger topic are served at the end of the
+//! turn, and in slices if they are very many: until then the message is pending ([`Topics`](super::Topics)). A
+//! subscriber catches up before it is sent anything else.
 //!
-//! When much is owed, or a long chain waits, messages for many that have come by mail are deferred, in
-//! order; a message for few is not, so a flood of one topic does not delay another.
+//! When many messages are pending, or a long chain waits, messages for large topics that came by the mailbox
+//! are deferred, in order. Messages for small topics are not, so a flood of one topic does not delay another.
 
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
-use super::{Fanout, NONE, Published, chains::Origin, topics::Payment};
+use super::{Fanout, NONE, Published, chains::Origin, topics::Slice};
 
-/// What is published to so few does not wait for what is published to more.
-const FEW: usize = 64;
+/// Subscribers of a small topic, at most. Its messages do not wait for those of larger topics.
+const SMALL_TOPIC_SUBSCRIBERS_MAX: usize = 64;
 
-/// Messages and bytes of them that are owed to subscribers before others are deferred.
-const OWED_MAX: usize = 32;
-const OWED_BYTES_MAX: usize = 64 << 10;
+/// Pending messages, and bytes of them, from which on other messages are deferred.
+const PENDING_MESSAGES_MAX: usize = 32;
+const PENDING_BYTES_MAX: usize = 64 << 10;
 
-/// What the fan-out keeps of so many subscribers is in the cache, so a delivery costs a quarter.
+/// Subscribers of which the fan-out's records fit into the cache, so that a delivery costs a quarter.
 const CACHED_SUBSCRIBERS_MAX: usize = 8 << 10;
 
-/// Room for deferred messages for which memory is kept while there are none.
+/// Deferred messages for which memory is kept while there are none.
 const DEFERRED_KEPT_MAX: usize = 1 << 10;
 
 /// Messages that came by mail and wait until earlier ones are delivered.
@@ -70,17 +70,20 @@ impl Deferred {
 }
 
 impl Fanout {
-    /// Whether so much is owed or waits that messages for many had better wait.
+    /// Whether messages for large topics are to be deferred.
     pub(super) fn is_full(&self) -> bool {
-        self.topics.owed() >= OWED_MAX || self.owed_bytes >= OWED_BYTES_MAX || self.chains.is_long()
+        self.topics.pending() >= PENDING_MESSAGES_MAX
+            || self.pending_bytes >= PENDING_BYTES_MAX
+            || self.chains.is_long()
     }
 
-    /// Takes in a message that came by mail, now or, if it is for many, when there is room. Says how
-    /// many few have got it at once.
+    /// Takes in a message that came by the mailbox, now or, if its topic is large, when there is room. Returns
+    /// the number of subscribers that were served at once.
     pub(crate) fn take_in_mail(&mut self, message: Arc<Published>) -> u64 {
         let waits = || {
             let topic = (message.topic(), message.key);
-            (self.is_full() || !self.deferred.is_empty()) && self.topics.has_many(topic, FEW)
+            (self.is_full() || !self.deferred.is_empty())
+                && self.topics.has_many(topic, SMALL_TOPIC_SUBSCRIBERS_MAX)
         };
         if self.deferred.holds_topic_of(&message) || waits() {
             self.deferred.push(message);
@@ -90,36 +93,38 @@ impl Fanout {
         self.take_in(message, Origin::Mail)
     }
 
-    /// Puts a message behind what waits for each of its subscribers: if these are very many, in the
-    /// turns to come. Says how many few have got it at once.
+    /// Queues a message for each of its subscribers, in later turns if these are very many. Returns the number
+    /// of subscribers that were served at once.
     pub(super) fn take_in(&mut self, message: Arc<Published>, origin: Origin) -> u64 {
         let except = message.except(self.shard);
         let frame_bytes = message.frame().len();
         let number = self.chains.begin(Arc::clone(&message), origin);
         let mut few = std::mem::take(&mut self.few);
         let topic = (message.topic(), message.key);
-        let topics = self.topics.owe(number, topic, FEW, |subscribers| {
-            let slots = subscribers.iter().map(|subscriber| subscriber.slot);
-            few.extend(slots.filter(|slot| Some(*slot) != except));
-        });
-        self.chains.owe(number, topics);
-        self.owed_bytes += topics as usize * frame_bytes;
+        let topics =
+            self.topics
+                .add_pending(number, topic, SMALL_TOPIC_SUBSCRIBERS_MAX, |subscribers| {
+                    let slots = subscribers.iter().map(|subscriber| subscriber.slot);
+                    few.extend(slots.filter(|slot| Some(*slot) != except));
+                });
+        self.chains.add_users(number, topics);
+        self.pending_bytes += topics as usize * frame_bytes;
         let deliveries = few.len() as u64;
         for slot in few.drain(..) {
-            self.press(slot, number);
+            self.enqueue_small(slot, number);
         }
         self.few = few;
         self.chains.finish(number);
         self.stats.deliveries.add(deliveries);
-        if self.topics.debt() <= self.allowance / 4 {
+        if self.topics.pending_deliveries() <= self.allowance / 4 {
             self.go_on();
         }
         self.tell_budget();
         deliveries
     }
 
-    /// Puts a message that is for few behind what waits for one of them.
-    fn press(&mut self, slot: u32, message: u32) {
+    /// Queues a message of a small topic for one of its subscribers.
+    fn enqueue_small(&mut self, slot: u32, message: u32) {
         let waits_already = self.members[slot as usize].chain != NONE;
         // If it waits already, that may be behind very many others.
         if !(waits_already && self.waiting.is_empty()) {
@@ -130,15 +135,15 @@ impl Fanout {
         *chain = self.chains.successor(*chain, message);
     }
 
-    /// Puts what a connection is owed behind what waits for it, before its turn: what comes next is
-    /// to be behind that.
+    /// Queues the messages that are pending for a connection, before their turn, because the next one is to be
+    /// behind them.
     pub(crate) fn catch_up(&mut self, slot: u32) {
         self.catch_up_if_quick(slot, usize::MAX);
     }
 
-    /// The same, unless it has more than so many subscriptions to look at.
+    /// The same, unless the connection has more than `subscriptions_max` subscriptions.
     pub(super) fn catch_up_if_quick(&mut self, slot: u32, subscriptions_max: usize) {
-        if self.topics.owed() == 0 {
+        if self.topics.pending() == 0 {
             return;
         }
         let Some(member) = self.members.get_mut(slot as usize) else {
@@ -155,25 +160,24 @@ impl Fanout {
         self.stats.deliveries.add(deliveries);
     }
 
-    /// Gives what is owed, the oldest first, as far as that is for this turn. The allowance counts
-    /// deliveries to subscribers that are in the cache.
+    /// Delivers pending messages, the oldest first, within this turn's allowance, which counts deliveries to
+    /// subscribers in the cache.
     fn go_on(&mut self) {
         while self.allowance > 0
-            && let Some(subscribers) = self.topics.first_owed()
+            && let Some(subscribers) = self.topics.first_pending()
         {
             let per_delivery = match subscribers {
                 0..=CACHED_SUBSCRIBERS_MAX => 1,
                 _ => 4,
             };
-            let cost = self.pay(self.allowance / per_delivery) * per_delivery;
+            let cost = self.deliver_pending(self.allowance / per_delivery) * per_delivery;
             self.allowance = self.allowance.saturating_sub(cost.max(1));
         }
     }
 
-    /// Puts the oldest message that is owed behind what waits for some of those it is owed to; and
-    /// others with it that are owed to the same ones, while the cache has these. Says how many
-    /// deliveries that was.
-    fn pay(&mut self, deliveries_max: usize) -> usize {
+    /// Queues the oldest pending message for some of its subscribers, together with the messages that are
+    /// pending for the same ones, while these are in the cache. Returns the number of deliveries.
+    fn deliver_pending(&mut self, deliveries_max: usize) -> usize {
         let Self {
             topics,
             members,
@@ -181,11 +185,11 @@ impl Fanout {
             waiting,
             ..
         } = self;
-        let Some(Payment {
+        let Some(Slice {
             messages,
             subscribers,
             is_last,
-        }) = topics.pay(usize::MAX, deliveries_max)
+        }) = topics.deliver_pending(usize::MAX, deliveries_max)
         else {
             return 0;
         };
@@ -212,23 +216,22 @@ impl Fanout {
         made
     }
 
-    /// Messages are owed to one topic or pattern fewer.
+    /// Notes that messages are pending for one topic or pattern fewer.
     fn finish(&mut self, messages: &[u32]) {
         for &message in messages {
-            self.owed_bytes -= self.chains.message(message).frame().len();
+            self.pending_bytes -= self.chains.message(message).frame().len();
             self.chains.finish(message);
         }
     }
 
     /// Finishes messages of topics and patterns that have lost their last subscriber.
-    pub(super) fn finish_unowed(&mut self) {
-        let unowed = self.topics.take_unowed();
-        self.finish(&unowed);
+    pub(super) fn finish_orphaned(&mut self) {
+        let orphaned = self.topics.take_orphaned();
+        self.finish(&orphaned);
     }
 
-    /// Does what is left of this turn's deliveries; those that follow are the next one's. Takes in
-    /// what was deferred, while there is room: all mail is as one publisher, which has one message
-    /// under way whatever others have.
+    /// Uses up the rest of this turn's deliveries, and begins those of the next. Takes in deferred messages
+    /// while there is room: the mailbox counts as one publisher, which always has one message under way.
     pub(crate) fn end_turn(&mut self) {
         self.go_on();
         while (!self.is_full() || self.chains.mail_under_way() == 0)
@@ -240,7 +243,7 @@ impl Fanout {
         self.publishers.end_turn();
     }
 
-    /// Tells publishers how much is held.
+    /// Publishes the number of bytes that the fan-out holds.
     pub(crate) fn tell_budget(&self) {
         let bytes = self.chains.bytes() + self.deferred.bytes;
         let is_behind = self.is_full() || !self.deferred.is_empty();
@@ -257,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         Config, ConnectionId, Outgoing,
-        fanout::{Address, Fabric, Fanout, QUICK},
+        fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, Fabric, Fanout},
         stats::Stats,
     };
 
@@ -371,7 +374,7 @@ mod tests {
         for text in ["first", "second", "third"] {
             bench.publish("all", text);
         }
-        while bench.fanout.topics.owed() > 0 {
+        while bench.fanout.topics.pending() > 0 {
             let before = bench.deliveries();
             bench.end_turn(0);
             let deliveries = bench.deliveries() - before;
@@ -418,7 +421,7 @@ mod tests {
         bench.publish("all", "first");
         bench.publish("all", "second");
         bench.fanout.catch_up(2);
-        while bench.fanout.topics.owed() > 0 {
+        while bench.fanout.topics.pending() > 0 {
             bench.fanout.end_turn();
         }
         let chains = bench.fanout.members.iter().map(|member| member.chain);
@@ -429,16 +432,18 @@ mod tests {
     fn mail_for_many_is_deferred_in_order_when_much_is_owed_and_mail_for_few_is_not() {
         let mut bench = Bench::with_subscribers();
         assert_eq!(bench.fanout.subscribe(7, "few"), Ok(true));
-        for number in 0..3 * OWED_MAX {
+        for number in 0..3 * PENDING_MESSAGES_MAX {
             bench.mail("all", &number.to_string());
-            assert!(bench.fanout.topics.owed() <= OWED_MAX);
+            assert!(bench.fanout.topics.pending() <= PENDING_MESSAGES_MAX);
         }
         assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
         bench.mail("few", "for few");
         bench.send_chain(7);
         assert_eq!(bench.sent[7].last().unwrap(), "for few");
         bench.finish();
-        let all: Vec<String> = (0..3 * OWED_MAX).map(|number| number.to_string()).collect();
+        let all: Vec<String> = (0..3 * PENDING_MESSAGES_MAX)
+            .map(|number| number.to_string())
+            .collect();
         for (sent, slot) in bench.sent.iter().zip(0..) {
             let sent = sent.iter().filter(|text| *text != "for few");
             assert!(sent.eq(&all), "slot {slot}");
@@ -449,7 +454,7 @@ mod tests {
     #[test]
     fn mail_goes_on_beside_connections_that_publish_without_pause() {
         let mut bench = Bench::with_subscribers();
-        for number in 0..OWED_MAX + 1 {
+        for number in 0..PENDING_MESSAGES_MAX + 1 {
             bench.publish("all", &number.to_string());
         }
         bench.mail("all", "mail");
@@ -508,7 +513,7 @@ mod tests {
     fn who_unsubscribes_gets_what_was_published_before() {
         let mut bench = Bench::with_subscribers();
         bench.publish("all", "before");
-        assert_eq!(bench.fanout.members[0].chain, NONE, "it is owed");
+        assert_eq!(bench.fanout.members[0].chain, NONE, "it is pending");
         assert_eq!(bench.fanout.unsubscribe(0, "all"), Ok(true));
         bench.publish("all", "after");
         bench.send_chain(0);
@@ -531,7 +536,7 @@ mod tests {
             }
             // Too many to look at when it is their turn.
             for slot in (0..SLOTS).step_by(3) {
-                for number in 0..QUICK {
+                for number in 0..CATCH_UP_SUBSCRIPTIONS_MAX {
                     let name = format!("other/{number}");
                     prop_assert_eq!(bench.fanout.subscribe(slot, &name), Ok(true));
                 }

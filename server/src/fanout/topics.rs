@@ -1,6 +1,6 @@
 //! Who has subscribed to what, within a shard.
 
-mod owed;
+mod pending;
 
 use std::{
     collections::VecDeque,
@@ -10,8 +10,8 @@ use std::{
 use hashbrown::HashTable;
 use slab::Slab;
 
-use self::owed::Owed;
-pub(super) use self::owed::Payment;
+use self::pending::Pending;
+pub(super) use self::pending::Slice;
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
@@ -37,10 +37,10 @@ pub(super) struct Topics {
     /// The first node that is free.
     free: u32,
     patterns: Patterns,
-    /// What their subscribers have not got yet, the oldest message first.
-    owed: VecDeque<Owed>,
-    /// Messages that are owed to one topic or pattern fewer, since it has no subscribers any more.
-    unowed: Vec<u32>,
+    /// Pending messages, the oldest first.
+    pending: VecDeque<Pending>,
+    /// Messages that are pending for one topic or pattern fewer, because it has lost its last subscriber.
+    orphaned: Vec<u32>,
     counts: Counts,
     /// Whether another shard has the same bit in the table of interests.
     shares_bit: bool,
@@ -51,8 +51,8 @@ struct Topic {
     name: Box<str>,
     key: u64,
     subscribers: Vec<Subscriber>,
-    /// Messages that they are owed.
-    owed: u32,
+    /// Pending messages of this topic.
+    pending: u32,
 }
 
 /// A topic's side of a subscription.
@@ -99,8 +99,8 @@ impl Topics {
             places,
             free: NIL,
             patterns: Patterns::default(),
-            owed: VecDeque::new(),
-            unowed: Vec::new(),
+            pending: VecDeque::new(),
+            orphaned: Vec::new(),
             counts: Counts::new(shard),
             shares_bit,
         }
@@ -209,7 +209,7 @@ impl Topics {
             name: name.into(),
             key,
             subscribers: Vec::new(),
-            owed: 0,
+            pending: 0,
         }) as u32;
         let topics = &self.topics;
         self.by_name
@@ -244,7 +244,7 @@ impl Topics {
 
     /// Takes a node that is in no list any more out of its topic.
     fn remove_node(&mut self, node: u32, interest: &Interest) {
-        self.renounce(node);
+        self.settle_all(node);
         let Node { topic, place, .. } = self.nodes[node as usize];
         self.nodes[node as usize].next = self.free;
         self.free = node;
@@ -261,7 +261,7 @@ impl Topics {
     }
 
     fn remove_topic(&mut self, topic: u32, interest: &Interest) {
-        self.owe_nothing(topic);
+        self.drop_pending(topic);
         let Topic { name, key, .. } = self.topics.remove(topic as usize);
         if let Ok(entry) = self.by_name.find_entry(key, |it| *it == topic) {
             entry.remove();
@@ -339,10 +339,10 @@ mod tests {
             self.topics.unsubscribe_all(list, &self.interest)
         }
 
-        fn owe(&mut self, message: u32, topic: &str) {
+        fn publish_to(&mut self, message: u32, topic: &str) {
             let key = self.hasher.hash_one(topic);
             let found = |_: &[Subscriber]| unreachable!("none are few");
-            self.topics.owe(message, (topic, key), 0, found);
+            self.topics.add_pending(message, (topic, key), 0, found);
         }
 
         fn catch_up(&mut self, slot: u32) -> Vec<u32> {
@@ -385,8 +385,8 @@ mod tests {
         Subscribe(u32, &'static str),
         Unsubscribe(u32, &'static str),
         Leave(u32),
-        Owe(&'static str),
-        Pay(usize),
+        Publish(&'static str),
+        Deliver(usize),
         CatchUp(u32),
     }
 
@@ -397,17 +397,17 @@ mod tests {
             4 => (slot(), pattern()).prop_map(|(slot, name)| Act::Subscribe(slot, name)),
             3 => (slot(), pattern()).prop_map(|(slot, name)| Act::Unsubscribe(slot, name)),
             1 => slot().prop_map(Act::Leave),
-            1 => prop::sample::select(&TOPICS[..]).prop_map(Act::Owe),
-            2 => (1..4_usize).prop_map(Act::Pay),
+            1 => prop::sample::select(&TOPICS[..]).prop_map(Act::Publish),
+            2 => (1..4_usize).prop_map(Act::Deliver),
             1 => slot().prop_map(Act::CatchUp),
         ]
     }
 
-    /// Sets of slots, and what they are owed: a message, for a subscription of a slot.
+    /// The slots that have subscribed to each name, and pending deliveries: message, name and slot.
     #[derive(Default)]
     struct Model {
         sets: BTreeMap<&'static str, BTreeSet<u32>>,
-        owed: BTreeSet<(u32, &'static str, u32)>,
+        pending: BTreeSet<(u32, &'static str, u32)>,
         messages: u32,
     }
 
@@ -417,7 +417,8 @@ mod tests {
         }
 
         fn unsubscribe(&mut self, slot: u32, name: &'static str) -> bool {
-            self.owed.retain(|owed| (owed.1, owed.2) != (name, slot));
+            self.pending
+                .retain(|pending| (pending.1, pending.2) != (name, slot));
             self.sets.entry(name).or_default().remove(&slot)
         }
 
@@ -437,43 +438,50 @@ mod tests {
             found
         }
 
-        fn owe(&mut self, topic: &str) -> u32 {
+        fn publish(&mut self, topic: &str) -> u32 {
             self.messages += 1;
             let matching = self.matching(topic).into_iter();
-            self.owed
+            self.pending
                 .extend(matching.map(|(slot, name)| (self.messages, name, slot)));
             self.messages
         }
 
-        /// The messages that a slot is owed, in order.
+        /// Takes the pending messages of a slot, in order.
         fn catch_up(&mut self, slot: u32) -> Vec<u32> {
-            let (its, others) = self.owed.iter().partition(|owed| owed.2 == slot);
-            self.owed = others;
+            let (its, others) = self.pending.iter().partition(|pending| pending.2 == slot);
+            self.pending = others;
             BTreeSet::into_iter(its)
                 .map(|(message, ..)| message)
                 .collect()
         }
     }
 
-    /// Pays, and checks that what is paid was owed, and nothing longer.
-    fn pay(bench: &mut Bench, model: &mut Model, most: usize) {
-        let Some(topic) = bench.topics.owed.front().map(|owed| owed.topic) else {
-            return assert!(model.owed.is_empty(), "all is paid: {:?}", model.owed);
+    /// Delivers pending messages, and checks that each delivery was pending, and no older one for its slot.
+    fn deliver_pending(bench: &mut Bench, model: &mut Model, most: usize) {
+        let Some(topic) = bench.topics.pending.front().map(|pending| pending.topic) else {
+            return assert!(
+                model.pending.is_empty(),
+                "nothing is pending: {:?}",
+                model.pending
+            );
         };
         let name = bench.topics.topics[topic as usize].name.clone();
         let name = PATTERNS.into_iter().find(|known| **known == *name);
         let name = name.expect("a known one");
-        let Payment {
+        let Slice {
             messages,
             subscribers,
             ..
-        } = bench.topics.pay(2, most).expect("something is owed");
+        } = bench
+            .topics
+            .deliver_pending(2, most)
+            .expect("something is pending");
         assert!(messages.len() * subscribers.len() <= most.max(messages.len()));
         for Subscriber { slot, .. } in subscribers {
             for &message in &messages {
-                let owed = (message, name, *slot);
-                assert!(model.owed.remove(&owed), "{owed:?} was owed");
-                let mut others = model.owed.iter().filter(|other| other.2 == *slot);
+                let delivery = (message, name, *slot);
+                assert!(model.pending.remove(&delivery), "{delivery:?} was pending");
+                let mut others = model.pending.iter().filter(|other| other.2 == *slot);
                 assert!(others.all(|other| other.0 >= message), "the oldest first");
             }
         }
@@ -498,11 +506,11 @@ mod tests {
                         let ended = model.leave(slot);
                         prop_assert_eq!(bench.unsubscribe_all(slot), ended);
                     }
-                    Act::Owe(topic) => {
-                        let message = model.owe(topic);
-                        bench.owe(message, topic);
+                    Act::Publish(topic) => {
+                        let message = model.publish(topic);
+                        bench.publish_to(message, topic);
                     }
-                    Act::Pay(most) => pay(&mut bench, &mut model, most),
+                    Act::Deliver(most) => deliver_pending(&mut bench, &mut model, most),
                     Act::CatchUp(slot) => {
                         let expected = model.catch_up(slot);
                         prop_assert_eq!(bench.catch_up(slot), expected);
@@ -516,10 +524,10 @@ mod tests {
                 let held = model.sets.values().filter(|set| !set.is_empty()).count();
                 prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is gone");
             }
-            while bench.topics.owed() > 0 {
-                pay(&mut bench, &mut model, 3);
+            while bench.topics.pending() > 0 {
+                deliver_pending(&mut bench, &mut model, 3);
             }
-            pay(&mut bench, &mut model, 0);
+            deliver_pending(&mut bench, &mut model, 0);
         }
     }
 

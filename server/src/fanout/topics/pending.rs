@@ -1,0 +1,205 @@
+//! Pending messages: published, and not delivered to all subscribers of a topic yet.
+//!
+//! A message for very many subscribers is delivered in slices, from the last place of a topic to the first:
+//!
+//! ```text
+//! place  0 ················ left ··············· len
+//!        still to be served   served, or subscribed later
+//! ```
+//!
+//! A later subscriber is put at the end, and does not get the message. A subscriber that leaves, or that is
+//! served early, first changes places with the last one that is still to be served, and `left` moves below
+//! it. So all others stay on their side.
+//!
+//! Messages are delivered in the order of their numbers. Within a topic the older message has the lower
+//! `left`, because each began at the end: a subscriber without the older message has not got the newer one.
+
+use super::{NIL, Node, Subscriber, Subscriptions, Topic, Topics};
+
+/// A pending message of a topic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// Its number.
+    message: u32,
+    pub(super) topic: u32,
+    /// The number of subscribers that are still to be served: those in the first places.
+    left: u32,
+}
+
+/// Pending messages, and some of the subscribers that are to be served.
+#[derive(Debug)]
+pub(in super::super) struct Slice<'t> {
+    pub(in super::super) messages: Vec<u32>,
+    pub(in super::super) subscribers: &'t [Subscriber],
+    /// Whether these are the last subscribers of the topic or pattern.
+    pub(in super::super) is_last: bool,
+}
+
+impl Topics {
+    /// Makes a message pending for each topic and pattern that matches `topic` and has more than `few`
+    /// subscribers. Calls `found` with the subscribers of the others. Returns the number of topics and patterns
+    /// for which the message is pending.
+    pub(in super::super) fn add_pending(
+        &mut self,
+        message: u32,
+        (topic, key): (&str, u64),
+        few: usize,
+        mut found: impl FnMut(&[Subscriber]),
+    ) -> u32 {
+        let mut many = Vec::new();
+        self.matching(topic, key, |topic, subscribers| {
+            if subscribers.len() <= few {
+                found(subscribers);
+            } else {
+                many.push(topic);
+            }
+        });
+        let count = many.len() as u32;
+        for topic in many {
+            let Topic {
+                subscribers,
+                pending,
+                ..
+            } = &mut self.topics[topic as usize];
+            *pending += 1;
+            self.pending.push_back(Pending {
+                message,
+                topic,
+                left: subscribers.len() as u32,
+            });
+        }
+        count
+    }
+
+    /// Whether a topic or pattern that matches `topic` has more than `few` subscribers.
+    pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), few: usize) -> bool {
+        let mut has_many = false;
+        self.matching(topic, key, |_, subscribers| {
+            has_many |= subscribers.len() > few;
+        });
+        has_many
+    }
+
+    /// Pending messages, each counted once for each topic or pattern.
+    pub(in super::super) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// The number of subscribers of the topic or pattern with the oldest pending message.
+    pub(in super::super) fn first_pending(&self) -> Option<usize> {
+        let topic = self.pending.front()?.topic;
+        Some(self.topics[topic as usize].subscribers.len())
+    }
+
+    /// Deliveries that all pending messages need.
+    pub(in super::super) fn pending_deliveries(&self) -> usize {
+        self.pending
+            .iter()
+            .map(|pending| pending.left as usize)
+            .sum()
+    }
+
+    /// Takes the oldest pending message, the messages that are pending for the same subscribers, and some of
+    /// these subscribers, which the caller serves now. At most `messages_max` messages and `deliveries_max`
+    /// deliveries, but at least one subscriber.
+    pub(in super::super) fn deliver_pending(
+        &mut self,
+        messages_max: usize,
+        deliveries_max: usize,
+    ) -> Option<Slice<'_>> {
+        let Pending { topic, left, .. } = *self.pending.front()?;
+        let is_same = |pending: &&Pending| pending.topic == topic && pending.left == left;
+        let same = self.pending.iter().take_while(is_same);
+        let count = same.take(messages_max).count();
+        let mut messages = Vec::with_capacity(count);
+        let begin = (left as usize).saturating_sub((deliveries_max / count).max(1));
+        for pending in self.pending.range_mut(..count) {
+            messages.push(pending.message);
+            pending.left = begin as u32;
+        }
+        let topic = &mut self.topics[topic as usize];
+        if begin == 0 {
+            topic.pending -= count as u32;
+            self.pending.drain(..count);
+        }
+        Some(Slice {
+            messages,
+            subscribers: &topic.subscribers[begin..left as usize],
+            is_last: begin == 0,
+        })
+    }
+
+    /// Calls `give` with the number of each message that is pending for a connection, the oldest first; not at
+    /// all if the connection has more than `subscriptions_max` subscriptions.
+    pub(in super::super) fn catch_up(
+        &mut self,
+        list: Subscriptions,
+        subscriptions_max: usize,
+        mut give: impl FnMut(u32),
+    ) {
+        let (mut node, mut subscriptions, mut found) = (list.first, 0, Vec::new());
+        while node != NIL {
+            subscriptions += 1;
+            if subscriptions > subscriptions_max {
+                return;
+            }
+            let Node { topic, next, .. } = self.nodes[node as usize];
+            if self.topics[topic as usize].pending > 0 {
+                found.push(node);
+            }
+            node = next;
+        }
+        if found.is_empty() {
+            return;
+        }
+        for at in 0..self.pending.len() {
+            for &node in &found {
+                if self.settle(at, node) {
+                    give(self.pending[at].message);
+                }
+            }
+        }
+    }
+
+    /// Takes a subscription out of all pending messages.
+    pub(super) fn settle_all(&mut self, node: u32) {
+        for at in 0..self.pending.len() {
+            self.settle(at, node);
+        }
+    }
+
+    /// Drops the pending messages of a topic that has lost its last subscriber.
+    pub(super) fn drop_pending(&mut self, topic: u32) {
+        let orphaned = &mut self.orphaned;
+        self.pending.retain(|pending| {
+            if pending.topic == topic {
+                orphaned.push(pending.message);
+            }
+            pending.topic != topic
+        });
+    }
+
+    /// Takes the numbers of messages that are pending for one topic or pattern fewer, because that has lost its
+    /// last subscriber.
+    pub(in super::super) fn take_orphaned(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.orphaned)
+    }
+
+    /// Counts a subscription as served; returns whether it was not before.
+    fn settle(&mut self, at: usize, node: u32) -> bool {
+        let (pending, Node { topic, place, .. }) =
+            (&mut self.pending[at], self.nodes[node as usize]);
+        if topic != pending.topic || place >= pending.left {
+            return false;
+        }
+        pending.left -= 1;
+        let subscribers = &mut self.topics[topic as usize].subscribers;
+        subscribers.swap(place as usize, pending.left as usize);
+        self.nodes[node as usize].place = pending.left;
+        let other = subscribers[place as usize].node;
+        if other != node {
+            self.nodes[other as usize].place = place;
+        }
+        true
+    }
+}
