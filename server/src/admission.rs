@@ -20,7 +20,7 @@ const RETRY_AFTER: &str = "5";
 /// The room of a shard that has ended.
 const CLOSED: u32 = u32::MAX;
 
-/// The ticket of a traveller whose network does not matter.
+/// The ticket of a handoff whose network is not counted.
 const NO_NETWORK: u32 = u32::MAX;
 
 /// Counts the connections of a server, and refuses those beyond its limits.
@@ -33,8 +33,8 @@ pub(crate) struct Admission {
     rooms: Box<[Room]>,
     /// Connections of each network that has any; empty where they are not limited.
     networks: Mutex<HashMap<Network, u32>>,
-    /// The networks of those who are on their way from one shard to another.
-    travellers: Mutex<Slab<Network>>,
+    /// The networks of connections on the way from one shard to another, by ticket.
+    handoffs: Mutex<Slab<Network>>,
 }
 
 /// Each on a cache line of its own, for its shard writes it with every connection that comes or goes.
@@ -86,7 +86,7 @@ impl Admission {
             connections: AtomicU32::new(0),
             rooms: shards.map(|_| Room::default()).collect(),
             networks: Mutex::default(),
-            travellers: Mutex::default(),
+            handoffs: Mutex::default(),
         }
     }
 
@@ -195,19 +195,19 @@ impl Admission {
         }
     }
 
-    /// Gives a ticket to somebody who has entered, and goes to another shard.
-    pub(crate) fn send_off(&self, network: Option<Network>) -> u32 {
+    /// Returns a ticket for a connection that goes to another shard.
+    pub(crate) fn begin_handoff(&self, network: Option<Network>) -> u32 {
         match network {
-            Some(network) => lock(&self.travellers).insert(network) as u32,
+            Some(network) => lock(&self.handoffs).insert(network) as u32,
             None => NO_NETWORK,
         }
     }
 
-    /// Takes the ticket of somebody who has arrived, or who could not leave.
-    pub(crate) fn take_ticket(&self, ticket: u32) -> Option<Network> {
+    /// Takes back the ticket of a connection that has arrived, or whose handoff has failed.
+    pub(crate) fn receive_handoff(&self, ticket: u32) -> Option<Network> {
         match ticket {
             NO_NETWORK => None,
-            _ => Some(lock(&self.travellers).remove(ticket as usize)),
+            _ => Some(lock(&self.handoffs).remove(ticket as usize)),
         }
     }
 }
@@ -304,10 +304,13 @@ mod tests {
     fn a_traveller_keeps_its_network() {
         let admission = admission(None, Some(1), 1);
         let network = admission.enter(address("::1"), 0).unwrap().network;
-        let ticket = admission.send_off(network);
-        assert_eq!(admission.take_ticket(ticket), network);
-        assert_eq!(admission.take_ticket(admission.send_off(None)), None);
-        assert!(admission.travellers.lock().unwrap().is_empty());
+        let ticket = admission.begin_handoff(network);
+        assert_eq!(admission.receive_handoff(ticket), network);
+        assert_eq!(
+            admission.receive_handoff(admission.begin_handoff(None)),
+            None
+        );
+        assert!(admission.handoffs.lock().unwrap().is_empty());
     }
 
     #[test]

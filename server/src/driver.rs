@@ -1,6 +1,6 @@
 //! The plain loop: a shard on a thread of its own.
 
-mod relay;
+mod shared_core;
 
 use std::{
     io,
@@ -11,8 +11,8 @@ use std::{
 
 use tidewheel_codec::{Endpoint, Time};
 
-pub(crate) use self::relay::Relay;
-use self::relay::Runner;
+use self::shared_core::CoreUser;
+pub(crate) use self::shared_core::SharedCore;
 use crate::{
     Config, Error, Handler, contain, host,
     ring::{RingError, Setup, Uring, Wait},
@@ -26,7 +26,7 @@ pub(crate) struct Plan {
     pub(crate) listener: OwnedFd,
     pub(crate) core: Option<usize>,
     /// Where other shards keep to the same core.
-    pub(crate) relay: Option<Arc<Relay>>,
+    pub(crate) shared_core: Option<Arc<SharedCore>>,
     pub(crate) config: Config,
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn run<H: Handler>(
     let clock = Clock::start();
     let handler = make(plan.index);
     let stats = Arc::clone(&parts.stats);
-    let mut runner = plan.relay.clone().map(Runner::new);
+    let mut core_user = plan.shared_core.clone().map(CoreUser::new);
     let mut shard = match Shard::new(
         ring,
         handler,
@@ -92,8 +92,8 @@ pub(crate) fn run<H: Handler>(
     // The shard's own copy ends with its ring: then the kernel gives its clients to other listeners.
     drop(plan.listener);
     ready();
-    let driven = contain::catch(|| drive(&mut shard, &clock, &stats, runner.as_mut()));
-    drop(runner);
+    let driven = contain::catch(|| drive(&mut shard, &clock, &stats, core_user.as_mut()));
+    drop(core_user);
     let (end, result) = match driven {
         Ok(Ok(())) => (End::Finished, Ok(())),
         Ok(Err(error)) => (End::RingFailed, Err(Failure::Ring(error))),
@@ -108,16 +108,16 @@ fn drive<H: Handler>(
     shard: &mut Shard<Uring, H>,
     clock: &Clock,
     stats: &Stats,
-    mut runner: Option<&mut Runner>,
+    mut core_user: Option<&mut CoreUser>,
 ) -> io::Result<()> {
     // When it was to go on, at the latest.
     let mut due = None;
     loop {
         let mut began = clock.elapsed();
-        if let Some(runner) = &mut runner
+        if let Some(core_user) = &mut core_user
             && due.is_some_and(|due| began > due + STALL)
         {
-            runner.gather();
+            core_user.wait_for_turn_among_others();
             shard.enter(Wait::No)?;
             began = clock.elapsed();
         }
@@ -131,7 +131,7 @@ fn drive<H: Handler>(
                     Wait::For(limit) => Some(ended + limit),
                     Wait::No | Wait::Forever => None,
                 };
-                enter(shard, wait, runner.as_deref_mut())?;
+                enter(shard, wait, core_user.as_deref_mut())?;
             }
         }
     }
@@ -142,17 +142,17 @@ fn drive<H: Handler>(
 fn enter<H: Handler>(
     shard: &mut Shard<Uring, H>,
     wait: Wait,
-    runner: Option<&mut Runner>,
+    core_user: Option<&mut CoreUser>,
 ) -> io::Result<()> {
-    match (wait, runner) {
-        (Wait::No, Some(runner)) => {
+    match (wait, core_user) {
+        (Wait::No, Some(core_user)) => {
             shard.enter(Wait::No)?;
-            runner.step_out();
-            runner.step_in();
+            core_user.end_turn();
+            core_user.wait_for_turn();
             shard.enter(Wait::No)
         }
-        (Wait::For(_) | Wait::Forever, Some(runner)) => {
-            runner.step_out();
+        (Wait::For(_) | Wait::Forever, Some(core_user)) => {
+            core_user.end_turn();
             shard.enter(wait)
         }
         (_, None) => shard.enter(wait),

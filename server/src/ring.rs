@@ -76,7 +76,7 @@ pub enum Op {
         /// When it completes.
         mode: SendMode,
         /// Shut down the sending direction once every byte has been taken (FIN follows them), as
-        /// by [`Op::Finish`], which then completes by itself. After a short send it is not done.
+        /// by [`Op::ShutdownWrite`], which then completes by itself. After a short send it is not done.
         finish: bool,
     },
     /// Send all of these bytes, however long that takes; `result` is the count of bytes, which is short
@@ -96,14 +96,14 @@ pub enum Op {
     /// Complete with the milliseconds from the last arrival of bytes of the peer in the socket, read or
     /// not, to the last return of [`Ring::enter`]. The figure is a lower bound: nobody seems silent
     /// longer than they were. Completes with an error where the kernel cannot tell (before Linux 6.8).
-    Quiet {
+    QueryTcpInfo {
         /// The socket to ask about.
         socket: Socket,
     },
     /// Shut down the sending direction (FIN). An [`Op::Close`] that does not wait for its completion may
     /// be carried out first. If it was to follow a send that was short, it completes with `ECANCELED`
     /// or not at all.
-    Finish {
+    ShutdownWrite {
         /// The socket to shut down.
         socket: Socket,
     },
@@ -135,7 +135,7 @@ pub enum Op {
         socket: Socket,
     },
     /// Complete, again and again, when another thread has rung the ring's [`Bell`].
-    Listen,
+    PollWakeup,
     /// Wake another ring. Silent on success; if it fails, ring the bell instead ([`Bell::ring`]).
     Wake {
         /// The bell of the other ring.
@@ -175,12 +175,12 @@ impl Op {
             Self::Send { .. } => OpCode::Send,
             Self::SendAll { .. } => OpCode::SendAll,
             Self::Writable { .. } => OpCode::Writable,
-            Self::Quiet { .. } => OpCode::Quiet,
+            Self::QueryTcpInfo { .. } => OpCode::QueryTcpInfo,
             Self::QueryUnacked { .. } => OpCode::QueryUnacked,
-            Self::Finish { .. } => OpCode::Finish,
+            Self::ShutdownWrite { .. } => OpCode::ShutdownWrite,
             Self::Reset { .. } | Self::Cancel { .. } => OpCode::Cancel,
             Self::Close { .. } => OpCode::Close,
-            Self::Listen => OpCode::Listen,
+            Self::PollWakeup => OpCode::PollWakeup,
             Self::Wake { .. } => OpCode::Wake,
             Self::HandOver { .. } => OpCode::HandOver,
             Self::Connect { .. } => OpCode::Connect,
@@ -387,7 +387,7 @@ pub unsafe trait Ring {
     /// was not asked for.
     fn peer(&self, accept: Token) -> Option<IpAddr>;
 
-    /// The last time at which the peer took bytes that were sent to it, for the [`Op::Quiet`] with this token,
+    /// The last time at which the peer took bytes that were sent to it, for the [`Op::QueryTcpInfo`] with this token,
     /// which has just completed; `None` if it has taken none, or if the kernel cannot tell.
     fn taken(&self, quiet: Token) -> Option<Taken>;
 
@@ -395,7 +395,7 @@ pub unsafe trait Ring {
     fn bell(&self) -> Bell;
 }
 
-/// Wakes a ring from another thread: an [`Op::Listen`] completes.
+/// Wakes a ring from another thread: an [`Op::PollWakeup`] completes.
 #[derive(Clone, Debug)]
 pub struct Bell {
     event: std::sync::Arc<std::os::fd::OwnedFd>,

@@ -14,7 +14,7 @@ use self::thread::ShardThread;
 use crate::{
     Config, Error, Handler, PublishToken,
     control::AdminListener,
-    driver::{self, Relay},
+    driver::{self, SharedCore},
     host, listen,
     shard::Parts,
 };
@@ -111,7 +111,7 @@ impl Server {
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
         let core_shards = self.listeners.len().div_ceil(cores.len().max(1)) as u16;
-        let relays: Vec<Arc<Relay>> = cores.iter().map(|_| Arc::default()).collect();
+        let shared_cores: Vec<Arc<SharedCore>> = cores.iter().map(|_| Arc::default()).collect();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
@@ -128,7 +128,7 @@ impl Server {
                 index,
                 listener,
                 core: cores.get(place).copied(),
-                relay: relays.get(place).filter(|_| core_shards > 1).cloned(),
+                shared_core: shared_cores.get(place).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
             match ShardThread::start(plan, parts, make.clone(), ended.clone(), running.remote()) {

@@ -4,12 +4,12 @@
 //! run, let deadlines pass, and queue what follows from it. It neither waits nor reads a clock.
 
 mod accept;
+mod admission;
 mod core;
 mod deadlines;
 mod deliver;
 mod depart;
 mod drain;
-mod guests;
 mod hand_over;
 mod handshake;
 mod memory;
@@ -31,9 +31,9 @@ pub(crate) use self::deadlines::{ENTRIES_PER_TURN, expiries_per_turn};
 pub use self::parts::Parts;
 use self::{
     accept::Acceptor,
+    admission::ShardAdmission,
     core::{Core, Settings},
     deadlines::Deadlines,
-    guests::Guests,
     handshake::Refusals,
     memory::Memory,
     post::Deliveries,
@@ -95,7 +95,7 @@ pub struct Shard<R: Ring, H: Handler> {
     generation: u32,
     handshake_timeout: Duration,
     acceptor: Acceptor,
-    guests: Guests,
+    admission: ShardAdmission,
     deliveries: Deliveries,
     memory: Memory,
     /// Completions of this turn; empty between turns.
@@ -174,7 +174,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 config.max_accept_rate.map(|rate| rate.div_ceil(shards)),
                 now,
             ),
-            guests: Guests::new(parts.admission, parts.index, connections),
+            admission: ShardAdmission::new(parts.admission, parts.index, connections),
             deliveries: Deliveries::new(parts.core_shards, now),
             memory: Memory::new(config.release_memory, now),
             completions: Vec::new(),
@@ -214,7 +214,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 callback: None,
             },
         };
-        shard.core.ring.push(Op::Listen, Token::new(0, 0));
+        shard.core.ring.push(Op::PollWakeup, Token::new(0, 0));
         shard.accept_more(now);
         Ok(shard)
     }
@@ -297,7 +297,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.core.sends.pool.put_back(queue);
         }
         if connection.is_admitted() {
-            self.guests.forget(slot);
+            self.admission.forget(slot);
         }
         let count = self.connections.len() as u64;
         self.core.stats.connections.set(count);
@@ -316,7 +316,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             End::Panicked => self.reset_all(),
         }
-        self.guests.close();
+        self.admission.close();
         let Self {
             core,
             mut connections,
@@ -444,14 +444,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             OpCode::Fill => self.visit_of(token, now, |visit| visit.filled(&completion)),
             OpCode::Close => self.visit_of(token, now, |visit| visit.closed()),
             OpCode::Writable => self.visit_of(token, now, |visit| visit.writable()),
-            OpCode::Quiet => {
+            OpCode::QueryTcpInfo => {
                 let taken = self.core.ring.taken(token);
                 self.visit_of(token, now, |visit| visit.quiet(completion.result, taken));
             }
             OpCode::QueryUnacked => {
                 self.visit_of(token, now, |visit| visit.unacked(completion.result));
             }
-            OpCode::Finish => {
+            OpCode::ShutdownWrite => {
                 self.visit(token.slot(), now, |visit| {
                     // One that was linked to a short send is cancelled, and not waited for.
                     if visit.connection.generation() == token.generation() {
@@ -459,10 +459,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     }
                 });
             }
-            OpCode::Listen => {
+            OpCode::PollWakeup => {
                 self.core.ring.bell().hush();
                 if !completion.more {
-                    self.core.ring.push(Op::Listen, token);
+                    self.core.ring.push(Op::PollWakeup, token);
                 }
             }
             // Silent on success. That there is nothing to cancel needs no answer: what was to be
@@ -526,7 +526,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Life::Serving => false,
             Life::Draining(_) => {
                 self.connections.is_empty()
-                    && self.guests.handoffs() == 0
+                    && self.admission.handoffs() == 0
                     && self.acceptor.is_stopped()
             }
             Life::Stopped => true,

@@ -239,13 +239,13 @@ fn the_kernel_tells_how_long_a_peer_has_been_quiet() {
             .expect("the ring works");
     };
     pass(100);
-    ring.push(Op::Quiet { socket: Socket(3) }, Token::new(0, 3));
+    ring.push(Op::QueryTcpInfo { socket: Socket(3) }, Token::new(0, 3));
     ring.enter(Wait::For(Duration::from_secs(10)))
         .expect("the ring works");
     // Whoever drives the ring has taken the time, and is held up: that is not the peer's silence.
     pass(5000);
     let completion = ring.reap().expect("it is told");
-    assert_eq!(completion.op, OpCode::Quiet);
+    assert_eq!(completion.op, OpCode::QueryTcpInfo);
     // Before Linux 6.8 there is no answer.
     assert!(
         (80..4000).contains(&completion.result) || completion.result == -libc::EOPNOTSUPP,

@@ -38,13 +38,13 @@ impl Fleet {
             }
             // The receive tells of a connection that has failed. A cancel or a reset is silent on
             // success; a failure says that there was nothing left to end.
-            OpCode::Finish | OpCode::Cancel => {}
+            OpCode::ShutdownWrite | OpCode::Cancel => {}
             op @ (OpCode::Accept
-            | OpCode::Listen
+            | OpCode::PollWakeup
             | OpCode::Send
             | OpCode::SendAll
             | OpCode::Writable
-            | OpCode::Quiet
+            | OpCode::QueryTcpInfo
             | OpCode::QueryUnacked
             | OpCode::Wake
             | OpCode::Woken

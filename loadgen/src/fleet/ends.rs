@@ -61,7 +61,7 @@ impl Fleet {
                 self.say_close_notify(client);
                 self.flush();
                 let socket = self.socket(client);
-                self.push(Op::Finish { socket }, client);
+                self.push(Op::ShutdownWrite { socket }, client);
             }
             State::Absent | State::Connecting(_) | State::Securing(_) | State::Leaving => {}
         }

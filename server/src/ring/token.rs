@@ -12,20 +12,20 @@ pub enum OpCode {
     Send,
     /// [`Op::SendAll`](super::Op::SendAll)
     SendAll,
-    /// [`Op::Finish`](super::Op::Finish), and a send with `finish`
-    Finish,
+    /// [`Op::ShutdownWrite`](super::Op::ShutdownWrite), and a send with `finish`
+    ShutdownWrite,
     /// [`Op::Cancel`](super::Op::Cancel), [`Op::Reset`](super::Op::Reset)
     Cancel,
     /// [`Op::Close`](super::Op::Close)
     Close,
-    /// [`Op::Listen`](super::Op::Listen)
-    Listen,
+    /// [`Op::PollWakeup`](super::Op::PollWakeup)
+    PollWakeup,
     /// [`Op::Connect`](super::Op::Connect)
     Connect,
     /// [`Op::Writable`](super::Op::Writable)
     Writable,
-    /// [`Op::Quiet`](super::Op::Quiet)
-    Quiet,
+    /// [`Op::QueryTcpInfo`](super::Op::QueryTcpInfo)
+    QueryTcpInfo,
     /// [`Op::QueryUnacked`](super::Op::QueryUnacked)
     QueryUnacked,
     /// [`Op::Wake`](super::Op::Wake) that failed

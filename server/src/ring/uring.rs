@@ -255,7 +255,7 @@ impl Uring {
         let (purpose, token) = user_data::decode(entry.user_data());
         let op = match purpose {
             Purpose::Op(op) => op,
-            Purpose::InstallToFinish | Purpose::InstallToAsk => {
+            Purpose::InstallToShutdown | Purpose::InstallToQuery => {
                 return Some(self.installer.installed(purpose, token, entry.result()));
             }
         };
@@ -363,13 +363,13 @@ unsafe impl Ring for Uring {
                 let poll = opcode::PollAdd::new(fixed(socket), libc::POLLOUT as u32).build();
                 self.queue(&[poll.user_data(user_data)]);
             }
-            Op::Quiet { socket } => match self.installer.ask(socket, token) {
+            Op::QueryTcpInfo { socket } => match self.installer.ask(socket, token) {
                 Some(ask) => self.queue(&[ask]),
                 None => self
                     .early
                     .push_back(completion(code, token, -libc::EOPNOTSUPP)),
             },
-            Op::Finish { socket } => {
+            Op::ShutdownWrite { socket } => {
                 let shutdown = self.installer.finish(socket, token);
                 self.queue(&[shutdown]);
             }
@@ -392,7 +392,7 @@ unsafe impl Ring for Uring {
                 let entry = opcode::Close::new(fixed(socket)).build();
                 self.queue(&[entry.user_data(user_data)]);
             }
-            Op::Listen => {
+            Op::PollWakeup => {
                 let fd = types::Fd(self.bell.event().as_raw_fd());
                 let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
                     .multi(true)

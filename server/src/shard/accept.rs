@@ -20,7 +20,7 @@ use crate::{
 
 /// With fewer free places than this, connections are accepted one by one. A listener's whole
 /// backlog, and what comes meanwhile, may be accepted before a multishot accept can be stopped.
-const AMPLE: u32 = 8192;
+const MULTISHOT_FREE_PLACES_MIN: u32 = 8192;
 
 /// After the system has run out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -155,7 +155,7 @@ impl Acceptor {
         self.retry_at = None;
         // A slot may be held for a moment after its descriptor is closed, and another be open already.
         let free = self.capacity.saturating_sub(open);
-        let one_by_one = self.addressed || self.pace.is_some() || free <= AMPLE;
+        let one_by_one = self.addressed || self.pace.is_some() || free <= MULTISHOT_FREE_PLACES_MIN;
         if !one_by_one {
             if self.multishot == Multishot::Off && self.singles == 0 {
                 self.multishot = Multishot::Armed;
@@ -226,7 +226,7 @@ fn cancel() -> Token {
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Accepts as many connections as there is room for.
     pub(super) fn accept_more(&mut self, now: Time) {
-        let open = (self.connections.len() + self.guests.handoffs()) as u32;
+        let open = (self.connections.len() + self.admission.handoffs()) as u32;
         if self.acceptor.arm(open, now, &mut self.core.ring) {
             self.core.stats.accept_pauses.add(1);
         }
@@ -257,8 +257,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// so when its request has come.
     fn welcome(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
         self.core.stats.accepts.add(1);
-        match self.guests.enter(address) {
-            Ok(admitted) if !self.guests.are_here(&admitted) => self.hand_over(socket, admitted),
+        match self.admission.enter(address) {
+            Ok(admitted) if !self.admission.are_here(&admitted) => self.hand_over(socket, admitted),
             Ok(admitted) => self.seat(socket, Ok(admitted.network), now),
             Err(refusal) => self.seat(socket, Err(refusal), now),
         }
@@ -276,7 +276,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let connection = Connection::new(socket, self.generation, deadline, admitted.err());
         let slot = self.connections.insert(connection) as u32;
         if let Ok(Some(network)) = admitted {
-            self.guests.note_network(slot, network);
+            self.admission.note_network(slot, network);
         }
         let count = self.connections.len() as u64;
         self.core.stats.connections.set(count);

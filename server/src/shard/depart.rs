@@ -206,7 +206,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     fn ask(&mut self) {
         if self.connection.begin_asking() {
             let socket = self.connection.socket();
-            self.push(Op::Quiet { socket });
+            self.push(Op::QueryTcpInfo { socket });
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{Handler, config::Drain, ring::Ring};
 const SLOTS_PER_TURN: u32 = 4096;
 
 /// The clock counts in these.
-const LEAST: Duration = Duration::from_millis(1);
+const CLOCK_RESOLUTION: Duration = Duration::from_millis(1);
 
 /// How far a drain has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,7 +65,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return None;
         }
         // Who is told late has less time to answer, so that all are gone at the deadline.
-        let left = progress.deadline.since(now).max(LEAST);
+        let left = progress.deadline.since(now).max(CLOCK_RESOLUTION);
         self.core.endpoint.set_close_timeout(left);
         let due = progress.due(&self.core.settings.drain, now);
         let upto = progress.next.saturating_add(SLOTS_PER_TURN).min(end);
@@ -82,7 +82,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         } else if progress.told < due {
             Some(Duration::ZERO)
         } else {
-            Some(self.core.settings.drain.interval.max(LEAST))
+            Some(self.core.settings.drain.interval.max(CLOCK_RESOLUTION))
         }
     }
 }

@@ -18,7 +18,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     pub(super) fn hand_over(&mut self, socket: Socket, admitted: Admitted) {
         let bell = self.core.fanout.bell(admitted.shard.into());
         let bell = bell.expect("whoever has room can be reached").clone();
-        let ticket = self.guests.send_off(socket, admitted);
+        let ticket = self.admission.begin_handoff(socket, admitted);
         let hand_over = Op::HandOver {
             socket,
             bell,
@@ -30,12 +30,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// A connection is with another shard; or it is not, and stays to be told that there is no room.
     pub(super) fn handed_over(&mut self, completion: &Completion, now: Time) {
         let socket = Socket(completion.token.slot());
-        let handoff = self.guests.end_handoff(socket);
+        let handoff = self.admission.end_handoff(socket);
         if completion.result >= 0 {
             self.core.stats.hand_overs.add(1);
         } else {
             // The other shard has ended, or the kernel cannot do this.
-            self.guests.cancel(handoff);
+            self.admission.cancel(handoff);
             self.seat(socket, Err(Refusal::Full), now);
         }
         self.accept_more(now);
@@ -43,7 +43,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// A connection has come from another shard.
     pub(super) fn arrived(&mut self, completion: &Completion, now: Time) {
-        let network = self.guests.take_ticket(completion.token.slot());
+        let network = self.admission.receive_handoff(completion.token.slot());
         let socket = u32::try_from(completion.result).expect("only who arrives is told of");
         self.seat(Socket(socket), Ok(network), now);
     }

@@ -126,7 +126,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match self.connection.sending.on(SendEvent::Flush(queued)) {
             SendAction::Nothing => {}
             SendAction::Poll => return self.push(Op::Writable { socket }),
-            SendAction::Finish => self.push(Op::Finish { socket }),
+            SendAction::Finish => self.push(Op::ShutdownWrite { socket }),
             SendAction::Send { mode, finish } => {
                 let queue = self.connection.queue.as_mut();
                 let data = queue.expect("bytes are queued").lend();

@@ -86,7 +86,7 @@ impl Overhead {
             let looked = processor_time();
             on_behalf_of(Owner::Server, || {
                 for slot in 0..OPERATIONS {
-                    ring.push(Op::Listen, Token::new(0, slot));
+                    ring.push(Op::PollWakeup, Token::new(0, slot));
                     std::hint::black_box(ring.reap().is_some());
                 }
             });

@@ -261,13 +261,13 @@ impl CrowdRing {
                     self.finish(socket, token);
                 }
             }
-            Op::Quiet { socket } => {
+            Op::QueryTcpInfo { socket } => {
                 let now = self.now;
                 let quiet = now.since(self.client(socket).heard);
                 self.complete(code, token, quiet.as_millis() as i32);
             }
             Op::QueryUnacked { .. } => self.complete(code, token, 0),
-            Op::Finish { socket } => self.finish(socket, token),
+            Op::ShutdownWrite { socket } => self.finish(socket, token),
             Op::Reset { socket } => {
                 let receive = self.client(socket).receive.take();
                 if let Some(receive) = receive {
@@ -286,7 +286,7 @@ impl CrowdRing {
                 self.complete(code, token, 0);
             }
             Op::SendAll { .. } => panic!("a shard waits for no socket"),
-            Op::Listen => self.listening = Some(token),
+            Op::PollWakeup => self.listening = Some(token),
             Op::Wake { bell } => bell.ring(),
             Op::Writable { socket } => panic!("{socket:?} has room for everything"),
             Op::Fill { socket, .. } => panic!("no message of {socket:?} is large"),
@@ -314,7 +314,7 @@ impl CrowdRing {
     fn finish(&mut self, socket: Socket, token: Token) {
         self.client(socket).finish();
         self.list(socket.0);
-        self.complete(OpCode::Finish, token, 0);
+        self.complete(OpCode::ShutdownWrite, token, 0);
     }
 
     /// Puts a client on the list of those that have something to say, if it has and is not.
@@ -424,7 +424,7 @@ impl CrowdRing {
         // An interrupted poll is as good as none: there will be another.
         if poll(&mut fds, Some(&at_once)).is_ok_and(|rung| rung > 0) {
             self.listening = None;
-            self.complete(OpCode::Listen, token, 0);
+            self.complete(OpCode::PollWakeup, token, 0);
         }
     }
 }

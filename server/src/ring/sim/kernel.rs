@@ -235,7 +235,7 @@ impl Kernel {
                     self.backlog.push_back(client);
                     self.accept();
                 }
-                Due::Finish(client, token) => self.finish_now(client, token),
+                Due::Finish(client, token) => self.shutdown_now(client, token),
                 Due::ToServer(client, segment) => self.reach_server(client, segment),
                 Due::ToClient(client, segment) => self.reach_client(client, segment),
             }

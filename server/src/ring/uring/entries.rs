@@ -21,7 +21,7 @@ const QUERY_UNACKED: u32 = 1;
 /// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
 /// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
 /// walks every armed operation of the ring; shutting down goes through a thread of the kernel's.
-static NOBODY: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
+static UNSPECIFIED_ADDRESS: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
 
 pub(super) fn fixed(socket: Socket) -> types::Fixed {
     types::Fixed(socket.0)
@@ -75,7 +75,10 @@ pub(super) fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeu
 
 /// Resets a connection: it dissolves it.
 pub(super) fn reset(socket: Socket) -> squeue::Entry {
-    let (address, length) = ((&raw const NOBODY).cast(), size_of_val(&NOBODY) as u32);
+    let (address, length) = (
+        (&raw const UNSPECIFIED_ADDRESS).cast(),
+        size_of_val(&UNSPECIFIED_ADDRESS) as u32,
+    );
     opcode::Connect::new(fixed(socket), address, length).build()
 }
 

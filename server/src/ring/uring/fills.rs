@@ -13,10 +13,10 @@ use crate::ring::{OpCode, Socket, Token};
 
 /// What is waited for at most: a wake-up costs as much for a little as for this. But until it is copied
 /// it is the kernel's memory, and leaves the processor's cache.
-const MUCH: usize = 512 * 1024;
+const GATHER_BYTES_MAX: usize = 512 * 1024;
 
 /// How long it is waited for.
-static MOMENT: types::Timespec = types::Timespec::new().nsec(100_000_000);
+static GATHER_TIMEOUT: types::Timespec = types::Timespec::new().nsec(100_000_000);
 
 /// How much wakes a receive, unless the socket is told otherwise (socket(7), `SO_RCVLOWAT`).
 static ANYTHING: libc::c_int = 1;
@@ -87,7 +87,7 @@ impl Fills {
         let length = u32::try_from(limit).unwrap_or(u32::MAX);
         let receive = opcode::Recv::new(fixed(socket), start.cast(), length);
         let user_data = user_data::of(OpCode::Fill, token);
-        let threshold = limit.min(MUCH) as libc::c_int;
+        let threshold = limit.min(GATHER_BYTES_MAX) as libc::c_int;
         if !gather || !self.gathers || limit < size_of_val(&threshold) {
             return Entries {
                 threshold: self.expect_anything(socket, token),
@@ -101,7 +101,7 @@ impl Fills {
         // SAFETY: there is room for it, and the buffer is ours until it is submitted.
         unsafe { value.write_unaligned(threshold) };
         let receive = receive.ioprio(POLL_FIRST).build();
-        let timeout = opcode::LinkTimeout::new(&raw const MOMENT).build();
+        let timeout = opcode::LinkTimeout::new(&raw const GATHER_TIMEOUT).build();
         Entries {
             threshold: Some(tell(socket, value, token)),
             receive: receive.user_data(user_data).flags(squeue::Flags::IO_LINK),

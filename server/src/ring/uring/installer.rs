@@ -61,7 +61,7 @@ impl Installer {
     /// The entry that leads to a shutdown of the sending direction.
     pub(super) fn finish(&self, socket: Socket, token: Token) -> squeue::Entry {
         if self.installs {
-            install(socket, Purpose::InstallToFinish, token)
+            install(socket, Purpose::InstallToShutdown, token)
         } else {
             shutdown(socket, token)
         }
@@ -86,7 +86,7 @@ impl Installer {
             is_whole: is_silent,
         };
         self.ending.insert(token.slot(), ending);
-        [send, install(socket, Purpose::InstallToFinish, token)]
+        [send, install(socket, Purpose::InstallToShutdown, token)]
     }
 
     /// Notes how a send has ended.
@@ -101,7 +101,7 @@ impl Installer {
     /// The entry that leads to how long the peer has been quiet, if that can be told.
     pub(super) fn ask(&self, socket: Socket, token: Token) -> Option<squeue::Entry> {
         self.installs
-            .then(|| install(socket, Purpose::InstallToAsk, token))
+            .then(|| install(socket, Purpose::InstallToQuery, token))
     }
 
     /// Does what a descriptor was installed for; `result` is the descriptor, or a negated errno.
@@ -115,16 +115,16 @@ impl Installer {
             // SAFETY: the kernel has just made this descriptor for us, and nobody else knows it.
             Ok(unsafe { OwnedFd::from_raw_fd(result) })
         };
-        let (op, result) = if purpose == Purpose::InstallToFinish {
-            (OpCode::Finish, self.finish_now(token, descriptor))
+        let (op, result) = if purpose == Purpose::InstallToShutdown {
+            (OpCode::ShutdownWrite, self.shutdown_now(token, descriptor))
         } else {
-            (OpCode::Quiet, self.quiet_now(token, descriptor))
+            (OpCode::QueryTcpInfo, self.query_now(token, descriptor))
         };
         let result = result.unwrap_or_else(|error| error);
         completion(op, token, result)
     }
 
-    fn finish_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
+    fn shutdown_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
         let ending = self.ending.remove(&token.slot());
         if ending.is_some_and(|ending| !ending.is_whole) {
             return Err(-libc::ECANCELED);
@@ -135,7 +135,7 @@ impl Installer {
         }
     }
 
-    fn quiet_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
+    fn query_now(&mut self, token: Token, socket: Result<OwnedFd, i32>) -> Result<i32, i32> {
         let info = tcp_info(&socket?)?;
         let since_left = instant() - self.left;
         // The kernel counts in ticks of its own.
@@ -168,7 +168,7 @@ fn install(socket: Socket, purpose: Purpose, token: Token) -> squeue::Entry {
 
 fn shutdown(socket: Socket, token: Token) -> squeue::Entry {
     let entry = opcode::Shutdown::new(fixed(socket), libc::SHUT_WR).build();
-    entry.user_data(user_data::of(OpCode::Finish, token))
+    entry.user_data(user_data::of(OpCode::ShutdownWrite, token))
 }
 
 #[expect(

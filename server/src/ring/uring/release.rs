@@ -117,7 +117,7 @@ impl Uring {
     fn discard_completions(&mut self) {
         for entry in self.ring.completion() {
             let is_install = match user_data::decode(entry.user_data()).0 {
-                Purpose::InstallToFinish | Purpose::InstallToAsk => true,
+                Purpose::InstallToShutdown | Purpose::InstallToQuery => true,
                 Purpose::Op(_) => false,
             };
             if is_install && entry.result() >= 0 {

@@ -7,10 +7,10 @@ use crate::ring::{OpCode, Token};
 pub(super) enum Purpose {
     /// An operation that its owner is told of.
     Op(OpCode),
-    /// Installs a descriptor to shut down the sending direction by; its owner is told of [`OpCode::Finish`].
-    InstallToFinish,
-    /// Installs a descriptor to query `TCP_INFO` by; its owner is told of [`OpCode::Quiet`].
-    InstallToAsk,
+    /// Installs a descriptor to shut down the sending direction by; its owner is told of [`OpCode::ShutdownWrite`].
+    InstallToShutdown,
+    /// Installs a descriptor to query `TCP_INFO` by; its owner is told of [`OpCode::QueryTcpInfo`].
+    InstallToQuery,
 }
 
 /// Every op code; the place of each is its number less one.
@@ -19,13 +19,13 @@ const OP_CODES: [OpCode; 17] = [
     OpCode::Receive,
     OpCode::Send,
     OpCode::SendAll,
-    OpCode::Finish,
+    OpCode::ShutdownWrite,
     OpCode::Cancel,
     OpCode::Close,
-    OpCode::Listen,
+    OpCode::PollWakeup,
     OpCode::Connect,
     OpCode::Writable,
-    OpCode::Quiet,
+    OpCode::QueryTcpInfo,
     OpCode::QueryUnacked,
     OpCode::Wake,
     OpCode::Woken,
@@ -34,15 +34,15 @@ const OP_CODES: [OpCode; 17] = [
     OpCode::Arrive,
 ];
 
-const INSTALL_TO_FINISH: u8 = 0x80;
-const INSTALL_TO_ASK: u8 = 0x81;
+const INSTALL_TO_SHUTDOWN: u8 = 0x80;
+const INSTALL_TO_QUERY: u8 = 0x81;
 
 impl Purpose {
     const fn number(self) -> u8 {
         match self {
             Self::Op(op) => op as u8,
-            Self::InstallToFinish => INSTALL_TO_FINISH,
-            Self::InstallToAsk => INSTALL_TO_ASK,
+            Self::InstallToShutdown => INSTALL_TO_SHUTDOWN,
+            Self::InstallToQuery => INSTALL_TO_QUERY,
         }
     }
 }
@@ -63,8 +63,8 @@ pub(super) const fn of(op: OpCode, token: Token) -> u64 {
 /// If [`encode`] never gave this value: then the ring is broken.
 pub(super) fn decode(user_data: u64) -> (Purpose, Token) {
     let purpose = match (user_data >> 56) as u8 {
-        INSTALL_TO_FINISH => Purpose::InstallToFinish,
-        INSTALL_TO_ASK => Purpose::InstallToAsk,
+        INSTALL_TO_SHUTDOWN => Purpose::InstallToShutdown,
+        INSTALL_TO_QUERY => Purpose::InstallToQuery,
         number => Purpose::Op(OP_CODES[usize::from(number) - 1]),
     };
     let generation = (user_data >> 32) as u32 & (Token::GENERATIONS - 1);
@@ -83,7 +83,7 @@ mod tests {
             let purpose = Purpose::Op(op);
             assert_eq!(decode(encode(purpose, token)), (purpose, token));
         }
-        for purpose in [Purpose::InstallToFinish, Purpose::InstallToAsk] {
+        for purpose in [Purpose::InstallToShutdown, Purpose::InstallToQuery] {
             assert_eq!(decode(encode(purpose, token)), (purpose, token));
         }
     }

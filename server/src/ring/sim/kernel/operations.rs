@@ -88,7 +88,7 @@ impl Kernel {
                 state.poll = Some(token);
                 self.wake_writer(socket.0);
             }
-            Op::Quiet { socket } => {
+            Op::QueryTcpInfo { socket } => {
                 let now_ms = self.now_ms;
                 let state = self.socket(socket.0);
                 let before = |time_ms: u64| Duration::from_millis(now_ms - time_ms);
@@ -107,11 +107,11 @@ impl Kernel {
                 let unacked = self.socket(socket.0).unread;
                 self.complete(code, token, i32::try_from(unacked).expect("below 2 GiB"));
             }
-            Op::Finish { socket } => self.finish_later(socket.0, token),
+            Op::ShutdownWrite { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { kind, target } => self.cancel(kind, target),
             Op::Close { socket } => self.close(socket, token),
-            Op::Listen | Op::Wake { .. } => {}
+            Op::PollWakeup | Op::Wake { .. } => {}
             // There is no other ring.
             Op::HandOver { .. } => self.complete(code, token, -libc::EBADF),
             Op::Connect { .. } => panic!("a server connects to nobody"),
@@ -362,7 +362,7 @@ impl Kernel {
         self.schedule(self.now_ms + delay_ms, place, Due::Finish(client, token));
     }
 
-    pub(in crate::ring::sim) fn finish_now(&mut self, client: ClientId, token: Token) {
+    pub(in crate::ring::sim) fn shutdown_now(&mut self, client: ClientId, token: Token) {
         let result = match self.clients[client.0].socket {
             Some(index) => {
                 self.finish(index);
@@ -370,7 +370,7 @@ impl Kernel {
             }
             None => -libc::EBADF,
         };
-        self.tell_now(OpCode::Finish, token, result);
+        self.tell_now(OpCode::ShutdownWrite, token, result);
     }
 
     pub(in crate::ring::sim) fn finish(&mut self, index: u32) {

@@ -1,4 +1,4 @@
-//! The connections that have been admitted to a shard, and those on the way to another.
+//! The admission of connections to a shard, and their handoff to another.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
 
 /// The part of a shard in the admission of all connections of its server.
 #[derive(Debug)]
-pub(super) struct Guests {
+pub(super) struct ShardAdmission {
     admission: Arc<Admission>,
     shard: u16,
     /// Connections that may stay.
@@ -27,7 +27,7 @@ pub(super) struct Handoff {
     pub(super) ticket: u32,
 }
 
-impl Guests {
+impl ShardAdmission {
     pub(super) fn new(admission: Arc<Admission>, shard: u16, room: u32) -> Self {
         admission.open(shard, room);
         Self {
@@ -72,9 +72,9 @@ impl Guests {
         self.handoffs.len()
     }
 
-    /// Sends a connection off; gives the ticket by which the other shard knows it.
-    pub(super) fn send_off(&mut self, socket: Socket, admitted: Admitted) -> u32 {
-        let ticket = self.admission.send_off(admitted.network);
+    /// Begins the handoff of a connection; returns the ticket by which the other shard knows it.
+    pub(super) fn begin_handoff(&mut self, socket: Socket, admitted: Admitted) -> u32 {
+        let ticket = self.admission.begin_handoff(admitted.network);
         self.handoffs.push(Handoff {
             socket,
             admitted,
@@ -83,27 +83,28 @@ impl Guests {
         ticket
     }
 
-    /// Takes back note of a connection that was sent off.
+    /// Ends the handoff of a connection.
     ///
     /// # Panics
-    /// If it was not.
+    /// If there is none.
     pub(super) fn end_handoff(&mut self, socket: Socket) -> Handoff {
         let at = self.handoffs.iter().position(|it| it.socket == socket);
-        self.handoffs.swap_remove(at.expect("it was sent off once"))
+        self.handoffs
+            .swap_remove(at.expect("its handoff has begun"))
     }
 
-    /// A connection that was sent off is with nobody else: it is no longer admitted.
+    /// Undoes a handoff that has failed: the connection is no longer admitted.
     pub(super) fn cancel(&self, handoff: Handoff) {
-        self.admission.take_ticket(handoff.ticket);
+        self.admission.receive_handoff(handoff.ticket);
         self.admission.leave(handoff.admitted);
     }
 
-    /// The network of a connection that has come from another shard.
-    pub(super) fn take_ticket(&self, ticket: u32) -> Option<Network> {
-        self.admission.take_ticket(ticket)
+    /// Takes the network of a connection that has come from another shard.
+    pub(super) fn receive_handoff(&self, ticket: u32) -> Option<Network> {
+        self.admission.receive_handoff(ticket)
     }
 
-    /// The shard ends: nobody is admitted to it any more.
+    /// Ends the admission to this shard.
     pub(super) fn close(&mut self) {
         let networks = std::mem::take(&mut self.networks);
         let networks = networks.into_iter().flatten();

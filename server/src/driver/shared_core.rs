@@ -1,0 +1,311 @@
+//! A core that several shards share: they take turns.
+//!
+//! Of the shards that would go on at once, one runs at a time, and hands over to the shard that has waited
+//! longest. The kernel's scheduler is fair in time, not in turns: a shard that has had a millisecond more
+//! than sixty others waits until each of them has had that millisecond, and so do its clients. A shard that
+//! the network wakes takes no part in this: it runs when the kernel lets it.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use rustix::{
+    io::Errno,
+    thread::{
+        futex::{self, Timespec},
+        nanosleep,
+    },
+};
+
+use super::Clock;
+
+/// Duration of a turn after which the others go on without waiting for its end: the handler blocks, or the
+/// kernel runs another thread on this core.
+const STALLED: Duration = Duration::from_millis(5);
+
+/// Time between two checks for a stalled turn, by each shard that waits.
+const STALL_CHECK_INTERVAL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 10_000_000,
+};
+
+/// Delay of the first turn when all shards wake together. The kernel lets a running thread run on for
+/// milliseconds: without the delay, the first shard would take turn after turn until the others run.
+const FIRST_TURN_DELAY: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
+
+/// States of a shard.
+const WAITS: u32 = 0;
+const RUNS: u32 = 1;
+
+/// The turns of the shards on one core.
+#[derive(Debug)]
+pub(crate) struct SharedCore {
+    turns: Mutex<TurnQueue>,
+    clock: Clock,
+    stalled: Duration,
+}
+
+/// The shard whose turn it is, and those that wait.
+#[derive(Debug)]
+struct TurnQueue {
+    /// The state of the shard whose turn it is.
+    holder: Option<Arc<AtomicU32>>,
+    /// The begin of its turn, by the clock of the shared core.
+    since: Duration,
+    waiting: VecDeque<Arc<AtomicU32>>,
+}
+
+/// One shard on a shared core. Dropping it ends its turn.
+#[derive(Debug)]
+pub(crate) struct CoreUser {
+    shared_core: Arc<SharedCore>,
+    state: Arc<AtomicU32>,
+}
+
+impl Default for SharedCore {
+    fn default() -> Self {
+        Self::new(STALLED)
+    }
+}
+
+impl SharedCore {
+    fn new(stalled: Duration) -> Self {
+        let turns = TurnQueue {
+            holder: None,
+            since: Duration::ZERO,
+            waiting: VecDeque::new(),
+        };
+        Self {
+            turns: Mutex::new(turns),
+            clock: Clock::start(),
+            stalled,
+        }
+    }
+
+    fn turns(&self) -> MutexGuard<'_, TurnQueue> {
+        // Nothing in there can be half done.
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands over to the shard that has waited longest.
+    fn hand_over(&self, mut turns: MutexGuard<'_, TurnQueue>) {
+        let next = turns.waiting.pop_front();
+        turns.holder.clone_from(&next);
+        turns.since = self.clock.elapsed();
+        if let Some(state) = next {
+            // While the queue is locked: nobody sees a holder that waits.
+            state.store(RUNS, Ordering::Release);
+            drop(turns);
+            // It fails only for an invalid address.
+            let _ = futex::wake(&state, futex::Flags::PRIVATE, 1);
+        }
+    }
+}
+
+impl CoreUser {
+    pub(crate) fn new(shared_core: Arc<SharedCore>) -> Self {
+        Self {
+            shared_core,
+            state: Arc::new(AtomicU32::new(WAITS)),
+        }
+    }
+
+    /// Waits for its turn.
+    pub(crate) fn wait_for_turn(&mut self) {
+        let mut turns = self.shared_core.turns();
+        if turns.holder.is_none() {
+            turns.holder = Some(Arc::clone(&self.state));
+            turns.since = self.shared_core.clock.elapsed();
+            return;
+        }
+        self.state.store(WAITS, Ordering::Relaxed);
+        turns.waiting.push_back(Arc::clone(&self.state));
+        drop(turns);
+        self.wait();
+    }
+
+    /// Waits for its turn after all shards were held up, and wake at the same moment: the first waits until
+    /// the others have queued.
+    pub(crate) fn wait_for_turn_among_others(&mut self) {
+        self.wait_for_turn();
+        if self.shared_core.turns().waiting.is_empty() {
+            // A signal may end it early, which does no harm.
+            let _ = nanosleep(&FIRST_TURN_DELAY);
+        }
+    }
+
+    /// Ends its turn: hands over, unless another shard has done so because the turn stalled.
+    pub(crate) fn end_turn(&mut self) {
+        let turns = self.shared_core.turns();
+        if turns.is_held_by(&self.state) {
+            self.shared_core.hand_over(turns);
+        }
+    }
+
+    /// Waits until its turn begins. If the turn of the holder stalls, hands over in its place.
+    fn wait(&self) {
+        while self.state.load(Ordering::Acquire) == WAITS {
+            // After any other end of the wait the state tells.
+            let result = futex::wait(
+                &self.state,
+                futex::Flags::PRIVATE,
+                WAITS,
+                Some(&STALL_CHECK_INTERVAL),
+            );
+            if result == Err(Errno::TIMEDOUT) {
+                let shared_core = &self.shared_core;
+                let turns = shared_core.turns();
+                if shared_core.clock.elapsed().saturating_sub(turns.since) >= shared_core.stalled {
+                    shared_core.hand_over(turns);
+                }
+            }
+        }
+    }
+}
+
+impl TurnQueue {
+    fn is_held_by(&self, state: &Arc<AtomicU32>) -> bool {
+        let holder = self.holder.as_ref();
+        holder.is_some_and(|holder| Arc::ptr_eq(holder, state))
+    }
+}
+
+impl Drop for CoreUser {
+    fn drop(&mut self) {
+        self.end_turn();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// One in which nobody is passed over, however slow the machine is.
+    fn patient() -> Arc<SharedCore> {
+        Arc::new(SharedCore::new(Duration::MAX))
+    }
+
+    impl CoreUser {
+        fn is_holder(&self) -> bool {
+            self.shared_core.turns().is_held_by(&self.state)
+        }
+    }
+
+    /// Waits until so many wait for their turn.
+    fn until_waiting(shared_core: &SharedCore, count: usize) {
+        while shared_core.turns().waiting.len() != count {
+            thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn each_has_its_turn_before_any_has_another() {
+        const RUNNERS: usize = 5;
+        const ROUNDS: usize = 200;
+        let shared_core = patient();
+        let log = Mutex::new(Vec::new());
+        let mut first = CoreUser::new(Arc::clone(&shared_core));
+        first.wait_for_turn();
+        thread::scope(|scope| {
+            for number in 0..RUNNERS {
+                let (log, shared_core) = (&log, Arc::clone(&shared_core));
+                until_waiting(&shared_core, number);
+                scope.spawn(move || {
+                    let mut core_user = CoreUser::new(shared_core);
+                    for round in 1..=ROUNDS {
+                        core_user.wait_for_turn();
+                        assert!(core_user.is_holder());
+                        log.lock().unwrap().push(number);
+                        if round < ROUNDS {
+                            until_waiting(&core_user.shared_core, RUNNERS - 1);
+                        }
+                        core_user.end_turn();
+                    }
+                });
+            }
+            until_waiting(&shared_core, RUNNERS);
+            first.end_turn();
+        });
+        let expected: Vec<usize> = (0..RUNNERS).cycle().take(RUNNERS * ROUNDS).collect();
+        assert_eq!(*log.lock().unwrap(), expected);
+        assert!(shared_core.turns().holder.is_none());
+    }
+
+    #[test]
+    fn who_is_alone_goes_on() {
+        let mut core_user = CoreUser::new(Arc::default());
+        core_user.wait_for_turn();
+        core_user.end_turn();
+        core_user.wait_for_turn();
+        assert!(core_user.is_holder());
+        let shared_core = Arc::clone(&core_user.shared_core);
+        drop(core_user);
+        assert!(shared_core.turns().holder.is_none());
+    }
+
+    #[test]
+    fn who_gathers_has_its_turn_before_those_that_come() {
+        let shared_core = patient();
+        let mut first = CoreUser::new(Arc::clone(&shared_core));
+        first.wait_for_turn_among_others();
+        assert!(first.is_holder());
+        let second = thread::spawn({
+            let mut core_user = CoreUser::new(Arc::clone(&shared_core));
+            move || {
+                core_user.wait_for_turn_among_others();
+                core_user.is_holder()
+            }
+        });
+        until_waiting(&shared_core, 1);
+        assert!(shared_core.turns().holder.is_some());
+        first.end_turn();
+        assert!(second.join().unwrap());
+    }
+
+    #[test]
+    fn one_that_never_hands_over_holds_up_nobody_for_long() {
+        let shared_core = Arc::new(SharedCore::default());
+        let mut stuck = CoreUser::new(Arc::clone(&shared_core));
+        stuck.wait_for_turn();
+        let mut other = CoreUser::new(Arc::clone(&shared_core));
+        other.wait_for_turn();
+        assert!(other.is_holder());
+        // And it does not hand over what it has no longer.
+        stuck.end_turn();
+        assert!(other.is_holder());
+        drop(other);
+        assert!(shared_core.turns().holder.is_none());
+    }
+
+    #[test]
+    fn one_that_panics_hands_over() {
+        let shared_core = patient();
+        let mut panics = CoreUser::new(Arc::clone(&shared_core));
+        panics.wait_for_turn();
+        let other = thread::spawn({
+            let shared_core = Arc::clone(&shared_core);
+            move || {
+                let mut core_user = CoreUser::new(shared_core);
+                core_user.wait_for_turn();
+                core_user.is_holder()
+            }
+        });
+        until_waiting(&shared_core, 1);
+        let thread = thread::spawn(move || {
+            let _runner = panics;
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(thread.join().is_err());
+        assert!(other.join().unwrap());
+    }
+}
