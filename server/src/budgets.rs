@@ -94,17 +94,17 @@ fn the_table_of_work_is_that_of_the_code() {
         ),
         (
             "deliveries to subscribers of large topics",
-            shard::post::DELIVERIES_PER_TURN.to_string(),
+            shard::inbox::DELIVERIES_PER_TURN.to_string(),
         ),
         (
             "connections that get what was published",
-            shard::post::FANNED_OUT_PER_TURN.to_string(),
+            shard::inbox::FANNED_OUT_PER_TURN.to_string(),
         ),
         (
             "bytes that they get",
-            bytes(shard::post::FANNED_OUT_BYTES_PER_TURN),
+            bytes(shard::inbox::FANNED_OUT_BYTES_PER_TURN),
         ),
-        ("mail read", shard::post::MAIL_PER_TURN.to_string()),
+        ("jobs done", shard::inbox::JOBS_PER_TURN.to_string()),
         (
             "deadlines that pass",
             shard::expiries_per_turn(Config::default().receive_buffers).to_string(),

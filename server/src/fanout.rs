@@ -1,18 +1,18 @@
 //! Fan-out: from a publisher on any thread to the subscribers on every shard.
 //!
 //! A message is encoded once, and handed by reference to each shard that may have subscribers
-//! ([`Interest`]), through its [`Post`]. There it is put behind what waits for each subscriber
+//! ([`Interest`]), through its [`Inbox`]. There it is put behind what waits for each subscriber
 //! ([`Chains`]), which costs no more than a store; and in slices, so that nobody else is held up,
 //! what waits for a subscriber leaves in one send. Everything counts against the shard's [`Budget`].
 
 mod budget;
 mod chains;
+mod inbox;
 mod intake;
 mod interest;
 #[allow(unsafe_code)]
 mod mailbox;
 mod patterns;
-mod post;
 mod published;
 mod publishers;
 mod sync {
@@ -32,7 +32,7 @@ use std::{
 pub(crate) use self::{
     budget::{Aftermath, Load, Pressure, Window},
     chains::{NONE, Segment},
-    post::{Gone, Mail, Post},
+    inbox::{Gone, Inbox, Job},
     published::{Address, Published},
     publishers::Habit,
 };
@@ -49,7 +49,7 @@ use crate::{
     Config, SlowConsumer,
     command::Command,
     config::TopicRule,
-    ring::Bell,
+    ring::Waker,
     stats::Stats,
     topic::{self, TopicError},
 };
@@ -62,7 +62,7 @@ const CATCH_UP_SUBSCRIPTIONS_MAX: usize = 16;
 pub(crate) struct Fabric {
     hasher: RandomState,
     interest: Interest,
-    posts: Box<[Post]>,
+    inboxes: Box<[Inbox]>,
     rules: Vec<TopicRule>,
     /// What threads that are no shards have published.
     pub(crate) remote_window: Arc<Window>,
@@ -93,8 +93,8 @@ impl Fabric {
         Self {
             hasher: RandomState::new(),
             interest: Interest::new(),
-            posts: (0..shards)
-                .map(|_| Post::new(config.fanout_memory))
+            inboxes: (0..shards)
+                .map(|_| Inbox::new(config.fanout_memory))
                 .collect(),
             rules: config.topics.clone(),
             remote_window: Arc::default(),
@@ -107,7 +107,7 @@ impl Fabric {
 
     /// A shard has ended: nothing is handed to it any more.
     pub(crate) fn close(&self, shard: u16) {
-        if self.posts[usize::from(shard)].close() {
+        if self.inboxes[usize::from(shard)].close() {
             self.living.fetch_sub(1, Ordering::Release);
         }
     }
@@ -134,32 +134,32 @@ impl Fabric {
 
     /// The connections of all shards that have not ended.
     pub(crate) fn connections(&self) -> u64 {
-        self.posts.iter().map(Post::connections).sum()
+        self.inboxes.iter().map(Inbox::connections).sum()
     }
 
-    pub(crate) fn posts(&self) -> &[Post] {
-        &self.posts
+    pub(crate) fn inboxes(&self) -> &[Inbox] {
+        &self.inboxes
     }
 
     /// The shard says how it is woken.
-    pub(crate) fn set_bell(&self, shard: u16, bell: Bell) {
-        let post = &self.posts[usize::from(shard)];
-        assert!(post.set_bell(bell), "shard {shard} exists once");
+    pub(crate) fn set_waker(&self, shard: u16, waker: Waker) {
+        let inbox = &self.inboxes[usize::from(shard)];
+        assert!(inbox.set_waker(waker), "shard {shard} exists once");
     }
 
     /// Gives each shard that may have subscribers for a topic to `hand`.
-    pub(crate) fn distribute(&self, address: Address<'_>, mut hand: impl FnMut(u16, &Post)) {
+    pub(crate) fn distribute(&self, address: Address<'_>, mut hand: impl FnMut(u16, &Inbox)) {
         let mut shards = self.interest.shards(address.key);
-        if self.posts.len() <= 64 {
+        if self.inboxes.len() <= 64 {
             while shards != 0 {
                 let shard = shards.trailing_zeros() as u16;
                 shards &= shards - 1;
-                hand(shard, &self.posts[usize::from(shard)]);
+                hand(shard, &self.inboxes[usize::from(shard)]);
             }
         } else {
-            for (shard, post) in (0..).zip(&self.posts) {
+            for (shard, inbox) in (0..).zip(&self.inboxes) {
                 if shards & interest::bit(shard) != 0 {
-                    hand(shard, post);
+                    hand(shard, inbox);
                 }
             }
         }
@@ -168,15 +168,15 @@ impl Fabric {
     /// The pressure on the shards that may have subscribers for a topic: that of the fullest.
     pub(crate) fn pressure_at(&self, address: Address<'_>) -> Pressure {
         let mut pressure = Pressure::Free;
-        self.distribute(address, |_, post| {
-            pressure = pressure.max(post.budget.pressure());
+        self.distribute(address, |_, inbox| {
+            pressure = pressure.max(inbox.budget.pressure());
         });
         pressure
     }
 
     /// The pressure on the fullest shard.
     fn pressure(&self) -> Pressure {
-        let pressures = self.posts.iter().map(|post| post.budget.pressure());
+        let pressures = self.inboxes.iter().map(|inbox| inbox.budget.pressure());
         pressures.max().unwrap_or(Pressure::Free)
     }
 
@@ -224,7 +224,7 @@ pub(crate) struct Fanout {
     /// Deliveries to very many that are left to this turn.
     allowance: usize,
     deliveries_per_turn: usize,
-    /// Shards that sleep on new mail.
+    /// Shards to wake, because their inboxes were empty.
     to_wake: Vec<u16>,
 }
 
@@ -247,8 +247,8 @@ impl Fanout {
         deliveries_per_turn: usize,
         config: &Config,
     ) -> Self {
-        let shares_bit = fabric.posts.len() > 64;
-        fabric.posts[usize::from(shard)].set_stats(&stats);
+        let shares_bit = fabric.inboxes.len() > 64;
+        fabric.inboxes[usize::from(shard)].set_stats(&stats);
         Self {
             fabric,
             stats,
@@ -325,10 +325,10 @@ impl Fanout {
     /// Publishes to all shards.
     pub(crate) fn publish(&mut self, address: Address<'_>, message: Arc<Published>) {
         let (fabric, mut is_ours) = (Arc::clone(&self.fabric), false);
-        fabric.distribute(address, |shard, post| {
+        fabric.distribute(address, |shard, inbox| {
             if shard == self.shard {
                 is_ours = true;
-            } else if post.hand_quietly(Mail::Publish(Arc::clone(&message))) == Ok(true) {
+            } else if inbox.hand_quietly(Job::Publish(Arc::clone(&message))) == Ok(true) {
                 self.to_wake.push(shard);
             }
         });
@@ -431,28 +431,28 @@ impl Fanout {
             || !self.deferred.is_empty()
     }
 
-    /// Takes the mail that has come. A piece counts until it is [read](Self::note_read).
-    pub(crate) fn mail(&self, read: impl FnMut(Mail)) {
-        self.post().take(read);
+    /// Takes the jobs that have come. A job counts in the budget until [`note_read`](Self::note_read).
+    pub(crate) fn take_jobs(&self, read: impl FnMut(Job)) {
+        self.inbox().take(read);
     }
 
-    /// A piece of mail is about to be followed.
-    pub(crate) fn note_read(&self, mail: &Mail) {
-        self.post().note_read(mail);
+    /// Notes that a job is about to be done.
+    pub(crate) fn note_read(&self, job: &Job) {
+        self.inbox().note_read(job);
     }
 
     /// Bytes that count against the budget.
     pub(crate) fn bytes(&self) -> usize {
-        self.post().budget.bytes()
+        self.inbox().budget.bytes()
     }
 
-    /// Takes the commands that have come.
+    /// Takes the commands to this shard.
     pub(crate) fn commands(&self) -> impl Iterator<Item = Command> + use<> {
-        self.post().take_commands()
+        self.inbox().take_commands()
     }
 
-    fn post(&self) -> &Post {
-        &self.fabric.posts[usize::from(self.shard)]
+    fn inbox(&self) -> &Inbox {
+        &self.fabric.inboxes[usize::from(self.shard)]
     }
 
     /// Whether messages wait until earlier ones are delivered.
@@ -460,25 +460,25 @@ impl Fanout {
         self.is_full() || !self.deferred.is_empty()
     }
 
-    /// A burst is over: all shards may give back memory.
+    /// Notes the end of a burst, after which all shards may give back memory.
     pub(crate) fn end_burst(&self) {
         self.fabric.bursts.fetch_add(1, Ordering::Relaxed);
-        self.fabric.posts.iter().for_each(Post::ring);
+        self.fabric.inboxes.iter().for_each(Inbox::wake);
     }
 
-    /// How a shard is woken.
-    pub(crate) fn bell(&self, shard: u32) -> Option<&Bell> {
-        self.fabric.posts.get(shard as usize)?.bell()
+    /// The waker of a shard.
+    pub(crate) fn waker(&self, shard: u32) -> Option<&Waker> {
+        self.fabric.inboxes.get(shard as usize)?.waker()
     }
 
-    /// Shards that are to be woken, since somebody asked last.
-    pub(crate) fn sleepers(&mut self) -> impl Iterator<Item = (u16, Bell)> {
+    /// Takes the shards that are to be woken.
+    pub(crate) fn sleepers(&mut self) -> impl Iterator<Item = (u16, Waker)> {
         let fabric = Arc::clone(&self.fabric);
         std::mem::take(&mut self.to_wake)
             .into_iter()
             .filter_map(move |shard| {
-                let bell = fabric.posts[usize::from(shard)].bell()?;
-                Some((shard, bell.clone()))
+                let waker = fabric.inboxes[usize::from(shard)].waker()?;
+                Some((shard, waker.clone()))
             })
     }
 }
@@ -494,10 +494,10 @@ mod tests {
             ..Config::default()
         });
         assert_eq!(fabric.connections(), 0, "no shard has begun");
-        for (post, connections) in fabric.posts.iter().zip([3, 4]) {
+        for (inbox, connections) in fabric.inboxes.iter().zip([3, 4]) {
             let stats = Arc::<Stats>::default();
             stats.connections.set(connections);
-            post.set_stats(&stats);
+            inbox.set_stats(&stats);
         }
         assert_eq!(fabric.connections(), 7);
         fabric.close(0);

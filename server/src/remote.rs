@@ -8,7 +8,7 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 use crate::{
     ConnectionId, Error, Outgoing,
     command::Command,
-    fanout::{Fabric, Gone, Mail, Post, Pressure, Readiness},
+    fanout::{Fabric, Gone, Inbox, Job, Pressure, Readiness},
     topic::TopicError,
 };
 
@@ -68,10 +68,10 @@ impl Remote {
         }
         let window = &self.fabric.remote_window;
         let mut is_busy = false;
-        self.fabric.distribute(address, |_, post| {
-            is_busy |= match post.budget.pressure() {
+        self.fabric.distribute(address, |_, inbox| {
+            is_busy |= match inbox.budget.pressure() {
                 Pressure::Free => false,
-                Pressure::Behind => window.bytes() >= post.budget.remote_window(),
+                Pressure::Behind => window.bytes() >= inbox.budget.remote_window(),
                 Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => true,
             };
         });
@@ -79,9 +79,9 @@ impl Remote {
             return Err(RemoteError::Busy);
         }
         let message = self.fabric.message(address, &message.into(), None, window);
-        self.fabric.distribute(address, |_, post| {
+        self.fabric.distribute(address, |_, inbox| {
             // A shard that has ended since is left out.
-            let _ = post.hand(Mail::Publish(Arc::clone(&message)));
+            let _ = inbox.hand(Job::Publish(Arc::clone(&message)));
         });
         let publishes = &self.fabric.remote_publishes;
         publishes.fetch_add(1, Ordering::Relaxed);
@@ -107,7 +107,7 @@ impl Remote {
         let (opcode, payload) = message.parts();
         self.hand(
             to,
-            Mail::Send {
+            Job::Send {
                 to,
                 is_text: opcode == Opcode::Text,
                 payload: Bytes::copy_from_slice(payload),
@@ -129,7 +129,7 @@ impl Remote {
     ) -> Result<(), RemoteError> {
         self.hand(
             whom,
-            Mail::Close {
+            Job::Close {
                 whom,
                 code,
                 reason: reason.into(),
@@ -169,16 +169,16 @@ impl Remote {
     }
 
     pub(crate) fn command(&self, command: Command) {
-        for post in self.fabric.posts() {
-            post.command(command);
+        for inbox in self.fabric.inboxes() {
+            inbox.command(command);
         }
     }
 
-    fn hand(&self, id: ConnectionId, mail: Mail) -> Result<(), RemoteError> {
-        let post: &Post = &self.fabric.posts()[usize::from(id.shard)];
-        if post.budget.pressure() >= Pressure::Hold {
+    fn hand(&self, id: ConnectionId, job: Job) -> Result<(), RemoteError> {
+        let inbox: &Inbox = &self.fabric.inboxes()[usize::from(id.shard)];
+        if inbox.budget.pressure() >= Pressure::Hold {
             return Err(RemoteError::Busy);
         }
-        Ok(post.hand(mail)?)
+        Ok(inbox.hand(job)?)
     }
 }

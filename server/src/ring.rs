@@ -134,12 +134,12 @@ pub enum Op {
         /// The socket to close.
         socket: Socket,
     },
-    /// Complete, again and again, when another thread has rung the ring's [`Bell`].
+    /// Complete, again and again, when another thread has called the ring's [`Waker`].
     PollWakeup,
-    /// Wake another ring. Silent on success; if it fails, ring the bell instead ([`Bell::ring`]).
+    /// Wake another ring. Silent on success; if it fails, call [`Waker::wake`] instead.
     Wake {
-        /// The bell of the other ring.
-        bell: Bell,
+        /// The waker of the other ring.
+        waker: Waker,
     },
     /// Give a direct descriptor to another ring, which is told of it by `arrival`. Completes when it is
     /// there and free here, or with an error when it is still here.
@@ -147,7 +147,7 @@ pub enum Op {
         /// The socket to give.
         socket: Socket,
         /// The other ring's.
-        bell: Bell,
+        waker: Waker,
         /// The token of the [`OpCode::Arrive`] that the other ring is told, with the [`Socket`] as
         /// `result`.
         arrival: Token,
@@ -392,19 +392,19 @@ pub unsafe trait Ring {
     fn taken(&self, quiet: Token) -> Option<Taken>;
 
     /// What another thread holds to wake this ring.
-    fn bell(&self) -> Bell;
+    fn waker(&self) -> Waker;
 }
 
 /// Wakes a ring from another thread: an [`Op::PollWakeup`] completes.
 #[derive(Clone, Debug)]
-pub struct Bell {
+pub struct Waker {
     event: std::sync::Arc<std::os::fd::OwnedFd>,
     /// The ring itself, which other rings can wake without a system call of their own.
     ring: Option<std::sync::Arc<std::os::fd::OwnedFd>>,
 }
 
-impl Bell {
-    /// A new bell, which nobody listens to yet.
+impl Waker {
+    /// A new waker, which no ring polls yet.
     ///
     /// # Errors
     /// Those of eventfd(2).
@@ -417,30 +417,30 @@ impl Bell {
         })
     }
 
-    /// Wakes the ring; several rings of the bell before it wakes count as one.
-    pub fn ring(&self) {
+    /// Wakes the ring; several calls before it wakes count as one.
+    pub fn wake(&self) {
         // The only error that an eventfd gives is EAGAIN, when its counter is full: then the
         // ring has yet to hear an earlier call, which is all that this one wants.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
     }
 
-    /// Forgets the rings so far, so that the next one is heard.
-    pub(crate) fn hush(&self) {
+    /// Clears the calls so far, so that the next one wakes the ring.
+    pub(crate) fn clear_calls(&self) {
         let _ = rustix::io::read(&self.event, &mut [0_u8; 8]);
     }
 
-    /// The bell of a ring with this descriptor.
+    /// The waker of a ring with this descriptor.
     pub(crate) fn of_ring(mut self, ring: std::os::fd::OwnedFd) -> Self {
         self.ring = Some(std::sync::Arc::new(ring));
         self
     }
 
-    /// Gives up the ring: nobody who holds this bell can reach it any more, or keeps it open. Where its
-    /// descriptor was is an eventfd now, of which io_uring says that it is no ring.
+    /// Detaches all clones of this waker from the ring: they no longer reach it, nor keep it open. Its descriptor
+    /// becomes an eventfd, which io_uring refuses as a ring.
     ///
     /// # Errors
     /// Those of dup3(2).
-    pub(crate) fn hang_up(&self) -> io::Result<()> {
+    pub(crate) fn detach(&self) -> io::Result<()> {
         use std::os::fd::AsRawFd;
         let Some(ring) = self.ring_fd() else {
             return Ok(());

@@ -12,9 +12,9 @@ mod depart;
 mod drain;
 mod hand_over;
 mod handshake;
+pub(crate) mod inbox;
 mod memory;
 mod parts;
-pub(crate) mod post;
 mod read;
 mod receive;
 pub(crate) mod share;
@@ -35,8 +35,8 @@ use self::{
     core::{Core, Settings},
     deadlines::Deadlines,
     handshake::Refusals,
+    inbox::Deliveries,
     memory::Memory,
-    post::Deliveries,
     read::Unread,
     receive::Receives,
     transmit::Sends,
@@ -158,7 +158,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
         contain::catch_on_this_thread();
-        parts.fabric.set_bell(parts.index, ring.bell());
+        parts.fabric.set_waker(parts.index, ring.waker());
         let Capacity {
             places,
             connections,
@@ -192,7 +192,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     parts.index,
                     Arc::clone(&parts.stats),
                     places as usize,
-                    share_of_core(post::DELIVERIES_PER_TURN, parts.core_shards, DELIVERIES_MIN),
+                    share_of_core(
+                        inbox::DELIVERIES_PER_TURN,
+                        parts.core_shards,
+                        DELIVERIES_MIN,
+                    ),
                     config,
                 ),
                 stats: parts.stats,
@@ -460,7 +464,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 });
             }
             OpCode::PollWakeup => {
-                self.core.ring.bell().hush();
+                self.core.ring.waker().clear_calls();
                 if !completion.more {
                     self.core.ring.push(Op::PollWakeup, token);
                 }
@@ -468,9 +472,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             // Silent on success. That there is nothing to cancel needs no answer: what was to be
             // cancelled tells of itself.
             OpCode::Cancel => {}
-            // The mail is read in every turn.
+            // Every turn looks into the inbox.
             OpCode::Woken => {}
-            OpCode::Wake => self.wake_by_bell(token.slot()),
+            OpCode::Wake => self.wake_by_eventfd(token.slot()),
             OpCode::HandOver => self.handed_over(&completion, now),
             OpCode::Arrive => self.arrived(&completion, now),
             OpCode::Send | OpCode::SendAll | OpCode::Connect => {

@@ -108,16 +108,16 @@ fn a_multishot_accept_ends_with_the_completion_that_does_not_fit() {
 #[test]
 fn a_ring_wakes_another_that_waits_on_another_thread() {
     let mut one = Uring::new(&Setup::default(), None).expect("a ring");
-    let (bells, bell) = std::sync::mpsc::channel();
+    let (wakers, waker) = std::sync::mpsc::channel();
     let sleeper = std::thread::spawn(move || {
         let mut ring = Uring::new(&Setup::default(), None).expect("a ring");
-        bells.send(ring.bell()).expect("somebody wants it");
+        wakers.send(ring.waker()).expect("somebody wants it");
         ring.enter(Wait::For(Duration::from_secs(20)))
             .expect("the ring works");
         ring.reap().map(|completion| completion.op)
     });
-    let bell = bell.recv().expect("a bell");
-    one.push(Op::Wake { bell }, Token::new(0, 7));
+    let waker = waker.recv().expect("a waker");
+    one.push(Op::Wake { waker }, Token::new(0, 7));
     one.enter(Wait::No).expect("the ring works");
     assert_eq!(
         sleeper.join().expect("it does not panic"),
@@ -126,9 +126,9 @@ fn a_ring_wakes_another_that_waits_on_another_thread() {
     // Nobody is there any more, of which the ring tells.
     let gone = {
         let ring = Uring::new(&Setup::default(), None).expect("a ring");
-        ring.bell()
+        ring.waker()
     };
-    one.push(Op::Wake { bell: gone }, Token::new(0, 8));
+    one.push(Op::Wake { waker: gone }, Token::new(0, 8));
     one.enter(Wait::No).expect("the ring works");
     while let Some(completion) = one.reap() {
         assert_eq!(completion.op, OpCode::Wake);
@@ -145,7 +145,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         ..Setup::default()
     };
     let mut one = Uring::new(&setup, Some(listener.into())).expect("a ring");
-    let (bells, bell) = std::sync::mpsc::channel();
+    let (wakers, waker) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let other = std::thread::spawn(move || {
         let setup = Setup {
@@ -153,7 +153,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
             ..Setup::default()
         };
         let mut ring = Uring::new(&setup, None).expect("a ring");
-        bells.send(ring.bell()).expect("somebody wants it");
+        wakers.send(ring.waker()).expect("somebody wants it");
         ring.enter(Wait::For(Duration::from_secs(20)))
             .expect("the ring works");
         let arrived = ring.reap().expect("a socket has come");
@@ -172,8 +172,8 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         let _ = ended.recv();
         assert!(ring.reap().is_none(), "nobody else has come");
     });
-    let bell = bell.recv().expect("a bell");
-    let mut hand_over = |bell| {
+    let waker = waker.recv().expect("a waker");
+    let mut hand_over = |waker| {
         let mut client = TcpStream::connect(address).expect("the backlog has room");
         let accept = Op::Accept {
             multishot: false,
@@ -194,7 +194,7 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         assert_eq!(accepted, 0, "the only place is free");
         let hand_over = Op::HandOver {
             socket,
-            bell,
+            waker,
             arrival,
         };
         let result = complete(hand_over, token);
@@ -207,13 +207,13 @@ fn a_ring_hands_a_socket_over_to_another_that_waits_on_another_thread() {
         }
         result
     };
-    assert_eq!(hand_over(bell.clone()), 0);
+    assert_eq!(hand_over(waker.clone()), 0);
     // The place here is free; the one there is not.
-    assert!(hand_over(bell.clone()) < 0);
+    assert!(hand_over(waker.clone()) < 0);
     drop(end);
     other.join().expect("it does not panic");
     // Nobody is there any more.
-    assert!(hand_over(bell) < 0);
+    assert!(hand_over(waker) < 0);
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn a_ring_may_go_while_it_receives() {
     use std::io::Write;
     let (mut ring, mut peer) = connected();
     // Who is to wake it holds a descriptor of the ring.
-    let _bell = ring.bell();
+    let _bell = ring.waker();
     fill(&mut ring, BytesMut::with_capacity(100), 100, false);
     ring.enter(Wait::No).expect("the ring works");
     drop(ring);

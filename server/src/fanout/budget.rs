@@ -83,12 +83,12 @@ impl Budget {
     }
 
     /// Counts what is put into the mailbox.
-    pub(super) fn add_mail(&self, bytes: usize) {
+    pub(super) fn add_queued(&self, bytes: usize) {
         self.mailed.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Counts what was taken out of the mailbox.
-    pub(super) fn remove_mail(&self, bytes: usize) {
+    pub(super) fn remove_queued(&self, bytes: usize) {
         self.mailed.fetch_sub(bytes, Ordering::Relaxed);
     }
 
@@ -236,9 +236,9 @@ mod tests {
             budget.set_held(bytes, false);
             assert_eq!(budget.pressure(), pressure, "{bytes} bytes held");
             budget.set_held(0, false);
-            budget.add_mail(bytes);
+            budget.add_queued(bytes);
             assert_eq!(budget.pressure(), pressure, "{bytes} bytes of mail");
-            budget.remove_mail(bytes);
+            budget.remove_queued(bytes);
         }
         budget.set_held(0, true);
         assert_eq!(budget.pressure(), Pressure::Behind);

@@ -49,8 +49,8 @@ pub(crate) struct Chains {
     run: Run,
     /// Links of long chains.
     long_links: usize,
-    /// Messages that came by mail.
-    mail_under_way: usize,
+    /// Messages from other threads.
+    remote_under_way: usize,
     /// Bytes of memory of all that is kept here.
     bytes: usize,
     segment_bytes_max: usize,
@@ -58,13 +58,13 @@ pub(crate) struct Chains {
     policy: SlowConsumer,
 }
 
-/// Where a message comes from.
+/// The publisher of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
     /// A connection of this shard.
     Connection,
     /// Another thread.
-    Mail,
+    Remote,
 }
 
 /// A message that is being delivered.
@@ -142,7 +142,7 @@ impl Chains {
             successors: HashTable::new(),
             run: Run::default(),
             long_links: 0,
-            mail_under_way: 0,
+            remote_under_way: 0,
             bytes: 0,
             segment_bytes_max: SEGMENT_BYTES_MAX.min(send_queue_max / 2),
             policy,
@@ -159,16 +159,16 @@ impl Chains {
         self.long_links > 0
     }
 
-    /// Messages under way that came by mail.
-    pub(super) fn mail_under_way(&self) -> usize {
-        self.mail_under_way
+    /// Messages from other threads that are under way.
+    pub(super) fn remote_under_way(&self) -> usize {
+        self.remote_under_way
     }
 
     /// Begins to deliver a message; gives its number, which is valid until
     /// [`finish`](Self::finish).
     pub(super) fn begin(&mut self, message: Arc<Published>, origin: Origin) -> u32 {
         self.bytes += message.size() + size_of::<Delivery>();
-        self.mail_under_way += usize::from(origin == Origin::Mail);
+        self.remote_under_way += usize::from(origin == Origin::Remote);
         let delivery = Delivery {
             published: message,
             users: 1,
@@ -194,7 +194,7 @@ impl Chains {
                 compressed_bytes,
                 ..
             } = self.messages.remove(message as usize);
-            self.mail_under_way -= usize::from(origin == Origin::Mail);
+            self.remote_under_way -= usize::from(origin == Origin::Remote);
             self.bytes -= published.size() + size_of::<Delivery>() + compressed_bytes;
         }
     }

@@ -4,7 +4,7 @@
 //! turn, and in slices if they are very many: until then the message is pending ([`Topics`](super::Topics)). A
 //! subscriber catches up before it is sent anything else.
 //!
-//! When many messages are pending, or a long chain waits, messages for large topics that came by the mailbox
+//! When many messages are pending, or a long chain waits, messages for large topics from other threads
 //! are deferred, in order. Messages for small topics are not, so a flood of one topic does not delay another.
 
 use std::{
@@ -27,7 +27,7 @@ const CACHED_SUBSCRIBERS_MAX: usize = 8 << 10;
 /// Deferred messages for which memory is kept while there are none.
 const DEFERRED_KEPT_MAX: usize = 1 << 10;
 
-/// Messages that came by mail and wait until earlier ones are delivered.
+/// Messages from other threads that wait until earlier ones are delivered.
 #[derive(Debug, Default)]
 pub(super) struct Deferred {
     messages: VecDeque<Arc<Published>>,
@@ -77,9 +77,9 @@ impl Fanout {
             || self.chains.is_long()
     }
 
-    /// Takes in a message that came by the mailbox, now or, if its topic is large, when there is room. Returns
-    /// the number of subscribers that were served at once.
-    pub(crate) fn take_in_mail(&mut self, message: Arc<Published>) -> u64 {
+    /// Takes in a message from another thread, now or, if its topic is large, when there is room. Returns the
+    /// number of subscribers that were served at once.
+    pub(crate) fn take_in_remote(&mut self, message: Arc<Published>) -> u64 {
         let waits = || {
             let topic = (message.topic(), message.key);
             (self.is_full() || !self.deferred.is_empty())
@@ -90,7 +90,7 @@ impl Fanout {
             self.tell_budget();
             return 0;
         }
-        self.take_in(message, Origin::Mail)
+        self.take_in(message, Origin::Remote)
     }
 
     /// Queues a message for each of its subscribers, in later turns if these are very many. Returns the number
@@ -231,13 +231,13 @@ impl Fanout {
     }
 
     /// Uses up the rest of this turn's deliveries, and begins those of the next. Takes in deferred messages
-    /// while there is room: the mailbox counts as one publisher, which always has one message under way.
+    /// while there is room: all other threads count as one publisher, which always has one message under way.
     pub(crate) fn end_turn(&mut self) {
         self.go_on();
-        while (!self.is_full() || self.chains.mail_under_way() == 0)
+        while (!self.is_full() || self.chains.remote_under_way() == 0)
             && let Some(message) = self.deferred.pop()
         {
-            self.take_in(message, Origin::Mail);
+            self.take_in(message, Origin::Remote);
         }
         self.allowance = 4 * self.deliveries_per_turn;
         self.publishers.end_turn();
@@ -247,7 +247,7 @@ impl Fanout {
     pub(crate) fn tell_budget(&self) {
         let bytes = self.chains.bytes() + self.deferred.bytes;
         let is_behind = self.is_full() || !self.deferred.is_empty();
-        self.post().budget.set_held(bytes, is_behind);
+        self.inbox().budget.set_held(bytes, is_behind);
     }
 }
 
@@ -317,9 +317,9 @@ mod tests {
             (address, message)
         }
 
-        fn mail(&mut self, topic: &str, text: &str) {
+        fn send_remotely(&mut self, topic: &str, text: &str) {
             let (_, message) = self.message(topic, text, None);
-            self.fanout.take_in_mail(message);
+            self.fanout.take_in_remote(message);
         }
 
         fn publish(&mut self, topic: &str, text: &str) {
@@ -433,11 +433,11 @@ mod tests {
         let mut bench = Bench::with_subscribers();
         assert_eq!(bench.fanout.subscribe(7, "few"), Ok(true));
         for number in 0..3 * PENDING_MESSAGES_MAX {
-            bench.mail("all", &number.to_string());
+            bench.send_remotely("all", &number.to_string());
             assert!(bench.fanout.topics.pending() <= PENDING_MESSAGES_MAX);
         }
         assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
-        bench.mail("few", "for few");
+        bench.send_remotely("few", "for few");
         bench.send_chain(7);
         assert_eq!(bench.sent[7].last().unwrap(), "for few");
         bench.finish();
@@ -457,7 +457,7 @@ mod tests {
         for number in 0..PENDING_MESSAGES_MAX + 1 {
             bench.publish("all", &number.to_string());
         }
-        bench.mail("all", "mail");
+        bench.send_remotely("all", "remote");
         assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
         bench.end_turn(0);
         assert!(bench.fanout.is_full());

@@ -26,7 +26,7 @@ pub use self::{
     client::{Arrival, ClientId, Network},
     crowd::{CrowdRing, Population, Tally, Word},
 };
-use super::{Bell, Completion, Op, OpCode, Ring, Taken, Token, Wait};
+use super::{Completion, Op, OpCode, Ring, Taken, Token, Wait, Waker};
 
 /// What a simulation is made of.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +167,7 @@ pub enum What {
 #[derive(Debug)]
 pub struct SimRing {
     kernel: Rc<RefCell<Kernel>>,
-    bell: Bell,
+    waker: Waker,
 }
 
 impl SimRing {
@@ -179,7 +179,7 @@ impl SimRing {
         let kernel = Rc::new(RefCell::new(Kernel::new(simulation)?));
         Ok(Self {
             kernel,
-            bell: Bell::new()?,
+            waker: Waker::new()?,
         })
     }
 
@@ -237,7 +237,7 @@ unsafe impl Ring for SimRing {
         self.kernel.borrow().taken(quiet)
     }
 
-    fn bell(&self) -> Bell {
-        self.bell.clone()
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 }

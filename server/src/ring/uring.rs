@@ -29,7 +29,7 @@ use self::{
     user_data::Purpose,
 };
 use super::{
-    Bell, BufferMemory, Completion, Op, OpCode, Ring, SendMode, Socket, Taken, Token, Wait,
+    BufferMemory, Completion, Op, OpCode, Ring, SendMode, Socket, Taken, Token, Wait, Waker,
     probe::{self, RingError},
 };
 
@@ -67,7 +67,7 @@ impl Default for Setup {
 pub struct Uring {
     ring: IoUring,
     listener: Option<OwnedFd>,
-    bell: Bell,
+    waker: Waker,
     /// Why the ring cannot be used any more, as an errno, if that is so.
     failure: Option<i32>,
     // Memory that the kernel writes to or takes buffers from: it is freed when no operation is left.
@@ -78,7 +78,7 @@ pub struct Uring {
     /// Addresses of the connects in the submission queue; the kernel copies them on submission.
     peers: Vec<SockAddr>,
     /// Bells of the rings that entries in the submission queue name by their descriptors.
-    bells: Vec<Bell>,
+    wakers: Vec<Waker>,
     installer: Installer,
     fills: ManuallyDrop<Fills>,
     /// The bytes of each [`Op::SendAll`] under way.
@@ -136,17 +136,17 @@ impl Uring {
         // SAFETY: the ring is open, and stays so until this has returned.
         let descriptor = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let descriptor = descriptor.try_clone_to_owned().map_err(RingError::setup)?;
-        let bell = Bell::new().map_err(RingError::setup)?.of_ring(descriptor);
+        let waker = Waker::new().map_err(RingError::setup)?.of_ring(descriptor);
         Ok(Self {
             ring,
             listener,
-            bell,
+            waker,
             failure: None,
             buffers: ManuallyDrop::new(buffers),
             entries: ManuallyDrop::new(entries),
             early: VecDeque::new(),
             peers: Vec::new(),
-            bells: Vec::new(),
+            wakers: Vec::new(),
             installer: Installer::new(installs),
             // Linux 6.7 has what it takes, 6.8 what is asked for here.
             fills: ManuallyDrop::new(Fills::new(installs)),
@@ -211,7 +211,7 @@ impl Uring {
     /// Drops the memory that only queued entries pointed to.
     fn note_submitted(&mut self) {
         self.peers.clear();
-        self.bells.clear();
+        self.wakers.clear();
     }
 
     /// Takes everything out of the completion queue, for [`Ring::reap`].
@@ -393,30 +393,30 @@ unsafe impl Ring for Uring {
                 self.queue(&[entry.user_data(user_data)]);
             }
             Op::PollWakeup => {
-                let fd = types::Fd(self.bell.event().as_raw_fd());
+                let fd = types::Fd(self.waker.event().as_raw_fd());
                 let entry = opcode::PollAdd::new(fd, libc::POLLIN as u32)
                     .multi(true)
                     .build();
                 self.queue(&[entry.user_data(user_data)]);
             }
-            Op::Wake { bell } => match bell.ring_fd() {
+            Op::Wake { waker } => match waker.ring_fd() {
                 Some(ring) => {
                     let woken = user_data::of(OpCode::Woken, Token::new(0, 0));
                     let entry = opcode::MsgRingData::new(types::Fd(ring), 0, woken, None).build();
                     self.queue(&[entry.user_data(user_data).flags(silent)]);
-                    self.bells.push(bell);
+                    self.wakers.push(waker);
                 }
                 None => self.early.push_back(completion(code, token, -libc::EBADF)),
             },
             Op::HandOver {
                 socket,
-                bell,
+                waker,
                 arrival,
-            } => match bell.ring_fd() {
+            } => match waker.ring_fd() {
                 Some(ring) => {
                     let arrival = user_data::of(OpCode::Arrive, arrival);
                     self.queue(&entries::hand_over(socket, ring, arrival, user_data));
-                    self.bells.push(bell);
+                    self.wakers.push(waker);
                 }
                 None => self.early.push_back(completion(code, token, -libc::EBADF)),
             },
@@ -486,8 +486,8 @@ unsafe impl Ring for Uring {
         self.installer.taken(quiet)
     }
 
-    fn bell(&self) -> Bell {
-        self.bell.clone()
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 }
 

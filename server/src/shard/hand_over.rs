@@ -16,12 +16,12 @@ use crate::{
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends a connection to the shard that has room for it.
     pub(super) fn hand_over(&mut self, socket: Socket, admitted: Admitted) {
-        let bell = self.core.fanout.bell(admitted.shard.into());
-        let bell = bell.expect("whoever has room can be reached").clone();
+        let waker = self.core.fanout.waker(admitted.shard.into());
+        let waker = waker.expect("whoever has room can be reached").clone();
         let ticket = self.admission.begin_handoff(socket, admitted);
         let hand_over = Op::HandOver {
             socket,
-            bell,
+            waker,
             arrival: Token::new(0, ticket),
         };
         self.core.ring.push(hand_over, Token::new(0, socket.0));

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 use tidewheel::ring::{
-    Bell, Completion, Op, OpCode, Ring, Taken, Token, Wait,
+    Completion, Op, OpCode, Ring, Taken, Token, Wait, Waker,
     sim::{Event, Faults, Network, SimRing, Simulation, What},
 };
 
@@ -130,8 +130,8 @@ unsafe impl Ring for Forgetful {
         self.ring.taken(quiet)
     }
 
-    fn bell(&self) -> Bell {
-        self.ring.bell()
+    fn waker(&self) -> Waker {
+        self.ring.waker()
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tidewheel::ring::{Bell, Completion, Op, Ring, Taken, Token, Wait};
+use tidewheel::ring::{Completion, Op, Ring, Taken, Token, Wait, Waker};
 
 use crate::ledger::{Owner, on_behalf_of};
 
@@ -84,7 +84,7 @@ unsafe impl<R: Ring> Ring for Watched<R> {
         self.ring.borrow().taken(quiet)
     }
 
-    fn bell(&self) -> Bell {
-        self.ring.borrow().bell()
+    fn waker(&self) -> Waker {
+        self.ring.borrow().waker()
     }
 }

@@ -25,8 +25,8 @@ use tidewheel_codec::Time;
 pub use self::client::Word;
 use self::client::{Client, Script, Stage};
 use super::super::{
-    Bell, BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Taken, Token,
-    Wait,
+    BufferMemory, Completion, Op, OpCode, Outbound, Ring, SendMode, Socket, Taken, Token, Wait,
+    Waker,
 };
 
 /// What the kernel tells at a time: as much as the queue of [`Setup::default`](super::super::Setup)
@@ -101,7 +101,7 @@ impl Tally {
 /// A ring whose sockets lead to a crowd.
 #[derive(Debug)]
 pub struct CrowdRing {
-    bell: Bell,
+    waker: Waker,
     now: Time,
     script: Script,
     clients: Vec<Client>,
@@ -140,7 +140,7 @@ impl CrowdRing {
         let mut speakers = VecDeque::from(vec![u32::MAX; places]);
         speakers.clear();
         Ok(Self {
-            bell: Bell::new()?,
+            waker: Waker::new()?,
             now: Time::from_millis(0),
             script: Script::new(population),
             clients: vec![Client::ABSENT; places],
@@ -202,7 +202,7 @@ impl CrowdRing {
         }
     }
 
-    /// Whether a turn would find something: a completion, or a bell that was rung.
+    /// Whether a turn would find something: a completion, or a waker that was rung.
     pub fn is_ready(&mut self) -> bool {
         self.listen();
         !self.ready.is_empty()
@@ -287,7 +287,7 @@ impl CrowdRing {
             }
             Op::SendAll { .. } => panic!("a shard waits for no socket"),
             Op::PollWakeup => self.listening = Some(token),
-            Op::Wake { bell } => bell.ring(),
+            Op::Wake { waker } => waker.wake(),
             Op::Writable { socket } => panic!("{socket:?} has room for everything"),
             Op::Fill { socket, .. } => panic!("no message of {socket:?} is large"),
             Op::HandOver { .. } => panic!("no shard is ever full"),
@@ -413,10 +413,10 @@ impl CrowdRing {
         }
     }
 
-    /// Completes what waits for the bell, if that was rung.
+    /// Completes what waits for the waker, if that was rung.
     fn listen(&mut self) {
         let Some(token) = self.listening else { return };
-        let mut fds = [PollFd::from_borrowed_fd(self.bell.event(), PollFlags::IN)];
+        let mut fds = [PollFd::from_borrowed_fd(self.waker.event(), PollFlags::IN)];
         let at_once = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -476,8 +476,8 @@ unsafe impl Ring for CrowdRing {
         None
     }
 
-    fn bell(&self) -> Bell {
-        self.bell.clone()
+    fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 }
 

@@ -47,12 +47,12 @@ const _: () = assert!(size_of::<SyncCancel>() == 64);
 impl Drop for Uring {
     /// Ends the listener, every operation and every connection.
     ///
-    /// Others may hold the ring's bell, and with it a descriptor of the ring. It is replaced, so that
+    /// Others may hold the ring's waker, and with it a descriptor of the ring. It is replaced, so that
     /// the kernel lets go of the ring as soon as this value is gone.
     fn drop(&mut self) {
         self.stop_listening();
         let cancelled = self.cancel_all();
-        if let Err(error) = self.bell.hang_up() {
+        if let Err(error) = self.waker.detach() {
             tracing::error!(%error, "the ring stays with whoever can wake it");
         }
         match cancelled {

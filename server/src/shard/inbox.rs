@@ -1,4 +1,4 @@
-//! Mail from other threads, and what is published, on their way to connections.
+//! Job from other threads, and what is published, on their way to connections.
 
 use std::collections::VecDeque;
 
@@ -8,61 +8,59 @@ use super::{Shard, share_of_core, visit::Visit};
 use crate::{
     ConnectionId, Handler,
     conn::Patience,
-    fanout::{Mail, NONE},
+    fanout::{Job, NONE},
     outbox::PROGRESS_TIME,
     ring::{Op, Ring, Token},
 };
 
-/// Connections that get what was published in one turn of the shards on a core; the others get it in
-/// the next, so that a fan-out to very many never holds up the network. Each costs a send, some 5
-/// us, and what arrives meanwhile waits for all of them. Fewer in a turn make for more turns: with
-/// half as many a delivery cost 4 % more, where each send has 16 messages in it.
+/// Subscribers that are sent published messages in one turn of the shards on a core. The others follow in the
+/// next turns, so that a fan-out to very many subscribers never holds up the network. Each costs a send, some
+/// 5 us, for which received bytes wait. With half as many a delivery cost 4 % more (16 messages in each send).
 pub(crate) const FANNED_OUT_PER_TURN: usize = 128;
 
-/// Pieces of mail that one turn reads.
-pub(crate) const MAIL_PER_TURN: usize = 1024;
+/// Jobs done in one turn.
+pub(crate) const JOBS_PER_TURN: usize = 1024;
 
 /// Deliveries to subscribers of large topics in one turn of the shards on a core. A delivery takes 3 to
-/// 65 ns, depending on the caches. The others follow in the next turns. A turn also reads no more mail
+/// 65 ns, depending on the caches. The others follow in the next turns. A turn also does no more jobs
 /// once what it has read was delivered this many times.
 pub(crate) const DELIVERIES_PER_TURN: usize = 1 << 14;
 
-/// Bytes that are sent of what was published in one turn of the shards on a core. A connection gets a
-/// segment at least, whatever is left.
+/// Bytes of published messages that are sent in one turn of the shards on a core. A subscriber gets one
+/// segment at least.
 pub(crate) const FANNED_OUT_BYTES_PER_TURN: usize = 1 << 20;
 
-/// What a message costs beside its bytes, where it is queued by itself.
+/// The cost of a message that is queued by itself, in bytes, beside its own.
 const MESSAGE_WORK: usize = 64;
 
-/// If the queues of at least `CROWD_MIN` subscribers are long, and those of more than one in `CROWD_SHARE`,
-/// the publishers are too fast, and not the subscribers too slow. That holds for a [`PROGRESS_TIME`] at
-/// least.
+/// If at least `CROWD_MIN` subscribers have long queues, and more than one in `CROWD_SHARE` has, the publishers
+/// are too fast, and not the subscribers too slow; for a [`PROGRESS_TIME`] at least.
 const CROWD_MIN: usize = 2;
 const CROWD_SHARE: usize = 4;
 
-/// Room for mail for which memory is kept while there is none.
-const MAIL_KEPT_MAX: usize = 1 << 10;
+/// Jobs for which memory is kept while there are none.
+const JOBS_KEPT_MAX: usize = 1 << 10;
 
-/// The least that a shard has of the two limits above, however many others share its core.
+/// Lower bounds of `FANNED_OUT_PER_TURN` and `FANNED_OUT_BYTES_PER_TURN` when shards share a core.
 const FANNED_OUT_MIN: usize = 8;
 const FANNED_OUT_BYTES_MIN: usize = 64 << 10;
 
-/// Mail and budgets of the deliveries of a turn.
+/// Jobs that wait, and the limits of the deliveries of a turn.
 pub(super) struct Deliveries {
-    /// Mail that is yet to be read.
-    mail: VecDeque<Mail>,
-    /// Until then most subscribers count as unable to keep up.
+    /// Jobs to do.
+    jobs: VecDeque<Job>,
+    /// The time until which most subscribers count as unable to keep up.
     crowded_until: Time,
-    /// Connections that get what was published in one turn.
+    /// Subscribers that are sent published messages in one turn.
     connections_per_turn: usize,
-    /// Bytes that are sent of what was published in one turn.
+    /// Bytes of published messages that are sent in one turn.
     bytes_per_turn: usize,
 }
 
 impl Deliveries {
     pub(super) fn new(core_shards: u16, now: Time) -> Self {
         Self {
-            mail: VecDeque::new(),
+            jobs: VecDeque::new(),
             crowded_until: now,
             connections_per_turn: share_of_core(FANNED_OUT_PER_TURN, core_shards, FANNED_OUT_MIN),
             bytes_per_turn: share_of_core(
@@ -73,9 +71,9 @@ impl Deliveries {
         }
     }
 
-    /// Whether there is mail to read.
+    /// Whether there are jobs to do.
     pub(super) fn is_behind(&self) -> bool {
-        !self.mail.is_empty()
+        !self.jobs.is_empty()
     }
 }
 
@@ -85,20 +83,20 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         for command in self.core.fanout.commands() {
             self.obey(command, now);
         }
-        let mail = &mut self.deliveries.mail;
-        self.core.fanout.mail(|piece| mail.push_back(piece));
+        let jobs = &mut self.deliveries.jobs;
+        self.core.fanout.take_jobs(|job| jobs.push_back(job));
         let mut deliveries = 0;
-        for _ in 0..MAIL_PER_TURN {
+        for _ in 0..JOBS_PER_TURN {
             if deliveries >= DELIVERIES_PER_TURN as u64 {
                 break;
             }
-            let Some(piece) = self.deliveries.mail.pop_front() else {
+            let Some(job) = self.deliveries.jobs.pop_front() else {
                 break;
             };
-            self.core.fanout.note_read(&piece);
-            match piece {
-                Mail::Publish(message) => deliveries += self.core.fanout.take_in_mail(message),
-                Mail::Send {
+            self.core.fanout.note_read(&job);
+            match job {
+                Job::Publish(message) => deliveries += self.core.fanout.take_in_remote(message),
+                Job::Send {
                     to,
                     is_text,
                     payload,
@@ -109,16 +107,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         _ => conn.send(&*payload),
                     };
                 }),
-                Mail::Close { whom, code, reason } => self.address(whom, now, |conn| {
+                Job::Close { whom, code, reason } => self.address(whom, now, |conn| {
                     if let Err(error) = conn.close(code, &reason) {
                         tracing::warn!(connection = %whom, %error, "cannot be closed so");
                     }
                 }),
             }
         }
-        let mail = &mut self.deliveries.mail;
-        if mail.is_empty() && mail.capacity() > MAIL_KEPT_MAX {
-            *mail = VecDeque::new();
+        let jobs = &mut self.deliveries.jobs;
+        if jobs.is_empty() && jobs.capacity() > JOBS_KEPT_MAX {
+            *jobs = VecDeque::new();
         }
     }
 
@@ -137,14 +135,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         });
     }
 
-    /// Queues what was published for those who have subscribed, and wakes the shards that have got
-    /// mail. Says when somebody who cannot keep up is to be looked at again.
+    /// Queues published messages for their subscribers, and wakes the shards that have got jobs. Returns when a
+    /// subscriber that cannot keep up is to be looked at again.
     pub(super) fn fan_out(&mut self, now: Time) -> Option<Time> {
         let again = self.core.fanout.wake_suspended(now);
         self.core.fanout.end_turn();
-        for (shard, bell) in self.core.fanout.sleepers() {
+        for (shard, waker) in self.core.fanout.sleepers() {
             let token = Token::new(0, u32::from(shard));
-            self.core.ring.push(Op::Wake { bell }, token);
+            self.core.ring.push(Op::Wake { waker }, token);
         }
         let long = self.core.sends.pool.long();
         if long >= CROWD_MIN && CROWD_SHARE * long > self.core.fanout.subscribers() {
@@ -174,9 +172,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Another ring could not be woken by this one.
-    pub(super) fn wake_by_bell(&self, shard: u32) {
-        if let Some(bell) = self.core.fanout.bell(shard) {
-            bell.ring();
+    pub(super) fn wake_by_eventfd(&self, shard: u32) {
+        if let Some(waker) = self.core.fanout.waker(shard) {
+            waker.wake();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What other threads hand to a shard.
+//! The inbox of a shard: jobs and commands from other threads.
 
 use std::sync::{
     Arc, OnceLock,
@@ -13,15 +13,15 @@ use super::{
     budget::Budget,
     mailbox::{Closed, Mailbox},
 };
-use crate::{ConnectionId, command::Command, ring::Bell, stats::Stats};
+use crate::{ConnectionId, command::Command, ring::Waker, stats::Stats};
 
-/// The shard that this was for has ended.
+/// The shard has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Gone;
 
-/// What a shard is asked for by other threads.
+/// A job for a shard.
 #[derive(Debug)]
-pub(crate) enum Mail {
+pub(crate) enum Job {
     Publish(Arc<Published>),
     Send {
         to: ConnectionId,
@@ -36,9 +36,9 @@ pub(crate) enum Mail {
 }
 
 /// Bytes of memory of a mailbox's node, with what allocators add to it.
-const NODE_BYTES: usize = size_of::<Mail>() + 32;
+const NODE_BYTES: usize = size_of::<Job>() + 32;
 
-impl Mail {
+impl Job {
     /// Bytes of memory that it takes.
     fn size(&self) -> usize {
         let size = match self {
@@ -50,35 +50,35 @@ impl Mail {
     }
 }
 
-/// Where a shard gets its mail and its commands.
+/// Jobs and commands for a shard.
 #[derive(Debug)]
-pub(crate) struct Post {
-    mailbox: Mailbox<Mail>,
+pub(crate) struct Inbox {
+    mailbox: Mailbox<Job>,
     commands: AtomicU8,
-    /// Set before the shard first looks into its mailbox.
-    bell: OnceLock<Bell>,
+    /// Set before the shard first looks into its inbox.
+    waker: OnceLock<Waker>,
     /// What the shard counts.
     stats: OnceLock<Arc<Stats>>,
     pub(crate) budget: Budget,
 }
 
-impl Post {
+impl Inbox {
     pub(super) fn new(fanout_memory: usize) -> Self {
         Self {
             mailbox: Mailbox::new(),
             commands: AtomicU8::new(0),
-            bell: OnceLock::new(),
+            waker: OnceLock::new(),
             stats: OnceLock::new(),
             budget: Budget::new(fanout_memory),
         }
     }
 
-    /// The shard says how it is woken, once.
-    pub(super) fn set_bell(&self, bell: Bell) -> bool {
-        self.bell.set(bell).is_ok()
+    /// Sets the waker of the shard, once.
+    pub(super) fn set_waker(&self, waker: Waker) -> bool {
+        self.waker.set(waker).is_ok()
     }
 
-    /// The shard says where it counts, once.
+    /// Sets the counts of the shard, once.
     pub(super) fn set_stats(&self, stats: &Arc<Stats>) {
         self.stats.get_or_init(|| Arc::clone(stats));
     }
@@ -91,50 +91,50 @@ impl Post {
         }
     }
 
-    pub(super) fn bell(&self) -> Option<&Bell> {
-        self.bell.get()
+    pub(super) fn waker(&self) -> Option<&Waker> {
+        self.waker.get()
     }
 
-    /// Hands over without waking the shard; says whether it is to be woken.
-    pub(super) fn hand_quietly(&self, mail: Mail) -> Result<bool, Gone> {
-        let size = mail.size();
-        self.budget.add_mail(size);
-        self.mailbox.add(mail).map_err(|Closed| {
-            self.budget.remove_mail(size);
+    /// Adds a job without waking the shard; returns whether the shard is to be woken.
+    pub(super) fn hand_quietly(&self, job: Job) -> Result<bool, Gone> {
+        let size = job.size();
+        self.budget.add_queued(size);
+        self.mailbox.add(job).map_err(|Closed| {
+            self.budget.remove_queued(size);
             Gone
         })
     }
 
-    /// Hands over, and wakes the shard if need be.
-    pub(crate) fn hand(&self, mail: Mail) -> Result<(), Gone> {
-        if self.hand_quietly(mail)? {
-            self.ring();
+    /// Adds a job, and wakes the shard if it may sleep.
+    pub(crate) fn hand(&self, job: Job) -> Result<(), Gone> {
+        if self.hand_quietly(job)? {
+            self.wake();
         }
         Ok(())
     }
 
-    /// Takes nothing more, and drops what waits, for the shard has ended; says whether it was open. From
-    /// now on it holds up no publisher.
+    /// Closes the inbox of a shard that has ended: drops all jobs, and holds up no publisher from now on.
+    /// Returns whether it was open.
     pub(super) fn close(&self) -> bool {
-        let was_open = self.mailbox.close(|mail| self.note_read(&mail));
+        let was_open = self.mailbox.close(|job| self.note_read(&job));
         self.budget.close();
         was_open
     }
 
-    /// Tells the shard what to do; commands overtake mail.
+    /// Adds a command; commands overtake jobs.
     pub(crate) fn command(&self, command: Command) {
         self.commands.fetch_or(bit(command), Ordering::Release);
-        self.ring();
+        self.wake();
     }
 
     /// Wakes the shard.
-    pub(super) fn ring(&self) {
-        if let Some(bell) = self.bell.get() {
-            bell.ring();
+    pub(super) fn wake(&self) {
+        if let Some(waker) = self.waker.get() {
+            waker.wake();
         }
     }
 
-    /// Takes the commands that have come.
+    /// Takes all commands.
     pub(super) fn take_commands(&self) -> impl Iterator<Item = Command> + use<> {
         // A load is cheaper than a swap, and there is nearly never a command.
         let bits = match self.commands.load(Ordering::Relaxed) {
@@ -145,14 +145,14 @@ impl Post {
         commands.filter(move |command| bits & bit(*command) != 0)
     }
 
-    /// Takes all mail that has come, in order. It counts until it is [read](Self::note_read).
-    pub(super) fn take(&self, read: impl FnMut(Mail)) {
+    /// Takes all jobs, in order. A job counts in the budget until [`note_read`](Self::note_read).
+    pub(super) fn take(&self, read: impl FnMut(Job)) {
         self.mailbox.take(read);
     }
 
-    /// A piece of mail that was taken is no mail any more.
-    pub(super) fn note_read(&self, mail: &Mail) {
-        self.budget.remove_mail(mail.size());
+    /// Takes a job out of the budget.
+    pub(super) fn note_read(&self, job: &Job) {
+        self.budget.remove_queued(job.size());
     }
 }
 
