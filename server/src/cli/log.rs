@@ -39,7 +39,7 @@ const PARTS: [&str; 15] = [
     "server::thread",
     "shard",
     "shard::accept",
-    "shard::post",
+    "shard::inbox",
     "shard::visit",
 ];
 
@@ -248,7 +248,7 @@ mod tests {
             ("tidewheel_chat::room=trace", "tidewheel_chat::room=trace"),
             ("wheel=trace", "wheel=trace"),
             ("tidewheel::shard=warn", "tidewheel::shard=warn"),
-            ("tidewheel::shard::post=warn", "tidewheel::shard::post=warn"),
+            ("tidewheel::shard::inbox=warn", "tidewheel::shard::inbox=warn"),
             ("tidewheel::ring::uring=off", "tidewheel::ring::uring=off"),
             (
                 "info, tidewheel::close=debug",
@@ -293,7 +293,7 @@ mod tests {
             ("tidewheel::clsoe=debug", "tidewheel::clsoe"),
             ("tidewheel::clsoe", "tidewheel::clsoe"),
             ("info,tidewheel::cl=debug", "tidewheel::cl"),
-            ("tidewheel::shard::psot=debug", "tidewheel::shard::psot"),
+            ("tidewheel::shard::inbxo=debug", "tidewheel::shard::inbxo"),
             ("tidewheel::close::now=debug", "tidewheel::close::now"),
             ("tidewheel::=debug", "tidewheel::"),
             ("tidewheell=debug", "tidewheell"),
