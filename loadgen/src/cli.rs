@@ -93,11 +93,11 @@ host of this machine.
 only waits, and a bound that was kept however late it was.
 
 Gates (--assert, any number of them):
-  NAME RELATION BOUND, such as lateness.p99.9<50ms, protocol_error==0, generator.busy<90%, or \
-against --baseline with a ratio and a floor together: lateness.p99<=1.15x+2ms.
+  NAME RELATION BOUND, such as protocol_error==0, generator.busy<90%, or against --baseline with \
+a ratio and a floor together: generator.cpu_seconds<=1.15x+2s.
   NAME is a figure or an outcome as summary.json (--json) has it, or a latency with one of count, \
-min, mean, p50, p90, p99, p99.9, p99.99, max; `uncorrected.` before the latter takes the one from \
-the send. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none. Before the run \
+min, mean, p50, p90, p99, p99.9, p99.99, max, such as LATENCY.p99. LATENCY.uncorrected.p99 counts \
+from the send, where the report has both. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none. Before the run \
 each gate is checked: a name that this run does not have is refused with a list of all that it has.
 
 Files (--out DIR): summary.json, summary.md, junit.xml, for each latency NAME.hgrm and NAME.hlog \
@@ -212,6 +212,35 @@ mod tests {
             let cli = Cli::try_parse_from(&arguments).unwrap();
             assert_eq!(cli.scenario.unwrap().check(), Ok(()), "{arguments:?}");
         }
+        // Names depend on the settings; these must not.
+        for mode in [
+            &["echo", "--rate", "10"][..],
+            &["fanout", "--in-flight", "2"],
+            &["close-storm", "--mode", "reset"],
+            &["close-storm", "--mode", "silent"],
+            &["drain", "--restart"],
+            &["drain", "--mute", "100%"],
+        ] {
+            let mut arguments = [&["loadgen"], mode].concat();
+            for gate in &gates {
+                arguments.extend(["--assert", gate]);
+            }
+            arguments.extend(["--baseline", "summary.json"]);
+            let cli = Cli::try_parse_from(&arguments).unwrap();
+            assert_eq!(cli.scenario.unwrap().check(), Ok(()), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_example_of_the_readme_is_valid() {
+        let readme = include_str!("../README.md");
+        let (_, gates) = readme.split_once("\n## Gates\n").unwrap();
+        let example = gates.split("```").nth(1).unwrap();
+        let example = example.trim_start_matches("sh").replace(['\\', '\''], " ");
+        let cli = Cli::try_parse_from(example.split_whitespace()).unwrap();
+        let scenario = cli.scenario.unwrap();
+        assert!(scenario.common().gates.len() >= 4);
+        assert_eq!(scenario.check(), Ok(()));
     }
 
     #[test]

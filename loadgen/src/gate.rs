@@ -34,7 +34,7 @@ const UNITS: [(&str, f64, Unit); 10] = [
 
 /// The form of a gate.
 const FORM: &str = "a gate is a name, one of < <= > >= == !=, and a limit, such as \
-                    'lateness.p99.9<50ms' or 'lateness.p99<=1.15x+2ms'";
+                    'protocol_error==0' or 'generator.cpu_seconds<=1.15x+2s'";
 
 /// Relations as other languages write them, and those that are meant.
 const MISTAKEN: [(&str, &str); 5] = [
@@ -270,7 +270,7 @@ impl Gate {
             error: None,
         };
         let Some(measured) = result.measured else {
-            result.error = Some(format!("there is no {} in this run", self.name));
+            result.error = Some(format!("nothing was measured as {}", self.name));
             return result;
         };
         let bound = match self.bound {

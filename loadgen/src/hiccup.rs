@@ -66,6 +66,16 @@ impl HiccupMeter {
         Self { is_over, threads }
     }
 
+    /// Whether a run on this host can measure hiccups, see [`start`](Self::start).
+    pub(crate) fn is_possible() -> bool {
+        let Ok(Some(cores)) = Cores::pick() else {
+            return false;
+        };
+        let [core, _] = cores.sets();
+        let trial = thread::spawn(move || enter(&core));
+        trial.join().expect("a watch does not panic")
+    }
+
     /// What was measured.
     pub(crate) fn stop(mut self) -> Latency {
         let mut wakes = self.join();

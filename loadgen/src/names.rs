@@ -1,13 +1,9 @@
-//! The names of a run's figures, outcomes and latencies, known before it starts: `--assert` is
-//! checked against them.
+//! The names of a run's figures, outcomes and latencies, known before it starts. `--assert` is
+//! checked against them, and the report has exactly these, as far as there was something to measure.
 
 use crate::{
-    cli::Common,
-    figures::Unit,
-    gate::Gate,
-    latency::Percentiles,
-    outcome::Outcome,
-    report::{LATENESS, UNREAD, wrap},
+    cli::Common, figures::Unit, gate::Gate, latency::Percentiles, outcome::Outcome, report::wrap,
+    server::softirqs_are_visible,
 };
 
 /// The figures of one part of a run, with their units.
@@ -31,21 +27,27 @@ const ALWAYS: FigureNames = &[
     ("generator.cpu_seconds", Unit::Seconds),
 ];
 
-/// Of a server that is started here.
-const SERVER: FigureNames = &[
+/// Of a server that is started here, in the measured window.
+const SERVER_WINDOW: FigureNames = &[
     ("server.busy", Unit::Share),
     ("server.window_cpu_seconds", Unit::Seconds),
-    ("server.window_softirq_seconds", Unit::Seconds),
-    ("server.cpu_seconds", Unit::Seconds),
 ];
 
-/// Of a tidewheel that reports.
-const REPORTED: FigureNames = &[("server.starvations", Unit::Count)];
+/// Where the kernel's thread for the network is visible.
+const SOFTIRQS: FigureNames = &[("server.window_softirq_seconds", Unit::Seconds)];
 
-const SYSCALLS: FigureNames = &[
-    ("server.window_syscalls", Unit::Count),
-    ("server.syscalls_per_million", Unit::Count),
-];
+/// Where system calls are counted.
+const SYSCALLS: FigureNames = &[("server.window_syscalls", Unit::Count)];
+
+/// CPU time of a server that is started here.
+pub(crate) const SERVER_CPU: &str = "server.cpu_seconds";
+
+/// Of a server that is started here and still runs at the end.
+const SERVER_END: FigureNames = &[(SERVER_CPU, Unit::Seconds)];
+
+/// Of a tidewheel that reports, and still runs at the end.
+pub(crate) const STARVATIONS: &str = "server.starvations";
+const REPORTED: FigureNames = &[(STARVATIONS, Unit::Count)];
 
 const TLS: FigureNames = &[
     ("tls.handshakes_full", Unit::Count),
@@ -56,7 +58,23 @@ const TLS: FigureNames = &[
 #[derive(Clone, Debug)]
 pub(crate) struct Names {
     figures: Vec<(&'static str, Unit)>,
-    latencies: Vec<&'static str>,
+    latencies: Vec<LatencyName>,
+}
+
+/// A latency of a run.
+#[derive(Clone, Copy, Debug)]
+struct LatencyName {
+    name: &'static str,
+    counted: Counted,
+}
+
+/// The moments from which a latency is counted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Counted {
+    /// From one moment: there is no uncorrected one.
+    Once,
+    /// From the planned moment, and from the send (`uncorrected`).
+    Twice,
 }
 
 /// The meaning of a name.
@@ -68,19 +86,27 @@ pub(crate) struct Meaning {
 }
 
 impl Names {
-    /// Those that every run with these options has.
+    /// Those that every run with these options has, whatever its server does.
     pub(crate) fn of_all(common: &Common) -> Self {
-        let parts = [
-            Some(ALWAYS),
-            common.server_is_started().then_some(SERVER),
-            common.server_reports().then_some(REPORTED),
-            common.count_syscalls.then_some(SYSCALLS),
-            common.is_secure().then_some(TLS),
-        ];
+        let parts = [Some(ALWAYS), common.is_secure().then_some(TLS)];
         Self {
             figures: parts.into_iter().flatten().flatten().copied().collect(),
-            latencies: vec![LATENESS, UNREAD],
+            latencies: Vec::new(),
         }
+    }
+
+    /// Adds those of a server that runs in the measured window.
+    pub(crate) fn server_window(self, common: &Common) -> Self {
+        let is_started = common.server_is_started();
+        self.figures_if(is_started, SERVER_WINDOW)
+            .figures_if(is_started && softirqs_are_visible(), SOFTIRQS)
+            .figures_if(common.count_syscalls, SYSCALLS)
+    }
+
+    /// Adds those of a server that still runs at the end.
+    pub(crate) fn server_end(self, common: &Common) -> Self {
+        self.figures_if(common.server_is_started(), SERVER_END)
+            .figures_if(common.server_reports(), REPORTED)
     }
 
     /// Adds figures.
@@ -97,10 +123,24 @@ impl Names {
         }
     }
 
-    /// Adds latencies, before those of all runs.
-    pub(crate) fn latencies(mut self, names: &[&'static str]) -> Self {
-        self.latencies.splice(0..0, names.iter().copied());
+    /// Adds latencies.
+    pub(crate) fn latencies(mut self, counted: Counted, names: &[&'static str]) -> Self {
+        let latencies = names.iter().map(|&name| LatencyName { name, counted });
+        self.latencies.extend(latencies);
         self
+    }
+
+    /// Adds latencies that there are only under a condition.
+    pub(crate) fn latencies_if(
+        self,
+        condition: bool,
+        counted: Counted,
+        names: &[&'static str],
+    ) -> Self {
+        match condition {
+            true => self.latencies(counted, names),
+            false => self,
+        }
     }
 
     /// The meaning of `name`.
@@ -116,13 +156,16 @@ impl Names {
             return Some(figure(Unit::Count));
         }
         let (latency, percentile) = name.split_once('.')?;
-        if !self.latencies.contains(&latency) {
+        let (percentile, counted) = match percentile.strip_prefix("uncorrected.") {
+            Some(percentile) => (percentile, Counted::Twice),
+            None => (
+                percentile.strip_prefix("corrected.").unwrap_or(percentile),
+                Counted::Once,
+            ),
+        };
+        if !self.has_latency(latency, counted) {
             return None;
         }
-        let percentile = ["uncorrected.", "corrected."]
-            .iter()
-            .find_map(|prefix| percentile.strip_prefix(prefix))
-            .unwrap_or(percentile);
         Percentiles::default().get(percentile)?;
         let is_latency = percentile != "count";
         Some(Meaning {
@@ -134,9 +177,11 @@ impl Names {
         })
     }
 
-    /// Whether there is a latency of this name.
-    pub(crate) fn has_latency(&self, name: &str) -> bool {
-        self.latencies.contains(&name)
+    /// Whether there is a latency of this name, counted from these moments at least.
+    pub(crate) fn has_latency(&self, name: &str, counted: Counted) -> bool {
+        self.latencies.iter().any(|latency| {
+            latency.name == name && (latency.counted == counted || counted == Counted::Once)
+        })
     }
 
     /// Checks that each gate is about something that the run measures, in a unit of that.
@@ -151,15 +196,26 @@ impl Names {
         })
     }
 
+    /// The latencies that are counted from these moments at least.
+    fn latency_names(&self, counted: Counted) -> impl Iterator<Item = &'static str> {
+        let names = self.latencies.iter().map(|latency| latency.name);
+        names.filter(move |name| self.has_latency(name, counted))
+    }
+
     /// All names that a gate may have.
     fn all(&self) -> impl Iterator<Item = String> {
         let figures = self.figures.iter().map(|(name, _)| (*name).to_owned());
         let outcomes = Outcome::ALL.iter().map(|it| it.key().to_owned());
-        let latencies = self.latencies.iter().flat_map(|latency| {
+        let percentiles_of = |latency: String| {
             Percentiles::NAMES
                 .iter()
                 .map(move |percentile| format!("{latency}.{percentile}"))
-        });
+        };
+        let once = self.latency_names(Counted::Once);
+        let once = once.map(str::to_owned);
+        let twice = self.latency_names(Counted::Twice);
+        let twice = twice.map(|name| format!("{name}.uncorrected"));
+        let latencies = once.chain(twice).flat_map(percentiles_of);
         figures
             .chain([CONNECTIONS.to_owned()])
             .chain(outcomes)
@@ -168,9 +224,10 @@ impl Names {
 
     /// Says that there is no such name, which ones are like it, and which ones there are.
     fn unknown(&self, name: &str) -> String {
+        let wanted = name.to_ascii_lowercase();
         let mut near: Vec<_> = self
             .all()
-            .map(|known| (strsim::jaro_winkler(name, &known), known))
+            .map(|known| (strsim::jaro_winkler(&wanted, &known), known))
             .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
             .collect();
         near.sort_by(|a, b| b.0.total_cmp(&a.0));
@@ -183,20 +240,27 @@ impl Names {
             true => String::new(),
             false => format!("; did you mean {}?", near.join(", or ")),
         };
-        let list = |kind: &str, names: Vec<&str>| {
-            let lines = wrap(&names.join(", "));
-            format!("\n{kind}:\n  {}", lines.join("\n  "))
+        let list = |kind: &str, names: Vec<&str>| match names.is_empty() {
+            true => String::new(),
+            false => format!("\n{kind}:\n  {}", wrap(&names.join(", ")).join("\n  ")),
         };
         let figures = self.figures.iter().map(|(name, _)| *name);
         let outcomes = Outcome::ALL.iter().map(|outcome| outcome.key());
         format!(
-            "--assert: this run has no `{name}`{near}{}{}{}{}",
+            "--assert: this run has no `{name}`{near}{}{}{}{}{}",
             list("figures", figures.chain([CONNECTIONS]).collect()),
             list("outcomes", outcomes.collect()),
-            list("latencies", self.latencies.clone()),
+            list("latencies", self.latency_names(Counted::Once).collect()),
             list(
-                "behind a latency and a dot (or behind LATENCY.uncorrected.)",
-                Percentiles::NAMES.to_vec()
+                "latencies from the send as well (LATENCY.uncorrected)",
+                self.latency_names(Counted::Twice).collect()
+            ),
+            list(
+                "each latency with one of these, such as LATENCY.p99",
+                match self.latencies.is_empty() {
+                    true => Vec::new(),
+                    false => Percentiles::NAMES.to_vec(),
+                }
             ),
         )
     }
@@ -216,8 +280,10 @@ pub(crate) mod tests {
                 ("drain.exit_seconds", Unit::Seconds),
                 ("server.bytes_per_connection", Unit::Bytes),
             ],
-            latencies: vec!["echo"],
+            latencies: Vec::new(),
         }
+        .latencies(Counted::Twice, &["echo"])
+        .latencies(Counted::Once, &["unread"])
     }
 
     fn check(gate: &str) -> Result<(), String> {
@@ -232,15 +298,21 @@ pub(crate) mod tests {
             "{message}"
         );
         for name in names().all() {
-            let name = match name.strip_prefix("echo.p") {
-                Some(percentile) => format!("p{percentile}"),
-                None => name.replace("echo.", "").replace("rate", "echo.rate"),
+            let parts = match name.strip_prefix("echo.").or(name.strip_prefix("unread.")) {
+                Some("rate") | None => vec![name],
+                Some(percentile) => percentile.splitn(2, '.').map(str::to_owned).collect(),
             };
-            assert!(message.contains(&name), "{name}: {message}");
+            for part in parts {
+                assert!(message.contains(&part), "{part}: {message}");
+            }
         }
         assert!(message.lines().all(|line| line.len() <= 80), "{message}");
         let message = check("ehco.p99<1s").unwrap_err();
         assert!(message.contains("did you mean echo.p99"), "{message}");
+        let message = check("ECHO.p99<1s").unwrap_err();
+        assert!(message.contains("did you mean echo.p99"), "{message}");
+        let message = check("unread.uncorrected.p99<1s").unwrap_err();
+        assert!(message.contains("did you mean unread."), "{message}");
         let message = check("zzz<1").unwrap_err();
         assert!(!message.contains("did you mean"), "{message}");
         for wrong in [
@@ -249,6 +321,7 @@ pub(crate) mod tests {
             "echo.p98<1s",
             ".p99<1s",
             "echo.uncorrected<1s",
+            "unread.uncorrected.p99<1s",
         ] {
             assert!(check(wrong).is_err(), "{wrong}");
         }

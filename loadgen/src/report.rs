@@ -18,7 +18,7 @@ use crate::{
     gate::Gate,
     judgement::{Judgement, Own, generator_limit, starvation},
     latency::Latency,
-    names::Names,
+    names::{Counted, Names},
     outcome::{Outcome, Tally},
     status::{Failures, Sign},
     summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
@@ -143,7 +143,11 @@ impl Report {
         latencies.extend(findings.unread);
         latencies.retain(|latency| latency.corrected.percentiles().count > 0);
         latencies.iter().for_each(|latency| {
-            let is_known = names.has_latency(latency.name);
+            let counted = match latency.uncorrected.percentiles().count {
+                0 => Counted::Once,
+                _ => Counted::Twice,
+            };
+            let is_known = names.has_latency(latency.name, counted);
             debug_assert!(
                 is_known,
                 "{} is not among the names of the run",

@@ -18,12 +18,12 @@ use std::time::Duration;
 use tidewheel::ring::Wait;
 
 use crate::{
-    cli::Scenario,
+    cli::{Common, Scenario},
     error::RunError,
     figures::{Figures, Unit},
     fleet::NORMAL,
     interrupt::Interrupt,
-    names::FigureNames,
+    names::{FigureNames, Names},
     plan::Plan,
     report::Report,
     session::SessionError,
@@ -130,6 +130,17 @@ const PER_MILLION: FigureNames = &[("generator.cpu_seconds_per_million", Unit::S
 
 /// The same for a server that is started here.
 const SERVER_PER_MILLION: FigureNames = &[("server.cpu_seconds_per_million", Unit::Seconds)];
+
+/// The same where its system calls are counted.
+const SYSCALLS_PER_MILLION: FigureNames = &[("server.syscalls_per_million", Unit::Count)];
+
+/// The names of the figures of [`per_million`].
+fn names_per_million(names: Names, common: &Common) -> Names {
+    names
+        .figures(PER_MILLION)
+        .figures_if(common.server_is_started(), SERVER_PER_MILLION)
+        .figures_if(common.count_syscalls, SYSCALLS_PER_MILLION)
+}
 
 /// What server and generator used for a million messages.
 fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {

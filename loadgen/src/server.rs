@@ -20,6 +20,14 @@ use crate::{
     usage::{UsageMark, softirq_thread},
 };
 
+/// Whether the kernel's thread for the network on the server's core can be seen from here.
+pub(crate) fn softirqs_are_visible() -> bool {
+    let cores = Cores::pick().ok().flatten();
+    cores
+        .and_then(|cores| softirq_thread(cores.numbers.0))
+        .is_some()
+}
+
 /// The server under test.
 #[derive(Debug)]
 pub(crate) struct Server {

@@ -9,7 +9,7 @@ use crate::{
     interrupt::Interrupt,
     limits::Layout,
     memory::Memory,
-    names::Names,
+    names::{Names, SERVER_CPU, STARVATIONS},
     progress::say,
     report::{Findings, Parties, Report, check_directory},
     server::Server,
@@ -147,12 +147,18 @@ impl Trial {
         if !ended {
             let report = self.server.read_report()?;
             causes = report.closes();
-            if let Some(starvations) = report.starvations() {
-                findings.figures.count("server.starvations", starvations);
+            // A server that should have ended is not measured.
+            let is_told = |name| needs.names.meaning(name).is_some();
+            if let Some(starvations) = report.starvations()
+                && is_told(STARVATIONS)
+            {
+                findings.figures.count(STARVATIONS, starvations);
             }
-            if let Some(pid) = self.server.pid() {
+            if let Some(pid) = self.server.pid()
+                && is_told(SERVER_CPU)
+            {
                 let time = ProcessTime::of(pid)?.running();
-                findings.figures.seconds("server.cpu_seconds", time);
+                findings.figures.seconds(SERVER_CPU, time);
             }
         }
         if let Some(secure) = self.session.fleet.secure() {

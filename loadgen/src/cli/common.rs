@@ -8,6 +8,7 @@ use super::values::{address, count, duration, header, seed, shards, span, target
 use crate::{
     fleet::Target,
     gate::Gate,
+    limits,
     tls::{Tls, TlsError, Trust},
 };
 
@@ -100,8 +101,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Fail unless this holds, such as 'lateness.p99.9<50ms'; may be given several times, and one that is
-    /// about nothing that this run measures is refused with a list of the names
+    /// Fail unless this holds, such as 'generator.busy<90%'; may be given several times. A name that
+    /// this run does not measure is refused with a list of the names
     #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
     pub(crate) gates: Vec<Gate>,
 }
@@ -191,6 +192,12 @@ impl Common {
     /// Whether the server is a tidewheel that tells its counts.
     pub(crate) const fn server_reports(&self) -> bool {
         self.url.is_none() || self.admin.is_some()
+    }
+
+    /// Whether the server is on this host.
+    pub(crate) fn server_is_local(&self) -> bool {
+        let url = self.url.as_ref();
+        url.is_none_or(|url| limits::is_local(url.address))
     }
 
     /// Whether the server is reached by TLS.

@@ -22,7 +22,7 @@ use crate::{
     figures::{Figures, Unit},
     latency::Latency,
     limits,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
@@ -108,9 +108,13 @@ pub(crate) struct Options {
 const FIGURES: FigureNames = &[
     ("churn.rate", Unit::PerSecond),
     ("generator.stall", Unit::Seconds),
-    ("server.connections_left", Unit::Count),
-    ("server.sockets_left", Unit::Count),
 ];
+
+/// Of a server that reports what it holds.
+const CONNECTIONS_LEFT: FigureNames = &[("server.connections_left", Unit::Count)];
+
+/// Of a server on this host.
+const SOCKETS_LEFT: FigureNames = &[("server.sockets_left", Unit::Count)];
 
 /// Figures of a server that is started here.
 const SERVER: FigureNames = &[
@@ -130,8 +134,13 @@ pub(crate) fn needs(options: &Options) -> Needs {
         deadlines: options.common.deadlines.or(DEADLINE),
         message_size: SMALL,
         names: Names::of_all(&options.common)
-            .latencies(&["open"])
+            .server_window(&options.common)
+            .server_end(&options.common)
+            .latencies(Counted::Twice, &["open"])
+            .latencies(Counted::Once, &[LATENESS])
             .figures(FIGURES)
+            .figures_if(options.common.server_reports(), CONNECTIONS_LEFT)
+            .figures_if(options.common.server_is_local(), SOCKETS_LEFT)
             .figures(&WAY_NAMES)
             .figures_if(options.common.server_is_started(), SERVER),
     }

@@ -17,9 +17,9 @@ use crate::{
     hiccup::{HICCUP, HiccupMeter},
     judgement::Verdict,
     limits,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     progress::say,
-    report::{Findings, Report},
+    report::{Findings, LATENESS, Report, UNREAD},
     summary::Discarded,
     trial::{Needs, SMALL, Trial},
     usage::resident_bytes,
@@ -167,10 +167,20 @@ pub(crate) fn needs(options: &Options) -> Needs {
 
 fn names(options: &Options) -> Names {
     let common = &options.common;
-    let names = Names::of_all(common).figures_if(common.server_is_started(), super::RESIDENT);
+    let is_started = common.server_is_started();
+    let names = Names::of_all(common)
+        .server_window(common)
+        .server_end(common)
+        .figures_if(is_started, super::RESIDENT);
     match options.mode {
-        Mode::Close => names.latencies(&["close", "fin", HICCUP]),
-        Mode::Reset => names.figures(EMPTIED),
+        Mode::Close => {
+            let has_hiccups = is_started && HiccupMeter::is_possible();
+            names
+                .latencies(Counted::Twice, &["close", "fin"])
+                .latencies_if(has_hiccups, Counted::Once, &[HICCUP])
+                .latencies(Counted::Once, &[LATENESS, UNREAD])
+        }
+        Mode::Reset => names.figures(EMPTIED).latencies(Counted::Once, &[LATENESS]),
         Mode::Silent => names.figures(EMPTIED).figures(ORPHANS),
     }
 }

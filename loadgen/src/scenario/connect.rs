@@ -14,11 +14,11 @@ use crate::{
     figures::{Figures, Unit},
     fleet::Event,
     latency::Latency,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{Exposure, Findings, LATENESS},
+    report::{Exposure, Findings, LATENESS, UNREAD},
     status::Failures,
     trial::{Needs, SMALL, Trial},
     usage::UsageMark,
@@ -75,10 +75,11 @@ pub(crate) fn needs(options: &Options) -> Needs {
         deadlines: options.common.deadlines,
         message_size: SMALL,
         names: Names::of_all(&options.common)
-            .latencies(match options.herd {
-                true => &["open", "reopen"],
-                false => &["open"],
-            })
+            .server_window(&options.common)
+            .server_end(&options.common)
+            .latencies(Counted::Twice, &["open"])
+            .latencies_if(options.herd, Counted::Twice, &["reopen"])
+            .latencies(Counted::Once, &[LATENESS, UNREAD])
             .figures(FIGURES)
             .figures_if(options.herd, HERD),
     }

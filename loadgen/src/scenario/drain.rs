@@ -19,10 +19,10 @@ use crate::{
     figures::{Figures, Unit},
     fleet::Event,
     latency::Latency,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::{Asked, Outcome},
     plan::Plan,
-    report::{Exposure, Findings},
+    report::{Exposure, Findings, LATENESS},
     status::{Failures, Sign},
     talk::{Pace, Talk},
     trial::{Needs, SMALL, Trial},
@@ -101,6 +101,11 @@ impl Options {
         Ok(())
     }
 
+    /// How many of `clients` answer nothing any more.
+    fn mute_of(&self, clients: usize) -> usize {
+        (clients as f64 * self.mute).round() as usize
+    }
+
     fn settings(&self) -> Vec<(&'static str, String)> {
         let mut settings = vec![
             ("mute", format!("{:.0} %", self.mute * 100.0)),
@@ -141,13 +146,25 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ..deadlines
         },
         message_size: SMALL,
-        names: Names::of_all(&options.common)
-            .latencies(match options.restart {
-                true => &["echo", "goodbye", "fin", "outage"],
-                false => &["echo", "goodbye", "fin"],
-            })
-            .figures(FIGURES)
-            .figures_if(options.restart, RESTART),
+        names: names(options),
+    }
+}
+
+fn names(options: &Options) -> Names {
+    let common = &options.common;
+    let connections = common.connections.unwrap_or(CONNECTIONS);
+    let some_answer = options.mute_of(connections as usize) < connections as usize;
+    let some_send = some_answer && (options.restart || !options.lead.is_zero());
+    let names = Names::of_all(common)
+        .latencies_if(some_send, Counted::Twice, &["echo"])
+        .latencies_if(some_answer, Counted::Once, &["goodbye", "fin"])
+        .latencies_if(options.restart, Counted::Once, &["outage"])
+        .latencies_if(some_send, Counted::Once, &[LATENESS])
+        .figures(FIGURES)
+        .figures_if(options.restart, RESTART);
+    match options.restart {
+        true => names.server_end(common),
+        false => names,
     }
 }
 
@@ -162,7 +179,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     trial.session.open_all(trial.approach)?;
     let mut clients = trial.session.open_clients();
     Rng::with_seed(trial.seed).shuffle(&mut clients);
-    let mute = (clients.len() as f64 * options.mute).round() as usize;
+    let mute = options.mute_of(clients.len());
     let (mute, answering) = clients.split_at(mute);
     let mut talk = Talk::new("echo", Pace::Open, trial.clients, 64, trial.seed);
     let messages = (f64::from(options.rate) * options.lead.as_secs_f64()) as u32;

@@ -5,17 +5,17 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::{cli::units::Span, ring::Wait};
 
-use super::{PER_MILLION, RESIDENT, SERVER_PER_MILLION, close_all, per_million};
+use super::{RESIDENT, close_all, names_per_million, per_million};
 use crate::{
     child::Service,
     cli::{Common, count, duration, rate, size, span},
     error::RunError,
     figures::{Figures, Unit},
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{Exposure, Findings},
+    report::{Exposure, Findings, LATENESS, UNREAD},
     status::Failures,
     talk::{MESSAGES, Pace, Talk},
     template::Template,
@@ -88,14 +88,28 @@ pub(crate) fn needs(options: &Options) -> Needs {
         service: Service::Echo,
         deadlines: options.common.deadlines,
         message_size: options.size,
-        names: Names::of_all(&options.common)
-            .latencies(&["echo"])
-            .figures(MESSAGES)
-            .figures(FIGURES)
-            .figures(PER_MILLION)
-            .figures_if(options.common.server_is_started(), SERVER_PER_MILLION)
-            .figures_if(options.common.server_is_started(), RESIDENT),
+        names: names(options),
     }
+}
+
+fn names(options: &Options) -> Names {
+    let common = &options.common;
+    let is_open_loop = options.rate.is_some();
+    let counted = match is_open_loop {
+        true => Counted::Twice,
+        // A message is sent when the answer to the one before has come: that is the plan.
+        false => Counted::Once,
+    };
+    let names = Names::of_all(common)
+        .server_window(common)
+        .server_end(common)
+        .latencies(counted, &["echo"])
+        .latencies_if(is_open_loop, Counted::Once, &[LATENESS])
+        .latencies(Counted::Once, &[UNREAD])
+        .figures(MESSAGES)
+        .figures(FIGURES)
+        .figures_if(common.server_is_started(), RESIDENT);
+    names_per_million(names, common)
 }
 
 /// Runs the echo.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::{cli::units::Span, ring::Wait};
 
-use super::{PER_MILLION, SERVER_PER_MILLION, close_all, per_million};
+use super::{close_all, names_per_million, per_million};
 use crate::{
     child::Service,
     cli::{Common, count, duration, rate, size, span},
@@ -14,11 +14,11 @@ use crate::{
     feed::{DELIVERIES, Feed, STAMP_SIZE, Topology},
     figures::{Figures, Unit},
     fleet::Approach,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{Exposure, Findings},
+    report::{Exposure, Findings, LATENESS, UNREAD},
     status::Failures,
     talk::Pace,
     trial::{Needs, Trial},
@@ -127,13 +127,26 @@ pub(crate) fn needs(options: &Options) -> Needs {
         },
         deadlines: options.common.deadlines,
         message_size: options.size,
-        names: Names::of_all(&options.common)
-            .latencies(&LATENCIES)
-            .figures(DELIVERIES)
-            .figures(FIGURES)
-            .figures(PER_MILLION)
-            .figures_if(options.common.server_is_started(), SERVER_PER_MILLION),
+        names: names(options),
     }
+}
+
+fn names(options: &Options) -> Names {
+    let common = &options.common;
+    let is_open_loop = options.in_flight.is_none();
+    let counted = match is_open_loop {
+        true => Counted::Twice,
+        false => Counted::Once,
+    };
+    let names = Names::of_all(common)
+        .server_window(common)
+        .server_end(common)
+        .latencies(counted, &LATENCIES)
+        .latencies_if(is_open_loop, Counted::Once, &[LATENESS])
+        .latencies(Counted::Once, &[UNREAD])
+        .figures(DELIVERIES)
+        .figures(FIGURES);
+    names_per_million(names, common)
 }
 
 /// Runs the fan-out.

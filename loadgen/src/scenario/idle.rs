@@ -83,6 +83,8 @@ pub(crate) fn needs(options: &Options) -> Needs {
         },
         message_size: SMALL,
         names: Names::of_all(&options.common)
+            .server_window(&options.common)
+            .server_end(&options.common)
             .figures(CONNECTION_BYTES)
             .figures(HELD)
             .figures_if(options.common.server_is_started(), SERVER_BYTES)

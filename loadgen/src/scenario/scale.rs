@@ -17,11 +17,11 @@ use crate::{
     cli::{Common, Deadlines, duration},
     error::RunError,
     figures::{Figures, Unit},
-    hiccup::HICCUP,
+    hiccup::{HICCUP, HiccupMeter},
     memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     plan::Plan,
-    report::Findings,
+    report::{Findings, LATENESS, UNREAD},
     status::Failures,
     talk::{MESSAGES, Pace, Talk},
     trial::{Needs, SMALL, Trial},
@@ -144,24 +144,28 @@ pub(crate) fn needs(options: &Options) -> Needs {
 fn names(options: &Options) -> Names {
     let common = &options.common;
     let is_child = !common.url_is_given();
-    let names = Names::of_all(common)
-        .latencies(&["sweep", SWEEP_UNREAD, "close", "fin"])
+    let is_started = common.server_is_started();
+    let has_stall = options.stall.is_some();
+    let has_hiccups = has_stall && HiccupMeter::is_possible();
+    let broadcasts = is_child && options.broadcasts > 0;
+    Names::of_all(common)
+        .server_window(common)
+        .server_end(common)
+        .latencies_if(has_stall, Counted::Twice, &["probe"])
+        .latencies_if(has_hiccups, Counted::Once, &[HICCUP])
+        .latencies(Counted::Twice, &["sweep"])
+        .latencies(Counted::Once, &[SWEEP_UNREAD])
+        .latencies_if(broadcasts, Counted::Once, &broadcast::LATENCIES)
+        .latencies(Counted::Twice, &["close", "fin"])
+        .latencies(Counted::Once, &[LATENESS, UNREAD])
         .figures(FIGURES)
         .figures(CONNECTION_BYTES)
         .figures(HELD)
         .figures(MESSAGES)
-        .figures_if(common.server_is_started(), SERVER_BYTES)
-        .figures_if(common.server_is_started(), KEEPALIVE)
-        .figures_if(options.stall.is_some(), STALL)
-        .figures_if(is_child, BROADCASTS);
-    let names = match is_child {
-        true => names.latencies(&broadcast::LATENCIES),
-        false => names,
-    };
-    match options.stall {
-        Some(_) => names.latencies(&["probe", HICCUP]),
-        None => names,
-    }
+        .figures_if(is_started, SERVER_BYTES)
+        .figures_if(is_started, KEEPALIVE)
+        .figures_if(has_stall, STALL)
+        .figures_if(is_child, BROADCASTS)
 }
 
 /// Runs it.

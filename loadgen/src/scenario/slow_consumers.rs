@@ -13,10 +13,10 @@ use crate::{
     error::RunError,
     figures::{Figures, Unit},
     fleet::Payload,
-    names::{FigureNames, Names},
+    names::{Counted, FigureNames, Names},
     outcome::{Asked, Outcome},
     plan::Plan,
-    report::{Exposure, Findings},
+    report::{Exposure, Findings, LATENESS, UNREAD},
     session::SessionError,
     status::Failures,
     talk::{MESSAGES, Pace, Talk},
@@ -109,7 +109,10 @@ pub(crate) fn needs(options: &Options) -> Needs {
         deadlines: options.common.deadlines,
         message_size: SMALL,
         names: Names::of_all(&options.common)
-            .latencies(&["before", "during"])
+            .server_window(&options.common)
+            .server_end(&options.common)
+            .latencies(Counted::Twice, &["before", "during"])
+            .latencies(Counted::Once, &[LATENESS, UNREAD])
             .figures(MESSAGES)
             .figures(FIGURES)
             .figures_if(options.common.server_is_started(), SERVER),

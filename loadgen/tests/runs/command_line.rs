@@ -100,9 +100,22 @@ fn gates_are_checked_before_the_run() {
     let foreign = ["--url", "ws://127.0.0.1:1/", "--assert", "server.busy<5%"];
     assert_refused(&foreign, "this run has no `server.busy`");
     assert_refused(&["connect", "--assert", "reopen.p99<1s"], "no `reopen.p99`");
+    // The same scenario has it in another mode.
+    for (arguments, name) in [
+        (&["echo"][..], "lateness.p99.9"),
+        (&["echo"], "echo.uncorrected.p99"),
+        (&["fanout", "--in-flight", "2"], "delivery.uncorrected.p99"),
+        (&["close-storm"], "lateness.uncorrected.p99"),
+        (&["--mode", "silent"], "lateness.p99"),
+    ] {
+        let gate = format!("{name}<50ms");
+        let told = format!("this run has no `{name}`");
+        assert_refused(&[arguments, &["--assert", &gate]].concat(), &told);
+    }
+    assert_refused(&["--assert", "CLOSE.p99<5s"], "did you mean close.p99");
     // Each scenario knows its own.
     for (scenario, gate) in [
-        ("close-storm", "hiccup.p99<1s"),
+        ("close-storm", "fin.uncorrected.p99<1s"),
         ("churn", "churn.silent>=0"),
         ("connect", "connect.rate>1/s"),
         ("drain", "goodbye.p99<1s"),

@@ -8,6 +8,7 @@ mod fanout;
 mod files;
 mod foreign_servers;
 mod harness;
+mod names;
 mod secure;
 mod talk;
 mod tls_server;
