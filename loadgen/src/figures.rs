@@ -87,34 +87,52 @@ impl fmt::Display for Figure {
 impl Unit {
     /// A value with its unit, to six digits: a limit and what has just missed it are told apart.
     pub(crate) fn precise(self, value: f64) -> String {
-        let told = |value: f64, unit: &str| {
-            let whole = value.abs().max(1.0).log10().floor() as usize + 1;
-            let digits = 6_usize.saturating_sub(whole);
-            let number = format!("{value:.digits$}");
-            let number = match number.contains('.') {
-                true => number.trim_end_matches('0').trim_end_matches('.'),
-                false => &number,
-            };
-            format!("{number}{unit}")
-        };
         match self {
             Self::Seconds => match value.abs() {
-                1.0.. => told(value, " s"),
-                1e-3.. => told(value * 1e3, " ms"),
-                1e-6.. => told(value * 1e6, " us"),
-                0.0 => told(value, " s"),
-                _ => told(value * 1e9, " ns"),
+                1.0.. => six_digits(value, " s"),
+                1e-3.. => six_digits(value * 1e3, " ms"),
+                1e-6.. => six_digits(value * 1e6, " us"),
+                0.0 => six_digits(value, " s"),
+                _ => six_digits(value * 1e9, " ns"),
             },
-            Self::Bytes => match value.abs() {
-                1_048_576.0.. => told(value / 1_048_576.0, " MiB"),
-                1_024.0.. => told(value / 1_024.0, " KiB"),
-                _ => told(value, " B"),
-            },
-            Self::Share => told(value * 100.0, " %"),
-            Self::Count => told(value, ""),
-            Self::PerSecond => told(value, "/s"),
+            Self::Bytes => precise_bytes(value, bytes_unit(value)),
+            Self::Share => six_digits(value * 100.0, " %"),
+            Self::Count => six_digits(value, ""),
+            Self::PerSecond => six_digits(value, "/s"),
         }
     }
+}
+
+/// Units of sizes, the largest first.
+const BYTES_UNITS: [(f64, &str); 4] = [
+    (1_073_741_824.0, " GiB"),
+    (1_048_576.0, " MiB"),
+    (1_024.0, " KiB"),
+    (1.0, " B"),
+];
+
+/// The largest unit, in bytes, of which there is one in `bytes`; none is larger than MiB.
+pub(crate) fn bytes_unit(bytes: f64) -> f64 {
+    let mut units = BYTES_UNITS.iter().skip(1).map(|(unit, _)| *unit);
+    units.find(|unit| bytes.abs() >= *unit).unwrap_or(1.0)
+}
+
+/// A size in a unit of so many bytes, to six digits.
+pub(crate) fn precise_bytes(bytes: f64, unit: f64) -> String {
+    let known = BYTES_UNITS.iter().find(|(known, _)| *known == unit);
+    let (unit, name) = known.copied().unwrap_or((1.0, " B"));
+    six_digits(bytes / unit, name)
+}
+
+fn six_digits(value: f64, unit: &str) -> String {
+    let whole = value.abs().max(1.0).log10().floor() as usize + 1;
+    let digits = 6_usize.saturating_sub(whole);
+    let number = format!("{value:.digits$}");
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => &number,
+    };
+    format!("{number}{unit}")
 }
 
 /// A duration as people read it.

@@ -13,7 +13,7 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    figures::Unit,
+    figures::{Unit, bytes_unit, precise_bytes},
     names::{CONNECTIONS, Meaning, Names},
     summary::Summary,
 };
@@ -83,6 +83,8 @@ enum Bound {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Value {
     number: f64,
+    /// The unit in which it was written, in seconds, bytes or the like.
+    scale: f64,
     unit: Option<Unit>,
 }
 
@@ -96,7 +98,13 @@ pub(crate) struct GateResult {
     pub(crate) measured: Option<f64>,
     /// What it was compared with.
     pub(crate) bound: Option<f64>,
-    /// The unit of both, if they have one.
+    /// The value of the baseline, if there is one.
+    #[serde(default)]
+    pub(crate) baseline: Option<f64>,
+    /// Bytes of the unit in which sizes are told; `None` follows from the bound.
+    #[serde(skip)]
+    bytes_unit: Option<f64>,
+    /// The unit of all of them, if they have one.
     #[serde(default)]
     pub(crate) unit: Option<Unit>,
     /// Why nothing was compared.
@@ -157,8 +165,11 @@ fn value(text: &str) -> Result<Value, String> {
     let digits = text.trim_end_matches(|it: char| it.is_ascii_alphabetic() || "/%".contains(it));
     let unit = &text[digits.len()..];
     if unit.is_empty() || digits.is_empty() {
-        let (number, unit) = (number(text)?, None);
-        return Ok(Value { number, unit });
+        return Ok(Value {
+            number: number(text)?,
+            scale: 1.0,
+            unit: None,
+        });
     }
     let known = UNITS.iter().find(|(known, ..)| *known == unit);
     let (_, scale, counted) = known.ok_or_else(|| {
@@ -166,6 +177,7 @@ fn value(text: &str) -> Result<Value, String> {
     })?;
     Ok(Value {
         number: number(digits.trim())? * scale,
+        scale: *scale,
         unit: Some(*counted),
     })
 }
@@ -183,6 +195,11 @@ impl Gate {
     /// Whether it needs a baseline.
     pub(crate) const fn is_relative(&self) -> bool {
         matches!(self.bound, Bound::Relative { .. })
+    }
+
+    /// The gate as it was given.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The name of what it is about.
@@ -211,9 +228,9 @@ impl Gate {
         if meaning.unit == Unit::Share && value.unit.is_none() && value.number > 1.0 {
             let number = value.number;
             return Err(format!(
-                "--assert: {} is a share: `{number}` would be {} %; write {number}%",
-                self.name,
-                number * 100.0
+                "--assert: {} is a share, and `{number}` is above 1: write a percentage, such as \
+                 {number}%, or a fraction from 0 to 1, such as 0.5",
+                self.name
             ));
         }
         match value.unit {
@@ -224,7 +241,7 @@ impl Gate {
         let (kind, units, example) = match meaning.unit {
             Unit::Seconds => ("duration", "is in ns, us, ms or s", "ms"),
             Unit::Bytes => ("size", "is in B, KiB, MiB or GiB", "B"),
-            Unit::Share => ("share", "is in %", "%"),
+            Unit::Share => ("share", "is a percentage, or a fraction from 0 to 1", "%"),
             Unit::PerSecond => ("rate", "is in /s", "/s"),
             Unit::Count => ("count", "has no unit", ""),
         };
@@ -266,6 +283,11 @@ impl Gate {
             passed: false,
             measured: figure(summary, &self.name),
             bound: None,
+            baseline: baseline.and_then(|baseline| figure(baseline, &self.name)),
+            bytes_unit: match self.bound {
+                Bound::Absolute(value) => Some(value.scale),
+                Bound::Relative { .. } => None,
+            },
             unit: meaning.map(|meaning| meaning.unit),
             error: None,
         };
@@ -275,15 +297,13 @@ impl Gate {
         };
         let bound = match self.bound {
             Bound::Absolute(value) => value.number,
-            Bound::Relative { ratio, floor } => {
-                match baseline.and_then(|baseline| figure(baseline, &self.name)) {
-                    Some(before) => before * ratio + floor.map_or(0.0, |floor| floor.number),
-                    None => {
-                        result.error = Some(self.missing_in_baseline());
-                        return result;
-                    }
+            Bound::Relative { ratio, floor } => match result.baseline {
+                Some(before) => before * ratio + floor.map_or(0.0, |floor| floor.number),
+                None => {
+                    result.error = Some(self.missing_in_baseline());
+                    return result;
                 }
-            }
+            },
         };
         result.bound = Some(bound);
         result.passed = match self.relation {
@@ -326,9 +346,17 @@ fn figure(summary: &Summary, name: &str) -> Option<f64> {
 }
 
 impl GateResult {
-    /// A value of it with its unit.
+    /// A value of it with its unit. Sizes are all in one unit, so that they can be compared.
     pub(crate) fn told(&self, value: f64) -> String {
-        self.unit.unwrap_or(Unit::Count).precise(value)
+        match (
+            self.unit.unwrap_or(Unit::Count),
+            self.bytes_unit,
+            self.bound,
+        ) {
+            (Unit::Bytes, Some(unit), _) => precise_bytes(value, unit),
+            (Unit::Bytes, None, Some(bound)) => precise_bytes(value, bytes_unit(bound)),
+            (unit, _, _) => unit.precise(value),
+        }
     }
 }
 
@@ -340,7 +368,11 @@ impl fmt::Display for GateResult {
             (_, _, Some(error)) => write!(f, "  ({error})"),
             (Some(measured), Some(bound), None) => {
                 let (measured, bound) = (self.told(measured), self.told(bound));
-                write!(f, "  (measured {measured}, limit {bound})")
+                write!(f, "  (measured {measured}, limit {bound}")?;
+                if let Some(baseline) = self.baseline {
+                    write!(f, ", baseline {}", self.told(baseline))?;
+                }
+                write!(f, ")")
             }
             (None, _, None) | (_, None, None) => Ok(()),
         }
@@ -399,6 +431,7 @@ pub(crate) mod tests {
             verdict: Verdict::Passed,
             reasons: Vec::new(),
             invalid: None,
+            notes: Vec::new(),
             discarded: Vec::new(),
         }
     }
@@ -454,20 +487,33 @@ pub(crate) mod tests {
         for (gate, told) in [
             (
                 "echo.p99<50ms",
-                "holds  echo.p99<50ms  (measured 10 ms, limit 50 ms)",
+                "holds  echo.p99<50ms  (measured 10 ms, limit 50 ms, baseline 8 ms)",
             ),
             (
                 "echo.p99<9.5ms",
-                "FAILS  echo.p99<9.5ms  (measured 10 ms, limit 9.5 ms)",
+                "FAILS  echo.p99<9.5ms  (measured 10 ms, limit 9.5 ms, baseline 8 ms)",
             ),
             (
                 "echo.p99<=1x+1ms",
-                "FAILS  echo.p99<=1x+1ms  (measured 10 ms, limit 9 ms)",
+                "FAILS  echo.p99<=1x+1ms  (measured 10 ms, limit 9 ms, baseline 8 ms)",
             ),
-            ("lost==0", "holds  lost==0  (measured 0, limit 0)"),
+            (
+                "lost==0",
+                "holds  lost==0  (measured 0, limit 0, baseline 0)",
+            ),
             (
                 "server.bytes_per_connection<1KiB",
-                "holds  server.bytes_per_connection<1KiB  (measured 180 B, limit 1 KiB)",
+                "holds  server.bytes_per_connection<1KiB  (measured 0.17578 KiB, limit 1 KiB, \
+                 baseline 0.17578 KiB)",
+            ),
+            (
+                "server.bytes_per_connection<2000B",
+                "holds  server.bytes_per_connection<2000B  (measured 180 B, limit 2000 B, baseline \
+                 180 B)",
+            ),
+            (
+                "server.bytes_per_connection<=2x",
+                "holds  server.bytes_per_connection<=2x  (measured 180 B, limit 360 B, baseline 180 B)",
             ),
         ] {
             let gate: Gate = gate.parse().unwrap();

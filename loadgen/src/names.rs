@@ -360,7 +360,7 @@ pub(crate) mod tests {
             ("echo.rate>5ms", "echo.rate is a rate: its limit is in /s"),
             (
                 "server.busy<5B",
-                "server.busy is a share: its limit is in %",
+                "server.busy is a share: its limit is a percentage, or a fraction from 0 to 1",
             ),
             (
                 "drain.exit_seconds<5B",

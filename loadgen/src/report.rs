@@ -81,6 +81,8 @@ pub(crate) struct Parties {
     pub(crate) causes: BTreeMap<String, u64>,
     pub(crate) seed: u64,
     pub(crate) rings: usize,
+    /// What else there is to say of the run.
+    pub(crate) notes: Vec<String>,
 }
 
 /// What a run has found, with everything that is needed to show it.
@@ -192,8 +194,13 @@ impl Report {
             verdict: crate::judgement::Verdict::Passed,
             reasons: Vec::new(),
             invalid,
+            notes: parties.notes,
             discarded: Vec::new(),
         };
+        if let Some(baseline) = &baseline {
+            let differences = summary.differences(baseline);
+            summary.notes.extend(differences);
+        }
         summary.gates = gates
             .iter()
             .map(|gate| gate.judge(&summary, baseline.as_ref(), names))

@@ -3,7 +3,12 @@
 //! Its fields are a contract. A reader must ignore what it does not know; `schema` changes when a
 //! field goes or changes its meaning.
 
-use std::{collections::BTreeMap, fs, io, net::SocketAddr, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +16,7 @@ use crate::{
     gate::{Gate, GateResult},
     judgement::Verdict,
     latency::{Latency, Percentiles},
+    names::CONNECTIONS,
 };
 
 /// The version of the document.
@@ -44,6 +50,9 @@ pub(crate) struct Summary {
     /// Why the run says nothing about the server, if so, whatever the verdict; the first of the reasons.
     #[serde(default)]
     pub(crate) invalid: Option<String>,
+    /// What else there is to say of the run, a sentence each, whatever the verdict.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
     /// Runs before this one that said nothing about the server.
     #[serde(default)]
     pub(crate) discarded: Vec<Discarded>,
@@ -106,7 +115,9 @@ impl LatencySummary {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BaselineError {
     /// It cannot be read.
-    #[error("the baseline {path} cannot be read: {error}")]
+    #[error(
+        "the baseline {path} cannot be read: {error}; write the path of a summary.json that --out has written"
+    )]
     Read {
         /// Which.
         path: String,
@@ -114,7 +125,7 @@ pub(crate) enum BaselineError {
         error: io::Error,
     },
     /// It is not such a document.
-    #[error("the baseline {path} is no summary.json of this version: {error}")]
+    #[error("the baseline {path} is not a summary.json as --out writes it: {error}")]
     Parse {
         /// Which.
         path: String,
@@ -178,6 +189,30 @@ impl Summary {
                 path: path.display().to_string(),
                 error,
             })
+    }
+
+    /// What makes this run hard to compare with `baseline`, a sentence each.
+    pub(crate) fn differences(&self, baseline: &Self) -> Vec<String> {
+        let mut notes = Vec::new();
+        if let Some(reason) = &baseline.invalid {
+            notes.push(format!("the baseline is of an INVALID run: {reason}"));
+        }
+        let mut compare = |name: &str, before: Option<&str>, now: Option<&str>| {
+            if before != now {
+                let (before, now) = (before.unwrap_or("not set"), now.unwrap_or("not set"));
+                notes.push(format!(
+                    "the baseline is of another run: {name} was {before}, and is {now}"
+                ));
+            }
+        };
+        let connections = [baseline, self].map(|it| it.connections.to_string());
+        compare(CONNECTIONS, Some(&connections[0]), Some(&connections[1]));
+        let names = baseline.settings.keys().chain(self.settings.keys());
+        for name in names.collect::<BTreeSet<_>>() {
+            let [before, now] = [baseline, self].map(|it| it.settings.get(name));
+            compare(name, before.map(String::as_str), now.map(String::as_str));
+        }
+        notes
     }
 
     /// The document as text.

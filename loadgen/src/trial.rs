@@ -55,6 +55,8 @@ pub(crate) struct Trial {
     pub(crate) seed: u64,
     /// Memory before there was anything for a client, on any side.
     pub(crate) memory_before: Memory,
+    /// What else there is to say of the run, a sentence each.
+    pub(crate) notes: Vec<String>,
 }
 
 /// Provides for a scenario, lets it run, and sums up.
@@ -111,6 +113,7 @@ pub(crate) fn conduct(
         clients,
         seed,
         memory_before,
+        notes: Vec::new(),
     };
     let report = run(&mut trial).and_then(|findings| {
         trial.session.release_all(clock.now())?;
@@ -176,6 +179,7 @@ impl Trial {
             causes,
             seed: self.seed,
             rings: self.session.fleet.rings(),
+            notes: std::mem::take(&mut self.notes),
         };
         Ok(Report::new(
             parties,

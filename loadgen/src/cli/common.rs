@@ -135,22 +135,23 @@ struct TlsOptions {
 /// The deadlines of the server.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Ping interval of the server; with --url, what it is set to [child's default: 20s, in
-    /// close-storm --mode silent and churn 1s]
+    /// Ping interval of the server. A child is set to it; with --url it tells loadgen what that
+    /// server is set to [child's default: 20s, in close-storm --mode silent and churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_interval: Option<Duration>,
 
-    /// Ping timeout of the server; with --url, what it is set to [child's default: as above]
+    /// Ping timeout of the server. A child is set to it; with --url it tells loadgen what that
+    /// server is set to [child's default: as above]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_timeout: Option<Duration>,
 
-    /// Close timeout of the server; with --url, what it is set to [child's default: 10s, in
-    /// close-storm --mode silent and churn 1s]
+    /// Close timeout of the server. A child is set to it; with --url it tells loadgen what that
+    /// server is set to [child's default: 10s, in close-storm --mode silent and churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) close_timeout: Option<Duration>,
 
-    /// Handshake timeout of the server; with --url, what it is set to [child's default: 10s, in
-    /// churn 1s]
+    /// Handshake timeout of the server. A child is set to it; with --url it tells loadgen what that
+    /// server is set to [child's default: 10s, in churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) handshake_timeout: Option<Duration>,
 }
@@ -163,8 +164,12 @@ impl Common {
                 "--count-syscalls needs a server that is started here: --server-cmd".to_owned(),
             );
         }
-        if self.baseline.is_none() && self.gates.iter().any(Gate::is_relative) {
-            return Err("a gate with a ratio needs --baseline".to_owned());
+        let relative = self.gates.iter().find(|gate| gate.is_relative());
+        if let (None, Some(gate)) = (&self.baseline, relative) {
+            return Err(format!(
+                "--assert '{}' has a ratio, and needs --baseline to compare with",
+                gate.text()
+            ));
         }
         if self.tls.is_given() && !self.is_secure() {
             return Err(
@@ -249,6 +254,19 @@ impl Deadlines {
             close_timeout: self.close_timeout.or(Some(default)),
             handshake_timeout: self.handshake_timeout.or(Some(default)),
         }
+    }
+
+    /// The options that [`silence`](Self::silence) lacks.
+    pub(crate) fn missing_for_silence(self) -> Vec<&'static str> {
+        let options = [
+            ("--ping-interval", self.ping_interval),
+            ("--ping-timeout", self.ping_timeout),
+            ("--close-timeout", self.close_timeout),
+        ];
+        let missing = options
+            .into_iter()
+            .filter(|(_, deadline)| deadline.is_none());
+        missing.map(|(option, _)| option).collect()
     }
 
     /// The time from when a client falls silent until it is reset at the latest, and `slack`; if

@@ -20,6 +20,9 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         Verdict::Invalid => "**INVALID**",
     };
     writeln!(out, "## loadgen {}: {verdict}\n", summary.scenario)?;
+    for note in &summary.notes {
+        writeln!(out, "- note: {note}")?;
+    }
     for reason in &summary.reasons {
         writeln!(out, "- {}", cell(reason))?;
     }
@@ -34,7 +37,8 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
             "- repeated, as with a window of {window_seconds} s it was INVALID: {reason}"
         )?;
     }
-    if !summary.reasons.is_empty() || !summary.discarded.is_empty() {
+    let lists = [&summary.notes, &summary.reasons];
+    if lists.iter().any(|list| !list.is_empty()) || !summary.discarded.is_empty() {
         writeln!(out)?;
     }
     if !summary.gates.is_empty() {

@@ -82,6 +82,11 @@ impl fmt::Display for Report {
                 writeln!(f, "{line}")?;
             }
         }
+        for note in &summary.notes {
+            for line in wrap(&format!("note: {note}")) {
+                writeln!(f, "{line}")?;
+            }
+        }
         for (run, discarded) in (1..).zip(&summary.discarded) {
             let window = match discarded.window_seconds {
                 0.0 => "all ends at one moment".to_owned(),

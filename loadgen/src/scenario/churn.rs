@@ -10,7 +10,7 @@ use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
 use self::{
-    errand::Errands,
+    errand::{Begin, Errands},
     way::{WAY_NAMES, Ways},
 };
 use super::LEAD;
@@ -37,8 +37,10 @@ use crate::{
 pub(crate) const ABOUT: &str = "\
 Let connections come and go in all ways for a while; nothing of them may stay.
 
-For --duration, --rate connections a second are opened. Each that is open has had its first \
-message echoed, sends up to four more, and ends in one of these ways, chosen at random:
+For --warm-up, and after it for --duration, --rate connections a second are opened, as long as no \
+more than --connections are open: if all of these are in use, the rate is lower, the run takes \
+longer, and the report says so. Each connection that is open has had its first message echoed, \
+sends up to four more, and ends in one of these ways, chosen at random:
 
   close      Close with a code that may be sent; asked for: the same code, then FIN
   reset      RST
@@ -77,6 +79,10 @@ const SLACK: Duration = Duration::from_millis(800);
 /// The server gives memory back to the system in so long.
 const REST: Duration = Duration::from_millis(300);
 
+/// A phase that took this much longer than planned, and this share of its time, did not reach its rate.
+const LATE_MIN: Duration = Duration::from_millis(100);
+const LATE_SHARE_MIN: f64 = 0.05;
+
 /// New connections at the end.
 const PROBES: u32 = 64;
 
@@ -87,15 +93,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long connections are opened, after the warm-up
+    /// How long connections are opened after the warm-up, in the part that is measured
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "30s")]
     duration: Duration,
 
-    /// How long connections are opened before memory is read for the first time
+    /// How long connections are opened in the warm-up; memory is read after it for the first time
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     warm_up: Duration,
 
-    /// Connections to open in a second
+    /// Connections to open in a second, as long as --connections allows it
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
     rate: u32,
 
@@ -168,10 +174,10 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     // Reading the report takes a descriptor of the server, from now on.
     trial.server.read_report()?;
     let descriptors_before = trial.server.pid().map(descriptors).transpose()?;
-    churn(
+    let warm_up = churn(
         options.warm_up,
         options.rate,
-        "warm-up",
+        "opened to warm up",
         trial,
         &mut errands,
     )?;
@@ -181,14 +187,14 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     errands.open = Latency::new("open");
     errands.lateness = Latency::new(LATENESS);
     let opened_at = trial.clock.now();
-    let last = churn(
+    let measured = churn(
         options.duration,
         options.rate,
-        "churned",
+        "opened",
         trial,
         &mut errands,
     )?;
-    let churned = last.since(opened_at);
+    let churned = measured.last.since(opened_at);
     let stall = trial.session.stall();
     let begun = trial.session.begun() - begun_before;
     let after = rest(trial)?;
@@ -203,6 +209,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     }
     if let Some(failure) = probe(trial)? {
         failures.push(failure);
+    }
+    for (name, phase) in [("warm-up", warm_up), ("measured part", measured)] {
+        trial.notes.extend(phase.note(name, trial.clients));
     }
     let shortest = shortest(options, trial);
     let mut figures = Figures::default();
@@ -248,31 +257,85 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     })
 }
 
-/// Opens connections for `duration`, and lets each end in its way; all have ended then. Gives when
-/// the last was begun.
+/// How the connections of a phase were opened.
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    planned: Duration,
+    /// From the first to the last.
+    opened_in: Duration,
+    count: u32,
+    /// When the last was begun.
+    last: Moment,
+    /// How often a connection that was due had to wait, and for what.
+    waits_for_end: u64,
+    waits_for_connects: u64,
+}
+
+impl Phase {
+    /// Says that the rate was not reached, and why, if so.
+    fn note(&self, name: &str, clients: u32) -> Option<String> {
+        let late = self.opened_in.saturating_sub(self.planned);
+        if late < LATE_MIN.max(self.planned.mul_f64(LATE_SHARE_MIN)) {
+            return None;
+        }
+        let rate = |time: Duration| f64::from(self.count) / time.as_secs_f64().max(1e-9);
+        let reason = match self.waits_for_end >= self.waits_for_connects {
+            true => format!("all {clients} connections were in use (--connections)"),
+            false => "the server was slow to accept connections".to_owned(),
+        };
+        Some(format!(
+            "the {name} took {late:.1?} longer than the {} planned: {reason}, so that {:.0} \
+             connections a second were opened, and not {:.0}",
+            Span(self.planned),
+            rate(self.opened_in),
+            rate(self.planned)
+        ))
+    }
+}
+
+/// Opens connections for `duration`, and lets each end in its way; all have ended then.
 fn churn(
     duration: Duration,
     rate: u32,
     verb: &'static str,
     trial: &mut Trial,
     errands: &mut Errands,
-) -> Result<Moment, RunError> {
+) -> Result<Phase, RunError> {
     let count = duration.as_secs_f64() * f64::from(rate);
     let plan = Plan::new(trial.clock.now() + LEAD, duration, count as u32);
-    let mut progress = Progress::start(verb, u64::from(plan.count()), plan.start());
+    let mut opening = Some(Progress::start(verb, u64::from(plan.count()), plan.start()));
+    let mut ending: Option<(Progress, u32)> = None;
     let session = &mut trial.session;
     let mut next = 0;
     let mut now = session.clock.now();
-    let mut last = now;
+    let mut phase = Phase {
+        planned: duration,
+        opened_in: Duration::ZERO,
+        count: plan.count(),
+        last: now,
+        waits_for_end: 0,
+        waits_for_connects: 0,
+    };
     while next < plan.count() || session.live() > 0 {
         let due = plan.due_by(now);
-        while next < due && errands.begin(session, plan.due(next), now) {
+        while next < due {
+            match errands.begin(session, plan.due(next), now) {
+                Begin::Begun => {}
+                Begin::AllInUse => {
+                    phase.waits_for_end += 1;
+                    break;
+                }
+                Begin::ConnectsUnderWay => {
+                    phase.waits_for_connects += 1;
+                    break;
+                }
+            }
             next += 1;
-            last = now;
+            phase.last = now;
         }
         errands.pass_deadlines(session, now);
         let wait = match (next < due, next < plan.count()) {
-            // All clients are in use: one of them is to end first.
+            // A client, or a connect, is to end first.
             (true, _) | (false, false) => errands.next_deadline(now),
             (false, true) => errands.next_deadline(now).min(plan.due(next).since(now)),
         };
@@ -282,12 +345,25 @@ fn churn(
             errands.note(session, &event, now);
         }
         session.events = events;
-        progress.set(u64::from(next), now);
+        if let Some((progress, all)) = &mut ending {
+            progress.set(u64::from(*all - session.live()), now);
+        } else if next < plan.count() {
+            if let Some(progress) = &mut opening {
+                progress.set(u64::from(next), now);
+            }
+        } else if let Some(progress) = opening.take() {
+            progress.finish(u64::from(next), now);
+            let all = session.live();
+            ending = Some((Progress::start("ended", u64::from(all), now), all));
+        }
     }
     session.release_all(now)?;
     errands.all_are_free();
-    progress.finish(u64::from(next), now);
-    Ok(last)
+    if let Some((progress, all)) = ending {
+        progress.finish(u64::from(all), now);
+    }
+    phase.opened_in = phase.last.since(plan.start());
+    Ok(phase)
 }
 
 /// Waits until the server has let go of everything, and reads what it holds then.

@@ -38,7 +38,8 @@ Bound: 1 s.
   silent  Each stops reading and answering, and stays connected. Measured: until neither the \
 server's own report nor the kernel's socket table shows a connection, and how many sockets the \
 kernel still keeps half a second later (FIN_WAIT1, CLOSING, LAST_ACK). Bound: ping interval + ping \
-timeout + close timeout + 0.8 s, and none. Without other settings each of the three is 1 s.
+timeout + close timeout + 0.8 s, and none. A child has 1 s for each of the three, unless they are \
+given; with --url they have to be given.
 
 All latencies are counted from the planned moment, whenever the generator came round to sending, \
 so that a slow generator makes them longer and never shorter. Beside them stand the uncorrected \
@@ -115,6 +116,18 @@ impl Options {
             return Err(
                 "--window has no meaning with --mode silent: all fall silent at once".to_owned(),
             );
+        }
+        let common = &self.common;
+        if self.mode == Mode::Silent
+            && common.url_is_given()
+            && let missing = common.deadlines.missing_for_silence()
+            && !missing.is_empty()
+        {
+            return Err(format!(
+                "--mode silent waits until the deadlines of the server have passed: say what they \
+                 are for the server of --url, with {}",
+                missing.join(", ")
+            ));
         }
         Ok(())
     }

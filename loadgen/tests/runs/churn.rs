@@ -43,6 +43,24 @@ fn nothing_stays_of_connections_that_end_in_all_ways() {
 }
 
 #[test]
+fn a_rate_that_the_connections_do_not_allow_is_told() {
+    let few = [
+        "--connections",
+        "20",
+        "--warm-up",
+        "0s",
+        "--duration",
+        "500ms",
+    ];
+    let run = run(&[&["churn"], &few[..]].concat());
+    run.assert_ends_as_asked();
+    let notes = run.at("/notes").to_string();
+    let told = "longer than the 500ms planned: all 20 connections were in use (--connections)";
+    assert!(notes.contains("the measured part took"), "{notes}");
+    assert!(notes.contains(told), "{notes}");
+}
+
+#[test]
 fn a_server_that_keeps_connections_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());

@@ -82,7 +82,7 @@ fn gates_are_checked_before_the_run() {
     assert_refused(&["--assert", "closed<5ms"], "its limit has no unit");
     assert_refused(
         &["--assert", "server.busy<50"],
-        "`50` would be 5000 %; write 50%",
+        "server.busy is a share, and `50` is above 1: write a percentage, such as 50%, or a fraction",
     );
     assert_refused(&["--assert", "close.p99<-1s"], "never negative");
     let unknown = ["--assert", "fni.p99<5ms"];
@@ -238,10 +238,22 @@ fn more_than_the_host_allows_is_refused_with_what_would_allow_it() {
 #[test]
 fn what_nobody_can_know_is_refused() {
     // TEST-NET-1 (RFC 5737) is on no host.
+    let deadlines = "--ping-interval 1s --ping-timeout 1s --close-timeout 1s";
+    let deadlines: Vec<_> = deadlines.split(' ').collect();
     for mode in ["reset", "silent"] {
         let arguments = ["--mode", mode, "--url", "ws://192.0.2.1:80/"];
+        let arguments = [&arguments[..], &deadlines].concat();
         assert_refused(&arguments, "cannot be known");
     }
+    // Nor how long a server takes to notice silence.
+    let silent = ["--mode", "silent", "--url", "ws://127.0.0.1:1/"];
+    assert_refused(
+        &silent,
+        "say what they are for the server of --url, with --ping-interval, --ping-timeout, \
+         --close-timeout",
+    );
+    let some = [&silent[..], &deadlines[..4]].concat();
+    assert_refused(&some, "for the server of --url, with --close-timeout");
 }
 
 const SCENARIOS: [&str; 9] = [

@@ -199,5 +199,21 @@ fn a_baseline_is_compared_with_and_plotted() {
     // A ratio needs something to compare with.
     let output = loadgen(&["--assert", "fin.p99<=2x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("needs --baseline"));
+    assert!(text(&output).contains("'fin.p99<=2x' has a ratio, and needs --baseline"));
+    // A document of another kind, and a run with other settings.
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let output = loadgen(&["--baseline", readme]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output).contains("is not a summary.json as --out writes it"));
+    let other = ["--connections", "40", "--window", "200ms"];
+    let other = [&other[..], &["--baseline", baseline]].concat();
+    let gate = ["--assert", "closed<=1x"];
+    let printed = text(&loadgen(&[&other[..], &gate].concat()).output().unwrap());
+    for told in [
+        "note: the baseline is of another run: connections was 50, and is 40",
+        "note: the baseline is of another run: window was 100ms, and is 200ms",
+        "(measured 40, limit 50, baseline 50)",
+    ] {
+        assert!(printed.contains(told), "{told}: {printed}");
+    }
 }

@@ -381,13 +381,25 @@ fn a_report_that_cannot_be_printed_hides_no_failure() {
     assert_eq!(status(&["--connections", "3"]), Some(2));
 }
 
+/// The mode, and the deadlines that the server is said to have.
+const SILENT: [&str; 8] = [
+    "--mode",
+    "silent",
+    "--ping-interval",
+    "100ms",
+    "--ping-timeout",
+    "100ms",
+    "--close-timeout",
+    "100ms",
+];
+
 #[test]
 fn a_server_that_holds_on_to_silent_clients_is_found_out() {
     let address = serve(|stream| {
         open(stream)?;
         await_end(stream)
     });
-    let run = storm(address, &["--mode", "silent"]);
+    let run = storm(address, &SILENT);
     run.assert_all("still_held", CONNECTIONS);
     run.assert_failed(&[
         "the server still holds connections",
@@ -403,7 +415,7 @@ fn sockets_that_stay_half_closed_are_held() {
         await_end(stream)
     });
     // The server's FIN comes before the clients fall silent.
-    let run = storm(address, &["--mode", "silent"]);
+    let run = storm(address, &SILENT);
     run.assert_all("ended_early", CONNECTIONS);
     assert_eq!(run.status, 1);
 }

@@ -43,6 +43,16 @@ enum Then {
     GiveUp,
 }
 
+/// What became of a connection that is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Begin {
+    Begun,
+    /// No client is free.
+    AllInUse,
+    /// As many connects are under way as there may be.
+    ConnectsUnderWay,
+}
+
 /// All clients of the churn.
 #[derive(Debug)]
 pub(super) struct Errands {
@@ -90,13 +100,16 @@ impl Errands {
         way::names().zip(self.counts)
     }
 
-    /// Begins a connection that is due; says whether a client was free, and the server keeps up.
-    pub(super) fn begin(&mut self, session: &mut Session, due: Moment, now: Moment) -> bool {
+    /// Begins a connection that is due, if a client is free and the server keeps up.
+    pub(super) fn begin(&mut self, session: &mut Session, due: Moment, now: Moment) -> Begin {
+        if self.free.is_empty() {
+            return Begin::AllInUse;
+        }
         if session.connects_free() == 0 {
-            return false;
+            return Begin::ConnectsUnderWay;
         }
         let Some(client) = self.free.pop() else {
-            return false;
+            return Begin::AllInUse;
         };
         let way = self.ways.choose();
         self.counts[way.index()] += 1;
@@ -112,7 +125,7 @@ impl Errands {
             self.approach
         };
         session.connect(client, approach, now);
-        true
+        Begin::Begun
     }
 
     /// Takes note of what happened, and goes on.
