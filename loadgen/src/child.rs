@@ -27,7 +27,7 @@ use crate::{
 /// The first argument that turns this program into the server.
 pub(crate) const SERVER_ARGUMENT: &str = "__server";
 
-/// The server listens within this time, or has failed.
+/// A child of this program listens within this time, or has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Between two looks whether a server is ready.
@@ -102,6 +102,8 @@ pub(crate) enum Launch {
     Command {
         command: String,
         address: SocketAddr,
+        /// It listens within this time, or has failed.
+        timeout: Duration,
     },
 }
 
@@ -150,10 +152,12 @@ pub(crate) enum ChildError {
         stderr: String,
     },
     /// It did not listen in time.
-    #[error("the server does not listen{} after {}{}", at(*address), Span(START_TIMEOUT), said(stderr))]
+    #[error("the server does not listen{} after {}{}", at(*address), Span(*timeout), said(stderr))]
     Late {
         /// The address at which it is to listen, if that was said.
         address: Option<SocketAddr>,
+        /// How long that was waited for.
+        timeout: Duration,
         /// The end of what it wrote to stderr.
         stderr: String,
     },
@@ -200,15 +204,23 @@ impl ChildServer {
         cores: Option<&Cores>,
         interrupt: &Interrupt,
     ) -> Result<Self, ChildError> {
+        let timeout = match launch {
+            Launch::Ours(_) => START_TIMEOUT,
+            Launch::Command { timeout, .. } => *timeout,
+        };
         let mut server = Self::spawn(launch, cores)?;
         let mut waited = Duration::ZERO;
         while !server.is_ready()? {
             interrupt.pause(ATTEMPT_INTERVAL)?;
             waited += ATTEMPT_INTERVAL;
-            if waited >= START_TIMEOUT {
+            if waited >= timeout {
                 let stderr = server.said()?;
                 let address = server.stdout.is_none().then_some(server.address);
-                return Err(ChildError::Late { address, stderr });
+                return Err(ChildError::Late {
+                    address,
+                    timeout,
+                    stderr,
+                });
             }
         }
         if server.stdout.is_none() {
@@ -224,7 +236,9 @@ impl ChildServer {
     pub(crate) fn spawn(launch: &Launch, cores: Option<&Cores>) -> Result<Self, ChildError> {
         let (mut command, address, close_timeout) = match launch {
             Launch::Ours(plan) => (plan.command(), None, plan.deadlines.close_timeout),
-            Launch::Command { command, address } => {
+            Launch::Command {
+                command, address, ..
+            } => {
                 let mut shell = Command::new("sh");
                 shell
                     .args(["-c", &format!("exec {command}")])

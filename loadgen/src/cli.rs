@@ -40,7 +40,7 @@ pub(crate) enum Scenario {
     /// Let connections come and go in all ways for a while; nothing of them may stay
     #[command(long_about = churn::ABOUT, after_long_help = EXIT_STATUS)]
     Churn(churn::Options),
-    /// Open very many connections at once, and measure how long each takes
+    /// Open very many connections in a short time, and measure how long each takes
     #[command(long_about = connect::ABOUT, after_long_help = EXIT_STATUS)]
     Connect(connect::Options),
     /// Tell the server to end while it is under load, and measure how it takes leave

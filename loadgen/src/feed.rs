@@ -299,7 +299,7 @@ impl Feed {
             (
                 "altered",
                 altered,
-                "arrived altered, or where nobody had asked for them",
+                "arrived altered, or at a client of another topic",
             ),
             ("out_of_order", out_of_order, "arrived out of order"),
             ("duplicates", duplicates, "arrived once more"),
@@ -318,14 +318,39 @@ impl Feed {
     /// What failed.
     pub(crate) fn failures(&self, failures: &mut Failures) {
         let owed = self.counts.owed;
-        for (_, count, what) in self.faults() {
+        for (name, count, what) in self.faults() {
             if count > 0 {
-                failures.add(
-                    Sign::MessagesWrong,
-                    format!("{count} of {owed} deliveries {what}"),
-                );
+                let reason = match name {
+                    "lost" => format!("{count} of {owed} deliveries {what}"),
+                    // There may be more of these than of those that were to come.
+                    _ => format!("{count} deliveries {what}"),
+                };
+                failures.add(Sign::MessagesWrong, reason);
             }
         }
+    }
+
+    /// Whether something arrived altered, or at a client of another topic.
+    pub(crate) const fn has_altered(&self) -> bool {
+        self.counts.altered > 0
+    }
+
+    /// Whether exactly those deliveries are missing that were to go to the sender itself.
+    pub(crate) fn only_senders_lack_their_own(&mut self) -> bool {
+        let Counts {
+            published, cut_off, ..
+        } = self.counts;
+        if !self.topology.sender_included || published == 0 {
+            return false;
+        }
+        if self.outstanding() != published || cut_off > 0 {
+            return false;
+        }
+        (0..self.topology.publishers).all(|publisher| {
+            let count = self.published[publisher as usize].len();
+            let missing = self.receipts.owed(publisher, publisher, count as u32);
+            missing.into_iter().map(|range| range.len()).sum::<usize>() == count
+        })
     }
 }
 

@@ -188,7 +188,9 @@ impl fmt::Display for Limit {
         if !self.is_taken() && self.own < OWN_WORK {
             write!(
                 f,
-                "the generator was late, though it had its core to itself, and its own work took {own:.0} % of it"
+                "the generator was late, though its own work took only {own:.0} % of its core and no \
+                 other program is known to have used it: the kernel's own work on this core may be \
+                 the reason, or a host of this machine that does not report what it takes"
             )
         } else if !self.is_taken() {
             write!(
@@ -373,7 +375,12 @@ mod tests {
                 80,
                 format!("{host}80 % of the time, and the generator's own work took 20 %"),
             ),
-            (16, 0, 0, "the generator was late, though it had".to_owned()),
+            (
+                16,
+                0,
+                0,
+                "the generator was late, though its own work took only 16 % of its core".to_owned(),
+            ),
         ] {
             let millis = Duration::from_millis;
             let mut usage = usage(running, Some(10));

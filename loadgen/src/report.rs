@@ -81,6 +81,8 @@ pub(crate) struct Parties {
     pub(crate) causes: BTreeMap<String, u64>,
     pub(crate) seed: u64,
     pub(crate) rings: usize,
+    /// Whether the server is that of --url.
+    pub(crate) has_url: bool,
     /// What else there is to say of the run.
     pub(crate) notes: Vec<String>,
 }
@@ -135,7 +137,7 @@ impl Report {
         let mut failures = findings.failures;
         if otherwise > 0 {
             let total = tally.total();
-            blame(tally, &findings.asked, parties.address, &mut failures);
+            blame(tally, &findings.asked, &parties, &mut failures);
             failures.push(format!(
                 "{otherwise} of {total} connections ended otherwise than asked for"
             ));
@@ -240,8 +242,12 @@ impl Report {
     }
 }
 
+/// What is noted of a connection that the server ended because of a message (RFC 6455 7.4.1).
+const TOO_BIG: &str = "Close 1009";
+
 /// Says what connections that ended otherwise than asked for have in common, and what to do about it.
-fn blame(tally: &Tally, asked: &[Outcome], address: SocketAddr, failures: &mut Failures) {
+fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Failures) {
+    let address = parties.address;
     let count = |outcome| match asked.contains(&outcome) {
         true => 0,
         false => tally.count(outcome),
@@ -249,9 +255,12 @@ fn blame(tally: &Tally, asked: &[Outcome], address: SocketAddr, failures: &mut F
     let total = tally.total();
     let refused = count(Outcome::Refused);
     if refused > 0 {
+        let advice = match parties.has_url {
+            true => ": start the server, or mend --url",
+            false => "",
+        };
         let reason = format!(
-            "{refused} of {total} connections were refused, as nobody listens at {address}: start \
-             the server, or mend --url"
+            "{refused} of {total} connections were refused, as nobody listens at {address}{advice}"
         );
         failures.add(Sign::ServerFault, reason);
     }
@@ -260,11 +269,30 @@ fn blame(tally: &Tally, asked: &[Outcome], address: SocketAddr, failures: &mut F
         let reason = format!("the server broke the protocol on {broken} of {total} connections");
         failures.add(Sign::ServerFault, reason);
     }
-    if count(Outcome::HandshakeFailed) == total {
-        let first = tally.first(Outcome::HandshakeFailed).unwrap_or_default();
+    let failed = count(Outcome::HandshakeFailed);
+    let first = tally.first(Outcome::HandshakeFailed).unwrap_or_default();
+    if failed == total {
+        let settings = match parties.has_url {
+            true => {
+                "is there a WebSocket server at --url, and are its scheme and path, --header and \
+                     --subprotocol right?"
+            }
+            false => "are --header and --subprotocol right?",
+        };
         failures.push(format!(
-            "no opening handshake succeeded ({first}): is there a WebSocket server at {address}, and \
-             are scheme and path of --url, --header and --subprotocol right?"
+            "no opening handshake succeeded ({first}): {settings}"
+        ));
+    } else if failed > 0 {
+        failures.push(format!(
+            "{failed} of {total} opening handshakes failed ({first})"
+        ));
+    }
+    let ended = count(Outcome::EndedEarly);
+    let first = tally.first(Outcome::EndedEarly).unwrap_or_default();
+    if ended > 0 && first.starts_with(TOO_BIG) {
+        failures.push(format!(
+            "the server ended {ended} of {total} connections, the first with {TOO_BIG}: a message was \
+             too big for it; lower --size, or raise the server's limit"
         ));
     }
     if count(Outcome::EchoFailed) == total {
@@ -360,12 +388,23 @@ pub(crate) mod tests {
 
     #[test]
     fn connections_that_were_refused_are_told_with_what_to_do() {
-        let address = "127.0.0.1:9".parse().unwrap();
+        let parties = Parties {
+            scenario: "echo",
+            address: "127.0.0.1:9".parse().unwrap(),
+            child: false,
+            process_id: None,
+            cores: None,
+            causes: BTreeMap::new(),
+            seed: 1,
+            rings: 1,
+            has_url: true,
+            notes: Vec::new(),
+        };
         let mut tally = Tally::default();
         tally.record(Outcome::Refused, None);
         tally.record(Outcome::Closed, None);
         let mut failures = Failures::default();
-        blame(&tally, &[Outcome::Closed], address, &mut failures);
+        blame(&tally, &[Outcome::Closed], &parties, &mut failures);
         let told: Vec<_> = failures.iter().collect();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].sign, Sign::ServerFault);
@@ -377,7 +416,7 @@ pub(crate) mod tests {
         // A server that is being replaced may refuse.
         let mut failures = Failures::default();
         let asked = [Outcome::Closed, Outcome::Refused];
-        blame(&tally, &asked, address, &mut failures);
+        blame(&tally, &asked, &parties, &mut failures);
         assert!(failures.is_empty());
     }
 }

@@ -92,6 +92,7 @@ impl Server {
                 let launch = Launch::Command {
                     command: command.clone(),
                     address: target.address,
+                    timeout: common.timeout,
                 };
                 let cores = server.cores.as_ref();
                 server.child = Some(ChildServer::start(&launch, cores, interrupt)?);

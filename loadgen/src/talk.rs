@@ -22,6 +22,10 @@ use crate::{
 /// Messages that are sent before answers are read again.
 const BATCH: u32 = 256;
 
+/// What is said of a server most of whose answers are not what was sent.
+const NO_ECHO_HINT: &str = "most messages came back altered: does this server send messages to all \
+                            clients? This scenario needs one that echoes each to its sender";
+
 /// What decides when a message is due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pace {
@@ -291,6 +295,10 @@ impl Talk {
     /// What is not as it was asked for.
     pub(crate) fn failures(&self, failures: &mut Failures) {
         let sent = self.counts.sent;
+        // It is no accident if more than half of all answers are another's.
+        if self.counts.altered > self.counts.answered / 2 {
+            failures.add(Sign::MessagesWrong, NO_ECHO_HINT.to_owned());
+        }
         for (_, count, what) in self.wrongs() {
             if count > 0 {
                 failures.add(

@@ -70,6 +70,7 @@ pub(crate) fn conduct(
     run: impl FnOnce(&mut Trial) -> Result<Findings, RunError>,
 ) -> Result<Report, RunError> {
     let clock = Clock::start();
+    let began = clock.now();
     let baseline = common.baseline.as_deref().map(|path| {
         let baseline = Summary::read(path, needs.scenario)?;
         baseline.check(path, &common.gates).map(|()| baseline)
@@ -119,6 +120,17 @@ pub(crate) fn conduct(
         trial.session.release_all(clock.now())?;
         trial.sum_up(common, &needs, findings, baseline)
     });
+    if let Err(error) = &report
+        && error.sign() == Sign::Interrupted
+    {
+        let (session, passed) = (&trial.session, clock.now().since(began));
+        say(format_args!(
+            "interrupted {passed:.1?} after the start: {} connections were begun, and {} of them had \
+             ended",
+            session.begun(),
+            session.tally.total()
+        ));
+    }
     // A server that still has connections would drain them until its close timeout.
     let hung_up = trial.session.hang_up().map_err(RunError::from);
     let stopped = trial.server.stop().map_err(RunError::from);
@@ -179,6 +191,7 @@ impl Trial {
             causes,
             seed: self.seed,
             rings: self.session.fleet.rings(),
+            has_url: common.url_is_given(),
             notes: std::mem::take(&mut self.notes),
         };
         Ok(Report::new(

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::values::{address, count, duration, header, seed, shards, span, target};
+use super::values::{address, count, duration, header, seed, shards, span, subprotocol, target};
 use crate::{
     fleet::Target,
     gate::Gate,
@@ -20,7 +20,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) connections: Option<u32>,
 
-    /// Longest wait for each step of a connection: to open, to close
+    /// Longest wait for each step of a connection, to open or to close, and until the server of
+    /// --server-cmd listens
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     pub(crate) timeout: Duration,
 
@@ -28,7 +29,8 @@ pub(crate) struct Common {
     #[arg(long)]
     pub(crate) no_echo: bool,
 
-    /// What all that is random follows from [default: another in each run; the report tells]
+    /// Seed of all random choices: with the same seed a run makes the same ones [default: a new seed
+    /// for each run; the report tells it]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub(crate) seed: Option<u64>,
 
@@ -41,11 +43,11 @@ pub(crate) struct Common {
     header: Vec<(String, String)>,
 
     /// Subprotocol to offer
-    #[arg(long, value_name = "NAME", help_heading = "Server")]
+    #[arg(long, value_name = "NAME", value_parser = subprotocol, help_heading = "Server")]
     subprotocol: Option<String>,
 
-    /// The server has so many addresses, that of --url and those that follow it: from one address
-    /// to one other there are only as many connections as ports
+    /// Number of consecutive IP addresses at which the server listens, from that of --url on. More
+    /// connections than there are ports need more than one address
     #[arg(long, value_name = "N", value_parser = count, requires = "url", help_heading = "Server")]
     pub(crate) spread: Option<u32>,
 
@@ -110,8 +112,8 @@ pub(crate) struct Common {
 /// How TLS is spoken to a server at a `wss://` URL.
 #[derive(Args, Clone, Debug)]
 struct TlsOptions {
-    /// Trust the authorities in this file (PEM), in place of those in the system's store, and the
-    /// server's own certificate if it is there
+    /// File with the certificates to trust in place of the system's (PEM): those of certificate
+    /// authorities, or the server's own
     #[arg(
         long,
         value_name = "FILE",
@@ -121,8 +123,7 @@ struct TlsOptions {
     )]
     ca: Option<PathBuf>,
 
-    /// Check nothing, neither who has signed the certificate, nor for whom, nor until when: whoever
-    /// answers is taken for the server
+    /// Do not check the server's certificate at all
     #[arg(long, requires = "url", help_heading = "TLS (wss://)")]
     insecure: bool,
 

@@ -14,6 +14,9 @@ use crate::fleet::Target;
 /// The form of a URL.
 const URL_FORM: &str = "ws://HOST:PORT/PATH or wss://HOST:PORT/PATH, such as ws://127.0.0.1:9001/";
 
+/// The form of a header.
+const HEADER_FORM: &str = "a header is NAME: VALUE, such as 'Cookie: a=b'";
+
 /// Shorter ones are below what a timeout or a measurement resolves.
 const SPAN_MIN: Duration = Duration::from_millis(1);
 
@@ -96,15 +99,28 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
 
 /// A header: `NAME: VALUE`.
 pub(super) fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text
-        .split_once(':')
-        .ok_or("a header is NAME: VALUE".to_owned())?;
+    let (name, value) = text.split_once(':').ok_or_else(|| HEADER_FORM.to_owned())?;
     let (name, value) = (name.trim(), value.trim());
-    let is_token = |byte: u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte);
-    if name.is_empty() || !name.bytes().all(is_token) || value.bytes().any(|byte| byte < b' ') {
-        return Err("a header is NAME: VALUE".to_owned());
+    if !is_token(name) || value.bytes().any(|byte| byte < b' ') {
+        return Err(HEADER_FORM.to_owned());
     }
     Ok((name.to_owned(), value.to_owned()))
+}
+
+/// The name of a subprotocol (RFC 6455 4.1: a token).
+pub(super) fn subprotocol(text: &str) -> Result<String, String> {
+    match is_token(text) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("a subprotocol is one name without spaces and separators, such as chat".to_owned())
+        }
+    }
+}
+
+/// Whether `text` is a token of HTTP.
+fn is_token(text: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_allowed)
 }
 
 /// The server at a `ws://` or `wss://` URL, its name resolved.

@@ -20,6 +20,9 @@ use crate::{
     wire::Sending,
 };
 
+/// Characters that are shown of what a server said when it refused a handshake.
+const BODY_SHOWN_MAX: usize = 80;
+
 impl Fleet {
     /// Handles one completion, but that of a send.
     pub(super) fn complete(
@@ -181,7 +184,11 @@ impl Fleet {
                         self.read(client, &mut response[size..], now, events);
                     }
                     Err(refusal) => {
-                        let detail = Some(refusal.to_string());
+                        let detail = match first_line_of_body(response) {
+                            Some(line) => format!("{refusal}; the server said: {line}"),
+                            None => refusal.to_string(),
+                        };
+                        let detail = Some(detail);
                         events.push(self.end(client, Outcome::HandshakeFailed, detail));
                     }
                 }
@@ -346,6 +353,18 @@ impl Fleet {
     }
 }
 
+/// The first line behind the head of an answer in HTTP, as far as it is there and can be printed.
+fn first_line_of_body(answer: &[u8]) -> Option<String> {
+    const END_OF_HEAD: &[u8] = b"\r\n\r\n";
+    let mut windows = answer.windows(END_OF_HEAD.len());
+    let head = windows.position(|window| window == END_OF_HEAD)?;
+    let body = String::from_utf8_lossy(&answer[head + END_OF_HEAD.len()..]);
+    let line = body.trim_start().lines().next()?;
+    let is_shown = |character: &char| character.is_ascii_graphic() || *character == ' ';
+    let line: String = line.chars().filter(is_shown).take(BODY_SHOWN_MAX).collect();
+    (!line.trim().is_empty()).then(|| line.trim().to_owned())
+}
+
 /// The first message of a client, which tells it from all others.
 fn first_message(client: u32) -> String {
     format!("client {client} of loadgen")
@@ -383,6 +402,23 @@ fn failure(end: &Disconnect) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_server_says_when_it_refuses_is_bounded_and_printable() {
+        let head = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
+        let long = "x".repeat(500);
+        for (body, told) in [
+            ("", None),
+            ("\r\n", None),
+            ("server is full\nmore", Some("server is full")),
+            ("a\x1b[31mb\u{e9}\n", Some("a[31mb")),
+            (long.as_str(), Some(&long[..BODY_SHOWN_MAX])),
+        ] {
+            let line = first_line_of_body(format!("{head}{body}").as_bytes());
+            assert_eq!(line.as_deref(), told, "{body}");
+        }
+        assert_eq!(first_line_of_body(b"SSH-2.0\r\n"), None);
+    }
 
     #[test]
     fn a_message_that_is_not_the_echo_is_told_by_kind_and_length() {

@@ -82,8 +82,8 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Mode::Close)]
     pub(crate) mode: Mode,
 
-    /// Spread the ends evenly over this time; 0s is all at once, however late the generator is
-    /// [default: all at once, and if the generator was the limit, once more over 2s, and over 10s]
+    /// Spread the ends evenly over this time; with 0s all connections end at one moment [default: 0s.
+    /// A run without --window is repeated with 2s, and then with 10s, if the generator was the limit]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     window: Option<Duration>,
 }

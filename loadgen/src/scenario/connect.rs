@@ -25,9 +25,9 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Open very many connections at once, and measure how long each takes.
+Open very many connections in a short time, and measure how long each takes.
 
-All connects are spread over --window; with 0s they are planned for one moment, and a generator \
+The connects are spread over --window (1 s by default). With 0s they are planned for one moment, and a generator \
 that shares a machine with the server is the limit: the kernel does most of the work of a \
 handshake for whoever connects. At most --under-way of them are \
 under way at a time, so that the server's backlog does not overflow, which the kernel would answer \

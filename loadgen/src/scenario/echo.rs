@@ -32,10 +32,11 @@ down, so its latencies say little. With a server of one core it takes about 50 c
 it busy.
 
 Open loop (--rate): so many messages a second are planned, for the connections in turn, and sent \
-when they are due, whatever is unanswered. That measures latency: `from plan` is what a user who \
-sends at his own pace waits, `from send` is what a tool would tell that stops its clock while the \
-server stalls, and the lateness is the generator's own. So is the time for which an answer may \
-have lain unread (`unread`, an upper bound).
+when they are due, whatever is unanswered. That measures latency. `from plan` counts from the moment at \
+which a message was due: a user who sends at a steady pace waits that long. `from send` counts from \
+the moment at which the generator sent it, and so leaves out the time for which a message that was \
+due waited to be sent. The difference is the generator's `lateness`. `unread` is an upper bound of \
+the time for which an answer had arrived and the generator had not read it.
 
 The first message of each connection is checked in full, each other by its length, its client and \
 its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection \

@@ -19,7 +19,7 @@ use crate::{
     plan::Plan,
     progress::Progress,
     report::{Exposure, Findings, LATENESS, UNREAD},
-    status::Failures,
+    status::{Failures, Sign},
     talk::Pace,
     trial::{Needs, Trial},
     usage::UsageMark,
@@ -31,7 +31,7 @@ Publish to topics, and measure how long it takes until each subscriber has each 
 Each connection subscribes to one of --topics by its path: {topic} in the path of --url stands for \
 the topic's number, and with a child the path is /fanout/{topic}. The first --publishers \
 connections send messages as well, in turn, to their own topic. The server is to send each to all \
-subscribers of the topic, the sender included (--sender-excluded: but the sender).
+subscribers of the topic, the sender included; with --sender-excluded, to all but the sender.
 
 Open loop (--rate, the default): so many messages a second are planned, those of all publishers \
 together, and sent when they are due. Closed loop (--in-flight): so many messages are under way, \
@@ -65,7 +65,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", value_parser = count)]
     publishers: Option<u32>,
 
-    /// The server leaves out who has sent a message
+    /// Expect that the server sends each message to all subscribers of its topic except the sender
     #[arg(long)]
     sender_excluded: bool,
 
@@ -181,6 +181,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let mut failures = Failures::default();
     feed.figures(&mut figures);
     feed.failures(&mut failures);
+    hint(options, &mut feed, &mut failures);
     let measured = feed.counts().measured;
     figures.rate("delivery.rate", measured, usage.window);
     per_million(&mut figures, &usage, measured);
@@ -212,6 +213,20 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
             None => Exposure::Lateness(Duration::from_nanos(delivery.p99)),
         },
     })
+}
+
+/// Says what may be the reason of what failed.
+fn hint(options: &Options, feed: &mut Feed, failures: &mut Failures) {
+    if feed.only_senders_lack_their_own() {
+        let hint = "exactly the messages to their own senders are missing: if the server leaves out \
+                    the sender, add --sender-excluded";
+        failures.add(Sign::MessagesWrong, hint.to_owned());
+    }
+    if feed.has_altered() && options.common.url_is_given() {
+        let hint = "is the path of --url right? A client subscribes by its path, in which {topic} \
+                    stands for the number of the topic";
+        failures.add(Sign::MessagesWrong, hint.to_owned());
+    }
 }
 
 /// Publishes as planned; gives the start of the measured window.

@@ -34,8 +34,8 @@ echo; when that has come to a standstill, the others go on for as long: the late
 before and after.
 
 Asked for: no message of the others is lost; the 99th percentile of `during` is at most twice that \
-of `before`, and 20 ms; the server's memory has grown by no more than --memory-bound for each slow \
-client, and 32 MiB that its allocator may keep; and the others close with 1000 in the end, while the slow ones are reset.";
+of `before` plus 20 ms; the server's memory has grown by at most --memory-bound for each slow \
+client plus 32 MiB that its allocator may keep; and the others close with 1000 in the end, while the slow ones are reset.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 400;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, Error, InvalidMessage, RootCertStore, SignatureScheme,
     client::{
         VerifierBuilderError, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
@@ -135,6 +135,10 @@ pub(crate) fn told(error: &Error) -> String {
         // It tells what it is of, and not what it is.
         Error::InvalidCertificate(CertificateError::Other(other)) => {
             format!("TLS: invalid peer certificate: {other}")
+        }
+        // No record of TLS begins so.
+        Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+            "TLS: this port does not speak TLS; write ws://".to_owned()
         }
         error => format!("TLS: {error}"),
     }

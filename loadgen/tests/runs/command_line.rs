@@ -61,6 +61,11 @@ fn each_value_is_refused_with_what_to_write() {
     assert_refused(&["echo", "--duration", "0s"], "the least is 1ms");
     assert_refused(&["--seed", "x"], "`x` is no seed; a whole number is");
     assert_refused(&["--shards", "0"], "1 to 65535");
+    let base = ["--url", "ws://127.0.0.1:1/"];
+    let header = [&base[..], &["--header", "foo"]].concat();
+    assert_refused(&header, "a header is NAME: VALUE, such as 'Cookie: a=b'");
+    let protocol = [&base[..], &["--subprotocol", "a b"]].concat();
+    assert_refused(&protocol, "a subprotocol is one name without spaces");
     let admin = ["--url", "ws://127.0.0.1:1/", "--admin", "localhost:80"];
     assert_refused(&admin, "an address is IP:PORT, such as 127.0.0.1:9100");
     assert_refused(&["fanout", "--size", "5"], "--size is 8 at least");
@@ -180,8 +185,13 @@ fn a_server_command_that_does_not_serve_is_told() {
             "the server failed (exit status: 1), and said nothing",
         ),
         ("/no/such/server", "it said:"),
+        (
+            "sleep 60",
+            "does not listen at 127.0.0.1:9, the address of --url, after 300ms",
+        ),
     ] {
-        let output = loadgen(&[&base[..], &[command]].concat()).output().unwrap();
+        let command = [command, "--timeout", "300ms"];
+        let output = loadgen(&[&base[..], &command].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         assert!(text(&output).contains(told), "{}", text(&output));
     }

@@ -102,6 +102,17 @@ fn what_does_not_arrive_is_lost() {
 }
 
 #[test]
+fn what_may_be_the_reason_is_told() {
+    for (run, told) in [
+        (bad(|_, _| vec![]), "add --sender-excluded"),
+        (bad(|_, _| vec![vec![0; 3]]), "is the path of --url right?"),
+    ] {
+        let reasons = run.at("/reasons").to_string();
+        assert!(reasons.contains(told), "{told}: {reasons}");
+    }
+}
+
+#[test]
 fn what_arrives_twice_is_a_duplicate() {
     let run = bad(|number, payload| match number {
         7 => vec![payload.clone(), payload],

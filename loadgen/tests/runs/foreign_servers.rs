@@ -236,7 +236,7 @@ fn a_server_that_says_nothing_fails_the_handshake() {
     assert_all_fail_as(
         await_end,
         "handshake_failed",
-        &["no opening handshake succeeded (timed out): is there a WebSocket server at "],
+        &["no opening handshake succeeded (timed out): is there a WebSocket server at --url"],
     );
 }
 
@@ -284,6 +284,9 @@ fn a_server_that_is_no_websocket_server_is_told_from_one() {
         page.contains("status is 200; 101 opens a connection"),
         "{page}"
     );
+    let full = told(b"HTTP/1.1 503 Service Unavailable\r\n\r\nserver is full\n");
+    let line = "status is 503; 101 opens a connection; the server said: server is full";
+    assert!(full.contains(line), "{full}");
     let ssh = told(b"SSH-2.0-OpenSSH_9.2\r\n");
     assert!(ssh.contains("malformed response"), "{ssh}");
 }

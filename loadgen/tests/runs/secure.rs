@@ -229,7 +229,11 @@ fn what_is_no_tls_is_told() {
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
         stream.read_to_end(&mut Vec::new()).map(drop)
     });
-    assert_handshake_fails(plain, &["--insecure"], "received corrupt message");
+    assert_handshake_fails(
+        plain,
+        &["--insecure"],
+        "this port does not speak TLS; write ws://",
+    );
 }
 
 #[test]

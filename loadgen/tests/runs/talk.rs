@@ -169,6 +169,13 @@ fn what_comes_back_altered_is_told() {
     }));
     assert_eq!(run.number("/figures/altered"), 2.0);
     let run = echo(changing(|number, payload| {
+        payload[1] ^= u8::from(number > 0);
+        true
+    }));
+    let reasons = run.at("/reasons").to_string();
+    let hint = "does this server send messages to all clients?";
+    assert!(reasons.contains(hint), "{reasons}");
+    let run = echo(changing(|number, payload| {
         if number == 5 {
             payload[0] ^= 1;
         }
