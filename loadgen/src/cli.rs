@@ -97,7 +97,8 @@ Gates (--assert, any number of them):
 a ratio and a floor together: generator.cpu_seconds<=1.15x+2s.
   NAME is a figure or an outcome as summary.json (--json) has it, or a latency with one of count, \
 min, mean, p50, p90, p99, p99.9, p99.99, max, such as LATENCY.p99. LATENCY.uncorrected.p99 counts \
-from the send, where the report has both. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none. Before the run \
+from the send, where the report has both. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none, and a share is a \
+percentage or a fraction from 0 to 1. Before the run \
 each gate is checked: a name that this run does not have is refused with a list of all that it has.
 
 Files (--out DIR): summary.json, summary.md, junit.xml, for each latency NAME.hgrm and NAME.hlog \

@@ -271,6 +271,8 @@ fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Fai
     }
     let failed = count(Outcome::HandshakeFailed);
     let first = tally.first(Outcome::HandshakeFailed).unwrap_or_default();
+    // The first line of the report ends at a semicolon.
+    let first = first.replace("; ", ", ");
     if failed == total {
         let settings = match parties.has_url {
             true => {
@@ -292,7 +294,7 @@ fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Fai
     if ended > 0 && first.starts_with(TOO_BIG) {
         failures.push(format!(
             "the server ended {ended} of {total} connections, the first with {TOO_BIG}: a message was \
-             too big for it; lower --size, or raise the server's limit"
+             too big for it, so lower --size, or raise the server's limit"
         ));
     }
     if count(Outcome::EchoFailed) == total {

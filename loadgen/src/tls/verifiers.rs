@@ -138,7 +138,7 @@ pub(crate) fn told(error: &Error) -> String {
         }
         // No record of TLS begins so.
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "TLS: this port does not speak TLS; write ws://".to_owned()
+            "TLS: this port does not speak TLS, write ws://".to_owned()
         }
         error => format!("TLS: {error}"),
     }

@@ -281,11 +281,11 @@ fn a_server_that_is_no_websocket_server_is_told_from_one() {
     };
     let page = told(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     assert!(
-        page.contains("status is 200; 101 opens a connection"),
+        page.contains("status is 200, 101 opens a connection"),
         "{page}"
     );
     let full = told(b"HTTP/1.1 503 Service Unavailable\r\n\r\nserver is full\n");
-    let line = "status is 503; 101 opens a connection; the server said: server is full";
+    let line = "status is 503, 101 opens a connection, the server said: server is full";
     assert!(full.contains(line), "{full}");
     let ssh = told(b"SSH-2.0-OpenSSH_9.2\r\n");
     assert!(ssh.contains("malformed response"), "{ssh}");

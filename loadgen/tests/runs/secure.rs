@@ -232,7 +232,7 @@ fn what_is_no_tls_is_told() {
     assert_handshake_fails(
         plain,
         &["--insecure"],
-        "this port does not speak TLS; write ws://",
+        "this port does not speak TLS, write ws://",
     );
 }
 
