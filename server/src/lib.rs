@@ -92,3 +92,12 @@ pub use tidewheel_codec::{
     handshake::{Rejection, Request},
 };
 pub use topic::TopicError;
+
+/// The programs in the documents compile.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Readme;
+    #[doc = include_str!("../../docs/handlers.md")]
+    struct Handlers;
+}

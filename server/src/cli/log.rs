@@ -248,7 +248,10 @@ mod tests {
             ("tidewheel_chat::room=trace", "tidewheel_chat::room=trace"),
             ("wheel=trace", "wheel=trace"),
             ("tidewheel::shard=warn", "tidewheel::shard=warn"),
-            ("tidewheel::shard::inbox=warn", "tidewheel::shard::inbox=warn"),
+            (
+                "tidewheel::shard::inbox=warn",
+                "tidewheel::shard::inbox=warn",
+            ),
             ("tidewheel::ring::uring=off", "tidewheel::ring::uring=off"),
             (
                 "info, tidewheel::close=debug",
