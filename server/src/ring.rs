@@ -127,6 +127,12 @@ pub enum Op {
         /// The socket to ask about.
         socket: Socket,
     },
+    /// Complete at once with the events of poll(2) on a socket whose directions are both shut down: `POLLHUP`,
+    /// and `POLLERR` if the connection was reset or has failed.
+    QueryError {
+        /// The socket to ask about.
+        socket: Socket,
+    },
     /// Close a direct descriptor. With an operation still armed on it this leaks: reset first. Unless the
     /// connection has ended in order, with nothing left to deliver, it is reset if its listener has an
     /// `SO_LINGER` of zero.
@@ -177,6 +183,7 @@ impl Op {
             Self::Writable { .. } => OpCode::Writable,
             Self::QueryTcpInfo { .. } => OpCode::QueryTcpInfo,
             Self::QueryUnacked { .. } => OpCode::QueryUnacked,
+            Self::QueryError { .. } => OpCode::QueryError,
             Self::ShutdownWrite { .. } => OpCode::ShutdownWrite,
             Self::Reset { .. } | Self::Cancel { .. } => OpCode::Cancel,
             Self::Close { .. } => OpCode::Close,

@@ -455,6 +455,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             OpCode::QueryUnacked => {
                 self.visit_of(token, now, |visit| visit.unacked(completion.result));
             }
+            OpCode::QueryError => {
+                self.visit_of(token, now, |visit| visit.told_error(completion.result));
+            }
             OpCode::ShutdownWrite => {
                 self.visit(token.slot(), now, |visit| {
                     // One that was linked to a short send is cancelled, and not waited for.

@@ -49,6 +49,7 @@ impl Fleet {
             | OpCode::Writable
             | OpCode::QueryTcpInfo
             | OpCode::QueryUnacked
+            | OpCode::QueryError
             | OpCode::Wake
             | OpCode::Woken
             | OpCode::Fill

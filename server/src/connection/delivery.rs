@@ -12,7 +12,7 @@ use tidewheel_codec::Time;
 const PAUSE_MIN: Duration = Duration::from_millis(16);
 
 /// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(256);
+const PAUSE_MAX: Duration = Duration::from_millis(128);
 
 /// How far the delivery to one client has come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,7 +34,10 @@ pub(crate) enum Progress {
     /// The client has everything.
     Delivered,
     /// It is asked again at [`Delivery::next`].
-    Waits,
+    Waits {
+        /// Whether it has taken nothing since the last question: it may have reset the connection.
+        is_stalled: bool,
+    },
     /// It has taken nothing until the deadline.
     Expired,
 }
@@ -63,6 +66,7 @@ impl Delivery {
             return Progress::Delivered;
         }
         let is_first = self.left == u64::MAX;
+        let is_stalled = left == self.left;
         if left < self.left && !is_first && !self.is_final {
             self.deadline = self.deadline.max(close_by);
         }
@@ -72,7 +76,7 @@ impl Delivery {
         }
         self.next = self.deadline.min(now + self.pause);
         self.pause = (2 * self.pause).min(PAUSE_MAX);
-        Progress::Waits
+        Progress::Waits { is_stalled }
     }
 }
 
@@ -88,14 +92,16 @@ mod tests {
     /// that takes bytes has a second more each time.
     fn ask(is_final: bool, left: impl Fn(u64) -> u64) -> (Progress, u64) {
         let mut delivery = Delivery::new(at(1000), is_final);
-        let mut now = 0;
+        let (mut now, mut last) = (0, None);
         loop {
             let progress = delivery.note_left(left(now), at(now), at(now + 1000));
-            if progress != Progress::Waits {
+            let Progress::Waits { is_stalled } = progress else {
                 return (progress, now);
-            }
+            };
+            assert_eq!(is_stalled, last == Some(left(now)));
+            last = Some(left(now));
             let next = delivery.next().as_millis();
-            assert!(next > now && next - now <= 256, "{now} ms, then {next} ms");
+            assert!(next > now && next - now <= 128, "{now} ms, then {next} ms");
             now = next;
         }
     }
@@ -115,11 +121,11 @@ mod tests {
     fn a_client_that_takes_a_byte_now_and_then_has_longer() {
         let (progress, took) = ask(false, |now| 10_u64.saturating_sub(now / 900));
         assert_eq!(progress, Progress::Delivered);
-        assert!((9000..=9256).contains(&took), "{took} ms");
+        assert!((9000..=9128).contains(&took), "{took} ms");
         // It stops.
         let (progress, took) = ask(false, |now| 10 - (now / 900).min(4));
         assert_eq!(progress, Progress::Expired);
-        assert!((4600..=4856).contains(&took), "{took} ms");
+        assert!((4600..=4728).contains(&took), "{took} ms");
     }
 
     #[test]
@@ -129,6 +135,6 @@ mod tests {
         let quick = |now| 10_u64.saturating_sub(now / 50);
         let (progress, took) = ask(true, quick);
         assert_eq!(progress, Progress::Delivered);
-        assert!((500..=756).contains(&took), "{took} ms");
+        assert!((500..=628).contains(&took), "{took} ms");
     }
 }

@@ -28,6 +28,8 @@ pub enum OpCode {
     QueryTcpInfo,
     /// [`Op::QueryUnacked`](super::Op::QueryUnacked)
     QueryUnacked,
+    /// [`Op::QueryError`](super::Op::QueryError)
+    QueryError,
     /// [`Op::Wake`](super::Op::Wake) that failed
     Wake,
     /// Another ring's [`Op::Wake`](super::Op::Wake) that woke this ring

@@ -387,6 +387,11 @@ unsafe impl Ring for Uring {
                 let query = entries::query_unacked(socket);
                 self.queue(&[query.user_data(user_data)]);
             }
+            Op::QueryError { socket } => {
+                // Errors and hang-ups are told unasked.
+                let poll = opcode::PollAdd::new(fixed(socket), 0).build();
+                self.queue(&[poll.user_data(user_data)]);
+            }
             Op::Close { socket } => {
                 self.fills.forget(socket);
                 let entry = opcode::Close::new(fixed(socket)).build();

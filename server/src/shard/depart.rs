@@ -258,8 +258,30 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let left = u64::try_from(result).unwrap_or(0) + to_send;
         match delivery.note_left(left, self.now, close_by) {
             Progress::Delivered => self.close_in_order(),
-            Progress::Waits => self.schedule(),
+            Progress::Waits { is_stalled } => {
+                self.schedule();
+                if is_stalled && is_flushed {
+                    self.ask_error();
+                }
+            }
             Progress::Expired => self.expire(),
+        }
+    }
+
+    /// Asks whether the peer has reset the connection since its FIN: nothing is received any more that would
+    /// tell.
+    fn ask_error(&mut self) {
+        if self.connection.begin_asking() {
+            let socket = self.connection.socket();
+            self.push(Op::QueryError { socket });
+        }
+    }
+
+    /// The kernel has told whether the connection has failed, by the events of poll(2).
+    pub(super) fn told_error(&mut self, result: i32) {
+        self.connection.end_asking();
+        if result > 0 && result & i32::from(libc::POLLERR) != 0 {
+            self.peer_reset();
         }
     }
 

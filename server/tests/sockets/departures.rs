@@ -42,6 +42,25 @@ fn r11_a_hundred_bare_fins_leave_nothing() {
     socket_table::assert_no_orphans_soon(server.port());
 }
 
+/// Clients that end their direction, and reset while the answer is under way, as by the end of their process.
+#[test]
+fn r11_resets_behind_fins_leave_nothing() {
+    let server = Server::start("--close-timeout 30s");
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::open_narrow(&server)).collect();
+    for client in &mut clients {
+        // The kernel takes all of the answer, and the client a part.
+        client.send(&binary(&[1; 100_000]));
+        client.finish();
+    }
+    wait::until(SLACK, "the answers are under way", || {
+        let begun = |client: &Client| socket_table::held(server.port(), client.port()).unsent > 0;
+        clients.iter().all(begun) && server.closes("eof_without_close") == 20
+    });
+    clients.into_iter().for_each(Client::reset);
+    server.until_empty(ms(GONE_WITHIN_MS));
+    socket_table::assert_no_orphans_soon(server.port());
+}
+
 #[test]
 fn r11_what_came_before_a_fin_is_still_answered() {
     let server = Server::start("");

@@ -267,6 +267,7 @@ impl CrowdRing {
                 self.complete(code, token, quiet.as_millis() as i32);
             }
             Op::QueryUnacked { .. } => self.complete(code, token, 0),
+            Op::QueryError { .. } => self.complete(code, token, i32::from(libc::POLLHUP)),
             Op::ShutdownWrite { socket } => self.finish(socket, token),
             Op::Reset { socket } => {
                 let receive = self.client(socket).receive.take();

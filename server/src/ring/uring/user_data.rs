@@ -14,7 +14,7 @@ pub(super) enum Purpose {
 }
 
 /// Every op code; the place of each is its number less one.
-const OP_CODES: [OpCode; 17] = [
+const OP_CODES: [OpCode; 18] = [
     OpCode::Accept,
     OpCode::Receive,
     OpCode::Send,
@@ -27,6 +27,7 @@ const OP_CODES: [OpCode; 17] = [
     OpCode::Writable,
     OpCode::QueryTcpInfo,
     OpCode::QueryUnacked,
+    OpCode::QueryError,
     OpCode::Wake,
     OpCode::Woken,
     OpCode::Fill,

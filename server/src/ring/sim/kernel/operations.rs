@@ -107,6 +107,18 @@ impl Kernel {
                 let unacked = self.socket(socket.0).unread;
                 self.complete(code, token, i32::try_from(unacked).expect("below 2 GiB"));
             }
+            Op::QueryError { socket } => {
+                let state = self.socket(socket.0);
+                assert!(
+                    state.peer != PeerState::Open && state.finished,
+                    "both have sent FIN"
+                );
+                let error = match state.peer {
+                    PeerState::Reset => libc::POLLERR,
+                    PeerState::Open | PeerState::Finished => 0,
+                };
+                self.complete(code, token, i32::from(libc::POLLHUP | error));
+            }
             Op::ShutdownWrite { socket } => self.finish_later(socket.0, token),
             Op::Reset { socket } => self.reset(socket.0),
             Op::Cancel { kind, target } => self.cancel(kind, target),
