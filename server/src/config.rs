@@ -24,17 +24,17 @@ pub(crate) const ALLOCATION_FACTOR: usize = 2;
 pub(crate) const DEADLINE_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// The least [`Config::fanout_memory`].
-const FANOUT_MEMORY_MIN: usize = 1 << 20;
+pub(crate) const FANOUT_MEMORY_MIN: usize = 1 << 20;
 
 /// The most bytes of a setting that bounds memory: no host has as many.
 pub(crate) const MEMORY_MAX: usize = 1 << 40;
 
 /// Bounds of the bytes of a request. The shortest opening handshake has some 150 bytes (RFC 6455 4.1), and the
 /// memory of a client that has yet to be accepted is to stay small.
-const REQUEST_SIZE: RangeInclusive<usize> = 256..=1 << 20;
+pub(crate) const REQUEST_SIZE: RangeInclusive<usize> = 256..=1 << 20;
 
 /// Bounds of the headers of a request. An opening handshake has five (RFC 6455 4.1).
-const REQUEST_HEADERS: RangeInclusive<usize> = 5..=HEADERS_MAX;
+pub(crate) const REQUEST_HEADERS: RangeInclusive<usize> = 5..=HEADERS_MAX;
 
 /// The clock counts these: no deadline is shorter, nor is the time between two batches of a drain.
 const CLOCK: Duration = Duration::from_millis(1);
@@ -49,6 +49,27 @@ pub(crate) fn written(duration: Duration) -> String {
         0 if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
         _ if seconds == 0 => format!("{}ms", micros / 1e3),
         _ => format!("{}s", micros / 1e6),
+    }
+}
+
+/// The units of sizes, the largest first.
+pub(crate) const SIZE_UNITS: [(&str, usize); 3] =
+    [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
+/// A size as it stands on the command line: `1MiB`, `1000`.
+pub(crate) fn written_size(bytes: usize) -> String {
+    let mut units = SIZE_UNITS.iter();
+    match units.find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
+        Some((name, unit)) => format!("{}{name}", bytes / unit),
+        None => bytes.to_string(),
+    }
+}
+
+/// A size in a sentence: `1MiB`, `1000 bytes`.
+fn told_size(bytes: usize) -> String {
+    match written_size(bytes) {
+        size if size.ends_with('B') => size,
+        size => format!("{size} bytes"),
     }
 }
 
@@ -295,7 +316,7 @@ pub enum InvalidConfig {
         least: Duration,
     },
     /// No host has so much memory.
-    #[error("the {setting} is {got} bytes; most is 1 TiB")]
+    #[error("the {setting} is {}; most is {}", told_size(*got), written_size(MEMORY_MAX))]
     TooMuchMemory {
         /// The name of the setting.
         setting: &'static str,
@@ -303,7 +324,12 @@ pub enum InvalidConfig {
         got: usize,
     },
     /// No client could connect, or each could take very much memory.
-    #[error("the maximum request size is {got} bytes; 256 bytes to 1 MiB are possible")]
+    #[error(
+        "the maximum request size is {}; {} to {} are possible",
+        told_size(*got),
+        written_size(*REQUEST_SIZE.start()),
+        written_size(*REQUEST_SIZE.end())
+    )]
     RequestSize {
         /// The bytes as given.
         got: usize,
@@ -327,11 +353,15 @@ pub enum InvalidConfig {
         /// The close timeout as given.
         close_timeout: Duration,
     },
-    /// Messages could hardly be published.
-    #[error("the fanout memory is {got} bytes; least is {FANOUT_MEMORY_MIN} bytes")]
-    FanoutMemory {
+    /// No message could be received, queued or published.
+    #[error("the {setting} is {}; least is {}", told_size(*got), written_size(*least))]
+    TooLittleMemory {
+        /// The name of the setting.
+        setting: &'static str,
         /// The bytes as given.
         got: usize,
+        /// The least bytes that are possible.
+        least: usize,
     },
     /// The kernel takes a power of two.
     #[error("{got} receive buffers; it takes a power of two, 1 to 32768")]
@@ -373,8 +403,6 @@ impl Config {
             ("maximum accept rate", self.max_accept_rate == Some(0)),
             ("maximum message rate", self.max_message_rate == Some(0)),
             ("drain batch", self.drain.batch == 0),
-            ("maximum message size", self.max_message_size == 0),
-            ("maximum send queue", self.max_send_queue == 0),
         ];
         for (setting, is_zero) in at_least_one {
             if is_zero {
@@ -389,11 +417,18 @@ impl Config {
         }
         self.check_deadlines()?;
         self.check_drain()?;
-        for (setting, got) in [
-            ("maximum message size", self.max_message_size),
-            ("maximum send queue", self.max_send_queue),
-            ("fanout memory", self.fanout_memory),
+        for (setting, got, least) in [
+            ("maximum message size", self.max_message_size, 1),
+            ("maximum send queue", self.max_send_queue, 1),
+            ("fanout memory", self.fanout_memory, FANOUT_MEMORY_MIN),
         ] {
+            if got < least {
+                return Err(InvalidConfig::TooLittleMemory {
+                    setting,
+                    got,
+                    least,
+                });
+            }
             if got > MEMORY_MAX {
                 return Err(InvalidConfig::TooMuchMemory { setting, got });
             }
@@ -407,11 +442,6 @@ impl Config {
         }
         if !REQUEST_HEADERS.contains(&max_headers) {
             return Err(InvalidConfig::RequestHeaders { got: max_headers });
-        }
-        if self.fanout_memory < FANOUT_MEMORY_MIN {
-            return Err(InvalidConfig::FanoutMemory {
-                got: self.fanout_memory,
-            });
         }
         if !self.receive_buffers.is_power_of_two() || self.receive_buffers > 1 << 15 {
             return Err(InvalidConfig::ReceiveBuffers {
@@ -540,13 +570,13 @@ mod tests {
                 it.close_timeout = close_timeout;
             })
         };
-        let memory = |text: &str| format!("{text} is 1099511627777 bytes; most is 1 TiB");
+        let memory = |text: &str| format!("{text} is 1099511627777 bytes; most is 1024GiB");
         let refused = |told: &str| Err(told.to_owned());
         for (checked, expected) in [
             (with(&|it| it.max_message_size = 1), Ok(())),
             (
                 with(&|it| it.max_message_size = 0),
-                refused("the maximum message size is 0; least is 1"),
+                refused("the maximum message size is 0 bytes; least is 1"),
             ),
             (with(&|it| it.max_message_size = 1 << 40), Ok(())),
             (
@@ -565,14 +595,12 @@ mod tests {
             (with(&|it| it.request_limits.max_bytes = 256), Ok(())),
             (
                 with(&|it| it.request_limits.max_bytes = 255),
-                refused("the maximum request size is 255 bytes; 256 bytes to 1 MiB are possible"),
+                refused("the maximum request size is 255 bytes; 256 to 1MiB are possible"),
             ),
             (with(&|it| it.request_limits.max_bytes = 1 << 20), Ok(())),
             (
                 with(&|it| it.request_limits.max_bytes = (1 << 20) + 1),
-                refused(
-                    "the maximum request size is 1048577 bytes; 256 bytes to 1 MiB are possible",
-                ),
+                refused("the maximum request size is 1048577 bytes; 256 to 1MiB are possible"),
             ),
             (with(&|it| it.request_limits.max_headers = 5), Ok(())),
             (
@@ -614,7 +642,12 @@ mod tests {
             ),
             (
                 with(&|it| it.max_send_queue = 0),
-                refused("the maximum send queue is 0; least is 1"),
+                refused("the maximum send queue is 0 bytes; least is 1"),
+            ),
+            (with(&|it| it.fanout_memory = 1 << 20), Ok(())),
+            (
+                with(&|it| it.fanout_memory = 1 << 10),
+                refused("the fanout memory is 1KiB; least is 1MiB"),
             ),
             (
                 with(&|it| it.drain.batch = 0),

@@ -152,20 +152,31 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
         ),
         (
             "--max-message-size 0",
-            "the maximum message size is 0; least is 1",
+            "the maximum message size is 0 bytes; least is 1",
         ),
         (
             "--max-message-size 2TB",
-            "`2TB` is more memory than a host has; write at most 1024GiB",
+            "`2TB` is too large; write at most 1024GiB",
         ),
-        ("--max-send-queue 0", "the maximum send queue is 0"),
+        (
+            "--max-send-queue 0",
+            "the maximum send queue is 0 bytes; least is 1",
+        ),
         ("--fanout-memory 2048GiB", "write at most 1024GiB"),
-        ("--fanout-memory 1KiB", "least is 1048576 bytes"),
+        (
+            "--fanout-memory 1KiB",
+            "the fanout memory is 1KiB; least is 1MiB",
+        ),
+        ("--fanout-memory 1kib", "write at least 1MiB"),
         (
             "--max-request-size 0",
-            "the maximum request size is 0 bytes; 256 bytes to 1 MiB",
+            "the maximum request size is 0 bytes; 256 to 1MiB",
         ),
-        ("--max-request-size 1GiB", "256 bytes to 1 MiB are possible"),
+        ("--max-request-size 1GiB", "256 to 1MiB are possible"),
+        (
+            "--max-request-size 1.5MiB",
+            "`1.5MiB` is too large; write at most 1MiB",
+        ),
         (
             "--max-request-headers 4",
             "headers of a request is 4; 5 to 128",
@@ -174,10 +185,7 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
             "--max-request-headers 129",
             "headers of a request is 129; 5 to 128",
         ),
-        (
-            "--max-request-headers 0",
-            "`0` is no count; write 1 to 4294967295",
-        ),
+        ("--max-request-headers 0", "`0` is no count; write 5 to 128"),
         (
             "--max-connections many",
             "`many` is no count; write 1 to 4294967295, or off",

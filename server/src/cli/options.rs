@@ -9,13 +9,13 @@ use super::{
     file::File,
     given::Given,
     text,
-    units::{Count, CountOrOff, Size, Span, SpanOrOff},
+    units::{Count, CountOrOff, SizeWithin, Span, SpanOrOff},
     values::{
         self, Admin, DrainCode, Host, Listen, LogFormat, Origin, Policy, Shards, Subprotocol,
         Switch, TopicPolicy,
     },
 };
-use crate::{Config, Deflate, Drain, InvalidConfig, Origins, PublishToken};
+use crate::{Config, Deflate, Drain, InvalidConfig, Origins, PublishToken, config};
 
 /// Options, each set by a flag, by a variable `TIDEWHEEL_...` or in the file of `--config`. In the help, those
 /// that most people need come first.
@@ -91,13 +91,13 @@ pub(super) struct Options {
     max_accept_rate: Option<CountOrOff>,
     /// Bytes of a request for a connection at most, its body included, 256 to 1MiB [default: 16KiB]
     #[arg(long, env = "TIDEWHEEL_MAX_REQUEST_SIZE", value_name = "SIZE", help_heading = CONNECTIONS)]
-    max_request_size: Option<Size>,
+    max_request_size: Option<RequestSize>,
     /// Headers of such a request at most, 5 to 128 [default: 64]
     #[arg(long, env = "TIDEWHEEL_MAX_REQUEST_HEADERS", value_name = "N", help_heading = CONNECTIONS)]
-    max_request_headers: Option<Count>,
+    max_request_headers: Option<RequestHeaders>,
     /// Ping a client that was silent for so long, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION", help_heading = DEADLINES)]
-    ping_interval: Option<SpanOrOff>,
+    ping_interval: Option<PingInterval>,
     /// Cut a client that stays silent for so long after that, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     ping_timeout: Option<SpanOrOff>,
@@ -116,7 +116,7 @@ pub(super) struct Options {
     max_lifetime: Option<SpanOrOff>,
     /// Bytes of a message at most [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_SIZE", value_name = "SIZE", help_heading = MESSAGES)]
-    max_message_size: Option<Size>,
+    max_message_size: Option<Memory>,
     /// Messages from one client in a second at most, or off [default: off]
     #[arg(long, env = "TIDEWHEEL_MAX_MESSAGE_RATE", value_name = "N", help_heading = MESSAGES)]
     max_message_rate: Option<CountOrOff>,
@@ -125,7 +125,7 @@ pub(super) struct Options {
     compression: Option<Switch>,
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
-    max_send_queue: Option<Size>,
+    max_send_queue: Option<Memory>,
     /// Policy for slow clients [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY", help_heading = SLOW_CLIENTS, ignore_case = true)]
     slow_consumer: Option<Policy>,
@@ -137,7 +137,7 @@ pub(super) struct Options {
     /// Bytes of memory on each shard for published messages that are not yet in the send queues of all
     /// subscribers; publishers are slowed when half of it is used [default: 64MiB]
     #[arg(long, env = "TIDEWHEEL_FANOUT_MEMORY", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
-    fanout_memory: Option<Size>,
+    fanout_memory: Option<FanoutMemory>,
     /// Connections closed in each interval of a drain [default: 1000]
     #[arg(long, env = "TIDEWHEEL_DRAIN_BATCH", value_name = "N", help_heading = SHUTTING_DOWN)]
     drain_batch: Option<Count>,
@@ -153,6 +153,14 @@ pub(super) struct Options {
     #[arg(long, env = "TIDEWHEEL_LOG_FORMAT", value_name = "FORMAT", help_heading = LOG, ignore_case = true)]
     log_format: Option<LogFormat>,
 }
+
+/// The values of options with bounds of their own.
+type RequestSize = SizeWithin<{ *config::REQUEST_SIZE.start() }, { *config::REQUEST_SIZE.end() }>;
+type RequestHeaders =
+    Count<{ *config::REQUEST_HEADERS.start() as u32 }, { *config::REQUEST_HEADERS.end() as u32 }>;
+type PingInterval = SpanOrOff<{ tidewheel_codec::Config::PING_INTERVAL_MIN.as_millis() as u64 }>;
+type Memory = SizeWithin<1>;
+type FanoutMemory = SizeWithin<{ config::FANOUT_MEMORY_MIN }>;
 
 /// Headings of the help.
 const CONNECTIONS: &str = "Connections";
@@ -329,11 +337,12 @@ impl Options {
         let default = Config::default();
         let span = |option: Option<Span>, default| option.map_or(default, |it| it.0);
         let span_or_off = |option: Option<SpanOrOff>, default| option.map_or(default, |it| it.0);
-        let size = |option: Option<Size>, default| option.map_or(default, |it| it.0);
         let count_or_off = |option: Option<CountOrOff>| option.and_then(|it| it.0);
         let close_timeout = span(self.close_timeout, default.close_timeout);
         let mut request_limits = default.request_limits;
-        request_limits.max_bytes = size(self.max_request_size, request_limits.max_bytes);
+        request_limits.max_bytes = self
+            .max_request_size
+            .map_or(request_limits.max_bytes, |it| it.0);
         if let Some(Count(headers)) = self.max_request_headers {
             request_limits.max_headers = headers as usize;
         }
@@ -347,17 +356,21 @@ impl Options {
             max_accept_rate: count_or_off(self.max_accept_rate),
             origins: self.origin.clone().map_or(origins, values::origins),
             hosts: self.host.clone().map_or(default.hosts, values::hosts),
-            ping_interval: span_or_off(self.ping_interval, default.ping_interval),
+            ping_interval: self.ping_interval.map_or(default.ping_interval, |it| it.0),
             ping_timeout: span_or_off(self.ping_timeout, default.ping_timeout),
             close_timeout,
             handshake_timeout: span(self.handshake_timeout, default.handshake_timeout),
             idle_timeout: span_or_off(self.idle_timeout, default.idle_timeout),
             max_lifetime: span_or_off(self.max_lifetime, default.max_lifetime),
-            max_message_size: size(self.max_message_size, default.max_message_size),
+            max_message_size: self
+                .max_message_size
+                .map_or(default.max_message_size, |it| it.0),
             max_message_rate: count_or_off(self.max_message_rate),
-            max_send_queue: size(self.max_send_queue, default.max_send_queue),
+            max_send_queue: self
+                .max_send_queue
+                .map_or(default.max_send_queue, |it| it.0),
             slow_consumer: self.slow_consumer.map_or(default.slow_consumer, Into::into),
-            fanout_memory: size(self.fanout_memory, default.fanout_memory),
+            fanout_memory: self.fanout_memory.map_or(default.fanout_memory, |it| it.0),
             topics: self
                 .topic_policy
                 .iter()
@@ -393,10 +406,10 @@ fn option_of(error: &InvalidConfig) -> Option<String> {
         InvalidConfig::RequestSize { .. } => "max-request-size",
         InvalidConfig::RequestHeaders { .. } => "max-request-headers",
         InvalidConfig::DrainInterval { .. } => "drain-interval",
-        InvalidConfig::FanoutMemory { .. } => "fanout-memory",
         InvalidConfig::Zero { setting }
         | InvalidConfig::TooLong { setting, .. }
         | InvalidConfig::TooShort { setting, .. }
+        | InvalidConfig::TooLittleMemory { setting, .. }
         | InvalidConfig::TooMuchMemory { setting, .. } => {
             return Some(setting.replace("maximum", "max").replace(' ', "-"));
         }
@@ -537,10 +550,7 @@ mod tests {
 
     #[test]
     fn a_ping_timeout_needs_pings() {
-        let (off, second) = (
-            Some(SpanOrOff(None)),
-            Some(SpanOrOff(Some(Duration::from_secs(1)))),
-        );
+        let (off, second) = (Some(None), Some(Some(Duration::from_secs(1))));
         let in_file = "ping-timeout = '1s'";
         let both_in_file = "ping-interval = 'off'\nping-timeout = '1s'";
         // The interval and the timeout among the flags, and the file.
@@ -559,8 +569,8 @@ mod tests {
             (None, second, "ping-interval = 'off'", false),
         ] {
             let flags = Options {
-                ping_interval,
-                ping_timeout,
+                ping_interval: ping_interval.map(SpanOrOff),
+                ping_timeout: ping_timeout.map(SpanOrOff),
                 ..Options::default()
             };
             let is_settled = with_file(text, flags).is_ok();

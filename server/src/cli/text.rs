@@ -16,8 +16,8 @@ impl<'de> Deserialize<'de> for Text {
 
 /// Reads values of these types from a file as on the command line: from a text, a number or a truth value.
 macro_rules! from_file {
-    ($($name:ident),*) => {$(
-        impl<'de> serde::Deserialize<'de> for $name {
+    ($($({ $($generics:tt)* })? $name:ty),*) => {$(
+        impl<'de $(, $($generics)*)?> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
                 let text = <$crate::cli::text::Text as serde::Deserialize>::deserialize(file)?;
                 text.0.parse().map_err(serde::de::Error::custom)

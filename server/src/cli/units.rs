@@ -1,25 +1,32 @@
 //! Durations, sizes and counts as they stand on a command line.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use super::text;
-use crate::config::{DEADLINE_MAX, MEMORY_MAX, written};
+use crate::config::{DEADLINE_MAX, MEMORY_MAX, SIZE_UNITS, written, written_size};
 
 /// A duration: `20s`, `500ms`, `1.5s`, `2m`, `1h`.
+///
+/// The advice of an error keeps to the bounds of the option, which are parameters of the types here; the bounds
+/// themselves are checked with the configuration.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Span(pub Duration);
 
 /// A duration, or `off`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct SpanOrOff(pub Option<Duration>);
+pub struct SpanOrOff<const MS_MIN: u64 = 1>(pub Option<Duration>);
 
 /// A number of bytes: `65536`, `64KiB`, `1MiB`, `1GiB`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub usize);
 
+/// A number of bytes within the bounds of an option.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SizeWithin<const MIN: usize, const MAX: usize = MEMORY_MAX>(pub usize);
+
 /// A number of at least 1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Count(pub u32);
+pub struct Count<const MIN: u32 = 1, const MAX: u32 = { u32::MAX }>(pub u32);
 
 /// A number of at least 1, or `off`: no limit.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,67 +39,84 @@ const SPAN_MIN: Duration = Duration::from_millis(1);
 const SPANS: &str = "write 20s, 500ms, 1.5s, 2m or 1h";
 
 /// Examples of sizes.
-const SIZES: &str = "write 65536, 64KiB, 1MiB or 1GiB";
-
-/// The units of sizes, the largest first.
-const SIZE_UNITS: [(&str, usize); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+const SIZES: [(&str, usize); 4] = [
+    ("65536", 1 << 16),
+    ("64KiB", 1 << 16),
+    ("1MiB", 1 << 20),
+    ("1GiB", 1 << 30),
+];
 
 impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(format!("the duration is empty; {SPANS}"));
-        }
-        let wrong = || format!("`{text}` is no duration; {SPANS}");
-        let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-        let seconds = match unit {
-            "ms" => 0.001,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            // None in any unit is no duration that can be meant.
-            "" if number.parse() == Ok(0.0) => return Err(wrong()),
-            "" => {
-                return Err(format!(
-                    "`{text}` has no unit; write {number}s or {number}ms"
-                ));
-            }
-            unit => {
-                let meant = span_meant(number, unit).ok_or_else(wrong)?;
-                return Err(format!("`{text}` is no duration; write {meant}"));
-            }
-        };
-        let number: f64 = number.parse().map_err(|_| wrong())?;
-        let too_long = || {
-            format!(
-                "`{text}` is more than a year; write at most {}",
-                written(DEADLINE_MAX)
-            )
-        };
-        let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| too_long())?;
-        if span > DEADLINE_MAX {
-            return Err(too_long());
-        }
-        if !span.is_zero() && span < SPAN_MIN {
-            return Err(format!("`{text}` is less than 1ms; write 1ms"));
-        }
-        // Whole microseconds: what a fraction of a second leaves behind is no one's wish.
-        Ok(Self(Duration::from_micros(
-            span.as_micros() as u64 + u64::from(span.subsec_nanos() % 1000 >= 500),
-        )))
+        span(text, SPAN_MIN).map(Self)
     }
 }
 
-impl FromStr for SpanOrOff {
+/// Reads a duration of an option whose least one is `least`.
+fn span(text: &str, least: Duration) -> Result<Duration, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(format!("the duration is empty; {SPANS}"));
+    }
+    let wrong = || format!("`{text}` is no duration; {SPANS}");
+    let is_possible = |text: &str| span(text, least).is_ok_and(|span| span >= least);
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    let seconds = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        // None in any unit is no duration that can be meant.
+        "" if number.parse() == Ok(0.0) => return Err(wrong()),
+        "" => {
+            let mut meant = [format!("{number}s"), format!("{number}ms")].to_vec();
+            meant.retain(|meant| is_possible(meant));
+            return Err(match meant.is_empty() {
+                true => wrong(),
+                false => format!("`{text}` has no unit; write {}", meant.join(" or ")),
+            });
+        }
+        unit => {
+            let meant = span_meant(number, unit).ok_or_else(wrong)?;
+            return Err(match is_possible(&meant) {
+                true => format!("`{text}` is no duration; write {meant}"),
+                false => wrong(),
+            });
+        }
+    };
+    let number: f64 = number.parse().map_err(|_| wrong())?;
+    let too_long = || {
+        format!(
+            "`{text}` is more than a year; write at most {}",
+            written(DEADLINE_MAX)
+        )
+    };
+    let span = Duration::try_from_secs_f64(number * seconds).map_err(|_| too_long())?;
+    if span > DEADLINE_MAX {
+        return Err(too_long());
+    }
+    if !span.is_zero() && span < SPAN_MIN {
+        return Err(format!(
+            "`{text}` is less than {least}; write {least}",
+            least = written(least)
+        ));
+    }
+    // Whole microseconds: what a fraction of a second leaves behind is no one's wish.
+    Ok(Duration::from_micros(
+        span.as_micros() as u64 + u64::from(span.subsec_nanos() % 1000 >= 500),
+    ))
+}
+
+impl<const MS_MIN: u64> FromStr for SpanOrOff<MS_MIN> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
             text if text::is_off(text) => Ok(Self(None)),
-            text => match text.parse() {
-                Ok(Span(span)) => Ok(Self(Some(span))),
+            text => match span(text, Duration::from_millis(MS_MIN)) {
+                Ok(span) => Ok(Self(Some(span))),
                 Err(error) => Err(format!("{error}, or off")),
             },
         }
@@ -103,47 +127,82 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let text = text.trim();
-        if text.is_empty() {
-            return Err(format!("the size is empty; {SIZES}"));
-        }
-        let wrong = || format!("`{text}` is no size; {SIZES}");
-        let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
-        let unit_bytes = match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
-            Some((_, bytes)) => Some(*bytes),
-            None => unit.is_empty().then_some(1),
-        };
-        let too_large = || {
-            let most = in_units(MEMORY_MAX);
-            format!("`{text}` is more memory than a host has; write at most {most}")
-        };
-        let Some(unit_bytes) = unit_bytes.filter(|_| !number.contains('.')) else {
-            let (meant, decimal) = size_meant(number, unit).ok_or_else(wrong)?;
-            if meant > MEMORY_MAX {
-                return Err(too_large());
-            }
-            let or = decimal.map_or_else(String::new, |bytes| format!(" or {bytes}"));
-            return Err(format!(
-                "`{text}` is no size; write {}{or}",
-                in_units(meant)
-            ));
-        };
-        let number: usize = number.parse().map_err(|_| too_large())?;
-        let bytes = number.checked_mul(unit_bytes);
-        let bytes = bytes.filter(|bytes| *bytes <= MEMORY_MAX);
-        bytes.map(Self).ok_or_else(too_large)
+        size(text, &(0..=MEMORY_MAX)).map(Self)
     }
 }
 
-impl FromStr for Count {
+impl<const MIN: usize, const MAX: usize> FromStr for SizeWithin<MIN, MAX> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        size(text, &(MIN..=MAX)).map(Self)
+    }
+}
+
+/// Reads a size of an option with these bounds.
+fn size(text: &str, bounds: &RangeInclusive<usize>) -> Result<usize, String> {
+    let (least, most) = (*bounds.start(), *bounds.end());
+    let text = text.trim();
+    if text.is_empty() {
+        return Err(format!("the size is empty; {}", size_examples(bounds)));
+    }
+    let wrong = || format!("`{text}` is no size; {}", size_examples(bounds));
+    let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    let unit_bytes = match SIZE_UNITS.iter().find(|(name, _)| *name == unit) {
+        Some((_, bytes)) => Some(*bytes),
+        None => unit.is_empty().then_some(1),
+    };
+    let too_large = || {
+        format!(
+            "`{text}` is too large; write at most {}",
+            written_size(most)
+        )
+    };
+    let Some(unit_bytes) = unit_bytes.filter(|_| !number.contains('.')) else {
+        let (binary, decimal) = size_meant(number, unit).ok_or_else(wrong)?;
+        let meant = [Some(written_size(binary)), decimal.map(|it| it.to_string())];
+        let is_possible =
+            [Some(binary), decimal].map(|it| it.is_some_and(|it| bounds.contains(&it)));
+        let meant = meant.into_iter().flatten().zip(is_possible);
+        let meant: Vec<String> = meant.filter(|(_, is)| *is).map(|(it, _)| it).collect();
+        return Err(match meant.is_empty() {
+            false => format!("`{text}` is no size; write {}", meant.join(" or ")),
+            true if binary > most => too_large(),
+            true => format!(
+                "`{text}` is too small; write at least {}",
+                written_size(least)
+            ),
+        });
+    };
+    let number: usize = number.parse().map_err(|_| too_large())?;
+    let bytes = number.checked_mul(unit_bytes);
+    let bytes = bytes.filter(|bytes| *bytes <= MEMORY_MAX);
+    bytes.ok_or_else(too_large)
+}
+
+/// Examples of sizes within these bounds.
+fn size_examples(bounds: &RangeInclusive<usize>) -> String {
+    let possible = SIZES.iter().filter(|(_, bytes)| bounds.contains(bytes));
+    let names: Vec<&str> = possible.map(|(name, _)| *name).collect();
+    match names.split_last() {
+        Some((last, others)) if !others.is_empty() => {
+            format!("write {} or {last}", others.join(", "))
+        }
+        _ => format!("write at least {}", written_size(*bounds.start())),
+    }
+}
+
+impl<const MIN: u32, const MAX: u32> FromStr for Count<MIN, MAX> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim().parse() {
             Ok(count @ 1..) => Ok(Self(count)),
             Ok(0) | Err(_) => Err(match count_meant(text) {
-                Some(meant) => format!("`{text}` is no count; write {meant}"),
-                None => format!("`{text}` is no count; write 1 to {}", u32::MAX),
+                Some(meant) if (MIN..=MAX).contains(&meant) => {
+                    format!("`{text}` is no count; write {meant}")
+                }
+                Some(_) | None => format!("`{text}` is no count; write {MIN} to {MAX}"),
             }),
         }
     }
@@ -156,7 +215,7 @@ impl FromStr for CountOrOff {
         match text.trim() {
             text if text::is_off(text) => Ok(Self(None)),
             text => match text.parse() {
-                Ok(Count(count)) => Ok(Self(Some(count))),
+                Ok(Count::<1>(count)) => Ok(Self(Some(count))),
                 Err(error) => Err(format!("{error}, or off")),
             },
         }
@@ -226,22 +285,20 @@ fn size_meant(number: &str, unit: &str) -> Option<(usize, Option<usize>)> {
     Some((bytes(1024.0), (!is_binary).then(|| bytes(1000.0))))
 }
 
-/// A size in the largest unit of which it is a multiple.
-fn in_units(bytes: usize) -> String {
-    let mut units = SIZE_UNITS.iter();
-    match units.find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit)) {
-        Some((name, unit)) => format!("{}{name}", bytes / unit),
-        None => bytes.to_string(),
-    }
-}
-
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&written(self.0))
     }
 }
 
-text::from_file!(Span, SpanOrOff, Size, Count, CountOrOff);
+text::from_file!(
+    Span,
+    Size,
+    { const MS_MIN: u64 } SpanOrOff<MS_MIN>,
+    { const MIN: usize, const MAX: usize } SizeWithin<MIN, MAX>,
+    { const MIN: u32, const MAX: u32 } Count<MIN, MAX>,
+    CountOrOff
+);
 
 #[cfg(test)]
 mod tests {
@@ -269,7 +326,7 @@ mod tests {
         assert_eq!(span("2m"), Ok(Duration::from_secs(120)));
         assert_eq!(span(" 2m "), Ok(Duration::from_secs(120)));
         for off in ["off", "Off", " OFF ", "false"] {
-            assert_eq!(off.parse(), Ok(SpanOrOff(None)), "{off}");
+            assert_eq!(off.parse(), Ok(SpanOrOff::<1>(None)), "{off}");
         }
     }
 
@@ -339,7 +396,7 @@ mod tests {
     #[test]
     fn counts() {
         assert_eq!("7".parse(), Ok(CountOrOff(Some(7))));
-        assert_eq!(" 7".parse(), Ok(Count(7)));
+        assert_eq!(" 7".parse::<Count>(), Ok(Count(7)));
         for off in ["off", "OFF", "false"] {
             assert_eq!(off.parse(), Ok(CountOrOff(None)), "{off}");
         }
@@ -426,9 +483,43 @@ mod tests {
             "99999999999999999999TB",
         ] {
             let error = text.parse::<Size>().unwrap_err();
-            let told = format!("`{text}` is more memory than a host has; write at most 1024GiB");
+            let told = format!("`{text}` is too large; write at most 1024GiB");
             assert_eq!(error, told);
         }
-        assert_eq!("1024GiB".parse(), Ok(Size(1 << 40)));
+        assert_eq!("1024GiB".parse::<Size>(), Ok(Size(1 << 40)));
+    }
+
+    #[test]
+    fn advice_keeps_to_the_bounds_of_the_option() {
+        let error_of = |parsed: Result<(), String>| parsed.unwrap_err();
+        let size = |text: &str| error_of(text.parse::<SizeWithin<256, { 1 << 20 }>>().map(drop));
+        let memory = |text: &str| error_of(text.parse::<SizeWithin<{ 1 << 20 }>>().map(drop));
+        let count = |text: &str| error_of(text.parse::<Count<5, 128>>().map(drop));
+        let span = |text: &str| error_of(text.parse::<SpanOrOff<8>>().map(drop));
+        for (error, told) in [
+            (size(""), "the size is empty; write 65536, 64KiB or 1MiB"),
+            (size("1.5MiB"), "`1.5MiB` is too large; write at most 1MiB"),
+            (size("1.03MB"), "`1.03MB` is no size; write 1030000"),
+            (size("9e9"), "`9e9` is no size; write 65536, 64KiB or 1MiB"),
+            (
+                size("99999999999999999999"),
+                "`99999999999999999999` is too large; write at most 1MiB",
+            ),
+            (size("1 b"), "`1 b` is too small; write at least 256"),
+            (memory("1kib"), "`1kib` is too small; write at least 1MiB"),
+            (memory("1MB"), "`1MB` is no size; write 1MiB"),
+            (memory("x"), "`x` is no size; write 1MiB or 1GiB"),
+            (count("0"), "`0` is no count; write 5 to 128"),
+            (count("10k"), "`10k` is no count; write 5 to 128"),
+            (count("1e2"), "`1e2` is no count; write 100"),
+            (span("5"), "`5` has no unit; write 5s, or off"),
+            (span("0.4ms"), "`0.4ms` is less than 8ms; write 8ms, or off"),
+            (
+                span("9999d"),
+                "`9999d` is no duration; write 20s, 500ms, 1.5s, 2m or 1h, or off",
+            ),
+        ] {
+            assert_eq!(error, told);
+        }
     }
 }
