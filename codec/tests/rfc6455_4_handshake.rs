@@ -330,7 +330,9 @@ fn section_4_2_1_6_the_version_is_13() {
             "{response}"
         );
     }
-    assert_eq!(rejected(&with("Sec-WebSocket-Version: 13\r\n", "")).0, 400);
+    let (status, response) = rejected(&with("Sec-WebSocket-Version: 13\r\n", ""));
+    assert_eq!(status, 400);
+    assert!(response.contains("Sec-WebSocket-Version: 13 is missing"));
     assert_eq!(
         rejected(&with_lines(REQUEST, "Sec-WebSocket-Version: 13")).0,
         400

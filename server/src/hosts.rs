@@ -94,9 +94,10 @@ impl Hosts {
         let is_allowed = parse(host)
             .filter(Site::is_host)
             .is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
-        match is_allowed {
-            true => Ok(()),
-            false => Err(Rejection::new(
+        match (is_allowed, host.trim()) {
+            (true, _) => Ok(()),
+            (false, "") => Err(Rejection::new(421, "the request names no host; see --host")),
+            (false, _) => Err(Rejection::new(
                 421,
                 format!("{host} is not served here; see --host"),
             )),

@@ -326,6 +326,9 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
             "Connection: Upgrade is missing; is a proxy not set up for it?",
         ));
     }
+    if headers.count("Sec-WebSocket-Version") == 0 {
+        return Err(Rejection::new(400, "Sec-WebSocket-Version: 13 is missing"));
+    }
     let version = only(headers, "Sec-WebSocket-Version")?;
     if version != VERSION {
         let message = format!("WebSocket version {version} is not supported; 13 is");

@@ -73,17 +73,37 @@ fn place(request: &Request<'_>) -> Result<Place, Rejection> {
             format!("the path is the topic, as in /orders/eu: {error}"),
         )
     })?;
-    let query = request.query().unwrap_or_default();
-    let echo = match query.split('&').find_map(|pair| pair.strip_prefix("echo=")) {
-        None => true,
-        Some(value) if value.eq_ignore_ascii_case("true") => true,
-        Some(value) if value.eq_ignore_ascii_case("false") => false,
-        Some(_) => return Err(Rejection::new(400, "echo is true or false")),
-    };
     Ok(Place {
         topic: topic.into(),
-        echo,
+        echo: echo(request.query().unwrap_or_default())?,
     })
+}
+
+/// Whether a query asks for a client's own messages. Proxies and clients add parameters of their own, which
+/// are not looked at.
+fn echo(query: &str) -> Result<bool, Rejection> {
+    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+    let mut echo = None;
+    for pair in query.split('&') {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = decode(name);
+        if !name.eq_ignore_ascii_case("echo") {
+            continue;
+        }
+        if name != "echo" {
+            let message = format!("the parameter {name} is unknown; write echo");
+            return Err(Rejection::new(400, message));
+        }
+        let value = match decode(value).to_ascii_lowercase().as_str() {
+            "true" => true,
+            "false" => false,
+            _ => return Err(Rejection::new(400, "echo is true or false")),
+        };
+        if echo.replace(value).is_some() {
+            return Err(Rejection::new(400, "echo stands twice in the query"));
+        }
+    }
+    Ok(echo.unwrap_or(true))
 }
 
 /// Serves until a signal, having said on standard output where.

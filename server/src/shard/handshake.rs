@@ -159,6 +159,19 @@ impl Refusals {
     }
 }
 
+impl Drop for Refusals {
+    /// The shard ends, and with it the log of refusals.
+    fn drop(&mut self) {
+        if self.others > 0 {
+            tracing::warn!(
+                target: "tidewheel::handshake",
+                others = self.others,
+                "more clients were refused: --host or --origin does not list them"
+            );
+        }
+    }
+}
+
 /// Spreads the pings of connections that opened together (a multiplicative hash).
 fn phase_of(generation: u32) -> u16 {
     (generation.wrapping_mul(0x9E37_79B1) >> 16) as u16
