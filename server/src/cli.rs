@@ -26,7 +26,7 @@ use self::{
     log::Log,
     options::{Address, Options, OptionsError, Settled},
 };
-use crate::{Error, Handler, Origins, Request, Server, Verdict};
+use crate::{Error, Handler, Origins, Request, Server, Verdict, host};
 
 /// A WebSocket server runtime on io_uring.
 #[derive(Debug, Parser)]
@@ -254,6 +254,12 @@ fn run<H: Handler>(
     if options.admin.is_none() && options.publish_token.is_some() {
         tracing::warn!(
             "--publish-token has no effect without --admin: the admin listener takes the messages"
+        );
+    }
+    let cores = host::cores();
+    if let Some(shards) = options.config.shards.filter(|&shards| shards > cores) {
+        tracing::warn!(
+            "a shard has a core of its own; there are {cores} cores for {shards} shards"
         );
     }
     let listen = &options.listen;

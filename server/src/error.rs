@@ -66,7 +66,7 @@ pub enum Error {
     },
     /// The process has no descriptor left for what a server needs.
     #[error(
-        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. {} raises it",
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. Fewer --shards need fewer, and {} raises it",
         raise_descriptors(limit.saturating_mul(2).max(1024))
     )]
     Descriptors {

@@ -612,8 +612,14 @@ fn echo_of_a_query_is_true_or_false_in_any_case() {
         ("?echo=false", 101),
         ("?echo=False", 101),
         ("?a=b&echo=FALSE", 101),
+        ("?echo=%66alse", 101),
+        ("?Echoes=false&e=1", 101),
         ("?echo=no", 400),
         ("?echo=", 400),
+        ("?echo", 400),
+        ("?Echo=false", 400),
+        ("?a=b&%45cho=false", 400),
+        ("?echo=true&echo=true", 400),
     ] {
         let mut client = Client::connect(&server);
         client.send(
@@ -630,13 +636,32 @@ fn echo_of_a_query_is_true_or_false_in_any_case() {
             client.send(&text(query));
             // What another client says comes next where the client's own message does not come.
             let mut other = Client::open(&server);
-            if !query.to_ascii_lowercase().contains("echo=false") {
+            let own = ["?echo=%66alse", "echo=false"];
+            if !own.iter().any(|it| query.to_ascii_lowercase().contains(it)) {
                 client.expect(FIN | TEXT, query);
             }
             other.send(&text("other"));
             client.expect(FIN | TEXT, "other");
         }
     }
+}
+
+#[test]
+fn all_refusals_are_told_when_the_server_has_ended() {
+    let server = Server::spawn(&mut serve("--shards 1 --origin https://a.example"));
+    for _ in 0..3 {
+        let head = answer(&server, "Origin: https://b.example\r\n");
+        assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
+    }
+    server.signal(Signal::TERM);
+    let (_, log) = server.wait(ms(5000));
+    let lines = log.matches("a page was refused").count();
+    let others = log.split("others=").skip(1).map(|it| {
+        let digits = it.split(|c: char| !c.is_ascii_digit()).next();
+        digits.and_then(|it| it.parse::<usize>().ok())
+    });
+    let others: Option<usize> = others.sum();
+    assert_eq!(others.map(|it| it + lines), Some(3), "{log}");
 }
 
 #[test]
@@ -828,6 +853,24 @@ fn with_limit(command: &mut Command, resource: libc::__rlimit_resource_t, limit:
             _ => Err(std::io::Error::last_os_error()),
         });
     }
+}
+
+#[test]
+fn too_few_descriptors_for_a_server_are_told_by_check_too() {
+    let mut command = echo("");
+    with_limit(&mut command, libc::RLIMIT_NOFILE, 16);
+    assert_fails(&mut command, 1, &["RLIMIT_NOFILE is 16"]);
+    let mut check = tidewheel();
+    check.arg("check");
+    with_limit(&mut check, libc::RLIMIT_NOFILE, 16);
+    let (status, stdout, _) = output(&mut check);
+    assert_eq!(status, Some(1), "{stdout}");
+    let verdict = stdout.lines().last().expect("there are lines");
+    assert!(
+        verdict.starts_with("A server cannot run here: "),
+        "{stdout}"
+    );
+    assert!(verdict.contains("RLIMIT_NOFILE is 16"), "{stdout}");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::{io::Write, process::ExitCode};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
-    host,
-    ring::{Setup, Uring, kernel_release, raise_descriptors},
+    Config, Conn, Error, Handler, Message, Request, Server, Verdict, host,
+    ring::{RingError, kernel_release, raise_descriptors},
 };
 
 /// One thing that was looked at.
@@ -16,26 +16,56 @@ struct Finding {
     advice: Option<String>,
 }
 
+/// A handler for a server that nobody connects to.
+struct Trial;
+
+impl Handler for Trial {
+    type State = ();
+
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+        Verdict::accept(())
+    }
+
+    fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+}
+
+/// Starts a server as `serve` does, and ends it at once.
+fn try_server() -> Result<(), Error> {
+    let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Trial)?;
+    let remote = running.remote();
+    running.until_signal_once_ready(|| remote.drain())
+}
+
+/// Why io_uring is not usable. Too few descriptors are no fault of it.
+fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
+    match tried {
+        Err(Error::Ring { error, .. } | Error::ControlRing(error)) => {
+            Some(error).filter(|error| !matches!(error, RingError::Sockets { .. }))
+        }
+        Ok(()) | Err(_) => None,
+    }
+}
+
 /// Prints what was found; the status is 1 if a server cannot run here.
 pub(super) fn run() -> ExitCode {
     let limit = host::raise_descriptor_limit();
-    let ring = Uring::new(&Setup::default(), None);
+    let tried = try_server();
     let findings = [
         Finding {
             about: "kernel",
             value: kernel_release(),
             advice: None,
         },
-        match &ring {
-            Ok(_) => Finding {
-                about: "io_uring",
-                value: "allowed".to_owned(),
-                advice: None,
-            },
-            Err(error) => Finding {
+        match ring_error(&tried) {
+            Some(error) => Finding {
                 about: "io_uring",
                 value: "not usable".to_owned(),
                 advice: Some(error.to_string()),
+            },
+            None => Finding {
+                about: "io_uring",
+                value: "allowed".to_owned(),
+                advice: None,
             },
         },
         Finding {
@@ -81,24 +111,26 @@ pub(super) fn run() -> ExitCode {
         }
     }
     let advised = findings.iter().filter(|it| it.advice.is_some()).count();
-    let _ = writeln!(out, "{}", verdict(ring.is_ok(), advised));
-    if ring.is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
+    let _ = writeln!(out, "{}", verdict(&tried, advised));
+    match tried {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 
 /// The last line: whether a server can run here, and to how many points there is advice.
-fn verdict(can_run: bool, advised: usize) -> String {
+fn verdict(tried: &Result<(), Error>, advised: usize) -> String {
     let points = match advised {
         1 => "1 point".to_owned(),
         more => format!("{more} points"),
     };
-    match (can_run, advised) {
-        (false, _) => "A server cannot run here: io_uring is not usable.".to_owned(),
-        (true, 0) => "Nothing stands in the way of a server.".to_owned(),
-        (true, _) => {
+    match (tried, advised) {
+        _ if ring_error(tried).is_some() => {
+            "A server cannot run here: io_uring is not usable.".to_owned()
+        }
+        (Err(error), _) => format!("A server cannot run here: {error}."),
+        (Ok(()), 0) => "Nothing stands in the way of a server.".to_owned(),
+        (Ok(()), _) => {
             format!("A server runs here; for very many connections see the advice on {points}.")
         }
     }
@@ -106,8 +138,16 @@ fn verdict(can_run: bool, advised: usize) -> String {
 
 fn descriptors(limit: u32) -> Finding {
     let advice = (limit < 1 << 20).then(|| {
+        let shards = host::cores();
+        let config = Config {
+            shards: Some(shards),
+            ..Config::default()
+        };
+        let each = host::capacity(&config, limit).connections;
         format!(
-            "a shard holds {limit} connections at most; {} or more --shards hold more",
+            "there is room for {} connections on {shards} shards, {each} on each; {} or more --shards make \
+             room for more",
+            u64::from(each) * u64::from(shards),
             raise_descriptors(1 << 20)
         )
     });
@@ -235,13 +275,13 @@ mod tests {
 
     #[test]
     fn the_last_line_is_a_verdict() {
-        for (can_run, advised, told) in [
-            (true, 0, "Nothing stands in the way of a server."),
-            (true, 1, "advice on 1 point."),
-            (true, 3, "advice on 3 points."),
-            (false, 1, "A server cannot run here: "),
+        for (tried, advised, told) in [
+            (Ok(()), 0, "Nothing stands in the way of a server."),
+            (Ok(()), 1, "advice on 1 point."),
+            (Ok(()), 3, "advice on 3 points."),
+            (Err(Error::Interrupted), 1, "A server cannot run here: "),
         ] {
-            let verdict = verdict(can_run, advised);
+            let verdict = verdict(&tried, advised);
             assert!(verdict.contains(told), "{verdict}");
         }
     }
