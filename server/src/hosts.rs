@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use tidewheel_codec::handshake::Rejection;
 
-use crate::site::Site;
+use crate::site::{self, Site};
 
 /// The values of the header `Host` that are served.
 ///
@@ -40,10 +40,10 @@ pub struct HostPattern {
 
 /// A text that is not a host, so that no client would ever name it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{text}` is not a host that a client can name; write {meant}")]
+#[error("`{text}` is not a host that a client can name; {advice}")]
 pub struct InvalidHost {
     text: String,
-    meant: String,
+    advice: String,
 }
 
 impl FromStr for HostPattern {
@@ -55,13 +55,15 @@ impl FromStr for HostPattern {
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
         let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let site = parse(authority).filter(Site::is_pattern);
-        let invalid = |meant: &str| InvalidHost {
+        let invalid = |advice: String| InvalidHost {
             text: text.to_owned(),
-            meant: meant.to_owned(),
+            advice,
         };
         match site {
-            None => Err(invalid("one such as example.com, or example.com:8443")),
-            Some(_) if authority != text => Err(invalid(authority)),
+            None => Err(invalid(site::cause(authority).unwrap_or(
+                "write one such as example.com, or example.com:8443".to_owned(),
+            ))),
+            Some(_) if authority != text => Err(invalid(format!("write {authority}"))),
             Some(site) => Ok(Self {
                 host: site.domain().unwrap_or(site.host).to_ascii_lowercase(),
                 is_domain: site.domain().is_some(),
@@ -167,23 +169,37 @@ mod tests {
 
     #[test]
     fn what_no_client_can_name_is_refused_with_what_is_meant() {
-        let example = "one such as example.com, or example.com:8443";
+        let example = "write one such as example.com, or example.com:8443";
+        let star = "`*` stands in front of a domain, as in *.example.com";
         for (text, meant) in [
             ("", example),
             ("*", example),
             ("a b", example),
-            ("a.example:x", example),
-            ("a.example:+80", example),
+            ("a.example:x", "`x` is no port; write one from 1 to 65535"),
+            (
+                "a.example:+80",
+                "`+80` is no port; write one from 1 to 65535",
+            ),
+            ("::1", "an IPv6 address stands in brackets; write [::1]"),
+            (
+                "'a.example'",
+                "the quotes are not part of it; leave them out",
+            ),
+            (
+                "b\u{fc}cher.example",
+                "the name is not ASCII; write its xn-- form",
+            ),
+            ("a.*.example", star),
             ("a..b", example),
             ("127.1", example),
             ("*.[::1]", example),
-            ("*a.example", example),
-            ("https://a.example", "a.example"),
-            ("a.example/", "a.example"),
-            ("http://a.example:81/x", "a.example:81"),
+            ("*a.example", star),
+            ("https://a.example", "write a.example"),
+            ("a.example/", "write a.example"),
+            ("http://a.example:81/x", "write a.example:81"),
         ] {
             let error = text.parse::<HostPattern>().unwrap_err();
-            assert_eq!(error.meant, meant, "{text}");
+            assert_eq!(error.advice, meant, "{text}");
         }
     }
 }

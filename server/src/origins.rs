@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use tidewheel_codec::handshake::{Rejection, Request};
 
-use crate::site::Site;
+use crate::site::{self, Site};
 
 /// The pages whose scripts may connect (RFC 6455 10.2). A browser sends the cookies of a site's
 /// user along with a connection that another site's page has opened; what a page cannot do is hide
@@ -54,10 +54,10 @@ enum Pattern {
 
 /// A text that is not an origin, so that no page would ever match it.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{text}` is not an origin that a page can have; write {meant}")]
+#[error("`{text}` is not an origin that a page can have; {advice}")]
 pub struct InvalidOrigin {
     text: String,
-    meant: String,
+    advice: String,
 }
 
 impl FromStr for OriginPattern {
@@ -66,11 +66,16 @@ impl FromStr for OriginPattern {
     /// Reads an origin; spaces around it are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let text = text.trim();
-        let invalid = |meant: String| InvalidOrigin {
-            text: text.to_owned(),
-            meant,
-        };
         let example = || "any, same, null or one such as https://example.com".to_owned();
+        let told = |advice: String| InvalidOrigin {
+            text: text.to_owned(),
+            advice,
+        };
+        let invalid = |meant: String| told(format!("write {meant}"));
+        let no_site = |site: &str| match site::cause(site) {
+            Some(cause) => told(cause.replace("*.example", "https://*.example")),
+            None => invalid(example()),
+        };
         if text.eq_ignore_ascii_case("null") {
             return Ok(Self(Pattern::Null));
         }
@@ -78,11 +83,12 @@ impl FromStr for OriginPattern {
             return Err(invalid("any".to_owned()));
         }
         let Some((scheme, rest)) = text.split_once("://") else {
-            let is_host = Site::parse("https", text).is_some_and(|site| site.is_pattern());
-            return Err(invalid(match is_host {
-                true => format!("https://{text}"),
-                false => example(),
-            }));
+            let site = Site::parse("https", text).filter(Site::is_pattern);
+            return Err(match site {
+                Some(site) if site.is_local() => invalid(format!("http://{text}")),
+                Some(_) => invalid(format!("https://{text}")),
+                None => no_site(text),
+            });
         };
         match scheme.to_ascii_lowercase().as_str() {
             // Pages are not served by WebSocket.
@@ -91,7 +97,7 @@ impl FromStr for OriginPattern {
             "file" | "data" | "about" => return Err(invalid("null".to_owned())),
             "javascript" | "blob" => return Err(invalid(example())),
             scheme if is_scheme(scheme) => {}
-            _ => return Err(invalid(example())),
+            _ => return Err(no_site(rest)),
         }
         if let Some(end) = rest.find(['/', '?', '#'])
             && end > 0
@@ -99,7 +105,7 @@ impl FromStr for OriginPattern {
             return Err(invalid(format!("{scheme}://{}", &rest[..end])));
         }
         let Some(site) = Site::parse(scheme, rest).filter(Site::is_pattern) else {
-            return Err(invalid(example()));
+            return Err(no_site(rest));
         };
         Ok(Self(Pattern::Site {
             scheme: scheme.to_ascii_lowercase(),
@@ -278,22 +284,37 @@ mod tests {
 
     #[test]
     fn what_no_page_can_match_is_refused_with_what_is_meant() {
-        let example = "any, same, null or one such as https://example.com";
+        let example = "write any, same, null or one such as https://example.com";
+        let star = "`*` stands in front of a domain, as in https://*.example.com";
+        let quotes = "the quotes are not part of it; leave them out";
         for (text, meant) in [
             ("", example),
-            ("*", "any"),
-            ("a.example", "https://a.example"),
-            ("*.a.example", "https://*.a.example"),
-            ("localhost:3000", "https://localhost:3000"),
-            ("https://a.example/", "https://a.example"),
-            ("https://a.example/chat?x", "https://a.example"),
+            ("*", "write any"),
+            ("a.example", "write https://a.example"),
+            ("*.a.example", "write https://*.a.example"),
+            ("localhost:3000", "write http://localhost:3000"),
+            ("127.0.0.1:3000", "write http://127.0.0.1:3000"),
+            ("app.localhost", "write http://app.localhost"),
+            ("'https://a.example'", quotes),
+            (
+                "https://::1",
+                "an IPv6 address stands in brackets; write [::1]",
+            ),
+            ("https://a.example/", "write https://a.example"),
+            ("https://a.example/chat?x", "write https://a.example"),
             ("https://", example),
             ("https://*", example),
-            ("https://*a.example", example),
-            ("https://a.*.example", example),
-            ("https://a.example:99999", example),
+            ("https://*a.example", star),
+            ("https://a.*.example", star),
+            (
+                "https://a.example:99999",
+                "`99999` is no port; write one from 1 to 65535",
+            ),
             ("https://user@a.example", example),
-            ("https://b\u{fc}cher.example", example),
+            (
+                "https://b\u{fc}cher.example",
+                "the name is not ASCII; write its xn-- form",
+            ),
             ("://a.example", example),
             ("https://a b", example),
             ("https://a..b", example),
@@ -303,14 +324,17 @@ mod tests {
             ("https://999.999.999.999", example),
             ("https://*.127.0.0.1", example),
             ("https://*.[::1]", example),
-            ("https://a.example:+443", example),
+            (
+                "https://a.example:+443",
+                "`+443` is no port; write one from 1 to 65535",
+            ),
             ("javascript://x", example),
-            ("file://x", "null"),
-            ("wss://a.example", "https://a.example"),
-            ("ws://a.example:81", "http://a.example:81"),
+            ("file://x", "write null"),
+            ("wss://a.example", "write https://a.example"),
+            ("ws://a.example:81", "write http://a.example:81"),
         ] {
             let error = text.parse::<OriginPattern>().unwrap_err();
-            assert_eq!(error.meant, meant, "{text}");
+            assert_eq!(error.advice, meant, "{text}");
         }
         for text in [
             " https://a.example ",

@@ -61,6 +61,12 @@ impl<'a> Site<'a> {
         }
     }
 
+    /// Whether it is the usual host of a page in development, which is got without TLS.
+    pub(crate) fn is_local(&self) -> bool {
+        let name = self.host.to_ascii_lowercase();
+        self.address().is_some() || name == "localhost" || name.ends_with(".localhost")
+    }
+
     /// Whether it is that of a page that was got by HTTP.
     pub(crate) fn is_of_web(&self) -> bool {
         let schemes = ["http", "https"];
@@ -93,6 +99,31 @@ impl<'a> Site<'a> {
             None => false,
         }
     }
+}
+
+/// What is wrong with a host and a port that are none, as far as it can be told.
+pub(crate) fn cause(text: &str) -> Option<String> {
+    if text.contains(['\'', '"']) {
+        return Some("the quotes are not part of it; leave them out".to_owned());
+    }
+    if text.parse::<std::net::Ipv6Addr>().is_ok() {
+        return Some(format!(
+            "an IPv6 address stands in brackets; write [{text}]"
+        ));
+    }
+    if !text.is_ascii() {
+        return Some("the name is not ASCII; write its xn-- form".to_owned());
+    }
+    let at = text.rfind(':').filter(|at| !text[*at..].contains(']'));
+    let (host, number) = text.split_at(at.unwrap_or(text.len()));
+    let number = number.strip_prefix(':').filter(|it| !it.is_empty());
+    if let Some(number) = number.filter(|it| port(it).is_none()) {
+        return Some(format!("`{number}` is no port; write one from 1 to 65535"));
+    }
+    if host.strip_prefix("*.").unwrap_or(host).contains('*') && host != "*" {
+        return Some("`*` stands in front of a domain, as in *.example.com".to_owned());
+    }
+    None
 }
 
 /// The number of a port. A sign is none of its digits.

@@ -247,7 +247,20 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
             "--subprotocol a/b",
             "`a/b` is no subprotocol; write a name such as chat.v1",
         ),
-        ("--subprotocol a,,b", "`` is no subprotocol"),
+        ("--subprotocol a,,b", "there is a comma too many in `a,,b`"),
+        ("--subprotocol 'a'", "`'a'` is no subprotocol; the quotes"),
+        (
+            "--origin https://a.com,",
+            "there is a comma too many in `https://a.com,`",
+        ),
+        ("--origin any,https://a.com", "any allows all"),
+        ("--host any,a.com", "any allows all; leave the others out"),
+        ("--host ::1", "write [::1]"),
+        (
+            "--origin https://a.com:99999",
+            "`99999` is no port; write one from 1 to 65535",
+        ),
+        ("--origin localhost:3000", "write http://localhost:3000"),
         ("--compression maybe", "on, off"),
         ("--log-format xml", "--log-format"),
         ("--log-format xml", "text, json"),
@@ -458,14 +471,7 @@ fn help_names_the_levels_of_the_log() {
 
 #[test]
 fn a_level_of_the_log_that_is_none_ends_with_2() {
-    for value in [
-        "verbose",
-        "warning",
-        "info,loud",
-        "tidewheel::close=loud",
-        "7",
-        "2",
-    ] {
+    for value in ["verbose", "info,loud", "tidewheel::close=loud", "7", "2"] {
         let mut command = echo("");
         command.env("TIDEWHEEL_LOG", value);
         let told = [
@@ -473,6 +479,16 @@ fn a_level_of_the_log_that_is_none_ends_with_2() {
             "write off, error, warn, info, debug or trace",
         ];
         assert_fails(&mut command, 2, &told);
+    }
+    for (value, told) in [
+        ("warning", "write warn"),
+        ("info,", "a comma too many in `info,`"),
+        ("info;tidewheel::close=debug", "commas stand between parts"),
+        ("close=debug", "write tidewheel::close=debug"),
+        ("warn,error", "two levels"),
+    ] {
+        let told = ["TIDEWHEEL_LOG", told];
+        assert_fails(echo("").env("TIDEWHEEL_LOG", value), 2, &told);
     }
     for value in ["tidewheel::clsoe=debug", "tidewheell=debug"] {
         let (part, _) = value.split_once('=').expect("a part and a level");

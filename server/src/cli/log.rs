@@ -77,12 +77,52 @@ pub(super) enum InvalidFilter {
         parts()
     )]
     Part { text: String },
+    #[error("{VARIABLE}: `{text}` says nothing; write {meant}")]
+    Meant { text: String, meant: String },
+    #[error(
+        "{VARIABLE}: commas stand between parts, and `::` within a name; `{text}` has another mark"
+    )]
+    Mark { text: String },
+    #[error("{VARIABLE}: there is a comma too many in `{value}`")]
+    Comma { value: String },
+    #[error("{VARIABLE}: there are two levels for all parts in `{value}`; write one")]
+    Levels { value: String },
 }
 
 /// The names of all parts, for people.
 fn parts() -> String {
     let (last, others) = PARTS.split_last().expect("there are parts");
     format!("{} or {last}", others.join(", "))
+}
+
+/// The level that somebody means who writes another word.
+fn level_meant(text: &str) -> Option<&'static str> {
+    match text.to_ascii_lowercase().as_str() {
+        "warning" => Some("warn"),
+        "err" => Some("error"),
+        "none" | "false" => Some("off"),
+        _ => None,
+    }
+}
+
+/// Why a text is no level.
+fn no_level(text: &str, before: &str) -> InvalidFilter {
+    match level_meant(text) {
+        Some(level) => InvalidFilter::Meant {
+            text: text.to_owned(),
+            meant: format!("{before}{level}"),
+        },
+        None => InvalidFilter::Level {
+            text: text.to_owned(),
+        },
+    }
+}
+
+/// Whether a text can be the name of a part, in which modules have `::` between.
+fn is_name(text: &str) -> bool {
+    let is_in_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    text.split("::")
+        .all(|module| module.chars().all(is_in_name))
 }
 
 /// Whether it is a word for a level. A number, which stands for a level elsewhere, says nothing to people.
@@ -98,7 +138,7 @@ fn is_meant_for_us(name: &str) -> bool {
 }
 
 /// Checks the name of a part. Other crates have parts that are not known here.
-fn check_part(name: &str) -> Result<(), InvalidFilter> {
+fn check_part(name: &str, level: &str) -> Result<(), InvalidFilter> {
     let below = name
         .strip_prefix(CRATE)
         .and_then(|it| it.strip_prefix("::"));
@@ -107,6 +147,16 @@ fn check_part(name: &str) -> Result<(), InvalidFilter> {
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
     };
     let is_part = below.is_some_and(|part| PARTS.iter().any(|known| is_of(part, known)));
+    let own = PARTS.iter().find(|part| {
+        let rest = part.strip_suffix(name);
+        rest.is_some_and(|rest| rest.is_empty() || rest.ends_with("::"))
+    });
+    if let Some(own) = own {
+        return Err(InvalidFilter::Meant {
+            text: format!("{name}={level}"),
+            meant: format!("{CRATE}::{own}={level}"),
+        });
+    }
     match name == CRATE || is_part || !is_meant_for_us(name) {
         true => Ok(()),
         false => Err(InvalidFilter::Part {
@@ -123,18 +173,35 @@ fn filter(value: &str) -> Result<EnvFilter, InvalidFilter> {
     let parts = value.split(',').map(str::trim);
     // Fields of spans may have commas of their own.
     let has_spans = value.contains(['[', '{']);
+    let mut levels = 0;
     for part in parts.clone().filter(|_| !has_spans) {
-        match part.split_once('=') {
-            Some((name, level)) if is_level(level) => check_part(name)?,
-            None if is_level(part) => {}
-            None if is_meant_for_us(part) => check_part(part)?,
-            // A word that is no level would be the name of another crate, and have no level.
-            Some(_) | None => {
-                return Err(InvalidFilter::Level {
-                    text: part.to_owned(),
-                });
-            }
+        let (name, level) = match part.split_once('=') {
+            Some((name, level)) => (name, Some(level)),
+            None => (part, None),
+        };
+        if part.is_empty() {
+            return Err(InvalidFilter::Comma {
+                value: value.to_owned(),
+            });
         }
+        if !is_name(name) || level.is_some_and(|level| !is_name(level)) {
+            return Err(InvalidFilter::Mark {
+                text: part.to_owned(),
+            });
+        }
+        match level {
+            Some(level) if is_level(level) => check_part(name, level)?,
+            Some(level) => return Err(no_level(level, &format!("{name}="))),
+            None if is_level(part) => levels += 1,
+            None if is_meant_for_us(part) => check_part(part, "debug")?,
+            // A word that is no level would be the name of another crate, and have no level.
+            None => return Err(no_level(part, "")),
+        }
+    }
+    if levels > 1 {
+        return Err(InvalidFilter::Levels {
+            value: value.to_owned(),
+        });
     }
     let filter = parts.collect::<Vec<_>>().join(",");
     EnvFilter::builder()
@@ -267,26 +334,60 @@ mod tests {
     fn what_is_no_level_is_refused_by_name() {
         for (value, text) in [
             ("verbose", "verbose"),
-            ("warning", "warning"),
-            ("info,", ""),
-            ("info;debug", "info;debug"),
             ("info, loud", "loud"),
-            ("tidewheel::close=loud", "tidewheel::close=loud"),
-            ("tidewheel::close=", "tidewheel::close="),
-            ("info,tidewheel::close=loud", "tidewheel::close=loud"),
+            ("tidewheel::close=loud", "loud"),
+            ("tidewheel::close=", ""),
+            ("info,tidewheel::close=loud", "loud"),
             ("[span{field=", "[span{field="),
             ("true", "true"),
             ("6", "6"),
             ("2", "2"),
             ("0", "0"),
-            ("info,chat=2", "chat=2"),
-            ("tidewheel::close=2", "tidewheel::close=2"),
+            ("info,chat=2", "2"),
+            ("tidewheel::close=2", "2"),
             ("chat", "chat"),
         ] {
             let error = filter(value).map(|it| it.to_string()).unwrap_err();
             let told =
                 format!("TIDEWHEEL_LOG: `{text}` is no level; write off, error, warn, info, ");
             assert!(error.to_string().starts_with(&told), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_told_with_its_cause() {
+        for (value, told) in [
+            ("warning", "`warning` says nothing; write warn"),
+            ("chat=err", "`err` says nothing; write chat=error"),
+            ("info,", "there is a comma too many in `info,`"),
+            ("info,,debug", "there is a comma too many in `info,,debug`"),
+            (
+                "warn,error",
+                "there are two levels for all parts in `warn,error`; write one",
+            ),
+            (
+                "info,close=debug",
+                "`close=debug` says nothing; write tidewheel::close=debug",
+            ),
+            (
+                "uring::release=warn",
+                "`uring::release=warn` says nothing; write tidewheel::ring::uring::release=warn",
+            ),
+        ] {
+            let error = filter(value).map(|it| it.to_string()).unwrap_err();
+            assert_eq!(error.to_string(), format!("TIDEWHEEL_LOG: {told}"));
+        }
+        for value in [
+            "info;debug",
+            "info;tidewheel::close=debug",
+            "info,tidewheel:close=debug",
+            "info:tidewheel=debug",
+            "info tidewheel::close=debug",
+            "tidewheel::close=debug;warn",
+        ] {
+            let error = filter(value).map(|it| it.to_string()).unwrap_err();
+            let told = "TIDEWHEEL_LOG: commas stand between parts, and `::` within a name; ";
+            assert!(error.to_string().starts_with(told), "{value}: {error}");
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     text,
     units::{Count, CountOrOff, SizeWithin, Span, SpanOrOff},
     values::{
-        self, Admin, DrainCode, Host, Listen, LogFormat, Origin, Policy, Shards, Subprotocol,
+        self, Admin, DrainCode, Host, List, Listen, LogFormat, Origin, Policy, Shards, Subprotocol,
         Switch, TopicPolicy,
     },
 };
@@ -43,35 +43,20 @@ pub(super) struct Options {
     publish_token: Option<String>,
     /// Pages that may connect: any, same (the host and port that they connect to), https://example.com,
     /// https://*.example.com, null (pages without an origin); several, with commas between
-    #[arg(
-        long,
-        env = "TIDEWHEEL_ORIGIN",
-        value_name = "ORIGIN",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "TIDEWHEEL_ORIGIN", value_name = "ORIGIN")]
     #[serde(default, deserialize_with = "text::some")]
-    origin: Option<Vec<Origin>>,
+    origin: Option<Vec<List<Origin>>>,
     /// Names under which the server may be reached, in the header Host: any, example.com, example.com:8443,
     /// *.example.com; several, with commas between. Others are told 421, on the admin listener, too: the
     /// answer to DNS rebinding [default: any]
-    #[arg(
-        long,
-        env = "TIDEWHEEL_HOST",
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "TIDEWHEEL_HOST", value_name = "NAME")]
     #[serde(default, deserialize_with = "text::some")]
-    host: Option<Vec<Host>>,
+    host: Option<Vec<List<Host>>>,
     /// Subprotocols (Sec-WebSocket-Protocol), with commas between. The first one in this list that the
     /// client offers is chosen, and none if it offers none of them [default: not set]
-    #[arg(
-        long,
-        env = "TIDEWHEEL_SUBPROTOCOL",
-        value_name = "NAME",
-        value_delimiter = ','
-    )]
+    #[arg(long, env = "TIDEWHEEL_SUBPROTOCOL", value_name = "NAME")]
     #[serde(default, deserialize_with = "text::list")]
-    subprotocol: Option<Vec<Subprotocol>>,
+    subprotocol: Option<Vec<List<Subprotocol>>>,
     /// Threads, each with a ring and a core of its own: a number, or auto for one per core [default:
     /// auto]
     #[arg(long, env = "TIDEWHEEL_SHARDS", value_name = "N")]
@@ -131,9 +116,9 @@ pub(super) struct Options {
     slow_consumer: Option<Policy>,
     /// Policy for slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
     /// commas between, of which the first that matches counts [default: as --slow-consumer]
-    #[arg(long, env = "TIDEWHEEL_TOPIC_POLICY", value_name = "PATTERN=POLICY", help_heading = SLOW_CLIENTS, value_delimiter = ',')]
+    #[arg(long, env = "TIDEWHEEL_TOPIC_POLICY", value_name = "PATTERN=POLICY", help_heading = SLOW_CLIENTS)]
     #[serde(default, deserialize_with = "text::list")]
-    topic_policy: Option<Vec<TopicPolicy>>,
+    topic_policy: Option<Vec<List<TopicPolicy>>>,
     /// Bytes of memory on each shard for published messages that are not yet in the send queues of all
     /// subscribers; publishers are slowed when half of it is used [default: 64MiB]
     #[arg(long, env = "TIDEWHEEL_FANOUT_MEMORY", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
@@ -255,6 +240,14 @@ impl Options {
         };
         pings.map_err(|error| wrong("ping-timeout", &error))?;
         let options = self.or(file.options.clone());
+        for (option, is_redundant) in options.redundant() {
+            if is_redundant {
+                return Err(OptionsError::Value {
+                    place: place(option),
+                    message: "any allows all; leave the others out".to_owned(),
+                });
+            }
+        }
         let config = options.config(origins);
         let checked = config.check();
         checked.map_err(|error| match option_of(&error) {
@@ -267,7 +260,7 @@ impl Options {
             text,
             place: place(option),
         };
-        let subprotocols = options.subprotocol.unwrap_or_default();
+        let subprotocols = flat(options.subprotocol.unwrap_or_default());
         Ok(Settled {
             listen: address(
                 "listen",
@@ -284,6 +277,18 @@ impl Options {
             config,
             log_format: options.log_format.unwrap_or_default(),
         })
+    }
+
+    /// The lists in which values stand beside `any`.
+    fn redundant(&self) -> [(&'static str, bool); 2] {
+        let origins = flat(self.origin.clone().unwrap_or_default());
+        let hosts = flat(self.host.clone().unwrap_or_default());
+        let any_origin = origins.iter().any(|it| matches!(it, Origin::Any));
+        let any_host = hosts.iter().any(|it| matches!(it, Host::Any));
+        [
+            ("origin", any_origin && origins.len() > 1),
+            ("host", any_host && hosts.len() > 1),
+        ]
     }
 
     /// A ping timeout does nothing without pings.
@@ -354,8 +359,14 @@ impl Options {
             max_connections: count_or_off(self.max_connections),
             max_connections_per_address: count_or_off(self.max_connections_per_address),
             max_accept_rate: count_or_off(self.max_accept_rate),
-            origins: self.origin.clone().map_or(origins, values::origins),
-            hosts: self.host.clone().map_or(default.hosts, values::hosts),
+            origins: self
+                .origin
+                .clone()
+                .map_or(origins, |it| values::origins(flat(it))),
+            hosts: self
+                .host
+                .clone()
+                .map_or(default.hosts, |it| values::hosts(flat(it))),
             ping_interval: self.ping_interval.map_or(default.ping_interval, |it| it.0),
             ping_timeout: span_or_off(self.ping_timeout, default.ping_timeout),
             close_timeout,
@@ -375,6 +386,7 @@ impl Options {
                 .topic_policy
                 .iter()
                 .flatten()
+                .flat_map(|List(rules)| rules)
                 .map(|it| it.0.clone())
                 .collect(),
             compression: match self.compression {
@@ -394,6 +406,11 @@ impl Options {
             ..default
         }
     }
+}
+
+/// The values of lists, which flags may give one after another.
+fn flat<T>(lists: Vec<List<T>>) -> Vec<T> {
+    lists.into_iter().flat_map(|List(values)| values).collect()
 }
 
 /// The option that sets what an error is about, if one does.
@@ -470,8 +487,18 @@ mod tests {
         ] {
             assert_eq!(settled(text).config.origins, expected, "{text}");
         }
-        let any = settled("origin = ['https://a.example', 'Any']");
+        let any = settled("origin = ['Any']");
         assert_eq!(any.config.origins, Origins::Any);
+        for text in [
+            "origin = ['https://a.example', 'Any']",
+            "host = 'any,a.example'",
+        ] {
+            let error = with_file(text, Options::default()).unwrap_err().to_string();
+            assert!(
+                error.ends_with(": any allows all; leave the others out"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl<'de> de::Visitor<'de> for Several {
     }
 
     fn visit_str<E>(self, text: &str) -> Result<Vec<String>, E> {
-        Ok(text.split(',').map(str::to_owned).collect())
+        Ok(vec![text.to_owned()])
     }
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Vec<String>, A::Error> {

@@ -277,6 +277,22 @@ impl FromStr for Origin {
     }
 }
 
+/// Values with commas between.
+#[derive(Clone, Debug)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T: FromStr<Err = String>> FromStr for List<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split(',');
+        if text.contains(',') && parts.clone().any(|part| part.trim().is_empty()) {
+            return Err(format!("there is a comma too many in `{text}`"));
+        }
+        parts.map(str::parse).collect::<Result<_, _>>().map(Self)
+    }
+}
+
 /// Advice for a text that is several values with spaces between.
 fn listed<T: FromStr>(text: &str) -> Option<String> {
     let values: Vec<&str> = text.split_whitespace().collect();
@@ -345,6 +361,9 @@ impl FromStr for Subprotocol {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
+            text if text.starts_with(['\'', '"']) => Err(format!(
+                "`{text}` is no subprotocol; the quotes are not part of it; leave them out"
+            )),
             token if is_token(token) => Ok(Self(token.to_owned())),
             text => Err(listed::<Self>(text).unwrap_or(format!(
                 "`{text}` is no subprotocol; write a name such as chat.v1, of letters, digits and \
@@ -583,7 +602,7 @@ mod tests {
             let expected = Ok(Subprotocol(text.trim().to_owned()));
             assert_eq!(text.parse(), expected, "{text}");
         }
-        for text in ["", " ", "a/b", "a;b", "\"a\"", "b\u{fc}cher"] {
+        for text in ["", " ", "a/b", "a;b", "b\u{fc}cher"] {
             let error = text.parse::<Subprotocol>().unwrap_err();
             assert!(error.contains("write a name such as chat.v1"), "{error}");
         }
