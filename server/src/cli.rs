@@ -18,7 +18,7 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::{
     CommandFactory as _, FromArgMatches as _, Parser, Subcommand,
-    error::{ContextKind, ContextValue},
+    error::{ContextKind, ContextValue, ErrorKind},
 };
 
 use self::{
@@ -59,22 +59,27 @@ struct Texts {
 const SERVE: Texts = Texts {
     origin_default: "same",
     publish_token: "Token that POST /publish/TOPIC of the admin listener asks for, as \
-                    `Authorization: Bearer TOKEN`. Without it nobody can publish by HTTP \
-                    [default: not set]",
+                    `Authorization: Bearer TOKEN`. Without it nobody can publish by HTTP. \
+                    A variable or the file keeps it out of `ps` [default: not set]",
 };
 
 const ECHO: Texts = Texts {
     origin_default: "any",
     publish_token: "Token that POST /publish/all of the admin listener asks for, as \
                     `Authorization: Bearer TOKEN`. With it, all connections receive what is \
-                    published to the topic `all`; without it nobody can publish [default: not set]",
+                    published to the topic `all`; without it nobody can publish. \
+                    A variable or the file keeps it out of `ps` [default: not set]",
 };
 
 /// The command line, with the texts of each command.
 fn command() -> clap::Command {
     Cli::command()
-        .mut_subcommand("serve", |command| with_texts(command, &SERVE))
-        .mut_subcommand("echo", |command| with_texts(command, &ECHO))
+        .mut_subcommand("serve", |command| {
+            with_texts(command, &SERVE).override_usage("tidewheel serve [OPTIONS]")
+        })
+        .mut_subcommand("echo", |command| {
+            with_texts(command, &ECHO).override_usage("tidewheel echo [OPTIONS]")
+        })
 }
 
 fn with_texts(command: clap::Command, texts: &Texts) -> clap::Command {
@@ -120,11 +125,33 @@ fn with_negative_values(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     tied
 }
 
-/// Says what clap does not: that a value comes from the environment.
+/// What to write for a flag that is none.
+fn flag_meant(name: &str, args: &[OsString]) -> Option<&'static str> {
+    let first = args.get(1).map(|arg| arg.to_string_lossy());
+    match name {
+        "--port" | "-p" => Some("the port is part of --listen, as in --listen 127.0.0.1:8080"),
+        "--log-level" | "--log" | "--verbose" | "-v" => {
+            Some("the variable TIDEWHEEL_LOG says how much is logged, as in TIDEWHEEL_LOG=debug")
+        }
+        _ if first.is_some_and(|first| first.starts_with('-')) => Some(
+            "options stand behind serve or echo, as in tidewheel serve --listen 127.0.0.1:8080",
+        ),
+        _ => None,
+    }
+}
+
+/// Says what clap does not: what an unknown flag means, and that a value comes from the environment.
 fn explain(mut error: clap::Error, args: &[OsString]) -> clap::Error {
     let Some(ContextValue::String(name)) = error.get(ContextKind::InvalidArg).cloned() else {
         return error;
     };
+    if error.kind() == ErrorKind::UnknownArgument {
+        if let Some(meant) = flag_meant(&name, args) {
+            let tips = vec![meant.into()];
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        }
+        return error;
+    }
     let mut args = args.iter().map(|arg| arg.to_string_lossy());
     let flag = name.split(' ').next().unwrap_or_default();
     let variable = variable(flag.trim_start_matches('-'));

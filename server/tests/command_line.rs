@@ -283,13 +283,21 @@ fn a_wrong_flag_or_value_is_named_and_ends_with_2() {
         }
     }
     for (flags, told) in [
-        ("--config /nowhere/at/all.toml", "/nowhere/at/all.toml"),
+        (
+            "--config /nowhere/at/all.toml",
+            "--config: cannot read /nowhere/at/all.toml",
+        ),
+        ("--port 80", "the port is part of --listen"),
+        ("--log-level debug", "TIDEWHEEL_LOG=debug"),
+        ("-v", "TIDEWHEEL_LOG=debug"),
         ("unexpected", "unexpected"),
         ("-5", "-5"),
         ("--shards", "--shards"),
     ] {
         assert_fails(&mut echo(flags), 2, &["error: ", told]);
     }
+    let told = ["options stand behind serve or echo"];
+    assert_fails(tidewheel().args(["--listen", "[::1]:80"]), 2, &told);
     assert_fails(tidewheel().arg("serf"), 2, &["serf"]);
     assert_fails(&mut tidewheel(), 2, &["Usage: tidewheel"]);
 }
@@ -307,6 +315,7 @@ fn a_value_that_can_be_meant_is_taken() {
         "--max-connections 1",
         "--max-connections off",
         "--max-accept-rate 4294967295 --max-message-rate 4294967295",
+        "--slow-consumer close-1008",
         "--slow-consumer Conflate --topic-policy a=Close,b/>=drop-newest",
         "--max-message-size 1 --max-send-queue 1",
         "--max-message-size 1024GiB --max-send-queue 1024GiB --fanout-memory 1024GiB --compression on",
@@ -782,7 +791,7 @@ fn flags_come_before_the_environment_and_that_before_the_file() {
 #[test]
 fn a_file_with_an_unknown_entry_or_a_wrong_value_ends_with_2() {
     for (text, told) in [
-        ("pong-interval = '1s'", "unknown field `pong-interval`"),
+        ("pong-interval = '1s'", "did you mean ping-interval?"),
         ("ping-interval = '1x'", "`1x` is no duration"),
         ("ping-interval", "is wrong"),
         (

@@ -19,8 +19,9 @@ pub(super) fn unknown(names: impl Iterator<Item = OsString>) -> Option<String> {
     let mut unknown: Vec<String> = names.filter(is_unknown).collect();
     unknown.sort();
     for name in &mut unknown {
-        if let Some(meant) = meant(name, &known) {
-            name.push_str(&format!(" (did you mean {meant}?)"));
+        let tails = known.iter().map(|known| &known[PREFIX.len()..]);
+        if let Some(meant) = nearest(&name[PREFIX.len()..], tails) {
+            name.push_str(&format!(" (did you mean {PREFIX}{meant}?)"));
         }
     }
     (!unknown.is_empty()).then(|| {
@@ -42,13 +43,11 @@ fn known() -> Vec<String> {
 }
 
 /// The known name that is most like another one.
-fn meant<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
-    let tail = |name: &str| name[PREFIX.len()..].to_owned();
-    let likeness = |known: &String| strsim::jaro(&tail(name), &tail(known));
-    let likely = known.iter().map(|known| (likeness(known), known));
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let likely = known.map(|known| (strsim::jaro(name, known), known));
     let likely = likely.filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
     let best = likely.max_by(|(one, _), (other, _)| one.total_cmp(other));
-    best.map(|(_, known)| known.as_str())
+    best.map(|(_, known)| known)
 }
 
 #[cfg(test)]

@@ -7,7 +7,12 @@ use std::{
 
 use serde::Deserialize as _;
 
-use super::options::{Options, OptionsError};
+use super::{
+    command,
+    environment::nearest,
+    options::{Options, OptionsError},
+};
+
 /// The file of `--config`; with no path if there is none.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -17,8 +22,10 @@ pub(super) struct File {
 }
 
 impl File {
-    pub(super) fn read(path: &Path) -> Result<Self, OptionsError> {
+    /// Reads a file that a flag or variable names: `source`.
+    pub(super) fn read(path: &Path, source: &str) -> Result<Self, OptionsError> {
         let text = read(path).map_err(|error| OptionsError::Read {
+            place: source.to_owned(),
             path: path.to_owned(),
             error,
         })?;
@@ -30,6 +37,12 @@ impl File {
         };
         let mut options = Options::default();
         for (key, value) in &file.entries {
+            if let Some(message) = unknown(key, value) {
+                return Err(OptionsError::Value {
+                    place: place(path, key),
+                    message,
+                });
+            }
             match entry(key, value) {
                 Ok(entry) => options = options.or(entry),
                 Err(error) => {
@@ -93,6 +106,37 @@ fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
     Options::deserialize(toml::Table::from_iter(entry))
 }
 
+/// What an unknown key means, as far as it can be told.
+fn unknown(key: &str, value: &toml::Value) -> Option<String> {
+    let command = command();
+    let options = command
+        .find_subcommand("serve")?
+        .get_arguments()
+        .filter_map(clap::Arg::get_long)
+        .filter(|it| *it != "config");
+    let known: Vec<&str> = options.collect();
+    if known.contains(&key) {
+        return None;
+    }
+    if value.is_table() {
+        return Some("the file has no sections; write the options without one".to_owned());
+    }
+    let mut name = String::new();
+    for c in key.chars() {
+        match c {
+            '_' => name.push('-'),
+            c if c.is_ascii_uppercase() => name.extend(['-', c.to_ascii_lowercase()]),
+            c => name.push(c),
+        }
+    }
+    if matches!(name.as_str(), "log" | "log-level" | "verbose") {
+        let told = "the variable TIDEWHEEL_LOG says how much is logged, as in TIDEWHEEL_LOG=debug";
+        return Some(told.to_owned());
+    }
+    let meant = nearest(&name, known.into_iter())?;
+    Some(format!("there is no such option; did you mean {meant}?"))
+}
+
 /// An error of syntax, with what to write if a text stands without quotes. A secret is not told.
 fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError {
     let at = error.span().map_or(0, |span| span.start);
@@ -108,7 +152,7 @@ fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError
         };
     }
     let has_quotes = !value.starts_with(|c: char| c.is_alphanumeric());
-    let hint = match has_quotes || error.message().contains("duplicate") {
+    let hint = match has_quotes || key.is_empty() || error.message().contains("duplicate") {
         true => String::new(),
         false => format!("\ntext stands in quotes: {key} = \"{value}\""),
     };
@@ -139,8 +183,22 @@ mod tests {
         for (text, told) in [
             (
                 "pong-interval = '1s'",
-                "pong-interval: unknown field `pong-interval`",
+                "pong-interval: there is no such option; did you mean ping-interval?",
             ),
+            (
+                "maxMessageSize = 1",
+                "maxMessageSize: there is no such option; did you mean max-message-size?",
+            ),
+            (
+                "drain_code = 1001",
+                "drain_code: there is no such option; did you mean drain-code?",
+            ),
+            ("zzz = 1", "zzz: unknown field `zzz`, expected one of"),
+            (
+                "log = 'debug'",
+                "log: the variable TIDEWHEEL_LOG says how much is logged",
+            ),
+            ("[server]\nshards = 1", "server: the file has no sections"),
             (
                 "ping-interval = '1x'",
                 "ping-interval: `1x` is no duration; write 20s, ",
@@ -243,7 +301,7 @@ mod tests {
             ),
             (
                 "ping-interval = ['1s']",
-                "ping-interval: invalid type: sequence, expected one text or number",
+                "ping-interval: it has one value; write it without brackets",
             ),
             (
                 "subprotocol = 7",
@@ -273,6 +331,7 @@ mod tests {
             ),
             ("origin = same\nshards = 1", Some("origin = \"same\"")),
             ("listen = ", None),
+            ("= 3", None),
             ("ping-interval", None),
             ("listen = 'a", None),
         ] {
@@ -299,7 +358,9 @@ mod tests {
 
     #[test]
     fn a_file_without_end_is_no_file() {
-        let error = File::read(Path::new("/dev/zero")).unwrap_err().to_string();
+        let error = File::read(Path::new("/dev/zero"), "--config")
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("it has more than 1 MiB"), "{error}");
     }
 

@@ -83,20 +83,20 @@ pub(super) struct Options {
     /// Ping a client that was silent for so long, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION", help_heading = DEADLINES)]
     ping_interval: Option<PingInterval>,
-    /// Cut a client that stays silent for so long after that, or off [default: 20s]
+    /// Cut a client that stays silent for so long after the ping, or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     ping_timeout: Option<SpanOrOff>,
-    /// Reset a closing connection when its client has taken nothing for so long; a drain takes no longer
-    /// in all [default: 10s]
+    /// Reset a closing connection whose client takes nothing for so long; a drain ends within this time
+    /// [default: 10s]
     #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     close_timeout: Option<Span>,
     /// Cut a client whose request is not complete after so long [default: 10s]
     #[arg(long, env = "TIDEWHEEL_HANDSHAKE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     handshake_timeout: Option<Span>,
-    /// Close a connection that has carried no message for so long, or off [default: off]
+    /// Close a connection with 1001 that has carried no message for so long, or off [default: off]
     #[arg(long, env = "TIDEWHEEL_IDLE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
     idle_timeout: Option<SpanOrOff>,
-    /// Close a connection of this age, or off [default: off]
+    /// Close a connection of this age with 1001, or off [default: off]
     #[arg(long, env = "TIDEWHEEL_MAX_LIFETIME", value_name = "DURATION", help_heading = DEADLINES)]
     max_lifetime: Option<SpanOrOff>,
     /// Bytes of a message at most [default: 1MiB]
@@ -111,7 +111,7 @@ pub(super) struct Options {
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
     max_send_queue: Option<Memory>,
-    /// Policy for slow clients [default: close]
+    /// What happens to a client whose messages exceed --max-send-queue [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY", help_heading = SLOW_CLIENTS, ignore_case = true)]
     slow_consumer: Option<Policy>,
     /// Policy for slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with
@@ -178,8 +178,10 @@ pub(super) struct Address {
 /// Why options cannot be followed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OptionsError {
-    #[error("cannot read {path}: {error}")]
+    #[error("{place}: cannot read {path}: {error}")]
     Read {
+        /// The flag or variable that names the file.
+        place: String,
         path: PathBuf,
         error: std::io::Error,
     },
@@ -221,7 +223,7 @@ impl Options {
     /// given.
     pub(super) fn settle(self, origins: Origins, given: &Given) -> Result<Settled, OptionsError> {
         let file = match &self.config {
-            Some(path) => File::read(path)?,
+            Some(path) => File::read(path, given.place("config").unwrap_or("--config"))?,
             None => File::default(),
         };
         let place = |option: &str| match given.place(option) {

@@ -65,7 +65,7 @@ pub(super) fn is_off(text: &str) -> bool {
 
 struct One;
 
-impl de::Visitor<'_> for One {
+impl<'de> de::Visitor<'de> for One {
     type Value = Text;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,6 +86,12 @@ impl de::Visitor<'_> for One {
 
     fn visit_f64<E>(self, number: f64) -> Result<Text, E> {
         Ok(Text(number.to_string()))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Text, A::Error> {
+        Err(de::Error::custom(
+            "it has one value; write it without brackets",
+        ))
     }
 }
 

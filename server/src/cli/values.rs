@@ -146,6 +146,7 @@ impl FromStr for Shards {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Policy {
     /// It is closed with 1008
+    #[value(alias = "close-1008")]
     Close,
     /// It is closed with 1013, try again later
     #[value(name = "close-1013")]
@@ -203,10 +204,10 @@ impl FromStr for TopicPolicy {
 /// Whether to do something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Switch {
-    /// Do it
+    /// Messages are compressed
     #[value(alias = "true")]
     On,
-    /// Do not
+    /// Messages are sent as they are
     #[value(alias = "false")]
     Off,
 }
