@@ -43,14 +43,15 @@ pub(crate) enum Progress {
 }
 
 impl Delivery {
-    /// A client that has until `deadline`; and longer while it takes bytes, unless `is_final`.
-    pub(crate) fn new(deadline: Time, is_final: bool) -> Self {
+    /// A delivery that begins at `now`. The client has until `deadline`; and longer while it takes bytes, unless
+    /// `is_final`.
+    pub(crate) fn new(now: Time, deadline: Time, is_final: bool) -> Self {
         Self {
             deadline,
             is_final,
             left: u64::MAX,
             pause: PAUSE_MIN,
-            next: deadline,
+            next: deadline.min(now + PAUSE_MIN),
         }
     }
 
@@ -91,8 +92,8 @@ mod tests {
     /// Asks whenever it is due about a client that has `left` bytes to take, until the wait is over. A client
     /// that takes bytes has a second more each time.
     fn ask(is_final: bool, left: impl Fn(u64) -> u64) -> (Progress, u64) {
-        let mut delivery = Delivery::new(at(1000), is_final);
-        let (mut now, mut last) = (0, None);
+        let mut delivery = Delivery::new(at(0), at(1000), is_final);
+        let (mut now, mut last) = (delivery.next().as_millis(), None);
         loop {
             let progress = delivery.note_left(left(now), at(now), at(now + 1000));
             let Progress::Waits { is_stalled } = progress else {
@@ -108,7 +109,7 @@ mod tests {
 
     #[test]
     fn what_is_delivered_already_needs_no_second_question() {
-        assert_eq!(ask(false, |_| 0), (Progress::Delivered, 0));
+        assert_eq!(ask(false, |_| 0), (Progress::Delivered, 16));
     }
 
     #[test]

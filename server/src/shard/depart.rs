@@ -232,6 +232,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
         }
         self.elapse();
+        // It was asked about before its peer's FIN came.
+        if matches!(self.connection.phase, Phase::Flushing { .. }) {
+            self.ask_unacked();
+        }
     }
 
     /// Asks how many bytes the peer has yet to take, to which everything was said.
@@ -280,8 +284,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// The kernel has told whether the connection has failed, by the events of poll(2).
     pub(super) fn told_error(&mut self, result: i32) {
         self.connection.end_asking();
-        if result > 0 && result & i32::from(libc::POLLERR) != 0 {
-            self.peer_reset();
+        match result > 0 && result & i32::from(libc::POLLERR) != 0 {
+            true => self.peer_reset(),
+            // The time of the next question may have passed meanwhile.
+            false => self.schedule(),
         }
     }
 
@@ -339,7 +345,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             | Phase::Leaving(_) => None,
         };
         let deadline = close_by.unwrap_or_else(|| self.end_of_wait(self.now));
-        let delivery = Delivery::new(deadline, close_by.is_some());
+        let delivery = Delivery::new(self.now, deadline, close_by.is_some());
         self.enter_last_phase(Phase::Flushing { delivery });
         self.connection.sending.on(SendEvent::WantFin);
         self.transmit();

@@ -300,6 +300,38 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
 }
 
 #[test]
+fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message() {
+    with_network(|network| {
+        let sizes = "--max-message-size 8MiB --max-send-queue 8MiB";
+        let server = network.start(&format!("--close-timeout 2s {sizes}"));
+        let mut client = network.clients(|| Client::open(&server));
+        let payload: Vec<u8> = (0..3 << 20).map(|at: u32| (at % 251) as u8).collect();
+        client.send(&binary(&payload));
+        let start = wait::now();
+        let mut reader = SlowReader::new(client, 100_000);
+        for _ in 0..3 {
+            assert_eq!(reader.read(), [], "the message is long");
+        }
+        // Most of the answer is still in the server's queue.
+        reader.client.finish();
+        let message = loop {
+            if let Some(message) = reader.read().pop() {
+                break message;
+            }
+        };
+        assert!(message == Received::new(FIN | BINARY, &payload));
+        assert_eq!(reader.client.end(), End::Fin);
+        let took = start.elapsed();
+        assert!(took > ms(3000), "longer than the timeout");
+        tell(
+            "R21",
+            &format!("3 MiB, and FIN meanwhile: whole after {}", time(took)),
+        );
+        assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
+    });
+}
+
+#[test]
 fn r03_a_closing_client_that_stops_taking_is_reset_at_the_close_timeout() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
