@@ -81,7 +81,7 @@ fn silence(kind: Kind, options: &Options) -> String {
     if options.silent == "0" {
         return String::new();
     }
-    let timeout = format!("{PATIENCE}s");
+    let (deadline, timeout) = (format!("{DEADLINE}s"), format!("{PATIENCE}s"));
     let scenario = [
         "close-storm",
         "--mode",
@@ -90,6 +90,12 @@ fn silence(kind: Kind, options: &Options) -> String {
         &options.silent,
         "--timeout",
         &timeout,
+        "--ping-interval",
+        &deadline,
+        "--ping-timeout",
+        &deadline,
+        "--close-timeout",
+        &deadline,
     ];
     let settings = Settings {
         many: true,
