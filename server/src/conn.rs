@@ -98,7 +98,7 @@ impl<S> Conn<'_, S> {
         self.protocol.is_open()
     }
 
-    /// Sends a message: `&str` as text, `&[u8]` as binary, a received [`Message`] as it came.
+    /// Sends a message: `&str` as text, `&[u8]` as binary, a received [`Message`](crate::Message) as it came.
     ///
     /// All that is sent in one turn leaves in one send. A message is taken while less than
     /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes wait, with what it costs to

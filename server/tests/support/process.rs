@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread::JoinHandle,
@@ -24,12 +25,20 @@ pub(crate) struct Server {
     log: Option<JoinHandle<String>>,
 }
 
-/// The program, or the one that `TIDEWHEEL_PROGRAM` names, with nothing of our environment.
+/// The program, or the one that `TIDEWHEEL_PROGRAM` names, with nothing of our environment, nor of what our
+/// parent has ignored: the tests may run under `nohup`.
 pub(crate) fn tidewheel() -> Command {
     let program = std::env::var_os("TIDEWHEEL_PROGRAM");
     let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tidewheel").into());
     let mut command = Command::new(program);
     command.env_clear().stdin(Stdio::null());
+    // SAFETY: signal(2) is async-signal-safe, and nothing else happens between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::signal(libc::SIGHUP, libc::SIG_DFL) {
+            libc::SIG_ERR => Err(std::io::Error::last_os_error()),
+            _ => Ok(()),
+        });
+    }
     command
 }
 
