@@ -99,7 +99,7 @@ enum State {
     },
 }
 
-/// What the peer has to do for a longer wait at the end of a connection.
+/// The condition under which the peer is waited for longer at the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Patience {
     /// To take bytes.
@@ -110,7 +110,7 @@ enum Patience {
     None,
 }
 
-/// What a peer has taken of what was sent to it, as its acknowledgements tell.
+/// The bytes that a peer has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Taken {
     /// When it last took bytes.

@@ -1,4 +1,4 @@
-/// Which side of RFC 6455 an endpoint plays: clients mask, servers do not (5.1), and servers
+/// The side of RFC 6455 that an endpoint plays: clients mask, servers do not (5.1), and servers
 /// close TCP first (7.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

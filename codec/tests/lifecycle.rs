@@ -453,7 +453,7 @@ fn a_close_that_must_not_be_sent_is_refused() {
         .unwrap();
 }
 
-/// What a peer takes while the connection is closing moves the deadline: milliseconds after the Close, whether
+/// Bytes that the peer takes while the connection is closing move the deadline: milliseconds after the Close, whether
 /// there is more to take, and the deadline.
 const TAKEN: [(u64, bool, u64); 7] = [
     (0, true, C),
@@ -510,7 +510,7 @@ fn a_closing_connection_is_waited_for_while_its_peer_takes_what_was_sent() {
                 Some(deadline),
                 "{after}"
             );
-            // What it took before counts for nothing.
+            // Bytes that it took before count for nothing.
             assert_eq!(
                 take(&mut server, begin, 20, true),
                 Some(deadline),

@@ -156,7 +156,7 @@ pub(crate) enum ChildError {
     Late {
         /// The address at which it is to listen, if that was said.
         address: Option<SocketAddr>,
-        /// How long that was waited for.
+        /// The time waited for that.
         timeout: Duration,
         /// The end of what it wrote to stderr.
         stderr: String,

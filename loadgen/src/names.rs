@@ -2,7 +2,13 @@
 //! checked against them, and the report has exactly these, as far as there was something to measure.
 
 use crate::{
-    cli::Common, figures::Unit, gate::Gate, latency::Percentiles, outcome::Outcome, report::wrap,
+    cli::Common,
+    figures::Unit,
+    gate::Gate,
+    latency::Percentiles,
+    outcome::Outcome,
+    report::wrap,
+    report::{LATENESS, UNREAD},
     server::softirqs_are_visible,
 };
 
@@ -33,10 +39,10 @@ const SERVER_WINDOW: FigureNames = &[
     ("server.window_cpu_seconds", Unit::Seconds),
 ];
 
-/// Where the kernel's thread for the network is visible.
+/// The name is reported only if the kernel's thread for the network is visible.
 const SOFTIRQS: FigureNames = &[("server.window_softirq_seconds", Unit::Seconds)];
 
-/// Where system calls are counted.
+/// The name is reported only if system calls are counted.
 const SYSCALLS: FigureNames = &[("server.window_syscalls", Unit::Count)];
 
 /// CPU time of a server that is started here.
@@ -93,6 +99,25 @@ impl Names {
             figures: parts.into_iter().flatten().flatten().copied().collect(),
             latencies: Vec::new(),
         }
+    }
+
+    /// Those of a run that exchanges messages: in an open loop by a plan; in a closed loop a message is sent when
+    /// the answer to the one before has come, so that there is no lateness, and one latency.
+    pub(crate) fn of_messages(
+        common: &Common,
+        is_open_loop: bool,
+        latencies: &[&'static str],
+    ) -> Self {
+        let counted = match is_open_loop {
+            true => Counted::Twice,
+            false => Counted::Once,
+        };
+        Self::of_all(common)
+            .server_window(common)
+            .server_end(common)
+            .latencies(counted, latencies)
+            .latencies_if(is_open_loop, Counted::Once, &[LATENESS])
+            .latencies(Counted::Once, &[UNREAD])
     }
 
     /// Adds those of a server that runs in the measured window.

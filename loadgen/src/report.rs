@@ -83,7 +83,7 @@ pub(crate) struct Parties {
     pub(crate) rings: usize,
     /// Whether the server is that of --url.
     pub(crate) has_url: bool,
-    /// What else there is to say of the run.
+    /// Notes on the run.
     pub(crate) notes: Vec<String>,
 }
 
@@ -242,7 +242,7 @@ impl Report {
     }
 }
 
-/// What is noted of a connection that the server ended because of a message (RFC 6455 7.4.1).
+/// The note on a connection that the server ended because of a message (RFC 6455 7.4.1).
 const TOO_BIG: &str = "Close 1009";
 
 /// Says what connections that ended otherwise than asked for have in common, and what to do about it.

@@ -50,7 +50,7 @@ pub(crate) struct Summary {
     /// Why the run says nothing about the server, if so, whatever the verdict; the first of the reasons.
     #[serde(default)]
     pub(crate) invalid: Option<String>,
-    /// What else there is to say of the run, a sentence each, whatever the verdict.
+    /// Notes on the run, a sentence each, whatever the verdict.
     #[serde(default)]
     pub(crate) notes: Vec<String>,
     /// Runs before this one that said nothing about the server.
@@ -121,7 +121,7 @@ pub(crate) enum BaselineError {
     Read {
         /// Which.
         path: String,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
     /// It is not such a document.
@@ -129,7 +129,7 @@ pub(crate) enum BaselineError {
     Parse {
         /// Which.
         path: String,
-        /// Why.
+        /// The reason.
         error: serde_json::Error,
     },
     /// It has not what a gate compares with.
@@ -191,7 +191,7 @@ impl Summary {
             })
     }
 
-    /// What makes this run hard to compare with `baseline`, a sentence each.
+    /// Differences that make this run hard to compare with `baseline`, a sentence each.
     pub(crate) fn differences(&self, baseline: &Self) -> Vec<String> {
         let mut notes = Vec::new();
         if let Some(reason) = &baseline.invalid {

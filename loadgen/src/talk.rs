@@ -22,7 +22,7 @@ use crate::{
 /// Messages that are sent before answers are read again.
 const BATCH: u32 = 256;
 
-/// What is said of a server most of whose answers are not what was sent.
+/// The hint on a server that answers most messages with other bytes.
 const NO_ECHO_HINT: &str = "most messages came back altered: does this server send messages to all \
                             clients? This scenario needs one that echoes each to its sender";
 

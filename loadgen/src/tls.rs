@@ -60,7 +60,7 @@ pub(crate) enum TlsError {
     Read {
         /// Which.
         path: String,
-        /// Why.
+        /// The reason.
         error: pem::Error,
     },
     /// There is no certificate in the file.
@@ -74,7 +74,7 @@ pub(crate) enum TlsError {
     Unusable {
         /// Which.
         path: String,
-        /// Why.
+        /// The reason.
         error: Error,
     },
     /// A setting is wrong.

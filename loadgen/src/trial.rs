@@ -55,7 +55,7 @@ pub(crate) struct Trial {
     pub(crate) seed: u64,
     /// Memory before there was anything for a client, on any side.
     pub(crate) memory_before: Memory,
-    /// What else there is to say of the run, a sentence each.
+    /// Notes on the run, a sentence each.
     pub(crate) notes: Vec<String>,
 }
 

@@ -92,7 +92,7 @@ impl Admission {
 
     /// A shard can be reached, and has room for so many.
     pub(crate) fn open(&self, shard: u16, room: u32) {
-        // Whoever finds room finds its waker.
+        // A shard whose room is seen has a waker.
         let opened = &self.rooms[usize::from(shard)].0;
         opened.store(room, Ordering::Release);
     }

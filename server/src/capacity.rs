@@ -1,6 +1,6 @@
 //! The number of connections that a shard can hold.
 
-/// How many connections a shard has room for.
+/// The number of connections for which a shard has room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capacity {
     /// Places: as many as the ring's table has.

@@ -125,7 +125,7 @@ fn with_negative_values(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
     tied
 }
 
-/// What to write for a flag that is none.
+/// The advice for an unknown flag.
 fn flag_meant(name: &str, args: &[OsString]) -> Option<&'static str> {
     let first = args.get(1).map(|arg| arg.to_string_lossy());
     match name {

@@ -1,6 +1,6 @@
 //! Commands to a shard from other threads.
 
-/// What another thread asks of a shard.
+/// A command of another thread to a shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
     /// Accept no more, close every connection with [`Drain::code`](crate::Drain::code), and end when all are gone.

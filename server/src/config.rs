@@ -97,7 +97,7 @@ pub struct Config {
     pub ping_interval: Option<Duration>,
     /// A peer that stays silent for so long after the ping interval is cut; 20 s.
     pub ping_timeout: Option<Duration>,
-    /// How long a closing connection is waited for before it is reset, after the last byte that its client
+    /// Time after which a closing connection is reset, counted from the last byte that its client
     /// has taken of what was sent before; 10 s. A drain waits no longer in all.
     pub close_timeout: Duration,
     /// How long a client may take to send its request; 10 s.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Which connection: unique in a server for as long as 2^24 others opened on its shard since.
+/// The id of a connection: unique in a server for as long as 2^24 others opened on its shard since.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub struct ConnectionId {
     pub(crate) shard: u16,

@@ -10,7 +10,7 @@ use crate::{
     ring::{RingError, raise_descriptors},
 };
 
-/// Why a server cannot start, or has ended early.
+/// The reason for which a server cannot start, or has ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,7 +24,7 @@ pub enum Error {
     Resolve {
         /// The address as given.
         address: String,
-        /// What the resolver said.
+        /// The resolver's error.
         error: io::Error,
     },
     /// The port belongs to another process.
@@ -61,7 +61,7 @@ pub enum Error {
     Listen {
         /// The address asked for.
         address: SocketAddr,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// The process has no descriptor left for what a server needs.
@@ -70,7 +70,7 @@ pub enum Error {
         raise_descriptors(limit.saturating_mul(2).max(1024))
     )]
     Descriptors {
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
         /// The soft limit.
         limit: u64,
@@ -78,17 +78,17 @@ pub enum Error {
     /// There is no io_uring for a shard.
     #[error("shard {shard}: {error}")]
     Ring {
-        /// Which shard.
+        /// The number of the shard.
         shard: u16,
-        /// Why.
+        /// The reason.
         error: RingError,
     },
     /// A thread cannot be started.
     #[error("cannot start the thread of shard {shard}: {error}")]
     Thread {
-        /// Which shard.
+        /// The number of the shard.
         shard: u16,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// There is no io_uring for the control plane.
@@ -100,18 +100,18 @@ pub enum Error {
     /// The ring of a running shard has failed.
     #[error("shard {shard} has failed: {error}")]
     Failed {
-        /// Which shard.
+        /// The number of the shard.
         shard: u16,
-        /// What the kernel said.
+        /// The kernel's error.
         error: io::Error,
     },
     /// A shard has panicked, which is a defect of this library, or of the handler where that is to
     /// [stop the server](crate::PanicPolicy::StopServer).
     #[error("shard {shard} has panicked at {location}: {message}")]
     Panicked {
-        /// Which shard.
+        /// The number of the shard.
         shard: u16,
-        /// What the panic says.
+        /// The message of the panic.
         message: String,
         /// Its file, line and column.
         location: String,

@@ -38,7 +38,7 @@ impl Outgoing<'_> {
         self.parts().1.len()
     }
 
-    /// What it is, and its bytes.
+    /// Its kind, and its bytes.
     pub(crate) fn parts(&self) -> (Opcode, &[u8]) {
         match self {
             Self::Text(text) => (Opcode::Text, text.as_bytes()),

@@ -101,7 +101,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// What is wrong with a host and a port that are none, as far as it can be told.
+/// The fault of an invalid host and port, if it can be told.
 pub(crate) fn cause(text: &str) -> Option<String> {
     if text.contains(['\'', '"']) {
         return Some("the quotes are not part of it; leave them out".to_owned());

@@ -93,11 +93,11 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long connections are opened after the warm-up, in the part that is measured
+    /// Time for which connections are opened after the warm-up, in the part that is measured
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "30s")]
     duration: Duration,
 
-    /// How long connections are opened in the warm-up; memory is read after it for the first time
+    /// Time for which connections are opened in the warm-up; memory is read after it for the first time
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     warm_up: Duration,
 
@@ -257,7 +257,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     })
 }
 
-/// How the connections of a phase were opened.
+/// The opening of the connections of a phase.
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     planned: Duration,
@@ -266,7 +266,7 @@ struct Phase {
     count: u32,
     /// When the last was begun.
     last: Moment,
-    /// How often a connection that was due had to wait, and for what.
+    /// Connections that had to wait when they were due, by reason.
     waits_for_end: u64,
     waits_for_connects: u64,
 }

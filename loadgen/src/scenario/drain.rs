@@ -101,7 +101,7 @@ impl Options {
         Ok(())
     }
 
-    /// How many of `clients` answer nothing any more.
+    /// The number of `clients` that answer nothing any more.
     fn mute_of(&self, clients: usize) -> usize {
         (clients as f64 * self.mute).round() as usize
     }

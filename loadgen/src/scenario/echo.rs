@@ -11,11 +11,11 @@ use crate::{
     cli::{Common, count, duration, rate, size, span},
     error::RunError,
     figures::{Figures, Unit},
-    names::{Counted, FigureNames, Names},
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{Exposure, Findings, LATENESS, UNREAD},
+    report::{Exposure, Findings},
     status::Failures,
     talk::{MESSAGES, Pace, Talk},
     template::Template,
@@ -95,18 +95,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
 
 fn names(options: &Options) -> Names {
     let common = &options.common;
-    let is_open_loop = options.rate.is_some();
-    let counted = match is_open_loop {
-        true => Counted::Twice,
-        // A message is sent when the answer to the one before has come: that is the plan.
-        false => Counted::Once,
-    };
-    let names = Names::of_all(common)
-        .server_window(common)
-        .server_end(common)
-        .latencies(counted, &["echo"])
-        .latencies_if(is_open_loop, Counted::Once, &[LATENESS])
-        .latencies(Counted::Once, &[UNREAD])
+    let names = Names::of_messages(common, options.rate.is_some(), &["echo"])
         .figures(MESSAGES)
         .figures(FIGURES)
         .figures_if(common.server_is_started(), RESIDENT);

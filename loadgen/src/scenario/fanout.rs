@@ -14,11 +14,11 @@ use crate::{
     feed::{DELIVERIES, Feed, STAMP_SIZE, Topology},
     figures::{Figures, Unit},
     fleet::Approach,
-    names::{Counted, FigureNames, Names},
+    names::{FigureNames, Names},
     outcome::Outcome,
     plan::Plan,
     progress::Progress,
-    report::{Exposure, Findings, LATENESS, UNREAD},
+    report::{Exposure, Findings},
     status::{Failures, Sign},
     talk::Pace,
     trial::{Needs, Trial},
@@ -133,17 +133,7 @@ pub(crate) fn needs(options: &Options) -> Needs {
 
 fn names(options: &Options) -> Names {
     let common = &options.common;
-    let is_open_loop = options.in_flight.is_none();
-    let counted = match is_open_loop {
-        true => Counted::Twice,
-        false => Counted::Once,
-    };
-    let names = Names::of_all(common)
-        .server_window(common)
-        .server_end(common)
-        .latencies(counted, &LATENCIES)
-        .latencies_if(is_open_loop, Counted::Once, &[LATENESS])
-        .latencies(Counted::Once, &[UNREAD])
+    let names = Names::of_messages(common, options.in_flight.is_none(), &LATENCIES)
         .figures(DELIVERIES)
         .figures(FIGURES);
     names_per_million(names, common)

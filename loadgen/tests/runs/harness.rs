@@ -71,7 +71,7 @@ impl Run {
         self.at("/reasons").as_array().unwrap()
     }
 
-    /// Why the run says nothing about the server, if so: it is told first where the verdict follows from it, and
+    /// The reason for which the run says nothing about the server, if so: it is told first where the verdict follows from it, and
     /// last where the server failed.
     fn limit(&self) -> Option<&str> {
         let limit = self.at("/invalid").as_str();

@@ -36,7 +36,7 @@ fn try_server() -> Result<(), Error> {
     running.until_signal_once_ready(|| remote.drain())
 }
 
-/// Why io_uring is not usable. Too few descriptors are no fault of it.
+/// The reason for which io_uring is not usable. Too few descriptors are no fault of it.
 fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
     match tried {
         Err(Error::Ring { error, .. } | Error::ControlRing(error)) => {

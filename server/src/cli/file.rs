@@ -106,7 +106,7 @@ fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
     Options::deserialize(toml::Table::from_iter(entry))
 }
 
-/// What an unknown key means, as far as it can be told.
+/// The advice for an unknown key, if there is any.
 fn unknown(key: &str, value: &toml::Value) -> Option<String> {
     let command = command();
     let options = command

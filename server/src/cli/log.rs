@@ -105,7 +105,7 @@ fn level_meant(text: &str) -> Option<&'static str> {
     }
 }
 
-/// Why a text is no level.
+/// The reason for which a text is no level.
 fn no_level(text: &str, before: &str) -> InvalidFilter {
     match level_meant(text) {
         Some(level) => InvalidFilter::Meant {

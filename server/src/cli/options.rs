@@ -111,7 +111,7 @@ pub(super) struct Options {
     /// Bytes that may wait for a client before it counts as slow [default: 1MiB]
     #[arg(long, env = "TIDEWHEEL_MAX_SEND_QUEUE", value_name = "SIZE", help_heading = SLOW_CLIENTS)]
     max_send_queue: Option<Memory>,
-    /// What happens to a client whose messages exceed --max-send-queue [default: close]
+    /// Policy for a client whose messages exceed --max-send-queue [default: close]
     #[arg(long, env = "TIDEWHEEL_SLOW_CONSUMER", value_name = "POLICY", help_heading = SLOW_CLIENTS, ignore_case = true)]
     slow_consumer: Option<Policy>,
     /// Policy for slow readers of a topic or pattern, as in 'prices/>=conflate'; several, with

@@ -14,7 +14,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(16);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_millis(128);
 
-/// How far the delivery to one client has come.
+/// The progress of the delivery to one client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Delivery {
     /// The end of the wait if the client takes nothing more.
@@ -28,7 +28,7 @@ pub(crate) struct Delivery {
     next: Time,
 }
 
-/// What follows from an answer.
+/// The consequence of an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Progress {
     /// The client has everything.

@@ -42,7 +42,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Between two lines of the log about failed accepts.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Where HTTP is served to whoever watches the server.
+/// The listener of the admin HTTP server.
 #[derive(Debug)]
 pub(crate) struct AdminListener {
     pub(crate) listener: std::net::TcpListener,

@@ -5,7 +5,7 @@ use crate::SlowConsumer;
 /// A queue is long from this part of [`Config::max_send_queue`] on: a 16th.
 pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
-/// How much may wait for a peer that does not read, and what happens then.
+/// The limit of a send queue, and the policy beyond it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendLimits {
     pub(crate) bytes_max: usize,

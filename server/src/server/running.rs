@@ -54,7 +54,7 @@ impl Running {
     /// [stopped](Self::stop), or because one of them has failed: then the others drain with 1012.
     ///
     /// # Errors
-    /// How the first shard has failed, if one has.
+    /// The error of the first shard that has failed, if one has.
     ///
     /// # Panics
     /// Within an asynchronous runtime of tokio: [`Running::wait`] is for that.

@@ -15,7 +15,7 @@ use crate::{
     stats::Stats,
 };
 
-/// How a shard's thread has ended.
+/// The end of a shard's thread.
 pub(super) type Ended = Result<(), Error>;
 
 /// The thread of a shard, as other threads see it.
@@ -41,7 +41,7 @@ impl ShardThread {
             .name(format!("shard-{shard}"))
             .spawn(move || {
                 contain::catch_on_this_thread();
-                // Whoever starts it waits until it is ready, or has failed.
+                // The starting thread waits until it is ready, or has failed.
                 let mut start = Some(start);
                 let ready = || {
                     if let Some(start) = start.take() {

@@ -15,6 +15,20 @@ const MESSAGES: usize = 200;
 const SIZE: usize = 8 << 10;
 const FANOUT_MEMORY: usize = 1 << 20;
 
+/// Opens connections, of which the first `SUBSCRIBERS` subscribe to `all`.
+fn open(simulation: Simulation, config: &Config) -> Bench {
+    let mut bench = Bench::new(simulation, config);
+    for _ in 0..SUBSCRIBERS + PUBLISHERS {
+        bench.connect();
+    }
+    bench.run_for(SECOND);
+    for at in 0..SUBSCRIBERS {
+        bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+    }
+    bench.run_for(SECOND);
+    bench
+}
+
 /// Clients publish some ten times as much as the kernel takes in the same time.
 #[test]
 fn r25_memory_is_bounded_while_publishers_wait() {
@@ -37,15 +51,7 @@ fn r25_memory_is_bounded_while_publishers_wait() {
             max_send_queue: 64 << 10,
             ..config()
         };
-        let mut bench = Bench::new(simulation, &config);
-        for _ in 0..SUBSCRIBERS + PUBLISHERS {
-            bench.connect();
-        }
-        bench.run_for(SECOND);
-        for at in 0..SUBSCRIBERS {
-            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
-        }
-        bench.run_for(SECOND);
+        let mut bench = open(simulation, &config);
         let mut held = Vec::new();
         for number in 0..MESSAGES {
             for publisher in 0..PUBLISHERS {
@@ -106,15 +112,7 @@ fn r21_publishers_that_are_held_back_are_not_cut_for_silence() {
             max_send_queue: 64 << 10,
             ..config()
         };
-        let mut bench = Bench::new(simulation, &config);
-        for _ in 0..SUBSCRIBERS + PUBLISHERS {
-            bench.connect();
-        }
-        bench.run_for(SECOND);
-        for at in 0..SUBSCRIBERS {
-            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
-        }
-        bench.run_for(SECOND);
+        let mut bench = open(simulation, &config);
         let mut message = format!("{PUBLISH}all ").into_bytes();
         message.resize(SIZE, b'.');
         for publisher in SUBSCRIBERS..SUBSCRIBERS + PUBLISHERS {

@@ -43,7 +43,7 @@ enum Then {
     GiveUp,
 }
 
-/// What became of a connection that is due.
+/// The result of opening a connection that is due.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Begin {
     Begun,
