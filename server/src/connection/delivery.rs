@@ -21,8 +21,8 @@ pub(crate) struct Delivery {
     deadline: Time,
     /// Whether nothing moves the deadline.
     is_final: bool,
-    /// Bytes that were left at the last question.
-    left: u64,
+    /// Bytes that were left at the last question, if there was one.
+    left: Option<u64>,
     pause: Duration,
     /// The time of the next question.
     next: Time,
@@ -49,7 +49,7 @@ impl Delivery {
         Self {
             deadline,
             is_final,
-            left: u64::MAX,
+            left: None,
             pause: PAUSE_MIN,
             next: deadline.min(now + PAUSE_MIN),
         }
@@ -66,18 +66,18 @@ impl Delivery {
         if left == 0 {
             return Progress::Delivered;
         }
-        let is_first = self.left == u64::MAX;
-        let is_stalled = left == self.left;
-        if left < self.left && !is_first && !self.is_final {
+        let before = self.left.replace(left);
+        if before.is_some_and(|before| left < before) && !self.is_final {
             self.deadline = self.deadline.max(close_by);
         }
-        self.left = left;
         if self.deadline <= now {
             return Progress::Expired;
         }
         self.next = self.deadline.min(now + self.pause);
         self.pause = (2 * self.pause).min(PAUSE_MAX);
-        Progress::Waits { is_stalled }
+        Progress::Waits {
+            is_stalled: before == Some(left),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     },
     contain::{self, Callback},
     outbox::Lane,
-    ring::{Op, Ring, Taken},
+    ring::{Op, Ring, Socket, Taken},
     stats::Rejected,
 };
 
@@ -161,7 +161,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 if is_deaf && protocol.is_open()
                     || protocol.is_overdue(self.core.endpoint.config(), self.now) =>
             {
-                self.ask();
+                self.ask_when_heard();
             }
             Phase::Open { .. } => self.elapse(),
             Phase::Leaving(_) => {}
@@ -200,14 +200,19 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.conclude();
     }
 
+    /// Asks the kernel about the connection, unless it is being asked already.
+    fn ask(&mut self, query: impl FnOnce(Socket) -> Op) {
+        if self.connection.begin_asking() {
+            let socket = self.connection.socket();
+            self.push(query(socket));
+        }
+    }
+
     /// Asks when the peer was last heard, and when it last took bytes. It may be alive although nothing of it
     /// was read: the ping or the Close may lie behind a large message that it is still receiving, this
     /// connection may not be read because its peer takes nothing, or this shard may have fallen behind.
-    fn ask(&mut self) {
-        if self.connection.begin_asking() {
-            let socket = self.connection.socket();
-            self.push(Op::QueryTcpInfo { socket });
-        }
+    fn ask_when_heard(&mut self) {
+        self.ask(|socket| Op::QueryTcpInfo { socket });
     }
 
     /// The kernel has told how long the peer has been quiet, in milliseconds, and when it last took what
@@ -240,10 +245,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Asks how many bytes the peer has yet to take, to which everything was said.
     fn ask_unacked(&mut self) {
-        if self.connection.begin_asking() {
-            let socket = self.connection.socket();
-            self.push(Op::QueryUnacked { socket });
-        }
+        self.ask(|socket| Op::QueryUnacked { socket });
     }
 
     /// The kernel has told how many bytes the peer has yet to acknowledge, or that it cannot tell.
@@ -275,10 +277,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Asks whether the peer has reset the connection since its FIN: nothing is received any more that would
     /// tell.
     fn ask_error(&mut self) {
-        if self.connection.begin_asking() {
-            let socket = self.connection.socket();
-            self.push(Op::QueryError { socket });
-        }
+        self.ask(|socket| Op::QueryError { socket });
     }
 
     /// The kernel has told whether the connection has failed, by the events of poll(2).

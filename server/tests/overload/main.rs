@@ -6,7 +6,7 @@
 //! Each test has the real program, clients that read without pause or flood it, and a bystander whose
 //! round trips are measured; each prints what it measured beside the bound, and fails beyond it. The
 //! tests take turns. `TIDEWHEEL_OVERLOAD_SECONDS` is how long each overload lasts (3 if it is not
-//! set), and `TIDEWHEEL_PROGRAM` another build of the program, such as the release build.
+//! set), and `TIDEWHEEL_PROGRAM` an optimised build of the program.
 
 #[path = "../support/mod.rs"]
 mod support;
