@@ -15,14 +15,13 @@ use crate::scenario::{
     self, churn, close_storm, connect, drain, echo, fanout, idle, scale, slow_consumers,
 };
 
-/// Opens very many WebSocket connections and measures what the server makes of them
+/// Load generator for WebSocket servers: measures latency, throughput, memory and CPU time
 #[derive(Debug, Parser)]
 #[command(
     version,
     args_conflicts_with_subcommands = true,
-    after_help = "Without a scenario: close-storm. Without arguments a run of which the generator was \
-                  the limit is repeated with the closes spread over a longer time. `loadgen SCENARIO --help` tells what it \
-                  measures, and what the exit status means."
+    after_help = "Without a scenario, close-storm is run. `loadgen SCENARIO --help` describes the scenario, its \
+                  options and the exit status."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -34,31 +33,31 @@ pub(crate) struct Cli {
 /// What to run.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Scenario {
-    /// Open connections, end them all at the same moment, and measure how long the server takes
+    /// End all connections at the same moment, and measure how long the server takes
     #[command(long_about = close_storm::ABOUT, after_long_help = EXIT_STATUS)]
     CloseStorm(close_storm::Options),
-    /// Let connections come and go in all ways for a while; nothing of them may stay
+    /// Open and end connections in many ways, and check that the server keeps nothing of them
     #[command(long_about = churn::ABOUT, after_long_help = EXIT_STATUS)]
     Churn(churn::Options),
-    /// Open very many connections in a short time, and measure how long each takes
+    /// Open many connections in a short time, and measure how long each takes
     #[command(long_about = connect::ABOUT, after_long_help = EXIT_STATUS)]
     Connect(connect::Options),
-    /// Tell the server to end while it is under load, and measure how it takes leave
+    /// Shut the server down under load, and measure how it ends its connections
     #[command(long_about = drain::ABOUT, after_long_help = EXIT_STATUS)]
     Drain(drain::Options),
-    /// Send messages that come back, and measure how long each takes and what it costs
+    /// Send messages that the server echoes, and measure latency, throughput and CPU time
     #[command(long_about = echo::ABOUT, after_long_help = EXIT_STATUS)]
     Echo(echo::Options),
-    /// Publish to topics, and measure how long it takes until each subscriber has each message
+    /// Publish to topics, and measure the time until each subscriber has each message
     #[command(long_about = fanout::ABOUT, after_long_help = EXIT_STATUS)]
     Fanout(fanout::Options),
-    /// Hold connections, and measure what each of them costs
+    /// Hold idle connections, and measure the memory and the CPU time that they cost
     #[command(long_about = idle::ABOUT, after_long_help = EXIT_STATUS)]
     Idle(idle::Options),
-    /// Hold a million connections: their memory, keepalive, an echo sweep, and a close storm
+    /// Hold a million connections: memory, keepalive, echo, broadcast and close
     #[command(long_about = scale::ABOUT, after_long_help = EXIT_STATUS)]
     Scale(scale::Options),
-    /// Let some clients send and not read, and measure whether the others notice
+    /// Let some clients send without reading, and measure the effect on the others
     #[command(long_about = slow_consumers::ABOUT, after_long_help = EXIT_STATUS)]
     SlowConsumers(slow_consumers::Options),
 }
@@ -66,43 +65,44 @@ pub(crate) enum Scenario {
 /// What each scenario's help says of the exit status.
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status:
-  0    Everything was as asked for, and every gate holds.
-  1    Something was not: a gate, messages that were lost, altered, doubled or out of order, \
-connections that ended otherwise, a bound that was not kept, a server that did not start or broke \
-the protocol.
-  2    INVALID: the run says nothing about the server, because the generator or its machine was the \
-limit. Or: the command line is wrong, this host lacks what is needed, or a file cannot be written.
-  130  Interrupted.
-       If both 1 and 2 apply, the status is 1. There is one exception: connections that ended \
-otherwise and bounds of the scenario that were not kept are excused by INVALID, because a late \
-generator may be the reason. A gate, messages, and a server that refuses connections or breaks the \
-protocol are not.
+  0    The run passed: every connection, every bound of the scenario and every gate is as \
+expected.
+  1    The run failed: a gate does not hold; messages were lost, altered, duplicated or \
+reordered; connections ended unexpectedly; a bound of the scenario was exceeded; or the server \
+did not start, refused connections or violated the protocol.
+  2    The run is INVALID: the generator or its machine was the limit, so the figures do not \
+describe the server. Or: the command line is wrong, this host lacks a requirement, or a file \
+cannot be written.
+  130  The run was interrupted.
+       If both 1 and 2 apply, the status is 1, with one exception: if the run is INVALID, and \
+only connections ended unexpectedly or bounds of the scenario were exceeded, the status is 2, \
+because a late generator may be the reason.
 
-When a run is INVALID:
-  The generator had no time to spare if the server was busy for less than 80 % of the window \
-measured (busy: on a CPU, or ready while others had it; unknown with --url, so taken for idle), and
-    - for 95 % of it or more the generator's core was in use, by the generator, by other threads \
-that it waited for, or by the host of a virtual machine, or
-    - half of the latency reported, or more, was the generator's lateness, and that was 1 ms or more \
+A run is INVALID:
+  1. If the server was busy for less than 80 % of the measured window, and
+    - the generator's core was in use for 95 % of the window or more, by the generator, by other \
+threads while the generator was ready to run, or by the host of a virtual machine, or
+    - the generator's lateness was at least half of the reported latency, and at least 1 ms \
 (99th percentiles).
-  It had none either, however busy the server was, if answers may have lain unread for as long as \
-the latency reported, and for 1 ms or more (`unread`, 99th percentiles; open loop).
-  The report tells whose doing it was: the generator's own work, other work on this machine, or the \
-host of this machine.
-  Not judged are a window below 20 ms, which is too short to tell, runs in which the generator \
-only waits, and a bound that was kept however late it was.
+    A server is busy while it is on a CPU or ready to run. A server that loadgen did not start \
+counts as idle.
+  2. If answers may have been unread for as long as the reported latency, and for at least 1 ms \
+(`unread`, 99th percentiles).
+  The report names the cause: the generator's own work, other work on this machine, or the host \
+of this machine. These rules do not apply to a window below 20 ms, to a run in which the \
+generator only waits, and to a bound that was met in spite of a late generator.
 
 Gates (--assert, any number of them):
-  NAME RELATION BOUND, such as protocol_error==0, generator.busy<90%, or against --baseline with \
-a ratio and a floor together: generator.cpu_seconds<=1.15x+2s.
-  NAME is a figure or an outcome as summary.json (--json) has it, or a latency with one of count, \
-min, mean, p50, p90, p99, p99.9, p99.99, max, such as LATENCY.p99. LATENCY.uncorrected.p99 counts \
-from the send, where the report has both. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s; a count has none, and a share is a \
-percentage or a fraction from 0 to 1. Before the run \
-each gate is checked: a name that this run does not have is refused with a list of all that it has.
+  NAME RELATION BOUND, such as protocol_error==0 or generator.busy<90%. With --baseline a bound \
+can be a ratio to the baseline's value plus an absolute amount: generator.cpu_seconds<=1.15x+2s.
+  NAME is a figure or an outcome of summary.json, or a latency followed by count, min, mean, \
+p50, p90, p99, p99.9, p99.99 or max, such as LATENCY.p99. LATENCY.uncorrected.p99 counts from \
+the send. Units are ns, us, ms, s, B, KiB, MiB, GiB, % and /s. A count has no unit. A share is a \
+percentage or a fraction from 0 to 1. An unknown name is refused before the run, with a list of \
+all names.
 
-Files (--out DIR): summary.json, summary.md, junit.xml, for each latency NAME.hgrm and NAME.hlog \
-(HdrHistogram), and the plots percentiles.svg, rate.svg and course.svg.";
+Files (--out DIR): summary.json, summary.md, junit.xml, NAME.hgrm and NAME.hlog (HdrHistogram) \
+for each latency, and the plots percentiles.svg, rate.svg and course.svg.";
 
 impl Cli {
     /// Reads the arguments, the first being the program's name; a wrong one ends the process with

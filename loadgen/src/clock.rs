@@ -1,4 +1,4 @@
-//! The generator's clock, the only one that it reads.
+//! The clock of the generator. No other file reads the time.
 
 use std::{
     ops::Add,
@@ -7,22 +7,22 @@ use std::{
 
 use tidewheel_codec::Time;
 
-/// A monotonic clock that starts with the run.
+/// A monotonic clock that starts at zero.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     epoch: Instant,
 }
 
 impl Clock {
-    /// A clock that shows zero now.
-    #[expect(clippy::disallowed_methods, reason = "the one clock of the generator")]
+    /// Starts a clock at zero.
+    #[expect(clippy::disallowed_methods, reason = "the only clock of the generator")]
     pub(crate) fn start() -> Self {
         Self {
             epoch: Instant::now(),
         }
     }
 
-    /// What it shows.
+    /// Returns the current time.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "2^64 ns are 584 years of run time"
@@ -32,7 +32,7 @@ impl Clock {
     }
 }
 
-/// A moment on the generator's [`Clock`], in nanoseconds since its start.
+/// A point in time on the [`Clock`] of the generator, in nanoseconds since its start.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Moment(u64);
 
@@ -42,18 +42,18 @@ impl Moment {
         Self(nanos)
     }
 
-    /// The time since `earlier`; zero when that is later.
+    /// Returns the time since `earlier`, or zero if that is later.
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.nanos_since(earlier))
     }
 
-    /// The moment `duration` before this one; the clock's start if that is later.
+    /// Returns the moment `duration` before this one, or the start of the clock if that is later.
     #[cfg(test)]
     pub(crate) fn earlier(self, duration: Duration) -> Self {
         Self(self.0.saturating_sub(duration.as_nanos() as u64))
     }
 
-    /// The last multiple of `interval` since the clock's start.
+    /// Rounds down to a multiple of `interval` since the start of the clock.
     #[expect(
         clippy::cast_possible_truncation,
         reason = "2^64 ns are 584 years of run time"
@@ -62,12 +62,12 @@ impl Moment {
         Self(self.0 - self.0 % interval.as_nanos() as u64)
     }
 
-    /// The time since `earlier`, in nanoseconds; zero when that is later.
+    /// Returns the time since `earlier` in nanoseconds, or zero if that is later.
     pub(crate) const fn nanos_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The same moment for the codec, which counts milliseconds.
+    /// Returns the same moment for the codec, which counts milliseconds.
     pub(crate) const fn time(self) -> Time {
         Time::from_millis(self.0 / 1_000_000)
     }

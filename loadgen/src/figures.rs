@@ -1,16 +1,16 @@
-//! Figures of a run: a name, a number, and what it counts.
+//! Figures of a run: name, value and unit.
 
 use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-/// What a number counts.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Unit {
     Seconds,
     Bytes,
-    /// Of 1.
+    /// A fraction from 0 to 1.
     Share,
     Count,
     PerSecond,
@@ -19,13 +19,13 @@ pub(crate) enum Unit {
 /// One figure.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Figure {
-    /// Words with dots between them, such as `server.cpu_seconds`.
+    /// Name of words and dots, such as `server.cpu_seconds`.
     pub(crate) name: &'static str,
     pub(crate) value: f64,
     pub(crate) unit: Unit,
 }
 
-/// Figures in the order in which they are told.
+/// Figures in the order of the report.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures(Vec<Figure>);
 
@@ -50,7 +50,7 @@ impl Figures {
         self.push(name, count as f64, Unit::Count);
     }
 
-    /// Adds how many there were in a second, of `count` in `window`.
+    /// Adds the rate of `count` events in `window`.
     pub(crate) fn rate(&mut self, name: &'static str, count: u64, window: Duration) {
         let rate = count as f64 / window.as_secs_f64().max(1e-9);
         self.push(name, rate, Unit::PerSecond);
@@ -60,12 +60,12 @@ impl Figures {
         self.0.push(Figure { name, value, unit });
     }
 
-    /// Adds those of another.
+    /// Adds all figures of `other`.
     pub(crate) fn append(&mut self, mut other: Self) {
         self.0.append(&mut other.0);
     }
 
-    /// All of them.
+    /// Returns all figures.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Figure> {
         self.0.iter()
     }
@@ -85,7 +85,8 @@ impl fmt::Display for Figure {
 }
 
 impl Unit {
-    /// A value with its unit, to six digits: a limit and what has just missed it are told apart.
+    /// Formats a value with its unit and up to six digits, so that a value close to a limit differs
+    /// from it.
     pub(crate) fn precise(self, value: f64) -> String {
         match self {
             Self::Seconds => match value.abs() {
@@ -111,13 +112,13 @@ const BYTES_UNITS: [(f64, &str); 4] = [
     (1.0, " B"),
 ];
 
-/// The largest unit, in bytes, of which there is one in `bytes`; none is larger than MiB.
+/// Returns the largest unit up to MiB, in bytes, that is not larger than `bytes`.
 pub(crate) fn bytes_unit(bytes: f64) -> f64 {
     let mut units = BYTES_UNITS.iter().skip(1).map(|(unit, _)| *unit);
     units.find(|unit| bytes.abs() >= *unit).unwrap_or(1.0)
 }
 
-/// A size in a unit of so many bytes, to six digits.
+/// Formats a size in the unit of `unit` bytes, with up to six digits.
 pub(crate) fn precise_bytes(bytes: f64, unit: f64) -> String {
     let known = BYTES_UNITS.iter().find(|(known, _)| *known == unit);
     let (unit, name) = known.copied().unwrap_or((1.0, " B"));
@@ -135,7 +136,7 @@ fn six_digits(value: f64, unit: &str) -> String {
     format!("{number}{unit}")
 }
 
-/// A duration as people read it.
+/// Formats a duration in milliseconds, or in seconds from 1 s on.
 pub(crate) fn milliseconds(seconds: f64) -> String {
     let millis = seconds * 1e3;
     match millis {
@@ -158,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_precise_value_has_its_unit_and_six_digits() {
+    fn a_precise_value_has_its_unit_and_up_to_six_digits() {
         let table = [
             (Unit::Seconds, 0.05, "50 ms"),
             (Unit::Seconds, 0.050_04, "50.04 ms"),
@@ -181,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_told_in_their_units() {
+    fn figures_are_printed_in_their_units() {
         let mut figures = Figures::default();
         figures.seconds("a", Duration::from_micros(1500));
         figures.seconds("b", Duration::from_millis(2500));

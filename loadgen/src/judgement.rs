@@ -1,5 +1,5 @@
-//! What a run is worth: whether the server did as asked, and whether it was the server that was
-//! measured.
+//! The verdict on a run: whether the server behaved as expected, and whether the generator limited
+//! the measurement.
 
 use std::{fmt, time::Duration};
 
@@ -10,62 +10,65 @@ use crate::{
     usage::Usage,
 };
 
-/// Shorter windows are below what the kernel's accounting resolves.
+/// Shortest window that is judged. The CPU accounting of the kernel does not resolve shorter ones.
 const WINDOW_MIN: Duration = Duration::from_millis(20);
 
-/// A generator that is busy for this share of the window had no time to spare.
-const GENERATOR_BUSY: f64 = 0.95;
+/// Share of the window from which on the core of the generator counts as saturated.
+const GENERATOR_BUSY_SHARE_MIN: f64 = 0.95;
 
-/// A server that is busy for less than this had time to spare.
-const SERVER_BUSY: f64 = 0.80;
+/// Share of the window below which the server counts as not saturated.
+const SERVER_BUSY_SHARE_MIN: f64 = 0.80;
 
-/// More than this share of what is reported must not be the generator's own lateness.
+/// Highest share of the reported latency that can be lateness of the generator.
 const LATENESS_SHARE_MAX: f64 = 0.5;
 
-/// Answers must not have lain unread for more than this share of what is reported, where they may have: one
-/// that comes at any moment between two turns lies for half as long, on average.
+/// Highest share of the reported latency for which answers can have been unread. `unread` is an
+/// upper bound: an answer that arrives at a random moment between two turns is unread for half of
+/// it on average.
 const UNREAD_SHARE_MAX: f64 = 1.0;
 
-/// Peers that are to be alive have answered within less than this share of a deadline.
+/// Highest share of the shortest deadline for which the generator can have stood still. A live peer
+/// answers within the remaining time.
 const STALL_SHARE_MAX: f64 = 0.5;
 
-/// A server that could not run for this share of the time is not to blame for being late.
-const STARVED: f64 = 0.25;
+/// Highest share of the window for which the server can have waited for a CPU. Above it, a missed
+/// deadline is not its fault.
+const SERVER_WAITING_SHARE_MAX: f64 = 0.25;
 
-/// The generator's own work is what made it late if it took this share of its core.
-const OWN_WORK: f64 = 0.5;
+/// Share of its core from which on the own work of the generator is the cause of its lateness.
+const OWN_WORK_SHARE_MIN: f64 = 0.5;
 
-/// Others did not make it late if they took less than this share of its core: the figure
-/// reported is a 99th percentile.
-const TAKEN_MIN: f64 = 0.01;
+/// Share of its core below which preemption is not the cause of the lateness. The reported figure
+/// is a 99th percentile.
+const PREEMPTED_SHARE_MIN: f64 = 0.01;
 
-/// No scheduler promises to be more punctual.
-const LATENESS_MIN: Duration = Duration::from_millis(1);
+/// Shortest delay that is judged. No scheduler guarantees less.
+const DELAY_MIN: Duration = Duration::from_millis(1);
 
-/// The result of a run.
+/// The verdict on a run.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
-    /// Everything was as asked for.
+    /// Everything was as expected.
     Passed,
-    /// Something was not.
+    /// Something was not as expected.
     Failed,
-    /// The generator was the limit.
+    /// The generator or its machine was the limit.
     Invalid,
 }
 
 /// A verdict with its reasons.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
-    /// The signs from which the exit status follows.
+    /// The problems that decide the exit status.
     pub(crate) signs: Vec<Sign>,
     pub(crate) verdict: Verdict,
-    /// One sentence each, the reason for the verdict first; none if it passed.
+    /// One sentence for each reason, the decisive one first. Empty if the run passed.
     pub(crate) reasons: Vec<String>,
 }
 
 impl Judgement {
-    /// Weighs what failed, and why the run says nothing about the server if so.
+    /// Judges a run by its failures, and by the reason for which it is invalid, if it is.
     pub(crate) fn new(failures: &Failures, invalid: Option<&str>) -> Self {
         let limit = invalid.map(|_| Sign::Invalid);
         let signs: Vec<_> = failures.iter().map(|it| it.sign).chain(limit).collect();
@@ -87,24 +90,24 @@ impl Judgement {
     }
 }
 
-/// What of a latency is the generator's own, by the 99th percentile of each.
+/// Delays in the generator, as the 99th percentile of each.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Own {
-    /// How late it sent.
+pub(crate) struct GeneratorDelay {
+    /// Lateness of its sends.
     pub(crate) lateness: Duration,
-    /// How long it may have left the answer unread.
+    /// Upper bound of the time for which answers were unread.
     pub(crate) unread: Duration,
 }
 
-/// Why the generator was the limit, if it was: it had no time to spare, or what is reported (if
-/// anything) is mostly its own lateness, while the server was not known to be busy; or all of what is
-/// reported may be time in which it did not read.
+/// Returns the reason for which the generator was the limit, if it was. There are three: its core
+/// was saturated, or its lateness is a large share of the reported latency, both while the server
+/// was not known to be busy; or answers may have been unread for all of the reported latency.
 ///
-/// A busy server got as much work as it could do, however late each piece of it came. But what it has
-/// answered, it has answered.
+/// A busy server had as much work as it could do, even if the work came late. But once it has
+/// answered, the delay is not its own.
 pub(crate) fn generator_limit(
     usage: &Usage,
-    own: Own,
+    own: GeneratorDelay,
     reported_p99: Option<Duration>,
 ) -> Option<String> {
     if usage.window < WINDOW_MIN {
@@ -112,48 +115,47 @@ pub(crate) fn generator_limit(
     }
     let mostly = |own: Duration, share_max: f64| {
         let share = own.as_secs_f64() / reported_p99?.as_secs_f64().max(1e-9);
-        (own >= LATENESS_MIN && share >= share_max).then_some(share * 100.0)
+        (own >= DELAY_MIN && share >= share_max).then_some(share * 100.0)
     };
     if mostly(own.unread, UNREAD_SHARE_MAX).is_some() {
         return Some(format!(
-            "answers may have lain unread for {:.1?}, which is all of what is reported; {}",
+            "answers may have been unread for {:.1?}, as long as the reported latency; {}",
             own.unread,
-            Limit::of(usage)
+            CoreUse::of(usage)
         ));
     }
     let server = usage.server_busy();
-    if server.is_some_and(|share| share >= SERVER_BUSY) {
+    if server.is_some_and(|share| share >= SERVER_BUSY_SHARE_MIN) {
         return None;
     }
     let server = match server {
         Some(share) => format!("the server was busy for {:.0} % of the time", share * 100.0),
-        None => "it is not known how busy the server was".to_owned(),
+        None => "the CPU time of the server is unknown".to_owned(),
     };
-    let limit = Limit::of(usage);
-    if limit.own + limit.waiting + limit.stolen >= GENERATOR_BUSY {
+    let limit = CoreUse::of(usage);
+    if limit.own + limit.waiting + limit.stolen >= GENERATOR_BUSY_SHARE_MIN {
         return Some(format!(
-            "the generator had no time to spare; {limit}; {server}"
+            "the generator's core was saturated; {limit}; {server}"
         ));
     }
     let percent = mostly(own.lateness, LATENESS_SHARE_MAX)?;
     Some(format!(
-        "{percent:.0} % of what is reported is the generator's lateness; {limit}; {server}"
+        "{percent:.0} % of the reported latency is the generator's lateness; {limit}; {server}"
     ))
 }
 
-/// The use of the time of the generator's core, in shares of the window, and so whose doing it is
-/// that the generator was late.
+/// Use of the generator's core, in shares of the window. It shows the cause of the lateness.
 #[derive(Clone, Copy, Debug)]
-struct Limit {
-    /// The generator's own work.
+struct CoreUse {
+    /// Own work of the generator.
     own: f64,
-    /// Other threads, while it was ready to run.
+    /// Other threads, while the generator was ready to run.
     waiting: f64,
-    /// The host of a virtual machine, which let others run.
+    /// The host of a virtual machine (steal time).
     stolen: f64,
 }
 
-impl Limit {
+impl CoreUse {
     fn of(usage: &Usage) -> Self {
         let share = |time: Duration| {
             let share = time.as_secs_f64() / usage.window.as_secs_f64().max(1e-9);
@@ -163,7 +165,7 @@ impl Limit {
             share(usage.generator.waiting),
             share(usage.generator_stolen),
         );
-        // A kernel that does not know better counts what the host took as the thread's own.
+        // Some kernels count stolen time as running time of the thread.
         let left = (1.0 - waiting - stolen).max(0.0);
         Self {
             own: share(usage.generator.running).min(left),
@@ -173,26 +175,26 @@ impl Limit {
     }
 }
 
-impl Limit {
-    /// Whether others made the generator late.
-    fn is_taken(&self) -> bool {
-        let taken = self.waiting + self.stolen;
-        taken >= TAKEN_MIN && (self.own < OWN_WORK || taken >= self.own)
+impl CoreUse {
+    /// Returns whether other threads or the host made the generator late.
+    fn is_preempted(&self) -> bool {
+        let preempted = self.waiting + self.stolen;
+        preempted >= PREEMPTED_SHARE_MIN && (self.own < OWN_WORK_SHARE_MIN || preempted >= self.own)
     }
 }
 
-impl fmt::Display for Limit {
+impl fmt::Display for CoreUse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [own, waiting, stolen] =
             [self.own, self.waiting, self.stolen].map(|share| share * 100.0);
-        if !self.is_taken() && self.own < OWN_WORK {
+        if !self.is_preempted() && self.own < OWN_WORK_SHARE_MIN {
             write!(
                 f,
-                "the generator was late, though its own work took only {own:.0} % of its core and no \
-                 other program is known to have used it: the kernel's own work on this core may be \
-                 the reason, or a host of this machine that does not report what it takes"
+                "the cause is unknown: the generator's own work took only {own:.0} % of its core, and no \
+                 other program used it; it may be kernel work on this core, or a host that does not \
+                 report steal time"
             )
-        } else if !self.is_taken() {
+        } else if !self.is_preempted() {
             write!(
                 f,
                 "the generator was the limit: its own work took {own:.0} % of its core"
@@ -200,35 +202,35 @@ impl fmt::Display for Limit {
         } else if stolen > waiting {
             write!(
                 f,
-                "the host of this machine was the limit: it took the generator's core for \
-                 {stolen:.0} % of the time, and the generator's own work took {own:.0} %"
+                "the host of this machine was the limit: it used the generator's core for \
+                 {stolen:.0} % of the time, and the generator for {own:.0} %"
             )
         } else {
             write!(
                 f,
-                "other work on this machine was the limit: it had the generator's core for \
-                 {waiting:.0} % of the time, and the generator's own work took {own:.0} %"
+                "other work on this machine was the limit: it used the generator's core for \
+                 {waiting:.0} % of the time, and the generator for {own:.0} %"
             )
         }
     }
 }
 
-/// Why nothing can be said of deadlines that were not kept, if so: for a good part of the shortest
-/// of them the generator did not run at all, or others had the server's CPU for a good part of the
-/// time.
+/// Returns the reason for which missed deadlines are not the fault of the server, if there is one:
+/// the generator did not run for a large part of the shortest deadline, or other threads used the
+/// CPU of the server for a large part of the time.
 pub(crate) fn starvation(usage: &Usage, stall: Duration, shortest: Duration) -> Option<String> {
     if stall >= shortest.mul_f64(STALL_SHARE_MAX) {
         return Some(format!(
             "the generator did not run for {stall:.1?}, and the server's shortest deadline is \
              {shortest:.1?}; {}",
-            Limit::of(usage)
+            CoreUse::of(usage)
         ));
     }
     let waiting = usage.server?.waiting.as_secs_f64() / usage.window.as_secs_f64().max(1e-9);
-    (waiting >= STARVED).then(|| {
+    (waiting >= SERVER_WAITING_SHARE_MAX).then(|| {
         let percent = waiting * 100.0;
         format!(
-            "others had the server's CPU for {percent:.0} % of the time; this host was the limit"
+            "other threads used the server's CPU for {percent:.0} % of the time; this host was the limit"
         )
     })
 }
@@ -257,7 +259,7 @@ mod tests {
 
     fn is_limit(usage: &Usage, lateness: u64, reported: u64) -> bool {
         let millis = Duration::from_millis;
-        let own = Own {
+        let own = GeneratorDelay {
             lateness: millis(lateness),
             unread: Duration::ZERO,
         };
@@ -265,34 +267,34 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_server_is_what_was_measured() {
+    fn a_late_generator_is_not_the_limit_of_a_busy_server() {
         assert!(!is_limit(&usage(100, Some(81)), 90, 100));
     }
 
     #[test]
-    fn a_saturated_generator_before_an_idle_server_is_the_limit() {
+    fn a_saturated_generator_is_the_limit_of_an_idle_server() {
         assert!(is_limit(&usage(95, Some(79)), 0, 100));
         assert!(is_limit(&usage(95, None), 0, 100));
         assert!(!is_limit(&usage(94, Some(79)), 0, 100));
     }
 
     #[test]
-    fn lateness_that_is_half_of_the_figure_is_the_limit() {
+    fn lateness_of_half_of_the_latency_is_the_limit() {
         assert!(is_limit(&usage(10, Some(10)), 50, 100));
         assert!(!is_limit(&usage(10, Some(10)), 49, 100));
     }
 
     #[test]
-    fn lateness_below_what_a_scheduler_promises_is_none() {
+    fn lateness_below_a_millisecond_is_not_the_limit() {
         assert!(is_limit(&usage(10, Some(10)), 1, 1));
         assert!(!is_limit(&usage(10, Some(10)), 0, 0));
     }
 
     #[test]
-    fn where_nothing_is_reported_lateness_is_no_part_of_it() {
+    fn without_a_reported_latency_lateness_is_not_judged() {
         let usage = usage(10, Some(10));
         let second = Duration::from_secs(1);
-        let own = Own {
+        let own = GeneratorDelay {
             lateness: second,
             unread: second,
         };
@@ -300,10 +302,10 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_lay_unread_are_not_late_however_busy_the_server_was() {
+    fn unread_answers_are_the_limit_even_of_a_busy_server() {
         let millis = Duration::from_millis;
         let is_limit = |unread, reported| {
-            let own = Own {
+            let own = GeneratorDelay {
                 lateness: Duration::ZERO,
                 unread: millis(unread),
             };
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_a_cpu_is_being_busy() {
+    fn time_spent_waiting_for_a_cpu_counts_as_busy() {
         let mut usage = usage(50, Some(10));
         usage.generator.waiting = Duration::from_millis(45);
         assert!(is_limit(&usage, 0, 100));
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn deadlines_say_nothing_where_nobody_could_run() {
+    fn missed_deadlines_are_excused_if_generator_or_server_could_not_run() {
         let millis = Duration::from_millis;
         let mut usage = usage(10, Some(10));
         assert_eq!(starvation(&usage, millis(499), millis(1000)), None);
@@ -344,11 +346,11 @@ mod tests {
     }
 
     #[test]
-    fn whose_doing_it_is_that_the_generator_was_late_is_told() {
-        // Running, waiting and stolen, in percent; what the reason says behind what is wrong.
+    fn the_reason_names_the_cause_of_the_lateness() {
+        // Running, waiting and stolen, in percent; the cause that the reason names.
         let own = "the generator was the limit: its own work took ";
-        let others = "other work on this machine was the limit: it had the generator's core for ";
-        let host = "the host of this machine was the limit: it took the generator's core for ";
+        let others = "other work on this machine was the limit: it used the generator's core for ";
+        let host = "the host of this machine was the limit: it used the generator's core for ";
         for (running, waiting, stolen, limit) in [
             (98, 0, 0, format!("{own}98 % of its core")),
             (80, 16, 0, format!("{own}80 %")),
@@ -357,7 +359,7 @@ mod tests {
                 16,
                 80,
                 0,
-                format!("{others}80 % of the time, and the generator's own work took 16 %"),
+                format!("{others}80 % of the time, and the generator for 16 %"),
             ),
             (47, 49, 0, format!("{others}49 %")),
             (16, 3, 0, format!("{others}3 %")),
@@ -366,31 +368,32 @@ mod tests {
                 16,
                 0,
                 80,
-                format!("{host}80 % of the time, and the generator's own work took 16 %"),
+                format!("{host}80 % of the time, and the generator for 16 %"),
             ),
-            // What was stolen may be counted as running.
+            // Stolen time may be counted as running.
             (
                 98,
                 0,
                 80,
-                format!("{host}80 % of the time, and the generator's own work took 20 %"),
+                format!("{host}80 % of the time, and the generator for 20 %"),
             ),
             (
                 16,
                 0,
                 0,
-                "the generator was late, though its own work took only 16 % of its core".to_owned(),
+                "the cause is unknown: the generator's own work took only 16 % of its core"
+                    .to_owned(),
             ),
         ] {
             let millis = Duration::from_millis;
             let mut usage = usage(running, Some(10));
             usage.generator.waiting = millis(waiting);
             usage.generator_stolen = millis(stolen);
-            let late = Own {
+            let late = GeneratorDelay {
                 lateness: millis(50),
                 unread: Duration::ZERO,
             };
-            let unread = Own {
+            let unread = GeneratorDelay {
                 lateness: Duration::ZERO,
                 unread: millis(100),
             };
@@ -399,13 +402,13 @@ mod tests {
                 (
                     generator_limit(&usage, late, Some(millis(100))),
                     match no_time {
-                        true => "the generator had no time to spare; ",
-                        false => "50 % of what is reported is the generator's lateness; ",
+                        true => "the generator's core was saturated; ",
+                        false => "50 % of the reported latency is the generator's lateness; ",
                     },
                 ),
                 (
                     generator_limit(&usage, unread, Some(millis(100))),
-                    "answers may have lain unread for 100.0ms, which is all of what is reported; ",
+                    "answers may have been unread for 100.0ms, as long as the reported latency; ",
                 ),
                 (
                     starvation(&usage, millis(500), millis(1000)),
@@ -421,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn a_core_that_the_host_took_is_not_the_generators() {
+    fn a_core_that_the_host_used_is_saturated() {
         let mut usage = usage(16, Some(10));
         assert!(!is_limit(&usage, 0, 100));
         usage.generator_stolen = Duration::from_millis(80);
@@ -429,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_excuses_what_it_may_have_caused_and_hides_nothing_else() {
+    fn an_invalid_run_excuses_only_failures_that_a_late_generator_may_cause() {
         let verdict = |failure: Option<Sign>, invalid| {
             let mut failures = Failures::default();
             if let Some(sign) = failure {

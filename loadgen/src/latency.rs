@@ -1,4 +1,4 @@
-//! Latencies, as distributions and in the course of time.
+//! Latencies: their distribution, and their values over time.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 
-/// Three significant digits: percentiles are exact to 0.1 %.
+/// Significant digits of a histogram. With three, percentiles are exact to 0.1 %.
 const SIGNIFICANT_DIGITS: u8 = 3;
 
-/// The longest latency that is told from longer ones.
+/// Highest latency that a histogram records. Longer ones are recorded as this value.
 const LATENCY_MAX: Duration = Duration::from_secs(3600);
 
-/// Latencies of so long a time make one entry of the interval log.
+/// Length of one entry of the interval log.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// The course of time is kept in at most so many buckets.
+/// Highest number of buckets of a time series.
 const BUCKETS_MAX: usize = 256;
 
-/// The width of the buckets at the start, in nanoseconds; it doubles when they are used up.
+/// Initial width of a bucket in nanoseconds. It doubles when all buckets are in use.
 const BUCKET_NANOS: u64 = 1_000_000;
 
-/// Points of a percentile curve for each nine.
+/// Points of a percentile curve between 90 % and 99 %, between 99 % and 99.9 %, and so on.
 const POINTS_PER_NINE: u32 = 10;
 
-/// How often each latency occurred, in nanoseconds.
+/// A histogram of latencies in nanoseconds.
 #[derive(Clone, Debug)]
 pub(crate) struct Distribution {
     histogram: Histogram<u64>,
 }
 
 impl Distribution {
-    /// An empty one.
+    /// Makes an empty one.
     pub(crate) fn new() -> Self {
         let nanos_max = u64::try_from(LATENCY_MAX.as_nanos()).expect("an hour is 2^42 ns");
         let histogram = Histogram::new_with_bounds(1, nanos_max, SIGNIFICANT_DIGITS)
@@ -53,7 +53,7 @@ impl Distribution {
         self.histogram.saturating_record_n(nanos, count);
     }
 
-    /// What is reported of it.
+    /// Returns the reported percentiles.
     pub(crate) fn percentiles(&self) -> Percentiles {
         let at = |quantile| self.histogram.value_at_quantile(quantile);
         let empty = self.histogram.is_empty();
@@ -74,8 +74,9 @@ impl Distribution {
         }
     }
 
-    /// Latencies over the number of nines of their percentile (1 is 90 %, 2 is 99 %), up to the
-    /// last that there are enough of them for.
+    /// Returns points of the percentile curve: the number of nines of a percentile (1 is 90 %, 2 is
+    /// 99 %), and its latency. The last point is the highest percentile that the number of
+    /// latencies supports.
     pub(crate) fn curve(&self) -> Vec<(f64, u64)> {
         let count = self.histogram.len();
         if count == 0 {
@@ -92,16 +93,16 @@ impl Distribution {
             .collect()
     }
 
-    /// The counts themselves.
+    /// Returns the histogram.
     pub(crate) const fn histogram(&self) -> &Histogram<u64> {
         &self.histogram
     }
 }
 
-/// Percentiles in nanoseconds, all zero if nothing was recorded.
+/// Percentiles in nanoseconds. All are zero if nothing was recorded.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Percentiles {
-    /// How many latencies there were.
+    /// Number of latencies.
     pub(crate) count: u64,
     pub(crate) min: u64,
     pub(crate) mean: u64,
@@ -116,12 +117,12 @@ pub(crate) struct Percentiles {
 }
 
 impl Percentiles {
-    /// All names that [`Percentiles::get`] knows.
+    /// The names that [`Percentiles::get`] accepts.
     pub(crate) const NAMES: [&str; 9] = [
         "count", "min", "mean", "p50", "p90", "p99", "p99.9", "p99.99", "max",
     ];
 
-    /// The one of this name, such as `p99.9`.
+    /// Returns the value of this name, such as `p99.9`.
     pub(crate) fn get(&self, name: &str) -> Option<u64> {
         Some(match name {
             "count" => self.count,
@@ -138,80 +139,80 @@ impl Percentiles {
     }
 }
 
-/// A latency with a name, told twice, and in the course of time.
+/// A named latency: its distributions, and its values over time.
 #[derive(Clone, Debug)]
 pub(crate) struct Latency {
     /// One word, such as `echo`.
     pub(crate) name: &'static str,
-    /// From the planned moment.
+    /// Time from the planned moment.
     pub(crate) corrected: Distribution,
-    /// From the actual send; empty where that is not another moment.
+    /// Time from the actual send. Empty if only the planned moment is known.
     pub(crate) uncorrected: Distribution,
-    /// The corrected ones, as they came.
-    pub(crate) course: Course,
+    /// Corrected latencies over time.
+    pub(crate) time_series: TimeSeries,
     pub(crate) intervals: Intervals,
 }
 
 impl Latency {
-    /// An empty one.
+    /// Makes an empty one.
     pub(crate) fn new(name: &'static str) -> Self {
         Self {
             name,
             corrected: Distribution::new(),
             uncorrected: Distribution::new(),
-            course: Course::default(),
+            time_series: TimeSeries::default(),
             intervals: Intervals::default(),
         }
     }
 
-    /// The same by another name.
+    /// Returns the same latencies under another name.
     pub(crate) fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
     }
 
-    /// Adds what ended at `at`, was due at `due` and was begun at `begun`.
+    /// Records an event that was due at `due`, was sent at `begun`, and ended at `at`.
     pub(crate) fn record(&mut self, at: Moment, due: Moment, begun: Moment) {
         self.uncorrected.record(at.nanos_since(begun));
         self.record_planned(at, due);
     }
 
-    /// Adds what ended at `at` and was due at `due`.
+    /// Records an event that was due at `due` and ended at `at`.
     pub(crate) fn record_planned(&mut self, at: Moment, due: Moment) {
         self.record_many(at, due, 1);
     }
 
-    /// Adds the same for `count` that ended at one moment and were due at one.
+    /// Records `count` events that were due at `due` and ended at `at`.
     pub(crate) fn record_many(&mut self, at: Moment, due: Moment, count: u64) {
         if count == 0 {
             return;
         }
         let nanos = at.nanos_since(due);
         self.corrected.record_many(nanos, count);
-        self.course.record(at, nanos, count);
+        self.time_series.record(at, nanos, count);
         self.intervals.record(at, nanos, count);
     }
 }
 
-/// The latencies of successive spans of time.
+/// Number and maximum of the latencies in successive spans of time.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Course {
+pub(crate) struct TimeSeries {
     start: Option<Moment>,
-    /// The width of a bucket is that of the first ones, doubled so often.
+    /// Number of times that the initial width of a bucket was doubled.
     doublings: u32,
     buckets: Vec<Bucket>,
-    /// The time of the last one since the start, in nanoseconds.
+    /// End of the last latency, in nanoseconds since `start`.
     last: u64,
 }
 
-/// The latencies of one span of time.
+/// Number and maximum of the latencies in one span of time.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Bucket {
     pub(crate) count: u64,
-    /// In nanoseconds.
+    /// Longest latency in nanoseconds.
     pub(crate) max: u64,
 }
 
-impl Course {
+impl TimeSeries {
     fn record(&mut self, at: Moment, nanos: u64, count: u64) {
         let since = at.nanos_since(*self.start.get_or_insert(at));
         self.last = self.last.max(since);
@@ -229,7 +230,7 @@ impl Course {
         bucket.max = bucket.max.max(nanos);
     }
 
-    /// The start of each span, counted from the clock's, and what it holds.
+    /// Returns the start of each span, since the start of the clock, and its bucket.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (Duration, &Bucket)> {
         let start = self.start.unwrap_or_default().since(Moment::default());
         (0..)
@@ -237,10 +238,10 @@ impl Course {
             .map(move |(index, bucket)| (start + self.width() * index, bucket))
     }
 
-    /// The start of each span, and how many came in a second of it.
+    /// Returns the start of each span, and its latencies per second.
     ///
-    /// The last span ends with the last latency; less than half of a span is counted with the one
-    /// before, as a few latencies in next to no time would be any rate.
+    /// The last span ends with the last latency. If it is shorter than half a span, it is merged
+    /// with the one before, because a few latencies in a very short time are not a meaningful rate.
     pub(crate) fn rates(&self) -> Vec<(Duration, f64)> {
         let width = self.width();
         let mut spans: Vec<_> = self
@@ -263,7 +264,7 @@ impl Course {
             .collect()
     }
 
-    /// The length of a span.
+    /// Length of a span.
     const fn width(&self) -> Duration {
         Duration::from_nanos(BUCKET_NANOS << self.doublings)
     }
@@ -278,7 +279,7 @@ impl Bucket {
     }
 }
 
-/// The distribution of each second, compressed: a long run has many.
+/// The distribution of each second. Complete ones are compressed, because a long run has many.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Intervals {
     current: Option<Interval>,
@@ -319,7 +320,8 @@ impl Intervals {
         }
     }
 
-    /// The start of each interval, since the clock's, its length, and its distribution.
+    /// Returns the start of each interval, since the start of the clock, its length, and its
+    /// distribution.
     pub(crate) fn iter(
         &self,
     ) -> impl Iterator<Item = (Duration, Duration, Histogram<u64>)> + use<'_> {
@@ -330,7 +332,7 @@ impl Intervals {
         let done = self.done.iter().map(|(start, bytes)| {
             let histogram = Deserializer::new()
                 .deserialize(&mut &bytes[..])
-                .expect("it was encoded here");
+                .expect("encode() made these bytes");
             (*start, histogram)
         });
         done.chain(last)
@@ -342,7 +344,7 @@ fn encode(distribution: &Distribution) -> Vec<u8> {
     let mut bytes = Vec::new();
     V2DeflateSerializer::new()
         .serialize(&distribution.histogram, &mut bytes)
-        .expect("memory takes all that is written to it");
+        .expect("writing to a Vec cannot fail");
     bytes
 }
 
@@ -377,19 +379,19 @@ mod tests {
     }
 
     #[test]
-    fn each_percentile_has_a_name() {
+    fn every_name_of_a_percentile_is_known() {
         let known = |name: &str| Percentiles::default().get(name).is_some();
         assert!(Percentiles::NAMES.into_iter().all(known));
     }
 
     #[test]
-    fn nothing_recorded_is_all_zero() {
+    fn the_percentiles_of_no_latencies_are_zero() {
         assert_eq!(Distribution::new().percentiles(), Percentiles::default());
         assert!(Distribution::new().curve().is_empty());
     }
 
     #[test]
-    fn what_is_off_the_scale_is_kept() {
+    fn a_latency_beyond_the_histogram_counts_as_its_highest_value() {
         let mut distribution = Distribution::new();
         distribution.record(u64::MAX);
         distribution.record(0);
@@ -398,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_curve_ends_where_there_is_one_latency_for_each_point() {
+    fn a_curve_of_a_thousand_latencies_ends_at_three_nines() {
         let mut distribution = Distribution::new();
         for micros in 1..=1_000 {
             distribution.record(micros * 1_000);
@@ -410,27 +412,27 @@ mod tests {
     }
 
     #[test]
-    fn the_course_loses_no_count_when_its_buckets_grow() {
-        let mut course = Course::default();
+    fn a_time_series_keeps_all_counts_when_its_buckets_grow() {
+        let mut series = TimeSeries::default();
         for second in 0..1000 {
             let at = Moment::default() + Duration::from_secs(second);
-            course.record(at, second, 1);
+            series.record(at, second, 1);
         }
-        assert!(course.buckets.len() <= BUCKETS_MAX);
-        let count: u64 = course.spans().map(|(_, bucket)| bucket.count).sum();
-        let max = course.spans().map(|(_, bucket)| bucket.max).max();
+        assert!(series.buckets.len() <= BUCKETS_MAX);
+        let count: u64 = series.spans().map(|(_, bucket)| bucket.count).sum();
+        let max = series.spans().map(|(_, bucket)| bucket.max).max();
         assert_eq!((count, max), (1000, Some(999)));
     }
 
     #[test]
     fn a_steady_rate_is_steady_to_its_end() {
-        // Spans are of 1, 2, 4, ... ms; the run ends anywhere within the last.
+        // Spans are 1, 2, 4, ... ms long. The run ends anywhere within the last span.
         for millis in (100..3_000).step_by(7) {
-            let mut course = Course::default();
+            let mut series = TimeSeries::default();
             for tick in 0..=millis * 10 {
-                course.record(Moment::from_nanos(tick * 100_000), 1, 1);
+                series.record(Moment::from_nanos(tick * 100_000), 1, 1);
             }
-            for (start, rate) in course.rates() {
+            for (start, rate) in series.rates() {
                 assert!(
                     (rate - 1e4).abs() < 1.1e3,
                     "{millis} ms: {rate} at {start:?}"
@@ -440,11 +442,11 @@ mod tests {
     }
 
     #[test]
-    fn one_span_has_a_rate() {
-        let mut course = Course::default();
-        course.record(Moment::default(), 1, 5);
-        assert_eq!(course.rates(), [(Duration::ZERO, 5_000.0)]);
-        assert_eq!(Course::default().rates(), []);
+    fn a_time_series_of_one_span_has_a_rate() {
+        let mut series = TimeSeries::default();
+        series.record(Moment::default(), 1, 5);
+        assert_eq!(series.rates(), [(Duration::ZERO, 5_000.0)]);
+        assert_eq!(TimeSeries::default().rates(), []);
     }
 
     #[test]

@@ -1,49 +1,49 @@
-//! How each connection of a run ended, and how many ended so.
+//! The outcome of each connection of a run, and their counts.
 
 use std::{collections::BTreeMap, fmt};
 
 use tidewheel_codec::CloseCode;
 
-/// How a connection ended, as its client saw it. Each has exactly one.
+/// How a connection ended, as seen by its client. Each connection has exactly one outcome.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Outcome {
-    /// Close 1000 was sent, Close 1000 was received, then FIN.
+    /// The client sent Close 1000, and received Close 1000, then FIN.
     Closed,
-    /// The client reset it, as planned.
+    /// The client reset the connection, as planned.
     Reset,
-    /// The client went silent, as planned, and the server ended it.
+    /// The client went silent, as planned, and the server ended the connection.
     LetGo,
-    /// FIN without Close was sent, as planned, and the server ended it.
+    /// The client sent FIN without Close, as planned, and the server ended the connection.
     Finished,
-    /// A rule of the protocol was broken, as planned; the right Close was received, then FIN.
+    /// The client violated the protocol, as planned, and received the right Close, then FIN.
     Failed,
-    /// No valid request was sent, as planned, and the server ended it.
+    /// The client sent no valid request, as planned, and the server ended the connection.
     TurnedAway,
-    /// The server went away, as planned: its Close 1001 was received, then FIN.
+    /// The server shut down, as planned. The client received Close 1001, then FIN.
     Dismissed,
-    /// Nobody listens there: the connect was answered by RST (ECONNREFUSED).
+    /// The connect was answered by RST (ECONNREFUSED): no server listens at the address.
     Refused,
-    /// No TCP connection came about for another reason.
+    /// The connect failed for another reason.
     ConnectFailed,
-    /// The server's answer to the opening handshake was wrong, or did not come in time.
+    /// The answer to the opening handshake was invalid or late.
     HandshakeFailed,
-    /// The first message did not come back as it was sent, or not in time.
+    /// The first message came back changed, late, or not at all.
     EchoFailed,
-    /// The server ended it before it was asked to.
+    /// The server ended the connection unexpectedly.
     EndedEarly,
-    /// Close with another code than asked for was received, then FIN.
+    /// The client received Close with an unexpected code, then FIN.
     OtherCode,
-    /// Close was asked for, FIN was received, and no Close before it.
+    /// The server sent FIN without the expected Close.
     FinWithoutClose,
-    /// Close was asked for, and the server reset the connection.
+    /// The server reset the connection instead of closing it.
     ResetByServer,
-    /// Close was asked for, and none was received within the timeout.
+    /// The expected Close did not arrive within the timeout.
     CloseTimedOut,
-    /// Close was asked for and received, and no FIN followed within the timeout.
+    /// Close arrived, and FIN did not follow within the timeout.
     FinTimedOut,
-    /// The server was to end it, and still held it when its time was over.
+    /// The server still held the connection when it should have ended it.
     StillHeld,
-    /// The server broke a rule of the protocol.
+    /// The server violated the protocol.
     ProtocolError,
 }
 
@@ -65,25 +65,25 @@ impl fmt::Display for TransportEnd {
     }
 }
 
-/// What the server was asked for when the transport ended.
+/// What the server was expected to do when the transport ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Asked {
-    /// Nothing: the connection was to stay open.
+    /// Nothing. The connection was to stay open.
     Nothing,
-    /// To answer a Close with this code.
+    /// Answer a Close with this code.
     Close(CloseCode),
-    /// To notice that the client had gone silent.
+    /// End a silent connection.
     Silence,
-    /// To notice a FIN without Close.
+    /// Answer a FIN without Close.
     Fin,
-    /// To fail the connection with this code.
+    /// Fail the connection with this code (RFC 6455 7.1.7).
     Failure(CloseCode),
-    /// To go away, and to say so with this code.
+    /// Shut down, and send Close with this code.
     Goodbye(CloseCode),
 }
 
 impl Outcome {
-    /// All of them, those that a scenario asks for first.
+    /// All outcomes. Those that a scenario can expect come first.
     pub(crate) const ALL: [Self; 19] = [
         Self::Closed,
         Self::Reset,
@@ -106,8 +106,8 @@ impl Outcome {
         Self::ProtocolError,
     ];
 
-    /// The outcome of an open connection whose transport ended, after `received` if the server
-    /// sent Close.
+    /// Returns the outcome of an open connection whose transport ended. `received` is the code of
+    /// the Close that the server sent, if it did.
     pub(crate) fn of(asked: Asked, received: Option<CloseCode>, end: TransportEnd) -> Self {
         let (code, as_asked) = match asked {
             Asked::Nothing => return Self::EndedEarly,
@@ -125,7 +125,7 @@ impl Outcome {
         }
     }
 
-    /// The name in the JSON document.
+    /// Returns the name in the JSON document.
     pub(crate) const fn key(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -156,28 +156,28 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Closed => "Close answered, then FIN",
             Self::Reset => "reset by the client",
-            Self::LetGo => "silent, and let go by the server",
+            Self::LetGo => "silent, and ended by the server",
             Self::Finished => "FIN by the client, and ended by the server",
-            Self::Failed => "rule broken, the right Close, then FIN",
-            Self::TurnedAway => "no request, and ended by the server",
+            Self::Failed => "protocol violated, right Close, then FIN",
+            Self::TurnedAway => "no valid request, and ended by the server",
             Self::Dismissed => "Close 1001 by the server, then FIN",
             Self::Refused => "refused",
             Self::ConnectFailed => "connect failed",
             Self::HandshakeFailed => "handshake failed",
             Self::EchoFailed => "echo failed",
-            Self::EndedEarly => "ended before it was due",
+            Self::EndedEarly => "ended unexpectedly",
             Self::OtherCode => "Close with another code",
             Self::FinWithoutClose => "FIN without Close",
             Self::ResetByServer => "reset by the server",
-            Self::CloseTimedOut => "timed out before Close",
-            Self::FinTimedOut => "timed out between Close and FIN",
+            Self::CloseTimedOut => "no Close within the timeout",
+            Self::FinTimedOut => "Close, but no FIN within the timeout",
             Self::StillHeld => "still held by the server",
             Self::ProtocolError => "protocol error",
         })
     }
 }
 
-/// How many connections ended in each way, and what was said about the first of each.
+/// The number of connections of each outcome, and a detail of the first one.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     counts: BTreeMap<Outcome, Count>,
@@ -190,7 +190,7 @@ struct Count {
 }
 
 impl Tally {
-    /// Counts one connection; `detail` is kept if it is the first of its outcome.
+    /// Counts one connection. `detail` is kept if it is the first with this outcome.
     pub(crate) fn record(&mut self, outcome: Outcome, detail: Option<String>) {
         let count = self.counts.entry(outcome).or_insert(Count {
             connections: 0,
@@ -199,24 +199,24 @@ impl Tally {
         count.connections += 1;
     }
 
-    /// How many ended so.
+    /// Returns the number of connections with this outcome.
     pub(crate) fn count(&self, outcome: Outcome) -> u64 {
         self.counts
             .get(&outcome)
             .map_or(0, |count| count.connections)
     }
 
-    /// How many ended.
+    /// Returns the number of all connections.
     pub(crate) fn total(&self) -> u64 {
         self.counts.values().map(|count| count.connections).sum()
     }
 
-    /// The message about the first that ended so.
+    /// Returns the detail of the first connection with this outcome.
     pub(crate) fn first(&self, outcome: Outcome) -> Option<&str> {
         self.counts.get(&outcome)?.first.as_deref()
     }
 
-    /// How many ended otherwise than in one of these ways.
+    /// Returns the number of connections with an outcome that is not in `asked`.
     pub(crate) fn other_than(&self, asked: &[Outcome]) -> u64 {
         self.total()
             - asked
@@ -225,7 +225,8 @@ impl Tally {
                 .sum::<u64>()
     }
 
-    /// The outcomes that there were, their counts, and what was said about the first of each.
+    /// Returns the outcomes that occurred, their counts, and the detail of the first connection of
+    /// each.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Outcome, u64, Option<&str>)> {
         self.counts
             .iter()
@@ -238,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_add_up() {
+    fn the_counts_of_all_outcomes_add_up_to_the_total() {
         let mut tally = Tally::default();
         for (times, outcome) in Outcome::ALL.into_iter().enumerate() {
             for _ in 0..times {
@@ -253,13 +254,13 @@ mod tests {
     }
 
     #[test]
-    fn names_are_unique() {
+    fn keys_of_outcomes_are_unique() {
         let keys: std::collections::BTreeSet<_> = Outcome::ALL.map(Outcome::key).into();
         assert_eq!(keys.len(), Outcome::ALL.len());
     }
 
     #[test]
-    fn the_first_detail_is_kept() {
+    fn the_detail_of_the_first_connection_is_kept() {
         let mut tally = Tally::default();
         tally.record(Outcome::ConnectFailed, Some("refused".to_owned()));
         tally.record(Outcome::ConnectFailed, Some("unreachable".to_owned()));
@@ -268,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_code_that_was_asked_for_and_fin_make_an_end_in_order() {
+    fn only_the_expected_code_followed_by_fin_is_an_expected_end() {
         use Asked::{Close, Failure, Goodbye, Nothing, Silence};
         use TransportEnd::{Fin, Reset};
         let code = CloseCode::NORMAL_CLOSURE;

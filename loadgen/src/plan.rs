@@ -1,13 +1,13 @@
-//! When each event of a run is due, decided before the run.
+//! The due times of the events of a run, fixed before the run.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// The due times of `count` events: all at `start`, or evenly over `window` from there on.
+/// The due times of `count` events: all at `start`, or spread evenly over `window` from `start` on.
 ///
-/// It is a pure function of the event's number. A generator that falls behind does not move it,
-/// so the wait of an event that was sent late is part of its latency.
+/// A due time depends only on the number of the event. A generator that falls behind does not
+/// change it, so the delay of a late send is part of the latency.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     start: Moment,
@@ -16,7 +16,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Plans `count` events over `window`; a window of zero plans them all at once.
+    /// Plans `count` events over `window`. With a window of zero all are due at `start`.
     pub(crate) const fn new(start: Moment, window: Duration, count: u32) -> Self {
         Self {
             start,
@@ -25,27 +25,27 @@ impl Plan {
         }
     }
 
-    /// When the first event is due.
+    /// Returns the due time of the first event.
     pub(crate) const fn start(&self) -> Moment {
         self.start
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub(crate) const fn count(&self) -> u32 {
         self.count
     }
 
-    /// When event `index` is due.
+    /// Returns the due time of event `index`.
     ///
     /// # Panics
-    /// If there are not so many.
+    /// If `index` is not below the number of events.
     pub(crate) fn due(&self, index: u32) -> Moment {
         assert!(index < self.count, "event {index} of {}", self.count);
         let share = self.window.as_nanos() * u128::from(index) / u128::from(self.count);
         self.start + Duration::from_nanos(u64::try_from(share).unwrap_or(u64::MAX))
     }
 
-    /// How many events are due at `now`; those of a lower number always are.
+    /// Returns how many events are due at `now`. They are the events of the lowest numbers.
     pub(crate) fn due_by(&self, now: Moment) -> u32 {
         if self.count == 0 || now < self.start {
             return 0;
@@ -54,7 +54,7 @@ impl Plan {
         if passed >= self.window.as_nanos() {
             return self.count;
         }
-        // The greatest index whose share of the window, rounded down, has passed; and one.
+        // The greatest index whose share of the window, rounded down, has passed, plus one.
         let events = ((passed + 1) * u128::from(self.count)).div_ceil(self.window.as_nanos());
         u32::try_from(events).map_or(self.count, |events| events.min(self.count))
     }
@@ -67,7 +67,7 @@ mod tests {
     const START: Moment = Moment::from_nanos(1_000);
 
     #[test]
-    fn without_a_window_all_are_due_at_the_start() {
+    fn without_a_window_all_events_are_due_at_the_start() {
         let plan = Plan::new(START, Duration::ZERO, 10_000);
         assert_eq!(plan.due(0), START);
         assert_eq!(plan.due(9_999), START);
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_spreads_them_evenly() {
+    fn a_window_spreads_the_events_evenly() {
         let plan = Plan::new(START, Duration::from_nanos(100), 4);
         let due: Vec<_> = (0..4).map(|index| plan.due(index)).collect();
         assert_eq!(due, [1000, 1025, 1050, 1075].map(Moment::from_nanos));

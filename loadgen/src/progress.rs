@@ -1,4 +1,4 @@
-//! What a run shows while it goes on, on stderr.
+//! Progress of a run, shown on stderr.
 
 use std::{
     fmt,
@@ -10,28 +10,28 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::clock::Moment;
 
-/// A line is printed so often where there is no terminal.
+/// Interval of the lines that are printed where stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A bar moves on by so many milliseconds at least.
-const BAR_INTERVAL: u64 = 50;
+/// Shortest interval in milliseconds between two updates of a bar.
+const BAR_INTERVAL_MS: u64 = 50;
 
-/// How far a phase of the run has come.
+/// Progress of one phase of a run.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    /// What happens to things, as in "opened".
+    /// The verb of the phase, such as "opened".
     verb: &'static str,
     end: End,
     started: Moment,
     display: Display,
 }
 
-/// What ends a phase.
+/// The condition that ends a phase.
 #[derive(Clone, Copy, Debug)]
 enum End {
-    /// It has happened so often.
+    /// A number of events.
     Count(u64),
-    /// So much time has passed, however often it happens.
+    /// A time, with any number of events.
     Time(Duration),
 }
 
@@ -42,12 +42,12 @@ enum Display {
 }
 
 impl Progress {
-    /// Starts to show a phase in which something is to happen `total` times.
+    /// Starts a phase of `total` events.
     pub(crate) fn start(verb: &'static str, total: u64, now: Moment) -> Self {
         Self::until(End::Count(total), verb, now)
     }
 
-    /// Starts to show a phase in which something happens for so long.
+    /// Starts a phase that takes `time`.
     pub(crate) fn start_for(verb: &'static str, time: Duration, now: Moment) -> Self {
         Self::until(End::Time(time), verb, now)
     }
@@ -59,7 +59,7 @@ impl Progress {
                 End::Time(time) => ("{prefix}", millis(time)),
             };
             let style = ProgressStyle::with_template(&format!("{{msg:>9}} {{wide_bar}} {style}"));
-            let style = style.expect("a constant template");
+            let style = style.expect("the template is a constant");
             let bar = ProgressBar::new(length).with_style(style);
             Display::Bar(bar.with_message(verb))
         } else {
@@ -75,14 +75,14 @@ impl Progress {
         }
     }
 
-    /// Shows how often it has happened.
+    /// Shows that `done` events have happened.
     pub(crate) fn set(&mut self, done: u64, now: Moment) {
         match &mut self.display {
             Display::Bar(bar) => match self.end {
                 End::Count(_) => bar.set_position(done),
                 End::Time(_) => {
                     let passed = now.since(self.started);
-                    if millis(passed) >= bar.position() + BAR_INTERVAL {
+                    if millis(passed) >= bar.position() + BAR_INTERVAL_MS {
                         bar.set_prefix(format!("{done} {:.0}/s", rate(done, passed)));
                         bar.set_position(millis(passed));
                     }
@@ -96,7 +96,7 @@ impl Progress {
         }
     }
 
-    /// Ends the phase with one line.
+    /// Ends the phase, and prints one line.
     pub(crate) fn finish(self, done: u64, now: Moment) {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
@@ -110,7 +110,7 @@ impl Progress {
     }
 }
 
-/// Prints a line on stderr; where nobody reads that, nothing is lost.
+/// Prints a line on stderr. Errors are ignored: progress is not part of the result.
 pub(crate) fn say(line: fmt::Arguments<'_>) {
     let _ = writeln!(stderr(), "{line}");
 }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_counts_what_happens_and_not_the_time() {
+    fn a_line_shows_the_number_of_events_and_their_rate() {
         let second = Duration::from_secs(1);
         assert_eq!(
             line("opened", End::Count(4000), 1000, second / 2),

@@ -1,4 +1,4 @@
-//! Publishes by the admin listener of a tidewheel.
+//! Publishes messages through the admin listener of a Tidewheel server.
 
 use std::{
     net::SocketAddr,
@@ -8,13 +8,13 @@ use std::{
 
 use ureq::Agent;
 
-/// The topic of `tidewheel echo`.
-const EVERYBODY: &str = "all";
+/// The topic that all connections of `tidewheel echo` subscribe to.
+const ALL_CONNECTIONS_TOPIC: &str = "all";
 
-/// A server that does not answer for so long is taken for dead.
+/// Longest wait for an answer of the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Publishes to all connections.
+/// A client of the admin listener that publishes to all connections.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     agent: Agent,
@@ -22,20 +22,20 @@ pub(crate) struct Publisher {
     authorization: String,
 }
 
-/// A message that is being published.
+/// A publish request in progress.
 #[derive(Debug)]
 pub(crate) struct Publishing(JoinHandle<Result<(), PublishError>>);
 
-/// Why a message is not published.
+/// A publish request that failed.
 #[derive(Debug, thiserror::Error)]
-#[error("the server does not publish, asked by POST {url}: {error}")]
+#[error("the server did not publish a message: POST {url}: {error}")]
 pub(crate) struct PublishError {
     url: String,
     error: Box<ureq::Error>,
 }
 
 impl Publisher {
-    /// Publishes by the admin listener at `address`, which knows `token`.
+    /// Makes a client of the admin listener at `address`. `token` is its bearer token.
     pub(crate) fn new(address: SocketAddr, token: &str) -> Self {
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_TIMEOUT))
@@ -43,12 +43,12 @@ impl Publisher {
             .new_agent();
         Self {
             agent,
-            url: format!("http://{address}/publish/{EVERYBODY}"),
+            url: format!("http://{address}/publish/{ALL_CONNECTIONS_TOPIC}"),
             authorization: format!("Bearer {token}"),
         }
     }
 
-    /// Publishes a message, on another thread: this one is to read what arrives meanwhile.
+    /// Publishes a message on another thread, so that this thread can read what arrives meanwhile.
     pub(crate) fn publish(&self, message: &[u8]) -> Publishing {
         let request = self.agent.post(&self.url);
         let request = request.header("Authorization", &self.authorization);
@@ -64,10 +64,10 @@ impl Publisher {
 }
 
 impl Publishing {
-    /// Waits for the server's answer.
+    /// Waits for the answer of the server.
     ///
     /// # Errors
-    /// If it is not published.
+    /// If the server did not publish the message.
     pub(crate) fn finish(self) -> Result<(), PublishError> {
         self.0.join().expect("a request does not panic")
     }

@@ -1,4 +1,4 @@
-//! What a run has found. Everything that prints, plots or judges works from one [`Report`].
+//! The report of a run. Everything that prints, plots or judges works on a [`Report`].
 
 mod files;
 mod histograms;
@@ -16,7 +16,7 @@ pub(crate) use self::{
 use crate::{
     figures::Figures,
     gate::Gate,
-    judgement::{Judgement, Own, generator_limit, starvation},
+    judgement::{GeneratorDelay, Judgement, generator_limit, starvation},
     latency::Latency,
     names::{Counted, Names},
     outcome::{Outcome, Tally},
@@ -25,87 +25,89 @@ use crate::{
     usage::Usage,
 };
 
-/// The lateness of the generator is reported as a latency of this name.
+/// Name of the latency that reports the lateness of the generator.
 pub(crate) const LATENESS: &str = "lateness";
 
-/// So is how long answers may have lain unread; a phase of a run has a name before this one.
+/// Name of the latency that reports how long answers may have been unread. Phases of a run prefix
+/// it.
 pub(crate) const UNREAD: &str = "unread";
 
-/// What a scenario gives back.
+/// The results of a scenario.
 #[derive(Debug)]
 pub(crate) struct Findings {
-    /// Options that are worth a mention, by name.
+    /// Options to show in the report, by name.
     pub(crate) settings: Vec<(&'static str, String)>,
-    /// The outcomes that were asked for; any other is a failure.
+    /// The expected outcomes. Any other is a failure.
     pub(crate) asked: Vec<Outcome>,
-    /// What was used in the measured window.
+    /// Resource use in the measured window.
     pub(crate) usage: Usage,
-    /// From planned to actually done.
+    /// Time from the planned moment to the actual send.
     pub(crate) lateness: Latency,
-    /// How long what the server said may have lain unread, where that matters.
+    /// Time for which answers may have been unread, if it is measured.
     pub(crate) unread: Option<Latency>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) figures: Figures,
-    /// What failed, besides connections that ended otherwise than asked for.
+    /// Failures other than unexpected outcomes.
     pub(crate) failures: Failures,
     pub(crate) exposure: Exposure,
 }
 
-/// How the generator could be the limit of what was measured.
+/// The means by which the generator can be the limit of the measurement.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Exposure {
-    /// It could not: it only waits, or a bound was kept however late it was.
+    /// It cannot: it only waits, or a bound was met in spite of its lateness.
     None,
-    /// By having no time to spare.
+    /// By a saturated core.
     Cpu,
-    /// Also by being late for the latency reported, of which this is the 99th percentile.
+    /// By a saturated core, or by lateness in the reported latency. The value is the 99th
+    /// percentile of that latency.
     Lateness(Duration),
-    /// By not running for a good part of the server's shortest deadline. It is the limit only where
-    /// connections ended otherwise than asked for.
+    /// By not running for a large part of the shortest deadline of the server. It is the limit only
+    /// if connections ended unexpectedly.
     Deadlines {
-        /// The longest time that it did not run for.
+        /// Longest time for which the generator did not run.
         stall: Duration,
         shortest: Duration,
     },
 }
 
-/// Whom a run was about.
+/// Server and generator of a run.
 #[derive(Debug)]
 pub(crate) struct Parties {
     pub(crate) scenario: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) child: bool,
     pub(crate) process_id: Option<i32>,
-    /// Of the server and of the generator.
+    /// Cores of the server and of the generator.
     pub(crate) cores: Option<(usize, usize)>,
     pub(crate) causes: BTreeMap<String, u64>,
     pub(crate) seed: u64,
     pub(crate) rings: usize,
-    /// Whether the server is that of --url.
+    /// Whether `--url` was given.
     pub(crate) has_url: bool,
-    /// Notes on the run.
+    /// Notes for the report.
     pub(crate) notes: Vec<String>,
 }
 
-/// What a run has found, with everything that is needed to show it.
+/// The results of a run, with all data that its files need.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) summary: Summary,
-    /// Those with values, the generator's own last.
+    /// Latencies with at least one value. The lateness and `unread` are last.
     pub(crate) latencies: Vec<Latency>,
     pub(crate) figures: Figures,
-    /// Each outcome that occurred, as text, with what was said about its first connection.
+    /// One line for each outcome that occurred, with the detail of its first connection.
     outcome_lines: Vec<String>,
-    /// What it is compared with.
+    /// The summary to compare with.
     baseline: Option<Summary>,
-    /// The failures: everything that is not as asked for.
+    /// All failures, including unexpected outcomes and failed gates.
     failures: Failures,
-    /// The signs from which the exit status follows.
+    /// The problems that decide the exit status.
     signs: Vec<Sign>,
 }
 
 impl Report {
-    /// Sums up, and judges.
+    /// Makes the report of a run, and judges the run.
     pub(crate) fn new(
         parties: Parties,
         findings: Findings,
@@ -119,15 +121,18 @@ impl Report {
         figures.iter().for_each(|figure| {
             let meaning = names.meaning(figure.name);
             let is_known = meaning.is_some_and(|known| known.unit == figure.unit);
-            debug_assert!(is_known, "{figure:?} is not among the names of the run");
+            debug_assert!(
+                is_known,
+                "figure {figure:?} is not declared by the scenario"
+            );
         });
-        let otherwise = tally.other_than(&findings.asked);
+        let unexpected = tally.other_than(&findings.asked);
         let invalid = match findings.exposure {
-            Exposure::Deadlines { .. } if otherwise == 0 => None,
+            Exposure::Deadlines { .. } if unexpected == 0 => None,
             exposure => {
                 let p99 =
                     |latency: &Latency| Duration::from_nanos(latency.corrected.percentiles().p99);
-                let own = Own {
+                let own = GeneratorDelay {
                     lateness: p99(&findings.lateness),
                     unread: findings.unread.as_ref().map(p99).unwrap_or_default(),
                 };
@@ -135,11 +140,11 @@ impl Report {
             }
         };
         let mut failures = findings.failures;
-        if otherwise > 0 {
+        if unexpected > 0 {
             let total = tally.total();
-            blame(tally, &findings.asked, &parties, &mut failures);
+            explain_unexpected_ends(tally, &findings.asked, &parties, &mut failures);
             failures.push(format!(
-                "{otherwise} of {total} connections ended otherwise than asked for"
+                "{unexpected} of {total} connections ended unexpectedly"
             ));
         }
         let mut latencies = findings.latencies;
@@ -154,7 +159,7 @@ impl Report {
             let is_known = names.has_latency(latency.name, counted);
             debug_assert!(
                 is_known,
-                "{} is not among the names of the run",
+                "latency {} is not declared by the scenario",
                 latency.name
             );
         });
@@ -223,7 +228,7 @@ impl Report {
         report
     }
 
-    /// Adds what failed after all was measured.
+    /// Adds a failure that occurred after the measurement, and judges again.
     pub(crate) fn fail(&mut self, sign: Sign, reason: String) {
         self.failures.add(sign, reason);
         self.judge();
@@ -236,17 +241,23 @@ impl Report {
         self.signs = judgement.signs;
     }
 
-    /// The signs from which the exit status follows.
+    /// The problems that decide the exit status.
     pub(crate) fn signs(&self) -> Vec<Sign> {
         self.signs.clone()
     }
 }
 
-/// The note on a connection that the server ended because of a message (RFC 6455 7.4.1).
+/// Start of the detail of a connection that the server closed because a message was too big (RFC
+/// 6455 7.4.1).
 const TOO_BIG: &str = "Close 1009";
 
-/// Says what connections that ended otherwise than asked for have in common, and what to do about it.
-fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Failures) {
+/// Adds a failure for each common cause of unexpected ends, with advice.
+fn explain_unexpected_ends(
+    tally: &Tally,
+    asked: &[Outcome],
+    parties: &Parties,
+    failures: &mut Failures,
+) {
     let address = parties.address;
     let count = |outcome| match asked.contains(&outcome) {
         true => 0,
@@ -256,17 +267,17 @@ fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Fai
     let refused = count(Outcome::Refused);
     if refused > 0 {
         let advice = match parties.has_url {
-            true => ": start the server, or mend --url",
+            true => ": start the server, or correct --url",
             false => "",
         };
         let reason = format!(
-            "{refused} of {total} connections were refused, as nobody listens at {address}{advice}"
+            "{refused} of {total} connections were refused, because no server listens at {address}{advice}"
         );
         failures.add(Sign::ServerFault, reason);
     }
     let broken = count(Outcome::ProtocolError);
     if broken > 0 {
-        let reason = format!("the server broke the protocol on {broken} of {total} connections");
+        let reason = format!("the server violated the protocol on {broken} of {total} connections");
         failures.add(Sign::ServerFault, reason);
     }
     let failed = count(Outcome::HandshakeFailed);
@@ -300,14 +311,14 @@ fn blame(tally: &Tally, asked: &[Outcome], parties: &Parties, failures: &mut Fai
     if count(Outcome::EchoFailed) == total {
         let first = tally.first(Outcome::EchoFailed).unwrap_or_default();
         failures.push(format!(
-            "no first message came back as it was sent ({first}): --no-echo is for servers that do \
-             not echo"
+            "no first message was echoed correctly ({first}): if the server does not echo, add \
+             --no-echo"
         ));
     }
 }
 
-/// Why the run says nothing about the server, if so.
-fn invalid(usage: &Usage, own: Own, exposure: Exposure) -> Option<String> {
+/// Returns the reason for which the run is invalid, if it is.
+fn invalid(usage: &Usage, own: GeneratorDelay, exposure: Exposure) -> Option<String> {
     match exposure {
         Exposure::None => None,
         Exposure::Cpu => generator_limit(usage, own, None),
@@ -347,7 +358,7 @@ fn usage_figures(usage: &Usage) -> Figures {
 pub(crate) mod tests {
     use super::*;
 
-    /// A report of this summary, with what failed besides.
+    /// Makes a report of `summary` and `failures`.
     pub(crate) fn report(summary: Summary, failures: Failures) -> Report {
         let mut report = Report {
             summary,
@@ -363,7 +374,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_fails_after_all_was_measured_is_told() {
+    fn a_failure_after_the_measurement_is_reported() {
         let mut report = report(crate::gate::tests::summary(10), Failures::default());
         assert!(report.signs().is_empty());
         report.fail(Sign::ServerFault, "the server failed".to_owned());
@@ -383,13 +394,13 @@ pub(crate) mod tests {
             "one message was not answered".to_owned(),
         );
         let text = report(summary, failures).to_string();
-        let end = "FAILED, and INVALID besides\n  one message was not answered\n  the generator was the limit";
+        let end = "FAILED, and also INVALID\n  one message was not answered\n  the generator was the limit";
         assert!(text.ends_with(end), "{text}");
         assert!(text.starts_with("FAILED: one message was not answered\n\n"));
     }
 
     #[test]
-    fn connections_that_were_refused_are_told_with_what_to_do() {
+    fn refused_connections_are_reported_unless_expected() {
         let parties = Parties {
             scenario: "echo",
             address: "127.0.0.1:9".parse().unwrap(),
@@ -406,19 +417,19 @@ pub(crate) mod tests {
         tally.record(Outcome::Refused, None);
         tally.record(Outcome::Closed, None);
         let mut failures = Failures::default();
-        blame(&tally, &[Outcome::Closed], &parties, &mut failures);
-        let told: Vec<_> = failures.iter().collect();
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].sign, Sign::ServerFault);
+        explain_unexpected_ends(&tally, &[Outcome::Closed], &parties, &mut failures);
+        let reported: Vec<_> = failures.iter().collect();
+        assert_eq!(reported.len(), 1);
+        assert_eq!(reported[0].sign, Sign::ServerFault);
         assert!(
-            told[0]
+            reported[0]
                 .reason
                 .starts_with("1 of 2 connections were refused")
         );
-        // A server that is being replaced may refuse.
+        // A server that restarts may refuse connections.
         let mut failures = Failures::default();
         let asked = [Outcome::Closed, Outcome::Refused];
-        blame(&tally, &asked, &parties, &mut failures);
+        explain_unexpected_ends(&tally, &asked, &parties, &mut failures);
         assert!(failures.is_empty());
     }
 }

@@ -1,52 +1,52 @@
-//! What the server says about itself: its metrics, in the Prometheus text format.
+//! The metrics of the server, in the Prometheus text format.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ureq::Agent;
 
-/// A server that does not answer for so long is taken for dead.
+/// Longest wait for an answer of the server.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks for the metrics, over one connection that stays.
+/// Reads the metrics of a server over one persistent connection.
 #[derive(Debug)]
 pub(crate) struct ReportReader {
     agent: Agent,
     url: String,
 }
 
-/// The server's counts at one moment: each metric, its shards summed up.
+/// The metrics of the server at one moment. Each is the sum over all shards.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct ServerReport {
     metrics: BTreeMap<String, u64>,
     closes: BTreeMap<String, u64>,
 }
 
-/// Why there is no report.
+/// An error of reading the metrics.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReportError {
     /// The request failed.
     #[error(
-        "no report from the server at {url}: {error}. --admin is the address of a tidewheel's admin \
-         listener"
+        "the metrics of the server cannot be read at {url}: {error}; --admin is the address of the admin \
+         listener of a Tidewheel server"
     )]
     Request {
-        /// What was asked for.
+        /// URL of the metrics.
         url: String,
-        /// What went wrong.
+        /// The cause.
         error: Box<ureq::Error>,
     },
-    /// A metric is not there.
-    #[error("the report of the server at {url} has no {metric}")]
+    /// A metric is missing.
+    #[error("the metrics of the server at {url} do not contain {metric}")]
     Missing {
-        /// What was asked for.
+        /// URL of the metrics.
         url: String,
-        /// The metric.
+        /// Name of the metric.
         metric: &'static str,
     },
 }
 
 impl ReportReader {
-    /// Reads from the admin listener at `address`.
+    /// Makes a reader for the admin listener at `address`.
     pub(crate) fn new(address: SocketAddr) -> Self {
         let agent = Agent::config_builder()
             .timeout_global(Some(ANSWER_TIMEOUT))
@@ -56,10 +56,10 @@ impl ReportReader {
         Self { agent, url }
     }
 
-    /// What the server reports now.
+    /// Reads the current metrics.
     ///
     /// # Errors
-    /// If it does not answer, or not with its metrics.
+    /// If the server does not answer, or its answer contains no Tidewheel metrics.
     pub(crate) fn read(&self) -> Result<ServerReport, ReportError> {
         let text = self
             .agent
@@ -83,7 +83,7 @@ const STARVATIONS: &str = "tidewheel_starvations_total";
 const OPENS: &str = "tidewheel_opens_total";
 
 impl ServerReport {
-    /// Sums up the lines of each metric; `None` without a number of connections.
+    /// Adds up the lines of each metric. `None` if the number of connections is missing.
     fn parse(text: &str) -> Option<Self> {
         let mut report = Self::default();
         for line in text.lines() {
@@ -106,33 +106,33 @@ impl ServerReport {
         self.metrics.get(name).copied().unwrap_or(0)
     }
 
-    /// Connections that hold a descriptor.
+    /// Returns the number of connections that hold a descriptor.
     pub(crate) fn connections(&self) -> u64 {
         self.metric(CONNECTIONS)
     }
 
-    /// Opening handshakes that were completed so far.
+    /// Returns the number of completed opening handshakes.
     pub(crate) fn opens(&self) -> u64 {
         self.metric(OPENS)
     }
 
-    /// Ends of what was opened so far.
+    /// Returns the number of connections that were opened and have ended.
     pub(crate) fn ends(&self) -> u64 {
         self.metric(CLOSES)
     }
 
-    /// Receives that found no free buffer so far, if that is told.
+    /// Returns the number of receives that found no free buffer, if the server reports it.
     pub(crate) fn starvations(&self) -> Option<u64> {
         self.metrics.get(STARVATIONS).copied()
     }
 
-    /// Ends of what was opened so far, by cause.
+    /// Returns the number of connections that were opened and have ended, by cause.
     pub(crate) fn closes(&self) -> BTreeMap<String, u64> {
         self.closes.clone()
     }
 }
 
-/// The value of the label `cause`.
+/// Returns the value of the label `cause`.
 fn cause(labels: &str) -> &str {
     labels
         .split_once("cause=\"")
@@ -157,7 +157,7 @@ tidewheel_closes_total{shard=\"1\",cause=\"peer_close\"} 1
 ";
 
     #[test]
-    fn shards_are_summed_up() {
+    fn metrics_are_summed_over_all_shards() {
         let report = ServerReport::parse(TEXT).unwrap();
         assert_eq!((report.connections(), report.ends()), (12, 6));
         assert_eq!(report.opens(), 0);
@@ -166,7 +166,7 @@ tidewheel_closes_total{shard=\"1\",cause=\"peer_close\"} 1
     }
 
     #[test]
-    fn a_text_without_connections_is_no_report() {
+    fn a_text_without_the_number_of_connections_is_refused() {
         assert_eq!(ServerReport::parse("tidewheel_closes_total 1\n"), None);
         assert_eq!(ServerReport::parse(""), None);
     }

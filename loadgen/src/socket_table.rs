@@ -1,4 +1,4 @@
-//! The kernel's table of TCP sockets, read by sock_diag(7).
+//! The TCP sockets of the kernel, listed by sock_diag(7).
 
 use std::io;
 
@@ -11,31 +11,31 @@ use netlink_packet_sock_diag::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
-/// A netlink message is at most so long (NLMSG_GOODSIZE and a page to spare).
+/// Upper bound in bytes of a netlink message (NLMSG_GOODSIZE plus a page).
 const DATAGRAM_SIZE_MAX: usize = 64 * 1024;
 
-/// A way to ask the kernel.
+/// A netlink socket for sock_diag requests.
 #[derive(Debug)]
 pub(crate) struct SocketTable {
     socket: Socket,
     datagram: Vec<u8>,
 }
 
-/// The sockets of which one end is the server's, by state.
+/// Numbers of server-side sockets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct SocketCount {
-    /// All but those that listen, and those in TIME_WAIT.
+    /// Sockets in all states except LISTEN and TIME_WAIT.
     pub(crate) held: u32,
-    /// Those in FIN_WAIT1, CLOSING and LAST_ACK: the kernel still wants something from the peer,
-    /// and after a close it keeps them for up to two minutes on its own.
+    /// Sockets in FIN_WAIT1, CLOSING and LAST_ACK: the kernel waits for the peer, and keeps them
+    /// for up to two minutes after a close.
     pub(crate) orphans: u32,
 }
 
 impl SocketTable {
-    /// Opens a socket to the kernel.
+    /// Opens a netlink socket.
     ///
     /// # Errors
-    /// Those of socket(2), where sock_diag is missing.
+    /// Those of socket(2); most often sock_diag is not available.
     pub(crate) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
         socket.bind_auto()?;
@@ -46,10 +46,10 @@ impl SocketTable {
         })
     }
 
-    /// Counts the sockets whose own port is `port`, of all local addresses.
+    /// Counts the sockets whose local port is `port`, on all local addresses.
     ///
     /// # Errors
-    /// Those of the kernel, and `InvalidData` for an answer that is none.
+    /// Those of the kernel, and `InvalidData` for a malformed answer.
     pub(crate) fn count(&mut self, port: u16) -> io::Result<SocketCount> {
         let mut count = SocketCount::default();
         for family in [AF_INET, AF_INET6] {
@@ -59,7 +59,7 @@ impl SocketTable {
         Ok(count)
     }
 
-    /// Asks for a dump of all sockets of `port` that a server has to let go of.
+    /// Requests a dump of all sockets of `port` that a server holds.
     fn send_request(&mut self, family: u8, port: u16) -> io::Result<()> {
         let mut socket_id = match family {
             AF_INET => SocketId::new_v4(),
@@ -83,7 +83,7 @@ impl SocketTable {
         Ok(())
     }
 
-    /// Reads one datagram of the answer; says whether it was the last.
+    /// Reads one datagram of the answer. Returns whether it was the last.
     fn receive_answer(&mut self, port: u16, count: &mut SocketCount) -> io::Result<bool> {
         self.datagram.clear();
         self.socket.recv(&mut self.datagram, 0)?;
@@ -100,7 +100,7 @@ impl SocketTable {
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 _ => {
                     return Err(invalid(
-                        "the answer is no socket, no end and no error".to_owned(),
+                        "unexpected message in an answer of sock_diag".to_owned(),
                     ));
                 }
             }
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fin_that_waits_for_an_acknowledgement_is_an_orphan() {
+    fn a_socket_that_waits_for_an_acknowledgement_of_its_fin_is_an_orphan() {
         let mut count = SocketCount::default();
         for state in [1, 2, 4, 5, 8, 9, 11] {
             count.add(state);

@@ -2,18 +2,20 @@
 
 use std::process::ExitCode;
 
-/// An end of a run at which not everything is as asked for; the one that weighs more comes later.
+/// A problem of a run, in order of increasing weight.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Sign {
-    /// This host or the command line does not allow what was asked for, or a file cannot be written.
+    /// This host or the command line does not allow the run, or a file cannot be written.
     Unable,
-    /// Connections ended otherwise than asked for, or the scenario's own bound was not kept.
+    /// Connections ended unexpectedly, or a bound of the scenario was exceeded. A late generator
+    /// may be the cause.
     NotAsAsked,
-    /// The generator or its machine was the limit, which may be why something is not as asked for.
+    /// The generator or its machine was the limit.
     Invalid,
-    /// The server failed, refused, or broke the protocol: no generator can be the reason of that.
+    /// The server failed, refused connections, or violated the protocol. A late generator cannot be
+    /// the cause.
     ServerFault,
-    /// Messages were lost, altered, doubled, or came out of order.
+    /// Messages were lost, altered, duplicated or reordered.
     MessagesWrong,
     /// A gate does not hold.
     GateFailed,
@@ -21,21 +23,21 @@ pub(crate) enum Sign {
     Interrupted,
 }
 
-/// The end of a run.
+/// The exit status of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub(crate) enum Status {
-    /// Everything is as asked for.
+    /// Everything is as expected.
     Passed = 0,
-    /// Something is not.
+    /// Something is not as expected.
     Failed = 1,
-    /// The run says nothing about the server.
+    /// The run is invalid, or could not be done.
     Unusable = 2,
-    /// As shells tell SIGINT.
+    /// Interrupted, as shells report SIGINT.
     Interrupted = 130,
 }
 
-/// Decides the exit status, by the sign that weighs most.
+/// Returns the exit status of the problem with the highest weight.
 pub(crate) fn decide(signs: impl IntoIterator<Item = Sign>) -> Status {
     match signs.into_iter().max() {
         None => Status::Passed,
@@ -53,7 +55,7 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Something that is not as asked for.
+/// A problem and its description.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
     pub(crate) sign: Sign,
@@ -61,22 +63,22 @@ pub(crate) struct Failure {
     pub(crate) reason: String,
 }
 
-/// All that is not as asked for.
+/// The failures of a run.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Failures(Vec<Failure>);
 
 impl Failures {
-    /// Adds a bound that was not kept, or the like: the reason may be that the generator was late.
+    /// Adds a failure that a late generator may have caused, such as an exceeded bound.
     pub(crate) fn push(&mut self, reason: String) {
         self.add(Sign::NotAsAsked, reason);
     }
 
-    /// Adds one of another weight.
+    /// Adds a failure of the kind `sign`.
     pub(crate) fn add(&mut self, sign: Sign, reason: String) {
         self.0.push(Failure { sign, reason });
     }
 
-    /// Adds those of another.
+    /// Moves all failures of `other` to this list.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.0.append(&mut other.0);
     }
@@ -96,7 +98,7 @@ mod tests {
     use Sign::{GateFailed, Interrupted, Invalid, MessagesWrong, NotAsAsked, ServerFault, Unable};
 
     #[test]
-    fn the_status_of_each_combination() {
+    fn the_heaviest_problem_decides_the_exit_status() {
         let table: [(&[Sign], u8); 20] = [
             (&[], 0),
             (&[NotAsAsked], 1),
@@ -106,15 +108,15 @@ mod tests {
             (&[Invalid], 2),
             (&[Unable], 2),
             (&[Interrupted], 130),
-            // A run that says nothing about the server excuses what a late generator may have caused.
+            // An invalid run excuses problems that a late generator may cause.
             (&[NotAsAsked, Invalid], 2),
             (&[NotAsAsked, Invalid, Unable], 2),
-            // It hides neither a gate, nor messages, nor a server that failed.
+            // It does not hide failed gates, wrong messages, or a failed server.
             (&[GateFailed, Invalid], 1),
             (&[MessagesWrong, Invalid], 1),
             (&[ServerFault, Invalid], 1),
             (&[GateFailed, NotAsAsked, Invalid, Unable], 1),
-            // A file that cannot be written hides no failure.
+            // An unwritable file hides no failure.
             (&[NotAsAsked, Unable], 1),
             (&[GateFailed, Unable], 1),
             (&[MessagesWrong, Unable], 1),

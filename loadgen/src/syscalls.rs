@@ -1,43 +1,43 @@
-//! How many system calls a server makes: a tracepoint of the kernel's, counted (perf_event_open(2)).
+//! Counts the system calls of a server with a kernel tracepoint (perf_event_open(2)).
 
 use std::{cell::RefCell, fs, io};
 
 use perf_event::{Builder, Counter, events::Tracepoint};
 use procfs::process::Process;
 
-/// Where the tracepoint tells its number, with a file system for tracing of its own or without.
+/// Files with the id of the tracepoint: on a separate tracing file system, or under debugfs.
 const TRACEPOINT_IDS: [&str; 2] = [
     "/sys/kernel/tracing/events/raw_syscalls/sys_enter/id",
     "/sys/kernel/debug/tracing/events/raw_syscalls/sys_enter/id",
 ];
 
-/// Counts the system calls of a process, those of threads to come included.
+/// Counts the system calls of a process, including those of threads that start later.
 #[derive(Debug)]
 pub(crate) struct SyscallCounter {
-    /// One for each thread that there was.
+    /// One counter for each thread that existed at the start.
     counters: RefCell<Vec<Counter>>,
 }
 
-/// Why system calls cannot be counted.
+/// An error that prevents the counting of system calls.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SyscallError {
-    /// The kernel has no such tracepoint, or shows it to nobody.
+    /// The tracepoint does not exist, or this process cannot read its id.
     #[error(
-        "system calls cannot be counted: the tracepoint raw_syscalls/sys_enter: {0}; as root: \
+        "system calls cannot be counted: tracepoint raw_syscalls/sys_enter: {0}; run as root: \
          mount -t tracefs nodev /sys/kernel/tracing"
     )]
     Tracepoint(io::Error),
-    /// It may not be counted.
+    /// This process is not allowed to count it.
     #[error("system calls cannot be counted: perf_event_open: {0}; run as root")]
     Counter(io::Error),
 }
 
 impl SyscallCounter {
-    /// Counts those of process `pid` from now on. Each costs the process about as long as a short
-    /// system call itself.
+    /// Starts to count the system calls of process `pid`. Each count takes the process about as
+    /// long as a short system call.
     ///
     /// # Errors
-    /// Mostly, if this process is not privileged.
+    /// Most often, if this process is not privileged.
     pub(crate) fn start(pid: i32) -> Result<Self, SyscallError> {
         let tracepoint = tracepoint().map_err(SyscallError::Tracepoint)?;
         let counter = |thread| {
@@ -60,7 +60,7 @@ impl SyscallCounter {
         })
     }
 
-    /// How many there were so far.
+    /// Returns the number of system calls so far.
     ///
     /// # Errors
     /// Those of read(2).
@@ -75,7 +75,10 @@ impl SyscallCounter {
 
 fn tracepoint() -> io::Result<Tracepoint> {
     let ids = TRACEPOINT_IDS.map(fs::read_to_string);
-    let text = ids.into_iter().reduce(Result::or).expect("there are two")?;
+    let text = ids
+        .into_iter()
+        .reduce(Result::or)
+        .expect("TRACEPOINT_IDS is not empty")?;
     let id = text.trim().parse().map_err(io::Error::other)?;
     Ok(Tracepoint::with_id(id))
 }
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn system_calls_are_counted_or_it_is_told_what_to_do() {
+    fn system_calls_are_counted_or_the_error_names_root() {
         let pid = i32::try_from(std::process::id()).unwrap();
         match SyscallCounter::start(pid) {
             Ok(counter) => {

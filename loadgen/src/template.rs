@@ -1,8 +1,8 @@
-//! Message templates: text with places for the client and the number of the message.
+//! Message templates: text with placeholders for the client and the number of the message.
 
 use std::{fmt::Write, str::FromStr};
 
-/// The text of `--message`, in pieces.
+/// The parsed text of `--message`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Template(Vec<Piece>);
 
@@ -16,7 +16,8 @@ enum Piece {
 impl FromStr for Template {
     type Err = String;
 
-    /// `{client}` and `{number}` are places; `{{` and `}}` are braces.
+    /// Parses a template. `{client}` and `{number}` are placeholders; `{{` and `}}` are literal
+    /// braces.
     fn from_str(text: &str) -> Result<Self, String> {
         let mut pieces = Vec::new();
         let mut plain = String::new();
@@ -24,7 +25,7 @@ impl FromStr for Template {
         while let Some(at) = rest.find(['{', '}']) {
             plain.push_str(&rest[..at]);
             let tail = &rest[at..];
-            let (place, length) = if tail.starts_with("{{") || tail.starts_with("}}") {
+            let (placeholder, length) = if tail.starts_with("{{") || tail.starts_with("}}") {
                 plain.push_str(&tail[..1]);
                 (None, 2)
             } else if tail.starts_with("{client}") {
@@ -33,13 +34,13 @@ impl FromStr for Template {
                 (Some(Piece::Number), "{number}".len())
             } else {
                 return Err(format!(
-                    "`{tail}` begins with no place: {{client}} and {{number}} are, and {{{{ and }}}} \
-                     are braces"
+                    "unknown placeholder at `{tail}`; write {{client}} or {{number}}, or {{{{ and }}}} \
+                     for literal braces"
                 ));
             };
-            if let Some(place) = place {
+            if let Some(placeholder) = placeholder {
                 pieces.push(Piece::Text(std::mem::take(&mut plain)));
-                pieces.push(place);
+                pieces.push(placeholder);
             }
             rest = &tail[length..];
         }
@@ -50,7 +51,7 @@ impl FromStr for Template {
 }
 
 impl Template {
-    /// Writes message `number` of `client` into `out`, in place of what is there.
+    /// Writes message `number` of `client` into `out`, which is cleared first.
     pub(crate) fn render(&self, client: u32, number: u32, out: &mut String) {
         out.clear();
         for piece in &self.0 {
@@ -59,7 +60,7 @@ impl Template {
                 Piece::Client => write!(out, "{client}"),
                 Piece::Number => write!(out, "{number}"),
             };
-            written.expect("a string takes all that is written to it");
+            written.expect("writing to a String cannot fail");
         }
     }
 }
@@ -76,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_filled() {
+    fn placeholders_are_replaced() {
         assert_eq!(rendered(""), "");
         assert_eq!(rendered("hello"), "hello");
         assert_eq!(rendered("{client}/{number}"), "7/42");
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_refused() {
+    fn unknown_placeholders_and_single_braces_are_refused() {
         for text in ["{", "}", "{clients}", "{number", "a{ }"] {
             assert!(text.parse::<Template>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! TLS: whom clients trust, and what they offer.
+//! TLS of the clients: which certificates they trust, and what they offer.
 
 mod session;
 mod tickets;
@@ -26,79 +26,79 @@ pub(crate) use self::{
 };
 use self::{
     tickets::Tickets,
-    verifiers::{Credulous, File},
+    verifiers::{FileVerifier, NoVerification},
 };
 
-/// What a client offers by ALPN (RFC 7301): a WebSocket is opened by HTTP/1.1 (RFC 6455 4.1).
+/// The protocol that a client offers by ALPN (RFC 7301): the opening handshake is HTTP/1.1 (RFC
+/// 6455 4.1).
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// Whose word is taken that the server is who it says it is.
+/// How the certificate of the server is verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Trust {
-    /// That of the authorities in the system's store, or where `SSL_CERT_FILE` and `SSL_CERT_DIR`
-    /// say.
+    /// By the authorities in the system's store, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR`
+    /// name.
     System,
-    /// That of the authorities in a file, and of no others; or the server's own, if its certificate
-    /// is in the file.
+    /// By the authorities in this PEM file only. A server certificate in the file is trusted too.
     File(PathBuf),
-    /// The server's own.
-    Anyone,
+    /// Not at all.
+    Unverified,
 }
 
-/// Why there is no TLS.
+/// An error of the TLS settings.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TlsError {
-    /// The system has no authorities.
+    /// The system's store holds no usable certificate.
     #[error(
-        "the system's store has no certificate of an authority{}. Install ca-certificates, or \
-         name a file by --ca or SSL_CERT_FILE",
+        "the system's store has no certificate of an authority{}; install the package ca-certificates, or \
+         set --ca or SSL_CERT_FILE",
         .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default()
     )]
     Store(Option<String>),
-    /// The file cannot be read, or is no PEM.
+    /// The file cannot be read, or is not PEM.
     #[error("--ca {path}: {error}")]
     Read {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// The reason.
+        /// The cause.
         error: pem::Error,
     },
-    /// There is no certificate in the file.
-    #[error("--ca {path} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")]
+    /// The file contains no certificate.
+    #[error("--ca {path} contains no PEM certificate (-----BEGIN CERTIFICATE-----)")]
     Empty {
-        /// Which.
+        /// Path of the file.
         path: String,
     },
-    /// What is in the file cannot be an authority's.
+    /// A certificate in the file cannot be used as that of an authority.
     #[error("--ca {path}: {error}")]
     Unusable {
-        /// Which.
+        /// Path of the file.
         path: String,
-        /// The reason.
+        /// The cause.
         error: Error,
     },
-    /// A setting is wrong.
+    /// rustls rejected a setting.
     #[error("TLS: {0}")]
     Settings(Error),
 }
 
-/// TLS of all clients of a run: 1.2 and 1.3.
+/// TLS settings of all clients of a run. The version is 1.2 or 1.3.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
-    /// Whom the certificate must be for; asked for by SNI if it is no address.
+    /// Name that the certificate must have. It is sent by SNI unless it is an address.
     name: ServerName<'static>,
     config: Arc<ClientConfig>,
-    /// What may be resumed, if anything may.
+    /// Sessions that can be resumed; `None` if resumption is off.
     tickets: Option<Arc<Tickets>>,
     trust: Trust,
 }
 
 impl Tls {
-    /// TLS to the server of this name. Each client resumes its last session where `resumption` is
-    /// set.
+    /// Makes the settings for the server of this name. With `resumption` each client resumes its
+    /// last session.
     ///
     /// # Errors
-    /// If nobody is there to be trusted.
+    /// If there is no certificate to verify the server by, or rustls rejects a setting.
     pub(crate) fn new(
         name: ServerName<'static>,
         trust: Trust,
@@ -113,9 +113,9 @@ impl Tls {
             Trust::File(path) => builder
                 .dangerous()
                 .with_custom_certificate_verifier(Arc::new(read_store(path, provider)?)),
-            Trust::Anyone => builder
+            Trust::Unverified => builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Credulous(provider))),
+                .with_custom_certificate_verifier(Arc::new(NoVerification(provider))),
         };
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -132,17 +132,18 @@ impl Tls {
         })
     }
 
-    /// What sessions are told from now on is told to this client.
-    pub(crate) fn turn_to(&self, client: u32) {
+    /// Sets the client whose tickets the following calls read and write.
+    pub(crate) fn set_client(&self, client: u32) {
         if let Some(tickets) = &self.tickets {
-            tickets.turn_to(client);
+            tickets.set_client(client);
         }
     }
 
-    /// A session of the client that was turned to; its ClientHello is appended to `sealed`.
+    /// Starts a session of the client that `set_client` has set, and appends its ClientHello to
+    /// `sealed`.
     ///
     /// # Errors
-    /// Those of rustls, which nothing that is set here leads to.
+    /// Errors of rustls. None is expected with these settings.
     pub(crate) fn session(&self, sealed: &mut Vec<u8>) -> Result<Session, Error> {
         Session::start(Arc::clone(&self.config), self.name.clone(), sealed)
     }
@@ -151,9 +152,9 @@ impl Tls {
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trust {
-            Trust::System => f.write_str("checked by the system's store"),
-            Trust::File(path) => write!(f, "checked by {}", path.display()),
-            Trust::Anyone => f.write_str("not checked"),
+            Trust::System => f.write_str("verified by the system's store"),
+            Trust::File(path) => write!(f, "verified by {}", path.display()),
+            Trust::Unverified => f.write_str("not verified"),
         }
     }
 }
@@ -161,7 +162,7 @@ impl fmt::Display for Tls {
 fn system_store() -> Result<RootCertStore, TlsError> {
     let found = rustls_native_certs::load_native_certs();
     let mut store = RootCertStore::empty();
-    // A store may hold some that nobody can read any more; the others do.
+    // A store may contain unreadable certificates besides valid ones.
     let (added, _) = store.add_parsable_certificates(found.certs);
     if added == 0 {
         let why = found.errors.first().map(ToString::to_string);
@@ -170,7 +171,7 @@ fn system_store() -> Result<RootCertStore, TlsError> {
     Ok(store)
 }
 
-fn read_store(path: &Path, provider: Arc<CryptoProvider>) -> Result<File, TlsError> {
+fn read_store(path: &Path, provider: Arc<CryptoProvider>) -> Result<FileVerifier, TlsError> {
     let name = || path.display().to_string();
     let read = |error| TlsError::Read {
         path: name(),
@@ -186,5 +187,5 @@ fn read_store(path: &Path, provider: Arc<CryptoProvider>) -> Result<File, TlsErr
             error,
         })?;
     }
-    File::new(store, certificates, provider).map_err(|_| TlsError::Empty { path: name() })
+    FileVerifier::new(store, certificates, provider).map_err(|_| TlsError::Empty { path: name() })
 }

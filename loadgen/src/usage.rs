@@ -1,4 +1,4 @@
-//! CPU time and memory of the generator and of the server.
+//! CPU time and memory of the generator and the server.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -10,17 +10,17 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::clock::Moment;
 
-/// What a process or thread has used so far.
+/// CPU time of a process or thread.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct CpuTime {
-    /// On a CPU.
+    /// Time on a CPU.
     pub(crate) running: Duration,
-    /// Ready to run, while the CPU was another's.
+    /// Time in the run queue: ready to run, while another thread used the CPU.
     pub(crate) waiting: Duration,
 }
 
 impl CpuTime {
-    /// That of the calling thread, exact.
+    /// Reads that of the calling thread. It is exact.
     ///
     /// # Errors
     /// Those of proc(5).
@@ -35,7 +35,7 @@ impl CpuTime {
         })
     }
 
-    /// What was used since `earlier`.
+    /// Returns the time since `earlier`.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             running: self.running.saturating_sub(earlier.running),
@@ -44,15 +44,15 @@ impl CpuTime {
     }
 }
 
-/// What each thread of a process has used so far, by its id.
+/// CPU time of each thread of a process, by thread id.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ProcessTime {
     threads: BTreeMap<i32, CpuTime>,
 }
 
 impl ProcessTime {
-    /// That of the threads that process `pid` has now; for a thread that is running, as of the
-    /// kernel's last tick.
+    /// Reads that of the current threads of process `pid`. For a running thread it is as of the
+    /// last tick of the kernel.
     ///
     /// # Errors
     /// Those of proc(5).
@@ -66,19 +66,19 @@ impl ProcessTime {
         };
         let threads = tasks
             .flatten()
-            // A thread may have ended since they were listed.
+            // A thread may have ended after the listing.
             .filter_map(|task| Some((task.tid, time(task.schedstat().ok()?))))
             .collect();
         Ok(Self { threads })
     }
 
-    /// The CPU time of all threads.
+    /// Returns the CPU time of all threads together.
     pub(crate) fn running(&self) -> Duration {
         self.threads.values().map(|time| time.running).sum()
     }
 
-    /// What the thread that was busiest since `earlier` has used since then. Threads of a core
-    /// that wait for each other are not counted twice.
+    /// Returns the CPU time since `earlier` of the thread that was busiest since then. Threads that
+    /// wait for each other on one core are not counted twice.
     pub(crate) fn busiest_since(&self, earlier: &Self) -> CpuTime {
         self.threads
             .iter()
@@ -88,7 +88,7 @@ impl ProcessTime {
     }
 }
 
-/// The resident memory of process `pid`, in bytes.
+/// Returns the resident memory of process `pid` in bytes.
 ///
 /// # Errors
 /// Those of proc(5).
@@ -99,7 +99,7 @@ pub(crate) fn resident_bytes(pid: i32) -> io::Result<u64> {
     Ok(statm.resident * procfs::page_size())
 }
 
-/// How many descriptors process `pid` holds.
+/// Returns the number of descriptors that process `pid` holds.
 ///
 /// # Errors
 /// Those of proc(5).
@@ -108,9 +108,9 @@ pub(crate) fn descriptors(pid: i32) -> io::Result<u64> {
     Ok(count.map_err(io::Error::other)? as u64)
 }
 
-/// The kernel's thread that works off what the network has for `core`, when that is more than it
-/// does on the spot: on a busy core it is left what a send over the loopback leads to. `None` where
-/// it is not to be seen.
+/// Returns the id of the kernel thread that handles the softirqs of `core` if the kernel defers
+/// them. On a busy core it processes what sends over loopback cause. `None` if the thread is not
+/// visible.
 pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
     let name = format!("ksoftirqd/{core}");
     all_processes().ok()?.flatten().find_map(|process| {
@@ -119,13 +119,13 @@ pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
     })
 }
 
-/// The time in which the host of a virtual machine let others run on its cores; in steps of the
-/// kernel's tick, and zero where no host says so (`steal` in proc_stat(5)).
+/// Time for which the host of a virtual machine used its cores (`steal` in proc_stat(5)). The
+/// resolution is a tick of the kernel. Zero if the host does not report it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Stolen {
-    /// Of all cores together.
+    /// Sum over all cores.
     all: Duration,
-    /// Of the generator's core; where it has none of its own, the mean of all.
+    /// Time of the generator's core. The mean of all cores if the generator is not pinned.
     generator: Duration,
 }
 
@@ -145,34 +145,35 @@ impl Stolen {
     }
 }
 
-/// What generator and server used in a window of time.
+/// Resource use of generator and server in a window of time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
     /// The length of the window.
     pub(crate) window: Duration,
     pub(crate) generator: CpuTime,
-    /// The busiest thread of a child server.
+    /// The busiest thread of the server, if loadgen started it.
     pub(crate) server: Option<CpuTime>,
-    /// The CPU time of all threads of a child server.
+    /// CPU time of all threads of the server.
     pub(crate) server_cpu: Duration,
-    /// That of [`softirq_thread`] on the server's core, which is in none of the others.
+    /// CPU time of [`softirq_thread`] on the core of the server. The other fields do not contain
+    /// it.
     pub(crate) softirqs: Option<Duration>,
-    /// The system calls of a child server, where they are counted.
+    /// System calls of the server, if they are counted.
     pub(crate) syscalls: Option<u64>,
-    /// The time that neither had, on all cores of the machine together, see [`Stolen`].
+    /// Stolen time, summed over all cores of the machine. See [`Stolen`].
     pub(crate) stolen: Duration,
-    /// The part of that which the generator's core lacked.
+    /// Stolen time of the generator's core.
     pub(crate) generator_stolen: Duration,
 }
 
 impl Usage {
-    /// The share of the window in which the generator was busy.
+    /// Returns the share of the window in which the generator was busy.
     pub(crate) fn generator_busy(&self) -> f64 {
         busy_share(self.generator, self.window)
     }
 
-    /// The share of the window in which the server was busy: its busiest thread, or all of them
-    /// together, where they share a core.
+    /// Returns the share of the window in which the server was busy: the larger of its busiest
+    /// thread, and all threads together, which may share a core.
     pub(crate) fn server_busy(&self) -> Option<f64> {
         let all = self.server_cpu.as_secs_f64() / self.window.as_secs_f64().max(1e-9);
         let busiest = busy_share(self.server?, self.window);
@@ -180,13 +181,13 @@ impl Usage {
     }
 }
 
-/// The share of `window` in which a thread was busy: on a CPU, or ready to run while others had it.
+/// Returns the share of `window` in which a thread was on a CPU or ready to run.
 fn busy_share(time: CpuTime, window: Duration) -> f64 {
     let busy = time.running + time.waiting;
     (busy.as_secs_f64() / window.as_secs_f64().max(1e-9)).min(1.0)
 }
 
-/// The start of a window, or its end.
+/// Resource use at the start or the end of a window.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageMark {
     at: Moment,
@@ -198,8 +199,8 @@ pub(crate) struct UsageMark {
 }
 
 impl UsageMark {
-    /// Marks the present state; `server` is the child's process id, and `core` the generator's if it
-    /// has one of its own.
+    /// Reads the current use. `server` is the process id of the server, and `core` the one that the
+    /// generator is pinned to.
     ///
     /// # Errors
     /// Those of proc(5).
@@ -214,7 +215,7 @@ impl UsageMark {
         })
     }
 
-    /// Also marks what thread `id` of the kernel has used, see [`softirq_thread`].
+    /// Adds the CPU time of kernel thread `id`. See [`softirq_thread`].
     ///
     /// # Errors
     /// Those of proc(5).
@@ -223,13 +224,13 @@ impl UsageMark {
         Ok(self)
     }
 
-    /// Also marks how many system calls the server has made.
+    /// Adds the number of system calls that the server has made.
     pub(crate) const fn with_syscalls(mut self, count: u64) -> Self {
         self.syscalls = Some(count);
         self
     }
 
-    /// What was used from here to `end`.
+    /// Returns the use from this mark to `end`.
     pub(crate) fn until(&self, end: &Self) -> Usage {
         let running = |mark: &Self| mark.server.as_ref().map(ProcessTime::running);
         let running = |mark| running(mark).unwrap_or_default();
@@ -261,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn work_is_seen_on_the_thread_and_on_the_process() {
+    fn cpu_time_of_work_counts_for_the_thread_and_the_process() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let start = CpuTime::of_this_thread().unwrap().running;
         let process = ProcessTime::of(pid).unwrap();
@@ -272,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_share_a_core_keep_it_busy_together() {
+    fn the_busy_share_is_that_of_the_busiest_thread_or_of_all_threads() {
         let millis = Duration::from_millis;
         let usage = |each: u64, all: u64| Usage {
             window: millis(100),
@@ -294,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn the_busiest_thread_is_that_of_the_window() {
+    fn the_busiest_thread_is_chosen_by_its_time_in_the_window() {
         let millis = Duration::from_millis;
         let process = |threads: &[(i32, u64, u64)]| ProcessTime {
             threads: threads

@@ -1,13 +1,13 @@
-//! A ring of a fleet, and the bytes that are lent to it.
+//! A ring of a fleet, and the buffers of its sends.
 //!
-//! One invariant makes the lending safe. *Silent* sends point into chunks whose memory is
-//! reserved once and never moves; a chunk is emptied only after [`Ring::reap`] has returned
-//! `None` behind the [`Ring::enter`] that submitted them, when nothing of a [`SendMode::Silent`]
-//! send is under way. The ring is dropped before the chunks. The bytes of a *patient* send
-//! ([`Op::SendAll`]) are the ring's own until it completes.
+//! One invariant makes it safe to lend these buffers to the kernel. *Silent* sends point into
+//! chunks whose memory is reserved once and never moves. A chunk is cleared only after
+//! [`Ring::reap`] has returned `None` following the [`Ring::enter`] that submitted its sends; then
+//! no [`SendMode::Silent`] send is in flight. The ring is dropped before the chunks. The bytes of a
+//! *waiting* send ([`Op::SendAll`]) belong to the ring until it completes.
 //!
-//! Bytes stay in order because a socket has one silent send in a batch at most, and none while it
-//! has a parcel: what follows a send that was short is never sent before the rest of it.
+//! The order of bytes is kept because a socket has at most one silent send in a batch, and none
+//! while it has a backlog. So nothing overtakes the rest of a short send.
 
 use std::{collections::HashMap, io};
 
@@ -16,34 +16,36 @@ use tidewheel::ring::{
     Completion, Op, OpCode, Outbound, Ring, RingError, SendMode, Setup, Socket, Token, Uring, Wait,
 };
 
-/// The bytes that a chunk holds.
+/// Capacity of a chunk in bytes.
 const CHUNK_SIZE: usize = 64 * 1024;
 
-/// A longer run of bytes may not fit into the socket at once, so it is sent patiently.
+/// Longest silent send in bytes. More may not fit into the socket buffer at once, and is sent by a
+/// waiting send.
 const SILENT_SIZE_MAX: usize = 4096;
 
-/// The generation of all tokens: no client has the slot of another.
+/// Generation of all tokens. No slot is reused by another client.
 const GENERATION: u32 = 0;
 
-/// A ring that keeps what it sends until that is sent.
+/// A ring with the buffers of its sends.
 #[derive(Debug)]
 pub(crate) struct Wire {
     ring: Uring,
-    /// Chunks that sends not yet entered point into.
+    /// Chunks of queued sends that are not submitted.
     queued: Vec<Vec<u8>>,
-    /// Chunks that sends entered but perhaps not yet over point into.
+    /// Chunks of submitted sends that may not be complete.
     lent: Vec<Vec<u8>>,
-    /// Chunks that nothing points into.
+    /// Unused chunks.
     spare: Vec<Vec<u8>>,
-    /// The silent sends in `queued` and `lent`, in order.
+    /// The silent sends of `queued` and `lent`, in order.
     pieces: Vec<Piece>,
-    /// The batch in which each socket had its last silent send.
+    /// Number of the batch of the last silent send, by socket.
     batches: Vec<u32>,
-    /// Counts calls of `enter`, modulo 2^32.
+    /// Number of calls of `enter`, modulo 2^32.
     batch: u32,
-    /// What is sent patiently, by socket: one send at a time.
-    parcels: HashMap<u32, Parcel>,
-    /// Parcels that are sent when all of this batch are over, and whose.
+    /// Bytes of waiting sends, by socket. Each socket has at most one such send.
+    backlogs: HashMap<u32, Backlog>,
+    /// Sockets whose backlog is sent when the silent sends of this batch are complete, and their
+    /// clients.
     held: Vec<(Socket, u32)>,
 }
 
@@ -51,30 +53,30 @@ pub(crate) struct Wire {
 #[derive(Clone, Copy, Debug)]
 struct Piece {
     socket: u32,
-    /// The number of its chunk, in `queued` before it is entered and in `lent` afterwards.
+    /// Index of its chunk: in `queued` before the submission, then in `lent`.
     chunk: u32,
     start: u32,
     length: u32,
 }
 
-/// What a socket did not take at once.
+/// Bytes that a socket did not accept at once.
 #[derive(Debug)]
-struct Parcel {
-    /// Bytes that are being sent; none as long as the parcel is held.
+struct Backlog {
+    /// Number of bytes of the waiting send; 0 before it is posted.
     under_way: usize,
-    /// What follows.
+    /// Bytes to send after these.
     waiting: Vec<u8>,
 }
 
-/// How far a send has come.
+/// State of a send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sending {
-    /// There is no completion to wait for.
+    /// No completion follows.
     Silent,
-    /// A completion is to come, and the socket must not be closed before.
+    /// A completion follows. The socket must not be closed before it.
     UnderWay,
-    /// That completion has come.
-    Over,
+    /// The completion has arrived.
+    Done,
 }
 
 impl Wire {
@@ -89,10 +91,10 @@ impl Wire {
             lent: Vec::new(),
             spare: Vec::new(),
             pieces: Vec::new(),
-            // No socket has sent in the batch that is first.
+            // No socket has sent in batch 0.
             batches: vec![u32::MAX; setup.sockets as usize],
             batch: 0,
-            parcels: HashMap::new(),
+            backlogs: HashMap::new(),
             held: Vec::new(),
         })
     }
@@ -102,11 +104,11 @@ impl Wire {
         self.ring.push(op, token);
     }
 
-    /// Queues a send of `bytes` for `client`, behind all that was sent before. Many are taken as
-    /// they are, and a few copied.
+    /// Queues a send of `bytes` for `client`, after all earlier ones. Up to 4,096 bytes are copied;
+    /// more are moved out of `bytes`.
     pub(crate) fn send(&mut self, socket: Socket, client: u32, bytes: &mut Vec<u8>) -> Sending {
-        if let Some(parcel) = self.parcels.get_mut(&socket.0) {
-            parcel.waiting.extend_from_slice(bytes);
+        if let Some(backlog) = self.backlogs.get_mut(&socket.0) {
+            backlog.waiting.extend_from_slice(bytes);
             return Sending::UnderWay;
         }
         if self.batches[socket.0 as usize] == self.batch {
@@ -138,8 +140,8 @@ impl Wire {
             start: start as u32,
             length: bytes.len() as u32,
         });
-        // SAFETY: the chunk had room, so it does not move; it is in `queued`, and emptied only
-        // when its send is over (see the invariant above).
+        // SAFETY: the chunk has the capacity, so it does not move. It is in `queued`, and is
+        // cleared only when its sends are complete (see the invariant in the module documentation).
         let data = unsafe { Outbound::bytes(&chunk[start..]) };
         let send = Op::Send {
             socket,
@@ -151,53 +153,56 @@ impl Wire {
         Sending::Silent
     }
 
-    /// Keeps bytes until the silent send of their socket is over.
+    /// Keeps bytes until the silent send of their socket is complete.
     fn hold(&mut self, socket: Socket, client: u32, waiting: Vec<u8>) {
-        let parcel = Parcel {
+        let backlog = Backlog {
             under_way: 0,
             waiting,
         };
-        let before = self.parcels.insert(socket.0, parcel);
-        assert!(before.is_none(), "there is one parcel at a time");
+        let before = self.backlogs.insert(socket.0, backlog);
+        assert!(before.is_none(), "a socket has at most one backlog");
         self.held.push((socket, client));
     }
 
-    /// Queues a patient send.
+    /// Queues a waiting send.
     fn post(&mut self, socket: Socket, client: u32, bytes: Vec<u8>) {
-        let parcel = Parcel {
+        let backlog = Backlog {
             under_way: bytes.len(),
             waiting: Vec::new(),
         };
-        let before = self.parcels.insert(socket.0, parcel);
-        assert!(before.is_none(), "one patient send at a time");
+        let before = self.backlogs.insert(socket.0, backlog);
+        assert!(before.is_none(), "a socket has at most one waiting send");
         let send = Op::SendAll { socket, bytes };
         self.ring.push(send, Token::new(GENERATION, client));
     }
 
-    /// Takes note of a send's completion. The rest of a short one is sent patiently, unless the
-    /// client has left.
+    /// Handles the completion of a send. The rest of a short one is sent by a waiting send, unless
+    /// the client has left.
     pub(crate) fn sent(&mut self, socket: Socket, completion: &Completion, left: bool) -> Sending {
         let client = completion.token.slot();
         if completion.op == OpCode::SendAll {
-            let parcel = self.parcels.remove(&socket.0).expect("it was posted");
-            let whole = usize::try_from(completion.result) == Ok(parcel.under_way);
-            if left || !whole || parcel.waiting.is_empty() {
-                return Sending::Over;
+            let backlog = self
+                .backlogs
+                .remove(&socket.0)
+                .expect("a completed SendAll has a backlog");
+            let whole = usize::try_from(completion.result) == Ok(backlog.under_way);
+            if left || !whole || backlog.waiting.is_empty() {
+                return Sending::Done;
             }
-            self.post(socket, client, parcel.waiting);
+            self.post(socket, client, backlog.waiting);
             return Sending::UnderWay;
         }
         if left || (completion.result < 0 && -completion.result != Errno::AGAIN.raw_os_error()) {
-            // The receive tells of a connection that failed.
+            // The receive reports the failure of the connection.
             return Sending::Silent;
         }
         let piece = self.pieces.iter().find(|piece| piece.socket == socket.0);
-        let piece = piece.expect("it was sent in this batch");
+        let piece = piece.expect("the send is of this batch");
         let chunk = &self.lent[piece.chunk as usize];
         let taken = completion.result.max(0) as usize;
         let end = (piece.start + piece.length) as usize;
         let mut rest = chunk[piece.start as usize + taken..end].to_vec();
-        match self.parcels.get_mut(&socket.0) {
+        match self.backlogs.get_mut(&socket.0) {
             Some(held) => {
                 rest.append(&mut held.waiting);
                 held.waiting = rest;
@@ -207,24 +212,24 @@ impl Wire {
         Sending::UnderWay
     }
 
-    /// Submits what is queued and waits; see [`Ring::enter`].
+    /// Submits the queued operations and waits. See [`Ring::enter`].
     ///
     /// # Errors
     /// Those of [`Ring::enter`].
     pub(crate) fn enter(&mut self, wait: Wait) -> io::Result<()> {
-        assert!(self.lent.is_empty(), "all was reaped before");
+        assert!(self.lent.is_empty(), "all completions were reaped before");
         self.lent.append(&mut self.queued);
         self.batch = self.batch.wrapping_add(1);
         self.ring.enter(wait)
     }
 
-    /// Takes the next completion; call it until it gives `None`, before the next `enter`, and send
-    /// nothing meanwhile.
+    /// Returns the next completion. Has to be called until it returns `None` before the next
+    /// `enter`, with no send in between.
     pub(crate) fn reap(&mut self) -> Option<Completion> {
         let completion = self.ring.reap();
         debug_assert!(
             self.queued.is_empty(),
-            "what follows waits for what was sent"
+            "nothing is sent while completions are reaped"
         );
         if completion.is_none() {
             for mut chunk in self.lent.drain(..) {
@@ -233,8 +238,11 @@ impl Wire {
             }
             self.pieces.clear();
             for (socket, client) in std::mem::take(&mut self.held) {
-                let parcel = self.parcels.remove(&socket.0).expect("it is held");
-                self.post(socket, client, parcel.waiting);
+                let backlog = self
+                    .backlogs
+                    .remove(&socket.0)
+                    .expect("a held socket has a backlog");
+                self.post(socket, client, backlog.waiting);
             }
         }
         completion

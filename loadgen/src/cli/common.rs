@@ -15,43 +15,44 @@ use crate::{
 /// The options that all scenarios have.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Common {
-    /// Connections to hold, such as 500, 10k or 1M [default: the scenario's, or what the host's
-    /// limits allow]
+    /// Number of connections, such as 500, 10k or 1M [default: depends on the scenario, and on the
+    /// limits of this host]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) connections: Option<u32>,
 
-    /// Longest wait for each step of a connection, to open or to close, and until the server of
-    /// --server-cmd listens
+    /// Longest wait for a connection to open or to close, and for the server of --server-cmd to
+    /// listen
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     pub(crate) timeout: Duration,
 
-    /// Count a connection as open right after its handshake, for servers that do not echo
+    /// Count a connection as open after its handshake, without a first echo. For servers that do
+    /// not echo
     #[arg(long)]
     pub(crate) no_echo: bool,
 
-    /// Seed of all random choices: with the same seed a run makes the same ones [default: a new seed
-    /// for each run; the report tells it]
+    /// Seed of all random choices, a whole number [default: random; the report shows it]
     #[arg(long, value_name = "N", value_parser = seed)]
     pub(crate) seed: Option<u64>,
 
-    /// Server to test, instead of a child process; wss:// is over TLS
+    /// Server to test. Without it loadgen starts a child server
     #[arg(long, value_name = "ws[s]://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
     url: Option<Target>,
 
-    /// Further header of each request; may be given several times
+    /// Additional header of each handshake request. Can be repeated
     #[arg(long, value_name = "NAME: VALUE", value_parser = header, help_heading = "Server")]
     header: Vec<(String, String)>,
 
-    /// Subprotocol to offer
+    /// Subprotocol to offer in each handshake request
     #[arg(long, value_name = "NAME", value_parser = subprotocol, help_heading = "Server")]
     subprotocol: Option<String>,
 
-    /// Number of consecutive IP addresses at which the server listens, from that of --url on. More
-    /// connections than there are ports need more than one address
+    /// Number of consecutive IP addresses at which the server listens, starting with that of --url.
+    /// Needed for more connections than one address has ports [default: 1]
     #[arg(long, value_name = "N", value_parser = count, requires = "url", help_heading = "Server")]
     pub(crate) spread: Option<u32>,
 
-    /// Command that starts the server of --url; it is kept on a core, accounted for, and ended
+    /// Command that starts the server of --url. loadgen pins it to a core, measures its CPU time
+    /// and memory, and ends it
     #[arg(
         long,
         value_name = "COMMAND",
@@ -60,12 +61,13 @@ pub(crate) struct Common {
     )]
     pub(crate) server_cmd: Option<String>,
 
-    /// Count the system calls of a server that is started here, which needs root and slows each of
-    /// them down a little
+    /// Count the system calls of a server that loadgen starts. Needs root, and slows each call
+    /// slightly
     #[arg(long, help_heading = "Server")]
     pub(crate) count_syscalls: bool,
 
-    /// Admin listener of the server of --url, if it is a tidewheel: it tells what it holds
+    /// Address of the admin listener of the server of --url, if that is a Tidewheel server. loadgen
+    /// reads its metrics
     #[arg(
         long,
         value_name = "IP:PORT",
@@ -75,7 +77,7 @@ pub(crate) struct Common {
     )]
     pub(crate) admin: Option<SocketAddr>,
 
-    /// Shards of the child [default: 1, or as many as the connections need]
+    /// Number of shards of the child [default: 1, or more if the connections need more]
     #[arg(
         long,
         value_name = "N",
@@ -91,20 +93,19 @@ pub(crate) struct Common {
     #[command(flatten)]
     pub(crate) deadlines: Deadlines,
 
-    /// Print one JSON document on stdout, and nothing else there
+    /// Print summary.json on stdout instead of the report
     #[arg(long, help_heading = "Report")]
     pub(crate) json: bool,
 
-    /// Write summary.json, summary.md, junit.xml, histograms and plots into this directory
+    /// Directory for summary.json, summary.md, junit.xml, histograms and plots
     #[arg(long, value_name = "DIR", help_heading = "Report")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Compare with the summary.json of an earlier run of the scenario
+    /// summary.json of an earlier run of the same scenario, to compare with
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Fail unless this holds, such as 'generator.busy<90%'; may be given several times. A name that
-    /// this run does not measure is refused with a list of the names
+    /// Condition that the run has to meet, such as 'generator.busy<90%'. Can be repeated
     #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
     pub(crate) gates: Vec<Gate>,
 }
@@ -112,8 +113,8 @@ pub(crate) struct Common {
 /// How TLS is spoken to a server at a `wss://` URL.
 #[derive(Args, Clone, Debug)]
 struct TlsOptions {
-    /// File with the certificates to trust in place of the system's (PEM): those of certificate
-    /// authorities, or the server's own
+    /// PEM file of trusted certificates, used instead of the system's: those of authorities, or the
+    /// server's own
     #[arg(
         long,
         value_name = "FILE",
@@ -123,12 +124,12 @@ struct TlsOptions {
     )]
     ca: Option<PathBuf>,
 
-    /// Do not check the server's certificate at all
+    /// Do not verify the server's certificate
     #[arg(long, requires = "url", help_heading = "TLS (wss://)")]
     insecure: bool,
 
-    /// Make each handshake a full one; otherwise a client that comes back resumes its last session,
-    /// as browsers do, which costs the server less
+    /// Make a full handshake for each connection. By default a client that reconnects resumes its
+    /// last session, as browsers do
     #[arg(long, requires = "url", help_heading = "TLS (wss://)")]
     no_resumption: bool,
 }
@@ -136,23 +137,23 @@ struct TlsOptions {
 /// The deadlines of the server.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Ping interval of the server. A child is set to it; with --url it tells loadgen what that
-    /// server is set to [child's default: 20s, in close-storm --mode silent and churn 1s]
+    /// Ping interval of the server: sets a child's, describes that of --url [child's default: 20s;
+    /// close-storm --mode silent and churn 1s; idle 5s; scale 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_interval: Option<Duration>,
 
-    /// Ping timeout of the server. A child is set to it; with --url it tells loadgen what that
-    /// server is set to [child's default: as above]
+    /// Ping timeout of the server: sets a child's, describes that of --url [child's default: 20s;
+    /// close-storm --mode silent and churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_timeout: Option<Duration>,
 
-    /// Close timeout of the server. A child is set to it; with --url it tells loadgen what that
-    /// server is set to [child's default: 10s, in close-storm --mode silent and churn 1s]
+    /// Close timeout of the server: sets a child's, describes that of --url [child's default: 10s;
+    /// close-storm --mode silent and churn 1s; drain 2s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) close_timeout: Option<Duration>,
 
-    /// Handshake timeout of the server. A child is set to it; with --url it tells loadgen what that
-    /// server is set to [child's default: 10s, in churn 1s]
+    /// Handshake timeout of the server: sets a child's, describes that of --url [child's default:
+    /// 10s; churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) handshake_timeout: Option<Duration>,
 }
@@ -239,7 +240,7 @@ impl TlsOptions {
 
     fn trust(&self) -> Trust {
         match &self.ca {
-            _ if self.insecure => Trust::Anyone,
+            _ if self.insecure => Trust::Unverified,
             Some(path) => Trust::File(path.clone()),
             None => Trust::System,
         }

@@ -114,7 +114,7 @@ impl Fleet {
     pub(super) fn greet(&mut self, client: u32) -> Option<Event> {
         self.speak(client);
         let secure = self.secure.as_mut()?;
-        secure.tls.turn_to(client);
+        secure.tls.set_client(client);
         match secure.tls.session(&mut secure.sealed) {
             Ok(session) => {
                 secure.sessions[client as usize] = Some(Box::new(session));
@@ -138,7 +138,7 @@ impl Fleet {
         let Some(session) = &mut secure.sessions[client as usize] else {
             return;
         };
-        secure.tls.turn_to(client);
+        secure.tls.set_client(client);
         let result = session.receive(bytes, &mut secure.plain, &mut secure.sealed);
         let stage = session.stage();
         if let State::Securing(approach) = self.clients[client as usize].state

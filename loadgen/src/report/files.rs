@@ -15,10 +15,10 @@ pub(crate) struct WriteError {
     error: io::Error,
 }
 
-/// Makes `directory`, and checks that files can be written there: before a run, not after it.
+/// Creates `directory` and a temporary file in it, so that a wrong path is found before the run.
 ///
 /// # Errors
-/// If they cannot.
+/// If the directory cannot be created or written to.
 pub(crate) fn check_directory(directory: &Path) -> Result<(), WriteError> {
     fs::create_dir_all(directory)
         .and_then(|()| tempfile::tempfile_in(directory))
@@ -29,7 +29,7 @@ pub(crate) fn check_directory(directory: &Path) -> Result<(), WriteError> {
         })
 }
 
-/// Writes all that a run leaves into `directory`, which is made if it is not there:
+/// Writes the files of a run into `directory`, which is created if necessary:
 ///
 /// - `summary.json`, the document of `--json`, which `--baseline` reads;
 /// - `summary.md`, for the page of a CI run;
@@ -39,7 +39,7 @@ pub(crate) fn check_directory(directory: &Path) -> Result<(), WriteError> {
 /// - `percentiles.svg`, `rate.svg` and `course.svg`.
 ///
 /// # Errors
-/// The first file that could not be written.
+/// If a file could not be written. The files before it are complete.
 pub(crate) fn write_files(report: &Report, directory: &Path) -> Result<(), WriteError> {
     let failed = |path: PathBuf| move |error| WriteError { path, error };
     fs::create_dir_all(directory).map_err(failed(directory.to_owned()))?;

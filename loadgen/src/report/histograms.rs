@@ -1,4 +1,4 @@
-//! HdrHistogram's own formats, for its plotters and for whoever merges runs.
+//! The file formats of HdrHistogram, for its plotters and for tools that merge runs.
 
 use std::{fmt::Write, time::Duration};
 
@@ -9,16 +9,17 @@ use hdrhistogram::{
 
 use crate::latency::Latency;
 
-/// Steps of the percentile between two halvings of what is left to 100 %.
+/// Lines of the percentile file for each halving of the distance to 100 %.
 const TICKS_PER_HALF: u32 = 5;
 
 const NANOS_PER_MILLI: f64 = 1e6;
 
-/// The percentile distribution (`.hgrm`), in milliseconds.
+/// Formats the percentile distribution (`.hgrm`), in milliseconds.
 pub(super) fn percentiles(histogram: &Histogram<u64>) -> String {
     let mut text = String::from("       Value     Percentile TotalCount 1/(1-Percentile)\n\n");
     let mut line = |line: std::fmt::Arguments<'_>| {
-        text.write_fmt(line).expect("a string takes all");
+        text.write_fmt(line)
+            .expect("writing to a String cannot fail");
     };
     for value in histogram.iter_quantiles(TICKS_PER_HALF) {
         let millis = value.value_iterated_to() as f64 / NANOS_PER_MILLI;
@@ -54,18 +55,18 @@ pub(super) fn percentiles(histogram: &Histogram<u64>) -> String {
     text
 }
 
-/// The interval log (`.hlog`): a compressed distribution for each second, in nanoseconds.
+/// Formats the interval log (`.hlog`): a compressed histogram for each second, in nanoseconds.
 pub(super) fn interval_log(latency: &Latency) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = IntervalLogWriterBuilder::new()
         .add_comment("[Nanoseconds, from the planned moment; times count from the run's start]")
         .begin_log_with(&mut bytes, &mut serializer)
-        .expect("memory takes all that is written to it");
+        .expect("writing to a Vec cannot fail");
     for (start, length, histogram) in latency.intervals.iter() {
         let length = length.max(Duration::from_millis(1));
         log.write_histogram(&histogram, start, length, None)
-            .expect("memory takes all that is written to it");
+            .expect("writing to a Vec cannot fail");
     }
     drop(log);
     bytes
@@ -89,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_percentile_file_ends_with_all_of_them() {
+    fn the_last_line_of_the_percentile_file_counts_all_latencies() {
         let text = percentiles(latency().corrected.histogram());
         let last = text.lines().rfind(|line| !line.starts_with('#')).unwrap();
         let words: Vec<_> = last.split_whitespace().collect();

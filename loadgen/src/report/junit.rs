@@ -1,10 +1,10 @@
-//! JUnit's XML, which every CI shows: a test case for the run, and one for each gate.
+//! A JUnit XML document: a test case for the run, and one for each gate.
 
 use std::fmt::Write;
 
 use crate::{judgement::Verdict, summary::Summary};
 
-/// The document.
+/// Formats the document.
 pub(super) fn suite(summary: &Summary) -> String {
     let mut cases = String::new();
     let mut failures = 0;
@@ -64,10 +64,10 @@ fn case(out: &mut String, class: &str, name: &str, result: Option<(&str, String)
             )
         }
     };
-    written.expect("a string takes all");
+    written.expect("writing to a String cannot fail");
 }
 
-/// Text as it stands in an attribute or between tags.
+/// Escapes text for an attribute or between tags.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -77,7 +77,7 @@ fn escape(text: &str) -> String {
             '&' => escaped.push_str("&amp;"),
             '"' => escaped.push_str("&quot;"),
             '\n' | '\t' => escaped.push(character),
-            // XML 1.0 has no way to write these.
+            // XML 1.0 cannot represent other control characters.
             control if control.is_control() => escaped.push('\u{fffd}'),
             other => escaped.push(other),
         }

@@ -1,14 +1,14 @@
-//! A page for the summary of a CI run, in Markdown.
+//! The Markdown page of a run, for the summary of a CI job.
 
 use std::fmt::Write;
 
 use super::Report;
 use crate::{figures::milliseconds, judgement::Verdict, latency::Percentiles, summary::Discarded};
 
-/// The page.
+/// Formats the page.
 pub(super) fn page(report: &Report) -> String {
     let mut page = String::new();
-    write(report, &mut page).expect("a string takes all");
+    write(report, &mut page).expect("writing to a String cannot fail");
     page
 }
 
@@ -34,7 +34,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         let reason = cell(reason);
         writeln!(
             out,
-            "- repeated, as with a window of {window_seconds} s it was INVALID: {reason}"
+            "- repeated, because the run with a window of {window_seconds} s was INVALID: {reason}"
         )?;
     }
     let lists = [&summary.notes, &summary.reasons];
@@ -96,7 +96,7 @@ fn latencies(report: &Report, out: &mut String) -> std::fmt::Result {
     writeln!(out)
 }
 
-/// Text that does not end a table's cell.
+/// Escapes text for a cell of a table.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -1,4 +1,4 @@
-//! Plots, as SVG.
+//! The plots of a run, as SVG.
 
 use std::{error::Error, ops::Range, time::Duration};
 
@@ -14,12 +14,12 @@ use plotters::{
 use super::{LATENESS, Report, UNREAD};
 use crate::{
     hiccup::HICCUP,
-    latency::{Course, Latency},
+    latency::{Latency, TimeSeries},
 };
 
 const SIZE: (u32, u32) = (900, 420);
 
-/// Lines are told apart by colour; a baseline has that of its line, pale.
+/// Colours of the lines. The line of a baseline has the colour of its latency, paler.
 const COLOURS: [RGBColor; 5] = [
     RGBColor(31, 119, 180),
     RGBColor(214, 39, 40),
@@ -28,22 +28,22 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(255, 127, 14),
 ];
 
-/// Pixels of a dash, and of the gap behind it.
-const DASH: u32 = 6;
+/// Length of a dash and of a gap, in pixels.
+const DASH_PIXELS: u32 = 6;
 
-/// Marks on an axis, at most.
+/// Highest number of marks on an axis.
 const MARKS_MAX: usize = 11;
 
 /// A line of a plot.
 struct Line {
     name: String,
     colour: RGBAColor,
-    /// Dashed lines are drawn over the others, so that of two lines that coincide both are seen.
+    /// Dashed lines are drawn over solid ones, so that both are visible where they coincide.
     dashed: bool,
     points: Vec<(f64, f64)>,
 }
 
-/// An axis with marks where they are wanted.
+/// An axis with marks at given values.
 struct Marked {
     range: RangedCoordf64,
     marks: Vec<f64>,
@@ -66,19 +66,19 @@ impl Ranged for Marked {
     }
 }
 
-/// What stands on the axes.
+/// Title, axes and legend of a plot.
 struct Axes {
     title: &'static str,
     x: &'static str,
     y: &'static str,
-    /// The places of the marks on an axis of this length.
+    /// Returns the values of the marks on an axis of this length.
     x_marks: fn(f64) -> Vec<f64>,
     x_label: fn(&f64) -> String,
-    /// Where no line is likely to be.
+    /// Position of the legend, where lines are unlikely.
     legend: SeriesLabelPosition,
 }
 
-/// Each plot with the name of its file.
+/// Draws the plots that have a line, each with the name of its file.
 pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
     let plots = [
         ("percentiles.svg", PERCENTILES, percentiles(report)),
@@ -89,7 +89,7 @@ pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
         ),
         (
             "course.svg",
-            COURSE,
+            LONGEST_LATENCY,
             over_time(&report.latencies.iter().collect::<Vec<_>>(), maxima),
         ),
     ];
@@ -98,8 +98,8 @@ pub(super) fn all(report: &Report) -> Vec<(&'static str, String)> {
         .filter(|(_, _, lines)| lines.iter().any(|line| !line.points.is_empty()))
         .map(|(name, axes, lines)| {
             let mut svg = String::new();
-            // Memory takes all that is written to it, and the axes are finite.
-            draw(&mut svg, &axes, &lines).expect("a plot in memory");
+            // Writing to memory cannot fail, and the axes are finite.
+            draw(&mut svg, &axes, &lines).expect("a plot in memory cannot fail");
             (name, svg)
         })
         .collect()
@@ -115,7 +115,7 @@ const PERCENTILES: Axes = Axes {
 };
 
 const RATE: Axes = Axes {
-    title: "answers in a second",
+    title: "answers per second",
     x: "seconds",
     y: "1/s",
     x_marks: round_numbers,
@@ -123,8 +123,8 @@ const RATE: Axes = Axes {
     legend: SeriesLabelPosition::UpperRight,
 };
 
-const COURSE: Axes = Axes {
-    title: "longest latency in the course of the run",
+const LONGEST_LATENCY: Axes = Axes {
+    title: "longest latency over time",
     x: "seconds",
     y: "ms",
     x_marks: round_numbers,
@@ -132,7 +132,8 @@ const COURSE: Axes = Axes {
     legend: SeriesLabelPosition::UpperRight,
 };
 
-/// A mark between two nines would be told by a percentile that is not known by its name.
+/// Returns the marks of the percentile axis: whole numbers of nines, whose percentiles are well
+/// known.
 fn whole_nines(length: f64) -> Vec<f64> {
     (0..=length as u32).map(f64::from).collect()
 }
@@ -141,10 +142,10 @@ fn round_numbers(length: f64) -> Vec<f64> {
     RangedCoordf64::from(0.0..length).key_points(MARKS_MAX)
 }
 
-/// `2` nines are 99 %.
+/// Formats a number of nines as a percentile: 2 is 99 %.
 fn nines(count: &f64) -> String {
     let percent = 100.0 - 10_f64.powf(2.0 - count);
-    // As many digits as tell it from 100 %.
+    // Enough digits to differ from 100 %.
     let digits = (count.ceil() - 2.0).max(0.0) as usize;
     format!("{percent:.digits$} %")
 }
@@ -156,7 +157,7 @@ fn seconds(seconds: &f64) -> String {
         .to_owned()
 }
 
-/// The percentile curves, and those of the baseline.
+/// Returns the percentile curves of the run and of the baseline.
 fn percentiles(report: &Report) -> Vec<Line> {
     let points = |curve: &[(f64, u64)]| {
         curve
@@ -186,7 +187,7 @@ fn percentiles(report: &Report) -> Vec<Line> {
     lines
 }
 
-/// The look that tells a line from the others: its colour, and whether it is dashed, as every second one is.
+/// Returns the styles of the lines: colour, and dashed for every second one.
 fn styles() -> impl Iterator<Item = (RGBColor, bool)> {
     COLOURS
         .into_iter()
@@ -194,7 +195,7 @@ fn styles() -> impl Iterator<Item = (RGBColor, bool)> {
         .zip([false, true].into_iter().cycle())
 }
 
-/// The latencies that count answers of the server: not how late the generator was or read.
+/// Returns the latencies of answers, without those that describe the generator.
 fn answers(latencies: &[Latency]) -> Vec<&Latency> {
     let is_answer = |latency: &&Latency| {
         let name = latency.name;
@@ -203,10 +204,10 @@ fn answers(latencies: &[Latency]) -> Vec<&Latency> {
     latencies.iter().filter(is_answer).collect()
 }
 
-/// Values in the course of time, for each latency.
-fn over_time(latencies: &[&Latency], values: fn(&Course) -> Vec<(Duration, f64)>) -> Vec<Line> {
+/// Returns a line over time for each latency.
+fn over_time(latencies: &[&Latency], values: fn(&TimeSeries) -> Vec<(Duration, f64)>) -> Vec<Line> {
     let starts = latencies.iter();
-    let starts = starts.filter_map(|latency| Some(latency.course.spans().next()?.0));
+    let starts = starts.filter_map(|latency| Some(latency.time_series.spans().next()?.0));
     let origin = starts.min().unwrap_or_default();
     latencies
         .iter()
@@ -215,7 +216,7 @@ fn over_time(latencies: &[&Latency], values: fn(&Course) -> Vec<(Duration, f64)>
             name: latency.name.to_owned(),
             colour: colour.to_rgba(),
             dashed,
-            points: values(&latency.course)
+            points: values(&latency.time_series)
                 .into_iter()
                 .map(|(start, value)| ((start - origin).as_secs_f64(), value))
                 .collect(),
@@ -223,13 +224,13 @@ fn over_time(latencies: &[&Latency], values: fn(&Course) -> Vec<(Duration, f64)>
         .collect()
 }
 
-fn rates(course: &Course) -> Vec<(Duration, f64)> {
-    course.rates()
+fn rates(series: &TimeSeries) -> Vec<(Duration, f64)> {
+    series.rates()
 }
 
-fn maxima(course: &Course) -> Vec<(Duration, f64)> {
+fn maxima(series: &TimeSeries) -> Vec<(Duration, f64)> {
     let millis = |nanos: u64| nanos as f64 / 1e6;
-    course
+    series
         .spans()
         .map(|(start, bucket)| (start, millis(bucket.max)))
         .collect()
@@ -239,7 +240,7 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let points = || lines.iter().flat_map(|line| &line.points);
-    // An axis has a length, whatever was measured.
+    // An axis needs a length above zero.
     let x_max = points().map(|point| point.0).fold(1e-3, f64::max);
     let y_max = points().map(|point| point.1).fold(1e-6, f64::max);
     let mut chart = ChartBuilder::on(&area)
@@ -269,14 +270,19 @@ fn draw(svg: &mut String, axes: &Axes, lines: &[Line]) -> Result<(), Box<dyn Err
     for line in under.into_iter().chain(over) {
         let style = line.colour.stroke_width(2);
         let points = line.points.iter().copied();
-        let gap = if line.dashed { DASH } else { 0 };
+        let gap = if line.dashed { DASH_PIXELS } else { 0 };
         let drawn = match line.dashed {
-            true => chart.draw_series(DashedLineSeries::new(points, DASH, DASH, style))?,
+            true => chart.draw_series(DashedLineSeries::new(
+                points,
+                DASH_PIXELS,
+                DASH_PIXELS,
+                style,
+            ))?,
             false => chart.draw_series(LineSeries::new(points, style))?,
         };
-        drawn
-            .label(&line.name)
-            .legend(move |(x, y)| DashedPathElement::new([(x, y), (x + 16, y)], DASH, gap, style));
+        drawn.label(&line.name).legend(move |(x, y)| {
+            DashedPathElement::new([(x, y), (x + 16, y)], DASH_PIXELS, gap, style)
+        });
     }
     chart
         .configure_series_labels()
@@ -308,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn nines_are_told_as_percentiles() {
+    fn nines_are_formatted_as_percentiles() {
         let told: Vec<_> = [0.0, 1.0, 2.0, 3.0, 4.0].iter().map(nines).collect();
         assert_eq!(told, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         assert_eq!(nines(&2.5), "99.7 %");
     }
 
     #[test]
-    fn each_percentile_stands_on_the_axis_once_and_none_is_rounded_to_all() {
+    fn each_percentile_is_on_the_axis_once_and_none_is_rounded_to_100() {
         for tenths in 0..=80 {
             let points = [(0.0, 1.0), (tenths as f64 / 10.0, 2.0)];
             let svg = drawn(&PERCENTILES, &[line("echo", false, &points)]);
@@ -332,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plot_has_its_lines_and_their_names() {
+    fn a_plot_contains_its_lines_and_their_names() {
         let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 30.0)];
         let svg = drawn(&PERCENTILES, &[line("echo <1>", false, &points)]);
         for part in ["<svg", "polyline", "echo &lt;1&gt;", "99 %", "</svg>"] {
@@ -341,10 +347,10 @@ mod tests {
     }
 
     #[test]
-    fn of_two_lines_that_coincide_the_upper_one_has_gaps() {
+    fn a_dashed_line_is_drawn_over_the_solid_one_that_it_coincides_with() {
         let points = [(0.0, 1.0), (1.0, 2.0), (2.0, 30.0)];
         let alone = drawn(&RATE, &[line("close", false, &points)]);
-        // The dashed one comes first, and is drawn last all the same.
+        // The dashed line comes first, and is drawn last.
         let lines = [line("fin", true, &points), line("close", false, &points)];
         let both = drawn(&RATE, &lines);
         let count = |svg: &str| svg.matches("<polyline").count();
@@ -354,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_that_of_answers() {
+    fn the_rate_plot_has_only_latencies_of_answers() {
         let names = ["close", "fin", LATENESS, UNREAD, "sweep-unread", HICCUP];
         let latencies = names.map(Latency::new);
         let told: Vec<_> = answers(&latencies).iter().map(|it| it.name).collect();

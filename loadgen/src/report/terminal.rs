@@ -1,4 +1,4 @@
-//! The summary on a terminal: at most 80 columns.
+//! The report on a terminal, in at most 80 columns.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use crate::{
     summary::LatencySummary,
 };
 
-/// The summary fits a terminal of so many columns.
+/// Width of the report in columns.
 const WIDTH: usize = 80;
 
-/// One line for each outcome that occurred.
+/// Formats a line for each outcome that occurred.
 pub(super) fn outcome_lines(tally: &Tally) -> Vec<String> {
     tally
         .iter()
@@ -66,7 +66,7 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         for (cause, count) in &server.causes {
-            writeln!(f, "{count:>12} ended by the server's report: {cause}")?;
+            writeln!(f, "{count:>12} reported by the server: {cause}")?;
         }
         writeln!(f)?;
         for figure in self.figures.iter() {
@@ -89,12 +89,12 @@ impl fmt::Display for Report {
         }
         for (run, discarded) in (1..).zip(&summary.discarded) {
             let window = match discarded.window_seconds {
-                0.0 => "all ends at one moment".to_owned(),
-                seconds => format!("the ends spread over {seconds} s"),
+                0.0 => "all at one moment".to_owned(),
+                seconds => format!("spread over {seconds} s"),
             };
             let reason = &discarded.reason;
             for line in wrap(&format!(
-                "run {run} ({window}) was INVALID: {reason}. It was repeated over a longer time."
+                "run {run} ({window}) was INVALID and was repeated: {reason}"
             )) {
                 writeln!(f, "{line}")?;
             }
@@ -110,13 +110,13 @@ impl Report {
             "{:<22}{:>11}{:>11}{:>11}{:>11}{:>11}",
             "latency", "p50", "p90", "p99", "p99.9", "max"
         )?;
-        let told = |name: &str| self.summary.latencies.get(name);
+        let summary_of = |name: &str| self.summary.latencies.get(name);
         for latency in &self.latencies {
             let Some(LatencySummary {
                 corrected,
                 uncorrected,
                 ..
-            }) = told(latency.name)
+            }) = summary_of(latency.name)
             else {
                 continue;
             };
@@ -134,10 +134,10 @@ impl Report {
     fn verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", verdict(self.summary.verdict))?;
         if self.summary.verdict == Verdict::Failed && self.summary.invalid.is_some() {
-            write!(f, ", and INVALID besides")?;
+            write!(f, ", and also INVALID")?;
         }
         self.summary.reasons.iter().try_for_each(|reason| {
-            // Each part of a sentence stands on lines of its own.
+            // Each part of a reason starts on a new line.
             let mut parts = reason.split_inclusive(';').flat_map(wrap);
             parts.try_for_each(|line| write!(f, "\n  {line}"))
         })
@@ -152,17 +152,18 @@ const fn verdict(verdict: Verdict) -> &'static str {
     }
 }
 
-/// Breaks text into lines that leave room for an indent; a longer word is clipped.
+/// Breaks text into lines that can be indented by two columns. A word longer than a line is
+/// clipped.
 pub(crate) fn wrap(text: &str) -> Vec<String> {
-    let room = WIDTH - 2;
+    let width = WIDTH - 2;
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
-            Some(_) | None => lines.push(word.chars().take(room).collect()),
+            Some(_) | None => lines.push(word.chars().take(width).collect()),
         }
     }
     lines
@@ -181,7 +182,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sentence_is_broken_between_words() {
+    fn text_is_broken_between_words() {
         let text = "word ".repeat(40) + &"x".repeat(100);
         let lines = wrap(&text);
         assert!(lines.iter().all(|line| line.chars().count() <= WIDTH - 2));

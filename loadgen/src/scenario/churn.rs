@@ -35,37 +35,41 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Let connections come and go in all ways for a while; nothing of them may stay.
+Open and end connections in many ways for a while, and check that the server keeps nothing of \
+them.
 
-For --warm-up, and after it for --duration, --rate connections a second are opened, as long as no \
-more than --connections are open: if all of these are in use, the rate is lower, the run takes \
-longer, and the report says so. Each connection that is open has had its first message echoed, \
-sends up to four more, and ends in one of these ways, chosen at random:
+The generator opens --rate connections a second, first during --warm-up, then during --duration. \
+At most --connections are open at a time. While all of these are in use, the rate is lower and \
+the run takes longer; the report says so. Each connection has its first message echoed, sends up \
+to four more, and ends in one of these ways, chosen at random:
 
-  close      Close with a code that may be sent; asked for: the same code, then FIN
-  reset      RST
-  fin        FIN without Close; asked for: that the server ends it too
-  mid-frame  RST or FIN in the middle of a frame
-  silent     it answers nothing any more; asked for: that the server ends it within ping interval + \
-ping timeout + close timeout + 0.8 s
-  bad frame  one of nine broken rules; asked for: Close 1002, 1007 or 1009, then FIN
-  slow       a quarter of a MiB to echo, of which nothing is read; RST half a second later
-  no FIN     Close, and then neither reading nor FIN for a while; then RST
-  handshake  RST, FIN, silence or nonsense in place of a request, or in the middle of it; asked \
-for: that the server ends it
+  close      Close with a valid code. Expected: the same code, then FIN.
+  reset      RST.
+  fin        FIN without Close. Expected: the server ends the connection too.
+  mid-frame  RST or FIN in the middle of a frame.
+  silent     The client answers nothing any more. Expected: the server ends the connection \
+within ping interval + ping timeout + close timeout + 0.8 s.
+  bad frame  One of nine violations of the protocol. Expected: Close 1002, 1007 or 1009, then \
+FIN.
+  slow       256 KiB to echo, none of which the client reads. RST after 0.5 s.
+  no FIN     Close, then neither reading nor FIN for a while. Then RST.
+  handshake  RST, FIN, silence or an invalid request instead of the opening handshake, or in the \
+middle of it. Expected: the server ends the connection.
 
-After a warm-up (--warm-up), and again at the end, no connection is open, and what the server \
-holds is read: its own report, /proc/PID and the kernel's socket table. Asked for: every \
-connection ended as asked for; no connection, no socket, no more descriptors than at the start; \
-as many ends reported as opens; resident memory no more than --rss-bound above that after the \
-warm-up; and 64 new connections that echo and close as the first did. A child server has all its \
-deadlines at 1 s. With --url, only what ends is checked, and with --admin and --server-cmd also the \
-rest.
+After the warm-up, and again at the end, all connections are closed and the generator reads what \
+the server still holds: from its metrics, from /proc/PID, and from the kernel's socket table.
 
-The latency `open` is from the planned connect to the first echo. What is checked does not depend \
-on how punctual the generator is, so a run is invalid only where connections ended otherwise while \
-the generator did not run for half of the server's shortest deadline, or others had the server's \
-CPU for a quarter of the time. The rate it came to is told.";
+The run passes if each connection ended as expected; no connection and no socket is left; the \
+server has no more file descriptors than at the start; it counts as many closes as opens; its \
+resident memory is at most --rss-bound above that after the warm-up; and 64 new connections at \
+the end echo and close correctly. All deadlines of a child are 1 s by default. With --url only \
+the ends of connections and the sockets of a local server are checked; --admin and --server-cmd \
+add the other checks.
+
+Latency `open` counts from the planned connect to the first echo. The checks do not depend on a \
+punctual generator. So a run is INVALID only if connections ended unexpectedly and either the \
+generator did not run for half of the server's shortest deadline, or other threads had the \
+server's CPU for a quarter of the time. The figure churn.rate is the rate that was reached.";
 
 /// Clients at most at one time, where nothing else was said.
 const CONNECTIONS: u32 = 4_000;
@@ -93,19 +97,19 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Time for which connections are opened after the warm-up, in the part that is measured
+    /// Time for which connections are opened after the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "30s")]
     duration: Duration,
 
-    /// Time for which connections are opened in the warm-up; memory is read after it for the first time
+    /// Time for which connections are opened before the first reading of memory
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s")]
     warm_up: Duration,
 
-    /// Connections to open in a second, as long as --connections allows it
+    /// Connections to open in a second, at most
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
     rate: u32,
 
-    /// The server's resident memory may have grown by so much at the end
+    /// Highest permitted growth of the server's resident memory after the warm-up
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "4MiB")]
     rss_bound: usize,
 }

@@ -26,35 +26,41 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Open connections, end them all at the same moment, and measure how long the server takes.
+Open connections, end all of them at the same moment, and measure how long the server takes.
 
-Each connection is opened, and counts as open when a first message has come back as it was sent. \
-Then a moment in the near future is planned, at which all of them end:
+A connection counts as open when its first message has come back unchanged. When all are open, \
+the generator plans a moment at which all of them end:
 
-  close   Each sends Close 1000. Measured, for each: until the server's Close arrives, and until \
-its FIN does. Asked for: Close 1000, then FIN.
-  reset   Each is reset (RST). Measured: until the server's own report shows no connection. \
-Bound: 1 s.
-  silent  Each stops reading and answering, and stays connected. Measured: until neither the \
-server's own report nor the kernel's socket table shows a connection, and how many sockets the \
-kernel still keeps half a second later (FIN_WAIT1, CLOSING, LAST_ACK). Bound: ping interval + ping \
-timeout + close timeout + 0.8 s, and none. A child has 1 s for each of the three, unless they are \
-given; with --url they have to be given.
+  close   Each client sends Close 1000. Measured for each connection: the time until the \
+server's Close arrives (latency `close`), and until its FIN arrives (latency `fin`). Expected: \
+Close 1000, then FIN.
+  reset   Each client resets its connection (RST). Measured: the time until the server holds no \
+connection, by its own metrics or, without them, by the kernel's socket table. Limit: 1 s.
+  silent  Each client stops reading and answering, and stays connected. Measured: the time until \
+the server's metrics and the kernel's socket table show no connection, and the number of sockets \
+that the kernel still keeps half a second later (FIN_WAIT1, CLOSING, LAST_ACK). Limits: ping \
+interval + ping timeout + close timeout + 0.8 s, and 0 sockets. A child's three deadlines are 1 \
+s by default; with --url the three options are required.
 
-All latencies are counted from the planned moment, whenever the generator came round to sending, \
-so that a slow generator makes them longer and never shorter. Beside them stand the uncorrected \
-ones, from the actual send, and the lateness, from the plan to the actual send. With all closes \
-planned for one moment lateness is inherent: one thread sends them one after the other. The true \
-latency of the server lies between the two. --window spreads the ends over a time that the \
-generator can keep to. Where no --window is given, nor --url, --assert or --baseline, a run in mode \
-close that is INVALID is repeated with the ends spread over 2 s, and if need be over 10 s: the last \
-run is the result, and its report tells of those before.
+The run passes if each connection ends as expected, and within these limits.
 
-Without --url the server is a child process on a core of its own, the generator on another. In mode \
-close, with the right to real-time priority, a thread on each of them notes how late it may run, \
-every 4 ms (`hiccup`): because the host of a virtual machine let others run, or because the kernel \
-did something that it does not interrupt, be it for the server. What the host took is told apart \
-(machine.stolen_seconds).";
+Latencies count from the planned moment, so a slow generator makes them longer, never shorter. \
+The report also shows the uncorrected latencies, counted from the actual send, and the \
+generator's lateness, which is the time from the planned moment to the actual send. If all \
+closes are planned for one moment, some lateness is inevitable, because one thread sends them \
+one after the other. The true latency of the server lies between the corrected and the \
+uncorrected one. --window spreads the closes over a time, so that the generator can send them \
+punctually.
+
+In mode close, without --window, --url, --assert and --baseline, an INVALID run is repeated with \
+the closes spread over 2 s, and if necessary over 10 s. The last run is the result. Its report \
+lists the earlier ones.
+
+Without --url the server is a child process on one core, and the generator runs on another. In \
+mode close, if real-time priority is permitted, a thread on each of the two cores wakes every 4 \
+ms and records how late it ran (latency `hiccup`). The cause is either the host of a virtual \
+machine or uninterruptible work of the kernel, which may be work for the server. \
+machine.stolen_seconds is the host's part.";
 
 /// Connections of a run for which nothing else was said.
 const CONNECTIONS: u32 = 10_000;
@@ -82,8 +88,7 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Mode::Close)]
     pub(crate) mode: Mode,
 
-    /// Spread the ends evenly over this time; with 0s all connections end at one moment [default: 0s.
-    /// A run without --window is repeated with 2s, and then with 10s, if the generator was the limit]
+    /// Time over which the closes or resets are spread evenly [default: 0s, all at one moment]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     window: Option<Duration>,
 }
@@ -95,7 +100,7 @@ pub(crate) enum Mode {
     Close,
     /// By RST
     Reset,
-    /// By the server, after the clients stop answering
+    /// By the server's timeouts, after the clients stop answering
     Silent,
 }
 

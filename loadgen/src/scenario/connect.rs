@@ -25,20 +25,22 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Open very many connections in a short time, and measure how long each takes.
+Open many connections in a short time, and measure how long each takes.
 
-The connects are spread over --window (1 s by default). With 0s they are planned for one moment, and a generator \
-that shares a machine with the server is the limit: the kernel does most of the work of a \
-handshake for whoever connects. At most --under-way of them are \
-under way at a time, so that the server's backlog does not overflow, which the kernel would answer \
-with silence and a second of waiting. The latency `open` is from the planned moment to the first \
-echo (with --no-echo: to the end of the handshake), so waiting for one's turn is part of it; `from \
-send` is without that.
+The connects are spread over --window. With 0s all are planned for one moment; a generator on \
+the same machine as the server is then the limit, because the kernel does most of the work of a \
+TCP handshake on the client's core. At most --under-way connects are in progress at a time, so \
+that the server's backlog does not overflow: the kernel would drop connects beyond the backlog, \
+and the client's kernel would retry them after a second.
 
-With --herd, when all are open, all are reset at one moment, and connect again in the same way, as \
-if a proxy before them had been restarted: the latency `reopen`.
+Latency `open` counts from the planned moment to the first echo (with --no-echo: to the end of \
+the handshake), so it includes the time before the connect started. `from send` does not.
 
-Asked for: each connection opens, and closes with 1000 in the end, or was reset for the herd.";
+With --herd, when all connections are open, they are reset at the same moment and opened again \
+in the same way, as after the restart of a proxy. Latency `reopen` is measured as `open` is.
+
+The run passes if each connection opens and finally closes with 1000, or was reset because of \
+--herd.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 10_000;
@@ -50,15 +52,15 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Spread the connects evenly over this time
+    /// Time over which the connects are spread evenly
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     window: Duration,
 
-    /// Connects that are under way at a time
+    /// Highest number of connects in progress at a time
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     under_way: u32,
 
-    /// When all are open, reset them all and connect again
+    /// When all connections are open, reset all of them and connect again
     #[arg(long)]
     herd: bool,
 }

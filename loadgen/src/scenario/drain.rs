@@ -30,21 +30,23 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Tell the server to end, by SIGTERM, while messages come and go.
+Shut the server down under load, and measure how it ends its connections.
 
-Before that, --rate messages a second are sent and come back for a while. From that moment on \
-a share of the clients (--mute) answers nothing any more. Measured, from the moment of SIGTERM, for \
-each of the others: until the server's Close arrives (`goodbye`), and until its FIN does (`fin`); \
-and when the server's process has ended.
+For --lead, --rate messages a second are sent and echoed. Then a share of the clients (--mute) \
+stops answering, and the server gets SIGTERM. Measured from that moment: for each other client \
+the time until the server's Close arrives (latency `goodbye`) and until its FIN arrives (latency \
+`fin`), and the time until the server's process ends.
 
-With --restart another server is started at the same address while the first still ends, as in a \
-deployment. Each client comes back at a random moment within --back-within, tries again when it is \
-refused, and messages go on to whoever is there. Latency `outage` is from when a client heard of the \
-end until it has a connection again.
+With --restart another server is started at the same address while the first one still ends, as \
+in a deployment. Each client reconnects at a random moment within --back-within, and retries if \
+it is refused. Messages are sent to either server meanwhile. Latency `outage` counts from the \
+moment at which a client learns that its connection ends, to the moment at which it is connected \
+again.
 
-Asked for: Close 1001, then FIN, for each client that answers; an end for each that does not; exit \
-status 0 within close timeout + 0.8 s; and, with --restart, that all come back. The child's close \
-timeout is 2 s. Messages that were under way may be lost. The server is ended, so it has to be a child: without --url, or with \
+The run passes if each answering client gets Close 1001 and then FIN; each silent client's \
+connection ends; the server exits with status 0 within close timeout + 0.8 s; and, with \
+--restart, all clients reconnect. A child's close timeout is 2 s by default. Messages in flight \
+may be lost. Because the server is shut down, it has to be a child (no --url) or started by \
 --server-cmd.";
 
 /// Connections where nothing else was said.
@@ -66,23 +68,23 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long messages are sent before SIGTERM
+    /// Time for which messages are sent before SIGTERM
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     lead: Duration,
 
-    /// Messages to send in a second
+    /// Messages to send in a second, over all clients
     #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
     rate: u32,
 
-    /// The share of the clients that answer nothing any more
+    /// Share of the clients that stop answering before SIGTERM
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "50%")]
     mute: f64,
 
-    /// Start another server at the same address, to which the clients come back
+    /// Start another server at the same address, and let the clients reconnect to it
     #[arg(long)]
     restart: bool,
 
-    /// How long the clients take to come back
+    /// Time within which the clients reconnect
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s",
           requires = "restart")]
     back_within: Duration,

@@ -24,25 +24,27 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Send messages that come back, and measure how long each takes and what it costs.
+Send messages that the server echoes, and measure latency, throughput and CPU time.
 
-Closed loop (--in-flight, the default): each connection keeps so many messages under way, and \
-sends the next when one has come back. That measures throughput; a slow server slows the generator \
-down, so its latencies say little. With a server of one core it takes about 50 connections to keep \
-it busy.
+Closed loop (--in-flight, the default): each connection has this number of messages in flight, \
+and sends the next one when an echo arrives. This measures throughput. The latencies say little, \
+because a slow server slows the generator down. About 50 connections keep a server of one core \
+busy.
 
-Open loop (--rate): so many messages a second are planned, for the connections in turn, and sent \
-when they are due, whatever is unanswered. That measures latency. `from plan` counts from the moment at \
-which a message was due: a user who sends at a steady pace waits that long. `from send` counts from \
-the moment at which the generator sent it, and so leaves out the time for which a message that was \
-due waited to be sent. The difference is the generator's `lateness`. `unread` is an upper bound of \
-the time for which an answer had arrived and the generator had not read it.
+Open loop (--rate): this number of messages a second is planned, over all connections in turn. \
+Each is sent when it is due, even if earlier ones are unanswered. This measures latency. `from \
+plan` counts from the moment at which the message was due, as for a user who sends at a steady \
+pace. `from send` counts from the actual send, and leaves out the time for which a due message \
+waited in the generator. That time is the generator's `lateness`. `unread` is an upper bound of \
+the time for which an echo had arrived and the generator had not read it.
 
-The first message of each connection is checked in full, each other by its length, its client and \
-its number, or (--message) by a digest of all of it. Asked for: all come back, in order, and each connection \
-closes with 1000. The messages of the warm-up (--warm-up) are sent and checked as all others, and count in \
-echo.messages; latencies, echo.rate and costs are of the measured time behind it alone. Costs are the CPU seconds of \
-server and generator for a million messages in the measured window.";
+The first message of each connection is compared byte by byte. Later messages are checked by \
+length, client and number or, with --message, by a digest of the whole message.
+
+The run passes if all messages come back, in order, and each connection closes with 1000. \
+Messages of the warm-up are checked and count in echo.messages; latencies, echo.rate and costs \
+cover only the time after it. Costs are CPU seconds of server and generator for each million \
+messages.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 100;
@@ -54,19 +56,19 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Time of the measurement, behind the warm-up
+    /// Time of the measurement, after the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// Time of the warm-up before the measurement; its messages are checked, and not measured
+    /// Time of the warm-up. Its messages are checked, not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 
-    /// Closed loop: messages of each connection under way
+    /// Closed loop: messages in flight on each connection
     #[arg(long, value_name = "N", value_parser = count, default_value = "1", conflicts_with = "rate")]
     in_flight: u32,
 
-    /// Open loop: messages to send in a second, all connections together
+    /// Open loop: messages to send in a second, over all connections
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<u32>,
 
@@ -74,7 +76,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64")]
     size: usize,
 
-    /// Text to send in place of bytes, with places {client} and {number}; {{ and }} are braces
+    /// Text of the messages, with the placeholders {client} and {number}; {{ and }} are literal
+    /// braces
     #[arg(long, value_name = "TEMPLATE", conflicts_with = "size")]
     message: Option<Template>,
 }

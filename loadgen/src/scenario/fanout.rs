@@ -26,23 +26,27 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Publish to topics, and measure how long it takes until each subscriber has each message.
+Publish messages to topics, and measure the time until each subscriber has each message.
 
-Each connection subscribes to one of --topics by its path: {topic} in the path of --url stands for \
-the topic's number, and with a child the path is /fanout/{topic}. The first --publishers \
-connections send messages as well, in turn, to their own topic. The server is to send each to all \
-subscribers of the topic, the sender included; with --sender-excluded, to all but the sender.
+Each connection subscribes to one of --topics by its path. In the path of --url, {topic} stands \
+for the topic's number; with a child the path is /fanout/{topic}. The first --publishers \
+connections also publish, in turn, each to its own topic. The server is expected to send each \
+message to all subscribers of the topic, including the publisher; with --sender-excluded, to all \
+except the publisher.
 
-Open loop (--rate, the default): so many messages a second are planned, those of all publishers \
-together, and sent when they are due. Closed loop (--in-flight): so many messages are under way, \
-and the next is sent when one has reached everybody; that measures throughput.
+Open loop (--rate, the default): this number of messages a second is planned, over all \
+publishers together, and each is sent when it is due. This measures latency. Closed loop \
+(--in-flight): this number of messages is in flight, and the next is sent when one has reached \
+all its subscribers. This measures throughput.
 
-Latency `delivery` is that of each subscriber, `last` that of the last subscriber of each message, \
-from the planned moment (closed loop: from the send). Every message is checked: its length and \
-content in full, and its number with its publisher, so that none is lost, comes twice, or overtakes \
-another. Asked for: all of that, and Close 1000 for each connection. What is due in the warm-up \
-(--warm-up) is sent and checked, and not measured. Costs are the CPU seconds of server and generator \
-for a million deliveries.";
+Latency `delivery` is measured at each subscriber, latency `last` at the last subscriber of each \
+message. Both count from the planned moment, in a closed loop from the send. Each message is \
+compared byte by byte, and its publisher and number are checked, so lost, duplicate and \
+reordered messages are found.
+
+The run passes if there are none of these, and each connection closes with 1000. Messages of the \
+warm-up are checked, not measured. Costs are CPU seconds of server and generator for each \
+million deliveries.";
 
 /// To each subscriber, and to the last of each message.
 const LATENCIES: [&str; 2] = ["delivery", "last"];
@@ -57,35 +61,35 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// Topics that the connections are spread over, one connection each at least
+    /// Number of topics. The connections are divided among them
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     topics: u32,
 
-    /// Number of connections that publish as well [default: one for each topic]
+    /// Number of connections that publish [default: one for each topic]
     #[arg(long, value_name = "N", value_parser = count)]
     publishers: Option<u32>,
 
-    /// Expect that the server sends each message to all subscribers of its topic except the sender
+    /// Expect that the server does not send a message back to its publisher
     #[arg(long)]
     sender_excluded: bool,
 
-    /// Time of the measurement, behind the warm-up
+    /// Time of the measurement, after the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
     duration: Duration,
 
-    /// Time of the warm-up before the measurement; its messages are checked, and not measured
+    /// Time of the warm-up. Its messages are checked, not measured
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
     warm_up: Duration,
 
-    /// Open loop: messages to publish in a second, all publishers together
+    /// Open loop: messages to publish in a second, over all publishers
     #[arg(long, value_name = "N", value_parser = rate, default_value = "10")]
     rate: u32,
 
-    /// Closed loop: messages under way, all publishers together
+    /// Closed loop: messages in flight, over all publishers
     #[arg(long, value_name = "N", value_parser = count, conflicts_with = "rate")]
     in_flight: Option<u32>,
 
-    /// Bytes of a message, 8 at least
+    /// Bytes of a message, at least 8
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64")]
     size: usize,
 }

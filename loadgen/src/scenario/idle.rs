@@ -23,19 +23,21 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Hold connections for a while, and measure what each of them costs.
+Hold idle connections, and measure the memory and the CPU time that they cost.
 
-Memory is read before there is anything for a client, and after the last connection is open: the resident memory of the \
-server and of the generator, and what the kernel holds (slabs, page tables, stacks, buffers of \
-TCP). The latter is of both ends together where both are of this host. What is told for each \
-connection is the difference, so that which a process had touched before does not count: it says \
-much when the connections are very many. In the server it is the difference to a server with one \
-connection, which has touched the code and the memory that any of them needs; \
-server.resident_bytes_over_connections counts everything. Then the connections are held for --duration, and what the server uses of the CPU is what its keepalive costs. The child \
-pings every 5 s.
+Memory is read before the first connection and after the last one is open: resident memory of \
+the server and of the generator, and memory of the kernel (slabs, page tables, stacks, TCP \
+buffers). The kernel's figure covers both ends of each connection if the server is on this host. \
+The figure for one connection is the difference, divided by the number of connections, so it is \
+meaningful only for many connections. For the server the first reading is taken with one open \
+connection, so that code and buffers which any connection needs are left out; \
+server.resident_bytes_over_connections counts everything.
 
-Asked for: each connection stays open, each ping is answered, and in the end each connection \
-closes with 1000.";
+Then the connections are held for --duration. The server's CPU time in this period is the cost \
+of its keepalive. A child sends a ping every 5 s by default.
+
+The run passes if each connection stays open, the server sends the expected number of pings, and \
+finally each connection closes with 1000.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 10_000;
@@ -56,7 +58,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long the connections are held
+    /// Time for which the connections are held
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "20s")]
     duration: Duration,
 }

@@ -28,27 +28,32 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Hold a million connections, and measure what they cost and what can be done with them.
+Hold a million connections, and measure their memory, keepalive, echo, broadcast and close.
 
-Before it starts, the limits of this host are checked: descriptors, ports, memory, and settings of \
-the kernel; what does not suffice is told with the command that changes it. The connections are \
-spread over as many rings, shards of the child and addresses of loopback as the limits make \
-necessary, in one process on each side. (To have several addresses the child listens on all of \
-this host.)
+First the limits of this host are checked: file descriptors, ports, memory, and kernel settings. \
+If one is too low, the error shows the command that raises it. The limits decide the number of \
+rings, of shards of the child, and of loopback addresses. Server and generator are one process \
+each. To have several addresses, the child listens on all addresses of this host.
 
-Then: the memory of a connection in the server, the generator and the kernel (both ends together), \
-as in idle; keepalive for --hold, each ping answered; with --stall, echoes to a hundred further \
-connections while all pings are due at once (latency `probe`, and `hiccup`, as in close-storm, of \
-that time); an echo sweep, one message for each \
-connection in --sweep, checked in full (latency `sweep`); --broadcasts messages to all connections, one after \
-the other, published by the child's admin listener and checked in full (latencies `broadcast`, to \
-each connection, and `last`, to the last one; not with --url); and a close storm over --window \
-(latencies `close` and `fin`). The child pings every 60 s.
+The steps are:
 
-Asked for: each connection opens, stays, echoes, gets each broadcast once, and closes with 1000, \
-then FIN. The figures of \
-server.busy, generator.busy and window_seconds are those of the close storm. With many rings the \
-generator looks at each in turn, and rests for half a millisecond at most between two rounds.";
+  1. Open all connections, and measure their memory as scenario idle does.
+  2. Hold them for --hold, and check that the server sends the expected pings.
+  3. With --stall: stop the server until the pings of all connections are due. When it \
+continues, measure echoes on 100 further connections (latency `probe`, and `hiccup` as in \
+close-storm).
+  4. Send one message on each connection within --sweep, and check each echo byte by byte \
+(latency `sweep`).
+  5. Without --url: publish --broadcasts messages to all connections, one after the other, and \
+check each delivery byte by byte (latency `broadcast` at each connection, `last` at the last \
+one).
+  6. Close all connections within --window (latencies `close` and `fin`).
+
+A child sends a ping every 60 s by default. The run passes if each connection opens, stays open, \
+echoes, gets each broadcast exactly once, and closes with 1000, then FIN.
+
+The figures server.busy, generator.busy and window_seconds are those of step 6. With many rings \
+the generator polls one after the other, and sleeps for at most 0.5 ms between two rounds.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 1_000_000;
@@ -69,24 +74,24 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// How long the connections are held
+    /// Time for which the connections are held
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
     hold: Duration,
 
-    /// Stop the server for so long, so that the pings of all connections are due when it goes on, and
-    /// see then what echoes have to wait for; more than the ping interval and an eighth
+    /// Time for which the server is stopped. Has to be above 9/8 of the ping interval [default: no
+    /// stall]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     stall: Option<Duration>,
 
-    /// How long it takes to send a message for each connection
+    /// Time within which one message is sent on each connection
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "60s")]
     sweep: Duration,
 
-    /// Messages to all connections
+    /// Number of messages to broadcast
     #[arg(long, value_name = "N", default_value = "3")]
     broadcasts: u32,
 
-    /// How long it takes to close all connections
+    /// Time over which the closes are spread evenly
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "100s")]
     window: Duration,
 }

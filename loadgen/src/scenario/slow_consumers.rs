@@ -25,17 +25,18 @@ use crate::{
 };
 
 pub(crate) const ABOUT: &str = "\
-Let some clients send much and read nothing, and measure what it costs and whether the others \
-notice.
+Let some clients send without reading, and measure the effect on the server and on the other \
+clients.
 
-First all clients but the slow ones (--slow) exchange --rate messages a second for --duration: the \
-latency `before`. Then each slow client stops reading and sends --flood bytes for the server to \
-echo; when that has come to a standstill, the others go on for as long: the latency `during`. The server's resident memory is read \
-before and after.
+First all clients except the slow ones (--slow) exchange --rate messages a second for --duration \
+(latency `before`). Then each slow client stops reading and sends --flood bytes for the server \
+to echo. When this flood has come to a standstill, the other clients continue for another \
+--duration (latency `during`). The server's resident memory is read before and after the flood.
 
-Asked for: no message of the others is lost; the 99th percentile of `during` is at most twice that \
-of `before` plus 20 ms; the server's memory has grown by at most --memory-bound for each slow \
-client plus 32 MiB that its allocator may keep; and the others close with 1000 in the end, while the slow ones are reset.";
+The run passes if no message of the other clients is lost; the 99th percentile of `during` is at \
+most twice that of `before` plus 20 ms; the server's memory grows by at most --memory-bound for \
+each slow client plus 32 MiB, which its allocator may keep; the other clients finally close with \
+1000; and the slow ones are reset.";
 
 /// Connections where nothing else was said.
 const CONNECTIONS: u32 = 400;
@@ -60,23 +61,23 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: Common,
 
-    /// The share of the clients that do not read
+    /// Share of the clients that do not read
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "5%")]
     slow: f64,
 
-    /// Bytes that each of those sends
+    /// Bytes that each slow client sends
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8MiB")]
     flood: usize,
 
-    /// Messages of the others in a second
+    /// Messages to send in a second, over the other clients
     #[arg(long, value_name = "N", value_parser = rate, default_value = "2000")]
     rate: u32,
 
-    /// How long each of the two phases is
+    /// Time of each of the two measurements, before and during the flood
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "5s")]
     duration: Duration,
 
-    /// What a slow client may cost the server
+    /// Highest permitted growth of the server's memory for each slow client
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "2MiB")]
     memory_bound: usize,
 }

@@ -1,5 +1,5 @@
-//! One client's TLS: bytes in, bytes out. It has no socket and, while nothing is under way, no
-//! buffer.
+//! TLS of one client without I/O. A session has no socket, and no buffer while no partial record is
+//! kept.
 
 use std::{fmt, mem, sync::Arc};
 
@@ -10,46 +10,48 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncryptError, UnbufferedStatus},
 };
 
-/// The plaintext of a record is so long at most (RFC 8446 5.1), and its header, type, nonce and tag
-/// take less than this.
+/// Longest plaintext of a record in bytes (RFC 8446 5.1).
 const RECORD_SIZE_MAX: usize = 1 << 14;
-const RECORD_OVERHEAD: usize = 64;
 
-/// A handshake message or an alert, mostly.
-const HANDSHAKE_ROOM: usize = 1024;
+/// Upper bound in bytes of the header, type, nonce and tag of a record.
+const RECORD_OVERHEAD_MAX: usize = 64;
+
+/// Bytes that are reserved for a handshake message or an alert. Most need no more.
+const HANDSHAKE_MESSAGE_SIZE: usize = 1024;
 
 /// TLS of one client.
 pub(crate) struct Session {
     connection: UnbufferedClientConnection,
-    /// The part of a record, or of a handshake message, whose rest has not arrived. rustls bounds
-    /// both: 18 KiB, and 64 KiB.
+    /// Received bytes of an incomplete record or handshake message. rustls limits them to 18 KiB
+    /// and 64 KiB.
     incoming: Vec<u8>,
     stage: Stage,
 }
 
-/// How far a session has come.
+/// State of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stage {
     /// The handshake is under way.
     Handshake,
-    /// Data goes both ways.
+    /// Data can be sent and received.
     Open,
-    /// close_notify was said (RFC 8446 6.1), by either: nothing more is read.
+    /// Either side has sent close_notify (RFC 8446 6.1). Nothing more is read.
     Finished,
-    /// So many records were sent that nothing more may be: TLS 1.2 cannot change its keys.
+    /// The limit of records under one key is reached. Nothing more is sent, because TLS 1.2 cannot
+    /// change its keys.
     Exhausted,
 }
 
-/// What a client has to say.
+/// Output that a call asks for.
 #[derive(Clone, Copy)]
-enum Speech<'a> {
+enum Output<'a> {
     Nothing,
     Data(&'a [u8]),
     CloseNotify,
 }
 
 impl Session {
-    /// Starts the handshake; what is to be sent is appended to `sealed`, as in all that follows.
+    /// Starts the handshake. This and the following functions append the bytes to send to `sealed`.
     ///
     /// # Errors
     /// Those of [`UnbufferedClientConnection::new`].
@@ -63,7 +65,7 @@ impl Session {
             incoming: Vec::new(),
             stage: Stage::Handshake,
         };
-        session.advance(Speech::Nothing, &mut Vec::new(), sealed)?;
+        session.advance(Output::Nothing, &mut Vec::new(), sealed)?;
         Ok(session)
     }
 
@@ -71,11 +73,11 @@ impl Session {
         self.stage
     }
 
-    /// Takes received bytes, which are decrypted where they lie. What the server said is appended
-    /// to `plain`, also what it said before an error.
+    /// Decrypts received bytes in place, and appends the plaintext to `plain`, also the plaintext
+    /// before an error.
     ///
     /// # Errors
-    /// What is wrong with the server's TLS. The session must not be used again.
+    /// If the server violates TLS. The session must not be used again.
     pub(crate) fn receive(
         &mut self,
         bytes: &mut [u8],
@@ -87,26 +89,27 @@ impl Session {
         }
         if !self.incoming.is_empty() {
             self.incoming.extend_from_slice(bytes);
-            return self.advance(Speech::Nothing, plain, sealed);
+            return self.advance(Output::Nothing, plain, sealed);
         }
-        let (taken, result) = self.drive(bytes, Speech::Nothing, plain, sealed);
+        let (consumed, result) = self.drive(bytes, Output::Nothing, plain, sealed);
         if self.stage != Stage::Finished {
-            self.incoming = bytes[taken..].to_vec();
+            self.incoming = bytes[consumed..].to_vec();
         }
         result
     }
 
-    /// Encrypts `plain`, once the handshake is done.
+    /// Encrypts `plain`. Does nothing before the handshake is complete.
     pub(crate) fn seal(&mut self, plain: &[u8], sealed: &mut Vec<u8>) {
-        self.say(Speech::Data(plain), sealed);
+        self.send(Output::Data(plain), sealed);
     }
 
-    /// Says that nothing follows, once.
+    /// Sends close_notify, unless it was sent before.
     pub(crate) fn close(&mut self, sealed: &mut Vec<u8>) {
-        self.say(Speech::CloseNotify, sealed);
+        self.send(Output::CloseNotify, sealed);
     }
 
-    /// The protocol, the suite, and whether a session was resumed, once the handshake is done.
+    /// Returns the protocol version, the cipher suite, and whether a session was resumed. `None`
+    /// before the handshake is complete.
     pub(crate) fn agreed(&self) -> Option<(ProtocolVersion, SupportedCipherSuite, HandshakeKind)> {
         let connection = &self.connection;
         Some((
@@ -116,111 +119,118 @@ impl Session {
         ))
     }
 
-    fn say(&mut self, speech: Speech<'_>, sealed: &mut Vec<u8>) {
+    fn send(&mut self, output: Output<'_>, sealed: &mut Vec<u8>) {
         let mut plain = Vec::new();
-        let result = self.advance(speech, &mut plain, sealed);
-        // What is whole was read when it arrived.
+        let result = self.advance(output, &mut plain, sealed);
+        // Complete records were read when they arrived.
         debug_assert!(result.is_ok() && plain.is_empty(), "{result:?}");
     }
 
-    /// Goes on with what has arrived so far. rustls remembers places in it, where a handshake message
-    /// has begun, so it gets the same bytes again, also to say something.
+    /// Processes the received bytes and `output`. rustls remembers positions in an incomplete
+    /// handshake message, so each call has to pass the same bytes again, even if it only sends.
     fn advance(
         &mut self,
-        speech: Speech<'_>,
+        output: Output<'_>,
         plain: &mut Vec<u8>,
         sealed: &mut Vec<u8>,
     ) -> Result<(), Error> {
         let mut incoming = mem::take(&mut self.incoming);
-        let (taken, result) = self.drive(&mut incoming, speech, plain, sealed);
-        if taken < incoming.len() && self.stage != Stage::Finished {
-            incoming.drain(..taken);
+        let (consumed, result) = self.drive(&mut incoming, output, plain, sealed);
+        if consumed < incoming.len() && self.stage != Stage::Finished {
+            incoming.drain(..consumed);
             self.incoming = incoming;
         }
         result
     }
 
-    /// Goes on until there is nothing left to do with `incoming`; tells how much of it is done
-    /// with.
+    /// Runs rustls until it needs more bytes than `incoming`. Returns how many of these are
+    /// consumed.
     fn drive(
         &mut self,
         incoming: &mut [u8],
-        mut speech: Speech<'_>,
+        mut output: Output<'_>,
         plain: &mut Vec<u8>,
         sealed: &mut Vec<u8>,
     ) -> (usize, Result<(), Error>) {
-        let mut taken = 0;
+        let mut consumed = 0;
         loop {
-            let UnbufferedStatus { discard, state } =
-                self.connection.process_tls_records(&mut incoming[taken..]);
-            taken += discard;
+            let UnbufferedStatus { discard, state } = self
+                .connection
+                .process_tls_records(&mut incoming[consumed..]);
+            consumed += discard;
             match state {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(record) = traffic.next_record() {
                         match record {
                             Ok(record) => {
-                                taken += record.discard;
+                                consumed += record.discard;
                                 plain.extend_from_slice(record.payload);
                             }
-                            Err(error) => return (taken, Err(error)),
+                            Err(error) => return (consumed, Err(error)),
                         }
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(mut data)) => {
-                    append(sealed, HANDSHAKE_ROOM, |room| encoded(data.encode(room)))
-                        .expect("it is encoded once");
+                    append(sealed, HANDSHAKE_MESSAGE_SIZE, |buffer| {
+                        encoded(data.encode(buffer))
+                    })
+                    .expect("rustls encodes each message once");
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => data.done(),
                 Ok(ConnectionState::BlockedHandshake | ConnectionState::Closed) => {
-                    return (taken, Ok(()));
+                    return (consumed, Ok(()));
                 }
                 Ok(ConnectionState::PeerClosed) => {
                     self.stage = Stage::Finished;
                     if self.connection.is_handshaking() {
-                        return (taken, Err(Error::HandshakeNotComplete));
+                        return (consumed, Err(Error::HandshakeNotComplete));
                     }
                 }
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     if self.stage == Stage::Handshake {
                         self.stage = Stage::Open;
                     }
-                    let result = match speech {
-                        Speech::Nothing => Ok(()),
-                        Speech::Data(data) => append(sealed, room_for(data.len()), |room| {
-                            traffic.encrypt(data, room)
-                        }),
-                        Speech::CloseNotify => append(sealed, HANDSHAKE_ROOM, |room| {
-                            traffic.queue_close_notify(room)
+                    let result = match output {
+                        Output::Nothing => Ok(()),
+                        Output::Data(data) => {
+                            append(sealed, sealed_size_max(data.len()), |buffer| {
+                                traffic.encrypt(data, buffer)
+                            })
+                        }
+                        Output::CloseNotify => append(sealed, HANDSHAKE_MESSAGE_SIZE, |buffer| {
+                            traffic.queue_close_notify(buffer)
                         }),
                     };
                     if result.is_ok() {
-                        return (taken, Ok(()));
+                        return (consumed, Ok(()));
                     }
-                    // rustls says close_notify then.
+                    // rustls has queued close_notify.
                     self.stage = Stage::Exhausted;
-                    speech = Speech::Nothing;
+                    output = Output::Nothing;
                 }
-                // Early data is what a server reads; others are of a rustls to come.
+                // `ReadEarlyData` occurs on servers only. The enum is non-exhaustive.
                 Ok(_) => {
-                    let message = "rustls is in a state that is unknown here".to_owned();
-                    return (taken, Err(Error::General(message)));
+                    let message = "unknown state of the rustls connection".to_owned();
+                    return (consumed, Err(Error::General(message)));
                 }
                 Err(error) => {
-                    self.alert(&mut incoming[taken..], sealed);
-                    return (taken, Err(error));
+                    self.alert(&mut incoming[consumed..], sealed);
+                    return (consumed, Err(error));
                 }
             }
         }
     }
 
-    /// Appends the alert that tells the server of an error.
+    /// Appends the alert that reports an error to the server.
     fn alert(&mut self, incoming: &mut [u8], sealed: &mut Vec<u8>) {
         while self.connection.wants_write()
             && let Ok(ConnectionState::EncodeTlsData(mut data)) =
                 self.connection.process_tls_records(incoming).state
         {
-            append(sealed, HANDSHAKE_ROOM, |room| encoded(data.encode(room)))
-                .expect("it is encoded once");
+            append(sealed, HANDSHAKE_MESSAGE_SIZE, |buffer| {
+                encoded(data.encode(buffer))
+            })
+            .expect("rustls encodes each message once");
         }
     }
 }
@@ -234,32 +244,33 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Room for so many bytes when they are encrypted.
-const fn room_for(length: usize) -> usize {
-    length + (length / RECORD_SIZE_MAX + 1) * RECORD_OVERHEAD
+/// Upper bound of the encrypted size of `length` bytes.
+const fn sealed_size_max(length: usize) -> usize {
+    length + (length / RECORD_SIZE_MAX + 1) * RECORD_OVERHEAD_MAX
 }
 
 fn encoded(result: Result<usize, EncodeError>) -> Result<usize, EncryptError> {
     result.map_err(|error| match error {
         EncodeError::InsufficientSize(error) => EncryptError::InsufficientSize(error),
-        EncodeError::AlreadyEncoded => unreachable!("each is encoded once"),
+        EncodeError::AlreadyEncoded => unreachable!("rustls encodes each message once"),
     })
 }
 
-/// Lets `write` write behind what is in `out`, into `room` bytes, or as many as it asks for.
+/// Appends what `write` writes to `out`. The buffer has `size` bytes first, and then the size that
+/// `write` asks for.
 ///
 /// # Errors
-/// Those of `write`, but that there was too little room.
+/// Those of `write`, except `InsufficientSize`.
 fn append(
     out: &mut Vec<u8>,
-    mut room: usize,
+    mut size: usize,
     mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
 ) -> Result<(), EncryptError> {
     let start = out.len();
     loop {
-        out.resize(start + room, 0);
+        out.resize(start + size, 0);
         match write(&mut out[start..]) {
-            Err(EncryptError::InsufficientSize(error)) => room = error.required_size,
+            Err(EncryptError::InsufficientSize(error)) => size = error.required_size,
             result => {
                 out.truncate(start + *result.as_ref().unwrap_or(&0));
                 return result.map(drop);
@@ -282,7 +293,7 @@ mod tests {
 
     use super::*;
 
-    /// What both ends of a test know.
+    /// TLS settings of both ends of a test.
     struct Settings {
         client: Arc<ClientConfig>,
         server: Arc<ServerConfig>,
@@ -321,8 +332,8 @@ mod tests {
                 client,
                 server: ServerConnection::new(Arc::clone(&self.server)).unwrap(),
                 sealed,
-                heard: Vec::new(),
-                told: Vec::new(),
+                client_received: Vec::new(),
+                server_received: Vec::new(),
             }
         }
     }
@@ -331,18 +342,18 @@ mod tests {
     struct Pair {
         client: Session,
         server: ServerConnection,
-        /// From the client, on its way.
+        /// Bytes from the client that the server has not read.
         sealed: Vec<u8>,
-        /// By the client.
-        heard: Vec<u8>,
-        /// By the server.
-        told: Vec<u8>,
+        /// Plaintext that the client has received.
+        client_received: Vec<u8>,
+        /// Plaintext that the server has received.
+        server_received: Vec<u8>,
     }
 
     impl Pair {
-        /// Lets both talk until neither has more to say; the client receives `size` bytes at a
+        /// Exchanges bytes until neither side sends more. The client receives `size` bytes at a
         /// time.
-        fn talk(&mut self, size: usize) -> Result<(), Error> {
+        fn exchange(&mut self, size: usize) -> Result<(), Error> {
             loop {
                 let mut bytes = self.serve();
                 if bytes.is_empty() {
@@ -352,16 +363,16 @@ mod tests {
             }
         }
 
-        /// Lets the server read what is on its way; gives what it says.
+        /// Lets the server read all bytes from the client. Returns its answer.
         fn serve(&mut self) -> Vec<u8> {
             let sealed = mem::take(&mut self.sealed);
             let mut rest = &sealed[..];
             while !rest.is_empty() {
                 self.server.read_tls(&mut rest).unwrap();
-                // The client tells what it thinks of it.
+                // The client reports the error.
                 let _ = self.server.process_new_packets();
-                // It ends with what there is so far, or with close_notify.
-                let _ = self.server.reader().read_to_end(&mut self.told);
+                // The error says that no more plaintext is available.
+                let _ = self.server.reader().read_to_end(&mut self.server_received);
             }
             let mut bytes = Vec::new();
             while self.server.wants_write() {
@@ -373,7 +384,7 @@ mod tests {
         fn receive(&mut self, bytes: &mut [u8], size: usize) -> Result<(), Error> {
             for piece in bytes.chunks_mut(size) {
                 self.client
-                    .receive(piece, &mut self.heard, &mut self.sealed)?;
+                    .receive(piece, &mut self.client_received, &mut self.sealed)?;
             }
             Ok(())
         }
@@ -382,7 +393,7 @@ mod tests {
     static MESSAGE: [u8; 40_000] = [0x5a; 40_000];
 
     #[test]
-    fn what_is_said_arrives_however_it_is_split() {
+    fn data_arrives_at_every_split_of_the_records() {
         for (version, number) in [
             (&TLS12, ProtocolVersion::TLSv1_2),
             (&TLS13, ProtocolVersion::TLSv1_3),
@@ -391,44 +402,48 @@ mod tests {
             for size in [1, 2, 5, 6, 100, 1000, 16_384, usize::MAX] {
                 let mut pair = settings.pair("server.test");
                 assert_eq!(pair.client.stage(), Stage::Handshake);
-                pair.talk(size).unwrap();
+                pair.exchange(size).unwrap();
                 assert_eq!(pair.client.stage(), Stage::Open, "{version:?} {size}");
                 assert_eq!(pair.client.agreed().unwrap().0, number);
                 pair.client.seal(&MESSAGE, &mut pair.sealed);
                 let before = pair.sealed.len();
-                assert!((40_000..40_000 + 3 * RECORD_OVERHEAD).contains(&before));
-                pair.talk(size).unwrap();
-                assert_eq!(pair.told, MESSAGE);
-                // The server's buffers are no part of this.
+                assert!((40_000..40_000 + 3 * RECORD_OVERHEAD_MAX).contains(&before));
+                pair.exchange(size).unwrap();
+                assert_eq!(pair.server_received, MESSAGE);
+                // The buffer limit of the server is not under test.
                 pair.server.set_buffer_limit(None);
                 pair.server.writer().write_all(&MESSAGE).unwrap();
-                pair.talk(size).unwrap();
-                assert_eq!(pair.heard, MESSAGE, "{version:?} {size}");
-                assert_eq!(pair.client.incoming.capacity(), 0, "nothing is kept");
+                pair.exchange(size).unwrap();
+                assert_eq!(pair.client_received, MESSAGE, "{version:?} {size}");
+                assert_eq!(
+                    pair.client.incoming.capacity(),
+                    0,
+                    "no partial record is kept"
+                );
             }
         }
     }
 
     #[test]
-    fn what_is_said_amid_a_message_of_many_records_arrives() {
+    fn data_sent_during_a_handshake_message_of_many_records_arrives() {
         let mut settings = Settings::new(&TLS13);
         let server = Arc::get_mut(&mut settings.server).unwrap();
         // Certificates and tickets take several records.
         server.max_fragment_size = Some(64);
         let mut pair = settings.pair("server.test");
-        let mut said = 0;
+        let mut sent_count = 0;
         while !pair.sealed.is_empty() {
             for byte in pair.serve().chunks_mut(1) {
                 pair.receive(byte, 1).unwrap();
                 if pair.client.stage() == Stage::Open {
                     pair.client.seal(b"word", &mut pair.sealed);
-                    said += 1;
+                    sent_count += 1;
                 }
             }
         }
-        // It spoke after each byte of the tickets.
-        assert!(said > 100, "{said}");
-        assert_eq!(pair.told.len(), said * 4);
+        // The client sent after each byte of the tickets.
+        assert!(sent_count > 100, "{sent_count}");
+        assert_eq!(pair.server_received.len(), sent_count * 4);
     }
 
     #[test]
@@ -437,7 +452,7 @@ mod tests {
             let settings = Settings::new(version);
             let kinds = [(); 2].map(|()| {
                 let mut pair = settings.pair("server.test");
-                pair.talk(usize::MAX).unwrap();
+                pair.exchange(usize::MAX).unwrap();
                 pair.client.agreed().unwrap().2
             });
             let expected = [HandshakeKind::Full, HandshakeKind::Resumed];
@@ -446,14 +461,14 @@ mod tests {
     }
 
     #[test]
-    fn both_say_close_notify_and_nothing_is_kept_of_what_follows() {
+    fn bytes_after_close_notify_are_dropped_and_close_notify_is_sent_once() {
         for version in [&TLS12, &TLS13] {
             let mut pair = Settings::new(version).pair("server.test");
-            pair.talk(usize::MAX).unwrap();
-            pair.server.writer().write_all(b"last words").unwrap();
+            pair.exchange(usize::MAX).unwrap();
+            pair.server.writer().write_all(b"last message").unwrap();
             pair.server.send_close_notify();
-            pair.talk(3).unwrap();
-            assert_eq!(pair.heard, b"last words");
+            pair.exchange(3).unwrap();
+            assert_eq!(pair.client_received, b"last message");
             assert_eq!(pair.client.stage(), Stage::Finished);
             pair.receive(&mut [0x17; 100], 7).unwrap();
             assert_eq!(pair.client.incoming.capacity(), 0);
@@ -461,17 +476,17 @@ mod tests {
             let length = pair.sealed.len();
             assert!(length > 0);
             pair.client.close(&mut pair.sealed);
-            assert_eq!(pair.sealed.len(), length, "it is said once");
-            pair.talk(usize::MAX).unwrap();
+            assert_eq!(pair.sealed.len(), length, "close_notify is sent once");
+            pair.exchange(usize::MAX).unwrap();
             assert_eq!(pair.server.reader().read(&mut [0]).unwrap(), 0);
         }
     }
 
     #[test]
-    fn a_server_of_another_name_is_told_so() {
+    fn a_certificate_for_another_name_is_rejected_with_an_alert() {
         for version in [&TLS12, &TLS13] {
             let mut pair = Settings::new(version).pair("other.test");
-            let error = pair.talk(100).unwrap_err();
+            let error = pair.exchange(100).unwrap_err();
             assert!(
                 matches!(error, Error::InvalidCertificate(_)),
                 "{error} {version:?}"
@@ -484,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_tls_is_an_error() {
+    fn plaintext_http_is_an_error() {
         for size in [1, 7, usize::MAX] {
             let mut pair = Settings::new(&TLS13).pair("server.test");
             let mut bytes = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
@@ -494,10 +509,10 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_was_tampered_with_is_an_error() {
+    fn a_modified_record_is_an_error_after_the_records_before_it() {
         for version in [&TLS12, &TLS13] {
             let mut pair = Settings::new(version).pair("server.test");
-            pair.talk(usize::MAX).unwrap();
+            pair.exchange(usize::MAX).unwrap();
             let mut bytes = Vec::new();
             for message in [b"first", b"other"] {
                 pair.server.writer().write_all(message).unwrap();
@@ -506,7 +521,7 @@ mod tests {
             *bytes.last_mut().unwrap() ^= 1;
             let error = pair.receive(&mut bytes, usize::MAX).unwrap_err();
             assert!(matches!(error, Error::DecryptError), "{error}");
-            assert_eq!(pair.heard, b"first");
+            assert_eq!(pair.client_received, b"first");
         }
     }
 }

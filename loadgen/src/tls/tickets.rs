@@ -1,4 +1,4 @@
-//! Sessions that may be resumed: each client keeps its own, as if it were somebody's browser.
+//! TLS sessions that can be resumed. Each client has its own, like separate browsers.
 
 use std::{
     collections::HashMap,
@@ -14,68 +14,68 @@ use rustls::{
     pki_types::ServerName,
 };
 
-/// What clients know of the server from their last connections.
+/// The session store of all clients.
 ///
-/// rustls asks for it by the server's name only; so whoever calls rustls says first for which client
-/// it is. All of it happens on the fleet's thread.
+/// rustls identifies an entry by the server's name only. So [`set_client`](Self::set_client) has to
+/// be called before each call of rustls. All calls are on the fleet's thread.
 #[derive(Debug, Default)]
 pub(super) struct Tickets {
     client: AtomicU32,
-    known: Mutex<HashMap<u32, Known>>,
+    sessions: Mutex<HashMap<u32, Sessions>>,
 }
 
-/// What one client knows.
+/// Session data of one client.
 #[derive(Debug, Default)]
-struct Known {
+struct Sessions {
     group: Option<NamedGroup>,
     tls12: Option<Tls12ClientSessionValue>,
-    /// The last of those that the server gave. It is used once (RFC 8446 C.4).
+    /// The newest ticket. Each is used once (RFC 8446 C.4).
     tls13: Option<Tls13ClientSessionValue>,
 }
 
 impl Tickets {
-    /// What follows is for this client.
-    pub(super) fn turn_to(&self, client: u32) {
+    /// Sets the client whose entry the following calls read and write.
+    pub(super) fn set_client(&self, client: u32) {
         self.client.store(client, Ordering::Relaxed);
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<u32, Known>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u32, Sessions>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the client knows that it is about.
-    fn with<T>(&self, see: impl FnOnce(&mut Known) -> T) -> T {
+    /// Calls `access` with the entry of the current client.
+    fn with<T>(&self, access: impl FnOnce(&mut Sessions) -> T) -> T {
         let client = self.client.load(Ordering::Relaxed);
-        see(self.known().entry(client).or_default())
+        access(self.sessions().entry(client).or_default())
     }
 }
 
 impl ClientSessionStore for Tickets {
     fn set_kx_hint(&self, _server: ServerName<'static>, group: NamedGroup) {
-        self.with(|known| known.group = Some(group));
+        self.with(|entry| entry.group = Some(group));
     }
 
     fn kx_hint(&self, _server: &ServerName<'_>) -> Option<NamedGroup> {
-        self.with(|known| known.group)
+        self.with(|entry| entry.group)
     }
 
     fn set_tls12_session(&self, _server: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.with(|known| known.tls12 = Some(value));
+        self.with(|entry| entry.tls12 = Some(value));
     }
 
     fn tls12_session(&self, _server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.with(|known| known.tls12.clone())
+        self.with(|entry| entry.tls12.clone())
     }
 
     fn remove_tls12_session(&self, _server: &ServerName<'static>) {
-        self.with(|known| known.tls12 = None);
+        self.with(|entry| entry.tls12 = None);
     }
 
     fn insert_tls13_ticket(&self, _server: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.with(|known| known.tls13 = Some(value));
+        self.with(|entry| entry.tls13 = Some(value));
     }
 
     fn take_tls13_ticket(&self, _server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.with(|known| known.tls13.take())
+        self.with(|entry| entry.tls13.take())
     }
 }

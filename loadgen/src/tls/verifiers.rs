@@ -1,4 +1,4 @@
-//! Who decides whether a certificate will do, where that is not a store of authorities alone.
+//! Certificate verifiers for `--ca` and `--insecure`.
 
 use std::sync::Arc;
 
@@ -14,21 +14,23 @@ use rustls::{
     server::ParsedCertificate,
 };
 
-/// Takes what authorities have signed, and a server's certificate that is in the same file.
+/// Accepts certificates that an authority of a file has signed, and server certificates that are in
+/// the file.
 ///
-/// The latter is what `openssl req -x509` makes: signed by itself, and marked as an authority's,
-/// which webpki takes from no server. Its name is checked, its dates are not.
+/// `openssl req -x509` makes server certificates of the second kind: self-signed, and marked as
+/// those of an authority, which webpki rejects for servers. Their name is checked; their dates are
+/// not.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct FileVerifier {
     authorities: Arc<WebPkiServerVerifier>,
     certificates: Vec<CertificateDer<'static>>,
 }
 
-impl File {
-    /// Trusts `certificates`, which are those of `store`.
+impl FileVerifier {
+    /// Makes a verifier that trusts `certificates`. `store` contains the same certificates.
     ///
     /// # Errors
-    /// If there are none.
+    /// If there is no certificate.
     pub(super) fn new(
         store: RootCertStore,
         certificates: Vec<CertificateDer<'static>>,
@@ -42,7 +44,7 @@ impl File {
     }
 }
 
-impl ServerCertVerifier for File {
+impl ServerCertVerifier for FileVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -90,11 +92,11 @@ impl ServerCertVerifier for File {
     }
 }
 
-/// Takes everything.
+/// Accepts every certificate and signature.
 #[derive(Debug)]
-pub(super) struct Credulous(pub(super) Arc<CryptoProvider>);
+pub(super) struct NoVerification(pub(super) Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Credulous {
+impl ServerCertVerifier for NoVerification {
     fn verify_server_cert(
         &self,
         _end_entity: &CertificateDer<'_>,
@@ -129,16 +131,16 @@ impl ServerCertVerifier for Credulous {
     }
 }
 
-/// What is wrong with a server's TLS, in words.
+/// Describes an error of TLS.
 pub(crate) fn told(error: &Error) -> String {
     match error {
-        // It tells what it is of, and not what it is.
+        // The error's own text shows the debug form of `other`.
         Error::InvalidCertificate(CertificateError::Other(other)) => {
             format!("TLS: invalid peer certificate: {other}")
         }
-        // No record of TLS begins so.
+        // No TLS record begins with this byte.
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "TLS: this port does not speak TLS, write ws://".to_owned()
+            "TLS: the server does not use TLS on this port; write ws://".to_owned()
         }
         error => format!("TLS: {error}"),
     }

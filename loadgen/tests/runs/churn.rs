@@ -1,4 +1,4 @@
-//! The churn, for a moment.
+//! Short runs of scenario churn.
 
 use std::{io, net::TcpListener, thread};
 
@@ -14,25 +14,25 @@ const SHORT: [&str; 7] = [
     "300",
 ];
 
-fn assert_every_way_was_taken(run: &Run) {
+fn assert_all_kinds_of_end_occurred(run: &Run) {
     let figures = run.at("/figures").as_object().unwrap();
-    let ways: Vec<_> = figures
+    let kinds: Vec<_> = figures
         .iter()
         .filter(|(name, _)| name.starts_with("churn.") && *name != "churn.rate")
         .collect();
-    assert_eq!(ways.len(), 13);
+    assert_eq!(kinds.len(), 13);
     assert!(
-        ways.iter().all(|(_, count)| count.as_f64().unwrap() > 0.0),
-        "{ways:?}"
+        kinds.iter().all(|(_, count)| count.as_f64().unwrap() > 0.0),
+        "{kinds:?}"
     );
 }
 
 #[test]
-fn nothing_stays_of_connections_that_end_in_all_ways() {
+fn a_child_keeps_nothing_of_connections_that_end_in_all_ways() {
     let run = run(&[&SHORT[..], &["--seed", "7"]].concat());
-    run.assert_ends_as_asked();
-    assert_every_way_was_taken(&run);
-    // 600 connections of the churn, and those of the probe.
+    run.assert_passed_or_starved();
+    assert_all_kinds_of_end_occurred(&run);
+    // 600 connections of the churn, and 64 of the final probe.
     assert_eq!(run.number("/connections"), 664.0);
     let outcomes = run.at("/outcomes").as_object().unwrap();
     let total: f64 = outcomes.values().map(|count| count.as_f64().unwrap()).sum();
@@ -43,8 +43,8 @@ fn nothing_stays_of_connections_that_end_in_all_ways() {
 }
 
 #[test]
-fn a_rate_that_the_connections_do_not_allow_is_told() {
-    let few = [
+fn a_rate_limited_by_connections_is_noted() {
+    let arguments = [
         "--connections",
         "20",
         "--warm-up",
@@ -52,20 +52,20 @@ fn a_rate_that_the_connections_do_not_allow_is_told() {
         "--duration",
         "500ms",
     ];
-    let run = run(&[&["churn"], &few[..]].concat());
-    run.assert_ends_as_asked();
+    let run = run(&[&["churn"], &arguments[..]].concat());
+    run.assert_passed_or_starved();
     let notes = run.at("/notes").to_string();
-    let told = "longer than the 500ms planned: all 20 connections were in use (--connections)";
+    let note = "longer than the 500ms planned: all 20 connections were in use (--connections)";
     assert!(notes.contains("the measured part took"), "{notes}");
-    assert!(notes.contains(told), "{notes}");
+    assert!(notes.contains(note), "{notes}");
 }
 
 #[test]
-fn a_server_that_keeps_connections_fails() {
+fn a_server_that_never_ends_connections_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}/", listener.local_addr().unwrap());
     thread::spawn(move || {
-        // It accepts, and that is all.
+        // The server accepts connections and does nothing else.
         listener.incoming().collect::<io::Result<Vec<_>>>()
     });
     let arguments = ["--url", &url, "--timeout", "300ms", "--duration", "100ms"];
@@ -80,12 +80,12 @@ fn a_server_that_keeps_connections_fails() {
 }
 
 #[test]
-fn a_server_that_holds_on_to_silent_clients_is_found_out() {
-    // A port that was free a moment ago.
+fn a_server_with_later_timeouts_than_stated_fails() {
+    // A free port.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    // It pings after 20 s, and is said to ping after 200 ms.
+    // The server pings after 20 s; the command line says 200 ms.
     let command = format!(
         "{} __server echo --shards 1 --listen {address}",
         env!("CARGO_BIN_EXE_loadgen")
@@ -107,7 +107,7 @@ fn a_server_that_holds_on_to_silent_clients_is_found_out() {
     assert!(run.number("/outcomes/still_held") > 0.0);
     let reasons = run.at("/reasons").to_string();
     assert!(
-        reasons.contains("connections ended otherwise than asked for"),
+        reasons.contains("connections ended unexpectedly"),
         "{reasons}"
     );
 }

@@ -1,4 +1,4 @@
-//! What is refused, and how.
+//! Errors of the command line, help texts, and the layout of the report.
 
 use crate::harness::{loadgen, text};
 
@@ -31,7 +31,7 @@ fn wrong_flags_and_values_are_refused() {
 }
 
 #[test]
-fn each_value_is_refused_with_what_to_write() {
+fn an_invalid_value_is_refused_with_a_valid_example() {
     let form = "write ws://HOST:PORT/PATH or wss://HOST:PORT/PATH, such as ws://127.0.0.1:9001/";
     for url in [
         "ws:/x",
@@ -44,7 +44,7 @@ fn each_value_is_refused_with_what_to_write() {
     }
     let unknown = ["--url", "ws://no.such.host.invalid/"];
     assert_refused(&unknown, "no.such.host.invalid: ");
-    // A negative number is no option.
+    // A negative number is parsed as a value, not as an option.
     assert_refused(
         &["--timeout", "-5s"],
         "`-5s` is no duration; write 20s, 500ms",
@@ -100,12 +100,12 @@ fn gates_are_checked_before_the_run() {
     ] {
         assert_refused(&unknown, name);
     }
-    // Another scenario has it, and another server.
+    // Names of another scenario, and of a server that loadgen starts.
     assert_refused(&["idle", "--assert", "lost==0"], "this run has no `lost`");
     let foreign = ["--url", "ws://127.0.0.1:1/", "--assert", "server.busy<5%"];
     assert_refused(&foreign, "this run has no `server.busy`");
     assert_refused(&["connect", "--assert", "reopen.p99<1s"], "no `reopen.p99`");
-    // The same scenario has it in another mode.
+    // Names of the same scenario in another mode.
     for (arguments, name) in [
         (&["echo"][..], "lateness.p99.9"),
         (&["echo"], "echo.uncorrected.p99"),
@@ -118,7 +118,7 @@ fn gates_are_checked_before_the_run() {
         assert_refused(&[arguments, &["--assert", &gate]].concat(), &told);
     }
     assert_refused(&["--assert", "CLOSE.p99<5s"], "did you mean close.p99");
-    // Each scenario knows its own.
+    // Each scenario accepts its own names.
     for (scenario, gate) in [
         ("close-storm", "fin.uncorrected.p99<1s"),
         ("churn", "churn.silent>=0"),
@@ -130,7 +130,7 @@ fn gates_are_checked_before_the_run() {
         ("scale", "broadcast.p99<1s"),
         ("slow-consumers", "during.p99<1s"),
     ] {
-        // That the next one is unknown is told only where the first one is known.
+        // The first name is accepted if the error is about the second.
         assert_refused(&[scenario, "--assert", gate, "--assert", "zz<1"], "no `zz`");
     }
 }
@@ -156,19 +156,19 @@ fn more_publishers_or_topics_than_connections_are_refused() {
 }
 
 #[test]
-fn a_run_that_failed_says_first_what_went_wrong() {
+fn a_failed_run_prints_its_first_reason_first() {
     let output = loadgen(&["--url", "ws://127.0.0.1:1/", "--connections", "2"]).output();
     let output = output.unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    let told = "FAILED: 2 of 2 connections were refused, as nobody listens at 127.0.0.1:1";
+    let told = "FAILED: 2 of 2 connections were refused, because no server listens at 127.0.0.1:1";
     assert!(printed.starts_with(told), "{printed}");
     let reasons = printed.split("\nFAILED\n").nth(1).unwrap();
     assert!(reasons.starts_with("  2 of 2 connections were refused"));
-    assert!(reasons.contains("ended otherwise than asked for"));
+    assert!(reasons.contains("ended unexpectedly"));
 }
 
 #[test]
-fn durations_of_the_report_stand_as_on_the_command_line() {
+fn durations_in_the_report_have_the_units_of_the_command_line() {
     let arguments = ["--connections", "2", "--duration", "1ms", "--warm-up", "0s"];
     let run = crate::harness::run(&[&["echo"], &arguments[..]].concat());
     assert_eq!(*run.at("/settings/warm-up"), "0s, not measured");
@@ -177,7 +177,7 @@ fn durations_of_the_report_stand_as_on_the_command_line() {
 }
 
 #[test]
-fn a_server_command_that_does_not_serve_is_told() {
+fn a_server_command_that_fails_is_reported() {
     let base = ["--url", "ws://127.0.0.1:9/", "--server-cmd"];
     for (command, told) in [
         (
@@ -198,7 +198,7 @@ fn a_server_command_that_does_not_serve_is_told() {
 }
 
 #[test]
-fn nobody_who_reads_is_no_panic() {
+fn closed_output_pipes_cause_no_panic() {
     let pipe = || {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -210,14 +210,14 @@ fn nobody_who_reads_is_no_panic() {
 }
 
 #[test]
-fn a_run_without_arguments_ends_in_a_figure() {
+fn a_run_without_arguments_repeats_until_it_is_valid_or_gives_up() {
     let run = crate::harness::run(&[]);
-    run.assert_as_asked();
+    run.assert_passed();
     let connections = run.number("/connections");
     assert!(connections > 0.0);
     assert_eq!(run.number("/outcomes/closed"), connections);
     assert_eq!(run.number("/latencies/fin/corrected/count"), connections);
-    // At most two runs came before, the first with all ends at one moment.
+    // At most two runs were discarded, the first with all closes at one moment.
     let discarded = run.at("/discarded").as_array().unwrap();
     let windows: Vec<_> = discarded
         .iter()
@@ -231,8 +231,8 @@ fn a_run_without_arguments_ends_in_a_figure() {
 }
 
 #[test]
-fn more_than_the_host_allows_is_refused_with_what_would_allow_it() {
-    // Above the highest port that there is, and above every limit of descriptors but infinity.
+fn more_connections_than_the_host_allows_are_refused_with_the_command_to_raise_the_limit() {
+    // More than all ports, and more than any finite limit of descriptors.
     let output = loadgen(&["--connections", "4000M"]).output().unwrap();
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(2), "{printed}");
@@ -246,8 +246,8 @@ fn more_than_the_host_allows_is_refused_with_what_would_allow_it() {
 }
 
 #[test]
-fn what_nobody_can_know_is_refused() {
-    // TEST-NET-1 (RFC 5737) is on no host.
+fn modes_reset_and_silent_need_a_local_server_with_known_deadlines() {
+    // TEST-NET-1 (RFC 5737) is never a local address.
     let deadlines = "--ping-interval 1s --ping-timeout 1s --close-timeout 1s";
     let deadlines: Vec<_> = deadlines.split(' ').collect();
     for mode in ["reset", "silent"] {
@@ -255,7 +255,7 @@ fn what_nobody_can_know_is_refused() {
         let arguments = [&arguments[..], &deadlines].concat();
         assert_refused(&arguments, "cannot be known");
     }
-    // Nor how long a server takes to notice silence.
+    // Mode silent needs the deadlines of the server.
     let silent = ["--mode", "silent", "--url", "ws://127.0.0.1:1/"];
     assert_refused(
         &silent,
@@ -279,13 +279,13 @@ const SCENARIOS: [&str; 9] = [
 ];
 
 #[test]
-fn help_explains_what_is_measured_and_the_exit_status() {
+fn help_describes_the_scenario_and_the_exit_status() {
     for scenario in SCENARIOS {
         let output = loadgen(&[scenario, "--help"]).output().unwrap();
         let printed = text(&output);
         assert_eq!(output.status.code(), Some(0));
         for words in [
-            "Asked for",
+            "The run passes if",
             "Exit status",
             "INVALID",
             "--assert",
@@ -302,7 +302,7 @@ fn help_explains_what_is_measured_and_the_exit_status() {
 }
 
 #[test]
-fn the_summary_fits_eighty_columns() {
+fn the_report_fits_eighty_columns() {
     let runs: [&[&str]; 6] = [
         &["--connections", "50"],
         &["--connections", "50", "--mode", "reset"],

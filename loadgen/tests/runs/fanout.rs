@@ -1,20 +1,20 @@
-//! Fan-out against the server that the generator starts, and against servers that do it badly.
+//! Scenario fanout against a child server, and against servers that lose or change messages.
 
 use std::io::Write;
 
 use crate::{
-    foreign_servers::{read_frame, serve, shake_hands},
     harness::{Run, run},
+    misbehaving_servers::{accept_handshake, read_frame, serve},
 };
 
 const SHORT: [&str; 4] = ["--duration", "500ms", "--warm-up", "100ms"];
 
 #[test]
-fn every_subscriber_of_a_topic_gets_everything_in_order() {
+fn every_subscriber_of_a_topic_gets_all_messages_in_order() {
     let arguments = ["fanout", "--connections", "60", "--topics", "6"];
     let more = ["--publishers", "15", "--rate", "300"];
     let run = run(&[&arguments[..], &more, &SHORT].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 60);
     assert_eq!(run.number("/figures/fanout.published"), 180.0);
     assert_eq!(run.number("/figures/fanout.delivered"), 1800.0);
@@ -28,19 +28,19 @@ fn every_subscriber_of_a_topic_gets_everything_in_order() {
 }
 
 #[test]
-fn the_sender_may_be_left_out() {
+fn sender_excluded_expects_no_message_for_the_publisher() {
     let arguments = ["fanout", "--connections", "10", "--sender-excluded"];
     let run = run(&[&arguments[..], &["--rate", "100"], &SHORT].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     assert_eq!(run.number("/figures/fanout.published"), 60.0);
     assert_eq!(run.number("/figures/fanout.delivered"), 540.0);
 }
 
 #[test]
-fn a_closed_loop_keeps_messages_under_way() {
+fn a_closed_loop_keeps_messages_in_flight() {
     let arguments = ["fanout", "--connections", "50", "--in-flight", "16"];
     let run = run(&[&arguments[..], &SHORT].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 50);
     let published = run.number("/figures/fanout.published");
     assert!(published > 16.0, "{published}");
@@ -48,11 +48,11 @@ fn a_closed_loop_keeps_messages_under_way() {
     assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
 }
 
-/// One subscriber, that publishes as well, at a server that sends what `change` makes of each
-/// message.
-fn bad(change: fn(usize, Vec<u8>) -> Vec<Vec<u8>>) -> Run {
+/// Runs fanout with one connection, against a server that sends the messages that `change` returns
+/// instead of each message.
+fn run_against(change: fn(usize, Vec<u8>) -> Vec<Vec<u8>>) -> Run {
     let address = serve(move |stream| {
-        shake_hands(stream)?;
+        accept_handshake(stream)?;
         for number in 0.. {
             let (first, payload) = read_frame(stream)?;
             if first == 0x88 {
@@ -79,7 +79,7 @@ fn assert_counts(run: &Run, expected: [f64; 4]) {
     let counts = ["lost", "altered", "out_of_order", "duplicates"];
     let counts = counts.map(|name| run.number(&format!("/figures/{name}")));
     assert_eq!(counts, expected);
-    // Status 2 is about this machine, not about the server.
+    // Status 2 is a property of this machine, not of the server.
     match expected.iter().any(|&count| count > 0.0) {
         true => assert_ne!(run.status, 0, "{:#}", run.document),
         false => assert_ne!(run.status, 1, "{:#}", run.document),
@@ -87,14 +87,14 @@ fn assert_counts(run: &Run, expected: [f64; 4]) {
 }
 
 #[test]
-fn a_server_that_does_it_well_has_nothing_to_answer_for() {
-    assert_counts(&bad(|_, payload| vec![payload]), [0.0; 4]);
+fn a_correct_server_has_no_failures() {
+    assert_counts(&run_against(|_, payload| vec![payload]), [0.0; 4]);
 }
 
 #[test]
-fn what_does_not_arrive_is_lost() {
-    let run = bad(|number, payload| match number {
-        // The last one, too: nothing behind it shows the gap.
+fn missing_messages_are_lost() {
+    let run = run_against(|number, payload| match number {
+        // The last message too, which no later one reveals as missing.
         7 | 8 | 59 => vec![],
         _ => vec![payload],
     });
@@ -102,19 +102,22 @@ fn what_does_not_arrive_is_lost() {
 }
 
 #[test]
-fn what_may_be_the_reason_is_told() {
-    for (run, told) in [
-        (bad(|_, _| vec![]), "add --sender-excluded"),
-        (bad(|_, _| vec![vec![0; 3]]), "is the path of --url right?"),
+fn likely_causes_of_lost_and_altered_messages_are_reported() {
+    for (run, advice) in [
+        (run_against(|_, _| vec![]), "add --sender-excluded"),
+        (
+            run_against(|_, _| vec![vec![0; 3]]),
+            "is the path of --url right?",
+        ),
     ] {
         let reasons = run.at("/reasons").to_string();
-        assert!(reasons.contains(told), "{told}: {reasons}");
+        assert!(reasons.contains(advice), "{advice}: {reasons}");
     }
 }
 
 #[test]
-fn what_arrives_twice_is_a_duplicate() {
-    let run = bad(|number, payload| match number {
+fn a_message_that_arrives_twice_is_a_duplicate() {
+    let run = run_against(|number, payload| match number {
         7 => vec![payload.clone(), payload],
         _ => vec![payload],
     });
@@ -122,8 +125,8 @@ fn what_arrives_twice_is_a_duplicate() {
 }
 
 #[test]
-fn what_is_altered_is_told_by_any_byte_of_it() {
-    let run = bad(|number, mut payload| {
+fn a_change_of_any_byte_or_of_the_length_is_found() {
+    let run = run_against(|number, mut payload| {
         match number {
             7 => payload[15] ^= 1,
             8 => payload.push(0),
@@ -136,12 +139,12 @@ fn what_is_altered_is_told_by_any_byte_of_it() {
 }
 
 #[test]
-fn what_is_overtaken_is_out_of_order() {
+fn an_overtaken_message_is_out_of_order() {
     use std::cell::RefCell;
     thread_local! {
         static HELD: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
     }
-    let run = bad(|number, payload| match number {
+    let run = run_against(|number, payload| match number {
         7 => {
             HELD.set(payload);
             vec![]

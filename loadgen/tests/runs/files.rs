@@ -1,4 +1,4 @@
-//! What `--out` leaves, what `--baseline` reads, and what `--assert` decides.
+//! The files of `--out`, and the options `--baseline` and `--assert`.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -15,12 +15,12 @@ fn names(directory: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn a_run_leaves_all_its_files() {
+fn out_writes_all_files() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().join("a/b");
     let arguments = ["--connections", "100", "--window", "200ms", "--out"];
     let run = run(&[&arguments[..], &[out.to_str().unwrap()]].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     let mut expected = BTreeSet::from([
         "close.hgrm",
         "close.hlog",
@@ -37,7 +37,7 @@ fn a_run_leaves_all_its_files() {
         "unread.hgrm",
         "unread.hlog",
     ]);
-    // Only those who may have real-time priority see hiccups.
+    // Hiccups are measured only with the right to real-time priority.
     if run.document.pointer("/latencies/hiccup").is_some() {
         expected.extend(["hiccup.hgrm", "hiccup.hlog"]);
     }
@@ -55,7 +55,7 @@ fn a_run_leaves_all_its_files() {
 }
 
 #[test]
-fn the_document_has_what_its_readers_rely_on() {
+fn the_document_has_all_documented_fields() {
     let run = run(&["--connections", "20", "--seed", "5"]);
     assert_eq!(*run.at("/schema"), 1);
     assert_eq!(*run.at("/scenario"), "close-storm");
@@ -96,14 +96,14 @@ fn the_document_has_what_its_readers_rely_on() {
 }
 
 #[test]
-fn gates_decide_and_each_that_fails_has_its_line() {
+fn each_failed_gate_is_a_reason_and_decides_the_status() {
     let gates = ["--assert", "closed==20", "--assert", "fin.p99.9<1h"];
     let base = ["--connections", "20"];
-    // An hour is no unit of a gate.
+    // Hours are not a unit of gates.
     let output = loadgen(&[&base[..], &gates].concat()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     let gates = ["--assert", "closed==20", "--assert", "fin.p99.9<3600s"];
-    run(&[&base[..], &gates].concat()).assert_as_asked();
+    run(&[&base[..], &gates].concat()).assert_passed();
     let gates = [
         "--assert",
         "closed==21",
@@ -118,7 +118,7 @@ fn gates_decide_and_each_that_fails_has_its_line() {
     assert_eq!(passed, [false, false, true]);
     let reasons = run.at("/reasons").to_string();
     assert!(reasons.contains("closed==21"), "{reasons}");
-    run.assert_failed_whatever_the_limit();
+    run.assert_failed_despite_limit();
     assert_eq!(*run.at("/gates/0/unit"), "count");
     assert_eq!(*run.at("/gates/1/unit"), "seconds");
     assert!(reasons.contains("(measured 20, limit 21)"), "{reasons}");
@@ -126,7 +126,7 @@ fn gates_decide_and_each_that_fails_has_its_line() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_noticed_before_the_run() {
+fn an_unwritable_directory_is_refused_before_the_run() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -144,10 +144,10 @@ fn a_directory_that_cannot_be_written_is_noticed_before_the_run() {
 }
 
 #[test]
-fn files_that_cannot_be_written_leave_the_report_and_hide_no_failure() {
+fn unwritable_files_do_not_hide_the_report_or_a_failure() {
     let directory = TempDir::new().unwrap();
     let out = directory.path().to_str().unwrap();
-    // It is where a file is to be.
+    // A directory with the name of a file.
     fs::create_dir(directory.path().join("summary.md")).unwrap();
     for (gate, status) in [("closed==20", 2), ("closed==21", 1)] {
         let arguments = ["--connections", "20", "--out", out, "--assert", gate];
@@ -158,12 +158,12 @@ fn files_that_cannot_be_written_leave_the_report_and_hide_no_failure() {
 }
 
 #[test]
-fn a_baseline_is_compared_with_and_plotted() {
+fn a_baseline_is_compared_and_plotted() {
     let directory = TempDir::new().unwrap();
     let (first, second) = (directory.path().join("1"), directory.path().join("2"));
     let base = ["--connections", "50", "--window", "100ms"];
     let out = ["--out", first.to_str().unwrap()];
-    run(&[&base[..], &out].concat()).assert_as_asked();
+    run(&[&base[..], &out].concat()).assert_passed();
     let baseline = first.join("summary.json");
     let baseline = baseline.to_str().unwrap();
     let compared = [
@@ -174,18 +174,18 @@ fn a_baseline_is_compared_with_and_plotted() {
         "--assert",
         "fin.p99<=1x+10s",
     ];
-    run(&[&base[..], &compared].concat()).assert_as_asked();
+    run(&[&base[..], &compared].concat()).assert_passed();
     let plot = fs::read_to_string(second.join("percentiles.svg")).unwrap();
     assert!(plot.contains("fin, baseline"));
     let page = fs::read_to_string(second.join("summary.md")).unwrap();
     assert!(page.contains("| fin, baseline |"), "{page}");
-    // It is of another scenario.
+    // A baseline of another scenario.
     let output = loadgen(&["churn", "--baseline", baseline])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("is of scenario close-storm"));
-    // It has no such figure.
+    // A baseline without the figure.
     let missing = [
         "--baseline",
         baseline,
@@ -196,11 +196,11 @@ fn a_baseline_is_compared_with_and_plotted() {
     let output = loadgen(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
     assert!(text(&output).contains("there is no server.window_syscalls in the baseline"));
-    // A ratio needs something to compare with.
+    // A ratio without a baseline.
     let output = loadgen(&["--assert", "fin.p99<=2x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output).contains("'fin.p99<=2x' has a ratio, and needs --baseline"));
-    // A document of another kind, and a run with other settings.
+    // A document of another kind, and a baseline with other settings.
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let output = loadgen(&["--baseline", readme]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -209,11 +209,11 @@ fn a_baseline_is_compared_with_and_plotted() {
     let other = [&other[..], &["--baseline", baseline]].concat();
     let gate = ["--assert", "closed<=1x"];
     let printed = text(&loadgen(&[&other[..], &gate].concat()).output().unwrap());
-    for told in [
+    for message in [
         "note: the baseline is of another run: connections was 50, and is 40",
         "note: the baseline is of another run: window was 100ms, and is 200ms",
         "(measured 40, limit 50, baseline 50)",
     ] {
-        assert!(printed.contains(told), "{told}: {printed}");
+        assert!(printed.contains(message), "{message}: {printed}");
     }
 }

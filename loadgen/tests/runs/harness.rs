@@ -1,10 +1,10 @@
-//! Runs the generator as a user does.
+//! Runs the program as a user does.
 
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-/// The generator with these arguments, its output captured.
+/// Returns the command of the program with these arguments. Its output is captured.
 pub(crate) fn loadgen(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command
@@ -15,14 +15,14 @@ pub(crate) fn loadgen(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a run with `--json` printed.
+/// Exit status and document of a run with `--json`.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) status: i32,
     pub(crate) document: Value,
 }
 
-/// Runs with `--json` besides these arguments; standard output holds one document.
+/// Runs the program with these arguments and `--json`. Standard output has to be one JSON document.
 pub(crate) fn run(arguments: &[&str]) -> Run {
     let output = loadgen(arguments).arg("--json").output().unwrap();
     let document = serde_json::from_slice(&output.stdout)
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &[&str]) -> Run {
     }
 }
 
-/// All that a run printed.
+/// Returns stdout and stderr of a run.
 pub(crate) fn text(output: &Output) -> String {
     let Output { stdout, stderr, .. } = output;
     format!(
@@ -44,21 +44,21 @@ pub(crate) fn text(output: &Output) -> String {
 }
 
 impl Run {
-    /// The number at `pointer` (RFC 6901).
+    /// Returns the number at `pointer` (RFC 6901).
     pub(crate) fn number(&self, pointer: &str) -> f64 {
         self.at(pointer)
             .as_f64()
-            .unwrap_or_else(|| panic!("{pointer} is no number in {:#}", self.document))
+            .unwrap_or_else(|| panic!("{pointer} is not a number in {:#}", self.document))
     }
 
-    /// The value at `pointer` (RFC 6901).
+    /// Returns the value at `pointer` (RFC 6901).
     pub(crate) fn at(&self, pointer: &str) -> &Value {
         self.document
             .pointer(pointer)
             .unwrap_or_else(|| panic!("{pointer} is missing in {:#}", self.document))
     }
 
-    /// Checks that all `connections` had this outcome, and none another.
+    /// Checks that all `connections` had this outcome.
     pub(crate) fn assert_all(&self, outcome: &str, connections: u32) {
         let outcomes = self.at("/outcomes").as_object().unwrap();
         let total: u64 = outcomes.values().map(|count| count.as_u64().unwrap()).sum();
@@ -71,26 +71,26 @@ impl Run {
         self.at("/reasons").as_array().unwrap()
     }
 
-    /// The reason for which the run says nothing about the server, if so: it is told first where the verdict follows from it, and
-    /// last where the server failed.
+    /// Returns the reason for which the run is invalid, if it is. It is the first reason if the
+    /// verdict is `invalid`, and the last one if the verdict is `failed`.
     fn limit(&self) -> Option<&str> {
         let limit = self.at("/invalid").as_str();
         if let Some(limit) = limit {
-            let is_told = [" was the limit", "the generator was late"];
-            let is_told = is_told.iter().any(|told| limit.contains(told));
-            assert!(is_told, "{limit}");
-            let place = match self.at("/verdict").as_str() {
+            let causes = [" was the limit", "the cause is unknown"];
+            let is_known = causes.iter().any(|cause| limit.contains(cause));
+            assert!(is_known, "{limit}");
+            let position = match self.at("/verdict").as_str() {
                 Some("failed") => self.reasons().len() - 1,
                 _ => 0,
             };
-            assert_eq!(self.reasons()[place], limit);
+            assert_eq!(self.reasons()[position], limit);
         }
         limit
     }
 
-    /// Checks that every connection ended as asked for. On a busy machine the generator may be
-    /// the limit: then it says so, and what it says about the connections is true all the same.
-    pub(crate) fn assert_as_asked(&self) {
+    /// Checks that the run passed, or that it is invalid for no other reason than a busy machine.
+    /// Even then the outcomes of the connections are valid.
+    pub(crate) fn assert_passed(&self) {
         let verdict = self.at("/verdict").as_str().unwrap();
         let reasons = self.at("/reasons").as_array().unwrap();
         match (self.status, verdict, self.limit()) {
@@ -100,9 +100,9 @@ impl Run {
         }
     }
 
-    /// Checks that every connection ended as asked for, unless this machine was too busy for the
-    /// server's deadlines, which the run then says.
-    pub(crate) fn assert_ends_as_asked(&self) {
+    /// Checks that the run passed, or that it is invalid because this machine was too busy for the
+    /// deadlines of the server.
+    pub(crate) fn assert_passed_or_starved(&self) {
         if self.status == 2 {
             assert!(self.limit().is_some(), "{:#}", self.document);
             return;
@@ -110,8 +110,8 @@ impl Run {
         assert_eq!(self.status, 0, "{:#}", self.document);
     }
 
-    /// Checks that the run failed, for reasons that begin so. On a busy machine the generator may have
-    /// been the limit as well, and may be why it failed.
+    /// Checks that the run failed for these reasons, given by their beginnings. On a busy machine
+    /// the run may be invalid instead.
     pub(crate) fn assert_failed(&self, reasons: &[&str]) {
         let verdict = self.at("/verdict").as_str().unwrap();
         let limit = self.limit();
@@ -120,18 +120,18 @@ impl Run {
             (2, "invalid") if limit.is_some() => {}
             _ => panic!("status {} in {:#}", self.status, self.document),
         }
-        let told = self.reasons().iter().filter(|it| it.as_str() != limit);
-        let told: Vec<&Value> = told.collect();
-        let as_expected = told.iter().zip(reasons).all(|(told, expected)| {
-            let told = told.as_str().unwrap();
-            told.starts_with(expected)
+        let given = self.reasons().iter().filter(|it| it.as_str() != limit);
+        let given: Vec<&Value> = given.collect();
+        let as_expected = given.iter().zip(reasons).all(|(given, expected)| {
+            let given = given.as_str().unwrap();
+            given.starts_with(expected)
         });
         assert!(as_expected, "{reasons:?} in {:#}", self.document);
-        assert_eq!(told.len(), reasons.len(), "{:#}", self.document);
+        assert_eq!(given.len(), reasons.len(), "{:#}", self.document);
     }
 
-    /// Checks that the run failed for one of the reasons that no limit of the generator excuses.
-    pub(crate) fn assert_failed_whatever_the_limit(&self) {
+    /// Checks that the run failed for a reason that a late generator cannot excuse.
+    pub(crate) fn assert_failed_despite_limit(&self) {
         assert_eq!(self.status, 1, "{:#}", self.document);
         assert_eq!(*self.at("/verdict"), "failed");
     }

@@ -1,14 +1,14 @@
-//! Whole runs of the generator, small ones.
+//! Short runs of the program.
 
-mod child_server;
 mod churn;
+mod close_storm;
 mod command_line;
-mod endings;
+mod echo;
 mod fanout;
 mod files;
-mod foreign_servers;
 mod harness;
+mod misbehaving_servers;
 mod names;
-mod secure;
-mod talk;
+mod scenarios;
+mod tls;
 mod tls_server;

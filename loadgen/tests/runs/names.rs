@@ -1,4 +1,4 @@
-//! The names that a run announces before it starts are those that its report has.
+//! The names that are checked before a run are exactly those of its report.
 
 use std::{collections::BTreeSet, net::TcpListener};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{loadgen, run, text};
 
-/// Runs in each mode of each scenario. URL is a server that this test starts.
+/// Runs in each mode of each scenario. URL is replaced by that of a server that this test starts.
 const RUNS: [&str; 22] = [
     "close-storm --connections 20 --window 100ms",
     "close-storm --connections 20 --mode reset",
@@ -34,8 +34,8 @@ const RUNS: [&str; 22] = [
     "slow-consumers --connections 20 --duration 200ms --rate 200",
 ];
 
-/// The names under a heading of the list that an unknown name is refused with.
-fn announced(list: &str, heading: &str) -> BTreeSet<String> {
+/// Returns the names under a heading of the error for an unknown name.
+fn listed(list: &str, heading: &str) -> BTreeSet<String> {
     let below = list.split_once(&format!("\n{heading}:\n"));
     let lines = below.map_or("", |(_, below)| below).lines();
     let lines: Vec<_> = lines.take_while(|line| line.starts_with("  ")).collect();
@@ -51,8 +51,8 @@ fn keys<'a>(value: &'a Value, keep: impl Fn(&'a Value) -> bool) -> BTreeSet<Stri
 }
 
 #[test]
-fn a_run_reports_the_names_that_it_announces() {
-    // A port that was free a moment ago.
+fn the_names_listed_before_a_run_are_those_of_its_report() {
+    // A free port.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -72,12 +72,12 @@ fn a_run_reports_the_names_that_it_announces() {
         let run = run(&arguments);
         let mut figures = keys(run.at("/figures"), |_| true);
         figures.insert("connections".to_owned());
-        assert_eq!(announced(&list, "figures"), figures, "{line}");
+        assert_eq!(listed(&list, "figures"), figures, "{line}");
         let latencies = keys(run.at("/latencies"), |_| true);
-        assert_eq!(announced(&list, "latencies"), latencies, "{line}");
+        assert_eq!(listed(&list, "latencies"), latencies, "{line}");
         let twice = keys(run.at("/latencies"), |it| !it["uncorrected"].is_null());
         let heading = "latencies from the send as well (LATENCY.uncorrected)";
-        assert_eq!(announced(&list, heading), twice, "{line}");
+        assert_eq!(listed(&list, heading), twice, "{line}");
     }
     server.kill().unwrap();
     server.wait().unwrap();

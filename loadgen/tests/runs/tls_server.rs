@@ -1,5 +1,5 @@
-//! Servers that speak TLS, with certificates made for the test: one that puts TLS before a
-//! tidewheel, and others that do not do as asked.
+//! Test servers with TLS: a proxy in front of a Tidewheel server, and servers with any behaviour.
+//! The certificates are made for each test.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -19,9 +19,9 @@ use rustls::{
 };
 use tempfile::NamedTempFile;
 
-use crate::foreign_servers::serve;
+use crate::misbehaving_servers::serve;
 
-/// An authority that nobody knows but who has its file; its certificate has its name.
+/// A certificate authority with a certificate for its name.
 pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     file: NamedTempFile,
@@ -38,12 +38,12 @@ impl Authority {
         Self { issuer, file }
     }
 
-    /// What `--ca` takes.
+    /// Returns the path of its certificate, for `--ca`.
     pub(crate) fn path(&self) -> &str {
         self.file.path().to_str().unwrap()
     }
 
-    /// The settings of a server with a certificate for these names.
+    /// Makes the TLS settings of a server with a certificate for these names.
     pub(crate) fn server(
         &self,
         names: &[&str],
@@ -59,8 +59,8 @@ impl Authority {
         )
     }
 
-    /// The settings of a server that has the authority's own certificate.
-    pub(crate) fn itself(&self) -> ServerConfig {
+    /// Makes the TLS settings of a server that uses the certificate of the authority.
+    pub(crate) fn own_certificate(&self) -> ServerConfig {
         settings(self.issuer.as_ref(), self.issuer.key(), ALL_VERSIONS)
     }
 }
@@ -83,10 +83,10 @@ fn settings(
     config
 }
 
-/// What a test's server speaks TLS over.
+/// A TLS connection of a test server.
 pub(crate) type Stream = StreamOwned<ServerConnection, TcpStream>;
 
-/// Serves each connection on a thread of its own, as [`serve`] does, by TLS.
+/// Serves each connection over TLS on its own thread. See [`serve`].
 pub(crate) fn serve_tls(
     config: ServerConfig,
     behaviour: impl Fn(&mut Stream) -> io::Result<()> + Clone + Send + 'static,
@@ -98,7 +98,7 @@ pub(crate) fn serve_tls(
     })
 }
 
-/// A tidewheel that echoes, as a child without TLS.
+/// A Tidewheel echo server without TLS, as a child process.
 pub(crate) struct Backend {
     process: Child,
     address: SocketAddr,
@@ -129,12 +129,12 @@ impl Backend {
         }
     }
 
-    /// What `--admin` takes.
+    /// Returns the address of its admin listener, for `--admin`.
     pub(crate) fn admin(&self) -> String {
         self.admin.to_string()
     }
 
-    /// Puts TLS before it, until the test's process ends.
+    /// Starts a TLS proxy in front of the server. It runs until the test process ends.
     pub(crate) fn behind(&self, config: ServerConfig) -> SocketAddr {
         let (config, backend) = (Arc::new(config), self.address);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -151,14 +151,14 @@ impl Backend {
 
 impl Drop for Backend {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-/// Decrypts what a client says, and encrypts what the backend answers. FIN and RST of either go to
-/// the other.
+/// Decrypts input of the client for the backend, and encrypts its answers. FIN and RST are
+/// forwarded in both directions.
 fn terminate(config: Arc<ServerConfig>, client: TcpStream, backend: SocketAddr) -> io::Result<()> {
     let backend = TcpStream::connect(backend)?;
     for socket in [&client, &backend] {
@@ -169,19 +169,19 @@ fn terminate(config: Arc<ServerConfig>, client: TcpStream, backend: SocketAddr) 
     let back = {
         let (tls, client, backend) = (tls.clone(), client.try_clone()?, backend.try_clone()?);
         thread::spawn(move || {
-            if answer(&tls, &client, &backend).is_err() {
+            if forward_to_client(&tls, &client, &backend).is_err() {
                 reset(&client, &backend);
             }
         })
     };
-    if ask(&tls, &client, &backend).is_err() {
+    if forward_to_backend(&tls, &client, &backend).is_err() {
         reset(&client, &backend);
     }
     back.join().map_err(|_| io::ErrorKind::Other.into())
 }
 
-/// From the client to the backend.
-fn ask(
+/// Forwards from the client to the backend.
+fn forward_to_backend(
     tls: &Mutex<ServerConnection>,
     mut client: &TcpStream,
     mut backend: &TcpStream,
@@ -212,8 +212,8 @@ fn ask(
     }
 }
 
-/// From the backend to the client.
-fn answer(
+/// Forwards from the backend to the client.
+fn forward_to_client(
     tls: &Mutex<ServerConnection>,
     mut client: &TcpStream,
     mut backend: &TcpStream,
@@ -232,19 +232,19 @@ fn answer(
         drop(tls);
         if length == 0 {
             client.shutdown(Shutdown::Write)?;
-            // Until the other direction has ended too, or both are reset.
+            // Waits until the other direction has ended too, or both are reset.
             poll(&mut [PollFd::new(&backend, PollFlags::empty())], None)?;
             return backend.take_error()?.map_or(Ok(()), Err);
         }
     }
 }
 
-/// The next close sends RST, and nobody waits any more.
+/// Makes the next close send RST, and ends pending reads.
 fn reset(client: &TcpStream, backend: &TcpStream) {
     for socket in [client, backend] {
         let linger = rustix::net::sockopt::set_socket_linger(socket, Some(Default::default()));
-        linger.expect("it is a socket");
-        // It may be over already.
+        linger.expect("SO_LINGER can be set on a socket");
+        // It may be shut down already.
         let _ = socket.shutdown(Shutdown::Read);
     }
 }

@@ -12,43 +12,43 @@ use rustls::{
 };
 
 use crate::{
-    foreign_servers::{CLOSE_1000, open, open_until_close, serve},
     harness::{Run, loadgen, run, text},
+    misbehaving_servers::{CLOSE_1000, open, open_until_close, serve},
     tls_server::{Authority, Backend, Stream, serve_tls},
 };
 
 const LOOPBACK: &[&str] = &["127.0.0.1"];
 
-/// A close storm of three connections, or what `arguments` make of it.
+/// Runs close-storm with three connections and these arguments.
 fn storm(address: SocketAddr, arguments: &[&str]) -> Run {
-    run(&[&storm_at(address), arguments].concat())
+    run(&[&storm_arguments(address), arguments].concat())
 }
 
-/// What a user sees of it.
-fn storm_in_words(address: SocketAddr, arguments: &[&str]) -> String {
-    let arguments = [&storm_at(address), arguments].concat();
+/// Returns the text that the same run prints.
+fn storm_text(address: SocketAddr, arguments: &[&str]) -> String {
+    let arguments = [&storm_arguments(address), arguments].concat();
     text(&loadgen(&arguments).output().unwrap())
 }
 
-/// The URL has to live as long as its process.
-fn storm_at(address: SocketAddr) -> [&'static str; 6] {
+/// The URL is leaked, because the arguments borrow it.
+fn storm_arguments(address: SocketAddr) -> [&'static str; 6] {
     let url = format!("wss://{address}/").leak();
     ["--url", url, "--connections", "3", "--timeout", "500ms"]
 }
 
-/// Each connection fails in the handshake, and the report tells why.
+/// Checks that each connection fails in the handshake, and that the report contains the reason.
 fn assert_handshake_fails(address: SocketAddr, arguments: &[&str], why: &str) {
     let run = storm(address, arguments);
     run.assert_all("handshake_failed", 3);
-    let otherwise = "3 of 3 connections ended otherwise than asked for";
-    run.assert_failed(&["no opening handshake succeeded (TLS: ", otherwise]);
-    let words = storm_in_words(address, arguments);
+    let unexpected = "3 of 3 connections ended unexpectedly";
+    run.assert_failed(&["no opening handshake succeeded (TLS: ", unexpected]);
+    let words = storm_text(address, arguments);
     let line = format!("3 handshake failed (TLS: {why}");
     assert!(words.contains(&line), "{line}: {words}");
 }
 
-/// Opens each connection, and answers its Close.
-fn well_behaved(stream: &mut Stream) -> io::Result<()> {
+/// Opens a connection and answers its Close.
+fn close_correctly(stream: &mut Stream) -> io::Result<()> {
     open_until_close(stream)?;
     stream.write_all(CLOSE_1000)?;
     stream.conn.send_close_notify();
@@ -58,7 +58,7 @@ fn well_behaved(stream: &mut Stream) -> io::Result<()> {
 }
 
 #[test]
-fn an_echo_loses_nothing_by_either_version() {
+fn echo_loses_nothing_with_tls_1_2_and_1_3() {
     let authority = Authority::new("one");
     let backend = Backend::start(&[]);
     let versions: [(&'static SupportedProtocolVersion, &str); 2] =
@@ -66,7 +66,7 @@ fn an_echo_loses_nothing_by_either_version() {
     for (version, number) in versions {
         let address = backend.behind(authority.server(LOOPBACK, &[version]));
         let url = format!("wss://{address}/");
-        // Behind 16 KiB a message takes more than one record.
+        // A message of more than 16 KiB takes more than one record.
         for size in ["1", "1000", "40000"] {
             let run = run(&[
                 "echo",
@@ -85,7 +85,7 @@ fn an_echo_loses_nothing_by_either_version() {
                 "--warm-up",
                 "0s",
             ]);
-            run.assert_as_asked();
+            run.assert_passed();
             run.assert_all("closed", 4);
             assert!(run.number("/figures/echo.messages") >= 64.0);
             for name in ["lost", "altered", "out_of_order"] {
@@ -95,24 +95,24 @@ fn an_echo_loses_nothing_by_either_version() {
                     "{name} {size}"
                 );
             }
-            let told = run.at("/settings/tls").as_str().unwrap();
-            assert!(told.starts_with(number), "{told}");
-            let checked = format!("checked by {}", authority.path());
+            let protocol = run.at("/settings/tls").as_str().unwrap();
+            assert!(protocol.starts_with(number), "{protocol}");
+            let checked = format!("verified by {}", authority.path());
             assert_eq!(*run.at("/settings/certificate"), checked);
         }
     }
 }
 
 #[test]
-fn a_name_is_asked_for_and_checked() {
+fn the_name_of_the_server_is_requested_and_verified() {
     let authority = Authority::new("one");
     let (sender, names) = mpsc::channel();
     let config = authority.server(&["localhost"], ALL_VERSIONS);
     let address = serve_tls(config, move |stream| {
         open_until_close(stream)?;
         let (name, protocol) = (stream.conn.server_name(), stream.conn.alpn_protocol());
-        let told = (name.map(str::to_owned), protocol.map(<[u8]>::to_vec));
-        sender.send(told).map_err(io::Error::other)?;
+        let offer = (name.map(str::to_owned), protocol.map(<[u8]>::to_vec));
+        sender.send(offer).map_err(io::Error::other)?;
         stream.write_all(CLOSE_1000)
     });
     let url = format!("wss://localhost:{}/", address.port());
@@ -124,21 +124,21 @@ fn a_name_is_asked_for_and_checked() {
         "--connections",
         "3",
     ]);
-    run.assert_as_asked();
-    // Nor is FIN behind Close without close_notify an error.
+    run.assert_passed();
+    // FIN after Close without close_notify is not an error.
     run.assert_all("closed", 3);
     let expected = (Some("localhost".to_owned()), Some(b"http/1.1".to_vec()));
     assert_eq!(names.try_iter().collect::<Vec<_>>(), vec![expected; 3]);
     let why = "invalid peer certificate: certificate not";
     assert_handshake_fails(address, &["--ca", authority.path()], why);
     let insecure = storm(address, &["--insecure"]);
-    insecure.assert_as_asked();
+    insecure.assert_passed();
     insecure.assert_all("closed", 3);
-    assert_eq!(*insecure.at("/settings/certificate"), "not checked");
+    assert_eq!(*insecure.at("/settings/certificate"), "not verified");
 }
 
 #[test]
-fn an_authority_that_is_not_trusted_is_told_and_so_is_the_server() {
+fn an_untrusted_authority_is_reported_and_the_server_gets_an_alert() {
     let authority = Authority::new("one");
     let (sender, ends) = mpsc::channel();
     let config = authority.server(LOOPBACK, ALL_VERSIONS);
@@ -159,26 +159,26 @@ fn an_authority_that_is_not_trusted_is_told_and_so_is_the_server() {
 }
 
 #[test]
-fn a_certificate_that_is_in_the_file_itself_is_taken_for_its_name() {
+fn a_server_certificate_in_the_ca_file_is_accepted_for_its_name() {
     let host = Authority::new("127.0.0.1");
-    let address = serve_tls(host.itself(), well_behaved);
+    let address = serve_tls(host.own_certificate(), close_correctly);
     let run = storm(address, &["--ca", host.path()]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 3);
     let why = "invalid peer certificate: CaUsedAsEndEntity)";
     assert_handshake_fails(address, &["--ca", Authority::new("one").path()], why);
     let other = Authority::new("other.test");
-    let address = serve_tls(other.itself(), well_behaved);
+    let address = serve_tls(other.own_certificate(), close_correctly);
     let why = "invalid peer certificate: certificate not";
     assert_handshake_fails(address, &["--ca", other.path()], why);
 }
 
 #[test]
-fn the_system_s_store_is_trusted() {
+fn the_store_of_the_system_is_trusted() {
     let authority = Authority::new("one");
-    let address = serve_tls(authority.server(LOOPBACK, ALL_VERSIONS), well_behaved);
+    let address = serve_tls(authority.server(LOOPBACK, ALL_VERSIONS), close_correctly);
     let run = |store: &str| {
-        let mut command = loadgen(&storm_at(address));
+        let mut command = loadgen(&storm_arguments(address));
         command
             .env("SSL_CERT_FILE", store)
             .env_remove("SSL_CERT_DIR");
@@ -187,7 +187,7 @@ fn the_system_s_store_is_trusted() {
     };
     let (_, words) = run(authority.path());
     assert!(words.contains("3 Close answered, then FIN"), "{words}");
-    assert!(words.contains("checked by the system's store"), "{words}");
+    assert!(words.contains("verified by the system's store"), "{words}");
     let (status, words) = run("/nowhere/at/all.pem");
     assert_eq!(status, Some(2), "{words}");
     assert!(
@@ -197,7 +197,7 @@ fn the_system_s_store_is_trusted() {
 }
 
 #[test]
-fn a_file_without_an_authority_is_refused() {
+fn a_ca_file_without_a_certificate_is_refused() {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
     let file = |text: &str| {
         let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -211,10 +211,12 @@ fn a_file_without_an_authority_is_refused() {
     let path = |file: &tempfile::NamedTempFile| file.path().to_str().unwrap().to_owned();
     for (ca, message) in [
         ("/nowhere/at/all.pem".to_owned(), "No such file"),
-        (path(&empty), "no certificate in PEM"),
+        (path(&empty), "no PEM certificate"),
         (path(&broken), "invalid peer certificate"),
     ] {
-        let output = loadgen(&storm_at(address)).args(["--ca", &ca]).output();
+        let output = loadgen(&storm_arguments(address))
+            .args(["--ca", &ca])
+            .output();
         let output = output.unwrap();
         let words = text(&output);
         assert_eq!(output.status.code(), Some(2), "{words}");
@@ -223,25 +225,25 @@ fn a_file_without_an_authority_is_refused() {
 }
 
 #[test]
-fn what_is_no_tls_is_told() {
+fn a_server_without_tls_is_reported() {
     let plain = serve(|stream| {
-        // A server without TLS at that port.
+        // A server without TLS.
         stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")?;
         stream.read_to_end(&mut Vec::new()).map(drop)
     });
     assert_handshake_fails(
         plain,
         &["--insecure"],
-        "this port does not speak TLS, write ws://",
+        "the server does not use TLS on this port; write ws://",
     );
 }
 
 #[test]
-fn an_end_in_the_handshake_is_told() {
-    // FIN behind the ClientHello, or nothing.
+fn an_end_during_the_handshake_is_reported() {
+    // FIN after the ClientHello.
     let cut = serve(|stream| stream.read(&mut [0; 16 * 1024]).map(drop));
     assert_handshake_fails(cut, &["--insecure"], "FIN in the handshake");
-    // All but the end of the server's flight.
+    // The server's flight without its last bytes.
     let authority = Authority::new("one");
     let config = std::sync::Arc::new(authority.server(LOOPBACK, ALL_VERSIONS));
     let half = serve(move |stream| {
@@ -262,7 +264,7 @@ fn an_end_in_the_handshake_is_told() {
 }
 
 #[test]
-fn an_alert_is_told() {
+fn an_alert_of_the_server_is_reported() {
     let authority = Authority::new("one");
     let mut config: ServerConfig = authority.server(LOOPBACK, ALL_VERSIONS);
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -279,23 +281,23 @@ fn an_alert_is_told() {
 }
 
 #[test]
-fn a_reset_behind_close_notify_is_no_reset_by_the_server() {
+fn a_reset_after_close_notify_counts_as_fin() {
     let authority = Authority::new("one");
     let address = serve_tls(authority.server(LOOPBACK, ALL_VERSIONS), |stream| {
         open_until_close(stream)?;
         stream.write_all(CLOSE_1000)?;
         stream.conn.send_close_notify();
         stream.flush()?;
-        // To close with the client's close_notify unread resets the connection.
+        // A close with unread input (close_notify) resets the connection.
         stream.sock.peek(&mut [0]).map(drop)
     });
     let run = storm(address, &["--ca", authority.path()]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 3);
 }
 
 #[test]
-fn fin_without_close_is_told_from_a_clean_end_by_tls_too() {
+fn fin_without_close_over_tls_is_not_a_clean_end() {
     let authority = Authority::new("one");
     let address = serve_tls(authority.server(LOOPBACK, ALL_VERSIONS), |stream| {
         open_until_close(stream)?;
@@ -308,7 +310,7 @@ fn fin_without_close_is_told_from_a_clean_end_by_tls_too() {
 }
 
 #[test]
-fn connections_are_reset_or_silent_as_without_tls() {
+fn close_reset_and_silent_modes_work_over_tls() {
     let authority = Authority::new("one");
     let backend = Backend::start(&[
         "--ping-interval",
@@ -334,14 +336,14 @@ fn connections_are_reset_or_silent_as_without_tls() {
         run(&[&arguments[..], &common, deadlines].concat())
     };
     let closed = run_mode("close", &[]);
-    closed.assert_as_asked();
+    closed.assert_passed();
     closed.assert_all("closed", 50);
     assert_eq!(closed.number("/figures/tls.handshakes_full"), 50.0);
     assert_eq!(closed.number("/latencies/fin/corrected/count"), 50.0);
     let reset = run_mode("reset", &[]);
-    reset.assert_as_asked();
+    reset.assert_passed();
     reset.assert_all("reset", 50);
-    // What is silent is let go by the server's deadlines, which TLS does not know.
+    // The deadlines of the server end silent connections. The TLS proxy does not know them.
     let deadlines = [
         "--ping-interval",
         "300ms",
@@ -351,23 +353,23 @@ fn connections_are_reset_or_silent_as_without_tls() {
         "100ms",
     ];
     let silent = run_mode("silent", &deadlines);
-    silent.assert_as_asked();
+    silent.assert_passed();
     silent.assert_all("let_go", 50);
 }
 
 #[test]
-fn who_comes_back_resumes_its_session_unless_it_must_not() {
+fn reconnecting_clients_resume_their_session_unless_no_resumption() {
     let authority = Authority::new("one");
     let backend = Backend::start(&[]);
     for version in ALL_VERSIONS {
         let address = backend.behind(authority.server(LOOPBACK, &[version]));
         let url = format!("wss://{address}/");
-        // Each is reset once all are open, and comes back.
+        // All are reset when all are open, and reconnect.
         let herd = ["connect", "--herd", "--connections", "5", "--url", &url];
         let trust = ["--ca", authority.path()];
         for (arguments, expected) in [(&[][..], [5.0, 5.0]), (&["--no-resumption"], [10.0, 0.0])] {
             let run = run(&[&herd[..], &trust, arguments].concat());
-            run.assert_as_asked();
+            run.assert_passed();
             let kinds = ["full", "resumed"];
             let count = |kind| run.number(&format!("/figures/tls.handshakes_{kind}"));
             assert_eq!(kinds.map(count), expected, "{version:?}");
@@ -376,7 +378,7 @@ fn who_comes_back_resumes_its_session_unless_it_must_not() {
 }
 
 #[test]
-fn connections_end_in_all_ways_by_tls_too() {
+fn churn_leaves_nothing_over_tls() {
     let authority = Authority::new("one");
     let deadlines = [
         "--ping-interval",
@@ -395,7 +397,7 @@ fn connections_end_in_all_ways_by_tls_too() {
     let server = ["--url", &url, "--ca", authority.path(), "--admin", &admin];
     let churn = ["churn", "--duration", "1s", "--warm-up", "1s"];
     let run = run(&[&churn[..], &["--rate", "200"], &server, &deadlines].concat());
-    run.assert_ends_as_asked();
+    run.assert_passed_or_starved();
     assert_eq!(run.number("/figures/server.connections_left"), 0.0);
     assert_eq!(run.number("/figures/server.sockets_left"), 0.0);
 }

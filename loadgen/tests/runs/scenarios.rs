@@ -1,12 +1,12 @@
-//! Drain, slow consumers and scale against the server that the generator starts.
+//! Scenarios drain, slow-consumers, scale, idle and connect against a child server.
 
 use crate::harness::{loadgen, run, text};
 
 #[test]
-fn a_server_that_is_told_to_end_says_goodbye() {
+fn a_server_that_gets_sigterm_sends_close_1001() {
     let arguments = ["drain", "--connections", "100", "--lead", "200ms"];
     let run = run(&[&arguments[..], &["--close-timeout", "500ms"]].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     assert_eq!(run.number("/outcomes/dismissed"), 50.0);
     assert_eq!(run.number("/outcomes/let_go"), 50.0);
     assert_eq!(run.number("/latencies/goodbye/corrected/count"), 50.0);
@@ -16,17 +16,17 @@ fn a_server_that_is_told_to_end_says_goodbye() {
 }
 
 #[test]
-fn a_drain_without_mute_clients_waits_for_nobody() {
+fn a_drain_without_silent_clients_ends_before_the_close_timeout() {
     let arguments = ["drain", "--connections", "50", "--lead", "100ms"];
     let run = run(&[&arguments[..], &["--mute", "0%"]].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("dismissed", 50);
     // The close timeout is 2 s.
     assert!(run.number("/figures/drain.exit_seconds") < 1.9);
 }
 
 #[test]
-fn a_drain_needs_a_child() {
+fn drain_with_url_needs_server_cmd() {
     let arguments = ["drain", "--url", "ws://127.0.0.1:9/"];
     let output = loadgen(&arguments).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
@@ -34,7 +34,7 @@ fn a_drain_needs_a_child() {
 }
 
 #[test]
-fn slow_consumers_are_told_from_the_others() {
+fn slow_consumers_are_reset_and_the_others_close() {
     let arguments = [
         "slow-consumers",
         "--connections",
@@ -57,7 +57,7 @@ fn slow_consumers_are_told_from_the_others() {
 }
 
 #[test]
-fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
+fn scale_runs_all_steps_on_several_rings() {
     let arguments = ["scale", "--connections", "300", "--hold", "1s"];
     let spans = [
         "--sweep",
@@ -69,7 +69,7 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
         "--stall",
         "1s",
     ];
-    // Fewer descriptors make more rings and shards.
+    // A low limit of descriptors requires several rings and shards.
     let output = std::process::Command::new("sh")
         .args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\" --json"])
         .arg(env!("CARGO_BIN_EXE_loadgen"))
@@ -95,22 +95,57 @@ fn a_scale_run_goes_through_all_its_phases_on_several_rings() {
 }
 
 #[test]
-fn after_a_restart_all_clients_are_back() {
+fn all_clients_reconnect_after_a_restart() {
     let arguments = ["drain", "--restart", "--connections", "60", "--mute", "25%"];
     let short = ["--lead", "100ms", "--close-timeout", "1s"];
     let run = run(&[&arguments[..], &short, &["--back-within", "200ms"]].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     assert_eq!(run.number("/outcomes/dismissed"), 45.0);
     assert_eq!(run.number("/outcomes/let_go"), 15.0);
     assert_eq!(run.number("/outcomes/closed"), 60.0);
     assert_eq!(run.number("/figures/restart.back"), 60.0);
     assert_eq!(run.number("/latencies/outage/corrected/count"), 60.0);
-    // The second server was there before the first had ended.
+    // The second server accepted connections before the first one had ended.
     let serving = run.number("/figures/restart.serving_seconds");
     assert!(
         serving < run.number("/figures/drain.exit_seconds"),
         "{serving}"
     );
     let answered = run.number("/figures/echo.answered");
-    assert!(answered > 100.0, "also after the restart: {answered}");
+    assert!(
+        answered > 100.0,
+        "few echoes, none after the restart: {answered}"
+    );
+}
+
+#[test]
+fn idle_connections_are_pinged_and_stay_open() {
+    let arguments = ["idle", "--connections", "100", "--duration", "1s"];
+    let run = run(&[&arguments[..], &["--ping-interval", "250ms"]].concat());
+    assert_eq!(run.status, 0, "{:#}", run.document);
+    run.assert_all("closed", 100);
+    assert!(run.number("/figures/pings") >= 200.0);
+    assert_eq!(run.number("/figures/held"), 100.0);
+    for name in [
+        "server.bytes_per_connection",
+        "generator.bytes_per_connection",
+        "kernel.bytes_per_connection",
+        "keepalive.server_cpu_per_ping",
+    ] {
+        run.at(&format!("/figures/{name}"));
+    }
+}
+
+#[test]
+fn a_herd_reconnects() {
+    let run = run(&["connect", "--connections", "300", "--herd"]);
+    run.assert_passed();
+    assert_eq!(run.number("/connections"), 600.0);
+    assert_eq!(run.number("/outcomes/closed"), 300.0);
+    assert_eq!(run.number("/outcomes/reset"), 300.0);
+    for latency in ["open", "reopen"] {
+        let count = run.number(&format!("/latencies/{latency}/corrected/count"));
+        assert_eq!(count, 300.0, "{latency}");
+    }
+    assert!(run.number("/figures/herd.rate") > 0.0);
 }

@@ -1,4 +1,4 @@
-//! Servers that do not do as asked, so that each outcome is seen to be counted.
+//! Test servers that misbehave, and the outcome that is counted for each.
 
 use std::{
     io::{self, Read, Write},
@@ -15,10 +15,10 @@ const CLOSE_1001: &[u8] = b"\x88\x02\x03\xe9";
 
 const CONNECTIONS: u32 = 3;
 
-/// What a server does with a connection; an error ends it, as its end does.
+/// The behaviour of a server on one connection. The connection is closed when it returns.
 type Behaviour = fn(&mut TcpStream) -> io::Result<()>;
 
-/// Serves each connection on a thread of its own, until the test's process ends.
+/// Serves each connection on its own thread, until the test process ends.
 pub(crate) fn serve(
     behaviour: impl Fn(&mut TcpStream) -> io::Result<()> + Clone + Send + 'static,
 ) -> SocketAddr {
@@ -34,7 +34,7 @@ pub(crate) fn serve(
     address
 }
 
-/// Reads the head of a request, and gives its key.
+/// Reads the head of a request, and returns its `Sec-WebSocket-Key`.
 fn read_request(stream: &mut (impl Read + Write)) -> io::Result<String> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -50,8 +50,8 @@ fn read_request(stream: &mut (impl Read + Write)) -> io::Result<String> {
     Ok(key.to_owned())
 }
 
-/// The opening handshake (RFC 6455 4.2.2).
-pub(crate) fn shake_hands(stream: &mut (impl Read + Write)) -> io::Result<()> {
+/// Accepts the opening handshake (RFC 6455 4.2.2).
+pub(crate) fn accept_handshake(stream: &mut (impl Read + Write)) -> io::Result<()> {
     let key = read_request(stream)?;
     let digest = Sha1::digest(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
     let accept = STANDARD.encode(digest);
@@ -62,7 +62,7 @@ pub(crate) fn shake_hands(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(response.as_bytes())
 }
 
-/// Reads a short masked frame, and gives its first byte and its payload.
+/// Reads a short masked frame, and returns its first byte and its payload.
 pub(crate) fn read_frame(stream: &mut (impl Read + Write)) -> io::Result<(u8, Vec<u8>)> {
     let mut header = [0; 6];
     stream.read_exact(&mut header)?;
@@ -75,9 +75,9 @@ pub(crate) fn read_frame(stream: &mut (impl Read + Write)) -> io::Result<(u8, Ve
     Ok((header[0], payload))
 }
 
-/// Opens the connection, and echoes the first message.
+/// Accepts the opening handshake, and echoes the first message.
 pub(crate) fn open(stream: &mut (impl Read + Write)) -> io::Result<()> {
-    shake_hands(stream)?;
+    accept_handshake(stream)?;
     let (first, payload) = read_frame(stream)?;
     assert_eq!(first, 0x81, "the first message is text");
     let mut frame = vec![first, u8::try_from(payload.len()).unwrap()];
@@ -85,7 +85,7 @@ pub(crate) fn open(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&frame)
 }
 
-/// Opens the connection, and waits for the client's Close.
+/// Opens the connection, and reads the client's Close.
 pub(crate) fn open_until_close(stream: &mut (impl Read + Write)) -> io::Result<()> {
     open(stream)?;
     let (first, payload) = read_frame(stream)?;
@@ -93,8 +93,8 @@ pub(crate) fn open_until_close(stream: &mut (impl Read + Write)) -> io::Result<(
     Ok(())
 }
 
-/// Waits for the client's FIN or RST.
-fn await_end(stream: &mut TcpStream) -> io::Result<()> {
+/// Reads until the client's FIN or RST.
+fn read_until_end(stream: &mut TcpStream) -> io::Result<()> {
     io::copy(stream, &mut io::sink()).map(drop)
 }
 
@@ -112,28 +112,28 @@ fn storm(address: SocketAddr, arguments: &[&str]) -> Run {
     run(&[&fixed[..], arguments].concat())
 }
 
-/// All connections have this outcome, and the run fails for it.
+/// Checks that all connections have this outcome, and that the run fails for it.
 fn assert_all_fail(behaviour: Behaviour, outcome: &str) {
     assert_all_fail_as(behaviour, outcome, &[]);
 }
 
-/// The same, and the report says what to do about it.
+/// Also checks that the reasons begin with `advice`.
 fn assert_all_fail_as(behaviour: Behaviour, outcome: &str, advice: &[&str]) {
     let run = storm(serve(behaviour), &[]);
     run.assert_all(outcome, CONNECTIONS);
-    let reasons = ["3 of 3 connections ended otherwise than asked for"];
+    let reasons = ["3 of 3 connections ended unexpectedly"];
     run.assert_failed(&[advice, &reasons[..]].concat());
     assert_eq!(*run.at("/server/child"), false);
 }
 
 #[test]
-fn a_server_that_does_as_asked_passes() {
+fn a_correct_server_passes() {
     let address = serve(|stream| {
         open_until_close(stream)?;
         stream.write_all(CLOSE_1000)
     });
     let run = storm(address, &[]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", CONNECTIONS);
 }
 
@@ -142,7 +142,7 @@ fn a_server_that_never_answers_close_times_out() {
     assert_all_fail(
         |stream| {
             open_until_close(stream)?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "close_timed_out",
     );
@@ -154,19 +154,19 @@ fn a_server_that_leaves_tcp_open_times_out() {
         |stream| {
             open_until_close(stream)?;
             stream.write_all(CLOSE_1000)?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "fin_timed_out",
     );
 }
 
 #[test]
-fn fin_without_close_is_told_from_a_clean_end() {
+fn fin_without_close_is_not_a_clean_end() {
     assert_all_fail(open_until_close, "fin_without_close");
 }
 
 #[test]
-fn another_code_is_told_from_a_clean_end() {
+fn another_close_code_is_not_a_clean_end() {
     assert_all_fail(
         |stream| {
             open_until_close(stream)?;
@@ -177,11 +177,11 @@ fn another_code_is_told_from_a_clean_end() {
 }
 
 #[test]
-fn a_reset_is_told_from_a_clean_end() {
+fn a_reset_is_not_a_clean_end() {
     assert_all_fail(
         |stream| {
             open(stream)?;
-            // To close with input unread resets the connection.
+            // A close with unread input resets the connection.
             stream.peek(&mut [0]).map(drop)
         },
         "reset_by_server",
@@ -189,28 +189,28 @@ fn a_reset_is_told_from_a_clean_end() {
 }
 
 #[test]
-fn a_server_that_ends_early_is_noticed() {
+fn a_server_that_ends_a_connection_early_fails() {
     assert_all_fail(open, "ended_early");
     assert_all_fail(
         |stream| {
             open(stream)?;
             stream.write_all(CLOSE_1001)?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "ended_early",
     );
 }
 
 #[test]
-fn a_masked_frame_breaks_the_protocol() {
+fn a_masked_frame_of_the_server_is_a_protocol_error() {
     assert_all_fail_as(
         |stream| {
             open_until_close(stream)?;
             stream.write_all(b"\x88\x82\0\0\0\0\x03\xe8")?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "protocol_error",
-        &["the server broke the protocol on 3 of 3 connections"],
+        &["the server violated the protocol on 3 of 3 connections"],
     );
 }
 
@@ -224,7 +224,7 @@ fn a_wrong_accept_key_fails_the_handshake() {
                   Connection: Upgrade\r\n\
                   Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
             )?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "handshake_failed",
         &["no opening handshake succeeded ("],
@@ -232,42 +232,42 @@ fn a_wrong_accept_key_fails_the_handshake() {
 }
 
 #[test]
-fn a_server_that_says_nothing_fails_the_handshake() {
+fn a_silent_server_fails_the_handshake() {
     assert_all_fail_as(
-        await_end,
+        read_until_end,
         "handshake_failed",
         &["no opening handshake succeeded (timed out): is there a WebSocket server at --url"],
     );
 }
 
 #[test]
-fn a_wrong_echo_is_noticed() {
+fn a_wrong_first_echo_fails_with_advice() {
     assert_all_fail_as(
         |stream| {
-            shake_hands(stream)?;
+            accept_handshake(stream)?;
             stream.write_all(b"\x81\x05Hello")?;
-            await_end(stream)
+            read_until_end(stream)
         },
         "echo_failed",
-        &["no first message came back as it was sent ("],
+        &["no first message was echoed correctly ("],
     );
 }
 
 #[test]
-fn an_echo_is_not_waited_for_where_none_is_expected() {
+fn no_echo_does_not_wait_for_an_echo() {
     let address = serve(|stream| {
-        shake_hands(stream)?;
+        accept_handshake(stream)?;
         let (first, _) = read_frame(stream)?;
         assert_eq!(first, 0x88, "Close is the first frame");
         stream.write_all(CLOSE_1000)
     });
     let run = storm(address, &["--no-echo"]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", CONNECTIONS);
 }
 
 #[test]
-fn a_server_that_is_no_websocket_server_is_told_from_one() {
+fn the_answer_of_a_server_without_websocket_is_reported() {
     let told = |answer: &'static [u8]| {
         let address = serve(move |stream| {
             read_request(stream)?;
@@ -275,8 +275,8 @@ fn a_server_that_is_no_websocket_server_is_told_from_one() {
         });
         let run = storm(address, &[]);
         run.assert_all("handshake_failed", CONNECTIONS);
-        let otherwise = "3 of 3 connections ended otherwise than asked for";
-        run.assert_failed(&["no opening handshake succeeded (", otherwise]);
+        let unexpected = "3 of 3 connections ended unexpectedly";
+        run.assert_failed(&["no opening handshake succeeded (", unexpected]);
         run.at("/reasons").to_string()
     };
     let page = told(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
@@ -291,23 +291,23 @@ fn a_server_that_is_no_websocket_server_is_told_from_one() {
     assert!(ssh.contains("malformed response"), "{ssh}");
 }
 
-/// An address that refuses connections: it was bound, and is no longer.
+/// Returns an address that refuses connections: a port that was just freed.
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap()
 }
 
 #[test]
-fn where_nobody_listens_each_connection_is_refused() {
+fn an_address_without_a_server_refuses_each_connection() {
     let address = free_address();
     let run = storm(address, &[]);
     run.assert_all("refused", CONNECTIONS);
-    run.assert_failed_whatever_the_limit();
+    run.assert_failed_despite_limit();
     let refused = format!(
-        "3 of 3 connections were refused, as nobody listens at {address}: start the server, or mend --url"
+        "3 of 3 connections were refused, because no server listens at {address}: start the server, or correct --url"
     );
-    let otherwise = "3 of 3 connections ended otherwise than asked for";
-    run.assert_failed(&[&refused, otherwise]);
+    let unexpected = "3 of 3 connections ended unexpectedly";
+    run.assert_failed(&[&refused, unexpected]);
     let url = format!("ws://{address}/");
     let output = loadgen(&["--url", &url, "--connections", "3"]).output();
     let printed = text(&output.unwrap());
@@ -316,7 +316,7 @@ fn where_nobody_listens_each_connection_is_refused() {
 }
 
 #[test]
-fn an_admin_listener_that_is_not_there_is_noticed_before_the_run() {
+fn a_missing_admin_listener_is_an_error_before_the_run() {
     let address = serve(open_until_close);
     let (url, admin) = (format!("ws://{address}/"), free_address().to_string());
     let output = loadgen(&["--url", &url, "--admin", &admin])
@@ -325,15 +325,15 @@ fn an_admin_listener_that_is_not_there_is_noticed_before_the_run() {
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(1), "{printed}");
     assert!(
-        printed.contains("--admin is the address of a tidewheel's"),
+        printed.contains("--admin is the address of the admin listener"),
         "{printed}"
     );
     assert!(!printed.contains("opened"), "{printed}");
 }
 
 #[test]
-fn lost_messages_and_gates_fail_the_run_whatever_the_limit() {
-    // It echoes the first message, and keeps all others to itself.
+fn lost_messages_and_failed_gates_are_not_excused_by_a_busy_machine() {
+    // It echoes only the first message.
     let address = serve(|stream| {
         open(stream)?;
         loop {
@@ -355,19 +355,19 @@ fn lost_messages_and_gates_fail_the_run_whatever_the_limit() {
     ];
     let short = ["--duration", "100ms", "--warm-up", "0s"];
     let lost = run(&[&base[..], &short].concat());
-    lost.assert_failed_whatever_the_limit();
+    lost.assert_failed_despite_limit();
     lost.assert_failed(&["2 of 2 messages were not answered"]);
     let address = serve(|stream| {
         open_until_close(stream)?;
         stream.write_all(CLOSE_1000)
     });
     let run = storm(address, &["--assert", "closed==5"]);
-    run.assert_failed_whatever_the_limit();
+    run.assert_failed_despite_limit();
     run.assert_failed(&["gate FAILS  closed==5  (measured 3, limit 5)"]);
 }
 
 #[test]
-fn a_report_that_cannot_be_printed_hides_no_failure() {
+fn an_unprintable_report_hides_no_failure() {
     let url = format!("ws://{}/", free_address());
     let base = ["--url", &url, "--connections", "3"];
     let status = |arguments: &[&str]| {
@@ -384,7 +384,7 @@ fn a_report_that_cannot_be_printed_hides_no_failure() {
     assert_eq!(status(&["--connections", "3"]), Some(2));
 }
 
-/// The mode, and the deadlines that the server is said to have.
+/// Mode silent, and the stated deadlines of the server.
 const SILENT: [&str; 8] = [
     "--mode",
     "silent",
@@ -397,27 +397,27 @@ const SILENT: [&str; 8] = [
 ];
 
 #[test]
-fn a_server_that_holds_on_to_silent_clients_is_found_out() {
+fn a_server_that_keeps_silent_clients_fails() {
     let address = serve(|stream| {
         open(stream)?;
-        await_end(stream)
+        read_until_end(stream)
     });
     let run = storm(address, &SILENT);
     run.assert_all("still_held", CONNECTIONS);
     run.assert_failed(&[
         "the server still holds connections",
-        "3 of 3 connections ended otherwise than asked for",
+        "3 of 3 connections ended unexpectedly",
     ]);
 }
 
 #[test]
-fn sockets_that_stay_half_closed_are_held() {
+fn half_closed_sockets_count_as_held() {
     let address = serve(|stream| {
         open(stream)?;
         stream.shutdown(Shutdown::Write)?;
-        await_end(stream)
+        read_until_end(stream)
     });
-    // The server's FIN comes before the clients fall silent.
+    // The server sends FIN before the clients fall silent.
     let run = storm(address, &SILENT);
     run.assert_all("ended_early", CONNECTIONS);
     assert_eq!(run.status, 1);

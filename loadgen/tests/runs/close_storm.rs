@@ -1,4 +1,4 @@
-//! The three modes of the close storm against the server that the generator starts.
+//! The three modes of close-storm against a child server.
 
 use std::{
     io::{BufRead, BufReader},
@@ -8,12 +8,12 @@ use std::{
 use crate::harness::{Run, loadgen, run, text};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// No process has the id that the child had.
+/// Checks that the child has ended.
 fn assert_child_is_gone(run: &Run) {
     let pid = run.number("/server/process_id");
     assert!(
         !PathBuf::from(format!("/proc/{pid}")).exists(),
-        "{pid} is there"
+        "process {pid} is running"
     );
 }
 
@@ -26,7 +26,7 @@ fn assert_ascending(run: &Run, pointer: &str) {
 #[test]
 fn every_connection_closes_with_1000_and_fin() {
     let run = run(&["--connections", "200"]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 200);
     assert_eq!(run.number("/server/causes/peer_close"), 200.0);
     assert_eq!(run.number("/latencies/lateness/corrected/count"), 200.0);
@@ -45,18 +45,18 @@ fn every_connection_closes_with_1000_and_fin() {
 }
 
 #[test]
-fn ends_are_spread_over_a_window() {
+fn closes_are_spread_over_the_window() {
     let run = run(&["close-storm", "--connections", "100", "--window", "300ms"]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 100);
     // The last of a hundred is due at 297 ms.
     assert!(run.number("/figures/window_seconds") >= 0.297);
 }
 
 #[test]
-fn the_server_lets_go_of_reset_connections() {
+fn the_server_frees_reset_connections_within_a_second() {
     let run = run(&["--mode", "reset", "--connections", "200"]);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("reset", 200);
     assert_eq!(run.number("/server/causes/reset"), 200.0);
     assert!(run.number("/figures/emptied.seconds") <= 1.0);
@@ -67,7 +67,7 @@ fn the_server_lets_go_of_reset_connections() {
 }
 
 #[test]
-fn the_server_lets_go_of_silent_connections_and_leaves_no_orphans() {
+fn the_server_ends_silent_connections_and_leaves_no_orphans() {
     let deadlines = ["--ping-interval", "300ms", "--ping-timeout", "200ms"];
     let arguments = [
         "--mode",
@@ -78,10 +78,10 @@ fn the_server_lets_go_of_silent_connections_and_leaves_no_orphans() {
         "100ms",
     ];
     let run = run(&[&arguments[..], &deadlines].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("let_go", 200);
     assert_eq!(run.number("/figures/emptied.bound_seconds"), 1.4);
-    // Pings may be an eighth of the interval early, and only the first was answered.
+    // Pings can be an eighth of the interval early, and only the first one was answered.
     let seconds = run.number("/figures/emptied.seconds");
     assert!((0.2..=1.4).contains(&seconds), "{seconds}");
     assert_eq!(run.number("/figures/emptied.orphans"), 0.0);
@@ -90,7 +90,7 @@ fn the_server_lets_go_of_silent_connections_and_leaves_no_orphans() {
 }
 
 #[test]
-fn an_interrupt_ends_the_server_too() {
+fn an_interrupt_ends_the_child() {
     let deadlines = ["--ping-interval", "60s", "--ping-timeout", "60s"];
     let arguments = ["--mode", "silent", "--connections", "20"];
     let mut generator = loadgen(&[&arguments[..], &deadlines].concat())
@@ -99,7 +99,10 @@ fn an_interrupt_ends_the_server_too() {
     let pid = generator.id();
     let mut stderr = BufReader::new(generator.stderr.take().unwrap()).lines();
     let silent = stderr.find(|line| line.as_ref().unwrap().starts_with("silent"));
-    assert!(silent.is_some(), "it waits for the server");
+    assert!(
+        silent.is_some(),
+        "the generator does not wait for the server"
+    );
     let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
     let server = PathBuf::from(format!("/proc/{}", children.trim()));
     assert!(server.join("stat").exists(), "{server:?}");

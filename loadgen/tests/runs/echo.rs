@@ -1,4 +1,4 @@
-//! Echo, idle and connect against the server that the generator starts.
+//! Scenario echo, and the options that describe a server.
 
 use std::{
     io::{Read, Write},
@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    foreign_servers::{open, read_frame, serve},
     harness::{run, text},
+    misbehaving_servers::{open, read_frame, serve},
 };
 
 #[test]
@@ -24,7 +24,7 @@ fn a_closed_loop_loses_nothing() {
         "100ms",
     ];
     let run = run(&arguments);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 20);
     let measured = run.number("/latencies/echo/corrected/count");
     assert!(measured > 100.0, "{measured}");
@@ -35,7 +35,7 @@ fn a_closed_loop_loses_nothing() {
 }
 
 #[test]
-fn an_open_loop_sends_as_planned() {
+fn an_open_loop_sends_the_planned_number_of_messages() {
     let arguments = [
         "echo",
         "--connections",
@@ -48,7 +48,7 @@ fn an_open_loop_sends_as_planned() {
         "200ms",
     ];
     let run = run(&arguments);
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 10);
     assert_eq!(run.number("/latencies/echo/corrected/count"), 500.0);
     assert_eq!(run.number("/latencies/lateness/corrected/count"), 500.0);
@@ -58,19 +58,20 @@ fn an_open_loop_sends_as_planned() {
 }
 
 #[test]
-fn large_messages_come_back_whole() {
+fn messages_of_all_sizes_come_back_unchanged() {
     for size in ["1", "4KiB", "1MiB"] {
         let arguments = ["echo", "--connections", "4", "--in-flight", "3", "--size"];
         let short = [size, "--duration", "300ms", "--warm-up", "0s"];
         let run = run(&[&arguments[..], &short].concat());
-        run.assert_as_asked();
+        run.assert_passed();
         run.assert_all("closed", 4);
         assert_eq!(run.number("/figures/altered"), 0.0, "{size}");
         assert_eq!(run.number("/figures/out_of_order"), 0.0, "{size}");
     }
 }
 
-/// Echoes what `change` makes of each message behind the first, until something is left out.
+/// Starts a server that echoes each message after `change` has modified it. If `change` returns
+/// false, the message is dropped.
 fn changing(change: fn(usize, &mut Vec<u8>) -> bool) -> SocketAddr {
     serve(move |stream| {
         open(stream)?;
@@ -111,17 +112,17 @@ fn echo(address: SocketAddr) -> crate::harness::Run {
 }
 
 #[test]
-fn what_is_not_answered_is_lost() {
+fn an_unanswered_message_is_lost() {
     let run = echo(changing(|number, _| number != 3));
     assert_eq!(run.number("/figures/lost"), 2.0);
     assert!(run.status > 0, "{:#}", run.document);
 }
 
 #[test]
-fn a_server_that_reads_late_gets_everything_in_order() {
+fn a_server_that_reads_late_gets_all_messages_in_order() {
     let address = serve(|stream| {
         open(stream)?;
-        // Meanwhile the buffers of both ends fill up.
+        // The socket buffers of both ends fill up.
         let (_never, silence) = std::sync::mpsc::channel::<()>();
         let _ = silence.recv_timeout(std::time::Duration::from_millis(400));
         let mut stream = std::io::BufReader::new(stream);
@@ -160,7 +161,7 @@ fn a_server_that_reads_late_gets_everything_in_order() {
 }
 
 #[test]
-fn what_comes_back_altered_is_told() {
+fn an_altered_echo_is_counted_and_explained() {
     let run = echo(changing(|number, payload| {
         if number == 5 {
             payload.pop();
@@ -185,40 +186,8 @@ fn what_comes_back_altered_is_told() {
 }
 
 #[test]
-fn idle_connections_are_pinged_and_stay() {
-    let arguments = ["idle", "--connections", "100", "--duration", "1s"];
-    let run = run(&[&arguments[..], &["--ping-interval", "250ms"]].concat());
-    assert_eq!(run.status, 0, "{:#}", run.document);
-    run.assert_all("closed", 100);
-    assert!(run.number("/figures/pings") >= 200.0);
-    assert_eq!(run.number("/figures/held"), 100.0);
-    for name in [
-        "server.bytes_per_connection",
-        "generator.bytes_per_connection",
-        "kernel.bytes_per_connection",
-        "keepalive.server_cpu_per_ping",
-    ] {
-        run.at(&format!("/figures/{name}"));
-    }
-}
-
-#[test]
-fn a_herd_comes_back() {
-    let run = run(&["connect", "--connections", "300", "--herd"]);
-    run.assert_as_asked();
-    assert_eq!(run.number("/connections"), 600.0);
-    assert_eq!(run.number("/outcomes/closed"), 300.0);
-    assert_eq!(run.number("/outcomes/reset"), 300.0);
-    for latency in ["open", "reopen"] {
-        let count = run.number(&format!("/latencies/{latency}/corrected/count"));
-        assert_eq!(count, 300.0, "{latency}");
-    }
-    assert!(run.number("/figures/herd.rate") > 0.0);
-}
-
-#[test]
-fn a_server_is_started_accounted_for_and_ended() {
-    // A port that was free a moment ago.
+fn the_server_of_server_cmd_is_started_measured_and_ended() {
+    // A free port.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
@@ -241,7 +210,7 @@ fn a_server_is_started_accounted_for_and_ended() {
         "chat",
     ];
     let run = run(&[&arguments[..], &short].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     assert_eq!(*run.at("/server/child"), true);
     assert!(run.number("/figures/server.cpu_seconds_per_million") > 0.0);
     assert!(run.number("/figures/server.resident_bytes") > 0.0);
@@ -250,7 +219,7 @@ fn a_server_is_started_accounted_for_and_ended() {
 }
 
 #[test]
-fn headers_and_a_subprotocol_are_sent() {
+fn header_and_subprotocol_options_are_sent() {
     let address = serve(|stream| {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -259,9 +228,13 @@ fn headers_and_a_subprotocol_are_sent() {
             head.extend(byte);
         }
         let head = String::from_utf8(head).unwrap();
-        let told = head.contains("\r\nCookie: a=b\r\n")
+        let is_complete = head.contains("\r\nCookie: a=b\r\n")
             && head.contains("\r\nSec-WebSocket-Protocol: chat\r\n");
-        let answer = if told { "418 As asked" } else { "400 Not so" };
+        let answer = if is_complete {
+            "418 As expected"
+        } else {
+            "400 Headers Missing"
+        };
         stream.write_all(format!("HTTP/1.1 {answer}\r\n\r\n").as_bytes())
     });
     let url = format!("ws://{address}/");
@@ -282,18 +255,18 @@ fn headers_and_a_subprotocol_are_sent() {
 }
 
 #[test]
-fn messages_follow_a_template() {
+fn messages_are_made_from_the_template() {
     let arguments = ["echo", "--connections", "3", "--duration", "200ms"];
     let template = ["--message", r#"{{"from":{client},"number":{number}}}"#];
     let run = run(&[&arguments[..], &template, &["--warm-up", "0s"]].concat());
-    run.assert_as_asked();
+    run.assert_passed();
     run.assert_all("closed", 3);
     assert!(run.number("/figures/echo.messages") > 10.0);
     assert_eq!(run.number("/figures/altered"), 0.0);
 }
 
 #[test]
-fn system_calls_of_the_server_are_counted_where_they_may_be() {
+fn system_calls_of_the_server_are_counted_if_permitted() {
     let arguments = ["echo", "--count-syscalls", "--connections", "5"];
     let short = ["--duration", "300ms", "--warm-up", "0s", "--json"];
     let output = crate::harness::loadgen(&[&arguments[..], &short].concat())
