@@ -415,7 +415,7 @@ impl Fleet {
                     let wire = &mut self.wires[(client / self.ring_capacity) as usize];
                     match wire.send(socket, client, bytes) {
                         Sending::UnderWay => under_way.insert(UnderWay::SEND),
-                        Sending::Silent | Sending::Over => {}
+                        Sending::Silent | Sending::Done => {}
                     }
                 }
             }

@@ -103,8 +103,8 @@ pub(crate) struct GeneratorDelay {
 /// was saturated, or its lateness is a large share of the reported latency, both while the server
 /// was not known to be busy; or answers may have been unread for all of the reported latency.
 ///
-/// A busy server had as much work as it could do, even if the work came late. But once it has
-/// answered, the delay is not its own.
+/// A busy server had as much work as it could do, even if the work came late. Unread answers are
+/// different: the server had already sent them.
 pub(crate) fn generator_limit(
     usage: &Usage,
     own: GeneratorDelay,

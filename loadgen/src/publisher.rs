@@ -48,7 +48,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes a message on another thread, so that this thread can read what arrives meanwhile.
+    /// Publishes a message on another thread, so that this thread can read deliveries meanwhile.
     pub(crate) fn publish(&self, message: &[u8]) -> Publishing {
         let request = self.agent.post(&self.url);
         let request = request.header("Authorization", &self.authorization);

@@ -69,7 +69,7 @@ pub(crate) enum TlsError {
         /// Path of the file.
         path: String,
     },
-    /// A certificate in the file cannot be used as that of an authority.
+    /// A certificate in the file is not valid as a trust anchor.
     #[error("--ca {path}: {error}")]
     Unusable {
         /// Path of the file.
@@ -98,7 +98,7 @@ impl Tls {
     /// last session.
     ///
     /// # Errors
-    /// If there is no certificate to verify the server by, or rustls rejects a setting.
+    /// If there is no certificate to verify the server with, or rustls rejects a setting.
     pub(crate) fn new(
         name: ServerName<'static>,
         trust: Trust,

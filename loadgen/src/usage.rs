@@ -20,7 +20,7 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    /// Reads that of the calling thread. It is exact.
+    /// Reads the CPU time of the calling thread. It is exact.
     ///
     /// # Errors
     /// Those of proc(5).
@@ -51,8 +51,8 @@ pub(crate) struct ProcessTime {
 }
 
 impl ProcessTime {
-    /// Reads that of the current threads of process `pid`. For a running thread it is as of the
-    /// last tick of the kernel.
+    /// Reads the CPU time of the current threads of process `pid`. The time of a running thread is
+    /// as of the last tick of the kernel.
     ///
     /// # Errors
     /// Those of proc(5).
@@ -109,8 +109,8 @@ pub(crate) fn descriptors(pid: i32) -> io::Result<u64> {
 }
 
 /// Returns the id of the kernel thread that handles the softirqs of `core` if the kernel defers
-/// them. On a busy core it processes what sends over loopback cause. `None` if the thread is not
-/// visible.
+/// them, as it does on a busy core. These include the receive work of sends over loopback. `None`
+/// if the thread is not visible.
 pub(crate) fn softirq_thread(core: usize) -> Option<i32> {
     let name = format!("ksoftirqd/{core}");
     all_processes().ok()?.flatten().find_map(|process| {

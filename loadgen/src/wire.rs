@@ -42,7 +42,7 @@ pub(crate) struct Wire {
     batches: Vec<u32>,
     /// Number of calls of `enter`, modulo 2^32.
     batch: u32,
-    /// Bytes of waiting sends, by socket. Each socket has at most one such send.
+    /// Backlogs by socket. A socket has at most one waiting send.
     backlogs: HashMap<u32, Backlog>,
     /// Sockets whose backlog is sent when the silent sends of this batch are complete, and their
     /// clients.

@@ -346,7 +346,7 @@ impl Fleet {
         match wire.sent(socket, completion, left) {
             Sending::Silent => {}
             Sending::UnderWay => under_way.insert(UnderWay::SEND),
-            Sending::Over => {
+            Sending::Done => {
                 under_way.remove(UnderWay::SEND);
                 self.close_if_over(client);
             }

@@ -114,8 +114,8 @@ fn gates_are_checked_before_the_run() {
         (&["--mode", "silent"], "lateness.p99"),
     ] {
         let gate = format!("{name}<50ms");
-        let told = format!("this run has no `{name}`");
-        assert_refused(&[arguments, &["--assert", &gate]].concat(), &told);
+        let message = format!("this run has no `{name}`");
+        assert_refused(&[arguments, &["--assert", &gate]].concat(), &message);
     }
     assert_refused(&["--assert", "CLOSE.p99<5s"], "did you mean close.p99");
     // Each scenario accepts its own names.
@@ -137,7 +137,7 @@ fn gates_are_checked_before_the_run() {
 
 #[test]
 fn more_publishers_or_topics_than_connections_are_refused() {
-    for (arguments, told) in [
+    for (arguments, message) in [
         (
             &["--connections", "10", "--publishers", "11"][..],
             "--publishers is 11, and there are 10 connections: write 10 at most, or more --connections",
@@ -151,7 +151,7 @@ fn more_publishers_or_topics_than_connections_are_refused() {
             "--topics is 11, and there are 10 connections",
         ),
     ] {
-        assert_refused(&[&["fanout"], arguments].concat(), told);
+        assert_refused(&[&["fanout"], arguments].concat(), message);
     }
 }
 
@@ -160,8 +160,9 @@ fn a_failed_run_prints_its_first_reason_first() {
     let output = loadgen(&["--url", "ws://127.0.0.1:1/", "--connections", "2"]).output();
     let output = output.unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    let told = "FAILED: 2 of 2 connections were refused, because no server listens at 127.0.0.1:1";
-    assert!(printed.starts_with(told), "{printed}");
+    let message =
+        "FAILED: 2 of 2 connections were refused, because no server listens at 127.0.0.1:1";
+    assert!(printed.starts_with(message), "{printed}");
     let reasons = printed.split("\nFAILED\n").nth(1).unwrap();
     assert!(reasons.starts_with("  2 of 2 connections were refused"));
     assert!(reasons.contains("ended unexpectedly"));
@@ -179,7 +180,7 @@ fn durations_in_the_report_have_the_units_of_the_command_line() {
 #[test]
 fn a_server_command_that_fails_is_reported() {
     let base = ["--url", "ws://127.0.0.1:9/", "--server-cmd"];
-    for (command, told) in [
+    for (command, message) in [
         (
             "false",
             "the server failed (exit status: 1), and said nothing",
@@ -193,7 +194,7 @@ fn a_server_command_that_fails_is_reported() {
         let command = [command, "--timeout", "300ms"];
         let output = loadgen(&[&base[..], &command].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
-        assert!(text(&output).contains(told), "{}", text(&output));
+        assert!(text(&output).contains(message), "{}", text(&output));
     }
 }
 
