@@ -1,4 +1,4 @@
-//! Pings, and what becomes of those who do not answer.
+//! Pings, and clients that do not answer them.
 
 use std::{
     sync::mpsc,
@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    crowd,
-    figures::{assert_between, assert_gone, assert_within, tell},
+    many_clients,
+    measurements::{assert_between, assert_gone, assert_within, report},
     network::with_network,
     support::{
         SLACK,
@@ -20,10 +20,10 @@ const P: Duration = ms(1000);
 const T: Duration = ms(1000);
 const C: Duration = ms(1000);
 
-/// A ping goes out up to an eighth of the interval early, so that not all go out at once.
+/// Earliest time of a Ping: the server spreads Pings over the last eighth of the interval.
 const P_EARLIEST: Duration = ms(1000 - 1000 / 8);
 
-/// Runs `client` for each of `clients` on a thread of its own, and gathers what it gives.
+/// Runs `client` for each of `clients`, each on its own thread, and returns the results.
 fn each<T: Send>(
     clients: &mut [Client],
     client: impl Fn(usize, &mut Client) -> T + Sync,
@@ -32,7 +32,11 @@ fn each<T: Send>(
     std::thread::scope(|scope| {
         for (at, it) in clients.iter_mut().enumerate() {
             let (sender, client) = (sender.clone(), &client);
-            scope.spawn(move || sender.send(client(at, it)).expect("it is received below"));
+            scope.spawn(move || {
+                sender
+                    .send(client(at, it))
+                    .expect("the results are received below")
+            });
         }
     });
     drop(sender);
@@ -40,16 +44,16 @@ fn each<T: Send>(
 }
 
 #[test]
-fn r04_the_first_ping_comes_within_p_of_the_last_thing_heard() {
+fn r04_the_first_ping_comes_within_p_of_the_last_received_byte() {
     with_network(|network| {
         let server = network.start("--ping-interval 1s");
-        // Whatever is heard counts: a message, a pong, half a frame.
+        // Any bytes count: a message, a Pong, half a frame.
         let last = [
             text("hello"),
             frame(PONG, b"me"),
             text("hello")[..5].to_vec(),
         ];
-        let mut clients = crowd::open(network, &server, 30);
+        let mut clients = many_clients::open(network, &server, 30);
         let times = each(&mut clients, |at, client| {
             wait::pause(ms(10 * at as u64));
             let start = wait::now();
@@ -60,13 +64,13 @@ fn r04_the_first_ping_comes_within_p_of_the_last_thing_heard() {
             assert_eq!(client.frame().first, PING);
             start.elapsed()
         });
-        let what = "first ping after the last thing heard, 30 clients:";
+        let what = "first Ping after the last byte, 30 clients:";
         assert_between("R4", what, &times, (P_EARLIEST, P + SLACK));
     });
 }
 
 #[test]
-fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
+fn r05_a_client_without_a_pong_gets_1011_at_p_plus_t_and_is_reset_at_c() {
     with_network(|network| {
         let server = network.start("--ping-interval 1s --ping-timeout 1s --close-timeout 1s");
         let mut clients = network.clients(|| Client::open_many(&server, 20));
@@ -79,8 +83,8 @@ fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
             .iter_mut()
             .map(|client| {
                 let start = wait::now();
-                client.send(&text("last words"));
-                client.expect(0x81, "last words");
+                client.send(&text("hello"));
+                client.expect(0x81, "hello");
                 start
             })
             .collect();
@@ -91,20 +95,27 @@ fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
             assert_eq!(client.end(), End::Fin);
             closed
         });
-        let what = "no pong: Close 1011 `keepalive ping timeout` after";
+        let what = "no Pong: Close 1011 `keepalive ping timeout` after";
         assert_between("R5", what, &times, (P + T, P + T + SLACK));
-        assert_eq!(server.closes("ping_timeout"), 20, "it is told at once");
-        let last = *starts.last().expect("twenty");
-        assert_gone("R5", "no pong, no answer", &server, last, P + T + C + SLACK);
+        assert_eq!(
+            server.closes("ping_timeout"),
+            20,
+            "closes are not counted when they are sent"
+        );
+        let last = *starts.last().expect("20 times");
+        assert_gone("R5", "no Pong, no answer", &server, last, P + T + C + SLACK);
         for client in &clients {
-            let reset = client.stream.take_error().expect("an option of sockets");
-            assert!(reset.is_some(), "at the deadline it is reset");
+            let reset = client.stream.take_error().expect("SO_ERROR can be read");
+            assert!(
+                reset.is_some(),
+                "the connection was not reset at the deadline"
+            );
         }
     });
 }
 
 #[test]
-fn r06_a_peer_that_answers_the_timeouts_close_is_gone_at_once() {
+fn r06_a_client_that_answers_the_close_1011_is_released_at_once() {
     with_network(|network| {
         let server =
             network.start("--ping-interval 300ms --ping-timeout 300ms --close-timeout 10s");
@@ -127,7 +138,7 @@ fn r06_a_peer_that_answers_the_timeouts_close_is_gone_at_once() {
 }
 
 #[test]
-fn r07_a_client_that_answers_pings_is_never_cut() {
+fn r07_a_client_that_answers_pings_is_never_closed() {
     const INTERVALS: u32 = 30;
     with_network(|network| {
         let server = network.start("--ping-interval 100ms --ping-timeout 300ms");
@@ -145,13 +156,13 @@ fn r07_a_client_that_answers_pings_is_never_cut() {
         });
         let answered: u32 = pings.iter().sum();
         let ended = server.metric("tidewheel_closes_total", "");
-        let what = format!("20 clients over {INTERVALS} intervals answer {answered} pings");
-        tell("R7", &format!("{what}: {ended} were cut (must be 0)"));
-        assert!(answered >= 20 * INTERVALS / 2, "it pings");
+        let what = format!("20 clients over {INTERVALS} intervals answer {answered} Pings");
+        report("R7", &format!("{what}: {ended} closed (must be 0)"));
+        assert!(answered >= 20 * INTERVALS / 2, "only {answered} Pings");
         assert_eq!(ended, 0);
         for client in &mut clients {
             client.send(&text("alive"));
-            assert_eq!(client.frame_but_ping().payload, b"alive");
+            assert_eq!(client.frame_except_ping().payload, b"alive");
         }
     });
 }

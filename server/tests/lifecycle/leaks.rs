@@ -1,4 +1,4 @@
-//! R19: a thousand rounds of all ways to end, and nothing is left of them.
+//! R19: after 1,000 rounds of all kinds of ends, no resource is held.
 
 use std::{
     io::{ErrorKind, Read as _, Write as _},
@@ -7,14 +7,14 @@ use std::{
 };
 
 use crate::{
-    figures::{assert_bytes, tell, time},
+    measurements::{assert_bytes, report, time},
     network::{Network, with_network},
     support::{
         SLACK,
         client::{Client, End, FIN, PONG, TEXT, binary, close, frame, text},
-        ms,
+        invalid_requests, ms,
         process::Server,
-        requests, socket_table,
+        socket_table,
         violations::{self, Violation},
         wait,
     },
@@ -22,24 +22,23 @@ use crate::{
 
 const ROUNDS: usize = 1000;
 
-/// Rounds that go on side by side.
-const ABREAST: usize = 250;
+/// Number of rounds at the same time.
+const ROUNDS_AT_ONCE: usize = 250;
 
 const P: Duration = ms(600);
 const T: Duration = ms(400);
 const C: Duration = ms(300);
 
-/// Longer than P and T: whoever is idle by then has answered pings.
+/// Idle timeout, longer than P + T: a client has answered Pings before it expires.
 const IDLE: Duration = ms(1200);
 
 const FLAGS: &str = "--shards 2 --ping-interval 600ms --ping-timeout 400ms --close-timeout 300ms \
                      --handshake-timeout 1s --idle-timeout 1200ms --max-message-rate 20";
 
-/// What the allocator may take more after half of the rounds: what it keeps for reuse grows for a
-/// while, and then no more.
-const ALLOCATOR: u64 = 8 << 20;
+/// Bound of the growth in the second half of the rounds, for memory that the allocator keeps for reuse.
+const ALLOCATOR_BYTES_MAX: u64 = 8 << 20;
 
-/// The causes that such a server knows which echoes.
+/// The causes that an echo server with these flags can report.
 const CAUSES: [&str; 8] = [
     "peer_close",
     "ping_timeout",
@@ -51,168 +50,168 @@ const CAUSES: [&str; 8] = [
     "message_rate",
 ];
 
-/// One way to end.
-struct Way {
+/// A kind of end.
+struct Ending {
     begins: Begin,
-    /// The rest of it, in the round of this number.
-    end: fn(Client, usize) -> Left,
+    /// Ends the client; takes the number of the round.
+    end: fn(Client, usize) -> Remaining,
 }
 
-/// How a client begins.
+/// The state of a client before its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Begin {
     Connected,
     Open,
-    /// Open, with a receive buffer that is soon full.
-    Narrow,
+    /// Open, with a small receive buffer.
+    OpenWithSmallBuffer,
 }
 
-/// What is left of a client.
-enum Left {
+/// A client that does more, or stays, after its end.
+enum Remaining {
     Nothing,
-    /// It stays, reads nothing and says nothing.
-    Mute(Client),
-    /// It awaits the server's Close in silence, and ends then.
-    Patient(Client),
-    /// It answers pings, and the server's Close.
-    Idle(Client),
+    /// Neither reads nor sends, until the server ends the connection.
+    Silent(Client),
+    /// Sends nothing, and reads until the server ends the connection.
+    AwaitsClose(Client),
+    /// Answers Pings and the server's Close.
+    AnswersPings(Client),
 }
 
-const WAYS: [Way; 24] = [
-    // R1, R3: the client closes, and then ends or does not.
+const ENDINGS: [Ending; 24] = [
+    // R1, R3: the client closes, and sends FIN or not.
     open(|mut client, _| {
         client.send(&close(1000, ""));
-        assert_eq!(client.frame_but_ping().close_code(), 1000);
+        assert_eq!(client.frame_except_ping().close_code(), 1000);
         assert_eq!(client.end(), End::Fin);
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, _| {
         client.send(&close(1000, ""));
-        assert_eq!(client.frame_but_ping().close_code(), 1000);
-        Left::Mute(client)
+        assert_eq!(client.frame_except_ping().close_code(), 1000);
+        Remaining::Silent(client)
     }),
     open(|mut client, _| {
         client.send(&close(1000, ""));
-        Left::Nothing
+        Remaining::Nothing
     }),
     // R2: bytes behind a Close.
     open(|mut client, _| {
         client.send(&[close(4000, "bye"), binary(&[1; 5000])].concat());
-        assert_eq!(client.frame_but_ping().close_code(), 4000);
+        assert_eq!(client.frame_except_ping().close_code(), 4000);
         assert_eq!(client.end(), End::Fin);
-        Left::Nothing
+        Remaining::Nothing
     }),
-    // R11: RST and FIN, between messages, in mid-frame and in mid-message.
+    // R11: RST and FIN, between messages, within a frame and between fragments.
     open(|client, _| {
         client.reset();
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, _| {
         client.finish();
-        Left::Mute(client)
+        Remaining::Silent(client)
     }),
     open(|mut client, _| {
         client.send(&binary(&[2; 50_000])[..20_000]);
         client.reset();
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, _| {
-        client.send(&frame(TEXT, b"and then"));
+        client.send(&frame(TEXT, b"hello"));
         client.finish();
-        Left::Mute(client)
+        Remaining::Silent(client)
     }),
-    // RST in front of what comes back, and in answer to it.
+    // RST before the echo, and in response to it.
     open(|mut client, _| {
         client.send(&binary(&[3; 600]));
         client.reset();
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, _| {
-        client.send(&text("and gone"));
-        Left::Nothing
+        client.send(&text("hello"));
+        Remaining::Nothing
     }),
-    // R14: what breaks the protocol, answered or not.
+    // R14: violations; the client reads the Close, and sends FIN or not.
     open(|mut client, round| {
         violate(&mut client, &VIOLATIONS, round);
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, round| {
         violate(&mut client, &TEXTS, round);
-        Left::Mute(client)
+        Remaining::Silent(client)
     }),
     open(|mut client, round| {
         violate(&mut client, &TOO_BIG, round);
-        Left::Nothing
+        Remaining::Nothing
     }),
     open(|mut client, _| {
         client.send(&frame(0x83, b""));
-        Left::Mute(client)
+        Remaining::Silent(client)
     }),
-    // More messages than may come in a second.
+    // More messages than `--max-message-rate` allows.
     open(|mut client, _| {
-        client.send(&text("hurry").repeat(30));
-        let mut frame = client.frame_but_ping();
+        client.send(&text("hello").repeat(30));
+        let mut frame = client.frame_except_ping();
         while frame.first == FIN | TEXT {
-            frame = client.frame_but_ping();
+            frame = client.frame_except_ping();
         }
         assert_eq!(frame.close_code(), 1008);
-        Left::Nothing
+        Remaining::Nothing
     }),
-    // R13: no handshake.
-    Way {
+    // R13: invalid and incomplete handshakes.
+    Ending {
         begins: Begin::Connected,
         end: |mut client, round| {
-            let all = requests::wrong();
+            let all = invalid_requests::all();
             let (status, request) = &all[round % all.len()];
-            requests::assert_refused(&mut client, *status, request);
-            Left::Nothing
+            invalid_requests::assert_refused(&mut client, *status, request);
+            Remaining::Nothing
         },
     },
-    Way {
+    Ending {
         begins: Begin::Connected,
         end: |mut client, round| {
-            let all = requests::attacks();
-            // It may be answered, and cut, before all of it is sent.
+            let all = invalid_requests::unfinished();
+            // Fails if the server responds and closes before everything is sent.
             let _ = client.stream.write_all(&all[round % all.len()]);
-            Left::Mute(client)
+            Remaining::Silent(client)
         },
     },
-    Way {
+    Ending {
         begins: Begin::Connected,
         end: |client, _| {
             client.reset();
-            Left::Nothing
+            Remaining::Nothing
         },
     },
-    Way {
+    Ending {
         begins: Begin::Connected,
         end: |mut client, _| {
             client.finish();
-            Left::Mute(client)
+            Remaining::Silent(client)
         },
     },
-    // R9: it does not read, and the server's socket takes no more; and half a frame.
-    Way {
-        begins: Begin::Narrow,
+    // R9: the client does not read until the server's socket is not writable; and half a frame.
+    Ending {
+        begins: Begin::OpenWithSmallBuffer,
         end: |mut client, _| {
             client.send(&binary(&[4; 60_000]).repeat(2));
-            Left::Mute(client)
+            Remaining::Silent(client)
         },
     },
     open(|mut client, _| {
         client.send(&binary(&[5; 40_000])[..30_000]);
-        Left::Mute(client)
+        Remaining::Silent(client)
     }),
-    // R5, R6: silence, and an end when the server says so.
-    open(|client, _| Left::Mute(client)),
-    open(|client, _| Left::Patient(client)),
-    // 1001 to who is alive, and has nothing to say.
-    open(|client, _| Left::Idle(client)),
+    // R5, R6: silence until the ping timeout, with and without an answer.
+    open(|client, _| Remaining::Silent(client)),
+    open(|client, _| Remaining::AwaitsClose(client)),
+    // Idle timeout.
+    open(|client, _| Remaining::AnswersPings(client)),
 ];
 
-const fn open(end: fn(Client, usize) -> Left) -> Way {
+const fn open(end: fn(Client, usize) -> Remaining) -> Ending {
     let begins = Begin::Open;
-    Way { begins, end }
+    Ending { begins, end }
 }
 
 static VIOLATIONS: LazyLock<Vec<Violation>> =
@@ -220,7 +219,7 @@ static VIOLATIONS: LazyLock<Vec<Violation>> =
 static TEXTS: LazyLock<Vec<Violation>> = LazyLock::new(|| short(violations::texts()));
 static TOO_BIG: LazyLock<Vec<Violation>> = LazyLock::new(|| short(violations::messages()));
 
-/// Those that leave in one segment.
+/// Returns the violations that fit into one segment.
 fn short(mut violations: Vec<Violation>) -> Vec<Violation> {
     violations.retain(|(.., bytes)| bytes.len() < 1000);
     violations
@@ -229,10 +228,10 @@ fn short(mut violations: Vec<Violation>) -> Vec<Violation> {
 fn violate(client: &mut Client, violations: &[Violation], round: usize) {
     let (what, code, bytes) = &violations[round % violations.len()];
     client.send(bytes);
-    assert_eq!(client.frame_but_ping().close_code(), *code, "{what}");
+    assert_eq!(client.frame_except_ping().close_code(), *code, "{what}");
 }
 
-/// What a server holds.
+/// The resources that a server holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Holdings {
     slots: u64,
@@ -257,9 +256,9 @@ impl Holdings {
         }
     }
 
-    /// Whether it is what was held at the start. By then, an answer of the admin listener may have
-    /// been under way, which takes a descriptor.
-    fn is_back_at(&self, start: &Self) -> bool {
+    /// Returns whether no more is held than at the start. A response of the admin listener may have held a
+    /// descriptor at the start.
+    fn equals(&self, start: &Self) -> bool {
         let descriptors = self.descriptors.max(start.descriptors);
         Self {
             descriptors,
@@ -269,65 +268,74 @@ impl Holdings {
 }
 
 #[test]
-fn r19_after_a_thousand_rounds_of_all_ends_nothing_is_left() {
+fn r19_after_1_000_rounds_of_all_ends_no_resource_is_held() {
     with_network(|network| {
         let server = network.start(FLAGS);
-        // The control plane opens what it needs at the first request.
+        // The first request makes the control plane open its descriptors.
         server.until_empty(SLACK);
         let start = Holdings::of(&server);
         assert_eq!((start.slots, start.direct_descriptors), (0, Some(0)));
-        let opened = WAYS.iter().filter(|way| way.begins != Begin::Connected);
+        let opened = ENDINGS
+            .iter()
+            .filter(|ending| ending.begins != Begin::Connected);
         let opened = opened.count();
         let began = wait::now();
         let mut at_half = 0;
-        for first in (0..ROUNDS).step_by(ABREAST) {
-            // Every other time, the network is cut under those that stay.
-            let is_cut = first / ABREAST % 2 == 1;
-            rounds(network, &server, first, is_cut);
-            wait::until(IDLE + SLACK, "nothing is left", || {
-                Holdings::of(&server).is_back_at(&start)
-            });
+        for first in (0..ROUNDS).step_by(ROUNDS_AT_ONCE) {
+            // Every other time, the network is cut while clients remain.
+            let is_cut = first / ROUNDS_AT_ONCE % 2 == 1;
+            run_rounds(network, &server, first, is_cut);
+            wait::until(
+                IDLE + SLACK,
+                "the server holds no more than at the start",
+                || Holdings::of(&server).equals(&start),
+            );
             let ended = server.metric("tidewheel_closes_total", "");
             assert_eq!(ended, server.metric("tidewheel_opens_total", ""));
-            let expected = opened * (first + ABREAST);
-            assert_eq!(ended, expected as u64, "each ends once");
-            if first + ABREAST == ROUNDS / 2 {
+            let expected = opened * (first + ROUNDS_AT_ONCE);
+            assert_eq!(ended, expected as u64, "each connection ends once");
+            if first + ROUNDS_AT_ONCE == ROUNDS / 2 {
                 at_half = server.memory("VmHWM");
             }
         }
         for cause in CAUSES {
-            assert!(server.closes(cause) > 0, "none has ended by {cause}");
+            assert!(
+                server.closes(cause) > 0,
+                "no connection has ended with {cause}"
+            );
         }
         let took = time(began.elapsed());
-        let (ways, ended) = (WAYS.len(), ROUNDS * WAYS.len());
-        tell(
+        let (kinds, ended) = (ENDINGS.len(), ROUNDS * ENDINGS.len());
+        report(
             "R19",
-            &format!("{ROUNDS} rounds of {ways} ends, {ended} connections, in {took}"),
+            &format!("{ROUNDS} rounds of {kinds} kinds of ends, {ended} connections, in {took}"),
         );
-        tell("R19", &format!("left of them: {:?}", Holdings::of(&server)));
-        // The kernel adds pages up in batches: a peak may be told lower a moment later.
+        report(
+            "R19",
+            &format!("held afterwards: {:?}", Holdings::of(&server)),
+        );
+        // Saturating: the kernel counts pages in batches, so that a later peak may be lower.
         let grown = server.memory("VmHWM").saturating_sub(at_half);
-        let what = "peak memory in the second half of that, above the first:";
-        assert_bytes("R19", what, grown, ALLOCATOR);
+        let what = "growth of the peak memory in the second half of the rounds:";
+        assert_bytes("R19", what, grown, ALLOCATOR_BYTES_MAX);
     });
 }
 
-/// Rounds from number `first` on, side by side; those that stay are there until the server ends
-/// them.
-fn rounds(network: &Network, server: &Server, first: usize, is_cut: bool) {
-    let (mut mute, mut patient, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-    for way in &WAYS {
-        for round in first..first + ABREAST {
-            let client = network.clients(|| match way.begins {
+/// Runs [`ROUNDS_AT_ONCE`] rounds from number `first`, and waits until the server has ended all connections.
+fn run_rounds(network: &Network, server: &Server, first: usize, is_cut: bool) {
+    let (mut silent, mut awaiting, mut answering) = (Vec::new(), Vec::new(), Vec::new());
+    for ending in &ENDINGS {
+        for round in first..first + ROUNDS_AT_ONCE {
+            let client = network.clients(|| match ending.begins {
                 Begin::Connected => Client::connect(server),
                 Begin::Open => Client::open(server),
-                Begin::Narrow => Client::open_narrow(server),
+                Begin::OpenWithSmallBuffer => Client::open_with_small_buffer(server),
             });
-            match (way.end)(client, round) {
-                Left::Nothing => {}
-                Left::Mute(client) => mute.push(client),
-                Left::Patient(client) => patient.push(client),
-                Left::Idle(client) => idle.push(client),
+            match (ending.end)(client, round) {
+                Remaining::Nothing => {}
+                Remaining::Silent(client) => silent.push(client),
+                Remaining::AwaitsClose(client) => awaiting.push(client),
+                Remaining::AnswersPings(client) => answering.push(client),
             }
         }
     }
@@ -335,13 +343,13 @@ fn rounds(network: &Network, server: &Server, first: usize, is_cut: bool) {
         let cut = network.cut();
         server.until_empty_since(cut, P + T + C + SLACK);
         socket_table::assert_no_orphans_soon(server.port());
-        network.mend();
+        network.restore();
         return;
     }
     std::thread::scope(|scope| {
-        scope.spawn(|| answer(idle));
-        for mut client in patient {
-            // Close 1011 and FIN; or RST, if this comes too late.
+        scope.spawn(|| answer(answering));
+        for mut client in awaiting {
+            // Close 1011 and FIN, or RST if the client reads too late.
             let _ = client.rest();
         }
     });
@@ -349,34 +357,39 @@ fn rounds(network: &Network, server: &Server, first: usize, is_cut: bool) {
     socket_table::assert_no_orphans_soon(server.port());
 }
 
-/// Lets clients live until the server closes them with 1001, which they answer.
+/// Sends Pongs until the server closes the clients with 1001, and answers the Closes.
 fn answer(mut clients: Vec<Client>) {
-    let mut heard = vec![Vec::new(); clients.len()];
-    let is_over = |heard: &mut Vec<u8>, client: &mut Client| {
+    let mut received = vec![Vec::new(); clients.len()];
+    let is_over = |received: &mut Vec<u8>, client: &mut Client| {
         let mut chunk = [0; 256];
         match client.stream.read(&mut chunk) {
-            Ok(count) => heard.extend(&chunk[..count]),
+            Ok(count) => received.extend(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return true,
         }
         // Pings have a payload of four bytes.
-        let pings = heard.chunks(6).take_while(|it| it.starts_with(&[0x89, 4]));
-        heard[(6 * pings.count()).min(heard.len())..].starts_with(&[0x88])
+        let pings = received
+            .chunks(6)
+            .take_while(|it| it.starts_with(&[0x89, 4]));
+        received[(6 * pings.count()).min(received.len())..].starts_with(&[0x88])
     };
     for client in &clients {
-        client.stream.set_nonblocking(true).expect("an option");
+        client
+            .stream
+            .set_nonblocking(true)
+            .expect("O_NONBLOCK can be set");
     }
-    wait::until(IDLE + SLACK, "the idle are closed", || {
+    wait::until(IDLE + SLACK, "idle clients get a Close", || {
         for client in &mut clients {
-            // Unasked for, and as good as an answer (RFC 6455 5.5.3).
+            // An unsolicited Pong keeps the connection alive as well (RFC 6455 5.5.3).
             let _ = client.stream.write(&frame(PONG, b""));
         }
         wait::pause(ms(20));
         let mut at = 0;
         while at < clients.len() {
-            if is_over(&mut heard[at], &mut clients[at]) {
+            if is_over(&mut received[at], &mut clients[at]) {
                 let mut client = clients.swap_remove(at);
-                heard.swap_remove(at);
+                received.swap_remove(at);
                 let _ = client.stream.write(&close(1001, ""));
             } else {
                 at += 1;

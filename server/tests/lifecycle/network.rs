@@ -1,12 +1,11 @@
-//! A network of a test's own, which can be cut.
+//! A network of three namespaces for one test, which can be cut.
 //!
 //! ```text
 //!   clients 10.66.2.2 ─── 10.66.2.1 router 10.66.1.1 ─── 10.66.1.2 server
 //! ```
 //!
-//! The namespaces have no names: the kernel removes each, with all that is in it, when its last
-//! descriptor is closed and its last process has ended. So nothing stays, however a run ends, and
-//! no run meets what another has left.
+//! The namespaces have no names: the kernel removes each one when its last descriptor is closed and its
+//! last process has ended, however a run ends.
 
 use std::{
     fs::File,
@@ -15,27 +14,24 @@ use std::{
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     panic::resume_unwind,
     process::{Command, Stdio},
-    sync::{Mutex, Once, PoisonError},
+    sync::Once,
     time::Instant,
 };
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::{
-    figures,
+    measurements,
     support::{
         process::{self, Server},
-        raise_descriptor_limit, wait,
+        raise_descriptor_limit, turn, wait,
     },
 };
 
 const SERVER_HOST: &str = "10.66.1.2";
 
-/// One test has its network at a time.
-static TURN: Mutex<()> = Mutex::new(());
-
-/// Said once by a program that may make no namespaces.
-static LEFT_OUT: Once = Once::new();
+/// Prints once that the tests are skipped.
+static SKIP_NOTICE: Once = Once::new();
 
 /// The three namespaces.
 #[derive(Debug)]
@@ -49,32 +45,35 @@ pub(crate) struct Network {
 #[derive(Debug)]
 struct Namespace(OwnedFd);
 
-/// Runs `test` on a thread in the server's namespace.
+/// Runs `test` on a thread in the server's namespace, one test at a time.
 ///
-/// Where no namespaces can be made, it is left out; unless they are required.
+/// Without the permission to create namespaces, skips the test.
+///
+/// # Panics
+/// If it would be skipped, and `TIDEWHEEL_NETNS=required`.
 pub(crate) fn with_network(test: impl FnOnce(&Network) + Send) {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    figures::begin();
+    let _turn = turn::take();
+    measurements::begin();
     raise_descriptor_limit();
     let network = match Network::new() {
         Ok(network) => network,
         Err(error) if std::env::var_os("TIDEWHEEL_NETNS").is_some_and(|it| it == "required") => {
-            panic!("network namespaces are required, and cannot be made: {error}")
+            panic!("cannot create network namespaces, and TIDEWHEEL_NETNS=required: {error}")
         }
         Err(error) => {
-            // Not by a macro, whose output is kept from whoever runs the tests.
-            LEFT_OUT.call_once(|| {
+            // Not by `eprintln`, whose output libtest captures.
+            SKIP_NOTICE.call_once(|| {
                 let _ = writeln!(
                     io::stderr(),
-                    "left out: all tests of program `lifecycle`, which need root and iproute2 to \
-                     make network namespaces: {error}"
+                    "skipped: all tests of `lifecycle`, which need root and iproute2 for network \
+                     namespaces: {error}"
                 );
             });
             return;
         }
     };
     let on_server_side = || {
-        network.server_side.enter().expect("it was made");
+        network.server_side.enter().expect("the namespace exists");
         test(&network);
     };
     let end = std::thread::scope(|scope| scope.spawn(on_server_side).join());
@@ -108,68 +107,66 @@ impl Network {
             ))?;
         }
         network.forward(true)?;
-        // A first connection waits for links and neighbours, a second perhaps: not one that is timed.
+        // The first connection waits for links and neighbours, so it must not be a measured one.
         let listener = network
             .server_side
             .within(|| TcpListener::bind((SERVER_HOST, 0)))?;
         let address = listener.local_addr()?;
         let client = network.clients(|| TcpStream::connect(address))?;
-        // Accepted, or it would be reset; and resets are counted.
+        // Accepted, because a connection that is not accepted is reset, and a test counts resets.
         let (server, _) = listener.accept()?;
         drop((client, server));
         Ok(network)
     }
 
-    /// Starts `tidewheel echo` with `flags`; the caller is on the server's side.
+    /// Starts `tidewheel echo` with `flags`; the calling thread is in the server's namespace.
     pub(crate) fn start(&self, flags: &str) -> Server {
         self.start_with(flags, &[])
     }
 
-    /// The same, with these variables in its environment.
+    /// Starts `tidewheel echo` with `flags` and environment variables.
     pub(crate) fn start_with(&self, flags: &str, variables: &[(&str, &str)]) -> Server {
         let mut command = process::echo_at(&format!("{SERVER_HOST}:0"), flags);
         Server::spawn(command.envs(variables.iter().copied()))
     }
 
-    /// `tidewheel serve` with `flags`; the caller is on the server's side.
+    /// Returns `tidewheel serve` with `flags`; the calling thread is in the server's namespace.
     pub(crate) fn serve(&self, flags: &str) -> Command {
         process::command_at("serve", &format!("{SERVER_HOST}:0"), flags)
     }
 
-    /// Runs `make` on the clients' side: where a socket is made, there it stays.
-    pub(crate) fn clients<T>(&self, make: impl FnOnce() -> T) -> T {
-        self.client_side.within(make)
+    /// Runs `work` in the clients' namespace. A socket stays in the namespace in which it is created.
+    pub(crate) fn clients<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.client_side.within(work)
     }
 
-    /// Turns the router into a black hole, which neither forwards nor answers: both sides keep
-    /// their carrier, and hear nothing. Gives the time.
+    /// Stops forwarding: both sides keep their carrier, and all packets are dropped. Returns the time.
     pub(crate) fn cut(&self) -> Instant {
-        self.forward(false).expect("it was forwarding");
+        self.forward(false).expect("forwarding can be set");
         wait::now()
     }
 
-    /// The same, nearer: what the server sends ends in a bridge that leads nowhere.
+    /// Drops all packets in the server's namespace already, at a bridge without ports. Returns the time.
     ///
-    /// The far side of a virtual link is the work of the core that sends. With very many packets
-    /// in one burst, that core's queue for such work (`net.core.netdev_max_backlog`) overflows, and
-    /// packets over loopback are lost as well, which no network card would do.
-    pub(crate) fn cut_nearby(&self) -> Instant {
+    /// The sending core also runs the receiving end of a virtual link. A very large burst overflows that
+    /// core's backlog (`net.core.netdev_max_backlog`), which drops packets of the loopback device as well.
+    pub(crate) fn cut_at_server(&self) -> Instant {
         self.server_side
             .configure(
                 "link add void type bridge\n\
                  link set void arp off up\n\
                  route add 10.66.2.0/24 dev void\n",
             )
-            .expect("the kernel has bridges");
+            .expect("a bridge can be created");
         self.cut()
     }
 
-    /// Lets the router forward again.
-    pub(crate) fn mend(&self) {
-        self.forward(true).expect("it was forwarding once");
+    /// Forwards packets again after [`cut`](Self::cut).
+    pub(crate) fn restore(&self) {
+        self.forward(true).expect("forwarding can be set");
     }
 
-    /// `net.ipv4.ip_forward` is that of the thread's namespace (ip-sysctl).
+    /// Sets `net.ipv4.ip_forward`, which belongs to the thread's namespace (ip-sysctl).
     fn forward(&self, forward: bool) -> io::Result<()> {
         let value = if forward { "1" } else { "0" };
         self.router
@@ -178,42 +175,41 @@ impl Network {
 }
 
 impl Namespace {
-    /// A new one.
+    /// Creates a namespace, on a thread that ends with this call.
     fn new() -> io::Result<Self> {
         let make = || {
-            // SAFETY: the descriptors of the thread stay those of the process; that only
-            // `UnshareFlags::FILES` would change.
+            // SAFETY: without `UnshareFlags::FILES`, the thread keeps sharing the descriptors of the process.
             unsafe { unshare_unsafe(UnshareFlags::NEWNET) }?;
             Self::current()
         };
         let made = std::thread::scope(|scope| scope.spawn(make).join());
-        made.expect("it returns errors")
+        made.expect("the thread does not panic")
     }
 
-    /// That of the calling thread.
+    /// Returns the namespace of the calling thread.
     fn current() -> io::Result<Self> {
         Ok(Self(File::open("/proc/thread-self/ns/net")?.into()))
     }
 
-    /// Moves the calling thread into it, and with that all sockets and processes to come.
+    /// Moves the calling thread into the namespace, and so all sockets and processes that it creates later.
     fn enter(&self) -> io::Result<()> {
         move_into_link_name_space(self.0.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(())
     }
 
-    /// Runs `work` in it.
+    /// Runs `work` in the namespace.
     fn within<T>(&self, work: impl FnOnce() -> T) -> T {
-        let _way_back = WayBack(Self::current().expect("a thread is in one"));
-        self.enter().expect("it was made");
+        let _return = ReturnOnDrop(Self::current().expect("a thread has a namespace"));
+        self.enter().expect("the namespace exists");
         work()
     }
 
-    /// What `ip` knows it by.
+    /// Returns the path by which `ip` refers to the namespace.
     fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
-    /// Runs `ip` in it, with these commands.
+    /// Runs `ip -batch` in the namespace.
     fn configure(&self, commands: &str) -> io::Result<()> {
         let output = self.within(|| {
             let mut ip = Command::new("ip")
@@ -230,16 +226,16 @@ impl Namespace {
         if output.status.success() {
             return Ok(());
         }
-        let told = String::from_utf8_lossy(&output.stderr);
-        Err(io::Error::other(format!("ip: {}", told.trim())))
+        let message = String::from_utf8_lossy(&output.stderr);
+        Err(io::Error::other(format!("ip: {}", message.trim())))
     }
 }
 
-/// Where a thread returns to.
-struct WayBack(Namespace);
+/// Moves the calling thread back into a namespace on drop.
+struct ReturnOnDrop(Namespace);
 
-impl Drop for WayBack {
+impl Drop for ReturnOnDrop {
     fn drop(&mut self) {
-        self.0.enter().expect("the thread was there before");
+        self.0.enter().expect("the namespace exists");
     }
 }

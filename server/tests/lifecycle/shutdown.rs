@@ -1,12 +1,12 @@
-//! SIGTERM.
+//! A drain, started by SIGTERM.
 
 use std::time::Duration;
 
 use rustix::process::Signal;
 
 use crate::{
-    crowd,
-    figures::{assert_within, tell},
+    many_clients,
+    measurements::{assert_within, report},
     network::with_network,
     support::{
         client::{Client, End, close},
@@ -15,34 +15,34 @@ use crate::{
 };
 
 const C: Duration = ms(1000);
-const ENDED_WITHIN: Duration = ms(1800);
+const DRAIN_MAX: Duration = ms(1800);
 
 #[test]
-fn r16_everybody_is_told_1001_and_it_ends_within_c_though_half_are_mute() {
+fn r16_sigterm_closes_all_with_1001_and_ends_within_c_although_half_do_not_answer() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let port = server.port();
-        let mut mute = crowd::open(network, &server, 1000);
-        let mut polite = mute.split_off(500);
+        let mut silent = many_clients::open(network, &server, 1000);
+        let mut answering = silent.split_off(500);
         let start = wait::now();
         server.signal(Signal::TERM);
-        for client in &mut polite {
+        for client in &mut answering {
             assert_eq!(client.frame().close_code(), 1001);
             client.send(&close(1001, ""));
             assert_eq!(client.end(), End::Fin);
             client.finish();
         }
-        for client in &mut mute {
+        for client in &mut silent {
             assert_eq!(client.frame().close_code(), 1001);
         }
-        tell("R16", "SIGTERM: 1,000 of 1,000 get Close 1001");
+        report("R16", "SIGTERM: 1,000 of 1,000 get Close 1001");
         let (status, log) = server.wait(ms(10_000));
         let took = start.elapsed();
         assert_eq!(status.code(), Some(0), "{log}");
-        let what = "SIGTERM, 500 of 1,000 mute: exit 0 after";
-        assert_within("R16", what, took, ENDED_WITHIN);
-        assert!(took >= C, "the mute have all of C");
-        for client in &mut mute {
+        let what = "SIGTERM, 500 of 1,000 silent: exit 0 after";
+        assert_within("R16", what, took, DRAIN_MAX);
+        assert!(took >= C, "the process exited before C");
+        for client in &mut silent {
             assert_eq!(client.end(), End::Reset);
         }
         socket_table::assert_no_orphans_soon(port);
@@ -50,7 +50,7 @@ fn r16_everybody_is_told_1001_and_it_ends_within_c_though_half_are_mute() {
 }
 
 #[test]
-fn r16_it_ends_within_c_though_the_network_is_gone() {
+fn r16_a_drain_without_a_network_ends_within_c() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let port = server.port();
@@ -63,7 +63,7 @@ fn r16_it_ends_within_c_though_the_network_is_gone() {
         let took = start.elapsed();
         assert_eq!(status.code(), Some(0), "{log}");
         let what = "SIGTERM in a black hole of 100: exit 0 after";
-        assert_within("R16", what, took, ENDED_WITHIN);
+        assert_within("R16", what, took, DRAIN_MAX);
         let orphans = socket_table::assert_no_orphans_soon(port);
         let what = "after the exit: 0 orphans after";
         assert_within("R10", what, orphans, ms(500));

@@ -10,13 +10,13 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    figures::{assert_bytes, assert_gone, assert_within, tell, time},
+    measurements::{assert_bytes, assert_gone, assert_within, report, time},
     network::{Network, with_network},
     support::{
         client::{BINARY, Client, End, FIN, PING, PONG, Received, binary, close, frame},
+        invalid_requests::request,
         ms,
         process::Server,
-        requests::request,
         socket_table, wait,
     },
 };
@@ -52,7 +52,7 @@ impl SlowReader {
     fn read(&mut self) -> Vec<Received> {
         let mut chunk = vec![0; self.bytes_per_tick];
         // There may be less. It reads on in the next tick, however long the server takes.
-        self.client.set_patience(TICK);
+        self.client.set_timeout(TICK);
         if let Ok(count) = self.client.stream.read(&mut chunk) {
             assert!(count > 0, "the server ends the connection");
             self.begun.extend(&chunk[..count]);
@@ -149,7 +149,7 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
             end.store(true, Ordering::Relaxed);
             for read in ends {
                 let (topic, last, pongs) = read.expect("it lives");
-                tell(
+                report(
                     "R21",
                     &format!(
                         "{topic}: 12 s at 64 kB/s of 270: message {last:?} was the last, {pongs} pongs"
@@ -176,7 +176,7 @@ fn r21_a_large_message_over_a_slow_link_arrives_whole() {
                 break message;
             }
         };
-        tell(
+        report(
             "R21",
             &format!("1 MiB at 160 kB/s: whole after {}", time(start.elapsed())),
         );
@@ -201,7 +201,7 @@ fn r21_readers_whose_bursts_are_about_a_ping_interval_apart_live() {
     with_network(|network| {
         let sizes = "--max-message-size 8MiB --max-send-queue 64MiB";
         let server = network.start(&format!("{FLAGS} --shards 1 {sizes}"));
-        let open = |_| network.clients(|| Client::open_narrow(&server));
+        let open = |_| network.clients(|| Client::open_with_small_buffer(&server));
         let clients: Vec<Client> = (0..2 * APART.len()).map(open).collect();
         std::thread::scope(|scope| {
             for (mut client, apart) in clients.into_iter().zip(APART.iter().cycle()) {
@@ -238,7 +238,8 @@ fn r05_a_client_whose_kernel_drops_what_it_answers_is_cut() {
                     wait::pause(ms(50));
                 }
             });
-            let here = || network.clients(|| socket_table::held(hung.port(), server.port()).unread);
+            let here =
+                || network.clients(|| socket_table::socket(hung.port(), server.port()).unread);
             let (mut taken, mut since) = (0, wait::now());
             wait::until(ms(20_000), "it is cut", || {
                 if here() > taken {
@@ -264,7 +265,12 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
         let sizes = "--max-message-size 8MiB --max-send-queue 8MiB";
         let server = network.start(&format!("--close-timeout 2s {sizes}"));
         // A wide client's kernel tells only after each 64 KiB that it has room again.
-        let narrow = |size| (network.clients(|| Client::open_narrow(&server)), size);
+        let narrow = |size| {
+            (
+                network.clients(|| Client::open_with_small_buffer(&server)),
+                size,
+            )
+        };
         let wide = |size| (network.clients(|| Client::open(&server)), size);
         let some = || [narrow(TAKEN_AT_ONCE), narrow(40_000), wide(2 << 20)].into_iter();
         let clients = some().chain(some());
@@ -291,7 +297,7 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
                     let took = time(start.elapsed());
                     let fin = if finishes { " and FIN" } else { "" };
                     let what = format!("{size} bytes and Close{fin}: answered whole after {took}");
-                    tell("R23", &what);
+                    report("R23", &what);
                 });
             }
         });
@@ -323,7 +329,7 @@ fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message
         assert_eq!(reader.client.end(), End::Fin);
         let took = start.elapsed();
         assert!(took > ms(3000), "longer than the timeout");
-        tell(
+        report(
             "R21",
             &format!("3 MiB, and FIN meanwhile: whole after {}", time(took)),
         );
@@ -335,7 +341,7 @@ fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message
 fn r03_a_closing_client_that_stops_taking_is_reset_at_the_close_timeout() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
-        let mut client = network.clients(|| Client::open_narrow(&server));
+        let mut client = network.clients(|| Client::open_with_small_buffer(&server));
         client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
         let mut reader = SlowReader::new(client, 5000);
         for _ in 0..15 {
@@ -354,7 +360,7 @@ fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let clients = [false, true].map(|finishes| {
-            let mut client = network.clients(|| Client::open_narrow(&server));
+            let mut client = network.clients(|| Client::open_with_small_buffer(&server));
             client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
             if finishes {
                 client.finish();
@@ -399,8 +405,11 @@ fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
 fn r10_a_client_that_ends_its_direction_and_takes_nothing_leaves_no_orphan() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
-        let mut clients: Vec<Client> =
-            network.clients(|| (0..20).map(|_| Client::open_narrow(&server)).collect());
+        let mut clients: Vec<Client> = network.clients(|| {
+            (0..20)
+                .map(|_| Client::open_with_small_buffer(&server))
+                .collect()
+        });
         let start = wait::now();
         for client in &mut clients {
             // The kernel takes all of the answer, and the client nothing.
@@ -416,8 +425,8 @@ fn r10_a_client_that_ends_its_direction_and_takes_nothing_leaves_no_orphan() {
 fn r05_a_client_that_was_cut_for_its_silence_gets_no_more_time_by_a_fin() {
     with_network(|network| {
         let server = network.start("--ping-interval 1s --ping-timeout 1s --close-timeout 2s");
-        let mut client = network.clients(|| Client::open_narrow(&server));
-        client.stuff(&binary(&[1; 30_000]));
+        let mut client = network.clients(|| Client::open_with_small_buffer(&server));
+        client.send_until_blocked(&binary(&[1; 30_000]));
         let start = wait::now();
         wait::until(ms(5000), "it is cut", || server.closes("ping_timeout") == 1);
         let mut reader = SlowReader::new(client, 1000);
@@ -453,13 +462,13 @@ fn r22_little_lies_unsent_in_the_kernel() {
         let mut most = 0;
         for _ in 0..200 {
             publisher.send(&message);
-            let row = socket_table::held(server.port(), reader.port());
+            let row = socket_table::socket(server.port(), reader.port());
             most = most.max(row.unsent);
         }
         wait::until(ms(5000), "messages to it are dropped", || {
             server.metric("tidewheel_drops_total", "drop_oldest") > 0
         });
-        let row = socket_table::held(server.port(), reader.port());
+        let row = socket_table::socket(server.port(), reader.port());
         // A segment of 64 KiB that was begun is filled.
         assert_bytes(
             "R22",
@@ -475,11 +484,11 @@ fn r22_little_lies_unsent_in_the_kernel() {
 fn r05_a_client_whose_window_stays_closed_is_cut_though_its_kernel_answers() {
     with_network(|network| {
         let server = network.start(FLAGS);
-        let mut client = network.clients(|| Client::open_narrow(&server));
-        client.stuff(&binary(&[1; 30_000]));
+        let mut client = network.clients(|| Client::open_with_small_buffer(&server));
+        client.send_until_blocked(&binary(&[1; 30_000]));
         let start = wait::now();
         let port = (server.port(), client.port());
-        assert!(socket_table::held(port.0, port.1).unsent > 0, "the point");
+        assert!(socket_table::socket(port.0, port.1).unsent > 0, "the point");
         server.until_empty_since(start, ms(3300) + ms(2000));
         let took = start.elapsed();
         assert_within("R5", "zero window: gone after", took, ms(3300));

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    crowd,
-    figures::{assert_bytes, assert_gone, assert_within, tell},
+    many_clients,
+    measurements::{assert_bytes, assert_gone, assert_within, report},
     network::with_network,
     support::{
         SLACK,
@@ -28,7 +28,7 @@ fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
             violations::messages(),
         ]
         .concat();
-        let mut clients = crowd::open(network, &server, cases.len());
+        let mut clients = many_clients::open(network, &server, cases.len());
         let start = wait::now();
         let mut slowest = Duration::ZERO;
         for ((name, code, bytes), client) in cases.iter().zip(&mut clients) {
@@ -46,7 +46,7 @@ fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
             of(INVALID_PAYLOAD),
             of(TOO_BIG)
         );
-        tell("R14", &what);
+        report("R14", &what);
         assert_within(
             "R14",
             "bad frames: Close and FIN, the slowest after",
@@ -71,7 +71,7 @@ fn r14_an_announced_length_is_never_allocated() {
         drop(network.clients(|| Client::open_many(&server, 10)));
         server.until_empty(SLACK);
         let before = server.memory("VmRSS");
-        let mut clients = crowd::open(network, &server, 101);
+        let mut clients = many_clients::open(network, &server, 101);
         let mut bytes = vec![FIN | BINARY, 0xFF];
         bytes.extend(900_000_000_u64.to_be_bytes());
         bytes.extend([0; 4 + 100]);

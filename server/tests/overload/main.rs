@@ -36,7 +36,7 @@ fn until_quick(mut measure: impl FnMut() -> Result<(), String>) {
     for _ in 0..2 {
         match measure() {
             Ok(()) => return,
-            Err(missed) => tell(&format!("again, because: {missed}")),
+            Err(missed) => report(&format!("again, because: {missed}")),
         }
     }
     if let Err(missed) = measure() {
@@ -51,6 +51,6 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 /// Prints what was measured.
-fn tell(what: &str) {
+fn report(what: &str) {
     println!("{what}");
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    report,
     support::{process::Server, wait},
-    tell,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -38,7 +38,7 @@ impl Memory {
             wait::pause(Duration::from_secs(1).min(time - began.elapsed()));
             let resident = server.memory("VmRSS");
             self.samples.push(resident);
-            tell(&format!(
+            report(&format!(
                 "  {:5.1} s  {:4} MiB resident; {}",
                 self.began.elapsed().as_secs_f64(),
                 resident / MIB,
@@ -52,7 +52,7 @@ impl Memory {
     pub(crate) fn assert_growth(&self, bound: u64) {
         let most = self.samples.iter().max().expect("a sample");
         let growth = most.saturating_sub(self.before);
-        tell(&format!(
+        report(&format!(
             "  grew by {} MiB (bound {} MiB)",
             growth / MIB,
             bound / MIB
@@ -67,6 +67,6 @@ impl Memory {
         let took = wait::until_since(since, limit, "memory is given back", || {
             server.memory("VmRSS") <= bound
         });
-        tell(&format!("  given back but for 16 MiB after {took:.1?}"));
+        report(&format!("  given back but for 16 MiB after {took:.1?}"));
     }
 }

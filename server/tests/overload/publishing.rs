@@ -15,13 +15,14 @@ use crate::{
     bystander::Bystander,
     memory::{MIB, Memory},
     readers::{Readers, join},
+    report,
     support::{
         client::{self},
         ms,
         process::{Server, serve},
         raise_descriptor_limit, wait,
     },
-    tell, turn, until_quick,
+    turn, until_quick,
 };
 
 /// Messages that a flood writes at once.
@@ -170,7 +171,7 @@ fn measure(overload: &Overload<'_>) -> Result<(), String> {
     let bystander = Bystander::on_topic(&server);
     wait::pause(ms(300));
     let mut memory = Memory::before(&server);
-    tell(&format!("{}:", overload.name));
+    report(&format!("{}:", overload.name));
     let began = wait::now();
     let publishers: Vec<Publisher> = (0..overload.count)
         .map(|_| (overload.publish)(&server))
@@ -195,7 +196,7 @@ fn measure(overload: &Overload<'_>) -> Result<(), String> {
         wait::pause(ms(100));
         readers.bytes() == before
     });
-    tell(&format!("  delivered {took:.1?} after the overload"));
+    report(&format!("  delivered {took:.1?} after the overload"));
     assert_eq!(server.metric("tidewheel_fanout_bytes", ""), 0);
     // An unoptimised server needs longer than that for what its publishers had sent before they stopped.
     let is_optimised = std::env::var_os("TIDEWHEEL_PROGRAM").is_some();

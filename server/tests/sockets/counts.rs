@@ -1,4 +1,4 @@
-//! What the metrics count.
+//! Values of the metrics.
 
 use crate::support::{
     client::{BINARY, Client, FIN, PING, PONG, binary, frame, text},
@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[test]
-fn messages_and_payload_bytes_count_both_ways_and_control_frames_do_not() {
+fn messages_and_payload_bytes_are_counted_and_control_frames_are_not() {
     let server = Server::start("--shards 2");
     for length in [0, 5, 5000, 70_000] {
         let mut client = Client::open(&server);
@@ -23,44 +23,52 @@ fn messages_and_payload_bytes_count_both_ways_and_control_frames_do_not() {
         ("tidewheel_received_bytes_total", 75_005),
         ("tidewheel_sent_bytes_total", 75_005),
     ] {
-        // They were counted before they were sent.
+        // The server counts before it sends.
         assert_eq!(server.metric(name, ""), value, "{name}");
     }
 }
 
 #[test]
-fn what_waits_for_a_client_is_told_until_it_has_read_it() {
+fn send_queue_bytes_counts_the_queued_bytes_of_open_connections() {
     let server = Server::start("--shards 1 --ping-interval off");
     let waiting = || server.metric("tidewheel_send_queue_bytes", "");
     let message = binary(&[1; 60_000]);
     let mut reads = Client::open(&server);
     reads.send(&message);
     reads.expect(FIN | BINARY, [1; 60_000]);
-    assert_eq!(waiting(), 0, "what was taken at once never waited");
-    let mut client = Client::open_narrow(&server);
-    client.stuff_until_paused(&server, &message);
+    assert_eq!(
+        waiting(),
+        0,
+        "bytes that the kernel took at once were never queued"
+    );
+    let mut client = Client::open_with_small_buffer(&server);
+    client.send_until_paused(&server, &message);
     assert!(waiting() > 0);
     assert_eq!(server.metric("tidewheel_receive_pauses_total", ""), 1);
     client.reset();
     server.until_connections(1);
-    assert_eq!(waiting(), 0, "it left nothing behind");
+    assert_eq!(
+        waiting(),
+        0,
+        "the bytes of a closed connection are still counted"
+    );
 }
 
 #[test]
-fn a_ping_that_is_answered_is_a_round_trip() {
+fn a_ping_with_a_matching_pong_is_a_round_trip() {
     let server = Server::start("--shards 1 --ping-interval 80ms --ping-timeout 10s");
     let count = || server.metric("tidewheel_ping_round_trip_seconds_count", "");
     let mut client = Client::open(&server);
-    // What nobody asked for is none: with the payload that a ping before all others would have.
+    // An unsolicited Pong does not count, even with a plausible payload.
     client.send(&frame(PONG, &[0; 4]));
     for answered in 0..3 {
         let ping = client.frame();
         assert_eq!((ping.first, ping.payload.len()), (PING, 4));
         assert_eq!(count(), answered);
-        // Neither is the answer to something else.
+        // A Pong with another payload does not count.
         client.send(&frame(PONG, b"else"));
         client.send(&frame(PONG, &ping.payload));
-        wait::until(ms(5000), "the pong is counted", || count() == answered + 1);
+        wait::until(ms(5000), "the Pong is counted", || count() == answered + 1);
     }
     let mut late = Client::open(&server);
     let ping = late.frame();
@@ -70,8 +78,12 @@ fn a_ping_that_is_answered_is_a_round_trip() {
         let bound = |le| server.metric("tidewheel_ping_round_trip_seconds_bucket", le);
         bound("le=\"+Inf\"") - bound("le=\"0.02\"")
     };
-    wait::until(ms(5000), "a slow answer counts as slow", || slow() >= 1);
-    client.send(&text("still open"));
+    wait::until(
+        ms(5000),
+        "a slow Pong is counted in a higher bucket",
+        || slow() >= 1,
+    );
+    client.send(&text("hello"));
 }
 
 #[test]
@@ -84,6 +96,6 @@ fn turns_are_timed() {
         client.send(&text("hello"));
         client.expect(0x81, "hello");
     }
-    // The last turn is counted before its answer is sent.
+    // A turn is counted before its sends are submitted.
     assert!(count() >= before + 10);
 }

@@ -1,4 +1,4 @@
-//! `tidewheel serve`: what one says on a path, all others on it hear, whatever their shard.
+//! Topics of `tidewheel serve`: a message reaches all subscribers of its topic on all shards.
 
 use crate::support::{
     client::{CLOSE, Client, REQUEST, text},
@@ -17,42 +17,42 @@ fn join(server: &Server, path: &str) -> Client {
 #[test]
 fn a_message_reaches_every_subscriber_on_every_shard_once_and_in_order() {
     let server = Server::spawn(&mut serve("--shards 3"));
-    let mut members: Vec<Client> = (0..30).map(|_| join(&server, "/room/1")).collect();
-    let mut elsewhere = join(&server, "/room/2");
-    let mut watcher = join(&server, "/room/*");
+    let mut subscribers: Vec<Client> = (0..30).map(|_| join(&server, "/orders/1")).collect();
+    let mut other_topic = join(&server, "/orders/2");
+    let mut by_pattern = join(&server, "/orders/*");
     for at in 0..50 {
-        members[0].send(&text(&format!("{at}")));
+        subscribers[0].send(&text(&format!("{at}")));
     }
-    for member in members.iter_mut().chain([&mut watcher]) {
+    for subscriber in subscribers.iter_mut().chain([&mut by_pattern]) {
         for at in 0..50 {
-            member.expect(0x81, format!("{at}"));
+            subscriber.expect(0x81, format!("{at}"));
         }
     }
-    elsewhere.send(&text("alone"));
-    elsewhere.expect(0x81, "alone");
-    watcher.expect(0x81, "alone");
+    other_topic.send(&text("alone"));
+    other_topic.expect(0x81, "alone");
+    by_pattern.expect(0x81, "alone");
     assert_eq!(server.metric("tidewheel_publishes_total", ""), 51);
     assert_eq!(server.metric("tidewheel_deliveries_total", ""), 50 * 31 + 2);
     assert_eq!(server.metric("tidewheel_subscriptions", ""), 32);
-    drop((members, watcher, elsewhere));
+    drop((subscribers, by_pattern, other_topic));
     server.until_connections(0);
     assert_eq!(server.metric("tidewheel_topics", ""), 0);
 }
 
 #[test]
-fn who_asks_for_no_echo_gets_none() {
+fn a_subscriber_with_echo_false_does_not_receive_its_own_messages() {
     let server = Server::spawn(&mut serve("--shards 2"));
-    let mut quiet = join(&server, "/a?echo=false");
-    let mut loud = join(&server, "/a");
-    quiet.send(&text("one"));
-    loud.expect(0x81, "one");
-    loud.send(&text("two"));
-    loud.expect(0x81, "two");
-    quiet.expect(0x81, "two");
+    let mut without_echo = join(&server, "/a?echo=false");
+    let mut with_echo = join(&server, "/a");
+    without_echo.send(&text("one"));
+    with_echo.expect(0x81, "one");
+    with_echo.send(&text("two"));
+    with_echo.expect(0x81, "two");
+    without_echo.expect(0x81, "two");
 }
 
 #[test]
-fn a_path_that_is_no_topic_is_refused_and_a_pattern_cannot_be_spoken_to() {
+fn an_invalid_topic_gets_a_4xx_status_and_publishing_to_a_pattern_gets_1008() {
     let server = Server::spawn(&mut serve(""));
     for (path, status) in [
         ("/", 404),
@@ -69,32 +69,32 @@ fn a_path_that_is_no_topic_is_refused_and_a_pattern_cannot_be_spoken_to() {
             "{path}: {head}"
         );
     }
-    let mut watcher = join(&server, "/a/%3E");
-    let mut speaker = join(&server, "/a/%C3%A4");
-    speaker.send(&text("heard"));
-    watcher.expect(0x81, "heard");
-    watcher.send(&text("to whom?"));
-    let close = watcher.frame();
+    let mut by_pattern = join(&server, "/a/%3E");
+    let mut publisher = join(&server, "/a/%C3%A4");
+    publisher.send(&text("hello"));
+    by_pattern.expect(0x81, "hello");
+    by_pattern.send(&text("hello"));
+    let close = by_pattern.frame();
     assert_eq!((close.first, close.close_code()), (CLOSE, 1008));
 }
 
 #[test]
-fn pages_of_other_origins_are_refused_unless_they_are_listed() {
+fn a_page_of_another_origin_gets_403() {
     let server = Server::spawn(&mut serve(""));
-    let from = |origin: &str| {
+    let status_of = |origin: &str| {
         let mut client = Client::connect(&server);
         let header = format!("Origin: {origin}\r\nHost: ");
         client.send(REQUEST.replace("Host: ", &header).as_bytes());
         client.head()
     };
-    assert!(from("https://server.example.com").starts_with("HTTP/1.1 101 "));
-    assert!(from("https://evil.example").starts_with("HTTP/1.1 403 "));
+    assert!(status_of("https://server.example.com").starts_with("HTTP/1.1 101 "));
+    assert!(status_of("https://evil.example").starts_with("HTTP/1.1 403 "));
 }
 
 #[test]
-fn http_publishes_with_the_token() {
+fn a_post_with_the_token_publishes_to_the_topic() {
     let server = Server::spawn(&mut serve("--shards 2 --publish-token s3cret"));
-    let mut members: Vec<Client> = (0..8).map(|_| join(&server, "/news/eu")).collect();
+    let mut subscribers: Vec<Client> = (0..8).map(|_| join(&server, "/news/eu")).collect();
     let post = |topic: &str, headers: &str, body: &str| {
         let request = format!(
             "POST /publish/{topic} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
@@ -110,27 +110,31 @@ fn http_publishes_with_the_token() {
     assert!(post("news/*", token, "x").starts_with("HTTP/1.1 404 "));
     assert!(post("news/eu", &as_text, "hello").starts_with("HTTP/1.1 202 "));
     assert!(post("news/eu", token, "binary").starts_with("HTTP/1.1 202 "));
-    for member in &mut members {
-        member.expect(0x81, "hello");
-        member.expect(0x82, "binary");
+    for subscriber in &mut subscribers {
+        subscriber.expect(0x81, "hello");
+        subscriber.expect(0x82, "binary");
     }
     let metrics = server.admin("/metrics");
     assert!(
         metrics.contains("\ntidewheel_remote_publishes_total 2\n"),
         "{metrics}"
     );
-    let closed = Server::spawn(&mut serve(""));
+    let without_token = Server::spawn(&mut serve(""));
     let request = "POST /publish/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                    Content-Length: 0\r\n\r\n";
-    assert!(closed.admin_raw(request).starts_with("HTTP/1.1 403 "));
+    assert!(
+        without_token
+            .admin_raw(request)
+            .starts_with("HTTP/1.1 403 ")
+    );
 }
 
 #[test]
-fn echo_with_a_token_publishes_to_everybody() {
+fn a_post_to_echo_publishes_to_all_clients() {
     let server = Server::start("--shards 2 --publish-token s3cret");
     let mut clients: Vec<Client> = (0..8).map(|_| Client::open(&server)).collect();
-    clients[0].send(&text("to myself"));
-    clients[0].expect(0x81, "to myself");
+    clients[0].send(&text("mine"));
+    clients[0].expect(0x81, "mine");
     let request = "POST /publish/all HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
                    Content-Length: 5\r\nAuthorization: Bearer s3cret\r\n\r\nhello";
     assert!(server.admin_raw(request).starts_with("HTTP/1.1 202 "));
@@ -140,29 +144,34 @@ fn echo_with_a_token_publishes_to_everybody() {
 }
 
 #[test]
-fn a_stalled_reader_costs_its_queue_and_the_others_nothing() {
+fn a_stalled_subscriber_costs_its_queue_and_does_not_delay_others() {
     let server = Server::spawn(&mut serve(
         "--shards 2 --max-send-queue 256KiB --topic-policy feed=drop-oldest --ping-interval off",
     ));
-    let mut stalled = Client::connect_narrow(&server);
+    let mut stalled = Client::connect_with_small_buffer(&server);
     stalled.send(REQUEST.replace("/chat", "/feed").as_bytes());
     stalled.accept();
     let mut readers: Vec<Client> = (0..20).map(|_| join(&server, "/feed")).collect();
-    let mut speaker = join(&server, "/feed?echo=false");
+    let mut publisher = join(&server, "/feed?echo=false");
     let payload = "x".repeat(20_000);
     let before = server.memory("VmRSS");
     for _ in 0..500 {
-        speaker.send(&text(&payload));
+        publisher.send(&text(&payload));
         for reader in &mut readers {
             reader.expect(0x81, &payload);
         }
     }
     let grown = server.memory("VmHWM").saturating_sub(before);
-    assert!(grown < 12 << 20, "{grown} bytes, of 10 MB for each");
+    assert!(
+        grown < 12 << 20,
+        "grew by {grown} bytes for 10 MB per subscriber"
+    );
     assert!(server.metric("tidewheel_drops_total", "policy=\"drop_oldest\"") > 300);
-    // It gets the newest when it reads on.
-    speaker.send(&text("the end"));
-    wait::until(ms(20_000), "the end comes", || {
-        stalled.frame().payload == b"the end"
-    });
+    // It gets the newest message when it reads again.
+    publisher.send(&text("the end"));
+    wait::until(
+        ms(20_000),
+        "the stalled subscriber gets the newest message",
+        || stalled.frame().payload == b"the end",
+    );
 }

@@ -1,4 +1,4 @@
-//! Pings, and the deadlines that never wait for the socket.
+//! Pings, and deadlines that do not wait for the socket.
 
 use std::time::Duration;
 
@@ -10,38 +10,38 @@ use crate::support::{
     socket_table, wait,
 };
 
-/// Pings are early by up to an eighth of the interval, so that they are not all at once; and our
-/// clock starts when theirs has.
+/// Returns the earliest time of a Ping: the server spreads Pings over the last eighth of the interval, and
+/// its clock may be 30 ms ahead of the test's.
 fn earliest(interval: Duration) -> Duration {
     interval - interval / 8 - ms(30)
 }
 
 #[test]
-fn r04_the_first_ping_comes_within_p_of_the_last_thing_heard() {
+fn r04_the_first_ping_comes_within_p_of_the_last_received_byte() {
     const P: Duration = ms(400);
     let server = Server::start("--ping-interval 400ms");
     let mut client = Client::open(&server);
-    // Whatever is heard counts: the handshake, a message, a pong, half a frame.
+    // Any bytes count: the handshake, a message, a Pong, half a frame.
     let (half, other_half) = (&text("halves")[..5], &text("halves")[5..]);
-    for heard in [b"".as_slice(), &text("hello"), &frame(PONG, b"me"), half] {
+    for sent in [b"".as_slice(), &text("hello"), &frame(PONG, b"me"), half] {
         wait::pause(P / 3);
         let start = wait::now();
-        client.send(heard);
-        if heard.starts_with(&[0x81]) && heard.len() > half.len() {
+        client.send(sent);
+        if sent.starts_with(&[0x81]) && sent.len() > half.len() {
             client.expect(0x81, "hello");
         }
         let ping = client.frame();
         let elapsed = start.elapsed();
         assert_eq!(ping.first, PING);
-        let least = if heard.is_empty() {
+        let earliest = if sent.is_empty() {
             Duration::ZERO
         } else {
             earliest(P)
         };
-        let what = format!("ping after {}", heard.escape_ascii());
-        assert!(elapsed >= least, "{what}: {elapsed:?} is early");
+        let what = format!("a Ping after {}", sent.escape_ascii());
+        assert!(elapsed >= earliest, "{what}: {elapsed:?} is too early");
         wait::assert_took(start, elapsed, P + SLACK, &what);
-        if heard != half {
+        if sent != half {
             client.send(&frame(PONG, &ping.payload));
         }
     }
@@ -50,10 +50,10 @@ fn r04_the_first_ping_comes_within_p_of_the_last_thing_heard() {
 }
 
 #[test]
-fn r07_a_server_that_has_fallen_behind_cuts_nobody_who_has_answered() {
+fn r07_clients_whose_pongs_the_server_has_not_read_yet_are_not_closed() {
     use rustix::process::Signal;
-    // Far more clients than receive buffers, and all their pongs come while the server stands
-    // still. When it goes on, every deadline is over, and most of the pongs are still unread.
+    // There are far more clients than receive buffers, and all Pongs come while the server is stopped. When
+    // it continues, every deadline has passed, and most Pongs are unread.
     let server =
         Server::start("--shards 1 --ping-interval 500ms --ping-timeout 3s --close-timeout 300ms");
     let mut clients = Client::open_many(&server, 400);
@@ -67,13 +67,13 @@ fn r07_a_server_that_has_fallen_behind_cuts_nobody_who_has_answered() {
     wait::pause(ms(4000));
     server.signal(Signal::CONT);
     for client in &mut clients {
-        client.send(&text("still here"));
+        client.send(&text("hello"));
     }
     for client in &mut clients {
         assert_eq!(
-            client.frame_but_ping(),
-            Received::new(0x81, b"still here"),
-            "it is not cut"
+            client.frame_except_ping(),
+            Received::new(0x81, b"hello"),
+            "the server closed the connection"
         );
     }
     assert_eq!(server.closes("ping_timeout"), 0);
@@ -81,7 +81,7 @@ fn r07_a_server_that_has_fallen_behind_cuts_nobody_who_has_answered() {
 }
 
 #[test]
-fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
+fn r05_a_client_without_a_pong_gets_1011_at_p_plus_t_and_is_reset_at_c() {
     const P: Duration = ms(300);
     const T: Duration = ms(300);
     const C: Duration = ms(400);
@@ -97,20 +97,27 @@ fn r05_without_pong_the_close_comes_at_p_and_t_and_all_is_gone_at_c() {
     .concat();
     client.expect(CLOSE, payload);
     let (early, late) = (start.elapsed(), opened.elapsed());
-    assert!(early >= P + T, "the close came early, after {early:?}");
-    wait::assert_took(opened, late, P + T + SLACK, "the close comes");
+    assert!(early >= P + T, "the Close came after {early:?}, too early");
+    wait::assert_took(opened, late, P + T + SLACK, "the Close");
     assert_eq!(client.end(), End::Fin);
-    assert_eq!(server.closes("ping_timeout"), 1, "it is told at once");
-    assert_eq!(server.connections(), 1, "the client has C to answer");
+    assert_eq!(
+        server.closes("ping_timeout"),
+        1,
+        "the close is not counted when it is sent"
+    );
+    assert_eq!(server.connections(), 1, "the connection ended before C");
     server.until_empty_since(opened, P + T + C + SLACK);
     assert!(start.elapsed() >= P + T + C);
     socket_table::assert_no_orphans_soon(server.port());
-    let reset = client.stream.take_error().expect("an option of sockets");
-    assert!(reset.is_some(), "at the deadline it is reset");
+    let reset = client.stream.take_error().expect("SO_ERROR can be read");
+    assert!(
+        reset.is_some(),
+        "the connection was not reset at the deadline"
+    );
 }
 
 #[test]
-fn r06_a_peer_that_answers_the_timeouts_close_is_gone_at_once() {
+fn r06_a_client_that_answers_the_close_1011_is_released_at_once() {
     let server = Server::start("--ping-interval 200ms --ping-timeout 200ms --close-timeout 10s");
     let mut client = Client::open(&server);
     assert_eq!(client.frame().first, PING);
@@ -123,7 +130,7 @@ fn r06_a_peer_that_answers_the_timeouts_close_is_gone_at_once() {
 }
 
 #[test]
-fn r07_a_client_that_answers_pings_is_never_cut() {
+fn r07_a_client_that_answers_pings_is_never_closed() {
     let server = Server::start("--ping-interval 100ms --ping-timeout 1s");
     let mut client = Client::open(&server);
     let start = wait::now();
@@ -134,13 +141,13 @@ fn r07_a_client_that_answers_pings_is_never_cut() {
         client.send(&frame(PONG, &ping.payload));
         pings += 1;
     }
-    assert!(pings >= 15, "{pings} pings in 2.5 s");
+    assert!(pings >= 15, "only {pings} Pings in 2.5 s");
     client.send(&text("alive"));
-    assert_eq!(client.frame_but_ping(), Received::new(0x81, b"alive"));
+    assert_eq!(client.frame_except_ping(), Received::new(0x81, b"alive"));
 }
 
 #[test]
-fn r07_an_empty_pong_or_any_message_proves_life_as_well() {
+fn r07_an_empty_pong_or_a_message_answers_a_ping() {
     let server = Server::start("--ping-interval 100ms --ping-timeout 400ms");
     let mut client = Client::open(&server);
     for _ in 0..5 {
@@ -148,22 +155,22 @@ fn r07_an_empty_pong_or_any_message_proves_life_as_well() {
         client.send(&frame(PONG, b""));
         assert_eq!(client.frame().first, PING);
         client.send(&text("alive"));
-        assert_eq!(client.frame_but_ping(), Received::new(0x81, b"alive"));
+        assert_eq!(client.frame_except_ping(), Received::new(0x81, b"alive"));
     }
 }
 
 #[test]
-fn r07_a_large_message_that_arrives_slowly_proves_life() {
+fn r07_a_client_is_alive_while_a_large_message_arrives_slowly() {
     const PARTS: usize = 12;
     let server = Server::start("--ping-interval 300ms --ping-timeout 500ms");
     let mut client = Client::open(&server);
     let message = vec![7; 600_000];
-    // It cannot answer pings meanwhile. What is to come of the message is waited for as a whole.
+    // The client cannot send a Pong within the frame.
     for part in binary(&message).chunks(message.len().div_ceil(PARTS)) {
         client.send(part);
         wait::pause(ms(200));
     }
-    assert_eq!(client.frame_but_ping(), Received::new(0x82, &message));
+    assert_eq!(client.frame_except_ping(), Received::new(0x82, &message));
 }
 
 #[test]
@@ -184,7 +191,7 @@ fn r07_no_timer_closes_with_1000() {
         let server = Server::start(flags);
         let mut client = Client::open(&server);
         let start = wait::now();
-        assert_eq!(client.frame_but_ping().close_code(), code, "{flags}");
+        assert_eq!(client.frame_except_ping().close_code(), code, "{flags}");
         wait::assert_within(start, ms(200) + SLACK, flags);
         client.send(&close(code, ""));
         client.finish();
@@ -194,11 +201,11 @@ fn r07_no_timer_closes_with_1000() {
 }
 
 #[test]
-fn r07_pings_do_not_keep_an_idle_connection() {
+fn r07_pings_and_pongs_do_not_extend_the_idle_timeout() {
     let server = Server::start("--idle-timeout 500ms --ping-interval 100ms");
     let mut client = Client::open(&server);
     let start = wait::now();
-    let end = loop {
+    let close = loop {
         match client.frame() {
             Received {
                 first: PING,
@@ -207,30 +214,37 @@ fn r07_pings_do_not_keep_an_idle_connection() {
             frame => break frame,
         }
     };
-    assert_eq!(end.close_code(), 1001);
+    assert_eq!(close.close_code(), 1001);
     assert!(start.elapsed() >= ms(450), "{:?}", start.elapsed());
-    wait::assert_within(start, ms(500) + SLACK, "the idle timeout");
+    wait::assert_within(start, ms(500) + SLACK, "the Close of the idle timeout");
 }
 
 #[test]
-fn r09_no_deadline_waits_for_a_socket_that_takes_nothing() {
+fn r09_deadlines_hold_although_the_socket_is_not_writable() {
     const P: Duration = ms(500);
     const T: Duration = ms(400);
     const C: Duration = ms(400);
     let server = Server::start("--ping-interval 500ms --ping-timeout 400ms --close-timeout 400ms");
-    // Two that read not a byte, each stopped somewhere in a frame.
+    // Neither client reads; each has stopped within a frame.
     let message = binary(&[1; 30_000]);
-    let mut clients = [Client::open_narrow(&server), Client::open_narrow(&server)];
+    let mut clients = [
+        Client::open_with_small_buffer(&server),
+        Client::open_with_small_buffer(&server),
+    ];
     for client in &mut clients {
-        client.stuff(&message);
-        let row = socket_table::held(server.port(), client.port());
-        assert!(row.unsent > 0, "the zero window is the point: {row:?}");
+        client.send_until_blocked(&message);
+        let row = socket_table::socket(server.port(), client.port());
+        assert!(row.unsent > 0, "the window is not closed: {row:?}");
     }
-    // What they wrote last has been heard; from now on nothing is.
-    let cut = wait::now();
+    // The server receives nothing from now on.
+    let silent = wait::now();
     server.until_empty(P + T + C + SLACK);
     socket_table::assert_no_orphans_soon(server.port());
-    wait::assert_within(cut, P + T + C + SLACK + ms(500), "all is over");
+    wait::assert_within(
+        silent,
+        P + T + C + SLACK + ms(500),
+        "the end of both connections",
+    );
     assert_eq!(server.closes("ping_timeout"), 2);
     for client in &mut clients {
         assert_eq!(client.rest().1, End::Reset);

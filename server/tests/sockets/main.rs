@@ -1,8 +1,7 @@
-//! The program over real sockets: what a client and the kernel see of it.
+//! Tests of the program over real sockets, by what a client and the kernel see.
 //!
-//! The numbers R1 to R17 in the names are the rows of the table of what must hold in the life and
-//! death of a connection. P, T, C and H are the ping interval and the ping, close and handshake
-//! timeouts.
+//! R1 to R27 are the rules of docs/rules.md. P, T, C and H are the ping interval and the ping, close and
+//! handshake timeouts.
 
 #[path = "../support/mod.rs"]
 mod support;

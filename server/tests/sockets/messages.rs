@@ -1,4 +1,4 @@
-//! Messages and control frames of clients that keep to the rules.
+//! Valid messages and control frames.
 
 use crate::support::{
     client::{BINARY, CONTINUATION, Client, FIN, PING, PONG, TEXT, binary, frame, text},
@@ -7,7 +7,7 @@ use crate::support::{
     wait,
 };
 
-/// Bytes that tell where they belong.
+/// Returns bytes that depend on their position.
 fn pattern(length: usize) -> Vec<u8> {
     (0..length as u32)
         .map(|at| (at.wrapping_mul(0x9E37_79B1) >> 24) as u8)
@@ -15,7 +15,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn messages_of_every_length_class_come_back() {
+fn messages_of_every_length_class_are_echoed() {
     let server = Server::start("");
     let mut client = Client::open(&server);
     let buffer = 16 * 1024;
@@ -36,7 +36,7 @@ fn messages_of_every_length_class_come_back() {
         buffer - 4,
         buffer,
         buffer + 1,
-        // With the header of 8 bytes that clients send, as long as a receive buffer, and longer.
+        // With a header of 8 bytes, as long as a receive buffer, and one byte longer.
         buffer + 64 - 8,
         buffer + 64 - 7,
         65535,
@@ -57,7 +57,7 @@ fn messages_of_every_length_class_come_back() {
 }
 
 #[test]
-fn a_message_of_a_mebibyte_comes_back_and_one_of_a_byte_more_is_1009() {
+fn a_message_of_1_mib_is_echoed_and_one_more_byte_gets_1009() {
     let server = Server::start("");
     let mut client = Client::open(&server);
     let payload = pattern(1 << 20);
@@ -68,7 +68,7 @@ fn a_message_of_a_mebibyte_comes_back_and_one_of_a_byte_more_is_1009() {
 }
 
 #[test]
-fn the_limit_of_a_message_is_what_the_flag_says() {
+fn max_message_size_is_the_limit_of_a_message() {
     let server = Server::start("--max-message-size 1000");
     let mut client = Client::open(&server);
     client.send(&binary(&pattern(1000)));
@@ -78,7 +78,7 @@ fn the_limit_of_a_message_is_what_the_flag_says() {
 }
 
 #[test]
-fn fragments_come_back_as_one_message() {
+fn fragments_are_echoed_as_one_message() {
     let server = Server::start("");
     let mut client = Client::open(&server);
     let payload = pattern(100_000);
@@ -92,7 +92,7 @@ fn fragments_come_back_as_one_message() {
         }
         client.expect(FIN | BINARY, sent);
     }
-    // A character may be split over fragments, and a fragment be empty.
+    // Fragments may split a character, and may be empty.
     let euro = "\u{20AC}".as_bytes();
     client.send(&frame(TEXT, &euro[..1]));
     client.send(&frame(CONTINUATION, b""));
@@ -102,7 +102,7 @@ fn fragments_come_back_as_one_message() {
 }
 
 #[test]
-fn many_messages_in_one_segment_are_all_answered_in_order() {
+fn many_messages_in_one_segment_are_echoed_in_order() {
     let server = Server::start("");
     let mut client = Client::open(&server);
     let messages: Vec<String> = (0..3000).map(|at| format!("no. {at}")).collect();
@@ -117,7 +117,7 @@ fn many_messages_in_one_segment_are_all_answered_in_order() {
 fn small_and_large_messages_keep_their_order() {
     let server = Server::start("");
     let mut client = Client::open(&server);
-    // Above and below what is sent from the receive buffer itself, behind one another.
+    // Lengths above and below the limit from which the server sends out of the receive buffer.
     let lengths = [10, 5000, 20, 9000, 4096, 1, 60_000, 0, 4095];
     let messages: Vec<Vec<u8>> = lengths
         .iter()
@@ -137,7 +137,7 @@ fn small_and_large_messages_keep_their_order() {
     for message in &messages {
         client.expect(FIN | BINARY, message);
     }
-    write.join().expect("it only writes");
+    write.join().expect("all messages are written");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn r17_an_unsolicited_pong_is_ignored() {
 }
 
 #[test]
-fn connections_of_all_shards_answer_side_by_side() {
+fn connections_on_all_shards_are_served_at_the_same_time() {
     let server = Server::start("--shards 3");
     let mut clients = Client::open_many(&server, 60);
     for (at, client) in clients.iter_mut().enumerate() {
@@ -188,18 +188,18 @@ fn connections_of_all_shards_answer_side_by_side() {
     for (at, client) in clients.iter_mut().enumerate() {
         client.expect(FIN | TEXT, format!("client {at}"));
     }
-    wait::until(ms(2000), "the shards' counts add up", || {
+    wait::until(ms(2000), "the sum of the shards' connections is 60", || {
         server.connections() == 60
     });
 }
 
 #[test]
-fn one_place_serves_many_clients_one_after_the_other() {
+fn one_slot_serves_many_clients_one_after_the_other() {
     let server = Server::start("--max-connections 1 --shards 1");
     for at in 0..20 {
         let mut client = Client::open(&server);
-        client.send(&text(&format!("mine, at {at}")));
-        client.expect(FIN | TEXT, format!("mine, at {at}"));
+        client.send(&text(&format!("message {at}")));
+        client.expect(FIN | TEXT, format!("message {at}"));
         drop(client);
         server.until_connections(0);
     }

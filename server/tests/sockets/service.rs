@@ -1,4 +1,4 @@
-//! What surrounds the service does not end it: its log, its predecessor, its manager's signals.
+//! The process in its environment: a failing log, a restart, signals, few descriptors.
 
 use std::{
     fs::File,
@@ -17,14 +17,14 @@ use crate::support::{
     wait,
 };
 
-/// A program whose standard error is not ours to read.
+/// A running server whose standard error the test does not read.
 struct Program {
     child: Child,
     stdout: BufReader<ChildStdout>,
 }
 
 impl Program {
-    /// Starts `tidewheel echo`, which logs each connection.
+    /// Starts `tidewheel echo` with a log line for each connection.
     fn start(stderr: Stdio) -> Self {
         let mut command = echo("--shards 2 --ping-interval off");
         command
@@ -36,17 +36,19 @@ impl Program {
         Self { child, stdout }
     }
 
-    /// The address in the next line.
+    /// Returns the address in the next line of standard output.
     fn address(&mut self) -> std::net::SocketAddr {
         let mut line = String::new();
-        self.stdout.read_line(&mut line).expect("it says where");
+        self.stdout
+            .read_line(&mut line)
+            .expect("the server prints an address");
         let (_, address) = line.trim().rsplit_once(' ').expect("an address");
         address.parse().expect("an address")
     }
 }
 
-/// Clients come and go while the log fails, and those that stay are told 1001.
-fn hold(what: &str, stderr: Stdio) {
+/// Asserts that a server whose log fails serves 6,000 connections, and drains.
+fn assert_serves(what: &str, stderr: Stdio) {
     let mut program = Program::start(stderr);
     let (admin, address) = (program.address(), program.address());
     let open = || {
@@ -70,10 +72,10 @@ fn hold(what: &str, stderr: Stdio) {
     let lost = metrics
         .lines()
         .find_map(|line| line.strip_prefix("tidewheel_log_lines_lost_total "))
-        .expect("it is counted");
+        .expect("the metric is there");
     assert_ne!(lost, "0", "{what}");
     let pid = Pid::from_child(&program.child);
-    kill_process(pid, Signal::TERM).expect("it runs");
+    kill_process(pid, Signal::TERM).expect("the server runs");
     for client in &mut clients {
         assert_eq!(client.frame().close_code(), 1001, "{what}");
         client.send(&client::close(1001, ""));
@@ -82,34 +84,37 @@ fn hold(what: &str, stderr: Stdio) {
     drop(clients);
     let mut status = None;
     wait::until(ms(5000), "the program ends", || {
-        status = program.child.try_wait().expect("it is our child");
+        status = program
+            .child
+            .try_wait()
+            .expect("the server is a child process");
         status.is_some()
     });
     assert_eq!(status.and_then(|it| it.code()), Some(0), "{what}");
 }
 
 #[test]
-fn a_full_disk_under_the_log_ends_nothing() {
+fn a_log_on_a_full_disk_does_not_stop_the_server() {
     let full = File::options().write(true).open("/dev/full");
-    hold("a full disk", full.expect("Linux has it").into());
+    assert_serves("a full disk", full.expect("/dev/full").into());
 }
 
 #[test]
-fn a_log_whose_reader_has_gone_ends_nothing() {
+fn a_log_into_a_closed_pipe_does_not_stop_the_server() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
     drop(reader);
-    hold("no reader", writer.into());
+    assert_serves("a closed pipe", writer.into());
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_nothing() {
+fn a_log_into_a_full_pipe_does_not_block_the_server() {
     let (reader, writer) = std::io::pipe().expect("a pipe");
-    hold("nobody reads", writer.into());
+    assert_serves("a full pipe", writer.into());
     drop(reader);
 }
 
 #[test]
-fn what_was_logged_before_the_end_is_written() {
+fn the_last_log_lines_are_written_before_the_process_exits() {
     let server = Server::spawn(&mut echo("--shards 2"));
     server.signal(Signal::TERM);
     let (status, log) = server.wait(ms(5000));
@@ -118,13 +123,13 @@ fn what_was_logged_before_the_end_is_written() {
 }
 
 #[test]
-fn r26_two_signals_at_once_are_one_drain_which_is_logged_when_it_begins_and_has_ended() {
+fn r26_two_signals_at_once_start_one_drain_that_is_logged_once() {
     let server = Server::spawn(&mut echo("--shards 4 --close-timeout 1s"));
     let mut clients = Client::open_many(&server, 30);
     server.signal(Signal::TERM);
-    // The second signal of a process manager, which begins nothing.
+    // Process managers may send a second signal.
     server.signal(Signal::INT);
-    // All are there until they are told.
+    // All connections are open until they get the Close.
     for client in &mut clients {
         assert_eq!(client.frame().close_code(), 1001);
     }
@@ -132,13 +137,17 @@ fn r26_two_signals_at_once_are_one_drain_which_is_logged_when_it_begins_and_has_
     let (status, log) = server.wait(ms(5000));
     assert_eq!(status.code(), Some(0));
     let lines: Vec<&str> = log.lines().filter(|it| it.contains("drain")).collect();
-    assert_eq!(lines.len(), 2, "one of each for all shards: {log}");
+    assert_eq!(
+        lines.len(),
+        2,
+        "expected one line at the start and one at the end: {log}"
+    );
     assert!(lines[0].ends_with("draining connections=30"), "{log}");
     assert!(lines[1].contains("drained took_ms="), "{log}");
 }
 
 #[test]
-fn r26_a_server_that_was_killed_is_followed_by_another_at_once() {
+fn r26_a_server_serves_at_once_after_its_predecessor_was_killed() {
     let mut server = Server::spawn(&mut process::echo_at("127.0.0.1:0", "--shards 2"));
     let (address, admin) = (server.address, server.admin_address());
     for round in 0..20 {
@@ -161,7 +170,7 @@ fn r26_a_server_that_was_killed_is_followed_by_another_at_once() {
 }
 
 #[test]
-fn a_port_that_a_living_process_owns_is_an_error_at_once() {
+fn a_port_of_a_running_process_is_an_error_at_once() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = other.local_addr().expect("it is bound").to_string();
     let server = Server::start("--shards 2");
@@ -192,15 +201,15 @@ fn a_port_that_a_living_process_owns_is_an_error_at_once() {
     }
 }
 
-/// A server whose drain takes as long as its only client is mute.
-fn slow_to_drain() -> (Server, Client) {
+/// Starts a server whose drain lasts until its only client answers the Close.
+fn start_with_one_client() -> (Server, Client) {
     let server = Server::start("--shards 2 --close-timeout 2s");
     let client = Client::open(&server);
     (server, client)
 }
 
 #[test]
-fn two_signals_within_half_a_second_are_one() {
+fn two_signals_within_half_a_second_count_as_one() {
     for (round, pair) in [
         [Signal::TERM, Signal::TERM],
         [Signal::INT, Signal::INT],
@@ -211,7 +220,7 @@ fn two_signals_within_half_a_second_are_one() {
     .take(12)
     .enumerate()
     {
-        let (server, mut client) = slow_to_drain();
+        let (server, mut client) = start_with_one_client();
         server.signal(pair[0]);
         assert_eq!(client.frame().close_code(), 1001);
         wait::pause(ms(round as u64 * 20));
@@ -223,7 +232,7 @@ fn two_signals_within_half_a_second_are_one() {
     }
 }
 
-/// Starts the program with so many descriptors at most.
+/// Returns a command that runs `tidewheel echo` with `limit` descriptors.
 pub(crate) fn with_descriptors(limit: u32) -> Command {
     let mut command = Command::new("sh");
     let run = format!(
@@ -238,7 +247,7 @@ pub(crate) fn with_descriptors(limit: u32) -> Command {
 }
 
 #[test]
-fn too_few_descriptors_are_an_error_that_says_so_and_never_a_panic() {
+fn too_few_descriptors_are_an_error_and_never_a_panic() {
     let mut starts = None;
     for limit in 3..40 {
         match Server::try_spawn(&mut with_descriptors(limit)) {
@@ -250,7 +259,7 @@ fn too_few_descriptors_are_an_error_that_says_so_and_never_a_panic() {
             }
             Err((status, log)) => {
                 assert_eq!(starts, None, "with {limit}: {log}");
-                // Below, the dynamic loader itself finds no descriptor.
+                // With fewer, the dynamic loader fails.
                 if limit < 5 && log.contains("shared libraries") {
                     continue;
                 }
@@ -260,12 +269,15 @@ fn too_few_descriptors_are_an_error_that_says_so_and_never_a_panic() {
                     &format!("RLIMIT_NOFILE is {limit}"),
                     "ulimit -n ",
                 ] {
-                    assert!(log.contains(part), "with {limit}: {part} is in {log}");
+                    assert!(log.contains(part), "with {limit}: {part} is not in {log}");
                 }
             }
         }
     }
-    assert!(starts.is_some(), "it starts with 39");
+    assert!(
+        starts.is_some(),
+        "the server does not start with 39 descriptors"
+    );
 }
 
 impl Client {
@@ -273,7 +285,7 @@ impl Client {
         let stream = std::net::TcpStream::connect(address).expect("the server accepts");
         stream.set_nodelay(true).expect("an option of TCP");
         let mut client = Self { stream };
-        client.set_patience(Duration::from_secs(20));
+        client.set_timeout(Duration::from_secs(20));
         client.stream.flush().expect("nothing is buffered");
         client
     }

@@ -1,4 +1,4 @@
-//! Signals.
+//! Drains, started by signals.
 
 use std::{io::ErrorKind, net::TcpStream, process::Command, time::Duration};
 
@@ -15,29 +15,29 @@ use crate::support::{
 const C: Duration = ms(700);
 
 #[test]
-fn r16_sigterm_tells_everybody_1001_and_ends_within_c_though_half_are_mute() {
+fn r16_sigterm_closes_all_with_1001_and_ends_within_c_although_half_do_not_answer() {
     let server = Server::start("--close-timeout 700ms");
     let port = server.port();
-    let mut mute = Client::open_many(&server, 40);
-    let mut polite = Client::open_many(&server, 40);
+    let mut silent = Client::open_many(&server, 40);
+    let mut answering = Client::open_many(&server, 40);
     let in_handshake = Client::connect(&server);
     server.until_connections(81);
     let start = wait::now();
     server.signal(Signal::TERM);
-    for client in &mut polite {
+    for client in &mut answering {
         assert_eq!(client.frame().close_code(), 1001);
         client.send(&close(1001, ""));
         assert_eq!(client.end(), End::Fin);
         client.finish();
     }
-    for client in &mut mute {
+    for client in &mut silent {
         assert_eq!(client.frame().close_code(), 1001);
     }
-    wait::assert_within(start, C, "nobody waits for those who are mute");
+    wait::assert_within(start, C, "the Close to all clients");
     let (status, log) = server.wait_since(start, C + ms(800));
     assert_eq!(status.code(), Some(0), "{log}");
-    assert!(start.elapsed() >= C, "the mute had all of C");
-    for client in &mut mute {
+    assert!(start.elapsed() >= C, "the process exited before C");
+    for client in &mut silent {
         assert_eq!(client.end(), End::Reset);
     }
     drop(in_handshake);
@@ -45,14 +45,14 @@ fn r16_sigterm_tells_everybody_1001_and_ends_within_c_though_half_are_mute() {
 }
 
 #[test]
-fn r16_a_request_that_is_not_whole_yet_is_told_503() {
+fn r16_an_incomplete_request_gets_503() {
     let server = Server::start("--close-timeout 30s");
     let mut client = Client::connect(&server);
     client.send(&REQUEST.as_bytes()[..REQUEST.len() - 2]);
-    // It has been read when the one behind it is answered.
+    // Bytes of an earlier connection are read before the handshake of a later one.
     let _open = Client::open(&server);
-    wait::until(SLACK, "it has been read", || {
-        socket_table::held(server.port(), client.port()).unread == 0
+    wait::until(SLACK, "the request is read", || {
+        socket_table::socket(server.port(), client.port()).unread == 0
     });
     server.signal(Signal::TERM);
     let head = client.head();
@@ -64,7 +64,7 @@ fn r16_a_request_that_is_not_whole_yet_is_told_503() {
 }
 
 #[test]
-fn r16_nothing_is_waited_for_when_all_answer() {
+fn r16_a_drain_ends_at_once_when_all_clients_answer() {
     for signal in [Signal::TERM, Signal::INT, Signal::HUP] {
         let server = Server::start("--close-timeout 30s");
         let mut clients = Client::open_many(&server, 10);
@@ -80,7 +80,7 @@ fn r16_nothing_is_waited_for_when_all_answer() {
 }
 
 #[test]
-fn a_server_that_was_started_to_ignore_hangups_serves_on() {
+fn a_server_started_with_sighup_ignored_continues_after_sighup() {
     let program = echo("--shards 1");
     let mut command = Command::new("sh");
     command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
@@ -88,8 +88,8 @@ fn a_server_that_was_started_to_ignore_hangups_serves_on() {
     let server = Server::spawn(&mut command);
     server.signal(Signal::HUP);
     let mut client = Client::open(&server);
-    client.send(&text("still here"));
-    client.expect(0x81, "still here");
+    client.send(&text("hello"));
+    client.expect(0x81, "hello");
     server.signal(Signal::TERM);
     assert_eq!(client.frame().close_code(), 1001);
     drop(client);
@@ -98,14 +98,14 @@ fn a_server_that_was_started_to_ignore_hangups_serves_on() {
 }
 
 #[test]
-fn r16_a_server_without_connections_ends_at_once() {
+fn r16_a_drain_without_connections_ends_at_once() {
     let server = Server::start("--close-timeout 30s");
     server.signal(Signal::TERM);
     assert_eq!(server.wait(ms(1000)).0.code(), Some(0));
 }
 
 #[test]
-fn r16_while_it_drains_it_is_not_ready_and_accepts_nobody() {
+fn r16_a_draining_server_is_not_ready_and_refuses_connections() {
     let server = Server::start("--close-timeout 30s");
     let mut client = Client::open(&server);
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 200 "));
@@ -113,28 +113,28 @@ fn r16_while_it_drains_it_is_not_ready_and_accepts_nobody() {
     assert_eq!(client.frame().close_code(), 1001);
     assert!(server.admin("/readyz").starts_with("HTTP/1.1 503 "));
     assert!(server.admin("/healthz").starts_with("HTTP/1.1 200 "));
-    // Who comes as soon as every shard has heard of it is refused, so that it goes elsewhere, and another
-    // server may listen there.
-    wait::until(SLACK, "nobody listens", || {
+    // All shards close tsuccessor listeners, so that clients connect elsewhere and another server can bind the
+    // address.
+    wait::until(SLACK, "connections are refused", || {
         let refused = TcpStream::connect(server.address).err();
         refused.is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
     });
-    let heir = Server::spawn(&mut echo_at(&server.address.to_string(), ""));
-    let mut late = Client::open(&heir);
-    late.send(&text("to the next one"));
-    late.expect(0x81, "to the next one");
+    let successor = Server::spawn(&mut echo_at(&server.address.to_string(), ""));
+    let mut late = Client::open(&successor);
+    late.send(&text("hello"));
+    late.expect(0x81, "hello");
     client.send(&close(1001, ""));
     client.finish();
     assert_eq!(server.wait(ms(1000)).0.code(), Some(0));
 }
 
 #[test]
-fn r16_a_second_signal_half_a_second_later_ends_it_at_once() {
+fn r16_a_second_signal_half_a_second_later_ends_the_process_at_once() {
     let server = Server::start("--close-timeout 30s");
     let mut client = Client::open(&server);
     server.signal(Signal::TERM);
     assert_eq!(client.frame().close_code(), 1001);
-    // One that comes sooner is the same.
+    // A signal within 500 ms would count as the same.
     wait::pause(ms(600));
     server.signal(Signal::TERM);
     let (status, log) = server.wait(ms(1000));

@@ -1,4 +1,4 @@
-//! Frames that break a rule, each with the code that it is answered with.
+//! Frames that violate RFC 6455 or a limit, and the server's Close.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::support::{
 
 const C: Duration = ms(500);
 
-/// The client sends each of these on a connection of its own.
+/// Asserts that each violation, on a new connection, gets its code and FIN.
 #[track_caller]
 fn assert_violations(cases: &[Violation]) {
     let server = Server::start("--close-timeout 500ms");
@@ -32,7 +32,13 @@ fn assert_violations(cases: &[Violation]) {
         client.send(&frame(CLOSE, &close.payload[..2]));
         client.finish();
         server.until_empty(SLACK);
-        assert!(client.stream.take_error().expect("an option").is_none());
+        assert!(
+            client
+                .stream
+                .take_error()
+                .expect("SO_ERROR can be read")
+                .is_none()
+        );
     }
     for wanted in [PROTOCOL_ERROR, INVALID_PAYLOAD, TOO_BIG] {
         let of_kind = cases.iter().filter(|it| cause(it.1) == cause(wanted));
@@ -43,26 +49,26 @@ fn assert_violations(cases: &[Violation]) {
 }
 
 #[test]
-fn r14_headers_that_break_a_rule() {
+fn r14_a_forbidden_frame_header_gets_1002() {
     assert_violations(&violations::headers());
 }
 
 #[test]
-fn r14_close_frames_that_break_a_rule() {
+fn r14_an_invalid_close_gets_1002_or_1007() {
     assert_violations(&violations::closes());
 }
 
 #[test]
-fn r14_text_that_is_no_utf_8() {
+fn r14_text_that_is_not_utf_8_gets_1007() {
     assert_violations(&violations::texts());
 }
 
 #[test]
-fn r14_messages_above_the_limit() {
+fn r14_a_message_over_the_limit_gets_1009() {
     assert_violations(&violations::messages());
 }
 
-/// A name, what a client sends before the end, and the messages that it is answered with.
+/// Name, bytes that a client sends first, and the messages of the answer.
 type Beginning = (&'static str, Vec<u8>, Vec<Vec<u8>>);
 
 fn beginnings() -> [Beginning; 4] {
@@ -78,7 +84,7 @@ fn beginnings() -> [Beginning; 4] {
             vec![b"Hello".to_vec()],
         ),
         (
-            "a message in parts",
+            "a message in fragments",
             parts.concat(),
             vec![b"in parts".to_vec()],
         ),
@@ -92,7 +98,7 @@ fn beginnings() -> [Beginning; 4] {
 }
 
 #[test]
-fn r23_answers_leave_before_the_close() {
+fn r23_answers_are_sent_before_the_close() {
     let server = Server::start("--close-timeout 500ms --max-message-size 1MiB");
     let mut ends = vec![("Close", 1000, close(1000, "bye"))];
     ends.extend(violations::headers());
@@ -110,10 +116,10 @@ fn r23_answers_leave_before_the_close() {
                     client.send(piece);
                 }
                 for answer in &answers {
-                    let came = client.frame();
+                    let got = client.frame();
                     assert!(
-                        came == Received::new(FIN | BINARY, answer),
-                        "{name}: {came:?}"
+                        got == Received::new(FIN | BINARY, answer),
+                        "{name}: {got:?}"
                     );
                 }
                 assert_eq!(client.frame().close_code(), *code, "{name}");
@@ -139,23 +145,26 @@ fn r14_an_announced_length_is_never_allocated() {
         bytes.extend([0; 4 + 100]);
         client.send(&bytes);
     }
-    // Each is read when the one behind it is answered.
+    // Bytes of earlier connections are read before the Ping of a later one.
     let mut last = Client::open(&server);
     last.send(&frame(PING, b"read?"));
     last.expect(PONG, b"read?");
     let cost = server.memory("VmHWM") - before;
-    assert!(cost < 4 << 20, "{cost} bytes for 90 GB announced");
+    assert!(
+        cost < 4 << 20,
+        "{cost} bytes for announced lengths of 90 GB"
+    );
 }
 
 #[test]
-fn r14_who_ignores_the_close_is_reset_at_c() {
+fn r14_a_client_that_ignores_the_close_is_reset_at_c() {
     let server = Server::start("--close-timeout 500ms");
     let mut client = Client::open(&server);
     client.send(&frame(FIN | 0x3, b""));
     let start = wait::now();
     assert_eq!(client.frame().close_code(), PROTOCOL_ERROR);
     assert_eq!(client.end(), End::Fin);
-    client.send(&frame(FIN | TEXT, b"what of it"));
+    client.send(&frame(FIN | TEXT, b"hello"));
     server.until_empty(C + SLACK);
     assert!(start.elapsed() >= C - ms(20));
     socket_table::assert_no_orphans_soon(server.port());

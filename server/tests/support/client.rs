@@ -1,4 +1,4 @@
-//! A client that writes every byte by itself: it shares no code with the server.
+//! A WebSocket client that shares no code with the server.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -8,10 +8,10 @@ use std::{
 
 use super::{process::Server, socket_table, wait};
 
-/// No answer takes so long.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Timeout of a read or a write.
+const IO_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A request as in RFC 6455 1.3.
+/// The request of RFC 6455 1.3.
 pub(crate) const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Host: server.example.com\r\n\
     Upgrade: websocket\r\n\
@@ -20,7 +20,7 @@ pub(crate) const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Sec-WebSocket-Version: 13\r\n\
     \r\n";
 
-/// The first byte of a frame: FIN, RSV1-3, opcode (RFC 6455 5.2).
+// Parts of the first byte of a frame: FIN, RSV1-3, opcode (RFC 6455 5.2).
 pub(crate) const FIN: u8 = 0x80;
 pub(crate) const CONTINUATION: u8 = 0x00;
 pub(crate) const TEXT: u8 = 0x01;
@@ -31,7 +31,7 @@ pub(crate) const PONG: u8 = 0x8A;
 
 const MASKING_KEY: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
-/// A masked frame with this first byte.
+/// Encodes a masked frame.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(payload.len() + 14);
     bytes.push(first);
@@ -52,22 +52,22 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A whole text message.
+/// Encodes an unfragmented text message.
 pub(crate) fn text(payload: &str) -> Vec<u8> {
     frame(FIN | TEXT, payload.as_bytes())
 }
 
-/// A whole binary message.
+/// Encodes an unfragmented binary message.
 pub(crate) fn binary(payload: &[u8]) -> Vec<u8> {
     frame(FIN | BINARY, payload)
 }
 
-/// A Close with a code and a reason.
+/// Encodes a Close with a code and a reason.
 pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
     frame(CLOSE, &[&code.to_be_bytes(), reason.as_bytes()].concat())
 }
 
-/// A frame that the server has sent.
+/// A frame from the server.
 #[derive(Clone, Eq, PartialEq)]
 pub(crate) struct Received {
     pub(crate) first: u8,
@@ -82,10 +82,13 @@ impl Received {
         }
     }
 
-    /// The code of a Close.
+    /// Returns the code of a Close.
+    ///
+    /// # Panics
+    /// If the frame is not a Close.
     #[track_caller]
     pub(crate) fn close_code(&self) -> u16 {
-        assert_eq!(self.first, CLOSE, "a Close, not {self:?}");
+        assert_eq!(self.first, CLOSE, "expected a Close, got {self:?}");
         u16::from_be_bytes([self.payload[0], self.payload[1]])
     }
 }
@@ -103,47 +106,47 @@ impl std::fmt::Debug for Received {
     }
 }
 
-/// How TCP ended.
+/// The end of a TCP connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum End {
     Fin,
     Reset,
 }
 
-/// A connection from the client's side.
+/// The client's end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
 }
 
 impl Client {
-    /// Connects, and says nothing.
+    /// Connects without a handshake.
     pub(crate) fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address).expect("the server accepts");
-        stream.set_nodelay(true).expect("an option of TCP");
+        let stream = TcpStream::connect(server.address).expect("the server accepts a connection");
+        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
         let mut client = Self { stream };
-        client.set_patience(PATIENCE);
+        client.set_timeout(IO_TIMEOUT);
         client
     }
 
     fn through(socket: socket2::Socket, server: &Server) -> Self {
         socket
             .connect(&server.address.into())
-            .expect("the server accepts");
+            .expect("the server accepts a connection");
         let mut client = Self {
             stream: socket.into(),
         };
-        client.set_patience(PATIENCE);
+        client.set_timeout(IO_TIMEOUT);
         client
     }
 
-    /// Connects from another address of this host, and says nothing.
+    /// Connects from another address of this host, without a handshake.
     pub(crate) fn connect_from(server: &Server, address: [u8; 4]) -> Self {
         use socket2::{Domain, Socket, Type};
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket
             .bind(&std::net::SocketAddr::from((address, 0)).into())
-            .expect("an address of this host");
+            .expect("the address belongs to this host");
         Self::through(socket, server)
     }
 
@@ -155,36 +158,36 @@ impl Client {
         client
     }
 
-    /// The same, with a receive buffer that holds little, so that it is soon full.
-    pub(crate) fn open_narrow(server: &Server) -> Self {
-        let mut client = Self::connect_narrow(server);
+    /// Connects with a small receive buffer, and completes the opening handshake.
+    pub(crate) fn open_with_small_buffer(server: &Server) -> Self {
+        let mut client = Self::connect_with_small_buffer(server);
         client.send(REQUEST.as_bytes());
         client.accept();
         client
     }
 
-    /// Connects with such a buffer, and says nothing.
-    pub(crate) fn connect_narrow(server: &Server) -> Self {
+    /// Connects with a small receive buffer, without a handshake.
+    pub(crate) fn connect_with_small_buffer(server: &Server) -> Self {
         use socket2::{Domain, Socket, Type};
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket
             .set_recv_buffer_size(4096)
-            .expect("an option of sockets");
+            .expect("SO_RCVBUF can be set");
         Self::through(socket, server)
     }
 
-    /// Sends `message` again and again, reading nothing, until the server takes no more.
-    pub(crate) fn stuff(&mut self, message: &[u8]) {
-        self.set_patience(Duration::from_millis(80));
+    /// Sends `message` repeatedly, without reading, until a write blocks.
+    pub(crate) fn send_until_blocked(&mut self, message: &[u8]) {
+        self.set_timeout(Duration::from_millis(80));
         while self.stream.write_all(message).is_ok() {}
-        self.set_patience(PATIENCE);
+        self.set_timeout(IO_TIMEOUT);
     }
 
-    /// Sends `message` again and again, reading nothing, until the server reads no more; there is
-    /// room left for small frames.
-    pub(crate) fn stuff_until_paused(&mut self, server: &Server, message: &[u8]) {
+    /// Sends `message` repeatedly, without reading, until the server stops reading. Small frames still fit
+    /// into the socket's buffers.
+    pub(crate) fn send_until_paused(&mut self, server: &Server, message: &[u8]) {
         let port = self.port();
-        let is_unread = || socket_table::held(server.port(), port).unread > 0;
+        let is_unread = || socket_table::socket(server.port(), port).unread > 0;
         loop {
             self.send(message);
             if (0..5).all(|_| {
@@ -196,9 +199,9 @@ impl Client {
         }
     }
 
-    /// A hundred, all open: a quarter each between two frames, within a header, within a payload,
-    /// and within a message of several frames.
-    pub(crate) fn hundred_in_mid_frame(server: &Server) -> Vec<Self> {
+    /// Opens 100 clients: a quarter each between two frames, within a header, within a payload, and
+    /// between two fragments.
+    pub(crate) fn open_100_in_mid_frame(server: &Server) -> Vec<Self> {
         let mut clients = Self::open_many(server, 100);
         let unfinished = [
             Vec::new(),
@@ -212,20 +215,22 @@ impl Client {
         clients
     }
 
-    /// So many, all open.
+    /// Opens `count` clients.
     pub(crate) fn open_many(server: &Server, count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::open(server)).collect()
     }
 
-    pub(crate) fn set_patience(&mut self, patience: Duration) {
+    /// Sets the timeout of reads and writes.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
         self.stream
-            .set_read_timeout(Some(patience))
-            .and_then(|()| self.stream.set_write_timeout(Some(patience)))
-            .expect("it is not zero");
+            .set_read_timeout(Some(timeout))
+            .and_then(|()| self.stream.set_write_timeout(Some(timeout)))
+            .expect("the timeout is not zero");
     }
 
     pub(crate) fn port(&self) -> u16 {
-        self.stream.local_addr().expect("it is connected").port()
+        let address = self.stream.local_addr();
+        address.expect("the socket is connected").port()
     }
 
     #[track_caller]
@@ -233,44 +238,44 @@ impl Client {
         self.stream.write_all(bytes).expect("the server reads");
     }
 
-    /// Reads the head of a response, and no byte more.
+    /// Reads the head of a response, and no byte behind it.
     #[track_caller]
     pub(crate) fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let (mut chunk, before) = ([0; 1024], head.len());
-            let seen = self.stream.peek(&mut chunk).expect("a head comes");
-            assert!(seen > 0, "a head ends before TCP does");
+            let seen = self.stream.peek(&mut chunk).expect("the server responds");
+            assert!(seen > 0, "TCP ended within the head of the response");
             head.extend(&chunk[..seen]);
             let end = head.windows(4).position(|it| it == b"\r\n\r\n");
             head.truncate(end.map_or(head.len(), |end| end + 4));
             self.bytes(head.len() - before);
         }
-        String::from_utf8(head).expect("a head is text")
+        String::from_utf8(head).expect("the head is UTF-8")
     }
 
-    /// Reads the answer to [`REQUEST`].
+    /// Reads the response to [`REQUEST`], and asserts that it accepts the connection.
     #[track_caller]
     pub(crate) fn accept(&mut self) {
         let head = self.head();
         assert!(
             head.starts_with("HTTP/1.1 101 "),
-            "switching protocols, not {head}"
+            "expected 101 Switching Protocols, got {head}"
         );
         let accept = "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
         assert!(
             head.to_ascii_lowercase()
                 .contains(&accept.to_ascii_lowercase()),
-            "the accept key of RFC 6455 1.3 is in {head}"
+            "the accept key of RFC 6455 1.3 is not in {head}"
         );
     }
 
-    /// Reads so many bytes.
+    /// Reads `count` bytes.
     #[track_caller]
     pub(crate) fn bytes(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         if let Err(error) = self.stream.read_exact(&mut bytes) {
-            panic!("{count} more bytes come, but: {error}");
+            panic!("expected {count} bytes, got: {error}");
         }
         bytes
     }
@@ -279,7 +284,11 @@ impl Client {
     #[track_caller]
     pub(crate) fn frame(&mut self) -> Received {
         let head = self.bytes(2);
-        assert_eq!(head[1] & 0x80, 0, "a server does not mask (RFC 6455 5.1)");
+        assert_eq!(
+            head[1] & 0x80,
+            0,
+            "a server must not mask a frame (RFC 6455 5.1)"
+        );
         let length = match head[1] {
             126 => u64::from(u16::from_be_bytes(self.bytes(2).try_into().expect("2"))),
             127 => u64::from_be_bytes(self.bytes(8).try_into().expect("8")),
@@ -291,9 +300,9 @@ impl Client {
         }
     }
 
-    /// Reads a frame that is no Ping; Pings on the way are left unanswered.
+    /// Reads the next frame that is not a Ping. Leaves Pings unanswered.
     #[track_caller]
-    pub(crate) fn frame_but_ping(&mut self) -> Received {
+    pub(crate) fn frame_except_ping(&mut self) -> Received {
         loop {
             let frame = self.frame();
             if frame.first != PING {
@@ -302,12 +311,13 @@ impl Client {
         }
     }
 
+    /// Reads a frame, and asserts its first byte and payload.
     #[track_caller]
     pub(crate) fn expect(&mut self, first: u8, payload: impl AsRef<[u8]>) {
         assert_eq!(self.frame(), Received::new(first, payload));
     }
 
-    /// Reads until TCP ends, and gives what came before that.
+    /// Reads until TCP ends, and returns the bytes before the end.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> (Vec<u8>, End) {
         let mut rest = Vec::new();
@@ -320,23 +330,23 @@ impl Client {
                     ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
                         return (rest, End::Reset);
                     }
-                    _ => panic!("TCP ends, but: {error}"),
+                    _ => panic!("expected FIN or RST, got: {error}"),
                 },
             }
         }
     }
 
-    /// Reads the end of TCP, and nothing before that.
+    /// Reads the end of TCP, and asserts that no byte precedes it.
     #[track_caller]
     pub(crate) fn end(&mut self) -> End {
         let (rest, end) = self.rest();
-        assert!(rest.is_empty(), "nothing follows: {}", rest.escape_ascii());
+        assert!(rest.is_empty(), "unexpected: {}", rest.escape_ascii());
         end
     }
 
     /// Sends FIN.
     pub(crate) fn finish(&mut self) {
-        // The server may have reset meanwhile.
+        // Fails if the server has reset the connection already.
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
@@ -345,6 +355,6 @@ impl Client {
         let socket = socket2::Socket::from(self.stream);
         socket
             .set_linger(Some(Duration::ZERO))
-            .expect("an option of sockets");
+            .expect("SO_LINGER can be set");
     }
 }

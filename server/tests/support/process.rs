@@ -14,10 +14,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait;
 
-/// A server is ready within this time, on a machine however busy.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// Longest time until a server is ready, also on a busy machine.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A running `tidewheel echo`; it ends with this value.
+/// A running `tidewheel echo` or `tidewheel serve`, killed on drop.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -25,8 +25,8 @@ pub(crate) struct Server {
     log: Option<JoinHandle<String>>,
 }
 
-/// The program, or the one that `TIDEWHEEL_PROGRAM` names, with nothing of our environment, nor of what our
-/// parent has ignored: the tests may run under `nohup`.
+/// Returns a command that runs the program, or the one that `TIDEWHEEL_PROGRAM` names. It inherits no
+/// environment variable and does not ignore SIGHUP, although the tests may run under `nohup`.
 pub(crate) fn tidewheel() -> Command {
     let program = std::env::var_os("TIDEWHEEL_PROGRAM");
     let program = program.unwrap_or_else(|| env!("CARGO_BIN_EXE_tidewheel").into());
@@ -42,22 +42,22 @@ pub(crate) fn tidewheel() -> Command {
     command
 }
 
-/// `tidewheel echo` on ports of the kernel's choosing.
+/// Returns `tidewheel echo` on ports that the kernel chooses.
 pub(crate) fn echo(flags: &str) -> Command {
     echo_at("127.0.0.1:0", flags)
 }
 
-/// The same at an address; the admin listener is local all the same.
+/// Returns `tidewheel echo` on an address, with its admin listener on the loopback address.
 pub(crate) fn echo_at(listen: &str, flags: &str) -> Command {
     command_at("echo", listen, flags)
 }
 
-/// `tidewheel serve` on ports of the kernel's choosing.
+/// Returns `tidewheel serve` on ports that the kernel chooses.
 pub(crate) fn serve(flags: &str) -> Command {
     command_at("serve", "127.0.0.1:0", flags)
 }
 
-/// A subcommand at an address.
+/// Returns a subcommand on an address, with its admin listener on the loopback address.
 pub(crate) fn command_at(subcommand: &str, listen: &str, flags: &str) -> Command {
     let mut command = tidewheel();
     command
@@ -73,7 +73,7 @@ impl Server {
         Self::spawn(&mut echo(flags))
     }
 
-    /// Starts `command`, which is one of [`echo`].
+    /// Starts `command`, and waits until the server is ready.
     #[track_caller]
     pub(crate) fn spawn(command: &mut Command) -> Self {
         match Self::try_spawn(command) {
@@ -82,7 +82,10 @@ impl Server {
         }
     }
 
-    /// The same; if it ends instead, gives its status and its log.
+    /// Starts `command`, and waits until the server is ready.
+    ///
+    /// # Errors
+    /// Exit status and log, if the process ends instead.
     pub(crate) fn try_spawn(command: &mut Command) -> Result<Self, (ExitStatus, String)> {
         let mut child = command
             .stdout(Stdio::piped())
@@ -109,13 +112,16 @@ impl Server {
             admin: unknown,
             log: Some(log),
         };
-        match (told(&lines, "admin on "), told(&lines, "listening on ")) {
+        match (
+            address_in(&lines, "admin on "),
+            address_in(&lines, "listening on "),
+        ) {
             (Some(admin), Some(address)) => {
                 server.admin = admin;
                 server.address = address;
                 Ok(server)
             }
-            _ => Err(server.wait(READY_WITHIN)),
+            _ => Err(server.wait(READY_TIMEOUT)),
         }
     }
 
@@ -127,7 +133,7 @@ impl Server {
         self.address.port()
     }
 
-    /// Where the admin listener is.
+    /// Returns the URL of the admin listener.
     pub(crate) fn admin_url(&self) -> String {
         format!("http://{}", self.admin)
     }
@@ -138,16 +144,16 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
-        kill_process(pid, signal).expect("the server is our child, and not waited for");
+        kill_process(pid, signal).expect("the server has not been waited for");
     }
 
-    /// Waits until it has ended; gives its status and its log.
+    /// Waits until the process has ended, and returns its exit status and log.
     #[track_caller]
     pub(crate) fn wait(self, limit: Duration) -> (ExitStatus, String) {
         self.wait_since(wait::now(), limit)
     }
 
-    /// The same, within `limit` of `start`.
+    /// Waits until the process has ended, within `limit` of `start`, and returns its exit status and log.
     #[track_caller]
     pub(crate) fn wait_since(mut self, start: Instant, limit: Duration) -> (ExitStatus, String) {
         let mut status = None;
@@ -158,24 +164,24 @@ impl Server {
         let log = self
             .log
             .take()
-            .map(|log| log.join().expect("it only reads"));
+            .map(|log| log.join().expect("the log's reader does not panic"));
         (
-            status.expect("it was waited for"),
-            log.expect("it is taken once"),
+            status.expect("the process has ended"),
+            log.expect("the log is taken once"),
         )
     }
 
-    /// What the admin listener says about `path`.
+    /// Returns the admin listener's response to `GET path`.
     pub(crate) fn admin(&self, path: &str) -> String {
         get(self.admin, path)
     }
 
-    /// What the admin listener answers to a whole request, after which it closes.
+    /// Sends a request as it is to the admin listener, and returns everything until it closes.
     pub(crate) fn admin_raw(&self, request: &str) -> String {
-        ask(self.admin, request)
+        exchange(self.admin, request)
     }
 
-    /// The sum of a metric's values over all shards and labels that contain `label`.
+    /// Returns the sum of a metric's values over all series whose labels contain `label`.
     pub(crate) fn metric(&self, name: &str, label: &str) -> u64 {
         let metrics = self.admin("/metrics");
         let values: Vec<u64> = metrics
@@ -187,27 +193,30 @@ impl Server {
                 value.parse().expect("a number")
             })
             .collect();
-        assert!(!values.is_empty(), "{name} with {label} is in:\n{metrics}");
+        assert!(
+            !values.is_empty(),
+            "{name} with label {label:?} is not in:\n{metrics}"
+        );
         values.iter().sum()
     }
 
-    /// How many connections hold a slot and a descriptor.
+    /// Returns the number of connections with a slot and a descriptor.
     pub(crate) fn connections(&self) -> u64 {
         self.metric("tidewheel_connections", "")
     }
 
-    /// How many connections have ended for `cause`.
+    /// Returns the number of connections that have ended with `cause`.
     pub(crate) fn closes(&self, cause: &str) -> u64 {
         self.metric("tidewheel_closes_total", &format!("cause=\"{cause}\""))
     }
 
-    /// Waits until no connection is left, and says how long that took.
+    /// Waits until no connection is left, and returns the time that this took.
     #[track_caller]
     pub(crate) fn until_empty(&self, limit: Duration) -> Duration {
         self.until_empty_since(wait::now(), limit)
     }
 
-    /// The same, within `limit` of `start`.
+    /// Waits until no connection is left, within `limit` of `start`, and returns the time since then.
     #[track_caller]
     pub(crate) fn until_empty_since(&self, start: Instant, limit: Duration) -> Duration {
         wait::until_since(start, limit, "all connections are gone", || {
@@ -215,37 +224,39 @@ impl Server {
         })
     }
 
-    /// Waits until `count` connections are there.
+    /// Waits until the server has `count` connections.
     #[track_caller]
     pub(crate) fn until_connections(&self, count: u64) {
-        wait::until(Duration::from_secs(10), "all are accepted", || {
-            self.connections() == count
-        });
+        wait::until(
+            Duration::from_secs(10),
+            "the server has the expected number of connections",
+            || self.connections() == count,
+        );
     }
 
-    /// Bytes of a field of `/proc/PID/status`, such as `VmRSS`.
+    /// Returns a field of `/proc/PID/status`, such as `VmRSS`, in bytes.
     pub(crate) fn memory(&self, field: &str) -> u64 {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).expect("the process runs");
         let line = status
             .lines()
             .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-            .expect("the kernel counts it");
+            .expect("the field is there");
         let kib = line.trim().trim_end_matches(" kB").parse::<u64>();
         kib.expect("a number") * 1024
     }
 
-    /// How many descriptors the process has.
+    /// Returns the number of descriptors of the process.
     pub(crate) fn descriptors(&self) -> usize {
         self.descriptor_directory("fd").count()
     }
 
-    /// How many direct descriptors its rings hold (fdinfo of an io_uring lists them under
-    /// `UserFiles`); `None` while a ring is too busy to tell.
+    /// Returns the number of direct descriptors that the rings hold, from `UserFiles` in their fdinfo, or
+    /// `None` while a ring is too busy to list them.
     pub(crate) fn direct_descriptors(&self) -> Option<usize> {
         let mut count = 0;
         for info in self.descriptor_directory("fdinfo") {
-            // A descriptor that was closed meanwhile was no ring.
+            // A descriptor that has been closed since was not a ring.
             let Ok(info) = std::fs::read_to_string(info) else {
                 continue;
             };
@@ -260,7 +271,7 @@ impl Server {
             });
             count += indices.count();
         }
-        // Each ring that has any is there twice: others wake it by the second descriptor.
+        // Each ring has two descriptors: the second is for wake-ups from other threads.
         Some(count / 2)
     }
 
@@ -271,41 +282,45 @@ impl Server {
     }
 }
 
-/// What the admin listener at an address says about `path`.
+/// Returns the response of the admin listener `admin` to `GET path`.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n");
-    ask(admin, &request)
+    exchange(admin, &request)
 }
 
-fn ask(admin: SocketAddr, request: &str) -> String {
+fn exchange(admin: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(admin).expect("the admin listener accepts");
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
-        .expect("it is not zero");
-    stream.write_all(request.as_bytes()).expect("it reads");
+        .expect("the timeout is not zero");
+    let sent = stream.write_all(request.as_bytes());
+    sent.expect("the admin listener reads");
     let mut response = String::new();
-    stream.read_to_string(&mut response).expect("it answers");
+    let received = stream.read_to_string(&mut response);
+    received.expect("the admin listener responds");
     response
 }
 
-/// The address in the next line, which begins with `prefix`; `None` if no line comes any more.
-fn told(lines: &mpsc::Receiver<String>, prefix: &str) -> Option<SocketAddr> {
-    let line = match lines.recv_timeout(READY_WITHIN) {
+/// Returns the address behind `prefix` in the next line, or `None` if the process has ended.
+fn address_in(lines: &mpsc::Receiver<String>, prefix: &str) -> Option<SocketAddr> {
+    let line = match lines.recv_timeout(READY_TIMEOUT) {
         Ok(line) => line,
         Err(mpsc::RecvTimeoutError::Disconnected) => return None,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("the server says nothing"),
+        Err(mpsc::RecvTimeoutError::Timeout) => {
+            panic!("the server printed no line within {READY_TIMEOUT:?}")
+        }
     };
     let address = line.strip_prefix(prefix).and_then(|it| it.parse().ok());
     assert!(
         address.is_some(),
-        "`{prefix}ADDRESS` comes next, not `{line}`"
+        "expected `{prefix}ADDRESS`, got `{line}`"
     );
     address
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Fails if the process has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking()

@@ -1,11 +1,11 @@
-//! The kernel's table of TCP sockets, `/proc/net/tcp` (proc_pid_net(5)), in the network namespace
-//! of the calling thread.
+//! The kernel's table of TCP sockets in the calling thread's network namespace: `/proc/net/tcp`
+//! (proc_pid_net(5)).
 
 use std::time::Duration;
 
-use super::{sock_diag, wait};
+use super::{ms, sock_diag, wait};
 
-/// A state of TCP, by the kernel's number (include/net/tcp_states.h).
+/// A TCP state, with the kernel's number (include/net/tcp_states.h).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum State {
     Established = 1,
@@ -18,62 +18,65 @@ pub(crate) enum State {
     Other,
 }
 
-/// One socket.
+/// A socket in the table.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     pub(crate) local_port: u16,
     pub(crate) remote_port: u16,
     pub(crate) state: State,
-    /// Bytes that the peer has not acknowledged.
+    /// Sent bytes that the peer has not acknowledged, and bytes not yet sent.
     pub(crate) unsent: u64,
-    /// Bytes that the process has not read.
+    /// Received bytes that the process has not read.
     pub(crate) unread: u64,
 }
 
-/// All sockets whose own port is `port`.
+/// Returns all sockets with local port `port`.
 pub(crate) fn sockets(port: u16) -> Vec<Row> {
     rows(port, |row| row.local_port == port)
 }
 
-/// All sockets whose peer's port is `port`.
+/// Returns all sockets with remote port `port`.
 pub(crate) fn sockets_to(port: u16) -> Vec<Row> {
     rows(port, |row| row.remote_port == port)
 }
 
-/// The sockets of which one end has this port, and for which `wanted` holds.
+/// Returns the sockets that have `port` at one end and for which `wanted` holds.
 fn rows(port: u16, wanted: impl Fn(&Row) -> bool) -> Vec<Row> {
-    let table =
-        std::fs::read_to_string("/proc/thread-self/net/tcp").expect("the kernel has a table");
-    // Others may have left very many: only what may be ours is looked at.
+    let path = "/proc/thread-self/net/tcp";
+    let table = std::fs::read_to_string(path).expect("the table is readable");
+    // Filtered before parsing: the host may have very many sockets.
     let shown = format!(":{port:04X} ");
     let lines = table.lines().skip(1).filter(|line| line.contains(&shown));
-    let rows = lines.map(|line| row(line).expect("a row"));
+    let rows = lines.map(|line| parse(line).expect("a row of the table"));
     rows.filter(wanted).collect()
 }
 
-/// The socket between these two ports, on the side of the first. The table is no snapshot: while sockets
-/// of others come and go, one that is there may be passed over.
+/// Returns the socket between two ports. It looks several times: the table is not a snapshot, and may
+/// omit a socket while sockets of other processes are opened and closed.
+///
+/// # Panics
+/// If the socket is not found within 500 ms.
 #[track_caller]
-pub(crate) fn held(local_port: u16, remote_port: u16) -> Row {
-    let mut held = None;
-    wait::until(Duration::from_millis(500), "the socket is there", || {
+pub(crate) fn socket(local_port: u16, remote_port: u16) -> Row {
+    let mut found = None;
+    wait::until(ms(500), "the socket is in the table", || {
         let mut rows = sockets(local_port).into_iter();
-        held = rows.find(|row| row.remote_port == remote_port);
-        held.is_some()
+        found = rows.find(|row| row.remote_port == remote_port);
+        found.is_some()
     });
-    held.expect("it was found")
+    found.expect("the socket was found")
 }
 
-/// How many resets the namespace has sent (`OutRsts` in RFC 4022).
+/// Returns the number of RSTs that the namespace has sent (`OutRsts`, RFC 4022).
 pub(crate) fn resets_sent() -> u64 {
-    let counts = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the kernel counts");
+    let counts = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("it is readable");
     let mut lines = counts.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let mut fields = || lines.next().expect("two lines").split_whitespace();
     let value = fields().zip(fields()).find(|(name, _)| *name == "OutRsts");
-    value.expect("it is counted").1.parse().expect("a number")
+    value.expect("OutRsts").1.parse().expect("a number")
 }
 
-/// The state of the socket between these two ports, on the side of the first.
+/// Returns the state of the socket between two ports, if it exists.
 pub(crate) fn state(local_port: u16, remote_port: u16) -> Option<State> {
     let rows = sockets(local_port).into_iter();
     rows.filter(|row| row.remote_port == remote_port)
@@ -81,20 +84,18 @@ pub(crate) fn state(local_port: u16, remote_port: u16) -> Option<State> {
         .next()
 }
 
-/// Sockets that the kernel keeps for want of an answer from the peer.
+/// Returns the number of sockets that the kernel keeps until the peer answers.
 pub(crate) fn orphans(port: u16) -> usize {
     sock_diag::count(port, &[State::FinWait1, State::Closing, State::LastAck])
 }
 
-/// R10: half a second after a bound the kernel keeps nothing any more. Says how long it did.
+/// R10: asserts that the kernel keeps no orphan half a second from now. Returns the time until then.
 #[track_caller]
 pub(crate) fn assert_no_orphans_soon(port: u16) -> Duration {
-    wait::until(Duration::from_millis(500), "no orphan is left", || {
-        orphans(port) == 0
-    })
+    wait::until(ms(500), "no orphan is left", || orphans(port) == 0)
 }
 
-fn row(line: &str) -> Option<Row> {
+fn parse(line: &str) -> Option<Row> {
     let mut fields = line.split_whitespace().skip(1);
     let mut port = || {
         let (_, port) = fields.next()?.split_once(':')?;

@@ -1,4 +1,4 @@
-//! Frames that break a rule, each with the code that it is answered with.
+//! Frames that violate RFC 6455 or a limit, each with the close code of the server's answer.
 
 use super::client::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, binary, close, frame};
 
@@ -6,10 +6,10 @@ pub(crate) const PROTOCOL_ERROR: u16 = 1002;
 pub(crate) const INVALID_PAYLOAD: u16 = 1007;
 pub(crate) const TOO_BIG: u16 = 1009;
 
-/// What is wrong, the code, and the bytes.
+/// Name of the violation, close code, and bytes.
 pub(crate) type Violation = (&'static str, u16, Vec<u8>);
 
-/// The cause that the server counts for a close with `code`.
+/// Returns the cause that the server counts for `code`.
 pub(crate) fn cause(code: u16) -> &'static str {
     match code {
         TOO_BIG => "too_big",
@@ -17,10 +17,10 @@ pub(crate) fn cause(code: u16) -> &'static str {
     }
 }
 
-/// Headers that RFC 6455 5.2 and 5.5 forbid.
+/// Returns frame headers that RFC 6455 5.2 and 5.5 forbid.
 pub(crate) fn headers() -> Vec<Violation> {
     let key = [0; 4];
-    let lengthy = |first: u8, length: &[u8]| [&[first], length, &key].concat();
+    let with_length = |first: u8, length: &[u8]| [&[first], length, &key].concat();
     let unfinished = frame(TEXT, b"begun");
     let mut cases = vec![
         ("unmasked text", PROTOCOL_ERROR, b"\x81\x05hello".to_vec()),
@@ -48,39 +48,39 @@ pub(crate) fn headers() -> Vec<Violation> {
             close(1000, &"a".repeat(124)),
         ),
         (
-            "continuation of nothing",
+            "continuation without a message",
             PROTOCOL_ERROR,
             frame(CONTINUATION, b"a"),
         ),
         (
-            "end of nothing",
+            "last fragment without a message",
             PROTOCOL_ERROR,
             frame(FIN | CONTINUATION, b"a"),
         ),
         (
-            "text within a message",
+            "text within a fragmented message",
             PROTOCOL_ERROR,
             [unfinished.as_slice(), &frame(FIN | TEXT, b"new")].concat(),
         ),
         (
-            "binary within a message",
+            "binary within a fragmented message",
             PROTOCOL_ERROR,
             [unfinished.as_slice(), &frame(BINARY, b"new")].concat(),
         ),
         (
-            "125 in 16 bits",
+            "length 125 in 16 bits",
             PROTOCOL_ERROR,
-            lengthy(FIN | BINARY, &[0xFE, 0, 125]),
+            with_length(FIN | BINARY, &[0xFE, 0, 125]),
         ),
         (
-            "65535 in 64 bits",
+            "length 65535 in 64 bits",
             PROTOCOL_ERROR,
-            lengthy(FIN | BINARY, &[0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]),
+            with_length(FIN | BINARY, &[0xFF, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF]),
         ),
         (
-            "top bit of 64",
+            "length of 64 bits with the top bit",
             PROTOCOL_ERROR,
-            lengthy(FIN | BINARY, &[0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0]),
+            with_length(FIN | BINARY, &[0xFF, 0x80, 0, 0, 0, 0, 0, 0, 0]),
         ),
     ];
     for opcode in (0x3..=0x7).chain(0xB..=0xF) {
@@ -89,19 +89,19 @@ pub(crate) fn headers() -> Vec<Violation> {
     cases
 }
 
-/// Close frames that RFC 6455 5.5.1 and 7.4 forbid.
+/// Returns Close frames that RFC 6455 5.5.1 and 7.4 forbid.
 pub(crate) fn closes() -> Vec<Violation> {
     let mut cases = vec![
         ("close of 1 byte", PROTOCOL_ERROR, frame(CLOSE, &[3])),
         (
-            "reason that is no UTF-8",
+            "close reason that is not UTF-8",
             INVALID_PAYLOAD,
             frame(CLOSE, b"\x03\xE8\xFF\xFE"),
         ),
     ];
     for code in [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
         cases.push((
-            "code that must not be sent",
+            "close code that must not be sent",
             PROTOCOL_ERROR,
             close(code, ""),
         ));
@@ -109,7 +109,7 @@ pub(crate) fn closes() -> Vec<Violation> {
     cases
 }
 
-/// Text that is no UTF-8 (RFC 6455 8.1).
+/// Returns text that is not UTF-8 (RFC 6455 8.1).
 pub(crate) fn texts() -> Vec<Violation> {
     let euro = "\u{20AC}".as_bytes();
     let in_two = |first: &[u8], second: &[u8]| {
@@ -122,15 +122,18 @@ pub(crate) fn texts() -> Vec<Violation> {
         ("beyond U+10FFFF", frame(FIN | TEXT, b"\xF4\x90\x80\x80")),
         ("cut short at the end", frame(FIN | TEXT, &euro[..2])),
         ("cut short across fragments", in_two(&euro[..1], b"a")),
-        ("at the end of the second", in_two(b"a", &euro[..2])),
         (
-            "behind a megabyte less a bit",
+            "cut short at the end of the last fragment",
+            in_two(b"a", &euro[..2]),
+        ),
+        (
+            "continuation byte behind a megabyte",
             frame(FIN | TEXT, &[vec![b'a'; 1_000_000], vec![0x80]].concat()),
         ),
-        // The last fragment never comes: what is wrong is told at once.
-        ("in a message that has not ended", frame(TEXT, b"\xFF")),
+        // The last fragment never comes: the server does not wait for it.
+        ("in a message that is not complete", frame(TEXT, b"\xFF")),
         (
-            "in half a frame",
+            "in a frame that is not complete",
             frame(FIN | TEXT, &[0xFF; 100])[..20].to_vec(),
         ),
     ]
@@ -138,7 +141,7 @@ pub(crate) fn texts() -> Vec<Violation> {
     .to_vec()
 }
 
-/// Messages above a limit of 1 MiB.
+/// Returns messages above a limit of 1 MiB.
 pub(crate) fn messages() -> Vec<Violation> {
     let limit = 1 << 20;
     let announced = |length: u64| {
@@ -152,9 +155,17 @@ pub(crate) fn messages() -> Vec<Violation> {
         frame(FIN | CONTINUATION, &[0]),
     ];
     vec![
-        ("a byte more", TOO_BIG, binary(&vec![0; limit + 1])),
-        ("a byte more in fragments", TOO_BIG, fragments.concat()),
-        // It is answered before any of it has come.
+        (
+            "one byte over the limit",
+            TOO_BIG,
+            binary(&vec![0; limit + 1]),
+        ),
+        (
+            "one byte over the limit in fragments",
+            TOO_BIG,
+            fragments.concat(),
+        ),
+        // The server answers before any payload has come.
         ("a gigabyte announced", TOO_BIG, announced(1 << 30).1),
         ("2^63 - 1 announced", TOO_BIG, announced(u64::MAX >> 1).1),
     ]

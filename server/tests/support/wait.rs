@@ -1,42 +1,41 @@
-//! Waiting for what must come, with a bound.
-//!
-//! Every bound is extended by what the machine's other work has [delayed](disturbance) meanwhile.
+//! Waiting for an event with a bound. Every bound is extended by the measured
+//! [scheduling delay](scheduling_delay).
 
 use std::time::{Duration, Instant};
 
-use super::disturbance;
+use super::scheduling_delay;
 
-/// Between two looks at something that cannot be waited for.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(4);
+/// Time between two polls of a condition.
+const POLL_INTERVAL: Duration = Duration::from_millis(4);
 
-/// The time at which something begins that a bound is on.
+/// Returns the time, as the start of a bound.
 pub(crate) fn now() -> Instant {
-    disturbance::measure();
+    scheduling_delay::measure();
     clock()
 }
 
-/// The time.
+/// Returns the time.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the one place where the tests read the clock"
+    reason = "the only place where the tests read the clock"
 )]
 pub(super) fn clock() -> Instant {
     Instant::now()
 }
 
-/// Looks until `met` holds, and says how long that took.
+/// Polls until `met` holds, and returns the time that this took.
 ///
 /// # Panics
-/// If it does not hold within `limit`.
+/// If `met` does not hold within `limit`.
 #[track_caller]
 pub(crate) fn until(limit: Duration, what: &str, met: impl FnMut() -> bool) -> Duration {
     until_since(now(), limit, what, met)
 }
 
-/// The same for what began at `start`: looks until `met` holds, and says how long that took since then.
+/// Polls until `met` holds, and returns the time since `start`.
 ///
 /// # Panics
-/// If it does not hold within `limit` of `start`.
+/// If `met` does not hold within `limit` of `start`.
 #[track_caller]
 pub(crate) fn until_since(
     start: Instant,
@@ -45,38 +44,38 @@ pub(crate) fn until_since(
     mut met: impl FnMut() -> bool,
 ) -> Duration {
     loop {
-        // Looked at before the clock: a look that is late is no failure of what it sees.
+        // The clock is read before the condition, so that a slow poll does not count.
         let elapsed = start.elapsed();
         if met() {
             return elapsed;
         }
         assert_took(start, elapsed, limit, what);
-        pause(BETWEEN_LOOKS);
+        pause(POLL_INTERVAL);
     }
 }
 
-/// Asserts that what began at `start` is over within `bound`.
+/// Asserts that no more than `bound` has passed since `start`.
 #[track_caller]
 pub(crate) fn assert_within(start: Instant, bound: Duration, what: &str) {
     assert_took(start, start.elapsed(), bound, what);
 }
 
-/// Asserts that something that happened since `start` took no longer than `bound`.
+/// Asserts that `took`, measured since `start`, is at most `bound`.
 #[track_caller]
 pub(crate) fn assert_took(start: Instant, took: Duration, bound: Duration, what: &str) {
     if took > bound {
-        let disturbance = disturbance::since(start);
+        let delay = scheduling_delay::since(start);
         assert!(
-            took <= bound + disturbance,
-            "{what}: {took:?}; the bound is {bound:?}, and {disturbance:?} for delays of the machine"
+            took <= bound + delay,
+            "{what}: took {took:?}; the bound is {bound:?} plus {delay:?} of scheduling delay"
         );
     }
 }
 
-/// Keeps the pace of a peer that is slow on purpose, and of looks at the kernel's tables.
+/// Sleeps, to simulate a slow peer or between two polls.
 #[expect(
     clippy::disallowed_methods,
-    reason = "slowness is what is asked for; no test takes it for an event"
+    reason = "no test uses it to wait for an event"
 )]
 pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);

@@ -1,51 +1,54 @@
-//! Clients that do not read, and control frames among all the rest.
+//! Clients that do not read, and control frames between messages.
 
 use std::time::Duration;
 
 use crate::{
-    figures::{assert_bytes, assert_within, tell, time},
+    measurements::{assert_bytes, assert_within, report, time},
     network::with_network,
-    prober::Prober,
     support::{
         client::{
             BINARY, CONTINUATION, Client, FIN, PING, PONG, Received, TEXT, binary, frame, text,
         },
-        deaf::{ALLOCATOR_NOISE, DEAF, cost_of_the_deaf},
-        ms, wait,
+        ms,
+        non_reader::{ALLOCATOR_NOISE_BYTES, NON_READER_FLAGS, non_reader_cost_bytes_max},
+        prober::Prober,
+        wait,
         writer::{Writer, message},
     },
 };
 
-/// How long an echo may take on a machine that has other work as well.
-const UNNOTICED: Duration = ms(100);
+/// Bound of an echo to a client that reads.
+const ECHO_MAX: Duration = ms(100);
 
 #[test]
-fn r12_clients_that_do_not_read_cost_a_queue_and_others_do_not_notice() {
+fn r12_a_client_that_does_not_read_costs_one_queue_and_does_not_delay_others() {
     const COUNT: u64 = 8;
     with_network(|network| {
-        let server = network.start(&format!("{DEAF} --ping-interval off"));
+        let server = network.start(&format!("{NON_READER_FLAGS} --ping-interval off"));
         let message = binary(&[1; 30_000]);
         let mut other = network.clients(|| Client::open(&server));
         other.send(&message);
         other.expect(FIN | BINARY, [1; 30_000]);
-        let mut deaf: Vec<Client> = network.clients(|| {
-            let open = |_| Client::open_narrow(&server);
+        let mut non_reading: Vec<Client> = network.clients(|| {
+            let open = |_| Client::open_with_small_buffer(&server);
             (0..COUNT).map(open).collect()
         });
-        let prober = Prober::start(other);
+        let prober = Prober::start(other, ms(1));
         prober.wait_for(200);
-        let alone = prober.worst();
+        let alone = prober.take_longest();
         let before = server.memory("VmRSS");
-        deaf.iter_mut().for_each(|client| client.stuff(&message));
-        let worst = prober.worst();
-        prober.stop();
+        non_reading
+            .iter_mut()
+            .for_each(|client| client.send_until_blocked(&message));
+        let longest = prober.take_longest();
+        drop(prober);
         let each = server.memory("VmHWM").saturating_sub(before) / COUNT;
-        let what = "8 send all they can and read nothing: each costs";
-        let bound = cost_of_the_deaf() + ALLOCATOR_NOISE / COUNT;
+        let what = "8 clients send without reading: each costs";
+        let bound = non_reader_cost_bytes_max() + ALLOCATOR_NOISE_BYTES / COUNT;
         assert_bytes("R12", what, each, bound);
-        let what = "meanwhile another's slowest echo";
+        let what = "longest echo to another client";
         let what = format!("{what} ({} before):", time(alone));
-        assert_within("R12", &what, worst, UNNOTICED);
+        assert_within("R12", &what, longest, ECHO_MAX);
         assert_eq!(server.closes("slow_consumer"), 0);
     });
 }
@@ -67,9 +70,9 @@ fn r17_pings_are_answered_with_the_same_payload_in_order() {
             client.expect(PONG, payload);
         }
         let took = time(start.elapsed());
-        tell(
+        report(
             "R17",
-            &format!("126 pings: 126 pongs, same payloads, in order, after {took}"),
+            &format!("126 Pings: 126 Pongs, same payloads, in order, after {took}"),
         );
         client.send(&frame(TEXT, b"one, "));
         client.send(&frame(PING, b"first"));
@@ -81,16 +84,16 @@ fn r17_pings_are_answered_with_the_same_payload_in_order() {
             client.expect(PONG, payload);
         }
         client.expect(FIN | TEXT, b"one, two, three");
-        tell(
+        report(
             "R17",
-            "3 pings between fragments: 3 pongs, then the message; a pong: ignored",
+            "3 Pings between fragments: 3 Pongs, then the message; an unsolicited Pong: ignored",
         );
         let stream = client.stream.try_clone().expect("a descriptor");
         let writer = Writer::start(stream, COUNT, |at| {
             [binary(&message(at)), frame(PING, &at.to_be_bytes())].concat()
         });
         writer.until_stalled(&server, &client);
-        // Pongs overtake messages, but not each other.
+        // A Pong may overtake messages, but not another Pong.
         let (mut messages, mut pongs) = (0, 0);
         while messages < COUNT || pongs < COUNT {
             match client.frame() {
@@ -102,14 +105,20 @@ fn r17_pings_are_answered_with_the_same_payload_in_order() {
                     pongs += 1;
                 }
                 frame => {
-                    assert!(frame.payload == message(messages), "{messages} is intact");
+                    assert!(
+                        frame.payload == message(messages),
+                        "message {messages} differs"
+                    );
                     messages += 1;
                 }
             }
         }
         writer.join();
-        tell("R17", "400 pings under send pressure: 400 pongs, in order");
-        client.send(&text("all well"));
-        client.expect(FIN | TEXT, "all well");
+        report(
+            "R17",
+            "400 Pings with a full send queue: 400 Pongs, in order",
+        );
+        client.send(&text("hello"));
+        client.expect(FIN | TEXT, "hello");
     });
 }

@@ -1,15 +1,15 @@
-//! Opening handshakes that are none.
+//! Requests that the server rejects.
 
 use super::client::{Client, End, REQUEST};
 
-/// [`REQUEST`] with another text in place of one of its own.
+/// Returns [`REQUEST`] with `new` in place of `old`.
 pub(crate) fn request(old: &str, new: &str) -> String {
-    assert!(REQUEST.contains(old), "`{old}` is to be replaced");
+    assert!(REQUEST.contains(old), "REQUEST contains `{old}`");
     REQUEST.replacen(old, new, 1)
 }
 
-/// Requests that break a rule, each with the status that it is answered with.
-pub(crate) fn wrong() -> Vec<(u16, String)> {
+/// Returns invalid requests, each with the status of its response.
+pub(crate) fn all() -> Vec<(u16, String)> {
     let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     let version = "Sec-WebSocket-Version: 13";
     let junk: String = ('\u{0}'..'\u{80}').collect();
@@ -31,9 +31,9 @@ pub(crate) fn wrong() -> Vec<(u16, String)> {
     ]
 }
 
-/// What comes from those who want no WebSocket: nothing, binary junk, a header without end, and
-/// half a request.
-pub(crate) fn attacks() -> [Vec<u8>; 4] {
+/// Returns requests that never become complete: nothing, a TLS record, a header over the limit, and
+/// a header below the limit.
+pub(crate) fn unfinished() -> [Vec<u8>; 4] {
     let header_of = |length| format!("GET / HTTP/1.1\r\nX-Long: {}", "a".repeat(length));
     [
         Vec::new(),
@@ -43,16 +43,16 @@ pub(crate) fn attacks() -> [Vec<u8>; 4] {
     ]
 }
 
-/// Sends a wrong request, and reads its status and FIN.
+/// Sends an invalid request, and asserts that the server responds with `status` and sends FIN.
 pub(crate) fn assert_refused(client: &mut Client, status: u16, request: &str) {
     client.send(request.as_bytes());
     let (response, end) = client.rest();
-    let response = String::from_utf8(response).expect("a response is text");
+    let response = String::from_utf8(response).expect("the response is UTF-8");
     assert!(
         response.starts_with(&format!("HTTP/1.1 {status} ")),
-        "{status} for:\n{request}\nnot:\n{response}"
+        "expected {status} for:\n{request}\ngot:\n{response}"
     );
-    assert_eq!(end, End::Fin, "{status} for:\n{request}");
+    assert_eq!(end, End::Fin, "after {status} for:\n{request}");
     if request.contains("Version: 8") {
         assert!(response.contains("\r\nSec-WebSocket-Version: 13\r\n"));
     }

@@ -1,4 +1,4 @@
-//! Very many clients.
+//! Up to thousands of open clients.
 
 use crate::{
     network::Network,
@@ -8,10 +8,10 @@ use crate::{
     },
 };
 
-/// Connections that are opened side by side.
+/// Number of connections that are opened at once.
 const BATCH: usize = 500;
 
-/// So many clients, all open, and all heard from since the last of them was.
+/// Opens `count` clients, each of which sends a frame after the last one is open.
 pub(crate) fn open(network: &Network, server: &Server, count: usize) -> Vec<Client> {
     let mut clients = Vec::with_capacity(count);
     while clients.len() < count {
@@ -24,14 +24,14 @@ pub(crate) fn open(network: &Network, server: &Server, count: usize) -> Vec<Clie
             }));
         });
         clients[first..].iter_mut().for_each(Client::accept);
-        prove_life(&mut clients);
+        send_pongs(&mut clients);
     }
     server.until_connections(count as u64);
     clients
 }
 
-/// An unsolicited pong from each (RFC 6455 5.5.3): a server that pings has heard from all.
-pub(crate) fn prove_life(clients: &mut [Client]) {
+/// Sends an unsolicited Pong from each client (RFC 6455 5.5.3), which restarts the ping interval.
+pub(crate) fn send_pongs(clients: &mut [Client]) {
     let pong = frame(PONG, b"");
     for client in clients {
         client.send(&pong);

@@ -1,4 +1,4 @@
-//! What is told of an end.
+//! Reports of closed connections: log, counters, causes and codes.
 
 use std::time::{Duration, Instant};
 
@@ -6,8 +6,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::{
-    crowd,
-    figures::{assert_within, tell},
+    many_clients,
+    measurements::{assert_within, report},
     network::{Network, with_network},
     support::{
         SLACK,
@@ -16,28 +16,28 @@ use crate::{
     },
 };
 
-const TOLD_WITHIN: Duration = ms(50);
+const REPORT_MAX: Duration = ms(50);
 
-/// The log has a line for each end.
+/// Environment in which the server logs each close.
 const LOG: [(&str, &str); 1] = [("TIDEWHEEL_LOG", "info,tidewheel::close=debug")];
 
-/// One way to end, and what is told of it.
+/// An end of a connection, and its expected report.
 struct Ending {
     flags: &'static str,
-    /// Gives the time of the event, and what is left of the client.
-    depart: fn(Client) -> (Instant, Option<Client>),
+    /// Ends the connection; returns the time of the event, and the client unless it has been reset.
+    end: fn(Client) -> (Instant, Option<Client>),
     initiator: &'static str,
     cause: &'static str,
     received: Option<u16>,
     sent: Option<u16>,
 }
 
-/// All causes that a server knows which echoes, but for `shutdown`: `local_close`, `close_timeout`
-/// and `slow_consumer` need an application that closes, or sends more than it was sent.
+/// All causes that an echo server can report, except `shutdown`: `local_close`, `close_timeout` and
+/// `slow_consumer` need an application that closes connections or sends more than it receives.
 const ENDINGS: [Ending; 8] = [
     Ending {
         flags: "",
-        depart: |client| send(client, &close(4000, "so long")),
+        end: |client| send(client, &close(4000, "bye")),
         initiator: "peer",
         cause: "peer_close",
         received: Some(4000),
@@ -45,7 +45,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "",
-        depart: |client| {
+        end: |client| {
             let event = wait::now();
             client.reset();
             (event, None)
@@ -57,7 +57,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "",
-        depart: |mut client| {
+        end: |mut client| {
             let event = wait::now();
             client.finish();
             (event, Some(client))
@@ -69,7 +69,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "",
-        depart: |client| send(client, b"\x81\x05hello"),
+        end: |client| send(client, b"\x81\x05hello"),
         initiator: "local",
         cause: "protocol_error",
         received: None,
@@ -77,7 +77,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "--max-message-size 1KiB",
-        depart: |client| send(client, &binary(&[0; 1025])),
+        end: |client| send(client, &binary(&[0; 1025])),
         initiator: "local",
         cause: "too_big",
         received: None,
@@ -85,9 +85,9 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "--ping-interval 200ms --ping-timeout 200ms",
-        // The server fails the connection, and waits for no answer.
-        depart: |mut client| {
-            assert_eq!(client.frame_but_ping().close_code(), 1011);
+        // The server fails the connection, and does not wait for an answer.
+        end: |mut client| {
+            assert_eq!(client.frame_except_ping().close_code(), 1011);
             (wait::now(), Some(client))
         },
         initiator: "local",
@@ -97,7 +97,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "--idle-timeout 200ms",
-        depart: answer_going_away,
+        end: answer_going_away,
         initiator: "local",
         cause: "idle_timeout",
         received: Some(1001),
@@ -105,7 +105,7 @@ const ENDINGS: [Ending; 8] = [
     },
     Ending {
         flags: "--max-lifetime 200ms",
-        depart: answer_going_away,
+        end: answer_going_away,
         initiator: "local",
         cause: "lifetime",
         received: Some(1001),
@@ -119,40 +119,40 @@ fn send(mut client: Client, bytes: &[u8]) -> (Instant, Option<Client>) {
     (event, Some(client))
 }
 
-/// The server closes in order: the end is known when the client has answered.
+/// Answers a Close 1001. The server reports the end when it has the answer.
 fn answer_going_away(mut client: Client) -> (Instant, Option<Client>) {
-    assert_eq!(client.frame_but_ping().close_code(), 1001);
+    assert_eq!(client.frame_except_ping().close_code(), 1001);
     send(client, &close(1001, ""))
 }
 
 #[test]
-fn r18_each_end_is_told_once_with_who_and_why_and_the_codes() {
+fn r18_each_end_is_reported_once_with_initiator_cause_and_codes() {
     with_network(|network| {
         for ending in &ENDINGS {
-            told(network, ending);
+            assert_reported(network, ending);
         }
     });
 }
 
-/// Ends a connection so, then another by shutdown; looks at the counter and the log.
-fn told(network: &Network, ending: &Ending) {
+/// Ends a connection, and asserts its counter and its line in the log.
+fn assert_reported(network: &Network, ending: &Ending) {
     let flags = format!("--log-format json --close-timeout 1s {}", ending.flags);
     let server = network.start_with(&flags, &LOG);
     let client = network.clients(|| Client::open(&server));
     assert_eq!(server.closes(ending.cause), 0);
-    let (event, left) = (ending.depart)(client);
-    wait::until(ms(5000), "it is counted", || {
+    let (event, rest) = (ending.end)(client);
+    wait::until(ms(5000), "the close is counted", || {
         server.closes(ending.cause) == 1
     });
     let took = event.elapsed();
     assert_eq!(server.metric("tidewheel_closes_total", ""), 1);
-    drop(left);
+    drop(rest);
     server.signal(Signal::TERM);
     let (status, log) = server.wait(ms(10_000));
     assert!(status.success(), "{log}");
     let ends = ends(&log);
     let [end] = ends.as_slice() else {
-        panic!("one line for one end, in:\n{log}");
+        panic!("expected one close in:\n{log}");
     };
     assert_eq!(end["initiator"], ending.initiator, "{end}");
     assert_eq!(end["cause"], ending.cause, "{end}");
@@ -162,26 +162,26 @@ fn told(network: &Network, ending: &Ending) {
         assert_eq!(end[code].is_null(), end[reason].is_null(), "{end}");
     }
     if ending.cause == "peer_close" {
-        assert_eq!(end["received_reason"], "so long");
+        assert_eq!(end["received_reason"], "bye");
     }
-    let what = format!("{}, {}: told after", ending.cause, ending.initiator);
-    assert_within("R18", &what, took, TOLD_WITHIN);
+    let what = format!("{}, {}: counted after", ending.cause, ending.initiator);
+    assert_within("R18", &what, took, REPORT_MAX);
 }
 
-/// The fields of each line about an end.
+/// Returns the fields of each line about a close.
 fn ends(log: &str) -> Vec<Value> {
     let lines = log.lines().map(|line| {
-        let mut line: Value = serde_json::from_str(line).expect("a line is an object");
+        let mut line: Value = serde_json::from_str(line).expect("a line is a JSON object");
         (line["target"] == "tidewheel::close").then(|| line["fields"].take())
     });
     lines.flatten().collect()
 }
 
 #[test]
-fn r18_a_shutdown_is_told_for_each() {
+fn r18_each_connection_of_a_shutdown_is_reported() {
     with_network(|network| {
         let server = network.start_with("--log-format json --close-timeout 1s", &LOG);
-        let mut clients = crowd::open(network, &server, 100);
+        let mut clients = many_clients::open(network, &server, 100);
         server.signal(Signal::TERM);
         for client in &mut clients {
             assert_eq!(client.frame().close_code(), 1001);
@@ -196,11 +196,13 @@ fn r18_a_shutdown_is_told_for_each() {
         let all_by = ends
             .iter()
             .all(|end| end["cause"] == "shutdown" && end["initiator"] == "local");
-        let what = "shutdown of 100, 50 of them mute: lines in the log";
+        let what = "shutdown of 100, 50 of them silent: lines in the log";
         let count = ends.len();
-        tell(
+        report(
             "R18",
-            &format!("{what}: {count} (must be 100), {answered} with the answer (50)"),
+            &format!(
+                "{what}: {count} (must be 100), {answered} with the client's code (must be 50)"
+            ),
         );
         assert!(all_by, "{ends:?}");
         assert_eq!((count, answered), (100, 50));
@@ -208,7 +210,7 @@ fn r18_a_shutdown_is_told_for_each() {
 }
 
 #[test]
-fn r18_a_ping_timeout_is_told_without_the_network() {
+fn r18_a_ping_timeout_is_reported_without_waiting_for_the_network() {
     const P_AND_T: Duration = ms(1000);
     with_network(|network| {
         let server =
@@ -217,10 +219,10 @@ fn r18_a_ping_timeout_is_told_without_the_network() {
         client.send(&text("last words"));
         client.expect(0x81, "last words");
         let cut = network.cut();
-        wait::until(ms(10_000), "it is counted", || {
+        wait::until(ms(10_000), "the close is counted", || {
             server.closes("ping_timeout") == 1
         });
-        let what = "black hole: ping_timeout told, while C goes on, after";
+        let what = "black hole: ping_timeout counted, before C has passed, after";
         assert_within("R18", what, cut.elapsed(), P_AND_T + SLACK);
         assert_eq!(server.connections(), 1);
     });
