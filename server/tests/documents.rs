@@ -1,4 +1,4 @@
-//! Checks lists in the documents against the code.
+//! Lists in the documents agree with the code.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Blocks, functions, implementations and traits that are unsafe, in a line of code.
+/// Returns the number of unsafe blocks, functions, implementations and traits in a line of code.
 fn count(line: &str) -> usize {
     let code = line.split("//").next().unwrap_or_default();
     let words = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe trait"];
@@ -23,11 +23,14 @@ fn count(line: &str) -> usize {
 /// Calls `see` with the path and the text of each source file at `path` or below.
 fn each_source(path: &Path, see: &mut impl FnMut(&Path, &str)) {
     if path.is_dir() {
-        for entry in fs::read_dir(path).expect("a folder of sources") {
-            each_source(&entry.expect("it can be listed").path(), see);
+        for entry in fs::read_dir(path).expect("the folder is readable") {
+            each_source(&entry.expect("the folder is readable").path(), see);
         }
     } else if path.extension().is_some_and(|it| it == "rs") {
-        see(path, &fs::read_to_string(path).expect("a source file"));
+        see(
+            path,
+            &fs::read_to_string(path).expect("the file is readable"),
+        );
     }
 }
 
@@ -36,7 +39,7 @@ fn document(name: &str) -> String {
 }
 
 #[test]
-fn the_list_of_unsafe_code_is_that_of_the_code() {
+fn soundness_md_lists_all_unsafe_code() {
     let mut found = BTreeMap::new();
     for folder in SOURCES {
         each_source(&root().join(folder), &mut |path, text| {
@@ -59,13 +62,13 @@ fn the_list_of_unsafe_code_is_that_of_the_code() {
     assert_eq!(listed, found);
 }
 
-/// The rules that the names of the tests in a source file cite, as `R5`.
+/// Returns the rules, such as `R5`, that the names of tests in a source file cite.
 fn rules_cited(text: &str) -> impl Iterator<Item = String> + '_ {
     let names = text
         .lines()
         .filter_map(|line| line.trim().strip_prefix("fn r"));
     names.flat_map(|name| {
-        // One name may cite several: r04_r05_...
+        // A name may cite several rules: r04_r05_...
         let words = name.split('_');
         let numbers = words.map_while(|word| word.trim_start_matches('r').parse::<u32>().ok());
         numbers
@@ -75,7 +78,7 @@ fn rules_cited(text: &str) -> impl Iterator<Item = String> + '_ {
 }
 
 #[test]
-fn every_rule_has_a_test_where_the_document_says() {
+fn every_rule_of_rules_md_has_a_test_in_the_listed_files() {
     let tests = root().join("server/tests");
     let mut cited = BTreeSet::new();
     each_source(&tests, &mut |_, text| cited.extend(rules_cited(text)));
@@ -90,10 +93,10 @@ fn every_rule_has_a_test_where_the_document_says() {
         for place in places.split(", ") {
             let place = tests.join(place.trim_matches('`')).with_extension("rs");
             let text = fs::read_to_string(&place).unwrap_or_default();
-            let is_there = rules_cited(&text).any(|cited| cited == rule);
-            assert!(is_there, "no test of {rule} is in {}", place.display());
+            let is_cited = rules_cited(&text).any(|cited| cited == rule);
+            assert!(is_cited, "no test of {rule} is in {}", place.display());
         }
-        assert!(stated.insert(rule), "R{number} is stated twice");
+        assert!(stated.insert(rule), "R{number} is listed twice");
     }
     assert_eq!(stated, cited);
 }

@@ -1,4 +1,4 @@
-//! R24: a shard that fails takes no other with it, leaves no connection hanging, and is reported.
+//! R24: a shard that fails ends no other shard, leaves no connection open, and is reported.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -6,10 +6,10 @@ mod support;
 use std::{
     fs, io,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,14 +20,14 @@ use tidewheel::{
     Remote, RemoteError, Request, Running, Server, Verdict,
 };
 
-use support::{client, client::End, ms, wait};
+use support::{client, client::End, ms, turn, wait};
 
 const CLIENTS: usize = 40;
 
-/// Clients that come after a shard has failed.
+/// Number of clients that connect after a shard has failed.
 const LATE_CLIENTS: usize = 20;
 
-/// What the handlers have seen, by shard.
+/// Connections and ends that the handlers record, by shard.
 #[derive(Debug, Default)]
 struct Seen {
     ids: Mutex<Vec<(u16, ConnectionId)>>,
@@ -36,13 +36,13 @@ struct Seen {
     others: [AtomicUsize; 2],
 }
 
-/// Says which shard it is, and panics when it is asked to.
-struct Which {
+/// A handler that answers with the number of its shard, and panics on the message `panic`.
+struct ShardNumber {
     shard: u16,
     seen: Arc<Seen>,
 }
 
-impl Handler for Which {
+impl Handler for ShardNumber {
     type State = ();
 
     fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
@@ -50,13 +50,13 @@ impl Handler for Which {
     }
 
     fn open(&mut self, conn: &mut Conn<'_, ()>) {
-        let mut ids = self.seen.ids.lock().expect("nobody panics with it");
+        let mut ids = self.seen.ids.lock().expect("the lock is not poisoned");
         ids.push((self.shard, conn.id()));
-        conn.subscribe("all").expect("it is a topic");
+        conn.subscribe("all").expect("the topic is valid");
     }
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        assert_ne!(message.as_text(), Some("panic"), "asked to panic");
+        assert_ne!(message.as_text(), Some("panic"), "requested panic");
         let _ = conn.send(self.shard.to_string().as_str());
     }
 
@@ -75,28 +75,15 @@ fn count(counts: &[AtomicUsize; 2]) -> [usize; 2] {
 }
 
 struct Bench {
-    /// Descriptors without use, so that those that are opened afterwards have rising numbers.
-    plugs: Vec<fs::File>,
+    /// Descriptors that fill the gaps of the table, so that later descriptors have rising numbers.
+    fillers: Vec<fs::File>,
     address: SocketAddr,
     running: Running,
     seen: Arc<Seen>,
     /// The clients of each shard.
     clients: [Vec<client::Client>; 2],
-    /// Given up last, when all descriptors are closed.
+    /// Dropped last, after all descriptors: one test breaks a ring of this process.
     turn: MutexGuard<'static, ()>,
-}
-
-/// One test breaks a ring of this process: they take turns.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn connect(address: SocketAddr) -> io::Result<client::Client> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    Ok(client::Client { stream })
 }
 
 /// The log of this process since the test began.
@@ -106,7 +93,7 @@ struct Log;
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut log = LOG.lock().expect("nobody panics with it");
+        let mut log = LOG.lock().expect("the lock is not poisoned");
         log.extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -116,37 +103,42 @@ impl Write for Log {
     }
 }
 
-/// Begins a log.
+/// Clears the log, and installs it for this process.
 fn start_log() {
-    LOG.lock().expect("nobody panics with it").clear();
+    LOG.lock().expect("the lock is not poisoned").clear();
     let log = tracing_subscriber::fmt().with_ansi(false);
-    // It is there already if this is not the first test.
+    // Fails if an earlier test has installed it.
     let _ = log.with_writer(|| Log).try_init();
 }
 
-/// The drain is one line of the log, with so many connections at least, and the reason.
+/// Asserts that the log has one line about the drain, with at least `connections_min` connections and the reason.
 fn assert_one_drain(connections_min: usize, reason: &str) {
-    let log = LOG.lock().expect("nobody panics with it").clone();
-    let log = String::from_utf8(log).expect("it is text");
+    let log = LOG.lock().expect("the lock is not poisoned").clone();
+    let log = String::from_utf8(log).expect("the log is UTF-8");
     let lines: Vec<&str> = log.lines().filter(|it| it.contains("draining")).collect();
     let [line] = lines[..] else {
-        panic!("one line in:\n{log}");
+        panic!("expected one drain in:\n{log}");
     };
-    let (_, told) = line.split_once("connections=").expect("their number");
-    let (connections, told) = told.split_once(' ').expect("a reason");
+    let (_, rest) = line
+        .split_once("connections=")
+        .expect("a number of connections");
+    let (connections, reason_field) = rest.split_once(' ').expect("a reason");
     let connections: usize = connections.parse().expect("a number");
-    // Those that come after the failure may be among them.
+    // Clients that connect after the failure may be included.
     let range = connections_min..=connections_min + LATE_CLIENTS;
     assert!(range.contains(&connections), "{range:?}: {line}");
-    assert!(told.starts_with(&format!("reason={reason}")), "{line}");
+    assert!(
+        reason_field.starts_with(&format!("reason={reason}")),
+        "{line}"
+    );
 }
 
 impl Bench {
     fn start() -> Self {
-        let turn = turn();
+        let turn = turn::take();
         start_log();
-        let plug = |_| fs::File::open("/dev/null").expect("Linux");
-        let plugs = (0..256).map(plug).collect();
+        let filler = |_| fs::File::open("/dev/null").expect("/proc and /dev are mounted");
+        let fillers = (0..256).map(filler).collect();
         let config = Config {
             shards: Some(2),
             panic: PanicPolicy::StopServer,
@@ -157,25 +149,29 @@ impl Bench {
         let server = Server::bind("127.0.0.1:0", config).expect("a free port");
         let address = server.address();
         let seen = Arc::<Seen>::default();
-        let its = Arc::clone(&seen);
+        let in_handler = Arc::clone(&seen);
         let running = server
-            .start(move |shard| Which {
+            .start(move |shard| ShardNumber {
                 shard,
-                seen: Arc::clone(&its),
+                seen: Arc::clone(&in_handler),
             })
-            .expect("there is io_uring");
+            .expect("io_uring is available");
         let mut clients = [Vec::new(), Vec::new()];
         for _ in 0..CLIENTS {
-            let mut client = connect(address).expect("it accepts");
+            let mut client =
+                client::Client::connect_to(address).expect("the server accepts a connection");
             client.send(client::REQUEST.as_bytes());
             client.accept();
-            client.send(&client::text("which?"));
+            client.send(&client::text("shard"));
             let shard = client.frame().payload;
             clients[usize::from(shard == b"1")].push(client);
         }
-        assert!(clients.iter().all(|it| it.len() >= 5), "both have some");
+        assert!(
+            clients.iter().all(|it| it.len() >= 5),
+            "a shard has fewer than 5 connections"
+        );
         Self {
-            plugs,
+            fillers,
             address,
             running,
             seen,
@@ -186,11 +182,13 @@ impl Bench {
 }
 
 fn id_on(seen: &Seen, shard: u16) -> ConnectionId {
-    let ids = seen.ids.lock().expect("nobody panics with it");
-    ids.iter().find(|(its, _)| *its == shard).expect("one").1
+    let ids = seen.ids.lock().expect("the lock is not poisoned");
+    let on_shard = ids.iter().find(|(number, _)| *number == shard);
+    on_shard.expect("a connection on the shard").1
 }
 
-/// The clients of shard 0 are reset, those of shard 1 are told 1012, and nobody hangs.
+/// Asserts that the clients of shard 0 are reset, that those of shard 1 get 1012, and that late clients get an
+/// end.
 fn assert_contained(
     address: SocketAddr,
     [failed, others]: [Vec<client::Client>; 2],
@@ -200,21 +198,21 @@ fn assert_contained(
     let began = wait::now();
     for mut client in failed {
         let mut rest = [0; 64];
-        // What was queued before may come.
+        // Frames that were queued before the failure may come.
         let end = loop {
             match client.stream.read(&mut rest) {
                 Ok(0) => break End::Fin,
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break End::Reset,
-                Err(error) => panic!("it ends, but: {error}"),
+                Err(error) => panic!("expected FIN or RST, got: {error}"),
             }
         };
         assert_eq!(end, End::Reset);
     }
-    wait::assert_within(began, ms(1000), "the clients of the failed shard are reset");
-    // Whoever comes now is served, told, refused or reset; the read timeout makes a hang a failure.
+    wait::assert_within(began, ms(1000), "the resets of the failed shard's clients");
+    // Late clients are served, closed, refused or reset; a timeout is a failure.
     for _ in 0..LATE_CLIENTS {
-        let Ok(mut client) = connect(address) else {
+        let Ok(mut client) = client::Client::connect_to(address) else {
             continue;
         };
         if client.stream.write_all(client::REQUEST.as_bytes()).is_ok() {
@@ -224,7 +222,7 @@ fn assert_contained(
             assert_eq!(error, io::ErrorKind::ConnectionReset);
         }
     }
-    assert_eq!(remote.send(ids[0], "anybody?"), Err(RemoteError::Gone));
+    assert_eq!(remote.send(ids[0], "hello"), Err(RemoteError::Gone));
     let code = CloseCode::NORMAL_CLOSURE;
     assert_eq!(remote.close(ids[0], code, ""), Err(RemoteError::Gone));
     for mut client in others {
@@ -241,7 +239,7 @@ fn assert_contained(
 }
 
 #[test]
-fn r24_a_shard_that_panics() {
+fn r24_a_shard_that_panics_is_reported_and_the_other_shard_drains() {
     let mut bench = Bench::start();
     let remote = bench.running.remote();
     assert_eq!(remote.publish("all", "hello"), Ok(()));
@@ -249,7 +247,10 @@ fn r24_a_shard_that_panics() {
     bench.clients[0][0].send(&client::text("panic"));
     let others = bench.clients[1].len();
     assert_contained(bench.address, bench.clients, &remote, ids);
-    let error = bench.running.join().expect_err("a shard has failed");
+    let error = bench
+        .running
+        .join()
+        .expect_err("the failure of a shard is an error");
     assert_one_drain(others, "shard 0 has panicked at ");
     let Error::Panicked {
         shard,
@@ -257,16 +258,16 @@ fn r24_a_shard_that_panics() {
         location,
     } = &error
     else {
-        panic!("it has panicked, not {error}");
+        panic!("expected a panic, got: {error}");
     };
     assert_eq!(*shard, 0);
-    assert!(message.contains("asked to panic"), "{message}");
+    assert!(message.contains("requested panic"), "{message}");
     assert!(location.contains("failure.rs:"), "{location}");
     assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
 #[test]
-fn r18_stop_resets_everybody_and_close_is_called_for_each() {
+fn r18_stop_resets_all_connections_and_calls_close_for_each() {
     let mut bench = Bench::start();
     let clients = bench.clients.each_ref().map(Vec::len);
     bench.running.stop();
@@ -278,38 +279,44 @@ fn r18_stop_resets_everybody_and_close_is_called_for_each() {
     }
 }
 
-/// Puts another file in the place of the ring of shard 0, the first that was opened above a descriptor,
-/// so that the kernel refuses to enter it.
+/// Replaces the ring of shard 0, the first ring with a descriptor above `above`, by another file, so that
+/// io_uring_enter(2) fails.
 fn break_ring(above: i32) {
-    let rings = fs::read_dir("/proc/self/fd").expect("Linux").flatten();
+    let rings = fs::read_dir("/proc/self/fd")
+        .expect("/proc and /dev are mounted")
+        .flatten();
     let rings = rings.filter(|entry| {
         let target = fs::read_link(entry.path());
         target.is_ok_and(|it| it.to_string_lossy() == "anon_inode:[io_uring]")
     });
     let rings = rings.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    // The control plane has none here, and the first shard was made first.
+    // The control plane has no ring in this test, and the ring of shard 0 is created first.
     let ring = rings
         .filter(|ring| *ring > above)
         .min()
-        .expect("there are rings");
-    let other = fs::File::open("/dev/null").expect("Linux");
-    // SAFETY: the descriptor is open; that it stands for another file from now on is what is tested.
+        .expect("a ring of a shard");
+    let other = fs::File::open("/dev/null").expect("/proc and /dev are mounted");
+    // SAFETY: both descriptors are open; the test requires that the ring's descriptor refers to another file.
     let result = unsafe { libc::dup2(other.as_raw_fd(), ring) };
     assert_eq!(result, ring);
-    // SAFETY: as above.
+    // SAFETY: dup2(2) has left the descriptor open.
     let ring = unsafe { BorrowedFd::borrow_raw(ring) };
     assert!(ring.as_raw_fd() >= 0);
 }
 
 #[test]
-fn r24_a_shard_whose_ring_fails() {
+fn r24_a_shard_whose_ring_fails_is_reported_and_the_other_shard_drains() {
     let bench = Bench::start();
-    let (_turn, plugs, address) = (bench.turn, bench.plugs, bench.address);
-    let above = plugs.iter().map(AsRawFd::as_raw_fd).max().expect("some");
+    let (_turn, fillers, address) = (bench.turn, bench.fillers, bench.address);
+    let above = fillers
+        .iter()
+        .map(AsRawFd::as_raw_fd)
+        .max()
+        .expect("at least one");
     let remote = bench.running.remote();
     let ids = [0, 1].map(|shard| id_on(&bench.seen, shard));
     break_ring(above);
-    // It waits in the old one until it is woken.
+    // The shard waits in the old ring until it is woken.
     let _ = remote.send(ids[0], "wake up");
     let clients = bench.clients.each_ref().map(Vec::len);
     assert_contained(address, bench.clients, &remote, ids);
@@ -318,17 +325,20 @@ fn r24_a_shard_whose_ring_fails() {
         .expect("a runtime");
     let error = runtime
         .block_on(bench.running.wait())
-        .expect_err("a shard has failed");
+        .expect_err("the failure of a shard is an error");
     assert!(matches!(error, Error::Failed { shard: 0, .. }), "{error}");
     assert_one_drain(clients[1], "shard 0 has failed: ");
     let resets = count(&bench.seen.resets);
-    assert_eq!(resets[0], clients[0], "`close` is called for each");
+    assert_eq!(
+        resets[0], clients[0],
+        "calls of `close` on the failed shard"
+    );
     assert!(count(&bench.seen.shutdowns)[1] >= clients[1]);
     assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
 #[test]
-fn a_server_that_drains_ends_without_a_signal() {
+fn a_drain_without_a_signal_ends_the_server() {
     let bench = Bench::start();
     let remote = bench.running.remote();
     remote.drain();
@@ -342,8 +352,8 @@ fn a_server_that_drains_ends_without_a_signal() {
 }
 
 #[test]
-fn readiness_ends_with_a_drain_without_a_signal() {
-    let _turn = turn();
+fn readyz_is_503_during_a_drain_without_a_signal() {
+    let _turn = turn::take();
     let config = Config {
         shards: Some(1),
         ..Config::default()
@@ -351,17 +361,20 @@ fn readiness_ends_with_a_drain_without_a_signal() {
     let server = Server::bind("127.0.0.1:0", config)
         .and_then(|server| server.with_admin("127.0.0.1:0", None))
         .expect("free ports");
-    let (address, admin) = (server.address(), server.admin_address().expect("one"));
-    let running = server.start(|shard| Which {
+    let (address, admin) = (
+        server.address(),
+        server.admin_address().expect("an admin listener"),
+    );
+    let running = server.start(|shard| ShardNumber {
         shard,
         seen: Arc::default(),
     });
-    let running = running.expect("there is io_uring");
+    let running = running.expect("io_uring is available");
     let remote = running.remote();
     let served = std::thread::spawn(|| running.until_signal());
     assert!(support::process::get(admin, "/readyz").starts_with("HTTP/1.1 200 "));
-    // It holds up the drain until it answers.
-    let mut client = connect(address).expect("it accepts");
+    // The drain lasts until this client answers the Close.
+    let mut client = client::Client::connect_to(address).expect("the server accepts a connection");
     client.send(client::REQUEST.as_bytes());
     client.accept();
     remote.drain();
@@ -374,5 +387,5 @@ fn readiness_ends_with_a_drain_without_a_signal() {
     client.send(&client::close(1001, ""));
     assert_eq!(client.end(), End::Fin);
     drop(client);
-    assert!(served.join().expect("no panic").is_ok());
+    assert!(served.join().expect("the thread does not panic").is_ok());
 }

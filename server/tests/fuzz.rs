@@ -1,11 +1,10 @@
-//! The harness of the fuzz target over its corpus, over the corpus with changes, and over random
-//! bytes.
+//! The fuzz target over its corpus, over changed inputs of the corpus, and over random bytes.
 
 #[path = "../fuzz/src/lib.rs"]
 #[expect(
     unreachable_pub,
     dead_code,
-    reason = "it is a crate of its own for cargo fuzz"
+    reason = "cargo fuzz builds it as a separate crate"
 )]
 mod harness;
 
@@ -13,21 +12,22 @@ use std::{fs, path::PathBuf, sync::Once};
 
 use harness::{Act, Connect, Habit, Outcome, place};
 
-/// Inputs of each kind; the fuzzer tries more.
+/// Number of random inputs.
 const RANDOM_INPUTS: u64 = 400;
+/// Number of changed inputs for each input of the corpus.
 const CHANGED_INPUTS: u64 = 40;
 
-/// Every fault at its second chance of three.
+/// Settings that enable every fault at the second of three rates.
 const FAULTY: [(usize, u8); 2] = [(place::FAULTS, 0b1010_1010), (place::FAULTS + 1, 0b1010)];
 
-/// Runs an input, without a word about the panics that it asks for.
+/// Runs an input, and suppresses the messages of the panics that it requests.
 fn shard(bytes: &[u8]) -> Outcome {
     static QUIET: Once = Once::new();
     QUIET.call_once(harness::ignore_requested_panics);
     harness::shard(bytes)
 }
 
-/// Makes an input.
+/// Builds an input.
 struct Script(Vec<u8>);
 
 impl Script {
@@ -44,7 +44,7 @@ impl Script {
         self
     }
 
-    /// The same for all clients below `count`.
+    /// Adds the act for all clients below `count`.
     fn each(mut self, count: u8, act: Act<'_>) -> Self {
         for client in 0..count {
             self = self.act(client, act);
@@ -52,7 +52,7 @@ impl Script {
         self
     }
 
-    /// Clients below `count` connect.
+    /// Connects all clients below `count`.
     fn connect(self, count: u8, options: u8) -> Self {
         let habits = 0;
         self.each(count, Act::Connect { options, habits }).pass(30)
@@ -81,8 +81,8 @@ impl Script {
     }
 }
 
-/// The stored inputs: each is a scene that a fuzzer would not soon find by itself.
-fn scenes() -> Vec<(&'static str, Script)> {
+/// Returns the stored inputs: scenarios that a fuzzer would find only after a long time.
+fn scenarios() -> Vec<(&'static str, Script)> {
     let reads = |is_reading| Act::Read { is_reading };
     let remote = |what, argument| Act::Remote { what, argument };
     let small = [
@@ -316,7 +316,7 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/shard")
 }
 
-/// All stored inputs, in order of their names.
+/// Returns all stored inputs, in order of their names.
 fn corpus() -> Vec<Vec<u8>> {
     let folder = folder();
     let mut paths: Vec<_> = fs::read_dir(&folder)
@@ -328,10 +328,10 @@ fn corpus() -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// With `TIDEWHEEL_WRITE_CORPUS` in the environment they are written.
+/// With `TIDEWHEEL_WRITE_CORPUS` in the environment, the files are written.
 #[test]
-fn the_stored_scenes_are_those_made_here() {
-    for (name, Script(bytes)) in scenes() {
+fn the_corpus_contains_the_scenarios() {
+    for (name, Script(bytes)) in scenarios() {
         let path = folder().join(name);
         if std::env::var_os("TIDEWHEEL_WRITE_CORPUS").is_some() {
             fs::write(&path, &bytes).unwrap();
@@ -339,22 +339,22 @@ fn the_stored_scenes_are_those_made_here() {
         let stored = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(
             stored == bytes,
-            "{name} differs: set TIDEWHEEL_WRITE_CORPUS"
+            "{name} differs: run again with TIDEWHEEL_WRITE_CORPUS=1"
         );
     }
 }
 
 #[test]
-fn scenes_play() {
+fn scenarios_run_deterministically_and_cover_echoes_deliveries_and_drops() {
     let mut all = Outcome::default();
-    for (name, Script(bytes)) in scenes() {
+    for (name, Script(bytes)) in scenarios() {
         let outcome = shard(&bytes);
         assert!(outcome.connections > 0, "{name}: {outcome:?}");
         all.connections += outcome.connections;
         all.echoes += outcome.echoes;
         all.deliveries += outcome.deliveries;
         all.missed += outcome.missed;
-        assert_eq!(shard(&bytes), outcome, "{name} plays again as it did");
+        assert_eq!(shard(&bytes), outcome, "{name} is not deterministic");
     }
     assert!(
         all.echoes > 100 && all.deliveries > 200 && all.missed > 10,
@@ -363,7 +363,7 @@ fn scenes_play() {
 }
 
 #[test]
-fn every_stored_input_and_some_of_its_prefixes() {
+fn stored_inputs_and_their_prefixes_pass() {
     for input in corpus() {
         shard(&input);
         for size in (0..input.len()).step_by(7) {
@@ -373,7 +373,7 @@ fn every_stored_input_and_some_of_its_prefixes() {
 }
 
 #[test]
-fn every_stored_input_with_some_bytes_changed() {
+fn stored_inputs_with_changed_bytes_pass() {
     for (input, seed) in corpus().into_iter().zip(0..) {
         let mut random = fastrand::Rng::with_seed(seed);
         for _ in 0..CHANGED_INPUTS {
@@ -388,7 +388,7 @@ fn every_stored_input_with_some_bytes_changed() {
 }
 
 #[test]
-fn random_bytes() {
+fn random_inputs_pass() {
     for seed in 0..RANDOM_INPUTS {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut input = vec![0; random.usize(0..400)];
@@ -398,7 +398,7 @@ fn random_bytes() {
 }
 
 #[test]
-fn stored_inputs_one_behind_the_other() {
+fn concatenated_stored_inputs_pass() {
     let corpus = corpus();
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..RANDOM_INPUTS / 4 {

@@ -1,4 +1,4 @@
-//! The mailbox under every interleaving that loom finds.
+//! The mailbox in all interleavings that loom explores.
 
 #[path = "../src/fanout/mailbox.rs"]
 #[allow(dead_code, missing_docs)]
@@ -17,8 +17,8 @@ use loom::{
 
 use mailbox::{Closed, Mailbox};
 
-/// Runs `test` under every interleaving with at most two preemptions, which shows nearly all
-/// defects there are (Musuvathi and Qadeer, 2007).
+/// Runs `test` in every interleaving with at most two preemptions, which find most defects (Musuvathi and
+/// Qadeer, 2007).
 fn model(test: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(2);
@@ -27,12 +27,12 @@ fn model(test: impl Fn() + Sync + Send + 'static) {
 
 fn take(mailbox: &Mailbox<u32>) -> Vec<u32> {
     let mut taken = Vec::new();
-    mailbox.take(|mail| taken.push(mail));
+    mailbox.take(|item| taken.push(item));
     taken
 }
 
 #[test]
-fn nothing_is_lost_and_each_writers_order_is_kept() {
+fn every_item_is_taken_in_the_order_of_its_writer() {
     model(|| {
         let mailbox = Arc::new(Mailbox::new());
         let writers = [10, 20].map(|first| {
@@ -47,27 +47,28 @@ fn nothing_is_lost_and_each_writers_order_is_kept() {
             .into_iter()
             .for_each(|writer| writer.join().unwrap());
         taken.extend(take(&mailbox));
-        let place = |mail| taken.iter().position(|it| *it == mail).unwrap();
+        let position = |item| taken.iter().position(|it| *it == item).unwrap();
         assert_eq!(taken.len(), 4);
-        assert!(place(10) < place(11) && place(20) < place(21), "{taken:?}");
+        let is_ordered = position(10) < position(11) && position(20) < position(21);
+        assert!(is_ordered, "{taken:?}");
     });
 }
 
 #[test]
-fn who_finds_it_empty_wakes_the_reader() {
+fn a_writer_that_finds_the_mailbox_empty_wakes_the_reader() {
     model(|| {
         let mailbox = Arc::new(Mailbox::new());
-        let bell = Arc::new(AtomicBool::new(false));
-        let writers = [1, 2].map(|mail| {
-            let (mailbox, bell) = (Arc::clone(&mailbox), Arc::clone(&bell));
+        let wakeup = Arc::new(AtomicBool::new(false));
+        let writers = [1, 2].map(|item| {
+            let (mailbox, wakeup) = (Arc::clone(&mailbox), Arc::clone(&wakeup));
             thread::spawn(move || {
-                if mailbox.add(mail).unwrap() {
-                    bell.store(true, Ordering::SeqCst);
+                if mailbox.add(item).unwrap() {
+                    wakeup.store(true, Ordering::SeqCst);
                 }
             })
         });
-        // A turn of the reader: hear the bell, or not, and look.
-        bell.store(false, Ordering::SeqCst);
+        // The reader clears the wake-up, and then takes the items.
+        wakeup.store(false, Ordering::SeqCst);
         let taken = take(&mailbox).len();
         writers
             .into_iter()
@@ -75,42 +76,45 @@ fn who_finds_it_empty_wakes_the_reader() {
         let left = take(&mailbox).len();
         assert_eq!(taken + left, 2);
         assert!(
-            left == 0 || bell.load(Ordering::SeqCst),
-            "it sleeps on mail"
+            left == 0 || wakeup.load(Ordering::SeqCst),
+            "an item is left without a wake-up"
         );
     });
 }
 
 #[test]
-fn a_bell_that_is_hung_up_late_is_rung_or_its_owner_looks() {
+fn a_reader_that_starts_to_wait_late_is_woken_or_finds_the_item() {
     model(|| {
         let mailbox = Arc::new(Mailbox::new());
-        let hangs = Arc::new(AtomicBool::new(false));
+        let waits = Arc::new(AtomicBool::new(false));
         let writer = {
-            let (mailbox, hangs) = (Arc::clone(&mailbox), Arc::clone(&hangs));
-            thread::spawn(move || mailbox.add(7).unwrap() && hangs.load(Ordering::SeqCst))
+            let (mailbox, waits) = (Arc::clone(&mailbox), Arc::clone(&waits));
+            thread::spawn(move || mailbox.add(7).unwrap() && waits.load(Ordering::SeqCst))
         };
-        hangs.store(true, Ordering::SeqCst);
+        waits.store(true, Ordering::SeqCst);
         let taken = take(&mailbox);
-        let is_rung = writer.join().unwrap();
-        assert!(is_rung || taken == [7], "nobody rings, and nobody looks");
+        let is_woken = writer.join().unwrap();
+        assert!(
+            is_woken || taken == [7],
+            "the reader is not woken and does not find the item"
+        );
     });
 }
 
 #[test]
-fn mail_that_is_never_taken_is_dropped() {
+fn an_item_that_is_never_taken_is_dropped() {
     model(|| {
-        let mail = Arc::new(());
+        let item = Arc::new(());
         let mailbox = Mailbox::new();
-        mailbox.add(Arc::clone(&mail)).unwrap();
-        mailbox.add(Arc::clone(&mail)).unwrap();
+        mailbox.add(Arc::clone(&item)).unwrap();
+        mailbox.add(Arc::clone(&item)).unwrap();
         drop(mailbox);
-        assert_eq!(Arc::strong_count(&mail), 1);
+        assert_eq!(Arc::strong_count(&item), 1);
     });
 }
 
 #[test]
-fn a_message_that_meets_the_close_is_refused_or_dropped() {
+fn an_item_added_during_close_is_rejected_or_dropped() {
     model(|| {
         let message = Arc::new(());
         let mailbox = Arc::new(Mailbox::new());
@@ -123,19 +127,23 @@ fn a_message_that_meets_the_close_is_refused_or_dropped() {
         assert!(was_open);
         assert!(
             added.iter().filter(|added| **added == Ok(true)).count() <= 1,
-            "the first of a list wakes the reader: {added:?}"
+            "more than one writer wakes the reader: {added:?}"
         );
         assert_eq!(mailbox.len(), 0);
-        assert_eq!(Arc::strong_count(&message), 1, "nobody has it any more");
+        assert_eq!(Arc::strong_count(&message), 1, "an item is not dropped");
         assert_eq!(mailbox.add(Arc::clone(&message)), Err(Closed));
-        assert!(!mailbox.close(drop), "it is closed once");
-        mailbox.take(|_| panic!("there is nothing to take"));
-        assert_eq!(mailbox.add(message), Err(Closed), "taking does not open it");
+        assert!(!mailbox.close(drop), "close succeeds twice");
+        mailbox.take(|_| panic!("an item is left after close"));
+        assert_eq!(
+            mailbox.add(message),
+            Err(Closed),
+            "take reopens the mailbox"
+        );
     });
 }
 
 #[test]
-fn what_is_taken_before_the_close_is_not_dropped_by_it() {
+fn close_does_not_drop_items_that_were_taken() {
     model(|| {
         let mailbox = Arc::new(Mailbox::new());
         let writer = {
@@ -146,11 +154,11 @@ fn what_is_taken_before_the_close_is_not_dropped_by_it() {
         mailbox.close(drop);
         let added = writer.join().unwrap();
         let accepted = added.iter().filter(|added| added.is_ok()).count();
-        assert!(taken.len() <= accepted, "{taken:?} of {added:?}");
-        assert_eq!(taken, [1, 2][..taken.len()], "in order, and each once");
+        assert!(taken.len() <= accepted, "took {taken:?} of {added:?}");
+        assert_eq!(taken, [1, 2][..taken.len()], "not in order, or not once");
         assert!(
             !(added[0].is_err() && added[1].is_ok()),
-            "it stays closed: {added:?}"
+            "an add succeeds after a failed one: {added:?}"
         );
     });
 }

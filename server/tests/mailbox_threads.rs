@@ -1,6 +1,5 @@
-//! The mailbox under threads as they come, and many messages: loom explores every interleaving, but of a
-//! few operations. This needs nothing but the standard library, so that it can be compiled by itself, with
-//! a sanitizer.
+//! The mailbox with many messages on real threads; loom explores a few operations only. The file needs
+//! only the standard library, so that it can be compiled alone with ThreadSanitizer.
 
 #[path = "../src/fanout/mailbox.rs"]
 #[allow(dead_code, missing_docs)]
@@ -22,19 +21,19 @@ use mailbox::{Closed, Mailbox};
 
 const WRITERS: usize = 3;
 
-/// Messages of each writer.
+/// Number of messages of each writer.
 const MESSAGES: usize = 20_000;
 
-/// Mailboxes that are closed while threads add to them.
+/// Number of mailboxes that are closed while threads add to them.
 const CLOSES: usize = 300;
 
-/// No wake-up takes as long, however busy the machine is.
-const LOST: Duration = Duration::from_secs(60);
+/// Time after which a wake-up counts as lost.
+const WAKEUP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The writer, and the number of the message among those of this writer.
+/// The number of the writer, and the number of the message among those of the writer.
 type Numbered = Box<[usize; 2]>;
 
-/// Checks that messages come in the order of their writers.
+/// Asserts that the messages of each writer come in order.
 #[derive(Default)]
 struct Order {
     next: [usize; WRITERS],
@@ -43,7 +42,7 @@ struct Order {
 impl Order {
     fn note(&mut self, message: &Numbered) {
         let [writer, number] = **message;
-        assert_eq!(number, self.next[writer], "of writer {writer}");
+        assert_eq!(number, self.next[writer], "message of writer {writer}");
         self.next[writer] += 1;
     }
 
@@ -53,7 +52,7 @@ impl Order {
 }
 
 #[test]
-fn every_message_comes_once_and_in_the_order_of_its_writer() {
+fn every_message_is_taken_once_in_the_order_of_its_writer() {
     let mailbox = Mailbox::new();
     let mut order = Order::default();
     thread::scope(|scope| {
@@ -62,7 +61,7 @@ fn every_message_comes_once_and_in_the_order_of_its_writer() {
             scope.spawn(move || {
                 for number in 0..MESSAGES {
                     let added = mailbox.add(Box::new([writer, number]));
-                    assert!(added.is_ok(), "nobody closes it");
+                    assert!(added.is_ok(), "the mailbox is closed");
                 }
             });
         }
@@ -75,7 +74,7 @@ fn every_message_comes_once_and_in_the_order_of_its_writer() {
 }
 
 #[test]
-fn a_reader_that_waits_for_wake_ups_gets_everything() {
+fn a_reader_that_waits_for_wake_ups_takes_every_message() {
     let mailbox = Mailbox::new();
     let mut order = Order::default();
     let (wake, woken) = mpsc::channel();
@@ -91,14 +90,15 @@ fn a_reader_that_waits_for_wake_ups_gets_everything() {
             });
         }
         while !order.is_complete() {
-            woken.recv_timeout(LOST).expect("a wake-up for each list");
+            let wakeup = woken.recv_timeout(WAKEUP_TIMEOUT);
+            wakeup.expect("a wake-up was lost");
             mailbox.take(|message| order.note(&message));
         }
     });
     assert_eq!(mailbox.len(), 0);
 }
 
-/// Counts how many of its kind there are.
+/// An item that counts how many of its kind exist.
 struct Counted<'a>(&'a AtomicUsize);
 
 impl<'a> Counted<'a> {
@@ -115,7 +115,7 @@ impl Drop for Counted<'_> {
 }
 
 #[test]
-fn what_is_added_before_the_close_is_read_and_what_comes_later_is_refused() {
+fn items_added_before_close_are_read_and_later_ones_are_rejected() {
     let alive = AtomicUsize::new(0);
     for round in 0..CLOSES {
         let mailbox = Mailbox::new();
@@ -133,10 +133,13 @@ fn what_is_added_before_the_close_is_read_and_what_comes_later_is_refused() {
                 mailbox.take(|_| read += 1);
                 thread::yield_now();
             }
-            assert!(mailbox.close(|_| read += 1), "it was open");
+            assert!(
+                mailbox.close(|_| read += 1),
+                "the mailbox was closed already"
+            );
         });
-        assert_eq!(added.into_inner(), read, "each that was added");
-        assert_eq!(alive.load(Ordering::Relaxed), 0, "nobody has one any more");
+        assert_eq!(added.into_inner(), read, "items read of the items added");
+        assert_eq!(alive.load(Ordering::Relaxed), 0, "an item is not dropped");
         assert_eq!(mailbox.add(Counted::new(&alive)), Err(Closed));
         assert_eq!((alive.load(Ordering::Relaxed), mailbox.len()), (0, 0));
     }

@@ -1,4 +1,4 @@
-//! R24: callbacks of an application that panic, over real sockets, beside a thousand others.
+//! R24: callbacks of an application that panic, beside 1,000 other connections.
 
 #[path = "support/mod.rs"]
 mod support;
@@ -6,9 +6,8 @@ mod support;
 use std::{
     collections::HashMap,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
-    time::Duration,
 };
 
 use tidewheel::{
@@ -21,22 +20,22 @@ use support::{
     ms, wait,
 };
 
-/// The causes of the ends that `close` was called with, by connection.
+/// The causes that `close` was called with, by connection.
 type Ends = Arc<Mutex<HashMap<ConnectionId, Vec<Cause>>>>;
 
-/// Panics where the path says.
+/// A handler that panics in the callback that the path of the request names.
 struct Panics {
     ends: Ends,
 }
 
-/// Where a connection panics.
+/// The path of a connection, which names the callback that panics.
 struct State {
-    place: String,
+    path: String,
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        assert_ne!(self.place, "/drop");
+        assert_ne!(self.path, "/drop");
     }
 }
 
@@ -44,18 +43,18 @@ impl Handler for Panics {
     type State = State;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<State> {
-        let place = request.path().to_owned();
-        assert_ne!(place, "/upgrade");
-        Verdict::accept(State { place })
+        let path = request.path().to_owned();
+        assert_ne!(path, "/upgrade");
+        Verdict::accept(State { path })
     }
 
     fn open(&mut self, conn: &mut Conn<'_, State>) {
-        assert_ne!(conn.state().place, "/open");
+        assert_ne!(conn.state().path, "/open");
     }
 
     fn message(&mut self, conn: &mut Conn<'_, State>, message: Message<'_>) {
-        match conn.state().place.as_str() {
-            "/message" => panic!("asked to"),
+        match conn.state().path.as_str() {
+            "/message" => panic!("requested by the path"),
             "/drained" | "/gap" => {
                 for _ in 0..64 {
                     let _ = conn.send(vec![0; 256 << 10].as_slice());
@@ -68,23 +67,23 @@ impl Handler for Panics {
     }
 
     fn drained(&mut self, conn: &mut Conn<'_, State>) {
-        assert_ne!(conn.state().place, "/drained");
+        assert_ne!(conn.state().path, "/drained");
     }
 
     fn gap(&mut self, conn: &mut Conn<'_, State>, _: u64) {
-        assert_ne!(conn.state().place, "/gap");
+        assert_ne!(conn.state().path, "/gap");
     }
 
     fn close(&mut self, conn: &mut Conn<'_, State>, end: &Disconnect) {
         let mut ends = ends(&self.ends);
         ends.entry(conn.id()).or_default().push(end.cause);
         drop(ends);
-        assert_ne!(conn.state().place, "/close");
+        assert_ne!(conn.state().path, "/close");
     }
 }
 
 fn ends(ends: &Ends) -> MutexGuard<'_, HashMap<ConnectionId, Vec<Cause>>> {
-    ends.lock().expect("nobody panics with it")
+    ends.lock().expect("the lock is not poisoned")
 }
 
 struct Bench {
@@ -103,38 +102,34 @@ impl Bench {
         };
         let server = Server::bind("127.0.0.1:0", config).expect("a free port");
         let (address, ends) = (server.address(), Ends::default());
-        let its = Arc::clone(&ends);
+        let in_handler = Arc::clone(&ends);
         let running = server.start(move |_| Panics {
-            ends: Arc::clone(&its),
+            ends: Arc::clone(&in_handler),
         });
         Self {
             address,
             ends,
-            _running: running.expect("there is io_uring"),
+            _running: running.expect("io_uring is available"),
         }
     }
 
-    /// A client that has asked for a path.
-    fn ask(&self, path: &str) -> client::Client {
-        let stream = TcpStream::connect(self.address).expect("the server accepts");
-        stream.set_nodelay(true).expect("an option of TCP");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("an option of sockets");
-        let mut client = client::Client { stream };
-        client.send(client::REQUEST.replace("/chat", path).as_bytes());
+    /// Connects, and sends a request for `path`.
+    fn request(&self, path: &str) -> client::Client {
+        let client = client::Client::connect_to(self.address);
+        let mut client = client.expect("the server accepts a connection");
+        client.send_request(path);
         client
     }
 
     fn open(&self, path: &str) -> client::Client {
-        let mut client = self.ask(path);
+        let mut client = self.request(path);
         client.accept();
         client
     }
 
-    /// Waits until `close` was called for so many connections; gives the causes of all.
+    /// Waits until `close` was called for `count` connections, and returns their causes.
     fn causes(&self, count: usize) -> Vec<Vec<Cause>> {
-        wait::until(ms(10_000), "close is called", || {
+        wait::until(ms(10_000), "calls of `close`", || {
             ends(&self.ends).len() == count
         });
         ends(&self.ends).values().cloned().collect()
@@ -147,15 +142,15 @@ fn echo(client: &mut client::Client, text: &str) {
 }
 
 #[test]
-fn r24_whichever_callback_panics_a_thousand_others_notice_nothing() {
+fn r24_a_panic_in_any_callback_ends_its_own_connection_only() {
     let bench = Bench::start();
     let mut others: Vec<client::Client> = (0..1000).map(|_| bench.open("/echo")).collect();
-    // Each of them on either shard, many times over.
+    // Several rounds, so that each path is served on both shards.
     for round in 0..8 {
         for path in ["/open", "/message", "/drained", "/gap"] {
             let mut client = bench.open(path);
             if path != "/open" {
-                client.send(&client::text("go"));
+                client.send(&client::text("hello"));
             }
             let began = wait::now();
             let close = loop {
@@ -170,8 +165,8 @@ fn r24_whichever_callback_panics_a_thousand_others_notice_nothing() {
             }
             assert_eq!(&close.payload[2..], b"internal error", "{path}");
         }
-        let mut refused = bench.ask("/upgrade");
-        assert!(refused.head().starts_with("HTTP/1.1 500 "));
+        let mut rejected = bench.request("/upgrade");
+        assert!(rejected.head().starts_with("HTTP/1.1 500 "));
         for path in ["/close", "/drop"] {
             let mut client = bench.open(path);
             echo(&mut client, path);
@@ -195,14 +190,14 @@ fn r24_whichever_callback_panics_a_thousand_others_notice_nothing() {
 }
 
 #[test]
-fn r24_answers_that_were_queued_come_before_the_close() {
+fn r24_queued_answers_are_sent_before_the_close_1011() {
     let bench = Bench::start();
     let mut client = bench.open("/echo");
     echo(&mut client, "hello");
     let mut client = bench.open("/message");
-    // A ping before the message is answered in the same turn.
-    let bytes = [client::frame(client::PING, b"1"), client::text("go")].concat();
-    client.stream.write_all(&bytes).expect("it reads");
+    // The Ping is answered in the turn in which the message panics.
+    let bytes = [client::frame(client::PING, b"1"), client::text("hello")].concat();
+    client.stream.write_all(&bytes).expect("the server reads");
     client.expect(client::PONG, b"1");
     assert_eq!(client.frame().close_code(), 1011);
     let mut rest = Vec::new();

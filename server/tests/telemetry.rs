@@ -1,8 +1,7 @@
-//! `examples/telemetry.rs` publishes to ten thousand clients, each of which gets all that it asked
-//! for, in order, and nothing else.
+//! `examples/telemetry.rs` with 10,000 clients: each receives the readings of its sensors, in order.
 //!
-//! The example is the one that `cargo test` has built; with `--test telemetry` alone, `cargo build
-//! -p tidewheel --example telemetry` comes first.
+//! `cargo test` builds the example. For `cargo test --test telemetry`, run `cargo build -p tidewheel
+//! --example telemetry` before.
 
 mod support;
 
@@ -23,7 +22,7 @@ use rustix::event::{
 use serde::Deserialize;
 
 use self::support::{
-    client::{CLOSE, Client, End, FIN, PING, PONG, REQUEST, Received, TEXT, close, frame},
+    client::{CLOSE, Client, End, FIN, PING, PONG, Received, TEXT, close, frame},
     ms,
     process::Server,
     socket_table::{self, State},
@@ -32,14 +31,14 @@ use self::support::{
 
 const CLIENTS: usize = 10_000;
 
-/// Connections that are opened side by side.
+/// Number of connections that are opened at once.
 const BATCH: usize = 500;
 
-/// The first byte of what is published.
+/// The first byte of a published message.
 const MESSAGE: u8 = FIN | TEXT;
 
-/// What the clients ask for, in turn, and the sensors that it stands for.
-const ASKED: [(&str, &[&str]); 10] = [
+/// The paths of the clients, in turn, and the sensors that each path matches.
+const PATHS: [(&str, &[&str]); 10] = [
     ("/sensors/load", &["load"]),
     ("/sensors/load5", &["load5"]),
     ("/sensors/load15", &["load15"]),
@@ -52,20 +51,20 @@ const ASKED: [(&str, &[&str]); 10] = [
     ("/sensors/*", &["load", "load5", "load15"]),
 ];
 
-/// What each client gets of each of its sensors, at the least.
+/// Number of readings of each sensor that the test waits for.
 const READINGS: u64 = 20;
 
-/// The example publishes every 100 ms; on a machine however busy, all have got so many within:
-const HEARD_WITHIN: Duration = ms(1500 * READINGS);
+/// Longest time until all clients have the readings; the example publishes every 100 ms.
+const READINGS_TIMEOUT: Duration = ms(1500 * READINGS);
 
-/// The program beside this one that cargo has made of the example.
+/// Returns a command that runs the example, which cargo builds next to this test.
 fn telemetry() -> Command {
-    let ours = std::env::current_exe().expect("this program is somewhere");
-    let profile = ours.ancestors().nth(2).expect("deps lies in it");
+    let test = std::env::current_exe().expect("the path of this test");
+    let profile = test.ancestors().nth(2).expect("the folder of the profile");
     let path: PathBuf = profile.join("examples/telemetry");
     assert!(
         path.exists(),
-        "{} is built by `cargo test`, or `cargo build -p tidewheel --example telemetry`",
+        "{} does not exist; run `cargo build -p tidewheel --example telemetry`",
         path.display()
     );
     let mut command = Command::new(path);
@@ -82,171 +81,177 @@ struct Message<'m> {
     value: f64,
 }
 
-/// A client that checks all that it gets.
-struct Listener {
+/// A client that checks the readings that it receives.
+struct Subscriber {
     client: Client,
     sensors: &'static [&'static str],
-    /// Of each sensor the first reading and the last one.
-    heard: BTreeMap<&'static str, (u64, u64)>,
-    /// Bytes of a frame that has not come whole.
+    /// The first and the last reading of each sensor.
+    readings: BTreeMap<&'static str, (u64, u64)>,
+    /// Bytes of an incomplete frame.
     rest: Vec<u8>,
 }
 
-impl Listener {
-    fn ask(server: &Server, (path, sensors): (&str, &'static [&'static str])) -> Self {
+impl Subscriber {
+    fn request(server: &Server, (path, sensors): (&str, &'static [&'static str])) -> Self {
         let mut client = Client::connect(server);
-        client.send(REQUEST.replace("/chat", path).as_bytes());
+        client.send_request(path);
         Self {
             client,
             sensors,
-            heard: BTreeMap::new(),
+            readings: BTreeMap::new(),
             rest: Vec::new(),
         }
     }
 
-    /// Takes the answer to the request.
+    /// Reads the response to the request.
     fn accept(&mut self) {
         self.client.accept();
         let nonblocking = self.client.stream.set_nonblocking(true);
-        nonblocking.expect("it is a socket");
+        nonblocking.expect("O_NONBLOCK can be set");
     }
 
-    /// Reads what is there.
+    /// Reads until the socket has no more bytes.
     fn read(&mut self, buffer: &mut [u8]) {
         loop {
             match self.client.stream.read(buffer) {
                 Ok(0) => panic!("the server has closed a connection"),
                 Ok(length) => self.rest.extend_from_slice(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => panic!("the server has cut a connection: {error}"),
+                Err(error) => panic!("a connection has failed: {error}"),
             }
         }
-        assert_eq!(self.take_in(), None, "the server has closed a connection");
+        assert_eq!(
+            self.take_frames(),
+            None,
+            "the server has closed a connection"
+        );
     }
 
-    /// Takes the frames that have come whole; the code of a Close, which nothing follows.
-    fn take_in(&mut self) -> Option<u16> {
+    /// Handles all complete frames, and returns the code of a Close.
+    fn take_frames(&mut self) -> Option<u16> {
         let rest = std::mem::take(&mut self.rest);
         let mut frames = rest.as_slice();
-        // All that comes is short (RFC 6455 5.2).
+        // All frames are short (RFC 6455 5.2).
         while let [first, length @ 0..=125, after @ ..] = frames
             && let Some((payload, after)) = after.split_at_checked(usize::from(*length))
         {
             frames = after;
             match *first {
-                MESSAGE => self.hear(payload),
+                MESSAGE => self.check(payload),
                 PING => self.client.send(&frame(PONG, payload)),
                 CLOSE => {
-                    assert!(frames.is_empty(), "nothing follows a Close");
+                    assert!(frames.is_empty(), "bytes follow the Close");
                     return Some(Received::new(CLOSE, payload).close_code());
                 }
-                first => panic!("nothing else comes, but {first:#04x} has"),
+                first => panic!("unexpected frame {first:#04x}"),
             }
         }
         self.rest.extend_from_slice(frames);
         None
     }
 
-    /// A reading is of a sensor that was asked for, and follows the one before.
-    fn hear(&mut self, payload: &[u8]) {
+    /// Asserts that a reading belongs to a sensor of this client, and follows the reading before.
+    fn check(&mut self, payload: &[u8]) {
         let message: Message<'_> = serde_json::from_slice(payload).expect("a reading");
         assert!(message.value >= 0.0);
-        let asked = self.sensors.iter().find(|it| **it == message.sensor);
-        let asked = asked.unwrap_or_else(|| panic!("nobody asked for {}", message.sensor));
+        let sensor = self.sensors.iter().find(|it| **it == message.sensor);
+        let sensor = sensor.unwrap_or_else(|| panic!("not subscribed to {}", message.sensor));
         let (_, last) = self
-            .heard
-            .entry(asked)
+            .readings
+            .entry(sensor)
             .or_insert((message.reading, message.reading - 1));
-        assert_eq!(message.reading, *last + 1, "readings of {asked}");
+        assert_eq!(message.reading, *last + 1, "reading of {sensor}");
         *last = message.reading;
     }
 
-    /// Of how many readings it has heard, of the sensor of which it has heard the least.
-    fn readings(&self) -> u64 {
-        let heard = |sensor| {
-            self.heard
+    /// Returns the lowest number of readings that one of the sensors has.
+    fn readings_min(&self) -> u64 {
+        let count = |sensor| {
+            self.readings
                 .get(sensor)
                 .map_or(0, |(first, last)| last + 1 - first)
         };
-        self.sensors.iter().map(heard).min().expect("it has asked")
+        self.sensors.iter().map(count).min().expect("a sensor")
     }
 }
 
-/// Very many clients, and who of them has something to read.
-struct Crowd {
-    listeners: Vec<Listener>,
+/// Subscribers, and an epoll instance over their sockets.
+struct Subscribers {
+    subscribers: Vec<Subscriber>,
     epoll: OwnedFd,
     buffer: Vec<u8>,
 }
 
-impl Crowd {
+impl Subscribers {
     fn open(server: &Server) -> Self {
-        let mut crowd = Self {
-            listeners: Vec::with_capacity(CLIENTS),
-            epoll: epoll::create(CreateFlags::CLOEXEC).expect("a descriptor is left"),
+        let mut all = Self {
+            subscribers: Vec::with_capacity(CLIENTS),
+            epoll: epoll::create(CreateFlags::CLOEXEC).expect("a descriptor is free"),
             buffer: vec![0; 16 << 10],
         };
-        let mut asked = ASKED.into_iter().cycle();
-        while crowd.listeners.len() < CLIENTS {
-            let opened = crowd.listeners.len();
-            let batch = asked.by_ref().take(BATCH.min(CLIENTS - opened));
-            crowd
-                .listeners
-                .extend(batch.map(|asked| Listener::ask(server, asked)));
-            for (at, listener) in crowd.listeners.iter_mut().enumerate().skip(opened) {
-                listener.accept();
+        let mut paths = PATHS.into_iter().cycle();
+        while all.subscribers.len() < CLIENTS {
+            let opened = all.subscribers.len();
+            let batch = paths.by_ref().take(BATCH.min(CLIENTS - opened));
+            all.subscribers
+                .extend(batch.map(|path| Subscriber::request(server, path)));
+            for (at, subscriber) in all.subscribers.iter_mut().enumerate().skip(opened) {
+                subscriber.accept();
                 let data = EventData::new_u64(at as u64);
                 let flags = EventFlags::IN | EventFlags::ET;
-                epoll::add(&crowd.epoll, &listener.client.stream, data, flags)
-                    .expect("it is added once");
+                epoll::add(&all.epoll, &subscriber.client.stream, data, flags)
+                    .expect("the socket can be polled");
             }
         }
-        crowd
+        all
     }
 
-    /// Reads what comes until all have heard of so many readings.
-    fn listen(&mut self, readings: u64) {
-        let silence_max = Timespec::try_from(HEARD_WITHIN).expect("it is some seconds");
+    /// Reads until each subscriber has `readings` readings of each of its sensors.
+    fn read_until(&mut self, readings: u64) {
+        let timeout = Timespec::try_from(READINGS_TIMEOUT).expect("the timeout is short");
         let mut missing = self
-            .listeners
+            .subscribers
             .iter()
-            .filter(|it| it.readings() < readings)
+            .filter(|it| it.readings_min() < readings)
             .count();
         let start = wait::now();
         while missing > 0 {
             assert!(
-                start.elapsed() < HEARD_WITHIN,
+                start.elapsed() < READINGS_TIMEOUT,
                 "{missing} clients lack readings"
             );
             let mut events = [MaybeUninit::uninit(); 512];
-            let (events, _) = epoll::wait(&self.epoll, &mut events, Some(&silence_max))
+            let (events, _) = epoll::wait(&self.epoll, &mut events, Some(&timeout))
                 .expect("no signal is handled");
-            assert!(!events.is_empty(), "{missing} clients hear nothing");
+            assert!(!events.is_empty(), "{missing} clients receive nothing");
             for event in events {
-                let listener = &mut self.listeners[event.data.u64() as usize];
-                let before = listener.readings();
-                listener.read(&mut self.buffer);
-                missing -= usize::from(before < readings && listener.readings() >= readings);
+                let subscriber = &mut self.subscribers[event.data.u64() as usize];
+                let before = subscriber.readings_min();
+                subscriber.read(&mut self.buffer);
+                missing -= usize::from(before < readings && subscriber.readings_min() >= readings);
             }
         }
     }
 }
 
 #[test]
-fn ten_thousand_clients_get_every_reading_of_what_they_asked_for() {
+fn each_of_10_000_clients_receives_every_reading_of_its_sensors() {
     support::raise_descriptor_limit();
     let server = Server::spawn(&mut telemetry());
-    let mut crowd = Crowd::open(&server);
+    let mut subscribers = Subscribers::open(&server);
     server.until_connections(CLIENTS as u64);
     let subscriptions = server.metric("tidewheel_subscriptions", "");
-    assert_eq!(subscriptions, CLIENTS as u64, "a pattern is one");
+    assert_eq!(
+        subscriptions, CLIENTS as u64,
+        "each path is one subscription"
+    );
 
-    crowd.listen(READINGS);
+    subscribers.read_until(READINGS);
     for name in ["tidewheel_drops_total", "tidewheel_send_queue_bytes"] {
         assert_eq!(server.metric(name, ""), 0, "{name}");
     }
 
-    leave(crowd);
+    close_all(subscribers);
     server.until_empty(ms(10_000));
     for name in [
         "tidewheel_subscriptions",
@@ -256,7 +261,7 @@ fn ten_thousand_clients_get_every_reading_of_what_they_asked_for() {
         assert_eq!(server.metric(name, ""), 0, "{name}");
     }
     assert_eq!(server.closes("peer_close"), CLIENTS as u64);
-    wait::until(ms(10_000), "no ring holds a descriptor", || {
+    wait::until(ms(10_000), "no direct descriptor is left", || {
         server.direct_descriptors() == Some(0)
     });
     let held = socket_table::sockets(server.port());
@@ -266,16 +271,16 @@ fn ten_thousand_clients_get_every_reading_of_what_they_asked_for() {
     );
 }
 
-/// All close, and read what was on its way to them, then the Close, then the end.
-fn leave(mut crowd: Crowd) {
-    for Listener { client, .. } in &mut crowd.listeners {
+/// Closes all connections, and reads the remaining messages, the Close and FIN.
+fn close_all(mut all: Subscribers) {
+    for Subscriber { client, .. } in &mut all.subscribers {
         let blocking = client.stream.set_nonblocking(false);
-        blocking.expect("it is a socket");
+        blocking.expect("O_NONBLOCK can be cleared");
         client.send(&close(1000, ""));
     }
-    for listener in &mut crowd.listeners {
-        let (rest, end) = listener.client.rest();
-        listener.rest.extend(rest);
-        assert_eq!((listener.take_in(), end), (Some(1000), End::Fin));
+    for subscriber in &mut all.subscribers {
+        let (rest, end) = subscriber.client.rest();
+        subscriber.rest.extend(rest);
+        assert_eq!((subscriber.take_frames(), end), (Some(1000), End::Fin));
     }
 }

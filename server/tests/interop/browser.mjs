@@ -1,5 +1,5 @@
-// A headless Chromium with one page, by the Chrome DevTools Protocol over a pipe: it ends when the
-// pipe does, whatever becomes of us.
+// A headless Chromium with one page, controlled by the Chrome DevTools Protocol over a pipe. It ends
+// when the pipe is closed.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { spawn } from "node:child_process";
@@ -18,26 +18,26 @@ const FLAGS = [
 
 const DOMAINS = ["Page", "Runtime", "Log", "Network"];
 
-/** A page has shown what is within this time, on a machine however busy. */
-const SHOWN_WITHIN_MS = 30_000;
-const LOOK_AGAIN_MS = 100;
+/** Longest time until a page shows an expected value, also on a busy machine. */
+const TIMEOUT_MS = 30_000;
+const POLL_INTERVAL_MS = 100;
 
-/** Looks until what is shown is what it should be. */
+/** Calls `look` until it returns the expected value, and returns that. */
 export async function until(what, look, expected) {
-  const end = performance.now() + SHOWN_WITHIN_MS;
+  const end = performance.now() + TIMEOUT_MS;
   const matches = typeof expected === "function" ? expected : (it) => it === expected;
   for (;;) {
     const got = await look();
     if (matches(got)) return got;
     assert(performance.now() < end, `${what}: the page shows ${JSON.stringify(got)}`);
-    await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, POLL_INTERVAL_MS));
   }
 }
 
 export class Page {
-  /** What the console, the browser's log and uncaught exceptions told. */
-  complaints = [];
-  /** The addresses of all that was asked for. */
+  /** Messages of the console and of the browser's log, and uncaught exceptions. */
+  messages = [];
+  /** URLs of all requests. */
   requests = [];
   #next = 1;
   #answers = new Map();
@@ -75,10 +75,10 @@ export class Page {
   #read(text) {
     const messages = (this.#rest + text).split("\0");
     this.#rest = messages.pop();
-    for (const message of messages) this.#heard(JSON.parse(message));
+    for (const message of messages) this.#handle(JSON.parse(message));
   }
 
-  #heard({ id, result, error, method, params }) {
+  #handle({ id, result, error, method, params }) {
     if (id !== undefined) {
       const { resolve, reject } = this.#answers.get(id);
       this.#answers.delete(id);
@@ -88,25 +88,25 @@ export class Page {
       case "Page.loadEventFired":
         return this.#loaded();
       case "Runtime.exceptionThrown":
-        return this.complaints.push(params.exceptionDetails.exception?.description);
+        return this.messages.push(params.exceptionDetails.exception?.description);
       case "Runtime.consoleAPICalled":
-        return this.complaints.push(params.args.map(({ value }) => value).join(" "));
+        return this.messages.push(params.args.map(({ value }) => value).join(" "));
       case "Log.entryAdded":
-        return this.complaints.push(`${params.entry.source}: ${params.entry.text}`);
+        return this.messages.push(`${params.entry.source}: ${params.entry.text}`);
       case "Network.requestWillBeSent":
         return this.requests.push(params.request.url);
     }
   }
 
-  /** The value of an expression in the page. */
+  /** Returns the value of an expression in the page. */
   async evaluate(expression) {
-    const asked = { expression, awaitPromise: true, returnByValue: true };
-    const { result, exceptionDetails } = await this.send("Runtime.evaluate", asked);
+    const options = { expression, awaitPromise: true, returnByValue: true };
+    const { result, exceptionDetails } = await this.send("Runtime.evaluate", options);
     if (exceptionDetails) throw new Error(exceptionDetails.exception.description);
     return result.value;
   }
 
-  /** Types into an element in place of what it holds, as a user does, and ends with Enter. */
+  /** Replaces the text of an element as a user does, and presses Enter. */
   async enter(selector, text) {
     await this.evaluate(`document.querySelector(${JSON.stringify(selector)}).select()`);
     await this.send("Input.insertText", { text });

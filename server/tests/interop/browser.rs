@@ -1,4 +1,4 @@
-//! The browser is `TIDEWHEEL_BROWSER`, or a headless Chromium by one of its names.
+//! The browser of the tests: `TIDEWHEEL_BROWSER`, or a headless Chromium.
 
 use std::{
     env,
@@ -6,9 +6,9 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::script::left_out;
+use crate::script::skip;
 
-/// What a headless Chromium is called.
+/// Names of the program.
 const NAMES: [&str; 4] = [
     "chromium-headless-shell",
     "chromium",
@@ -16,7 +16,7 @@ const NAMES: [&str; 4] = [
     "google-chrome",
 ];
 
-/// A browser that starts; says so where there is none.
+/// Returns a browser that starts. Prints the skip if there is none.
 pub(crate) fn find() -> Option<String> {
     let named = env::var_os("TIDEWHEEL_BROWSER");
     let names = match named {
@@ -32,7 +32,7 @@ pub(crate) fn find() -> Option<String> {
     };
     let found = names.iter().find(|name| starts(name)).cloned();
     if found.is_none() {
-        left_out("headless Chromium", &format!("none of {names:?} starts"));
+        skip("headless Chromium", &format!("none of {names:?} starts"));
     }
     found.map(|name| name.to_string_lossy().into_owned())
 }

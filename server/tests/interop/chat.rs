@@ -1,4 +1,4 @@
-//! The chat on one page, in two browsers, started as README says.
+//! `examples/chat.html` in two browsers, with the server of README.
 
 use rustix::process::Signal;
 
@@ -13,7 +13,7 @@ use crate::{
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/chat.html");
 
-/// The flags of README, with an address of the kernel's choosing at first.
+/// Starts a server with the flags of README on an address.
 fn serve(listen: &str) -> Server {
     Server::spawn(tidewheel().args([
         "serve",
@@ -27,7 +27,7 @@ fn serve(listen: &str) -> Server {
 }
 
 #[test]
-fn carries_what_is_said_as_text_and_outlives_the_server() {
+fn the_chat_shows_messages_as_text_and_reconnects_after_restarts() {
     let Some(browser) = browser::find() else {
         return;
     };
@@ -40,7 +40,7 @@ fn carries_what_is_said_as_text_and_outlives_the_server() {
     running.wait_for("stop");
     server.signal(Signal::TERM);
     let (status, log) = server.wait(ms(30_000));
-    assert!(status.success(), "the drain has ended well: {log}");
+    assert!(status.success(), "the drain failed: {log}");
     running.wait_for("start");
     let again = serve(&address);
     running.wait_for("kill");
@@ -52,7 +52,7 @@ fn carries_what_is_said_as_text_and_outlives_the_server() {
 }
 
 #[test]
-fn is_told_when_the_server_does_not_let_it_in() {
+fn the_chat_shows_that_the_server_rejects_its_origin() {
     let Some(browser) = browser::find() else {
         return;
     };

@@ -1,4 +1,4 @@
-// The dashboard in a browser, beside clients whose doings it must show:
+// The dashboard in a browser, with clients whose activity it has to show:
 // node dashboard.mjs URL ADMIN BROWSER
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
@@ -9,7 +9,7 @@ const { WebSocket } = createRequire(import.meta.url)("ws");
 
 const [url, admin, browser] = process.argv.slice(2);
 
-/** What counts as good, for the cumulative layout shift of a page. */
+/** Bound of the page's cumulative layout shift. */
 const LAYOUT_SHIFT_MAX = 0.1;
 
 const page = await Page.open(browser, `http://${admin}/`, ["--window-size=1280,1050"]);
@@ -18,7 +18,7 @@ const state = () => page.evaluate("document.body.dataset.state");
 const shown = (name) =>
   page.evaluate(`document.querySelector('[data-value="${name}"]').textContent`);
 
-/** The texts of a table's rows, by the name that each begins with. */
+/** Returns the texts of a table's rows, by the first cell of each row. */
 async function table(name) {
   const rows = await page.evaluate(`
     [...document.querySelectorAll('[data-table="${name}"] tbody tr')]
@@ -35,7 +35,7 @@ async function open(options) {
 const clients = [];
 
 const phases = {
-  async nobody_is_there() {
+  async no_connections() {
     await until("state", state, "serving");
     assert.equal(await shown("status"), "Serving.");
     assert.equal(await shown("host"), admin);
@@ -43,7 +43,7 @@ const phases = {
     await until("connections", () => shown("connections"), "0");
   },
 
-  async connections_come() {
+  async connections_open() {
     for (let at = 0; at < 7; at++) clients.push(await open());
     await until("connections", () => shown("connections"), "7");
     const shards = Object.values(await table("shards"));
@@ -51,8 +51,8 @@ const phases = {
     assert.equal(shards.reduce((sum, [connections]) => sum + Number(connections), 0), 7);
   },
 
-  // A rate that is shown is that of a second, and so close to what was sent meanwhile.
-  async messages_flow() {
+  // A displayed rate is the average of one second, so it is close to the real rate.
+  async message_rates() {
     let sent = 0;
     const message = "x".repeat(1024);
     const sending = setInterval(() => {
@@ -72,7 +72,7 @@ const phases = {
     for (const name of ["messages_received", "messages_sent"]) {
       await until(name, () => shown(name), "0");
     }
-    // Under the chart's line lies all that was sent, since the second look at the server.
+    // The area below the chart's line is the number of messages.
     const area = await page.evaluate(`charts.messages.points.reduce((sum, point, at, points) =>
       sum + (point.values[0] ?? 0) * (point.at - points[Math.max(0, at - 1)].at), 0)`);
     assert.equal(Math.round(area), sent);
@@ -83,7 +83,7 @@ const phases = {
     const slow = await open({ autoPong: false });
     slow.on("ping", (payload) => setTimeout(() => slow.pong(payload), 300));
     const times = () => Promise.all(["ping_p50", "ping_p99"].map(shown));
-    // Seven answer at once, and one does not.
+    // Seven clients answer at once, one answers after 300 ms.
     await until("ping round trips", times, ([median, most]) => {
       const [, at_most, unit] = /^≤ (\S+) (ms|s)$/.exec(most) ?? [];
       const most_ms = Number(at_most) * (unit === "s" ? 1000 : 1);
@@ -95,21 +95,21 @@ const phases = {
     await until("closes", async () => (await cause()).join(), "1,1");
   },
 
-  async connections_go() {
+  async connections_close() {
     for (const client of clients.splice(0, 3)) client.close(1000);
     const cause = async () => (await table("closes_total"))["peer close"];
     await until("closes", async () => (await cause()).join(), "3,3");
     await until("connections", () => shown("connections"), "4");
   },
 
-  async who_asks_wrongly_is_refused() {
+  async rejections_are_counted() {
     await fetch(url.replace("ws:", "http:"));
     const reason = async () => (await table("rejections_total")).request;
-    await until("refusals", async () => (await reason()).join(), "1,1");
+    await until("rejections", async () => (await reason()).join(), "1,1");
   },
 
-  async nothing_was_amiss() {
-    assert.deepEqual(page.complaints, []);
+  async no_messages_and_no_foreign_requests() {
+    assert.deepEqual(page.messages, []);
     const isOurs = (it) => it.startsWith("data:") || new URL(it).host === admin;
     const elsewhere = page.requests.filter((it) => !isOurs(it));
     assert.deepEqual(elsewhere, []);
@@ -118,21 +118,21 @@ const phases = {
       new PerformanceObserver(add).observe({ type: "layout-shift", buffered: true });
       setTimeout(resolve, 1000, 0);
     })`);
-    assert(shift < LAYOUT_SHIFT_MAX, `what was shown moved by ${shift}`);
+    assert(shift < LAYOUT_SHIFT_MAX, `the layout shift is ${shift}`);
   },
 
-  async it_drains() {
-    // One that does not answer the Close keeps the server here.
+  async drain() {
+    // A client that does not answer the Close keeps the server running.
     clients[0].pause();
     console.log("drain");
     await until("state", state, "draining");
     assert.match(await shown("status"), /^Draining/);
     await until("connections", () => shown("connections"), "1");
-    assert.deepEqual(page.complaints, []);
+    assert.deepEqual(page.messages, []);
     clients[0].terminate();
   },
 
-  async it_is_gone_and_comes_again() {
+  async restart() {
     await until("state", state, "gone");
     assert.match(await shown("status"), /^Not reachable since \d\d:\d\d:\d\d\./);
     assert.equal(await page.evaluate("document.title"), "not reachable – Tidewheel");
@@ -140,15 +140,15 @@ const phases = {
     await until("state", state, "serving");
     assert.match(await shown("status"), /^Serving, anew since \d\d:\d\d:\d\d\.$/);
     await until("opens", () => shown("opens"), "0");
-    // What was counted before is no more, and nothing goes backwards.
+    // The counters start again, and no rate is negative.
     const cells = (name) => table(name).then((rows) => Object.values(rows).flat());
     const counts = [...(await cells("closes_total")), ...(await cells("rejections_total"))];
     assert.deepEqual(new Set(counts), new Set(["0"]));
     const drawn = await page.evaluate(`
       Object.values(charts).flatMap(({ points }) => points.flatMap(({ values }) => values))`);
     assert(drawn.every((value) => value === null || value >= 0));
-    const unanswered = /^network: .*net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE)/;
-    assert.deepEqual(page.complaints.filter((it) => !unanswered.test(it)), []);
+    const failedRequest = /^network: .*net::ERR_(CONNECTION_REFUSED|CONNECTION_RESET|EMPTY_RESPONSE)/;
+    assert.deepEqual(page.messages.filter((it) => !failedRequest.test(it)), []);
   },
 };
 
@@ -157,5 +157,5 @@ try {
 } finally {
   await page.close();
 }
-// The clients of a server that has ended need not be waited for.
+// Clients of a server that has ended may still be open.
 process.exit();

@@ -1,4 +1,4 @@
-//! The admin listener's page in a browser, which must show what the clients do.
+//! The dashboard of the admin listener in a browser.
 
 use rustix::process::Signal;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 #[test]
-fn shows_what_is_and_changes_with_it() {
+fn the_dashboard_shows_connections_rates_a_drain_and_a_restart() {
     let Some(browser) = browser::find() else {
         return;
     };
@@ -27,7 +27,7 @@ fn shows_what_is_and_changes_with_it() {
     server.signal(Signal::TERM);
     running.wait_for("restart");
     let (status, log) = server.wait(ms(30_000));
-    assert!(status.success(), "the drain has ended well: {log}");
+    assert!(status.success(), "the drain failed: {log}");
     let mut again = tidewheel();
     again.args(["echo", "--listen", "127.0.0.1:0", "--admin", &admin]);
     let _again = Server::spawn(again.args(["--shards", "2"]));
@@ -35,7 +35,7 @@ fn shows_what_is_and_changes_with_it() {
 }
 
 #[test]
-fn is_sent_so_that_nothing_else_runs_in_it() {
+fn the_dashboard_has_headers_that_forbid_foreign_content() {
     let server = Server::start("--shards 1");
     for (path, kind) in [
         ("/", "text/html; charset=utf-8"),
@@ -53,10 +53,13 @@ fn is_sent_so_that_nothing_else_runs_in_it() {
             "x-content-type-options: nosniff",
             "cache-control: no-store",
         ] {
-            assert!(head.lines().any(|it| it == line), "{line} is in:\n{head}");
+            assert!(
+                head.lines().any(|it| it == line),
+                "{line} is not in:\n{head}"
+            );
         }
-        assert!(body.len() > 1000, "{path} is not empty");
-        // The policy would keep these from working.
+        assert!(body.len() > 1000, "{path} is too short");
+        // The policy forbids inline styles.
         assert!(!body.contains("<style") && !body.contains("style=\""));
     }
     assert!(server.admin("/metrics").contains("nosniff"));

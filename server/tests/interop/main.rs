@@ -1,9 +1,8 @@
-//! Clients that nobody here wrote, against `tidewheel echo`.
+//! Third-party clients and browsers against the program.
 //!
-//! Python and Node.js are found by `TIDEWHEEL_PYTHON`, `TIDEWHEEL_NODE` and `NODE_PATH`, or as
-//! `python3` and `node`, and a browser by `TIDEWHEEL_BROWSER`. Where one, or its library, is
-//! missing, a line on standard error says what was left out; with `TIDEWHEEL_INTEROP=required`
-//! that fails.
+//! `TIDEWHEEL_PYTHON` and `TIDEWHEEL_NODE` name the interpreters (default: `python3`, `node`), `NODE_PATH` the
+//! folder of the Node.js libraries, `TIDEWHEEL_BROWSER` the browser. Without an interpreter, a library or a
+//! browser, its tests are skipped with a line on standard error, or fail if `TIDEWHEEL_INTEROP=required`.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -19,42 +18,42 @@ use rustix::process::Signal;
 use script::Client;
 use support::{ms, process::Server};
 
-/// Messages, fragments and pings from the client, and a Close with a code of its own.
-fn talks(client: Client) {
+/// Messages, fragments, Pings and a Close with an application's code from the client.
+fn messages_pings_and_close_are_answered(client: Client) {
     let server = Server::start("");
-    client.run(&server.url(), "talk");
+    client.run(&server.url(), "echo");
 }
 
-/// Compressed messages both ways, large and small, text and binary.
-fn compresses(client: Client) {
+/// Compressed messages in both directions, large and small, text and binary.
+fn compressed_messages_are_echoed(client: Client) {
     let server = Server::start("--compression on");
-    client.run(&server.url(), "compress");
+    client.run(&server.url(), "compression");
 }
 
-/// The client answers the server's pings, and so is kept for longer than one that does not.
-fn stays(client: Client) {
+/// The client answers the server's Pings for longer than the ping timeout.
+fn a_client_that_answers_pings_stays_connected(client: Client) {
     let server = Server::start("--ping-interval 200ms --ping-timeout 400ms");
-    client.run(&server.url(), "stay");
+    client.run(&server.url(), "keepalive");
 }
 
-/// The server's Close of 1001 is understood and answered.
-fn leaves(client: Client) {
+/// The client answers the server's Close 1001.
+fn a_drain_closes_the_client_with_1001(client: Client) {
     let server = Server::start("");
-    let Some(mut running) = client.start(&server.url(), "leave") else {
+    let Some(mut running) = client.start(&server.url(), "drain") else {
         return;
     };
     running.wait_until_ready();
     server.signal(Signal::TERM);
     running.finish();
     let (status, log) = server.wait(ms(10_800));
-    assert!(status.success(), "the drain has ended well: {log}");
+    assert!(status.success(), "the drain failed: {log}");
 }
 
-/// The server's Closes of 1009 and 1007 arrive.
-fn is_refused(client: Client) {
+/// The client receives the server's Close 1009 and 1007.
+fn invalid_messages_get_1009_and_1007(client: Client) {
     let server = Server::start("");
     client.run(&server.url(), "too_big");
-    client.run(&server.url(), "bad_text");
+    client.run(&server.url(), "invalid_text");
 }
 
 macro_rules! third_party {
@@ -63,28 +62,28 @@ macro_rules! third_party {
             use super::*;
 
             #[test]
-            fn talks() {
-                super::talks($client);
+            fn messages_pings_and_close_are_answered() {
+                super::messages_pings_and_close_are_answered($client);
             }
 
             #[test]
-            fn compresses() {
-                super::compresses($client);
+            fn compressed_messages_are_echoed() {
+                super::compressed_messages_are_echoed($client);
             }
 
             #[test]
-            fn stays() {
-                super::stays($client);
+            fn a_client_that_answers_pings_stays_connected() {
+                super::a_client_that_answers_pings_stays_connected($client);
             }
 
             #[test]
-            fn leaves() {
-                super::leaves($client);
+            fn a_drain_closes_the_client_with_1001() {
+                super::a_drain_closes_the_client_with_1001($client);
             }
 
             #[test]
-            fn is_refused() {
-                super::is_refused($client);
+            fn invalid_messages_get_1009_and_1007() {
+                super::invalid_messages_get_1009_and_1007($client);
             }
         }
     )*};

@@ -4,7 +4,7 @@ import { createRequire } from "node:module";
 import { once } from "node:events";
 import { randomBytes } from "node:crypto";
 
-// Where `ws` is installed is told by NODE_PATH, which only `require` looks at.
+// NODE_PATH names the folder of `ws`; only `require` uses it.
 const { WebSocket } = createRequire(import.meta.url)("ws");
 
 const MIB = 1 << 20;
@@ -22,7 +22,7 @@ const closedWith = async (ws, code, reason) => {
 };
 
 const cases = {
-  async talk(ws) {
+  async echo(ws) {
     const big = randomBytes(MIB);
     for (const message of ["", "hello", "grüße 🌊".repeat(1000), "x".repeat(MIB), Buffer.from([0, 255]), big]) {
       ws.send(message);
@@ -40,7 +40,7 @@ const cases = {
     await closedWith(ws, 3999);
   },
 
-  async compress(ws) {
+  async compression(ws) {
     assert.match(ws.extensions, /permessage-deflate/);
     const messages = ["", "tide ".repeat(20000), randomBytes(5000), Buffer.from("wheel".repeat(200000))];
     for (const message of messages) {
@@ -51,16 +51,16 @@ const cases = {
     await closedWith(ws, 1000);
   },
 
-  async stay(ws) {
-    // It answers pings by itself; five of them take longer than the server would wait.
+  async keepalive(ws) {
+    // The library answers Pings; five of them take longer than the ping timeout.
     for (let pings = 0; pings < 5; pings++) await once(ws, "ping");
-    ws.send("still here");
-    assert.equal(await received(ws), "still here");
+    ws.send("hello");
+    assert.equal(await received(ws), "hello");
     ws.close(1000);
     await closedWith(ws, 1000);
   },
 
-  async leave(ws) {
+  async drain(ws) {
     ws.send("ready");
     console.log(await received(ws));
     await closedWith(ws, 1001, "server shutting down");
@@ -71,12 +71,12 @@ const cases = {
     await closedWith(ws, 1009);
   },
 
-  async bad_text(ws) {
+  async invalid_text(ws) {
     ws.send(Buffer.from("cebae1bdb9cf83cebcceb5eda080", "hex"), { binary: false });
     await closedWith(ws, 1007);
   },
 };
 
-const ws = new WebSocket(url, { perMessageDeflate: name === "compress" });
+const ws = new WebSocket(url, { perMessageDeflate: name === "compression" });
 await once(ws, "open");
 await cases[name](ws);

@@ -10,7 +10,7 @@ from aiohttp import WSMsgType
 MIB = 1 << 20
 
 
-async def talk(ws):
+async def echo(ws):
     big = os.urandom(MIB)
     for message in ["", "hello", "grüße 🌊" * 1000, "x" * MIB]:
         await ws.send_str(message)
@@ -26,8 +26,8 @@ async def talk(ws):
     assert ws.close_code == 3999, ws.close_code
 
 
-async def compress(ws):
-    assert ws.compress, "permessage-deflate was agreed to"
+async def compression(ws):
+    assert ws.compress, "permessage-deflate was not negotiated"
     for message in ["", "tide " * 20000, "grüße 🌊" * 300]:
         await ws.send_str(message)
         assert await ws.receive_str() == message
@@ -36,19 +36,19 @@ async def compress(ws):
         assert await ws.receive_bytes() == message
 
 
-async def stay(ws):
-    # Five pings take longer than the server would wait for an answer.
+async def keepalive(ws):
+    # Five Pings take longer than the ping timeout.
     for _ in range(5):
         ping = await ws.receive()
         assert ping.type == WSMsgType.PING, ping
         await ws.pong(ping.data)
-    await ws.send_str("still here")
+    await ws.send_str("hello")
     while (message := await ws.receive()).type == WSMsgType.PING:
         await ws.pong(message.data)
-    assert message.data == "still here", message
+    assert message.data == "hello", message
 
 
-async def leave(ws):
+async def drain(ws):
     await ws.send_str("ready")
     print(await ws.receive_str(), flush=True)
     await closed_with(ws, 1001, "server shutting down")
@@ -59,7 +59,7 @@ async def too_big(ws):
     await closed_with(ws, 1009)
 
 
-async def bad_text(ws):
+async def invalid_text(ws):
     await ws.send_frame(b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80", WSMsgType.TEXT)
     await closed_with(ws, 1007)
 
@@ -72,9 +72,9 @@ async def closed_with(ws, code, reason=None):
 
 
 async def main(url, case):
-    # A ping is shown to us, and answered by us, where that is what is looked at.
-    options = {"autoping": case not in ("talk", "stay"), "max_msg_size": 0}
-    if case == "compress":
+    # The cases about Pings handle them themselves.
+    options = {"autoping": case not in ("echo", "keepalive"), "max_msg_size": 0}
+    if case == "compression":
         options["compress"] = 15
     async with aiohttp.ClientSession() as session:
         async with session.ws_connect(url, **options) as ws:

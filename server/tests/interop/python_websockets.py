@@ -10,7 +10,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 MIB = 1 << 20
 
 
-async def talk(url):
+async def echo(url):
     async with websockets.connect(url, max_size=None, compression=None) as ws:
         big = os.urandom(MIB)
         for message in ["", "hello", "grüße 🌊" * 1000, b"", b"\x00\xff", "x" * MIB, big]:
@@ -26,7 +26,7 @@ async def talk(url):
     assert (ws.close_code, ws.protocol.close_rcvd.code) == (3999, 3999)
 
 
-async def compress(url):
+async def compression(url):
     for window in [None, 9, 12]:
         deflate = ClientPerMessageDeflateFactory(
             server_max_window_bits=window, client_max_window_bits=window or True
@@ -40,19 +40,19 @@ async def compress(url):
             assert await ws.recv() == "frag" * 999 + "ments" * 999
 
 
-async def stay(url):
+async def keepalive(url):
     async with websockets.connect(url, ping_interval=None) as ws:
-        # Only the answers to the server's pings are heard of us meanwhile.
+        # Meanwhile the client sends only the Pongs of the library.
         try:
             await asyncio.wait_for(ws.recv(), 1.5)
-            raise AssertionError("nothing was asked for")
+            raise AssertionError("an unexpected message")
         except TimeoutError:
             pass
-        await ws.send("still here")
-        assert await ws.recv() == "still here"
+        await ws.send("hello")
+        assert await ws.recv() == "hello"
 
 
-async def leave(url):
+async def drain(url):
     async with websockets.connect(url) as ws:
         await ws.send("ready")
         print(await ws.recv(), flush=True)
@@ -65,7 +65,7 @@ async def too_big(url):
         await closed_with(ws, 1009)
 
 
-async def bad_text(url):
+async def invalid_text(url):
     async with websockets.connect(url, compression=None) as ws:
         await ws.send(b"\xce\xba\xe1\xbd\xb9\xcf\x83\xce\xbc\xce\xb5\xed\xa0\x80", text=True)
         await closed_with(ws, 1007)
@@ -74,7 +74,7 @@ async def bad_text(url):
 async def closed_with(ws, code, reason=None):
     try:
         await ws.recv()
-        raise AssertionError("a Close was asked for")
+        raise AssertionError("a message instead of a Close")
     except websockets.ConnectionClosed as closed:
         assert closed.rcvd.code == code, closed
         assert reason in (None, closed.rcvd.reason), closed

@@ -1,4 +1,4 @@
-//! A client in another language, as a process.
+//! A client in another language, as a child process.
 
 use std::{
     env,
@@ -11,13 +11,13 @@ use std::{
 
 use crate::support::{ms, wait};
 
-/// A script has done its part within this time, on a machine however busy.
-const DONE_WITHIN: std::time::Duration = ms(60_000);
+/// Longest time until a script ends, also on a busy machine.
+const SCRIPT_TIMEOUT: std::time::Duration = ms(60_000);
 
-/// What of the tests was left out, of which it was told.
-static TOLD: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+/// Names of the clients whose skip has been printed.
+static SKIPPED: Mutex<Vec<&str>> = Mutex::new(Vec::new());
 
-/// A script, and what it needs.
+/// A script, its language and the library that it needs.
 #[derive(Clone, Copy)]
 pub(crate) struct Client {
     library: &'static str,
@@ -31,7 +31,7 @@ enum Language {
     Node,
 }
 
-/// A script that runs; it ends with this value.
+/// A running script, killed on drop.
 pub(crate) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
@@ -54,19 +54,19 @@ impl Client {
         }
     }
 
-    /// Runs one case to its end.
+    /// Runs one case, unless the client is not installed.
     pub(crate) fn run(self, url: &str, case: &str) {
         if let Some(running) = self.start(url, case) {
             running.finish();
         }
     }
 
-    /// Starts one case; none where the client is not installed.
+    /// Starts one case. Returns `None` if the client is not installed.
     pub(crate) fn start(self, url: &str, case: &str) -> Option<Running> {
         self.start_with(&[url, case])
     }
 
-    /// Starts the script with arguments of its own; none where the client is not installed.
+    /// Starts the script with `arguments`. Returns `None` if the client is not installed.
     pub(crate) fn start_with(self, arguments: &[&str]) -> Option<Running> {
         if !self.is_installed() {
             return None;
@@ -81,7 +81,7 @@ impl Client {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
-            .expect("an interpreter that has just run");
+            .expect("the interpreter starts");
         let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
         Some(Running { child, stdout })
     }
@@ -94,7 +94,7 @@ impl Client {
         Command::new(env::var_os(variable).unwrap_or_else(|| OsString::from(default)))
     }
 
-    /// Whether interpreter and library are there; says so on standard error where they are not.
+    /// Returns whether interpreter and library are installed, and prints the skip if they are not.
     fn is_installed(self) -> bool {
         let probe = match self.language {
             Language::Python => ["-c".to_owned(), format!("import {}", self.library)],
@@ -103,7 +103,7 @@ impl Client {
         let found = self.interpreter().args(probe).stdin(Stdio::null()).output();
         let why = match found {
             Ok(output) if output.status.success() => return true,
-            Ok(_) => format!("`{}` is not installed for it", self.library),
+            Ok(_) => format!("`{}` is not installed", self.library),
             Err(error) => error.to_string(),
         };
         let interpreter = self
@@ -111,58 +111,61 @@ impl Client {
             .get_program()
             .to_string_lossy()
             .into_owned();
-        left_out(self.library, &format!("{interpreter}: {why}"));
+        skip(self.library, &format!("{interpreter}: {why}"));
         false
     }
 }
 
-/// Says on standard error, once, that what needs `name` is not tested.
+/// Prints on standard error, once, that the tests with `name` are skipped.
 ///
 /// # Panics
-/// If it is required.
-pub(crate) fn left_out(name: &'static str, why: &str) {
+/// If `TIDEWHEEL_INTEROP=required`.
+pub(crate) fn skip(name: &'static str, why: &str) {
     let required = env::var_os("TIDEWHEEL_INTEROP").is_some_and(|value| value == "required");
     assert!(!required, "{why}, and TIDEWHEEL_INTEROP=required");
-    let mut told = TOLD.lock().expect("nobody panics with it");
-    if !told.contains(&name) {
-        told.push(name);
-        // Not by a macro, whose output libtest keeps to itself.
-        let line = format!("left out: the client `{name}`; {why}\n");
+    let mut skipped = SKIPPED.lock().expect("the lock is not poisoned");
+    if !skipped.contains(&name) {
+        skipped.push(name);
+        // Not by `eprintln`, whose output libtest captures.
+        let line = format!("skipped: tests with `{name}`: {why}\n");
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 }
 
 impl Running {
-    /// Waits for the line that says that the client is connected.
+    /// Waits until the client prints that it is connected.
     pub(crate) fn wait_until_ready(&mut self) {
         self.wait_for("ready");
     }
 
-    /// Waits until the script has told `step`, which it does next.
+    /// Waits until the script prints the line `step`.
     pub(crate) fn wait_for(&mut self, step: &str) {
-        // The script's own end closes the pipe, so this does not wait for ever.
+        // The end of the script closes the pipe, so this does not block for ever.
         let mut line = String::new();
         self.stdout
             .read_line(&mut line)
-            .expect("a pipe that is open");
-        assert_eq!(line.trim_end(), step, "the client tells how far it is");
+            .expect("the pipe is readable");
+        assert_eq!(line.trim_end(), step, "the next step of the client");
     }
 
-    /// Waits until it has done its part.
+    /// Waits until the script has ended with status 0.
     pub(crate) fn finish(mut self) {
         let mut status = None;
-        wait::until(DONE_WITHIN, "the client has done its part", || {
-            status = self.child.try_wait().expect("it is our child");
+        wait::until(SCRIPT_TIMEOUT, "the client ends", || {
+            status = self
+                .child
+                .try_wait()
+                .expect("the client is a child process");
             status.is_some()
         });
-        let status = status.expect("it was waited for");
-        assert!(status.success(), "the client says: {status}");
+        let status = status.expect("the client has ended");
+        assert!(status.success(), "the client fails: {status}");
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, unless a test fails.
+        // Fails if the script has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -36,7 +36,7 @@ async fn connect(server: &Server) -> Socket {
         .max_message_size(None);
     let (socket, response) = connect_async_with_config(server.url(), Some(config), false)
         .await
-        .expect("the server accepts");
+        .expect("the server accepts the connection");
     assert_eq!(response.status(), 101);
     socket
 }
@@ -45,7 +45,7 @@ async fn next(socket: &mut Socket) -> Message {
     socket
         .next()
         .await
-        .expect("the connection lives")
+        .expect("the connection is open")
         .expect("no error")
 }
 
@@ -54,13 +54,13 @@ async fn closed_with(socket: &mut Socket, code: CloseCode) {
         match next(socket).await {
             Message::Close(Some(close)) => return assert_eq!(close.code, code),
             Message::Ping(_) => {}
-            other => panic!("a Close was asked for, not {other:?}"),
+            other => panic!("expected a Close, got {other:?}"),
         }
     }
 }
 
 #[test]
-fn talks() {
+fn messages_pings_and_close_are_answered() {
     let server = Server::start("");
     block_on(async {
         let mut socket = connect(&server).await;
@@ -98,55 +98,49 @@ fn talks() {
         };
         socket.close(Some(close.clone())).await.unwrap();
         let Message::Close(Some(answer)) = next(&mut socket).await else {
-            panic!("Close is answered")
+            panic!("expected a Close")
         };
         assert_eq!(answer.code, close.code);
-        assert!(
-            socket.next().await.is_none(),
-            "the server ends the connection"
-        );
+        assert!(socket.next().await.is_none(), "bytes follow the Close");
     });
 }
 
 #[test]
-fn stays() {
+fn a_client_that_answers_pings_stays_connected() {
     let server = Server::start("--ping-interval 200ms --ping-timeout 400ms");
     block_on(async {
         let mut socket = connect(&server).await;
         for _ in 0..5 {
             assert!(
                 matches!(next(&mut socket).await, Message::Ping(_)),
-                "the server pings"
+                "expected a Ping"
             );
         }
-        socket.send(Message::text("still here")).await.unwrap();
+        socket.send(Message::text("hello")).await.unwrap();
         loop {
             match next(&mut socket).await {
                 Message::Ping(_) => {}
-                message => break assert_eq!(message, Message::text("still here")),
+                message => break assert_eq!(message, Message::text("hello")),
             }
         }
     });
 }
 
 #[test]
-fn leaves() {
+fn a_drain_closes_the_client_with_1001() {
     let server = Server::start("");
     block_on(async {
         let mut socket = connect(&server).await;
         server.signal(Signal::TERM);
         closed_with(&mut socket, CloseCode::Away).await;
-        assert!(
-            socket.next().await.is_none(),
-            "the server ends the connection"
-        );
+        assert!(socket.next().await.is_none(), "bytes follow the Close");
     });
     let (status, log) = server.wait(ms(10_800));
-    assert!(status.success(), "the drain has ended well: {log}");
+    assert!(status.success(), "the drain failed: {log}");
 }
 
 #[test]
-fn is_refused() {
+fn invalid_messages_get_1009_and_1007() {
     let server = Server::start("");
     block_on(async {
         let mut socket = connect(&server).await;

@@ -32,11 +32,7 @@ fn each<T: Send>(
     std::thread::scope(|scope| {
         for (at, it) in clients.iter_mut().enumerate() {
             let (sender, client) = (sender.clone(), &client);
-            scope.spawn(move || {
-                sender
-                    .send(client(at, it))
-                    .expect("the results are received below")
-            });
+            scope.spawn(move || sender.send(client(at, it)).expect("results are read below"));
         }
     });
     drop(sender);

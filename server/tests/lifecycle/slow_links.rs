@@ -1,4 +1,4 @@
-//! Clients that read slowly, and are alive.
+//! Clients that read slowly.
 
 use std::{
     io::Read as _,
@@ -14,22 +14,21 @@ use crate::{
     network::{Network, with_network},
     support::{
         client::{BINARY, Client, End, FIN, PING, PONG, Received, binary, close, frame},
-        invalid_requests::request,
         ms,
         process::Server,
         socket_table, wait,
     },
 };
 
-/// P and T are a second each.
+/// P, T and C are one second each.
 const FLAGS: &str = "--ping-interval 1s --ping-timeout 1s --close-timeout 1s";
 
-/// A client that reads so many bytes in each tenth of a second, and answers pings as it comes to them.
+/// A client that reads at a limited rate, and answers Pings when it reads them.
 struct SlowReader {
     client: Client,
     bytes_per_tick: usize,
-    /// Bytes that are not a whole frame yet.
-    begun: Vec<u8>,
+    /// Bytes of an incomplete frame.
+    incomplete: Vec<u8>,
     pongs: u32,
 }
 
@@ -40,26 +39,26 @@ impl SlowReader {
         Self {
             client,
             bytes_per_tick,
-            begun: Vec::new(),
+            incomplete: Vec::new(),
             pongs: 0,
         }
     }
 
-    /// Reads for a tick; gives the messages, and the Close, that have become whole.
+    /// Reads for one tick, and returns the messages and the Close that are complete.
     ///
     /// # Panics
-    /// If TCP ends.
+    /// If TCP has ended.
     fn read(&mut self) -> Vec<Received> {
         let mut chunk = vec![0; self.bytes_per_tick];
-        // There may be less. It reads on in the next tick, however long the server takes.
+        // A timeout is no error: the reader continues in the next tick.
         self.client.set_timeout(TICK);
         if let Ok(count) = self.client.stream.read(&mut chunk) {
-            assert!(count > 0, "the server ends the connection");
-            self.begun.extend(&chunk[..count]);
+            assert!(count > 0, "the server ended the connection");
+            self.incomplete.extend(&chunk[..count]);
         }
         let mut messages = Vec::new();
-        while let Some((frame, size)) = first_frame(&self.begun) {
-            self.begun.drain(..size);
+        while let Some((frame, size)) = first_frame(&self.incomplete) {
+            self.incomplete.drain(..size);
             match frame.first {
                 PING => {
                     self.client.send(&self::frame(PONG, &frame.payload));
@@ -73,7 +72,7 @@ impl SlowReader {
     }
 }
 
-/// The frame at the start of `bytes`, if it is whole, and its size.
+/// Returns the frame at the start of `bytes` and its size, if the frame is complete.
 fn first_frame(bytes: &[u8]) -> Option<(Received, usize)> {
     let (head, length) = match *bytes.get(1)? {
         126 => {
@@ -90,17 +89,12 @@ fn first_frame(bytes: &[u8]) -> Option<(Received, usize)> {
     Some((Received::new(bytes[0], payload), head + length))
 }
 
-/// A client of `tidewheel serve` that has subscribed to `topic`, and gets nothing of what it sends.
+/// Opens a client of `tidewheel serve` that subscribes to `topic`, without an echo of its own messages.
 fn subscribe(network: &Network, server: &Server, topic: &str) -> Client {
-    network.clients(|| {
-        let mut client = Client::connect(server);
-        client.send(request("/chat", &format!("/{topic}?echo=false")).as_bytes());
-        client.accept();
-        client
-    })
+    network.clients(|| Client::open_path(server, &format!("/{topic}?echo=false")))
 }
 
-/// Publishes 16 KiB, with a number, 16 times a second, until it is told to end.
+/// Publishes numbered messages of 16 KiB, 16 a second, until `end` is set.
 fn publish(mut publisher: Client, end: &AtomicBool) {
     for number in 0_u64.. {
         if end.load(Ordering::Relaxed) {
@@ -115,7 +109,7 @@ fn publish(mut publisher: Client, end: &AtomicBool) {
 }
 
 #[test]
-fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
+fn r21_a_slow_subscriber_is_not_closed_under_any_policy_except_close() {
     const POLICIES: [&str; 3] = ["drop-oldest", "drop-newest", "conflate"];
     with_network(|network| {
         let policies = POLICIES.map(|policy| format!("{policy}={policy}"));
@@ -138,7 +132,7 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
                             assert!(message.payload[8..].iter().all(|it| *it == b'p'));
                             let number: [u8; 8] = message.payload[..8].try_into().expect("8");
                             let number = u64::from_be_bytes(number);
-                            assert!(last < Some(number), "in order");
+                            assert!(last < Some(number), "out of order: {number} after {last:?}");
                             last = Some(number);
                         }
                     }
@@ -148,11 +142,11 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
             let ends = readers.map(|reader| reader.join());
             end.store(true, Ordering::Relaxed);
             for read in ends {
-                let (topic, last, pongs) = read.expect("it lives");
+                let (topic, last, pongs) = read.expect("the reader is not closed");
                 report(
                     "R21",
                     &format!(
-                        "{topic}: 12 s at 64 kB/s of 270: message {last:?} was the last, {pongs} pongs"
+                        "{topic}: 12 s at 64 kB/s of 270: last message {last:?}, {pongs} Pongs"
                     ),
                 );
                 assert!(last.is_some());
@@ -163,7 +157,7 @@ fn r21_a_slow_reader_of_a_topic_lives_whatever_the_policy_but_close() {
 }
 
 #[test]
-fn r21_a_large_message_over_a_slow_link_arrives_whole() {
+fn r21_a_large_message_over_a_slow_link_arrives_complete() {
     with_network(|network| {
         let server = network.start(FLAGS);
         let mut client = network.clients(|| Client::open(&server));
@@ -178,39 +172,42 @@ fn r21_a_large_message_over_a_slow_link_arrives_whole() {
         };
         report(
             "R21",
-            &format!("1 MiB at 160 kB/s: whole after {}", time(start.elapsed())),
+            &format!(
+                "1 MiB at 160 kB/s: complete after {}",
+                time(start.elapsed())
+            ),
         );
         assert!(message == Received::new(FIN | BINARY, &payload));
-        assert!(start.elapsed() > ms(4000), "longer than P and T");
-        // It answers the ping behind that, and is served.
-        reader.client.send(&binary(b"still here"));
+        assert!(start.elapsed() > ms(4000), "not longer than P + T");
+        // The client answers the Ping behind the message, and stays connected.
+        reader.client.send(&binary(b"hello"));
         let answer = loop {
             if let Some(message) = reader.read().pop() {
                 break message;
             }
         };
-        assert_eq!(answer, Received::new(FIN | BINARY, b"still here"));
+        assert_eq!(answer, Received::new(FIN | BINARY, b"hello"));
         assert_eq!(server.closes("ping_timeout"), 0);
     });
 }
 
-/// Pings meet an acknowledgement at their very moment, or just before.
+/// Acknowledgements arrive at the time of a Ping or just before.
 #[test]
-fn r21_readers_whose_bursts_are_about_a_ping_interval_apart_live() {
-    const APART: [u64; 5] = [990, 1015, 1030, 1060, 1100];
+fn r21_clients_that_read_about_once_in_a_ping_interval_are_not_closed() {
+    const INTERVALS_MS: [u64; 5] = [990, 1015, 1030, 1060, 1100];
     with_network(|network| {
         let sizes = "--max-message-size 8MiB --max-send-queue 64MiB";
         let server = network.start(&format!("{FLAGS} --shards 1 {sizes}"));
         let open = |_| network.clients(|| Client::open_with_small_buffer(&server));
-        let clients: Vec<Client> = (0..2 * APART.len()).map(open).collect();
+        let clients: Vec<Client> = (0..2 * INTERVALS_MS.len()).map(open).collect();
         std::thread::scope(|scope| {
-            for (mut client, apart) in clients.into_iter().zip(APART.iter().cycle()) {
+            for (mut client, interval) in clients.into_iter().zip(INTERVALS_MS.iter().cycle()) {
                 scope.spawn(move || {
                     client.send(&binary(&[1; 2 << 20]));
                     let mut reader = SlowReader::new(client, 60_000);
                     for _ in 0..12 {
-                        assert_eq!(reader.read(), [], "the message is long");
-                        wait::pause(ms(*apart) - TICK);
+                        assert_eq!(reader.read(), [], "the message is complete too early");
+                        wait::pause(ms(*interval) - TICK);
                     }
                 });
             }
@@ -220,15 +217,15 @@ fn r21_readers_whose_bursts_are_about_a_ping_interval_apart_live() {
 }
 
 #[test]
-fn r05_a_client_whose_kernel_drops_what_it_answers_is_cut() {
+fn r05_a_client_whose_kernel_drops_the_received_bytes_is_closed() {
     with_network(|network| {
         let mut command = network.serve(&format!("{FLAGS} --slow-consumer drop-oldest"));
         let server = Server::spawn(&mut command);
         let hung = subscribe(network, &server, "a");
-        // Less than its window was: what arrives inside that is dropped, and each time acknowledged anew.
+        // Smaller than the window: the kernel drops bytes within the window, and repeats its last acknowledgement.
         socket2::SockRef::from(&hung.stream)
             .set_recv_buffer_size(4096)
-            .expect("an option of sockets");
+            .expect("SO_RCVBUF can be set");
         let mut publisher = subscribe(network, &server, "a");
         let end = AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -238,42 +235,44 @@ fn r05_a_client_whose_kernel_drops_what_it_answers_is_cut() {
                     wait::pause(ms(50));
                 }
             });
-            let here =
+            let unread =
                 || network.clients(|| socket_table::socket(hung.port(), server.port()).unread);
-            let (mut taken, mut since) = (0, wait::now());
-            wait::until(ms(20_000), "it is cut", || {
-                if here() > taken {
-                    (taken, since) = (here(), wait::now());
+            let (mut received, mut since) = (0, wait::now());
+            wait::until(ms(20_000), "the client is closed", || {
+                if unread() > received {
+                    (received, since) = (unread(), wait::now());
                 }
                 server.closes("ping_timeout") == 1
             });
             let took = since.elapsed();
             end.store(true, Ordering::Relaxed);
-            let what = "a client that drops what it is sent: cut after";
+            let what = "a client whose kernel drops all bytes: closed after";
             assert_within("R5", what, took, ms(2300));
         });
     });
 }
 
-/// The kernel takes an answer of so many bytes at once, though the client reads nothing. So the Close behind it is
-/// read and answered, too.
-const TAKEN_AT_ONCE: usize = 150_000;
+/// Size in bytes of an echo that fits into the sockets' buffers, so that the server also answers the Close behind it.
+const BUFFERED_BYTES: usize = 150_000;
 
 #[test]
-fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_timeout() {
+fn r23_answers_before_a_close_are_delivered_even_if_that_takes_longer_than_the_close_timeout() {
     with_network(|network| {
         let sizes = "--max-message-size 8MiB --max-send-queue 8MiB";
         let server = network.start(&format!("--close-timeout 2s {sizes}"));
-        // A wide client's kernel tells only after each 64 KiB that it has room again.
-        let narrow = |size| {
+        // With the default receive buffer, the client's kernel opens the window in steps of 64 KiB.
+        let small_buffer = |size| {
             (
                 network.clients(|| Client::open_with_small_buffer(&server)),
                 size,
             )
         };
-        let wide = |size| (network.clients(|| Client::open(&server)), size);
-        let some = || [narrow(TAKEN_AT_ONCE), narrow(40_000), wide(2 << 20)].into_iter();
-        let clients = some().chain(some());
+        let default_buffer = |size| (network.clients(|| Client::open(&server)), size);
+        let three = || {
+            let small = [small_buffer(BUFFERED_BYTES), small_buffer(40_000)];
+            small.into_iter().chain([default_buffer(2 << 20)])
+        };
+        let clients = three().chain(three());
         std::thread::scope(|scope| {
             for (index, (mut client, size)) in clients.enumerate() {
                 let finishes = index >= 3;
@@ -293,10 +292,14 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
                     assert!(frames[0] == Received::new(FIN | BINARY, &payload));
                     assert_eq!(frames[1].close_code(), 1000);
                     assert_eq!(reader.client.end(), End::Fin);
-                    assert!(start.elapsed() > ms(3000), "longer than the timeout");
+                    assert!(
+                        start.elapsed() > ms(3000),
+                        "not longer than the close timeout"
+                    );
                     let took = time(start.elapsed());
                     let fin = if finishes { " and FIN" } else { "" };
-                    let what = format!("{size} bytes and Close{fin}: answered whole after {took}");
+                    let what =
+                        format!("{size} bytes and Close{fin}: answered completely after {took}");
                     report("R23", &what);
                 });
             }
@@ -306,7 +309,7 @@ fn r23_what_is_under_way_is_delivered_though_that_takes_longer_than_the_close_ti
 }
 
 #[test]
-fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message() {
+fn r21_a_client_that_sends_fin_while_it_receives_gets_the_whole_message() {
     with_network(|network| {
         let sizes = "--max-message-size 8MiB --max-send-queue 8MiB";
         let server = network.start(&format!("--close-timeout 2s {sizes}"));
@@ -316,9 +319,9 @@ fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message
         let start = wait::now();
         let mut reader = SlowReader::new(client, 100_000);
         for _ in 0..3 {
-            assert_eq!(reader.read(), [], "the message is long");
+            assert_eq!(reader.read(), [], "the message is complete too early");
         }
-        // Most of the answer is still in the server's queue.
+        // Most of the echo is still in the server's queue.
         reader.client.finish();
         let message = loop {
             if let Some(message) = reader.read().pop() {
@@ -328,56 +331,61 @@ fn r21_a_client_that_ends_its_direction_while_it_receives_gets_the_whole_message
         assert!(message == Received::new(FIN | BINARY, &payload));
         assert_eq!(reader.client.end(), End::Fin);
         let took = start.elapsed();
-        assert!(took > ms(3000), "longer than the timeout");
+        assert!(took > ms(3000), "not longer than the close timeout");
         report(
             "R21",
-            &format!("3 MiB, and FIN meanwhile: whole after {}", time(took)),
+            &format!("3 MiB, and FIN meanwhile: complete after {}", time(took)),
         );
         assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 0);
     });
 }
 
 #[test]
-fn r03_a_closing_client_that_stops_taking_is_reset_at_the_close_timeout() {
+fn r03_a_closing_client_that_stops_reading_is_reset_at_the_close_timeout() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let mut client = network.clients(|| Client::open_with_small_buffer(&server));
-        client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
+        client.send(&[binary(&[1; BUFFERED_BYTES]), close(1000, "")].concat());
         let mut reader = SlowReader::new(client, 5000);
         for _ in 0..15 {
-            assert_eq!(reader.read(), [], "the message is long");
+            assert_eq!(reader.read(), [], "the message is complete too early");
         }
         let start = wait::now();
         server.until_empty_since(start, ms(1300) + ms(2000));
         let took = start.elapsed();
-        assert_within("R3", "it stops taking: gone after", took, ms(1300));
+        assert_within(
+            "R3",
+            "a client that stops reading: gone after",
+            took,
+            ms(1300),
+        );
         assert_eq!(server.metric("tidewheel_deadline_resets_total", ""), 1);
     });
 }
 
 #[test]
-fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
+fn r16_a_drain_ends_in_time_although_closing_clients_are_still_reading() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let clients = [false, true].map(|finishes| {
             let mut client = network.clients(|| Client::open_with_small_buffer(&server));
-            client.send(&[binary(&[1; TAKEN_AT_ONCE]), close(1000, "")].concat());
+            client.send(&[binary(&[1; BUFFERED_BYTES]), close(1000, "")].concat());
             if finishes {
                 client.finish();
             }
             SlowReader::new(client, 5000)
         });
-        let (taking, port) = (AtomicUsize::new(0), server.port());
+        let (reading, port) = (AtomicUsize::new(0), server.port());
         std::thread::scope(|scope| {
             for mut reader in clients {
-                let taking = &taking;
+                let reading = &reading;
                 scope.spawn(move || {
                     for _ in 0..15 {
-                        assert_eq!(reader.read(), [], "the message is long");
+                        assert_eq!(reader.read(), [], "the message is complete too early");
                     }
-                    taking.fetch_add(1, Ordering::Relaxed);
+                    reading.fetch_add(1, Ordering::Relaxed);
                     let mut chunk = vec![0; reader.bytes_per_tick];
-                    // It is reset in the end.
+                    // Ends when the server resets the connection.
                     while reader
                         .client
                         .stream
@@ -388,21 +396,28 @@ fn r16_a_drain_waits_no_longer_for_a_closing_client_that_is_still_taking() {
                     }
                 });
             }
-            wait::until(ms(10_000), "both outlive the close timeout", || {
-                taking.load(Ordering::Relaxed) == 2
-            });
+            wait::until(
+                ms(10_000),
+                "both clients read for longer than the close timeout",
+                || reading.load(Ordering::Relaxed) == 2,
+            );
             let start = wait::now();
             server.signal(Signal::TERM);
             let (status, log) = server.wait(ms(5000));
             assert_eq!(status.code(), Some(0), "{log}");
-            assert_within("R16", "a drain beside them took", start.elapsed(), ms(1800));
+            assert_within(
+                "R16",
+                "a drain with two slow readers:",
+                start.elapsed(),
+                ms(1800),
+            );
             socket_table::assert_no_orphans_soon(port);
         });
     });
 }
 
 #[test]
-fn r10_a_client_that_ends_its_direction_and_takes_nothing_leaves_no_orphan() {
+fn r10_a_client_that_sends_fin_and_does_not_read_leaves_no_orphan() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let mut clients: Vec<Client> = network.clients(|| {
@@ -412,30 +427,32 @@ fn r10_a_client_that_ends_its_direction_and_takes_nothing_leaves_no_orphan() {
         });
         let start = wait::now();
         for client in &mut clients {
-            // The kernel takes all of the answer, and the client nothing.
+            // The server's kernel takes the whole echo; the client reads nothing.
             client.send(&[binary(&[1; 40_000]), close(1000, "")].concat());
             client.finish();
         }
-        let what = "20 that have sent FIN and take nothing";
+        let what = "20 that have sent FIN and do not read";
         assert_gone("R10", what, &server, start, ms(1300));
     });
 }
 
 #[test]
-fn r05_a_client_that_was_cut_for_its_silence_gets_no_more_time_by_a_fin() {
+fn r05_a_fin_behind_the_close_1011_does_not_extend_the_close_timeout() {
     with_network(|network| {
         let server = network.start("--ping-interval 1s --ping-timeout 1s --close-timeout 2s");
         let mut client = network.clients(|| Client::open_with_small_buffer(&server));
         client.send_until_blocked(&binary(&[1; 30_000]));
         let start = wait::now();
-        wait::until(ms(5000), "it is cut", || server.closes("ping_timeout") == 1);
+        wait::until(ms(5000), "the client is closed", || {
+            server.closes("ping_timeout") == 1
+        });
         let mut reader = SlowReader::new(client, 1000);
         wait::pause(ms(1000));
         reader.client.finish();
         let end = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // It is reset in the end.
+                // Ends when the server resets the connection.
                 while !end.load(Ordering::Relaxed) {
                     let _ = reader.client.stream.read(&mut [0; 1000]);
                     wait::pause(TICK);
@@ -451,47 +468,53 @@ fn r05_a_client_that_was_cut_for_its_silence_gets_no_more_time_by_a_fin() {
 }
 
 #[test]
-fn r22_little_lies_unsent_in_the_kernel() {
+fn r22_at_most_128_kib_are_unsent_in_the_kernel() {
     with_network(|network| {
         let mut command = network.serve("--slow-consumer drop-oldest --ping-interval off");
         let server = Server::spawn(&mut command);
         let reader = subscribe(network, &server, "a");
         let mut publisher = subscribe(network, &server, "a");
         let message = binary(&[7; 60_000]);
-        // More than its socket and its queue take.
-        let mut most = 0;
+        // More than the reader's socket and queue hold.
+        let mut unsent_max = 0;
         for _ in 0..200 {
             publisher.send(&message);
             let row = socket_table::socket(server.port(), reader.port());
-            most = most.max(row.unsent);
+            unsent_max = unsent_max.max(row.unsent);
         }
-        wait::until(ms(5000), "messages to it are dropped", || {
+        wait::until(ms(5000), "messages to the reader are dropped", || {
             server.metric("tidewheel_drops_total", "drop_oldest") > 0
         });
         let row = socket_table::socket(server.port(), reader.port());
-        // A segment of 64 KiB that was begun is filled.
+        // The kernel fills a segment of 64 KiB that it has begun.
         assert_bytes(
             "R22",
             "unsent in the kernel, of a client that does not read",
             row.unsent,
             (128 << 10) + (64 << 10),
         );
-        assert!(row.unsent > 0, "its window is closed: {most}");
+        assert!(
+            row.unsent > 0,
+            "the window is not closed; at most {unsent_max} bytes were unsent"
+        );
     });
 }
 
 #[test]
-fn r05_a_client_whose_window_stays_closed_is_cut_though_its_kernel_answers() {
+fn r05_a_client_with_a_closed_window_is_closed_although_its_kernel_answers() {
     with_network(|network| {
         let server = network.start(FLAGS);
         let mut client = network.clients(|| Client::open_with_small_buffer(&server));
         client.send_until_blocked(&binary(&[1; 30_000]));
         let start = wait::now();
         let port = (server.port(), client.port());
-        assert!(socket_table::socket(port.0, port.1).unsent > 0, "the point");
+        assert!(
+            socket_table::socket(port.0, port.1).unsent > 0,
+            "the window is not closed"
+        );
         server.until_empty_since(start, ms(3300) + ms(2000));
         let took = start.elapsed();
-        assert_within("R5", "zero window: gone after", took, ms(3300));
+        assert_within("R5", "closed window: gone after", took, ms(3300));
         assert_eq!(server.closes("ping_timeout"), 1);
     });
 }

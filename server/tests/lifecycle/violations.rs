@@ -1,4 +1,4 @@
-//! Frames that break a rule.
+//! Frames that violate RFC 6455 or a limit.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{
 const C: Duration = ms(1000);
 
 #[test]
-fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
+fn r14_an_invalid_frame_gets_its_code_and_fin_within_c() {
     with_network(|network| {
         let server = network.start("--close-timeout 1s");
         let cases: Vec<_> = [
@@ -40,7 +40,7 @@ fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
         }
         let of = |code| cases.iter().filter(|case| case.1 == code).count();
         let what = format!(
-            "{} bad frames: {} x 1002, {} x 1007, {} x 1009",
+            "{} invalid frames: {} x 1002, {} x 1007, {} x 1009",
             cases.len(),
             of(PROTOCOL_ERROR),
             of(INVALID_PAYLOAD),
@@ -49,14 +49,14 @@ fn r14_every_bad_frame_gets_its_code_and_is_ended_within_c() {
         report("R14", &what);
         assert_within(
             "R14",
-            "bad frames: Close and FIN, the slowest after",
+            "invalid frames: Close and FIN, the last after",
             slowest,
             C,
         );
-        // None answers, none sends FIN.
+        // No client answers or sends FIN.
         let last = wait::now();
-        wait::assert_within(start, C, "the first is not yet reset");
-        assert_gone("R14", "bad frames", &server, last, C + SLACK);
+        wait::assert_within(start, C, "no connection has been reset yet");
+        assert_gone("R14", "invalid frames", &server, last, C + SLACK);
         for code in [PROTOCOL_ERROR, TOO_BIG] {
             let same = cases.iter().filter(|case| cause(case.1) == cause(code));
             assert_eq!(server.closes(cause(code)), same.count() as u64);
@@ -78,10 +78,10 @@ fn r14_an_announced_length_is_never_allocated() {
         for client in &mut clients[..100] {
             client.send(&bytes);
         }
-        // What came before on the others is read when this is answered.
+        // The server has read all frames of the others when it answers this Ping.
         clients[100].send(&frame(PING, b"read?"));
         clients[100].expect(PONG, b"read?");
         let cost = server.memory("VmHWM").saturating_sub(before);
-        assert_bytes("R14", "90 GB announced by 100 cost", cost, 4 << 20);
+        assert_bytes("R14", "announced lengths of 90 GB cost", cost, 4 << 20);
     });
 }

@@ -1,56 +1,54 @@
-//! What must hold when more is asked of a server than it can do: R25, and fairness between
-//! connections.
+//! Overload: R25, and fairness between connections.
 //!
 //! `cargo test -p tidewheel --test overload -- --nocapture`
 //!
-//! Each test has the real program, clients that read without pause or flood it, and a bystander whose
-//! round trips are measured; each prints what it measured beside the bound, and fails beyond it. The
-//! tests take turns. `TIDEWHEEL_OVERLOAD_SECONDS` is how long each overload lasts (3 if it is not
-//! set), and `TIDEWHEEL_PROGRAM` an optimised build of the program.
+//! Each test runs the program with clients that overload it, and measures the round trips of another
+//! client. It prints each measurement beside its bound. One test runs at a time.
+//! `TIDEWHEEL_OVERLOAD_SECONDS` is the duration of each overload in seconds (default: 3).
+//! `TIDEWHEEL_PROGRAM` is the path of an optimised build of the program.
 
 #[path = "../support/mod.rs"]
 mod support;
 
-mod bystander;
 mod floods;
 mod memory;
 mod publishing;
 mod readers;
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::time::{Duration, Instant};
 
-/// How long an overload lasts.
-fn overload() -> Duration {
+use support::{prober::Prober, scheduling_delay};
+
+/// Returns the duration of an overload.
+fn overload_duration() -> Duration {
     let seconds = std::env::var("TIDEWHEEL_OVERLOAD_SECONDS");
     let seconds = seconds.map_or(3, |text| text.parse().expect("a number of seconds"));
     Duration::from_secs(seconds)
 }
 
-/// Measures again what misses its bound, twice at most: a disturbance of the machine does not come three
-/// times. Everything else that must hold has to hold each time.
-#[track_caller]
-fn until_quick(mut measure: impl FnMut() -> Result<(), String>) {
-    for _ in 0..2 {
-        match measure() {
-            Ok(()) => return,
-            Err(missed) => report(&format!("again, because: {missed}")),
-        }
-    }
-    if let Err(missed) = measure() {
-        panic!("{missed}");
+/// Time between the starts of two round trips of a prober.
+const PROBE_INTERVAL: Duration = Duration::from_millis(4);
+
+/// Prints the 99th percentile of a prober's round trips since `since` beside its bound.
+///
+/// # Errors
+/// A message, if the 99th percentile exceeds the bound and the scheduling delay.
+fn check_p99(prober: &Prober, what: &str, since: Instant, bound: Duration) -> Result<(), String> {
+    let (p99, longest) = prober.p99_since(since);
+    let delay = scheduling_delay::p99_since(since);
+    report(&format!(
+        "{what}: round trips of another client: p99 {p99:.1?} (bound {bound:?} plus {delay:.1?} of \
+         scheduling delay), longest {longest:.1?}"
+    ));
+    match p99 <= bound + delay {
+        true => Ok(()),
+        false => Err(format!(
+            "{what}: p99 {p99:?}; the bound is {bound:?} plus {delay:?} of scheduling delay"
+        )),
     }
 }
 
-/// The tests take turns, for they measure.
-fn turn() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Prints what was measured.
+/// Prints a measurement.
 fn report(what: &str) {
     println!("{what}");
 }

@@ -1,4 +1,4 @@
-//! Resident memory of the server over the time of an overload.
+//! Resident memory of the server during an overload.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use crate::{
 
 pub(crate) const MIB: u64 = 1 << 20;
 
-/// Resident memory, second by second.
+/// Samples of the resident memory, in bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
     before: u64,
@@ -26,7 +26,7 @@ impl Memory {
         }
     }
 
-    /// Samples for so long; `also` tells more of each second.
+    /// Samples and prints once a second for `time`; `also` returns text for the printed line.
     pub(crate) fn watch(
         &mut self,
         server: &Server,
@@ -47,7 +47,7 @@ impl Memory {
         }
     }
 
-    /// Holds all samples to so much above what was there before.
+    /// Asserts that no sample exceeds the memory before by more than `bound` bytes.
     #[track_caller]
     pub(crate) fn assert_growth(&self, bound: u64) {
         let most = self.samples.iter().max().expect("a sample");
@@ -57,16 +57,24 @@ impl Memory {
             growth / MIB,
             bound / MIB
         ));
-        assert!(growth <= bound, "grew by {growth} bytes");
+        assert!(
+            growth <= bound,
+            "grew by {growth} bytes; the bound is {bound}"
+        );
     }
 
-    /// Waits until resident memory is within 16 MiB of what it was, within `limit` of `since`.
+    /// Asserts that resident memory is within 16 MiB of its value before, within `limit` of `since`.
     #[track_caller]
     pub(crate) fn assert_returned(&self, server: &Server, since: Instant, limit: Duration) {
         let bound = self.before + 16 * MIB;
-        let took = wait::until_since(since, limit, "memory is given back", || {
-            server.memory("VmRSS") <= bound
-        });
-        report(&format!("  given back but for 16 MiB after {took:.1?}"));
+        let took = wait::until_since(
+            since,
+            limit,
+            "memory is within 16 MiB of its value before",
+            || server.memory("VmRSS") <= bound,
+        );
+        report(&format!(
+            "  within 16 MiB of its value before after {took:.1?}"
+        ));
     }
 }

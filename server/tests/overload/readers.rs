@@ -1,4 +1,4 @@
-//! Very many subscribers that read without pause.
+//! Thousands of subscribers that read without pause.
 
 use std::{
     io::{ErrorKind, Read},
@@ -11,12 +11,9 @@ use std::{
 
 use rustix::event::{Timespec, epoll};
 
-use crate::support::{
-    client::{Client, REQUEST},
-    process::Server,
-};
+use crate::support::{client::Client, process::Server};
 
-/// Readers on a thread of their own.
+/// Readers on one thread, stopped on drop.
 pub(crate) struct Readers {
     counts: Arc<Counts>,
     thread: Option<JoinHandle<()>>,
@@ -29,18 +26,12 @@ struct Counts {
     stops: AtomicBool,
 }
 
-/// A client that has connected to a topic.
-pub(crate) fn join(server: &Server, path: &str) -> Client {
-    let mut client = Client::connect(server);
-    client.send(REQUEST.replace("/chat", path).as_bytes());
-    client.accept();
-    client
-}
-
 impl Readers {
-    /// Connects so many readers to a topic.
+    /// Connects `count` readers to the topic at `path`.
     pub(crate) fn start(server: &Server, path: &str, count: usize) -> Self {
-        let mut clients: Vec<Client> = (0..count).map(|_| join(server, path)).collect();
+        let mut clients: Vec<Client> = (0..count)
+            .map(|_| Client::open_path(server, path))
+            .collect();
         let counts = Arc::<Counts>::default();
         let shared = Arc::clone(&counts);
         let thread = std::thread::spawn(move || read(&mut clients, &shared));
@@ -50,12 +41,12 @@ impl Readers {
         }
     }
 
-    /// Bytes that all have read.
+    /// Returns the number of bytes that all readers have read.
     pub(crate) fn bytes(&self) -> u64 {
         self.counts.bytes.load(Ordering::Relaxed)
     }
 
-    /// Readers whose connection has ended.
+    /// Returns the number of readers whose connection has ended.
     pub(crate) fn ended(&self) -> u64 {
         self.counts.ended.load(Ordering::Relaxed)
     }
@@ -73,9 +64,11 @@ impl Drop for Readers {
 fn read(clients: &mut [Client], counts: &Counts) {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a descriptor");
     for (client, at) in clients.iter().zip(0..) {
-        client.stream.set_nonblocking(true).expect("an option");
+        let set = client.stream.set_nonblocking(true);
+        set.expect("O_NONBLOCK can be set");
         let data = epoll::EventData::new_u64(at);
-        epoll::add(&poll, &client.stream, data, epoll::EventFlags::IN).expect("it is a socket");
+        epoll::add(&poll, &client.stream, data, epoll::EventFlags::IN)
+            .expect("a socket can be polled");
     }
     let mut events = Vec::with_capacity(1024);
     let mut chunk = vec![0; 256 << 10];
@@ -98,7 +91,7 @@ fn read(clients: &mut [Client], counts: &Counts) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Ok(_) | Err(_) => {
                     counts.ended.fetch_add(1, Ordering::Relaxed);
-                    epoll::delete(&poll, &client.stream).expect("it was added");
+                    epoll::delete(&poll, &client.stream).expect("the socket is polled");
                 }
             }
         }

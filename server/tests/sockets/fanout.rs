@@ -7,19 +7,14 @@ use crate::support::{
     wait,
 };
 
-fn join(server: &Server, path: &str) -> Client {
-    let mut client = Client::connect(server);
-    client.send(REQUEST.replace("/chat", path).as_bytes());
-    client.accept();
-    client
-}
-
 #[test]
 fn a_message_reaches_every_subscriber_on_every_shard_once_and_in_order() {
     let server = Server::spawn(&mut serve("--shards 3"));
-    let mut subscribers: Vec<Client> = (0..30).map(|_| join(&server, "/orders/1")).collect();
-    let mut other_topic = join(&server, "/orders/2");
-    let mut by_pattern = join(&server, "/orders/*");
+    let mut subscribers: Vec<Client> = (0..30)
+        .map(|_| Client::open_path(&server, "/orders/1"))
+        .collect();
+    let mut other_topic = Client::open_path(&server, "/orders/2");
+    let mut by_pattern = Client::open_path(&server, "/orders/*");
     for at in 0..50 {
         subscribers[0].send(&text(&format!("{at}")));
     }
@@ -42,8 +37,8 @@ fn a_message_reaches_every_subscriber_on_every_shard_once_and_in_order() {
 #[test]
 fn a_subscriber_with_echo_false_does_not_receive_its_own_messages() {
     let server = Server::spawn(&mut serve("--shards 2"));
-    let mut without_echo = join(&server, "/a?echo=false");
-    let mut with_echo = join(&server, "/a");
+    let mut without_echo = Client::open_path(&server, "/a?echo=false");
+    let mut with_echo = Client::open_path(&server, "/a");
     without_echo.send(&text("one"));
     with_echo.expect(0x81, "one");
     with_echo.send(&text("two"));
@@ -69,8 +64,8 @@ fn an_invalid_topic_gets_a_4xx_status_and_publishing_to_a_pattern_gets_1008() {
             "{path}: {head}"
         );
     }
-    let mut by_pattern = join(&server, "/a/%3E");
-    let mut publisher = join(&server, "/a/%C3%A4");
+    let mut by_pattern = Client::open_path(&server, "/a/%3E");
+    let mut publisher = Client::open_path(&server, "/a/%C3%A4");
     publisher.send(&text("hello"));
     by_pattern.expect(0x81, "hello");
     by_pattern.send(&text("hello"));
@@ -94,7 +89,9 @@ fn a_page_of_another_origin_gets_403() {
 #[test]
 fn a_post_with_the_token_publishes_to_the_topic() {
     let server = Server::spawn(&mut serve("--shards 2 --publish-token s3cret"));
-    let mut subscribers: Vec<Client> = (0..8).map(|_| join(&server, "/news/eu")).collect();
+    let mut subscribers: Vec<Client> = (0..8)
+        .map(|_| Client::open_path(&server, "/news/eu"))
+        .collect();
     let post = |topic: &str, headers: &str, body: &str| {
         let request = format!(
             "POST /publish/{topic} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
@@ -151,8 +148,10 @@ fn a_stalled_subscriber_costs_its_queue_and_does_not_delay_others() {
     let mut stalled = Client::connect_with_small_buffer(&server);
     stalled.send(REQUEST.replace("/chat", "/feed").as_bytes());
     stalled.accept();
-    let mut readers: Vec<Client> = (0..20).map(|_| join(&server, "/feed")).collect();
-    let mut publisher = join(&server, "/feed?echo=false");
+    let mut readers: Vec<Client> = (0..20)
+        .map(|_| Client::open_path(&server, "/feed"))
+        .collect();
+    let mut publisher = Client::open_path(&server, "/feed?echo=false");
     let payload = "x".repeat(20_000);
     let before = server.memory("VmRSS");
     for _ in 0..500 {

@@ -2,10 +2,9 @@
 
 use std::{
     fs::File,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, ChildStdout, Command, Stdio},
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -52,7 +51,7 @@ fn assert_serves(what: &str, stderr: Stdio) {
     let mut program = Program::start(stderr);
     let (admin, address) = (program.address(), program.address());
     let open = || {
-        let mut client = Client::connect_to(address);
+        let mut client = Client::connect_to(address).expect("the server accepts a connection");
         client.send(client::REQUEST.as_bytes());
         client.accept();
         client
@@ -278,15 +277,4 @@ fn too_few_descriptors_are_an_error_and_never_a_panic() {
         starts.is_some(),
         "the server does not start with 39 descriptors"
     );
-}
-
-impl Client {
-    fn connect_to(address: std::net::SocketAddr) -> Self {
-        let stream = std::net::TcpStream::connect(address).expect("the server accepts");
-        stream.set_nodelay(true).expect("an option of TCP");
-        let mut client = Self { stream };
-        client.set_timeout(Duration::from_secs(20));
-        client.stream.flush().expect("nothing is buffered");
-        client
-    }
 }

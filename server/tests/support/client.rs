@@ -1,8 +1,8 @@
 //! A WebSocket client that shares no code with the server.
 
 use std::{
-    io::{ErrorKind, Read, Write},
-    net::{Shutdown, TcpStream},
+    io::{self, ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -122,11 +122,16 @@ pub(crate) struct Client {
 impl Client {
     /// Connects without a handshake.
     pub(crate) fn connect(server: &Server) -> Self {
-        let stream = TcpStream::connect(server.address).expect("the server accepts a connection");
-        stream.set_nodelay(true).expect("TCP_NODELAY can be set");
+        Self::connect_to(server.address).expect("the server accepts a connection")
+    }
+
+    /// Connects to an address without a handshake.
+    pub(crate) fn connect_to(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
         let mut client = Self { stream };
         client.set_timeout(IO_TIMEOUT);
-        client
+        Ok(client)
     }
 
     fn through(socket: socket2::Socket, server: &Server) -> Self {
@@ -145,17 +150,27 @@ impl Client {
         use socket2::{Domain, Socket, Type};
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket
-            .bind(&std::net::SocketAddr::from((address, 0)).into())
+            .bind(&SocketAddr::from((address, 0)).into())
             .expect("the address belongs to this host");
         Self::through(socket, server)
     }
 
     /// Connects, and completes the opening handshake.
     pub(crate) fn open(server: &Server) -> Self {
+        Self::open_path(server, "/chat")
+    }
+
+    /// Connects, and completes the opening handshake for `path`.
+    pub(crate) fn open_path(server: &Server, path: &str) -> Self {
         let mut client = Self::connect(server);
-        client.send(REQUEST.as_bytes());
+        client.send_request(path);
         client.accept();
         client
+    }
+
+    /// Sends [`REQUEST`] for `path`.
+    pub(crate) fn send_request(&mut self, path: &str) {
+        self.send(REQUEST.replace("/chat", path).as_bytes());
     }
 
     /// Connects with a small receive buffer, and completes the opening handshake.
