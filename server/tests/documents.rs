@@ -66,11 +66,11 @@ fn soundness_md_lists_all_unsafe_code() {
 fn rules_cited(text: &str) -> impl Iterator<Item = String> + '_ {
     let names = text
         .lines()
-        .filter_map(|line| line.trim().strip_prefix("fn r"));
+        .filter_map(|line| line.trim().strip_prefix("fn "));
     names.flat_map(|name| {
         // A name may cite several rules: r04_r05_...
         let words = name.split('_');
-        let numbers = words.map_while(|word| word.trim_start_matches('r').parse::<u32>().ok());
+        let numbers = words.map_while(|word| word.strip_prefix('r')?.parse::<u32>().ok());
         numbers
             .map(|number| format!("R{number}"))
             .collect::<Vec<_>>()
