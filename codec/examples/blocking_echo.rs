@@ -1,4 +1,4 @@
-//! An echo server on blocking sockets: the loop that a shell runs around a connection.
+//! An echo server on blocking sockets, with one thread for each connection.
 //!
 //! `cargo run -p tidewheel-codec --example blocking_echo -- 127.0.0.1:9001 [--deflate | --takeover]`
 
@@ -35,7 +35,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// One client, from its request to its end.
+/// Serves one client until the end of its connection.
 fn serve(mut stream: TcpStream, config: Config) -> io::Result<()> {
     let start = now();
     let clock = move || Time::from_millis(now().duration_since(start).as_millis() as u64);
@@ -62,7 +62,7 @@ fn serve(mut stream: TcpStream, config: Config) -> io::Result<()> {
             }
         }
         for (text, payload) in replies {
-            // Refused once the connection closes; then there is nobody to echo to.
+            // An error means that the connection is closing, and needs no echo.
             let _ = match text {
                 Some(text) => connection.send_text(&mut endpoint, &text, &mut out),
                 None => connection.send_binary(&mut endpoint, &payload, &mut out),
@@ -111,7 +111,7 @@ fn serve(mut stream: TcpStream, config: Config) -> io::Result<()> {
     }
 }
 
-/// Reads the request and answers it. What was received behind it stays in `received`.
+/// Reads the request and answers it. Bytes after the request stay in `received`.
 fn accept(
     stream: &mut TcpStream,
     endpoint: &Endpoint,
@@ -144,7 +144,7 @@ fn accept(
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shell owns the clock")]
+#[expect(clippy::disallowed_methods, reason = "the application owns the clock")]
 fn now() -> Instant {
     Instant::now()
 }

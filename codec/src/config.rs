@@ -4,41 +4,48 @@ use crate::deflate::{Deflate, WINDOW_BITS};
 use crate::role::Role;
 
 /// Limits and deadlines of all connections of an [`Endpoint`](crate::Endpoint).
+///
+/// Deadlines are exact to one millisecond. A fraction of a millisecond is rounded up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Client or server.
     pub role: Role,
-    /// Bytes of one message, all fragments together; 1 MiB.
+    /// Largest payload of a message in bytes, all fragments together. A larger message fails the connection
+    /// with 1009. Default: 1 MiB.
     pub max_message_size: usize,
-    /// Bytes of the payload of one frame; 1 MiB.
+    /// Largest payload of a frame in bytes. A larger frame fails the connection with 1009. Default: 1 MiB.
     pub max_frame_size: usize,
-    /// Fragments of one message; 1,048,576.
+    /// Largest number of fragments of a message, at least 1. A further fragment fails the connection with
+    /// 1009. Default: 1,048,576.
     pub max_fragments: u32,
-    /// A ping goes out when nothing was heard for so long, and up to an eighth and a 256th earlier; 20 s.
-    /// `None`: never. At least 8 ms.
+    /// Time without a byte from the peer until a ping is sent, at least
+    /// [`PING_INTERVAL_MIN`](Self::PING_INTERVAL_MIN). Pings are early by up to 1/8 + 1/256 of it.
+    /// `None`: no ping is sent. Default: 20 s.
     pub ping_interval: Option<Duration>,
-    /// The connection fails with 1011 when nothing is heard for so long after the ping interval;
-    /// 20 s. `None`: never; pings repeat at the interval.
+    /// Time after the ping interval without a byte from the peer until the connection fails with 1011.
+    /// `None`: the connection does not fail, and pings repeat at the interval. Default: 20 s.
     pub ping_timeout: Option<Duration>,
-    /// From the start of the closing handshake to the reset, and from our FIN to the reset, or from the last
-    /// byte that the peer has [taken](crate::Connection::note_taken) meanwhile; 10 s.
+    /// Longest wait for the peer's Close after ours, and for the peer's FIN after the closing handshake.
+    /// Then the connection is reset. [Acknowledgements](crate::Connection::note_acknowledged) of the peer
+    /// extend it. Default: 10 s.
     pub close_timeout: Duration,
-    /// The connection closes with 1001 when no message arrived for so long; control frames do not
-    /// count. `None`: never, the default.
+    /// Time without a message from the peer until the connection closes with 1001. Control frames are not
+    /// counted. `None`, the default: no limit.
     pub idle_timeout: Option<Duration>,
-    /// The connection closes with 1001 at this age. `None`: never, the default.
+    /// Age at which the connection closes with 1001. `None`, the default: no limit.
     pub max_lifetime: Option<Duration>,
-    /// Bytes of the buffers that are kept for messages which span receive buffers; 4 MiB.
+    /// Largest memory of unused assembly buffers that the endpoint keeps, in bytes. They are for messages
+    /// that span receive buffers. Default: 4 MiB.
     pub max_pooled_bytes: usize,
-    /// permessage-deflate (RFC 7692). `None`: never negotiated, the default.
+    /// Settings of permessage-deflate (RFC 7692). `None`, the default: it is not negotiated.
     pub deflate: Option<Deflate>,
 }
 
 impl Config {
-    /// The smallest ping interval.
+    /// Smallest ping interval.
     pub const PING_INTERVAL_MIN: Duration = Duration::from_millis(8);
 
-    /// The defaults for `role`.
+    /// Returns the default configuration of `role`.
     #[must_use]
     pub const fn new(role: Role) -> Self {
         Self {
@@ -56,11 +63,11 @@ impl Config {
         }
     }
 
-    /// Checks that every limit lets a connection work.
+    /// Checks the bounds of all fields.
     ///
     /// # Errors
     ///
-    /// One variant per rule.
+    /// The first field that is out of bounds.
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         if self.max_fragments == 0 {
             return Err(InvalidConfig::NoFragments);
@@ -98,35 +105,35 @@ fn validate_deflate(deflate: &Deflate) -> Result<(), InvalidConfig> {
     Ok(())
 }
 
-/// A configuration with which no connection could work.
+/// The error of a [`Config`] with a field that is out of bounds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidConfig {
-    /// Every message has one fragment at least.
-    #[error("maximum of fragments is 0; least is 1")]
+    /// `max_fragments` is 0.
+    #[error("maximum of fragments is 0; minimum is 1")]
     NoFragments,
-    /// Pings at such a rate would be the load.
-    #[error("ping interval is {got:?}; least is 8ms")]
+    /// `ping_interval` is below [`Config::PING_INTERVAL_MIN`].
+    #[error("ping interval is {got:?}; minimum is 8ms")]
     PingIntervalTooShort {
-        /// The interval as given.
+        /// The configured interval.
         got: Duration,
     },
-    /// zlib has levels 0 to 9.
+    /// The compression level is above 9.
     #[error("deflate level is {got}; 0 to 9 are supported")]
     DeflateLevel {
-        /// The level as given.
+        /// The configured level.
         got: u32,
     },
-    /// zlib has windows of 9 to 15 bits.
+    /// The window bits are not from 9 to 15.
     #[error("deflate window bits are {got}; 9 to 15 are supported")]
     DeflateWindowBits {
-        /// The bits as given.
+        /// The configured window bits.
         got: u8,
     },
-    /// A deadline that has passed when it is set.
-    #[error("{name} is 0; least is 1ms")]
+    /// A timeout is 0.
+    #[error("{name} is 0; minimum is 1ms")]
     ZeroTimeout {
-        /// Which of the timeouts.
+        /// The name of the timeout.
         name: &'static str,
     },
 }

@@ -1,9 +1,10 @@
-//! permessage-deflate (RFC 7692).
+//! Message compression: permessage-deflate (RFC 7692).
 //!
-//! Off unless [`Config::deflate`](crate::Config::deflate) is set. Without context takeover, which
-//! is the default, all connections of an [`Endpoint`](crate::Endpoint) share one compressor and one
-//! decompressor, and a connection costs nothing more. With it, a connection has its own, as far as
-//! the byte budget goes; behind that, connections are negotiated without.
+//! Compression is off unless [`Config::deflate`](crate::Config::deflate) is set. Without context takeover,
+//! which is the default, all connections of an [`Endpoint`](crate::Endpoint) share one compressor for each
+//! window size and one decompressor, and a connection takes no further memory. With context takeover, each
+//! connection has its own compressor and decompressor, up to a byte budget. Beyond the budget, connections
+//! are negotiated without context takeover.
 //!
 //! ```
 //! use tidewheel_codec::deflate::Deflate;
@@ -13,8 +14,8 @@
 //! config.deflate = Some(Deflate::default());
 //! let mut server = Endpoint::new(config)?;
 //!
-//! // The values of the request's Sec-WebSocket-Extensions headers.
-//! let agreement = server.accept_deflate(["x-unknown", "permessage-deflate"]).expect("a good offer");
+//! // The values of a request's Sec-WebSocket-Extensions headers.
+//! let agreement = server.accept_deflate(["x-unknown", "permessage-deflate"]).expect("the offer is valid");
 //! assert_eq!(
 //!     agreement.to_string(),
 //!     "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
@@ -31,31 +32,34 @@ mod codec;
 mod compressed;
 mod extension;
 mod negotiation;
+mod streams;
 
-pub(crate) use codec::{Codec, RESERVED_1, Streams, TAIL};
-pub(crate) use compressed::{Compressed, CompressedBody};
+pub(crate) use codec::Codec;
+pub(crate) use compressed::{Compressed, CompressedBody, RESERVED_1, TAIL};
 pub(crate) use negotiation::Terms;
 pub use negotiation::{Agreement, InvalidAgreement};
+pub(crate) use streams::Streams;
 
-/// The window bits that a compressor may have. RFC 7692 allows 8, but zlib's raw format does not.
+/// The window bits of a compressor. RFC 7692 also allows 8, but zlib's raw format does not.
 pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 
-/// How an endpoint compresses, and what it asks its peers for.
+/// Settings of permessage-deflate. The default of each is given at its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deflate {
-    /// zlib's level, 0 to 9; 1.
+    /// The compression level of zlib, 0 to 9. Default: 1.
     pub level: u32,
-    /// Messages of fewer bytes are sent as they are; 1 KiB.
+    /// The size of the smallest message that is compressed, in bytes. Default: 1 KiB.
     pub threshold: usize,
-    /// Whether a message may refer to those before it: better compression of many similar
-    /// messages, for some 420 KiB a connection. `false`.
+    /// Whether a message may refer to earlier ones. This compresses similar messages better, and takes
+    /// about 420 KiB for each connection. Default: `false`.
     pub context_takeover: bool,
-    /// Bytes that the compressors and decompressors with context takeover may take; 64 MiB.
-    /// Connections that would exceed it are negotiated without.
+    /// The limit on the memory of all compressors and decompressors with context takeover, in bytes. A
+    /// server negotiates connections beyond it without context takeover. Default: 64 MiB.
     pub takeover_budget: usize,
-    /// The base-2 logarithm of the window of our compressors, 9 to 15; 15.
+    /// The base-2 logarithm of the window of our compressors, 9 to 15. Default: 15.
     pub max_window_bits: u8,
-    /// The same of the peers', as far as they let us say; 15.
+    /// The base-2 logarithm of the window that peers are asked to use, 9 to 15. A peer may be unable to
+    /// limit its window. Default: 15.
     pub peer_max_window_bits: u8,
 }
 
@@ -72,8 +76,10 @@ impl Default for Deflate {
     }
 }
 
-/// Bytes on the wire that a message of `size` bytes may take: compressed, data grow by an eighth
-/// at worst (fixed Huffman codes, RFC 1951 3.2.6), and by what flushes add.
+/// Returns the largest size of a compressed message on the wire, in bytes, for a payload of `size` bytes.
+///
+/// Compressed data is at most an eighth larger than the payload (fixed Huffman codes, RFC 1951 3.2.6),
+/// plus 1 KiB for flushes.
 #[must_use]
 pub const fn wire_size_max(size: usize) -> usize {
     size.saturating_add(size / 8).saturating_add(1 << 10)

@@ -3,26 +3,26 @@ use std::time::Duration;
 use crate::close::CloseCode;
 use crate::violation::Violation;
 
-/// How a connection ended: who, why, and which codes went which way.
+/// A report of how a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disconnect {
-    /// Who ended it.
+    /// The side that ended the connection.
     pub initiator: Initiator,
-    /// Why it ended.
+    /// The reason of the end.
     pub cause: Cause,
     /// The peer's Close frame, if one arrived.
     pub received: Option<CloseFrame>,
-    /// Our Close frame, if one was encoded; whether it reached the peer is unknown.
+    /// Our Close frame, if one was encoded. It may not have reached the peer.
     pub sent: Option<CloseFrame>,
-    /// From the opening handshake to this report.
+    /// Time from the opening handshake to this report.
     pub lived: Duration,
-    /// Messages that went both ways.
+    /// Messages and bytes that were sent and received.
     pub traffic: Traffic,
 }
 
 impl Disconnect {
-    /// _The WebSocket Connection Close Code_ (RFC 6455 7.1.5): what the peer sent, 1005 if its
-    /// Close had no code, 1006 if there was no Close.
+    /// Returns _the WebSocket Connection Close Code_ (RFC 6455 7.1.5): that of the peer's Close frame, 1005
+    /// if the frame had none, 1006 without a frame.
     #[must_use]
     pub fn code(&self) -> CloseCode {
         self.received
@@ -31,41 +31,41 @@ impl Disconnect {
     }
 }
 
-/// Messages and payload bytes of a connection; control frames do not count.
+/// Counts of messages and payload bytes, without control frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Messages from the peer.
+    /// Received messages.
     pub received_messages: u64,
-    /// Payload bytes of the messages from the peer.
+    /// Payload bytes of received messages, after decompression.
     pub received_bytes: u64,
-    /// Messages to the peer.
+    /// Sent messages.
     pub sent_messages: u64,
-    /// Payload bytes of the messages to the peer.
+    /// Payload bytes of sent messages, before compression.
     pub sent_bytes: u64,
 }
 
 /// The content of a Close frame (RFC 6455 5.5.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CloseFrame {
-    /// The code; [`CloseCode::NO_STATUS_RECEIVED`] when the frame had none.
+    /// The code; [`CloseCode::NO_STATUS_RECEIVED`] if the frame has none.
     pub code: CloseCode,
-    /// The reason, at most 123 bytes of UTF-8; without allocation when empty.
+    /// The reason, at most 123 bytes. An empty one takes no heap memory.
     pub reason: Box<str>,
 }
 
-/// Who ended a connection.
+/// The side that ended a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Initiator {
-    /// The peer sent Close first.
+    /// The peer, which sent the first Close.
     Peer,
-    /// We sent Close first, or were stopped.
+    /// We, with the first Close or without one.
     Local,
-    /// The transport ended with no Close in either direction.
+    /// The transport, which ended before any Close.
     Network,
 }
 
 impl Initiator {
-    /// The name in logs and metrics.
+    /// Returns the name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -76,41 +76,41 @@ impl Initiator {
     }
 }
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// The peer started the closing handshake.
     PeerClose,
     /// The application started the closing handshake.
     LocalClose,
-    /// Nothing was heard from the peer within the ping interval and timeout.
+    /// No byte arrived within the ping interval plus the ping timeout.
     PingTimeout,
     /// No message arrived within the idle timeout.
     IdleTimeout,
-    /// The transport delivered EOF, and no Close frame went either way.
+    /// The transport delivered EOF before any Close frame.
     EofWithoutClose,
-    /// The transport was reset or failed, and no Close frame went either way.
+    /// The transport was reset or failed before any Close frame.
     Reset,
-    /// The peer broke a rule of the protocol.
+    /// The peer violated the protocol.
     ProtocolError(Violation),
-    /// A frame or message was above the limits.
+    /// A frame or message exceeded a limit.
     TooBig,
-    /// The peer reads too slowly: its send queue overflowed.
+    /// The send queue overflowed, because the peer reads too slowly.
     SlowConsumer,
     /// The peer did not answer the application's Close within the close timeout.
     CloseTimeout,
-    /// The server shut down.
+    /// The server is shutting down.
     Shutdown,
-    /// The connection reached its maximum lifetime.
+    /// The connection has reached its maximum lifetime.
     Lifetime,
-    /// The peer sent more messages in a second than it may.
+    /// The peer exceeded the limit of messages in a second.
     MessageRate,
     /// The application panicked while it handled the connection.
     HandlerPanic,
 }
 
 impl Cause {
-    /// The name in logs and metrics.
+    /// Returns the name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

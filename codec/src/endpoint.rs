@@ -9,35 +9,35 @@ use crate::frame::{Opcode, encode_frame};
 use crate::masking_key::MaskingKeys;
 use crate::receiver::Pool;
 
-/// What all connections of one thread share: limits and deadlines, the pool of assembly buffers,
-/// the generator of masking keys, and the compressor.
+/// The state that all connections of one thread share: limits and deadlines, the pool of assembly buffers,
+/// the generator of masking keys, and the compressors.
 #[derive(Debug)]
 pub struct Endpoint {
     pub(crate) config: Config,
     pub(crate) pool: Pool,
     pub(crate) keys: MaskingKeys,
-    /// None if permessage-deflate is off.
+    /// `None` if permessage-deflate is off.
     pub(crate) codec: Option<Box<Codec>>,
-    /// Of all connections, those that have ended included.
+    /// The traffic of all connections, including those that have ended.
     pub(crate) traffic: Traffic,
 }
 
 impl Endpoint {
-    /// An endpoint whose masking keys come from the kernel's random generator.
+    /// Creates an endpoint whose masking keys come from the kernel's random number generator.
     ///
     /// # Errors
     ///
-    /// When no connection could work with `config`.
+    /// If a field of `config` is out of bounds.
     pub fn new(config: Config) -> Result<Self, InvalidConfig> {
         Self::with_keys(config, MaskingKeys::unpredictable())
     }
 
-    /// An endpoint whose masking keys follow from `seed`: for simulations and tests, where a run
-    /// must be the same again. RFC 6455 10.3 forbids predictable keys elsewhere.
+    /// Creates an endpoint whose masking keys depend on `seed` alone, for reproducible simulations and
+    /// tests. RFC 6455 10.3 requires unpredictable keys elsewhere.
     ///
     /// # Errors
     ///
-    /// When no connection could work with `config`.
+    /// If a field of `config` is out of bounds.
     pub fn with_seed(config: Config, seed: u64) -> Result<Self, InvalidConfig> {
         Self::with_keys(config, MaskingKeys::with_seed(seed))
     }
@@ -58,41 +58,44 @@ impl Endpoint {
         })
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     #[inline]
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Messages that went both ways so far, of all connections that there were.
+    /// Returns the traffic of all connections so far, including those that have ended.
     #[inline]
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
     }
 
-    /// The work of compression so far, in bytes: those that were decompressed, and eight times those that
-    /// were read for it, or compressed. By it, a server can give every connection its share.
+    /// Returns the work of compression so far, in bytes: the output of decompression, plus eight times the
+    /// input of compression and decompression. A server can use the difference of two values to divide the
+    /// work fairly among connections.
     #[inline]
     #[must_use]
     pub fn deflate_work(&self) -> u64 {
-        self.codec.as_ref().map_or(0, |codec| codec.work())
+        self.codec.as_ref().map_or(0, |codec| codec.work_bytes())
     }
 
-    /// Changes the close timeout of what is closed from now on.
+    /// Changes the close timeout. Connections that are already closing keep their deadline.
     pub const fn set_close_timeout(&mut self, close_timeout: Duration) {
         self.config.close_timeout = close_timeout;
     }
 
-    /// Random bytes for the `Sec-WebSocket-Key` of one opening handshake (RFC 6455 4.1).
+    /// Returns random bytes for the `Sec-WebSocket-Key` of one opening handshake (RFC 6455 4.1).
     pub fn handshake_nonce(&mut self) -> [u8; 16] {
         self.keys.take()
     }
-    /// Server: agrees to the first possible offer of permessage-deflate among the values of the
-    /// request's `Sec-WebSocket-Extensions`. Displayed, the agreement is the response's.
+
+    /// Server: accepts the first supported offer of permessage-deflate among `offers`, the values of the
+    /// request's `Sec-WebSocket-Extensions`.
     ///
-    /// `None` if there is none or the extension is off.
+    /// The agreement's `Display` is the value for the response. Returns `None` without a supported offer,
+    /// or if the extension is off.
     pub fn accept_deflate<'a>(
         &self,
         offers: impl IntoIterator<Item = &'a str>,
@@ -101,20 +104,20 @@ impl Endpoint {
         codec.settings().accept(offers, &codec.budget)
     }
 
-    /// Client: the offer of permessage-deflate for the request's `Sec-WebSocket-Extensions`; `None`
-    /// if the extension is off.
+    /// Client: returns the offer of permessage-deflate for the request's `Sec-WebSocket-Extensions`, or
+    /// `None` if the extension is off.
     #[must_use]
     pub fn offer_deflate(&self) -> Option<String> {
         let codec = self.codec.as_ref()?;
         Some(codec.settings().offer(&codec.budget))
     }
 
-    /// Client: what the server made of [`offer_deflate`](Self::offer_deflate), by the values of the
-    /// response's `Sec-WebSocket-Extensions`; `None` if it declined.
+    /// Client: returns the agreement after [`offer_deflate`](Self::offer_deflate), or `None` if the server
+    /// declined. `accepted` are the values of the response's `Sec-WebSocket-Extensions`.
     ///
     /// # Errors
     ///
-    /// When the response does not fit the offer: the client must fail the connection.
+    /// If the response contradicts the offer. The client must fail the connection.
     pub fn confirm_deflate<'a>(
         &self,
         accepted: impl IntoIterator<Item = &'a str>,
@@ -125,9 +128,9 @@ impl Endpoint {
         }
     }
 
-    /// Encodes one message of a server's as one compressed frame, for all connections that
-    /// [share compression](crate::Connection::shares_compression); as one plain frame if it is no
-    /// longer then.
+    /// Server: encodes a message as one compressed frame, for all connections that
+    /// [share compression](crate::Connection::shares_compression). If compression does not shorten the
+    /// message, the frame is uncompressed.
     pub fn encode_compressed(&mut self, opcode: Opcode, payload: &[u8]) -> Bytes {
         let compressed = self
             .codec
@@ -136,7 +139,7 @@ impl Endpoint {
         compressed.unwrap_or_else(|| encode_frame(opcode, payload))
     }
 
-    /// Bytes that are reserved for the compressors of connections with context takeover.
+    /// Returns the bytes that are reserved for connections with context takeover.
     #[must_use]
     pub fn takeover_bytes(&self) -> usize {
         self.codec.as_ref().map_or(0, |codec| codec.budget.used())

@@ -1,22 +1,22 @@
-//! Frames (RFC 6455 5.2).
+//! Frames: their headers and encoding (RFC 6455 5.2).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::mask;
 use crate::violation::Violation;
 
-/// The longest header: 2 bytes, 8 of extended length, 4 of masking key.
+/// Largest header of a frame in bytes: 2, plus 8 of extended length, plus 4 of masking key.
 pub const HEADER_SIZE_MAX: usize = 14;
 
-/// The longest payload of a control frame (RFC 6455 5.5).
+/// Largest payload of a control frame in bytes (RFC 6455 5.5).
 pub const CONTROL_PAYLOAD_SIZE_MAX: usize = SHORT_PAYLOAD_SIZE_MAX;
 
-/// The longest payload behind a header of 2 bytes and a masking key.
+/// Largest payload in bytes whose length is in the second byte of the header.
 pub(crate) const SHORT_PAYLOAD_SIZE_MAX: usize = 125;
 
-/// The first length that takes 16 bits, and the marker for it.
+/// Smallest payload length that is encoded in 16 bits, and the marker of such a length.
 const LENGTH_16_BIT: u64 = 126;
-/// The first length that takes 64 bits.
+/// Smallest payload length that is encoded in 64 bits.
 const LENGTH_64_BIT: u64 = 1 << 16;
 /// The marker of a 64-bit length.
 const LENGTH_64_BIT_MARKER: u8 = 127;
@@ -24,26 +24,26 @@ const LENGTH_64_BIT_MARKER: u8 = 127;
 const FIN: u8 = 0x80;
 const MASK: u8 = 0x80;
 
-/// How the payload of a frame is to be read (RFC 6455 5.2); reserved opcodes have no value.
+/// The type of a frame (RFC 6455 5.2), without the reserved opcodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Opcode {
-    /// A further fragment of a message.
+    /// A fragment of a message after the first one.
     Continuation = 0x0,
-    /// UTF-8 text.
+    /// A text message, or its first fragment.
     Text = 0x1,
-    /// Any bytes.
+    /// A binary message, or its first fragment.
     Binary = 0x2,
-    /// The closing handshake.
+    /// A frame of the closing handshake.
     Close = 0x8,
-    /// A question that asks for a Pong with the same payload.
+    /// A request for a Pong with the same payload.
     Ping = 0x9,
-    /// The answer to a Ping, or unsolicited.
+    /// The answer to a Ping, or an unsolicited frame.
     Pong = 0xa,
 }
 
 impl Opcode {
-    /// Whether this is a control frame (RFC 6455 5.5).
+    /// Returns whether this is the opcode of a control frame (RFC 6455 5.5).
     #[inline]
     #[must_use]
     pub const fn is_control(self) -> bool {
@@ -64,23 +64,23 @@ impl Opcode {
     }
 }
 
-/// Everything of a frame that stands before its payload.
+/// The header of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHeader {
     /// Whether this is the last fragment of a message.
     pub fin: bool,
-    /// RSV1, RSV2, RSV3 as bits 2, 1, 0: an extension's.
+    /// RSV1, RSV2, RSV3 as bits 2, 1, 0. Extensions define their meaning.
     pub reserved: u8,
-    /// What the payload is.
+    /// The type of the frame.
     pub opcode: Opcode,
-    /// The key with which the payload is masked, if it is.
+    /// The masking key, if the payload is masked.
     pub masking_key: Option<[u8; 4]>,
-    /// Bytes of the payload; at most 2^63 - 1.
+    /// The length of the payload in bytes, at most 2^63 - 1.
     pub payload_len: u64,
 }
 
 impl FrameHeader {
-    /// The header of an unfragmented frame without reserved bits.
+    /// Returns the header of an unfragmented frame without reserved bits.
     #[must_use]
     pub const fn new(opcode: Opcode, masking_key: Option<[u8; 4]>, payload_len: u64) -> Self {
         Self {
@@ -92,15 +92,15 @@ impl FrameHeader {
         }
     }
 
-    /// Parses the header at the start of `bytes`; `None` while it is incomplete.
+    /// Parses the header at the start of `bytes`. Returns `None` if the header is incomplete.
     ///
-    /// Whether the frame must be masked and which reserved bits may be set depends on the
-    /// connection, and is not checked here.
+    /// Reserved bits and the presence of a masking key are not checked, because the rules for them depend
+    /// on the connection.
     ///
     /// # Errors
     ///
-    /// A reserved opcode, a control frame that is fragmented or too long, a length that is not
-    /// minimal or has its top bit set.
+    /// If the opcode is reserved, a control frame is fragmented or too long, or the length is not minimal
+    /// or has its top bit set.
     #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, Violation> {
         let &[first, second, ref rest @ ..] = bytes else {
@@ -138,7 +138,7 @@ impl FrameHeader {
         }))
     }
 
-    /// Bytes of the encoded header: 2 to 14.
+    /// Returns the size of the encoded header in bytes: 2 to [`HEADER_SIZE_MAX`].
     #[inline]
     #[must_use]
     pub const fn size(&self) -> usize {
@@ -147,6 +147,10 @@ impl FrameHeader {
     }
 
     /// Appends the encoded header to `out`.
+    ///
+    /// # Panics
+    ///
+    /// If the length has its top bit set, or `out` has no room.
     #[inline]
     pub fn encode(&self, out: &mut impl BufMut) {
         let mut bytes = [0; HEADER_SIZE_MAX];
@@ -154,11 +158,11 @@ impl FrameHeader {
         out.put_slice(&bytes[..size]);
     }
 
-    /// Writes the encoded header to the start of `bytes`, and gives its size.
+    /// Writes the encoded header to the start of `bytes`, and returns its size in bytes.
     ///
     /// # Panics
     ///
-    /// When `bytes` is shorter than [`size`](Self::size), or the length has its top bit set.
+    /// If `bytes` is shorter than [`size`](Self::size), or the length has its top bit set.
     #[inline]
     pub fn encode_to(&self, bytes: &mut [u8]) -> usize {
         assert!(
@@ -190,7 +194,7 @@ impl FrameHeader {
     }
 }
 
-/// Bytes of the header of an unmasked frame: 2, 4 or 10.
+/// Returns the size of the header of an unmasked frame in bytes: 2, 4 or 10.
 #[inline]
 pub(crate) const fn unmasked_header_size(payload_len: u64) -> usize {
     if payload_len < LENGTH_16_BIT {
@@ -202,7 +206,7 @@ pub(crate) const fn unmasked_header_size(payload_len: u64) -> usize {
     }
 }
 
-/// Encodes one unmasked, unfragmented frame, to be shared by all receivers of a broadcast.
+/// Encodes one unmasked, unfragmented frame. All receivers of a broadcast can share it.
 #[must_use]
 pub fn encode_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     let header = FrameHeader::new(opcode, None, payload.len() as u64);
@@ -212,7 +216,7 @@ pub fn encode_frame(opcode: Opcode, payload: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// Appends one frame to `out`, masked if `header` has a key.
+/// Appends one frame to `out`, and masks it if `header` has a key.
 #[inline]
 pub(crate) fn append_frame(header: FrameHeader, payload: &[u8], out: &mut Vec<u8>) {
     debug_assert_eq!(header.payload_len, payload.len() as u64);
@@ -235,7 +239,7 @@ fn check_control(fin: bool, short: u8) -> Result<(), Violation> {
 
 #[inline]
 fn parse_extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>, Violation> {
-    let (got, least, rest) = if short == LENGTH_64_BIT_MARKER {
+    let (got, minimum, rest) = if short == LENGTH_64_BIT_MARKER {
         let Some((length, rest)) = rest.split_first_chunk::<8>() else {
             return Ok(None);
         };
@@ -249,7 +253,7 @@ fn parse_extended_length(short: u8, rest: &[u8]) -> Result<Option<(u64, &[u8])>,
     if got >> 63 != 0 {
         return Err(Violation::LengthTopBit);
     }
-    if got < least {
+    if got < minimum {
         return Err(Violation::NonMinimalLength { got });
     }
     Ok(Some((got, rest)))

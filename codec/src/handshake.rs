@@ -1,8 +1,8 @@
-//! The opening handshake (RFC 6455 4), both roles.
+//! The opening handshake (RFC 6455 4) of both roles.
 //!
-//! A server parses a [`Request`], then writes an [`Accept`] or a [`Rejection`]; a client writes a
-//! [`ClientRequest`], then parses a [`Response`]. Parsers take all bytes received so far, and tell
-//! how many were the handshake's: frames may stand right behind it.
+//! A server parses a [`Request`], then writes an [`Accept`] or a [`Rejection`]. A client writes a
+//! [`ClientRequest`], then parses a [`Response`]. A parser takes all bytes that were received so far, and
+//! returns the size of the handshake in bytes: frames may follow it at once.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -20,26 +20,26 @@ pub use client::ClientRequest;
 pub use header::{Header, is_token};
 pub use rejection::Rejection;
 pub use request::{Request, is_authority};
-pub use response::{Refusal, Response};
+pub use response::{Response, ResponseError};
 
 /// The version of the protocol that RFC 6455 defines.
 pub const VERSION: &str = "13";
 
-/// More headers than this cannot be allowed by [`Limits::max_headers`].
+/// Upper bound of [`Limits::max_headers`].
 pub const HEADERS_MAX: usize = 128;
 
-/// RFC 6455 1.3.
+/// The string that is appended to the key before it is hashed (RFC 6455 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Bytes of a `Sec-WebSocket-Accept` value: 20 bytes in base64.
+/// Size of a `Sec-WebSocket-Accept` value in bytes: 20 bytes in base64.
 const ACCEPT_SIZE: usize = 28;
 
-/// What a handshake may cost.
+/// Limits on the size of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the request or response, a body included; 16 KiB.
+    /// Largest request, including its body, or largest response head, in bytes. Default: 16 KiB.
     pub max_bytes: usize,
-    /// Headers; 64. At most [`HEADERS_MAX`] count.
+    /// Largest number of headers, at most [`HEADERS_MAX`]. Default: 64.
     pub max_headers: usize,
 }
 
@@ -52,7 +52,7 @@ impl Default for Limits {
     }
 }
 
-/// The `Sec-WebSocket-Accept` value for a `Sec-WebSocket-Key` value (RFC 6455 4.2.2).
+/// Returns the `Sec-WebSocket-Accept` value for the `Sec-WebSocket-Key` value `key` (RFC 6455 4.2.2).
 ///
 /// ```
 /// use tidewheel_codec::handshake::accept_key;

@@ -1,14 +1,13 @@
-//! Masking (RFC 6455 5.3): `bytes[i] ^= key[i % 4]`, in place or to another place, at the speed of
-//! memory.
+//! Masking of payloads (RFC 6455 5.3): `bytes[i] ^= key[i % 4]`, in place or while copying.
 
 mod arch;
 mod short;
 
 use bytes::BufMut;
 
-/// Masks or unmasks `bytes` with `key`: the operation is its own inverse.
+/// Masks or unmasks `bytes` with `key`. The operation is its own inverse.
 ///
-/// The widest vectors that the processor has are chosen at run time.
+/// On x86-64, the widest supported vector instructions are chosen at run time.
 ///
 /// ```
 /// let mut bytes = *b"\x7f\x9f\x4d\x51\x58";
@@ -20,7 +19,7 @@ pub fn mask(bytes: &mut [u8], key: [u8; 4]) {
     mask_and_test(bytes, key);
 }
 
-/// As [`mask`]; whether all bytes are ASCII then, and hence valid UTF-8.
+/// Masks `bytes` like [`mask`], and returns whether all bytes are then ASCII, and so valid UTF-8.
 #[inline]
 pub(crate) fn mask_and_test(bytes: &mut [u8], key: [u8; 4]) -> bool {
     if bytes.len() <= short::LEN_MAX {
@@ -30,11 +29,11 @@ pub(crate) fn mask_and_test(bytes: &mut [u8], key: [u8; 4]) -> bool {
     }
 }
 
-/// Appends `bytes` to `out`, which has room for them, and masks them there if there is a key.
+/// Appends `bytes` to `out`, and masks them there if `key` is given. `out` must have room for them.
 ///
-/// A payload without a key is copied in the same way: above a few KiB `memcpy` of glibc may choose
-/// `rep movsb`, which on AMD's Zen 4 takes 16 times as long where the place is from 1 to 16 bytes
-/// further within its page than the bytes are in theirs.
+/// Bytes without a key are copied by the same functions. Above a few KiB, `memcpy` of glibc may choose
+/// `rep movsb`, which is 16 times slower on AMD Zen 4 if the offset of the destination in its page is 1 to
+/// 16 bytes larger than that of the source.
 #[inline]
 #[allow(unsafe_code)]
 pub(crate) fn append(bytes: &[u8], out: &mut impl BufMut, key: Option<[u8; 4]>) {
@@ -42,21 +41,20 @@ pub(crate) fn append(bytes: &[u8], out: &mut impl BufMut, key: Option<[u8; 4]>) 
     if bytes.len() <= short::LEN_MAX {
         room.copy_from_slice(bytes);
         if let Some(key) = key {
-            // SAFETY: all of the room has just been written.
+            // SAFETY: all bytes of `room` have just been written.
             let written = unsafe { std::slice::from_raw_parts_mut(room.as_mut_ptr(), bytes.len()) };
             short::mask(written, key);
         }
     } else {
         arch::copy(bytes, room, key.unwrap_or_default());
     }
-    // SAFETY: so many bytes of the room have been written.
+    // SAFETY: `bytes.len()` bytes of `room` have been written.
     unsafe { out.advance_mut(bytes.len()) };
 }
 
-/// The key for the bytes that follow the first `position` bytes of a payload.
+/// Returns the key for the part of a payload that starts at byte `position`.
 ///
-/// A payload that arrives in pieces is unmasked piece by piece:
-/// `mask(piece, key_at(key, bytes_before_the_piece))`.
+/// A payload in pieces is unmasked by `mask(piece, key_at(key, position_of_piece))` for each piece.
 #[inline]
 #[must_use]
 pub const fn key_at(key: [u8; 4], position: usize) -> [u8; 4] {
@@ -73,7 +71,7 @@ mod tests {
     const OFFSET_MAX: usize = 63;
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-    /// RFC 6455 5.3, literally.
+    /// Masks `bytes` as RFC 6455 5.3 defines it.
     fn oracle(bytes: &mut [u8], key: [u8; 4]) {
         bytes
             .iter_mut()
@@ -81,7 +79,7 @@ mod tests {
             .for_each(|(i, byte)| *byte ^= key[i % 4]);
     }
 
-    /// Compares at all lengths and alignments, the bytes around included.
+    /// Compares `mask` with the oracle at all lengths and alignments, and checks the surrounding bytes.
     fn assert_equals_oracle(name: &str, len_min: usize, mask: impl Fn(&mut [u8], [u8; 4]) -> bool) {
         let original = original();
         for len in len_min..=LEN_MAX {
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn each_backend_of_this_machine_equals_the_oracle() {
+    fn every_backend_equals_the_oracle() {
         for backend in arch::backends() {
             assert_equals_oracle(backend.name, backend.len_min, |bytes, key| {
                 backend.mask(bytes, key)
@@ -121,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_backend_copies_as_it_masks_in_place() {
+    fn every_backend_copies_like_the_oracle() {
         const PLACES: [usize; 6] = [0, 1, 4, 31, 32, 63];
         let original = original();
         for backend in arch::backends() {
@@ -135,15 +133,15 @@ mod tests {
                 let mut got = original.clone();
                 let is_ascii =
                     backend.copy(&original[from..from + len], &mut got[to..to + len], KEY);
-                let what = format!("{}: {len} bytes from {from} to {to}", backend.name);
-                assert_eq!(is_ascii, expected[to..to + len].is_ascii(), "{what}");
-                assert!(got == expected, "{what}");
+                let title = format!("{}: {len} bytes from {from} to {to}", backend.name);
+                assert_eq!(is_ascii, expected[to..to + len].is_ascii(), "{title}");
+                assert!(got == expected, "{title}");
             }
         }
     }
 
     #[test]
-    fn what_is_appended_is_masked_if_there_is_a_key() {
+    fn appended_bytes_are_masked_if_a_key_is_given() {
         let original = original();
         for len in 0..=LEN_MAX {
             for key in [None, Some(KEY)] {
@@ -159,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_equal_the_whole_at_every_split() {
+    fn masking_in_two_pieces_equals_masking_the_whole() {
         let original: Vec<u8> = (0..200).collect();
         let mut expected = original.clone();
         mask(&mut expected, KEY);
@@ -172,8 +170,8 @@ mod tests {
         }
     }
 
-    /// One byte above ASCII, at any place, is seen; none is seen where there is none.
-    fn assert_sees_each_byte(
+    /// Checks that `mask` reports a single byte above ASCII at every position, and reports none in ASCII.
+    fn assert_detects_each_byte(
         name: &str,
         len_min: usize,
         mask: impl Fn(&mut [u8], [u8; 4]) -> bool,
@@ -195,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_above_ascii_is_seen() {
-        assert_sees_each_byte("chosen", 0, mask_and_test);
+    fn every_backend_detects_each_byte_above_ascii() {
+        assert_detects_each_byte("chosen", 0, mask_and_test);
         for backend in arch::backends() {
-            assert_sees_each_byte(backend.name, backend.len_min, |bytes, key| {
+            assert_detects_each_byte(backend.name, backend.len_min, |bytes, key| {
                 backend.mask(bytes, key)
             });
         }

@@ -1,10 +1,10 @@
 use std::fmt;
 
-/// Bytes that are fetched from the kernel at a time: 256 masking keys.
+/// Random bytes that one system call fetches: 256 masking keys.
 const POOL_SIZE: usize = 1024;
 
-/// Masking keys that a peer cannot predict (RFC 6455 10.3: "derived from a strong source of
-/// entropy"): the kernel's generator, read 256 keys at a time. Seeded in simulations.
+/// A generator of masking keys "derived from a strong source of entropy" (RFC 6455 10.3), or from a seed
+/// in simulations.
 pub(crate) struct MaskingKeys {
     source: Source,
     pool: [u8; POOL_SIZE],
@@ -38,7 +38,7 @@ impl MaskingKeys {
         self.take()
     }
 
-    /// `N` random bytes, none of which is handed out again.
+    /// Returns `N` random bytes. Each byte is returned once.
     #[inline]
     pub(crate) fn take<const N: usize>(&mut self) -> [u8; N] {
         const { assert!(N <= POOL_SIZE) };
@@ -51,10 +51,12 @@ impl MaskingKeys {
         bytes
     }
 
+    /// Fills the pool.
+    ///
     /// # Panics
     ///
-    /// When the kernel has no random bytes, as no Linux since 3.17 does: predictable masking keys
-    /// would be worse.
+    /// If getrandom(2) fails, which does not happen since Linux 3.17. Predictable masking keys would be
+    /// worse.
     #[cold]
     fn refill(&mut self) {
         match &mut self.source {
@@ -70,7 +72,7 @@ impl MaskingKeys {
 }
 
 impl fmt::Debug for MaskingKeys {
-    /// Does not show keys that are yet to be used.
+    /// Does not print unused keys.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("MaskingKeys")
@@ -78,7 +80,8 @@ impl fmt::Debug for MaskingKeys {
     }
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014): well distributed for any seed; not for secrets.
+/// Returns the next value of SplitMix64 (Steele, Lea and Flood 2014): well distributed for any seed, but not
+/// secret.
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut word = *state;
@@ -92,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_gives_the_same_keys_again() {
+    fn equal_seeds_give_equal_keys() {
         let mut one = MaskingKeys::with_seed(7);
         let mut two = MaskingKeys::with_seed(7);
         let mut other = MaskingKeys::with_seed(8);
@@ -102,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn no_byte_of_the_pool_is_handed_out_twice() {
+    fn no_byte_of_the_pool_is_returned_twice() {
         let mut keys = MaskingKeys::unpredictable();
         let mut seen: Vec<[u8; 16]> = (0..1000).map(|_| keys.take()).collect();
         seen.sort_unstable();

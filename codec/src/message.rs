@@ -5,18 +5,18 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frame::{FrameHeader, HEADER_SIZE_MAX, Opcode, unmasked_header_size};
 
-/// What the peer sent; Close frames are not events but end the connection.
+/// A message, a ping or a pong from the peer. A Close frame ends the connection and is not an event.
 #[derive(Debug)]
 pub enum Event<'b> {
     /// A complete message.
     Message(Message<'b>),
-    /// A ping, already answered. Owned only if the frame was split over receive buffers.
+    /// The payload of a ping, which is already answered. Owned only if the frame spans receive buffers.
     Ping(Cow<'b, [u8]>),
-    /// A pong, asked for or not. Owned only if the frame was split over receive buffers.
+    /// The payload of a pong, solicited or not. Owned only if the frame spans receive buffers.
     Pong(Cow<'b, [u8]>),
 }
 
-/// Whether a message is text or binary.
+/// The type of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Text,
@@ -33,29 +33,29 @@ impl Kind {
     }
 }
 
-/// A complete, unmasked and validated message: in the receive buffer where it arrived, or in a
-/// pooled buffer if it spanned several.
+/// A complete, unmasked and validated message. It lies in the receive buffer, or in a pooled buffer if it
+/// spans receive buffers.
 pub struct Message<'b> {
     kind: Kind,
     body: Body<'b>,
 }
 
 enum Body<'b> {
-    /// One whole frame within the receive buffer; its payload starts at `header_size`.
+    /// A complete frame in the receive buffer. Its payload starts at `header_size`.
     InPlace {
         frame: &'b mut [u8],
         header_size: u8,
     },
-    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload; in an allocation of so many bytes.
+    /// `HEADER_SIZE_MAX` bytes of headroom, then the payload, in an allocation of `allocation` bytes.
     Assembled { buffer: BytesMut, allocation: usize },
 }
 
-/// A message as one unmasked frame, ready to be sent.
+/// A message as one unmasked frame, which a server can send.
 #[derive(Debug)]
 pub enum Reply<'b> {
-    /// In the receive buffer.
+    /// A frame in the receive buffer.
     Borrowed(&'b mut [u8]),
-    /// In a pooled buffer, which is used again once the bytes are dropped.
+    /// A frame in a pooled buffer, which is reused after the bytes are dropped.
     Owned(Bytes),
 }
 
@@ -69,7 +69,7 @@ impl AsRef<[u8]> for Reply<'_> {
 }
 
 impl<'b> Message<'b> {
-    /// The caller has unmasked `frame` from `header_size` on, and validated it if it is text.
+    /// Returns a message in `frame`, whose payload the caller has unmasked and, if it is text, validated.
     #[inline]
     pub(crate) fn in_place(kind: Kind, frame: &'b mut [u8], header_size: usize) -> Self {
         debug_assert!(header_size <= HEADER_SIZE_MAX && header_size <= frame.len());
@@ -82,8 +82,8 @@ impl<'b> Message<'b> {
         }
     }
 
-    /// `buffer` starts with `HEADER_SIZE_MAX` bytes of headroom; the rest is validated if it is
-    /// text. It is a part of `allocation` bytes.
+    /// Returns a message in `buffer`: `HEADER_SIZE_MAX` bytes of headroom, then the payload, which the
+    /// caller has validated if it is text. `buffer` is a part of an allocation of `allocation` bytes.
     pub(crate) fn assembled(kind: Kind, buffer: BytesMut, allocation: usize) -> Self {
         debug_assert!((HEADER_SIZE_MAX..=allocation).contains(&buffer.len()));
         Self {
@@ -92,7 +92,7 @@ impl<'b> Message<'b> {
         }
     }
 
-    /// The bytes of the message.
+    /// Returns the payload.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
@@ -102,27 +102,27 @@ impl<'b> Message<'b> {
         }
     }
 
-    /// The text of a text message; `None` for a binary one.
+    /// Returns the text of a text message, or `None` for a binary one.
     #[inline]
     #[must_use]
     #[allow(unsafe_code)]
     pub fn as_text(&self) -> Option<&str> {
         match self.kind {
-            // SAFETY: a message of kind `Text` is only made by the receiver, after its payload was
-            // validated as UTF-8, and nothing gives mutable access to the payload.
+            // SAFETY: the callers of `in_place` and `assembled` have validated the payload as UTF-8, and no
+            // method gives mutable access to it.
             Kind::Text => Some(unsafe { std::str::from_utf8_unchecked(self.payload()) }),
             Kind::Binary => None,
         }
     }
 
-    /// Whether this is a text message.
+    /// Returns whether this is a text message.
     #[inline]
     #[must_use]
     pub const fn is_text(&self) -> bool {
         matches!(self.kind, Kind::Text)
     }
 
-    /// Bytes of the payload.
+    /// Returns the length of the payload in bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
@@ -132,8 +132,8 @@ impl<'b> Message<'b> {
         }
     }
 
-    /// Bytes of memory that an owned [reply](Message::into_frame) keeps from being used again: more
-    /// than its own where a pooled buffer had been made for a larger message.
+    /// Returns the bytes of memory that an owned [reply](Message::into_frame) keeps from being reused; 0 for
+    /// a message in the receive buffer. A pooled buffer may be larger than its message.
     #[must_use]
     pub const fn allocation(&self) -> usize {
         match self.body {
@@ -142,15 +142,15 @@ impl<'b> Message<'b> {
         }
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The same message as a server sends it, without a copy of the payload: the header is written
-    /// in front of it, where the received header stood (an unmasked header is never longer).
+    /// Converts the message to a frame as a server sends it, without copying the payload. The new header
+    /// is written before the payload, over the received one, which is never shorter.
     #[inline]
     #[must_use]
     pub fn into_frame(self) -> Reply<'b> {
@@ -173,7 +173,7 @@ impl<'b> Message<'b> {
 
 impl fmt::Debug for Message<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match &self.body {
+        let body = match &self.body {
             Body::InPlace { .. } => "in place",
             Body::Assembled { .. } => "assembled",
         };
@@ -181,7 +181,7 @@ impl fmt::Debug for Message<'_> {
             .debug_struct("Message")
             .field("kind", &self.kind)
             .field("len", &self.len())
-            .field("body", &place)
+            .field("body", &body)
             .finish()
     }
 }

@@ -1,9 +1,9 @@
-/// The side of RFC 6455 that an endpoint plays: clients mask, servers do not (5.1), and servers
-/// close TCP first (7.1.1).
+/// The side of a connection. A client masks its frames (RFC 6455 5.1), and the server closes TCP first
+/// (7.1.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Connects, masks its frames, and waits for the server to close TCP.
+    /// The side that connects.
     Client,
-    /// Accepts, does not mask, and closes TCP first.
+    /// The side that accepts connections.
     Server,
 }

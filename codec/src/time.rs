@@ -1,32 +1,32 @@
 use std::ops::Add;
 use std::time::Duration;
 
-/// A moment on the caller's monotonic clock, in milliseconds since an epoch of its choice.
+/// A time on the caller's monotonic clock, in milliseconds since an epoch that the caller chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time(u64);
 
 impl Time {
-    /// The moment `millis` milliseconds after the epoch.
+    /// Returns the time `millis` milliseconds after the epoch.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The time that passed since `earlier`; zero when `earlier` is later.
+    /// Returns the duration from `earlier` to this time, or zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// Rounds a fraction of a millisecond up, so that a deadline is never early, and saturates, so
-/// that a huge duration means "never".
+/// Rounds a fraction of a millisecond up, so that a deadline is never early. Saturates, so that a deadline
+/// with a huge duration never passes.
 impl Add<Duration> for Time {
     type Output = Self;
 
@@ -36,7 +36,7 @@ impl Add<Duration> for Time {
     }
 }
 
-/// `duration` in whole milliseconds, rounded up.
+/// Returns `duration` in whole milliseconds, rounded up.
 #[inline]
 pub(crate) const fn millis(duration: Duration) -> u64 {
     const NANOS_PER_MILLI: u32 = 1_000_000;
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_duration_saturates() {
+    fn adding_a_huge_duration_saturates() {
         assert_eq!(
             Time::from_millis(7) + Duration::MAX,
             Time::from_millis(u64::MAX)
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_time_is_no_time_ago() {
+    fn the_duration_since_a_later_time_is_zero() {
         assert_eq!(
             Time::from_millis(7).since(Time::from_millis(9)),
             Duration::ZERO

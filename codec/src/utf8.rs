@@ -1,15 +1,16 @@
-//! UTF-8 over fragments and buffers (RFC 6455 8.1).
+//! Validation of UTF-8 in pieces (RFC 6455 8.1).
 
-/// Bytes of a sequence that may be unfinished at the end of a piece.
+/// Longest incomplete sequence at the end of a piece, in bytes.
 const CARRY_MAX: usize = 3;
 
-/// The text is not UTF-8, whatever bytes follow.
+/// The error of text that is not valid UTF-8, whatever bytes follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("text is not valid UTF-8")]
 pub struct InvalidUtf8;
 
-/// Validates text that comes in pieces, and fails at the first byte that no valid text could
-/// have there. Carries at most 3 bytes from piece to piece.
+/// A validator of text in pieces. It fails at the first byte that cannot be part of valid UTF-8.
+///
+/// It keeps at most 3 bytes from one piece to the next.
 ///
 /// ```
 /// let mut validator = tidewheel_codec::utf8::Validator::new();
@@ -24,7 +25,7 @@ pub struct Validator {
 }
 
 impl Validator {
-    /// A validator at the start of a text.
+    /// Returns a validator for a new text.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -33,11 +34,11 @@ impl Validator {
         }
     }
 
-    /// Takes the next piece of the text.
+    /// Validates the next piece of the text.
     ///
     /// # Errors
     ///
-    /// When the text so far is no prefix of valid UTF-8.
+    /// If the text so far is not a prefix of valid UTF-8.
     pub fn push(&mut self, mut piece: &[u8]) -> Result<(), InvalidUtf8> {
         while self.carried > 0 {
             let Some((&byte, rest)) = piece.split_first() else {
@@ -50,19 +51,19 @@ impl Validator {
             Ok(_) => Ok(()),
             Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
             Err(error) => {
-                let unfinished = &piece[error.valid_up_to()..];
-                self.carry[..unfinished.len()].copy_from_slice(unfinished);
-                self.carried = unfinished.len() as u8;
+                let incomplete = &piece[error.valid_up_to()..];
+                self.carry[..incomplete.len()].copy_from_slice(incomplete);
+                self.carried = incomplete.len() as u8;
                 Ok(())
             }
         }
     }
 
-    /// Ends the text.
+    /// Validates the end of the text.
     ///
     /// # Errors
     ///
-    /// When it ends within a sequence.
+    /// If the text ends within a sequence.
     pub const fn finish(self) -> Result<(), InvalidUtf8> {
         if self.carried == 0 {
             Ok(())
@@ -71,7 +72,7 @@ impl Validator {
         }
     }
 
-    /// Adds one byte to the unfinished sequence.
+    /// Adds one byte to the incomplete sequence.
     fn push_byte(&mut self, byte: u8) -> Result<(), InvalidUtf8> {
         let carried = usize::from(self.carried);
         let mut sequence = [0; CARRY_MAX + 1];
@@ -89,7 +90,7 @@ impl Validator {
     }
 }
 
-/// Whether `text` as a whole is UTF-8.
+/// Returns whether `text` is valid UTF-8.
 #[inline]
 #[must_use]
 pub fn is_valid(text: &[u8]) -> bool {

@@ -1,97 +1,97 @@
 use crate::close::CloseCode;
 
-/// A rule that the peer broke; the connection fails with [`Violation::close_code`].
+/// A violation of the protocol by the peer. The connection fails with [`Violation::close_code`].
 ///
-/// The message becomes the reason of the Close frame, so each is at most 123 bytes long.
+/// The `Display` text is the reason of the Close frame, so it has at most 123 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
-    /// RFC 6455 5.2: an RSV bit without an extension that defines it.
+    /// A reserved bit is set without an extension that defines it (RFC 6455 5.2).
     #[error("reserved bits are {got:#05b}; none was negotiated for this frame")]
     ReservedBits {
         /// RSV1, RSV2, RSV3 as bits 2, 1, 0.
         got: u8,
     },
-    /// RFC 6455 5.2: opcodes 3-7 and 11-15 are reserved.
+    /// The opcode is 3-7 or 11-15, which are reserved (RFC 6455 5.2).
     #[error("opcode {got:#x} is reserved")]
     ReservedOpcode {
-        /// The opcode as received.
+        /// The received opcode.
         got: u8,
     },
-    /// RFC 6455 5.1: "a client MUST mask all frames that it sends".
+    /// A client's frame is not masked (RFC 6455 5.1: "a client MUST mask all frames that it sends").
     #[error("client frame is not masked")]
     UnmaskedClientFrame,
-    /// RFC 6455 5.1: "a server MUST NOT mask any frames that it sends".
+    /// A server's frame is masked (RFC 6455 5.1: "a server MUST NOT mask any frames that it sends").
     #[error("server frame is masked")]
     MaskedServerFrame,
-    /// RFC 6455 5.5: control frames must not be fragmented.
+    /// A control frame is fragmented (RFC 6455 5.5).
     #[error("control frame is fragmented")]
     FragmentedControlFrame,
-    /// RFC 6455 5.5: a control frame has a payload of 125 bytes or less.
+    /// The payload of a control frame is longer than 125 bytes (RFC 6455 5.5).
     #[error("control frame payload is {got} bytes or more; limit is 125")]
     ControlFrameTooLong {
-        /// The least length that the first two bytes announce: 126 or 65536.
+        /// The smallest length that the first two bytes of the frame allow: 126 or 65,536.
         got: u32,
     },
-    /// RFC 6455 5.2: "the minimal number of bytes MUST be used to encode the length".
+    /// The payload length is not encoded in "the minimal number of bytes" (RFC 6455 5.2).
     #[error("payload length {got} is not encoded minimally")]
     NonMinimalLength {
-        /// The length as announced.
+        /// The payload length of the header.
         got: u64,
     },
-    /// RFC 6455 5.2: "the most significant bit MUST be 0".
+    /// The top bit of the payload length is not 0 (RFC 6455 5.2).
     #[error("64-bit payload length has its top bit set")]
     LengthTopBit,
-    /// RFC 6455 5.4: a continuation frame without a message to continue.
+    /// A continuation frame has no message to continue (RFC 6455 5.4).
     #[error("continuation frame without a message to continue")]
     UnexpectedContinuation,
-    /// RFC 6455 5.4: a new message before the last fragment of the one before.
-    #[error("new message before the last fragment of the one before")]
+    /// A message begins before the last fragment of the previous one (RFC 6455 5.4).
+    #[error("new message before the last fragment of the previous one")]
     InterleavedMessage,
-    /// RFC 6455 5.5.1: the body of a Close frame is empty or starts with a 2-byte code.
+    /// The payload of a Close frame is 1 byte, which cannot hold the code (RFC 6455 5.5.1).
     #[error("close frame payload is 1 byte; a code takes 2")]
     TruncatedCloseCode,
-    /// RFC 6455 7.4: a code that must not be sent.
+    /// The code of a Close frame must not be sent (RFC 6455 7.4).
     #[error("close code {got} must not be sent")]
     InvalidCloseCode {
-        /// The code as received.
+        /// The received code.
         got: u16,
     },
-    /// RFC 6455 5.5.1: the reason of a Close frame is UTF-8.
+    /// The reason of a Close frame is not valid UTF-8 (RFC 6455 5.5.1).
     #[error("close reason is not valid UTF-8")]
     InvalidCloseReason,
-    /// RFC 6455 8.1: a text message is UTF-8.
+    /// A text message is not valid UTF-8 (RFC 6455 8.1).
     #[error("text message is not valid UTF-8")]
     InvalidUtf8,
-    /// RFC 7692 7.2.2: a compressed message is a sequence of DEFLATE blocks.
+    /// A compressed message is not a sequence of DEFLATE blocks (RFC 7692 7.2.2).
     #[error("compressed message is not valid DEFLATE")]
     CorruptDeflate,
-    /// RFC 6455 10.4: a frame above the limit of the configuration.
+    /// A frame exceeds `Config::max_frame_size` (RFC 6455 10.4).
     #[error("frame payload is {got} bytes; limit is {limit}")]
     FrameTooBig {
-        /// The length as announced.
+        /// The payload length of the header.
         got: u64,
-        /// `Config::max_frame_size`.
+        /// The limit in bytes; larger than the configured one for a compressed frame.
         limit: usize,
     },
-    /// RFC 6455 10.4: a message above the limit of the configuration.
+    /// A message exceeds `Config::max_message_size` (RFC 6455 10.4).
     #[error("message is {got} bytes or more; limit is {limit}")]
     MessageTooBig {
-        /// What has arrived of the message and what its current frame announces.
+        /// Payload bytes received before the current frame, plus the payload length of that frame.
         got: u64,
-        /// `Config::max_message_size`.
+        /// The limit in bytes; larger than the configured one while a message is compressed.
         limit: usize,
     },
-    /// RFC 6455 10.4: more fragments than the limit of the configuration.
+    /// A message exceeds `Config::max_fragments` (RFC 6455 10.4).
     #[error("message has more than {limit} fragments")]
     TooManyFragments {
-        /// `Config::max_fragments`.
+        /// The limit.
         limit: u32,
     },
 }
 
 impl Violation {
-    /// The code that RFC 6455 7.4.1 asks for.
+    /// Returns the close code of the violation (RFC 6455 7.4.1).
     #[must_use]
     pub const fn close_code(self) -> CloseCode {
         match self {

@@ -1,4 +1,4 @@
-//! No message costs an allocation in steady state, and an announced length none ever.
+//! Allocations: none for a message in steady state, and none for an announced length.
 
 mod common;
 
@@ -15,7 +15,7 @@ thread_local! {
     static BYTES: Cell<u64> = const { Cell::new(0) };
 }
 
-/// The system's allocator, and a count for each thread.
+/// The system's allocator, with counters for each thread.
 struct Counting;
 
 impl Counting {
@@ -25,22 +25,22 @@ impl Counting {
     }
 }
 
-// SAFETY: every call is handed on unchanged; counting touches no memory of the caller's.
+// SAFETY: every call is passed on unchanged, and counting accesses no memory of the caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count(layout.size());
-        // SAFETY: the caller's promise is the one that is asked for.
+        // SAFETY: the caller guarantees the conditions of the same method.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the one that is asked for.
+        // SAFETY: the caller guarantees the conditions of the same method.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         Self::count(size);
-        // SAFETY: the caller's promise is the one that is asked for.
+        // SAFETY: the caller guarantees the conditions of the same method.
         unsafe { System.realloc(pointer, layout, size) }
     }
 }
@@ -48,15 +48,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Allocations and bytes that `body` asked for.
-fn cost(body: impl FnOnce()) -> (u64, u64) {
+/// Returns the number of allocations in `body`, and their bytes.
+fn allocations_of(body: impl FnOnce()) -> (u64, u64) {
     let before = (ALLOCATIONS.get(), BYTES.get());
     body();
     (ALLOCATIONS.get() - before.0, BYTES.get() - before.1)
 }
 
-/// Receives `bytes` in pieces of `size`, with a buffer that is there already; drops the replies,
-/// as after they were sent. Gives the number of messages.
+/// Receives `bytes` in pieces of `size` into `buffer`, and drops the replies, as after sending. Returns the number of
+/// messages.
 fn receive(
     connection: &mut Connection,
     endpoint: &mut Endpoint,
@@ -85,7 +85,7 @@ fn receive(
 }
 
 #[test]
-fn a_message_costs_no_allocation_in_steady_state() {
+fn a_message_needs_no_allocation_in_steady_state() {
     let text = "κόσμε, twenty bytes or more. ".repeat(1000);
     let small = masked(0x81, &text.as_bytes()[..30]);
     let large = masked(0x81, text.as_bytes());
@@ -121,9 +121,9 @@ fn a_message_costs_no_allocation_in_steady_state() {
             round();
         }
         let mut messages = 0;
-        let (allocations, _) = cost(|| messages = (0..1000).map(|_| round()).sum());
+        let (allocations, _) = allocations_of(|| messages = (0..1000).map(|_| round()).sum());
         assert_eq!(messages, 1000, "{name}");
-        // Control frames that are split over buffers are rare, and are given as owned bytes.
+        // The payload of a control frame that spans buffers is allocated. Such frames are rare.
         let split_pings = if size == 9 { 1000 } else { 0 };
         assert!(
             allocations <= split_pings,
@@ -133,7 +133,7 @@ fn a_message_costs_no_allocation_in_steady_state() {
 }
 
 #[test]
-fn a_compressed_message_costs_no_allocation_in_steady_state() {
+fn a_compressed_message_needs_no_allocation_in_steady_state() {
     let mut config = server();
     config.deflate = Some(Deflate::default());
     let mut endpoint = Endpoint::with_seed(config, SEED).unwrap();
@@ -162,20 +162,20 @@ fn a_compressed_message_costs_no_allocation_in_steady_state() {
             connection
                 .send_text(&mut endpoint, &text, &mut out)
                 .unwrap();
-            assert!(out.len() < 200, "it is sent compressed");
+            assert!(out.len() < 200, "the message is compressed");
             messages
         };
         for _ in 0..4 {
             round();
         }
         let mut messages = 0;
-        let (allocations, _) = cost(|| messages = (0..100).map(|_| round()).sum());
+        let (allocations, _) = allocations_of(|| messages = (0..100).map(|_| round()).sum());
         assert_eq!((messages, allocations), (100, 0), "in pieces of {size}");
     }
 }
 
 #[test]
-fn streams_with_context_takeover_cost_what_is_reserved() {
+fn streams_with_context_takeover_take_at_most_the_reserved_memory() {
     for window_bits in 9..=15 {
         let mut config = server();
         config.deflate = Some(Deflate {
@@ -190,7 +190,7 @@ fn streams_with_context_takeover_cost_what_is_reserved() {
         let mut out = Vec::with_capacity(64 << 10);
         let frame = masked(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
         let mut buffer = [0; 100];
-        let (_, bytes) = cost(|| {
+        let (_, bytes) = allocations_of(|| {
             connection
                 .send_binary(&mut endpoint, &[7; 40_000], &mut out)
                 .unwrap();
@@ -207,21 +207,21 @@ fn streams_with_context_takeover_cost_what_is_reserved() {
         });
         assert!(
             bytes <= reserved,
-            "{window_bits} bits: {bytes} bytes are more than {reserved}"
+            "{window_bits} bits: {bytes} bytes are more than the reserved {reserved}"
         );
         assert!(
             bytes * 10 > reserved * 8,
-            "{window_bits} bits: {bytes} are less than {reserved}"
+            "{window_bits} bits: {bytes} bytes are below 80% of the reserved {reserved}"
         );
     }
 }
 
 #[test]
-fn an_idle_connection_has_nothing_on_the_heap() {
+fn an_idle_connection_has_no_heap_memory() {
     let mut endpoint = Endpoint::with_seed(server(), SEED).unwrap();
     let mut connections = Vec::with_capacity(1000);
     let mut out = Vec::with_capacity(1 << 10);
-    let (allocations, _) = cost(|| {
+    let (allocations, _) = allocations_of(|| {
         for _ in 0..1000 {
             let mut connection = Connection::new(Time::from_millis(0), 0);
             out.clear();
@@ -238,7 +238,7 @@ fn an_idle_connection_has_nothing_on_the_heap() {
 }
 
 #[test]
-fn an_announced_length_is_never_allocated() {
+fn an_announced_length_is_not_allocated() {
     let mut config = server();
     (config.max_frame_size, config.max_message_size) = (usize::MAX, usize::MAX);
     let mut endpoint = Endpoint::with_seed(config, SEED).unwrap();
@@ -246,7 +246,7 @@ fn an_announced_length_is_never_allocated() {
     let mut out = Vec::new();
     // 2^63 - 1 bytes are announced, and 10 arrive.
     let mut bytes = *b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x00\x00\x00\x000123456789";
-    let (_, allocated) = cost(|| {
+    let (_, allocated) = allocations_of(|| {
         let mut input = connection.receive(&mut bytes, Time::from_millis(1));
         assert!(
             connection

@@ -1,4 +1,4 @@
-//! Messages that are received into the buffer in which they are assembled.
+//! Lent buffers: messages that are received into the buffer in which they are assembled.
 
 mod common;
 
@@ -13,7 +13,7 @@ use tidewheel_codec::{
 
 const NOW: Time = Time::from_millis(1);
 
-/// A connection that has received `bytes`, and what it was.
+/// Returns a connection that has received `bytes`, and its events.
 fn after(bytes: &[u8]) -> (Endpoint, Connection, Vec<Observed>) {
     let mut endpoint = Endpoint::with_seed(server(), SEED).unwrap();
     let mut connection = Connection::new(Time::from_millis(0), 0);
@@ -40,9 +40,9 @@ fn close(endpoint: &mut Endpoint, connection: &mut Connection) {
         .unwrap();
 }
 
-/// Receives as much of `bytes` into the assembly as it has room for; gives how much that was.
+/// Receives as many of `bytes` as fit into the lent buffer. Returns their number.
 fn fill(connection: &mut Connection, bytes: &[u8]) -> usize {
-    let mut buffer = connection.lend_assembly().expect("more is to come");
+    let mut buffer = connection.lend_assembly().expect("the frame is incomplete");
     let received = bytes.len().min(buffer.capacity() - buffer.len());
     buffer.extend_from_slice(&bytes[..received]);
     connection.receive_assembly(buffer, NOW);
@@ -50,7 +50,7 @@ fn fill(connection: &mut Connection, bytes: &[u8]) -> usize {
 }
 
 #[test]
-fn nothing_is_lent_between_frames_and_within_a_header() {
+fn no_buffer_is_lent_between_frames_or_in_a_header() {
     let frame = masked(0x82, &[7; 1000]);
     for bytes in [&[][..], &frame[..1], &frame[..7], &frame] {
         let (_, mut connection, _) = after(bytes);
@@ -59,11 +59,15 @@ fn nothing_is_lent_between_frames_and_within_a_header() {
     let (_, mut connection, _) = after(&frame[..9]);
     assert_eq!(connection.to_come(), 999);
     assert!(connection.lend_assembly().is_some());
-    assert_eq!(connection.lend_assembly(), None, "it is lent once");
+    assert_eq!(
+        connection.lend_assembly(),
+        None,
+        "the buffer is lent already"
+    );
 }
 
 #[test]
-fn nothing_is_lent_for_a_control_frame() {
+fn no_buffer_is_lent_in_a_control_frame() {
     let ping = masked(0x89, &[7; 100]);
     let fragment = masked(0x02, b"one");
     let (_, mut connection, _) = after(&[&fragment[..], &ping[..20]].concat());
@@ -72,7 +76,7 @@ fn nothing_is_lent_for_a_control_frame() {
 }
 
 #[test]
-fn fragments_control_frames_and_text_are_the_same_in_any_pieces() {
+fn fragments_control_frames_and_text_are_received_in_any_pieces() {
     let text = "κόσμε ".repeat(300);
     let (head, tail) = text.as_bytes().split_at(1001);
     let bytes = [
@@ -94,7 +98,7 @@ fn fragments_control_frames_and_text_are_the_same_in_any_pieces() {
 }
 
 #[test]
-fn a_compressed_message_is_the_same_in_any_pieces() {
+fn a_compressed_message_is_received_in_any_pieces() {
     let mut config = server();
     config.deflate = Some(Deflate::default());
     let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
@@ -123,13 +127,15 @@ fn text_is_validated_as_it_arrives() {
     assert_eq!(fill(&mut connection, &bytes[200..600]), 400);
     assert!(connection.is_unread() && connection.is_open());
     receive(&mut endpoint, &mut connection, &[]);
-    let end = connection.poll_disconnect().expect("it has failed");
+    let end = connection
+        .poll_disconnect()
+        .expect("the connection has failed");
     assert_eq!(end.cause, Cause::ProtocolError(Violation::InvalidUtf8));
     assert_eq!(connection.lend_assembly(), None);
 }
 
 #[test]
-fn memory_grows_with_what_has_arrived() {
+fn memory_grows_with_the_received_bytes() {
     const SIZE: usize = 1 << 20;
     let bytes = masked(0x82, &[7; SIZE]);
     let mut at = 1000;
@@ -152,7 +158,7 @@ fn memory_grows_with_what_has_arrived() {
 }
 
 #[test]
-fn a_buffer_is_used_again_once_its_message_is_dropped() {
+fn a_buffer_is_reused_after_its_message_is_dropped() {
     let bytes = masked(0x82, &[7; 100_000]);
     let (mut endpoint, mut connection) = (
         Endpoint::with_seed(server(), SEED).unwrap(),
@@ -178,12 +184,12 @@ fn a_buffer_is_used_again_once_its_message_is_dropped() {
 }
 
 #[test]
-fn what_was_lent_when_the_closing_handshake_began_is_passed_over() {
+fn bytes_lent_before_our_close_are_skipped() {
     let message = masked(0x82, &[7; 1000]);
     let answer = masked(0x88, b"\x03\xe8");
     for received in [0, 300, 700] {
         let (mut endpoint, mut connection, _) = after(&message[..308]);
-        let mut buffer = connection.lend_assembly().expect("more is to come");
+        let mut buffer = connection.lend_assembly().expect("the frame is incomplete");
         close(&mut endpoint, &mut connection);
         assert_eq!(connection.lend_assembly(), None);
         buffer.extend_from_slice(&message[308..308 + received]);
@@ -191,29 +197,33 @@ fn what_was_lent_when_the_closing_handshake_began_is_passed_over() {
         assert_eq!(connection.lend_assembly(), None);
         let rest = [&message[308 + received..], &answer].concat();
         assert_eq!(receive(&mut endpoint, &mut connection, &rest), []);
-        let end = connection.poll_disconnect().expect("Close has come");
+        let end = connection
+            .poll_disconnect()
+            .expect("the closing handshake is complete");
         assert_eq!(end.cause, Cause::LocalClose);
         assert_eq!(connection.poll_transmit(), Transmit::Finish);
     }
 }
 
 #[test]
-fn what_was_unread_when_the_closing_handshake_began_is_passed_over() {
+fn bytes_unread_before_our_close_are_skipped() {
     let message = masked(0x82, &[7; 1000]);
     let (mut endpoint, mut connection, _) = after(&message[..308]);
     assert_eq!(fill(&mut connection, &message[308..]), 700);
     close(&mut endpoint, &mut connection);
     assert!(!connection.is_unread());
     receive(&mut endpoint, &mut connection, &masked(0x88, b"\x03\xe8"));
-    let end = connection.poll_disconnect().expect("Close has come");
+    let end = connection
+        .poll_disconnect()
+        .expect("the closing handshake is complete");
     assert_eq!(end.cause, Cause::LocalClose);
 }
 
 #[test]
-fn what_is_lent_when_the_connection_ends_is_dropped() {
+fn a_buffer_lent_before_the_end_is_dropped() {
     let message = masked(0x82, &[7; 1000]);
     let (mut endpoint, mut connection, _) = after(&message[..308]);
-    let mut buffer = connection.lend_assembly().expect("more is to come");
+    let mut buffer = connection.lend_assembly().expect("the frame is incomplete");
     let mut out = Vec::new();
     connection.fail(
         &mut endpoint,
@@ -226,7 +236,7 @@ fn what_is_lent_when_the_connection_ends_is_dropped() {
     connection.receive_assembly(buffer, NOW);
     assert!(!connection.is_unread());
     assert_eq!(receive(&mut endpoint, &mut connection, &[]), []);
-    // The pool has not lost count of the buffer, nor given it to another connection.
+    // The pool does not give the buffer to another connection.
     let mut other = Connection::new(NOW, 0);
     assert_eq!(receive(&mut endpoint, &mut other, &message[..308]), []);
     assert_eq!(fill(&mut other, &message[308..]), 700);
@@ -235,7 +245,7 @@ fn what_is_lent_when_the_connection_ends_is_dropped() {
 }
 
 #[test]
-fn a_client_receives_into_the_assembly_as_well() {
+fn a_client_receives_into_the_lent_buffer() {
     let config = tidewheel_codec::Config::new(Role::Client);
     let bytes = [unmasked(0x82, &[7; 1000]), unmasked(0x81, b"short")].concat();
     let whole = receive_pieces(&config, [bytes.as_slice()]);
@@ -248,14 +258,14 @@ fn a_client_receives_into_the_assembly_as_well() {
 }
 
 #[test]
-fn bytes_that_are_received_into_the_assembly_prove_that_the_peer_is_alive() {
+fn bytes_in_the_lent_buffer_restart_the_ping_interval() {
     let message = masked(0x82, &[7; 1000]);
     let mut endpoint = Endpoint::with_seed(server(), SEED).unwrap();
     let mut connection = connect(&endpoint, NOW);
     receive(&mut endpoint, &mut connection, &message[..308]);
     let before = connection.poll_timeout(endpoint.config());
     for (received, moves) in [(0, false), (10, true)] {
-        let mut buffer = connection.lend_assembly().expect("more is to come");
+        let mut buffer = connection.lend_assembly().expect("the frame is incomplete");
         buffer.extend_from_slice(&message[308..308 + received]);
         connection.receive_assembly(buffer, Time::from_millis(5000));
         let after = connection.poll_timeout(endpoint.config());
@@ -265,18 +275,18 @@ fn bytes_that_are_received_into_the_assembly_prove_that_the_peer_is_alive() {
 }
 
 #[test]
-#[should_panic(expected = "301 bytes were not to come")]
-fn no_more_is_taken_than_was_to_come() {
+#[should_panic(expected = "301 bytes were received, and 300 are left of the frame")]
+fn bytes_beyond_the_frame_in_a_lent_buffer_panic() {
     let message = masked(0x82, &[7; 600]);
     let (_, mut connection, _) = after(&message[..308]);
-    let mut buffer = connection.lend_assembly().expect("300 are to come");
+    let mut buffer = connection.lend_assembly().expect("the frame is incomplete");
     buffer.extend_from_slice(&[0; 301]);
     connection.receive_assembly(buffer, NOW);
 }
 
 #[test]
-#[should_panic(expected = "701 bytes were not to come")]
-fn no_more_is_passed_over_than_was_to_come() {
+#[should_panic(expected = "701 bytes were received, and 700 are left of the frame")]
+fn bytes_beyond_the_frame_after_our_close_panic() {
     let message = masked(0x82, &[7; 1000]);
     let (mut endpoint, mut connection, _) = after(&message[..308]);
     close(&mut endpoint, &mut connection);
@@ -284,8 +294,8 @@ fn no_more_is_passed_over_than_was_to_come() {
 }
 
 #[test]
-#[should_panic(expected = "yet to be read")]
-fn what_is_lent_comes_back_once() {
+#[should_panic(expected = "not read yet")]
+fn taking_a_second_buffer_back_panics() {
     let message = masked(0x82, &[7; 1000]);
     let (_, mut connection, _) = after(&message[..308]);
     assert_eq!(fill(&mut connection, &message[308..400]), 92);
@@ -293,15 +303,15 @@ fn what_is_lent_comes_back_once() {
 }
 
 #[test]
-fn text_is_valid_whatever_comes_back_for_what_was_lent() {
+fn text_is_validated_in_a_buffer_that_was_not_lent() {
     let message = masked(0x81, &[b'a'; 1000]);
-    // The buffer of another message, which is not text.
+    // The buffer of another message, whose bytes are not text.
     let (_, mut binary, _) = after(&masked(0x82, &[0xff; 5000])[..1000]);
-    let other = binary.lend_assembly().expect("more is to come");
+    let other = binary.lend_assembly().expect("the frame is incomplete");
     for mut given in [other, bytes::BytesMut::new()] {
         let (mut endpoint, mut connection, _) = after(&message[..308]);
-        let mut lent = connection.lend_assembly().expect("more is to come");
-        // None of what has arrived can be reached through it.
+        let mut lent = connection.lend_assembly().expect("the frame is incomplete");
+        // It does not expose the received bytes.
         assert!(lent.is_empty());
         lent.resize(lent.capacity(), 0xff);
         given.extend_from_slice(&message[308..]);

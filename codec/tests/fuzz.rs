@@ -1,8 +1,10 @@
-//! The harnesses of the fuzz targets, over their corpora, over corpora with changes, and over
-//! random bytes.
+//! The harnesses of the fuzz targets, over their corpora, changed corpora, and random bytes.
 
 #[path = "../fuzz/src/lib.rs"]
-#[expect(unreachable_pub, reason = "it is a crate of its own for cargo fuzz")]
+#[expect(
+    unreachable_pub,
+    reason = "the harnesses are also a crate for cargo fuzz"
+)]
 mod harness;
 
 use std::fs;
@@ -11,7 +13,7 @@ use std::path::Path;
 use harness::TARGETS;
 use proptest::prelude::*;
 
-/// The stored inputs of a target.
+/// Returns the stored inputs of a target.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("fuzz/corpus")
@@ -26,7 +28,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_stored_input_and_each_of_its_prefixes() {
+fn harnesses_accept_every_prefix_of_every_stored_input() {
     for (name, harness) in TARGETS {
         for input in corpus(name) {
             for size in 0..=input.len() {
@@ -37,7 +39,7 @@ fn every_stored_input_and_each_of_its_prefixes() {
 }
 
 #[test]
-fn every_stored_input_with_any_one_byte_changed() {
+fn harnesses_accept_every_stored_input_with_one_byte_changed() {
     for (name, harness) in TARGETS {
         for input in corpus(name) {
             for position in 0..input.len().min(300) {
@@ -53,14 +55,14 @@ fn every_stored_input_with_any_one_byte_changed() {
 
 proptest! {
     #[test]
-    fn random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+    fn harnesses_accept_random_bytes(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         for (_, harness) in TARGETS {
             harness(&bytes);
         }
     }
 
     #[test]
-    fn stored_inputs_one_behind_the_other(picks: Vec<prop::sample::Index>, cut: prop::sample::Index) {
+    fn harnesses_accept_concatenated_stored_inputs(picks: Vec<prop::sample::Index>, cut: prop::sample::Index) {
         for (name, harness) in TARGETS {
             let corpus = corpus(name);
             let inputs: Vec<u8> = picks.iter().take(4).flat_map(|pick| pick.get(&corpus).clone()).collect();

@@ -1,4 +1,4 @@
-//! What holds for all inputs, not only for those that somebody thought of.
+//! Properties of random inputs.
 
 mod common;
 
@@ -20,7 +20,7 @@ fn opcode() -> impl Strategy<Value = Opcode> {
     ]
 }
 
-/// Lengths near the limits of each form of a length as often as others.
+/// Payload lengths, often near the bounds of each encoding.
 fn payload_len() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..130_u64,
@@ -49,7 +49,7 @@ prop_compose! {
     }
 }
 
-/// Bytes that look like frames, more or less: most headers are valid, and many payloads are.
+/// Frames, most with valid headers and many with valid payloads, followed by random bytes.
 fn nearly_frames(masked: bool) -> impl Strategy<Value = Vec<u8>> {
     let payload = prop_oneof![
         any::<Vec<u8>>(),
@@ -72,9 +72,9 @@ fn nearly_frames(masked: bool) -> impl Strategy<Value = Vec<u8>> {
             common::unmasked(first, &payload)
         }
     });
-    let junk = prop::collection::vec(any::<u8>(), 0..20);
-    (prop::collection::vec(frame, 0..8), junk)
-        .prop_map(|(frames, junk)| [frames.concat(), junk].concat())
+    let trailing = prop::collection::vec(any::<u8>(), 0..20);
+    (prop::collection::vec(frame, 0..8), trailing)
+        .prop_map(|(frames, trailing)| [frames.concat(), trailing].concat())
 }
 
 fn in_pieces(config: &Config, bytes: &[u8], sizes: &[usize]) -> Trace {
@@ -104,7 +104,7 @@ fn validate_in_pieces(text: &[u8], sizes: &[usize]) -> bool {
 
 proptest! {
     #[test]
-    fn parse_of_encode_is_identity(header in frame_header(), rest: Vec<u8>) {
+    fn parsing_an_encoded_header_returns_it(header in frame_header(), rest: Vec<u8>) {
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
         prop_assert_eq!(bytes.len(), header.size());
@@ -116,7 +116,7 @@ proptest! {
     }
 
     #[test]
-    fn what_parses_encodes_to_the_same_bytes(bytes: [u8; 14]) {
+    fn a_parsed_header_encodes_to_the_same_bytes(bytes: [u8; 14]) {
         if let Ok(Some(header)) = FrameHeader::parse(&bytes) {
             let mut encoded = Vec::new();
             header.encode(&mut encoded);
@@ -136,7 +136,7 @@ proptest! {
     }
 
     #[test]
-    fn streaming_utf8_is_from_utf8(bytes: Vec<u8>, sizes: Vec<u8>) {
+    fn validation_in_pieces_equals_from_utf8(bytes: Vec<u8>, sizes: Vec<u8>) {
         let sizes: Vec<usize> = sizes.into_iter().map(|size| usize::from(size % 5)).collect();
         let expected = std::str::from_utf8(&bytes).is_ok();
         prop_assert_eq!(validate_in_pieces(&bytes, &sizes), expected);
@@ -144,33 +144,33 @@ proptest! {
     }
 
     #[test]
-    fn streaming_utf8_accepts_text(text: String, sizes: Vec<u8>) {
+    fn validation_in_pieces_accepts_text(text: String, sizes: Vec<u8>) {
         let sizes: Vec<usize> = sizes.into_iter().map(|size| usize::from(size % 5)).collect();
         prop_assert!(validate_in_pieces(text.as_bytes(), &sizes));
     }
 
     #[test]
-    fn a_server_sees_the_same_in_any_pieces(bytes in nearly_frames(true), sizes: Vec<u8>) {
+    fn a_server_behaves_the_same_for_any_pieces(bytes in nearly_frames(true), sizes: Vec<u8>) {
         let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
         let whole = receive_pieces(&server(), [bytes.as_slice()]);
         prop_assert_eq!(in_pieces(&server(), &bytes, &sizes), whole);
     }
 
     #[test]
-    fn a_client_sees_the_same_in_any_pieces(bytes in nearly_frames(false), sizes: Vec<u8>) {
+    fn a_client_behaves_the_same_for_any_pieces(bytes in nearly_frames(false), sizes: Vec<u8>) {
         let sizes: Vec<usize> = sizes.into_iter().map(usize::from).collect();
         let whole = receive_pieces(&client(), [bytes.as_slice()]);
         prop_assert_eq!(in_pieces(&client(), &bytes, &sizes), whole);
     }
 
     #[test]
-    fn the_same_is_seen_in_shares_of_frames(bytes in nearly_frames(true), frames_max in 1..5_u32) {
+    fn a_server_behaves_the_same_with_a_limit_of_frames(bytes in nearly_frames(true), frames_max in 1..5_u32) {
         let whole = receive_pieces(&server(), [bytes.as_slice()]);
         prop_assert_eq!(receive_shares(&server(), &bytes, frames_max), whole);
     }
 
     #[test]
-    fn the_same_is_seen_where_messages_are_received_into_their_assembly(
+    fn a_server_behaves_the_same_with_lent_buffers(
         bytes in nearly_frames(true),
         sizes: Vec<u8>,
     ) {
@@ -180,13 +180,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_end_in_no_panic(bytes: Vec<u8>) {
+    fn any_bytes_cause_no_panic(bytes: Vec<u8>) {
         receive_pieces(&server(), [bytes.as_slice()]);
         receive_pieces(&client(), [bytes.as_slice()]);
     }
 
     #[test]
-    fn what_one_side_sends_the_other_receives(
+    fn a_side_receives_the_messages_that_the_other_sends(
         messages in prop::collection::vec(any::<(bool, String)>(), 0..8),
         role in prop_oneof![Just(Role::Client), Just(Role::Server)],
         sizes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! A message as the frame that a server sends back, without a copy of its payload.
+//! Conversion of a received message to a frame, without a copy of its payload.
 
 mod common;
 
@@ -9,7 +9,7 @@ use tidewheel_codec::{Config, Connection, Endpoint, Event, Message, Reply, Time}
 
 const SIZES: [usize; 9] = [0, 1, 125, 126, 127, 65_535, 65_536, 65_537, 200_000];
 
-/// Receives one message in pieces of `size`, and gives what `reply` makes of it.
+/// Receives one message in pieces of `size`, and returns the result of `reply`.
 fn receive<T>(config: &Config, bytes: &[u8], size: usize, reply: impl Fn(Message<'_>) -> T) -> T {
     let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
     let mut connection = connect(&endpoint, Time::from_millis(0));
@@ -27,7 +27,7 @@ fn receive<T>(config: &Config, bytes: &[u8], size: usize, reply: impl Fn(Message
 }
 
 #[test]
-fn a_message_in_one_buffer_becomes_a_frame_where_it_lies() {
+fn a_message_in_one_buffer_becomes_a_frame_in_place() {
     for size in SIZES {
         let payload: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
         let expected = encode_frame(Opcode::Binary, &payload);
@@ -38,13 +38,13 @@ fn a_message_in_one_buffer_becomes_a_frame_where_it_lies() {
             receive(&config, &bytes, bytes.len(), |message| {
                 let place = message.payload().as_ptr();
                 let Reply::Borrowed(frame) = message.into_frame() else {
-                    panic!("it lies in the receive buffer");
+                    panic!("the message lies in the receive buffer");
                 };
                 assert_eq!(*frame, expected[..], "{size} bytes");
                 assert_eq!(
                     frame[frame.len() - size..].as_ptr(),
                     place,
-                    "it was not moved"
+                    "the payload did not move"
                 );
             });
         }
@@ -52,7 +52,7 @@ fn a_message_in_one_buffer_becomes_a_frame_where_it_lies() {
 }
 
 #[test]
-fn a_message_over_buffers_becomes_a_frame_that_may_be_kept() {
+fn a_message_that_spans_buffers_becomes_an_owned_frame() {
     for size in SIZES.into_iter().filter(|&size| size > 0) {
         let text = "x".repeat(size);
         let expected = encode_frame(Opcode::Text, text.as_bytes());
@@ -60,12 +60,12 @@ fn a_message_over_buffers_becomes_a_frame_that_may_be_kept() {
         let frame = receive(&server(), &bytes, bytes.len() - 1, |message| {
             let place = message.payload().as_ptr();
             let Reply::Owned(frame) = message.into_frame() else {
-                panic!("it lies in a pooled buffer");
+                panic!("the message lies in a pooled buffer");
             };
             assert_eq!(
                 frame[frame.len() - size..].as_ptr(),
                 place,
-                "it was not moved"
+                "the payload did not move"
             );
             frame
         });
@@ -74,7 +74,7 @@ fn a_message_over_buffers_becomes_a_frame_that_may_be_kept() {
 }
 
 #[test]
-fn a_frame_that_is_kept_is_not_written_over() {
+fn a_kept_frame_is_not_overwritten() {
     let mut endpoint = Endpoint::with_seed(server(), SEED).unwrap();
     let mut connection = Connection::new(Time::from_millis(0), 0);
     let (mut out, mut kept) = (Vec::new(), Vec::new());
@@ -86,7 +86,7 @@ fn a_frame_that_is_kept_is_not_written_over() {
                 connection.poll_event(&mut endpoint, &mut input, &mut out)
             {
                 let Reply::Owned(frame) = message.into_frame() else {
-                    panic!("it lies in a pooled buffer");
+                    panic!("the message lies in a pooled buffer");
                 };
                 kept.push(frame);
             }
@@ -99,7 +99,7 @@ fn a_frame_that_is_kept_is_not_written_over() {
 }
 
 #[test]
-fn a_compressed_message_becomes_a_plain_frame() {
+fn a_compressed_message_becomes_an_uncompressed_frame() {
     let mut config = server();
     config.deflate = Some(Deflate::default());
     let bytes = masked(0xc1, b"\xf2\x48\xcd\xc9\xc9\x07\x00");
@@ -110,7 +110,7 @@ fn a_compressed_message_becomes_a_plain_frame() {
 }
 
 #[test]
-fn connections_and_endpoints_may_move_to_another_thread() {
+fn connections_and_endpoints_are_send() {
     fn assert_send<T: Send>() {}
     assert_send::<Connection>();
     assert_send::<Endpoint>();

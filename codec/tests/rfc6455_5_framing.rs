@@ -2,18 +2,11 @@
 
 mod common;
 
-use common::{
-    Observed, Trace, binary, client, masked, receive, receive_pieces, server, text, unmasked,
-};
+use common::{Observed, binary, client, masked, receive, receive_pieces, server, text, unmasked};
 use tidewheel_codec::frame::{FrameHeader, Opcode, encode_frame};
 use tidewheel_codec::{Cause, CloseCode, Config, Initiator, Transmit, Violation};
 
-fn events(trace: &Trace) -> &[Observed] {
-    assert_eq!(trace.disconnect, None);
-    &trace.events
-}
-
-/// Asserts that `bytes` fail the connection, and gives the rule that they broke.
+/// Asserts that `bytes` fail the connection. Returns the violation.
 fn violation(config: &Config, bytes: &[u8]) -> Violation {
     let trace = receive(config, bytes);
     let disconnect = trace.disconnect.as_ref().expect("the connection fails");
@@ -66,13 +59,13 @@ fn section_5_2_reserved_opcodes_fail() {
 }
 
 #[test]
-fn section_5_2_each_length_form() {
+fn section_5_2_every_form_of_a_length_is_accepted() {
     for len in [0, 1, 125, 126, 127, 65_535, 65_536, 70_000] {
         let payload = vec![b'*'; len];
         let trace = receive_pieces(&server(), [masked(0x82, &payload).as_slice()]);
-        assert_eq!(events(&trace), [binary(&payload)], "{len} bytes");
+        assert_eq!(trace.open_events(), [binary(&payload)], "{len} bytes");
         let trace = receive_pieces(&client(), [unmasked(0x82, &payload).as_slice()]);
-        assert_eq!(events(&trace), [binary(&payload)], "{len} bytes");
+        assert_eq!(trace.open_events(), [binary(&payload)], "{len} bytes");
     }
 }
 
@@ -93,7 +86,7 @@ fn section_5_2_the_top_bit_of_a_length_must_be_0() {
 #[test]
 fn section_5_3_the_payload_is_unmasked() {
     let trace = receive(&server(), &masked(0x82, &[0; 9]));
-    assert_eq!(events(&trace), [binary(&[0; 9])]);
+    assert_eq!(trace.open_events(), [binary(&[0; 9])]);
 }
 
 #[test]
@@ -105,7 +98,7 @@ fn section_5_4_fragments_are_one_message() {
         masked(0x80, b"o"),
     ]
     .concat();
-    assert_eq!(events(&receive(&server(), &bytes)), [text("Hello")]);
+    assert_eq!(receive(&server(), &bytes).open_events(), [text("Hello")]);
 }
 
 #[test]
@@ -123,7 +116,7 @@ fn section_5_4_control_frames_may_stand_between_fragments() {
         Observed::Pong(b"!".to_vec()),
         text("Hello"),
     ];
-    assert_eq!(events(&trace), expected);
+    assert_eq!(trace.open_events(), expected);
     assert_eq!(trace.out, b"\x8a\x01?");
 }
 
@@ -159,7 +152,7 @@ fn section_5_5_a_control_frame_must_not_be_fragmented() {
 #[test]
 fn section_5_5_a_control_frame_has_125_bytes_at_most() {
     let trace = receive(&server(), &masked(0x89, &[b'*'; 125]));
-    assert_eq!(events(&trace), [Observed::Ping(vec![b'*'; 125])]);
+    assert_eq!(trace.open_events(), [Observed::Ping(vec![b'*'; 125])]);
     assert_eq!(trace.out, unmasked(0x8a, &[b'*'; 125]));
     let got = violation(&server(), &masked(0x89, &[b'*'; 126]));
     assert_eq!(got, Violation::ControlFrameTooLong { got: 126 });
@@ -176,37 +169,37 @@ fn section_5_5_2_pings_are_answered_in_order() {
 }
 
 #[test]
-fn section_5_5_3_an_unsolicited_pong_is_no_offence() {
+fn section_5_5_3_an_unsolicited_pong_is_accepted() {
     let trace = receive(&server(), &masked(0x8a, b"beat"));
-    assert_eq!(events(&trace), [Observed::Pong(b"beat".to_vec())]);
+    assert_eq!(trace.open_events(), [Observed::Pong(b"beat".to_vec())]);
     assert_eq!(trace.out, b"");
 }
 
 #[test]
-fn section_5_7_the_examples() {
+fn section_5_7_the_examples_are_received() {
     let hello = [text("Hello")];
     assert_eq!(
-        events(&receive(&client(), b"\x81\x05\x48\x65\x6c\x6c\x6f")),
+        receive(&client(), b"\x81\x05\x48\x65\x6c\x6c\x6f").open_events(),
         hello
     );
     let bytes = b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
-    assert_eq!(events(&receive(&server(), bytes)), hello);
+    assert_eq!(receive(&server(), bytes).open_events(), hello);
     assert_eq!(
-        events(&receive(&client(), b"\x01\x03\x48\x65\x6c\x80\x02\x6c\x6f")),
+        receive(&client(), b"\x01\x03\x48\x65\x6c\x80\x02\x6c\x6f").open_events(),
         hello
     );
 
     let trace = receive(&client(), b"\x89\x05\x48\x65\x6c\x6c\x6f");
-    assert_eq!(events(&trace), [Observed::Ping(b"Hello".to_vec())]);
+    assert_eq!(trace.open_events(), [Observed::Ping(b"Hello".to_vec())]);
     let bytes = b"\x8a\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58";
     assert_eq!(
-        events(&receive(&server(), bytes)),
+        receive(&server(), bytes).open_events(),
         [Observed::Pong(b"Hello".to_vec())]
     );
 
     let payload = [0xa5; 256];
     let bytes = [b"\x82\x7e\x01\x00".as_slice(), &payload].concat();
-    assert_eq!(events(&receive(&client(), &bytes)), [binary(&payload)]);
+    assert_eq!(receive(&client(), &bytes).open_events(), [binary(&payload)]);
     let payload = [0xa5; 65_536];
     let bytes = [
         b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00".as_slice(),
@@ -214,17 +207,17 @@ fn section_5_7_the_examples() {
     ]
     .concat();
     assert_eq!(
-        events(&receive_pieces(&client(), [bytes.as_slice()])),
+        receive_pieces(&client(), [bytes.as_slice()]).open_events(),
         [binary(&payload)]
     );
     assert_eq!(
-        events(&receive_pieces(&client(), bytes.chunks(4096))),
+        receive_pieces(&client(), bytes.chunks(4096)).open_events(),
         [binary(&payload)]
     );
 }
 
 #[test]
-fn section_5_7_the_examples_as_they_are_encoded() {
+fn section_5_7_the_examples_are_encoded() {
     assert_eq!(
         &encode_frame(Opcode::Text, b"Hello")[..],
         b"\x81\x05\x48\x65\x6c\x6c\x6f"
@@ -265,7 +258,7 @@ fn section_8_1_a_sequence_may_span_fragments() {
         masked(0x80, b"\xac"),
     ]
     .concat();
-    assert_eq!(events(&receive(&server(), &bytes)), [text("\u{20ac}")]);
+    assert_eq!(receive(&server(), &bytes).open_events(), [text("\u{20ac}")]);
 }
 
 #[test]
@@ -279,20 +272,23 @@ fn section_8_1_invalid_text_fails_before_its_frame_is_complete() {
 }
 
 #[test]
-fn section_10_4_a_message_has_a_limit() {
+fn section_10_4_a_message_above_the_limit_fails_with_1009() {
     let mut config = server();
     config.max_message_size = 5;
     assert_eq!(
-        events(&receive(&config, &masked(0x81, b"Hello"))),
+        receive(&config, &masked(0x81, b"Hello")).open_events(),
         [text("Hello")]
     );
     let in_fragments = [masked(0x01, b"Hel"), masked(0x80, b"lo")].concat();
-    assert_eq!(events(&receive(&config, &in_fragments)), [text("Hello")]);
+    assert_eq!(
+        receive(&config, &in_fragments).open_events(),
+        [text("Hello")]
+    );
 
     let too_big = [
         masked(0x81, b"Hello!"),
         [masked(0x01, b"Hel"), masked(0x80, b"lo!")].concat(),
-        // Only announced.
+        // The header alone.
         b"\x82\xff\x7f\xff\xff\xff\xff\xff\xff\xff\x37\xfa\x21\x3d".to_vec(),
     ];
     for bytes in too_big {
@@ -303,23 +299,26 @@ fn section_10_4_a_message_has_a_limit() {
 }
 
 #[test]
-fn section_10_4_a_frame_has_a_limit() {
+fn section_10_4_a_frame_above_the_limit_fails_with_1009() {
     let mut config = server();
     config.max_frame_size = 3;
     let in_fragments = [masked(0x01, b"Hel"), masked(0x80, b"lo")].concat();
-    assert_eq!(events(&receive(&config, &in_fragments)), [text("Hello")]);
+    assert_eq!(
+        receive(&config, &in_fragments).open_events(),
+        [text("Hello")]
+    );
     let trace = receive(&config, &masked(0x81, b"Hell"));
     assert_eq!(trace.sent_code(), Some(CloseCode::MESSAGE_TOO_BIG));
-    let trace = receive(&config, &masked(0x89, b"control frames have their own"));
+    let trace = receive(&config, &masked(0x89, b"control frames have another"));
     assert_eq!(trace.disconnect, None);
 }
 
 #[test]
-fn section_10_4_fragments_have_a_limit() {
+fn section_10_4_fragments_above_the_limit_fail_with_1009() {
     let mut config = server();
     config.max_fragments = 3;
     let three = [masked(0x02, b"1"), masked(0x00, b"2"), masked(0x80, b"3")].concat();
-    assert_eq!(events(&receive(&config, &three)), [binary(b"123")]);
+    assert_eq!(receive(&config, &three).open_events(), [binary(b"123")]);
     let four = [
         masked(0x02, b"1"),
         masked(0x00, b"2"),
@@ -341,5 +340,5 @@ fn section_10_4_the_default_allows_131072_fragments() {
     }
     bytes.extend(masked(0x80, b"x"));
     let trace = receive_pieces(&server(), bytes.chunks(16 << 10));
-    assert_eq!(events(&trace), [Observed::Text("x".repeat(131_072))]);
+    assert_eq!(trace.open_events(), [Observed::Text("x".repeat(131_072))]);
 }

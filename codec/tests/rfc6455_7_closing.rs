@@ -28,7 +28,7 @@ fn section_5_5_1_a_close_is_answered_with_its_code() {
 }
 
 #[test]
-fn section_7_1_5_a_close_without_a_code_is_1005_and_answered_alike() {
+fn section_7_1_5_a_close_without_a_code_is_reported_as_1005_and_answered_without_a_code() {
     let trace = receive(&server(), &masked(0x88, b""));
     assert_eq!(trace.out, b"\x88\x00");
     assert_eq!(
@@ -38,21 +38,21 @@ fn section_7_1_5_a_close_without_a_code_is_1005_and_answered_alike() {
 }
 
 #[test]
-fn section_5_5_1_nothing_behind_a_close_is_read() {
-    let junk = [
+fn section_5_5_1_frames_after_a_close_are_ignored() {
+    let bytes = [
         masked(0x88, b"\x03\xe8"),
         masked(0x81, b"late"),
         b"\xff\xff\xff\xff".to_vec(),
     ]
     .concat();
-    let trace = receive(&server(), &junk);
+    let trace = receive(&server(), &bytes);
     assert_eq!(trace.events, []);
     assert_eq!(trace.out, b"\x88\x02\x03\xe8");
     assert_eq!(trace.disconnect.unwrap().cause, Cause::PeerClose);
 }
 
 #[test]
-fn section_5_5_1_what_stands_before_a_close_is_delivered() {
+fn section_5_5_1_frames_before_a_close_are_delivered() {
     let bytes = [
         masked(0x82, b"last"),
         masked(0x89, b"?"),
@@ -108,7 +108,7 @@ fn section_5_5_1_the_reason_may_be_123_bytes() {
 }
 
 #[test]
-fn section_7_4_each_code() {
+fn section_7_4_only_sendable_codes_are_accepted() {
     for code in 0..=u16::MAX {
         let trace =
             common::receive_pieces(&server(), [masked(0x88, &code.to_be_bytes()).as_slice()]);
@@ -131,7 +131,7 @@ fn section_7_4_each_code() {
 }
 
 #[test]
-fn section_7_1_1_a_client_leaves_the_first_fin_to_the_server() {
+fn section_7_1_1_a_client_waits_for_the_fin_of_the_server() {
     let trace = receive(&client(), b"\x88\x02\x03\xe8");
     assert_eq!(trace.transmit, Transmit::Nothing);
     assert_eq!(trace.out.len(), 8, "a masked Close with a code");
@@ -139,7 +139,7 @@ fn section_7_1_1_a_client_leaves_the_first_fin_to_the_server() {
 }
 
 #[test]
-fn section_7_1_7_a_client_fails_as_a_server_does() {
+fn section_7_1_7_a_client_fails_the_connection() {
     let trace = receive(&client(), b"\x83\x00");
     assert_eq!(trace.transmit, Transmit::Finish);
     assert_eq!(trace.sent_code(), Some(CloseCode::PROTOCOL_ERROR));

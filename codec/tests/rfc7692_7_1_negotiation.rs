@@ -1,16 +1,11 @@
-//! RFC 7692 5 and 7.1: which parameters both sides agree on.
+//! RFC 7692 5 and 7.1: negotiation of the parameters.
 
 mod common;
 
-use common::{SEED, client, server};
+use common::{client, endpoint, server};
 use tidewheel_codec::deflate::{Deflate, InvalidAgreement};
-use tidewheel_codec::{Config, Endpoint};
 
-fn endpoint(config: &Config) -> Endpoint {
-    Endpoint::with_seed(config.clone(), SEED).unwrap()
-}
-
-/// The server's answer to the values of `Sec-WebSocket-Extensions`.
+/// Returns the server's answer to the values of `Sec-WebSocket-Extensions`.
 fn answer(deflate: &Deflate, offers: &[&str]) -> Option<String> {
     let mut config = server();
     config.deflate = Some(deflate.clone());
@@ -19,10 +14,12 @@ fn answer(deflate: &Deflate, offers: &[&str]) -> Option<String> {
         .map(|agreement| agreement.to_string())
 }
 
-const NONE: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+/// The response without context takeover.
+const NO_TAKEOVER: &str =
+    "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
 #[test]
-fn section_5_the_first_possible_offer_is_accepted() {
+fn section_5_the_first_supported_offer_is_accepted() {
     let takeover = Deflate {
         context_takeover: true,
         ..Deflate::default()
@@ -57,7 +54,7 @@ fn section_5_the_first_possible_offer_is_accepted() {
             &["permessage-deflate; client_max_window_bits=9"],
             "permessage-deflate; client_max_window_bits=9",
         ),
-        // The hint of 8 cannot be met by zlib, and need not be.
+        // zlib does not support the hint of 8, which may be ignored.
         (
             &["permessage-deflate; client_max_window_bits=8"],
             "permessage-deflate",
@@ -81,7 +78,7 @@ fn section_5_the_first_possible_offer_is_accepted() {
     }
     assert_eq!(
         answer(&Deflate::default(), &["permessage-deflate"]).as_deref(),
-        Some(NONE)
+        Some(NO_TAKEOVER)
     );
 }
 
@@ -123,12 +120,12 @@ fn section_7_1_invalid_offers_are_declined() {
         endpoint(&server())
             .accept_deflate(["permessage-deflate"])
             .is_none(),
-        "it is off"
+        "compression is off"
     );
 }
 
 #[test]
-fn section_7_1_2_our_windows_are_negotiated() {
+fn section_7_1_2_the_configured_windows_limit_the_response() {
     let small = Deflate {
         context_takeover: true,
         max_window_bits: 11,
@@ -167,7 +164,7 @@ fn section_7_1_2_our_windows_are_negotiated() {
 }
 
 #[test]
-fn section_7_1_the_client_offers_what_it_can() {
+fn section_7_1_the_offer_of_a_client_depends_on_its_settings() {
     let offer = |deflate: Deflate| {
         let mut config = client();
         config.deflate = Some(deflate);
@@ -175,7 +172,7 @@ fn section_7_1_the_client_offers_what_it_can() {
     };
     assert_eq!(
         offer(Deflate::default()),
-        format!("{NONE}; client_max_window_bits")
+        format!("{NO_TAKEOVER}; client_max_window_bits")
     );
     let takeover = Deflate {
         context_takeover: true,
@@ -194,11 +191,14 @@ fn section_7_1_the_client_offers_what_it_can() {
         offer(small),
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11"
     );
-    let poor = Deflate {
+    let without_budget = Deflate {
         takeover_budget: 1000,
         ..takeover
     };
-    assert_eq!(offer(poor), format!("{NONE}; client_max_window_bits"));
+    assert_eq!(
+        offer(without_budget),
+        format!("{NO_TAKEOVER}; client_max_window_bits")
+    );
     assert_eq!(endpoint(&client()).offer_deflate(), None);
 }
 
@@ -222,7 +222,7 @@ fn section_7_1_the_client_checks_the_response() {
     for (deflate, accepted, expected) in [
         (&takeover, &[][..], Ok(false)),
         (&takeover, &["permessage-deflate"], Ok(true)),
-        (&takeover, &[NONE], Ok(true)),
+        (&takeover, &[NO_TAKEOVER], Ok(true)),
         (
             &takeover,
             &["permessage-deflate; client_max_window_bits=9"],
@@ -251,7 +251,7 @@ fn section_7_1_the_client_checks_the_response() {
         (
             &takeover,
             &["permessage-deflate", "permessage-deflate"],
-            Err(InvalidAgreement::Unasked),
+            Err(InvalidAgreement::Repeated),
         ),
         (
             &Deflate::default(),

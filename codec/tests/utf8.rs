@@ -1,11 +1,11 @@
-//! The streaming validator against `std::str::from_utf8`, at every split of every vector.
+//! Comparison of the validator with `std::str::from_utf8`, at every split of every vector.
 
-mod kuhn;
+mod utf8_vectors;
 
-use kuhn::VECTORS;
 use tidewheel_codec::utf8::Validator;
+use utf8_vectors::VECTORS;
 
-/// The number of bytes after which the validator fails, if it does before the end.
+/// Returns the number of bytes after which the validator fails.
 fn fails_after(pieces: &[&[u8]]) -> Option<usize> {
     let mut validator = Validator::new();
     let mut taken = 0;
@@ -18,7 +18,7 @@ fn fails_after(pieces: &[&[u8]]) -> Option<usize> {
     validator.finish().is_err().then_some(taken)
 }
 
-/// By the definition: the least prefix that no continuation makes valid.
+/// Returns the length of the shortest prefix that no continuation makes valid.
 fn first_invalid(text: &[u8]) -> Option<usize> {
     (0..=text.len()).find(|&end| {
         std::str::from_utf8(&text[..end]).is_err_and(|error| error.error_len().is_some())
@@ -26,9 +26,9 @@ fn first_invalid(text: &[u8]) -> Option<usize> {
 }
 
 #[test]
-fn every_split_of_every_vector_is_as_from_utf8() {
+fn every_split_of_every_vector_equals_from_utf8() {
     for &(name, vector) in VECTORS {
-        // Behind enough text for the vector code of the validator, and before some.
+        // Text around the vector, so that the validator uses vector instructions.
         for padding in [0, 1, 62, 63, 64, 65, 127, 200] {
             let padding = "x".repeat(padding);
             let text = [padding.as_bytes(), vector, padding.as_bytes()].concat();
@@ -46,7 +46,7 @@ fn every_split_of_every_vector_is_as_from_utf8() {
 }
 
 #[test]
-fn the_first_invalid_byte_fails() {
+fn the_validator_fails_at_the_first_invalid_byte() {
     for &(name, vector) in VECTORS {
         let bytes: Vec<&[u8]> = vector.chunks(1).collect();
         match first_invalid(vector) {
@@ -71,7 +71,7 @@ fn every_character_is_accepted_byte_by_byte() {
 }
 
 #[test]
-fn every_pair_and_triple_at_the_edges_is_as_from_utf8() {
+fn every_triple_of_boundary_bytes_equals_from_utf8() {
     const EDGES: [u8; 22] = [
         0x00, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc1, 0xc2, 0xdf, 0xe0, 0xe1, 0xec,
         0xed, 0xee, 0xef, 0xf0, 0xf4, 0xf5, 0xff,

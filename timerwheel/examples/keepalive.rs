@@ -1,21 +1,24 @@
-//! Keepalive for a million connections, in virtual time: `cargo run --release --example keepalive`.
+//! The keepalive of a million connections, in virtual time.
 //!
-//! A connection that nothing was heard of for 20 s is sent a ping, and is given up 20 s after that. Every one is heard
-//! of each 2 s or so, but for one in a thousand, which has gone silent.
+//! `cargo run --release -p tidewheel-timerwheel --example keepalive`
+//!
+//! After 20 s without a byte, a connection gets a ping. After 20 s more, it is closed. Each connection is active every
+//! 2 s, except for one in a thousand, which stays silent.
 
 use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
 
 const CONNECTIONS: u32 = 1_000_000;
-const SILENT_EACH: u32 = 1000;
+/// One connection in this number is silent.
+const SILENT_CONNECTIONS_DIVISOR: u32 = 1000;
 
-/// What is advanced in one go before I/O has its turn again.
-const BUDGET: usize = 8192;
+/// Entries that one call of `advance` checks at most, so that I/O is not delayed.
+const BUDGET_ENTRIES: usize = 8192;
 
 const TICK_MS: u32 = 16;
-const PING_INTERVAL: u32 = 20_000_u32.div_ceil(TICK_MS);
-const PING_TIMEOUT: u32 = 20_000_u32.div_ceil(TICK_MS);
-const HEARD_EACH: u32 = 2_000 / TICK_MS;
-const MINUTE: u32 = 60_000 / TICK_MS;
+const PING_INTERVAL_TICKS: u32 = 20_000_u32.div_ceil(TICK_MS);
+const PING_TIMEOUT_TICKS: u32 = 20_000_u32.div_ceil(TICK_MS);
+const ACTIVITY_INTERVAL_TICKS: u32 = 2_000 / TICK_MS;
+const SIMULATION_TICKS: u32 = 60_000 / TICK_MS;
 
 #[derive(Default)]
 struct Connection {
@@ -27,26 +30,26 @@ struct Connection {
 enum State {
     #[default]
     Open,
-    /// A ping is out; the connection is given up at its deadline.
+    /// A ping is sent. The connection is closed at its deadline.
     Pinged,
-    Gone,
+    Closed,
 }
 
 struct Server {
     connections: Vec<Connection>,
     pings: usize,
-    gone: usize,
+    closed: usize,
 }
 
 impl Server {
-    /// Something arrived: the deadline moves, which is one store.
-    fn heard(&mut self, wheel: &mut Wheel, id: u32) {
+    /// Handles received bytes: the deadline moves, which is one store.
+    fn receive(&mut self, wheel: &mut Wheel, id: u32) {
         let connection = &mut self.connections[id as usize];
         connection.state = State::Open;
         wheel.set(
             id,
             &mut connection.timer,
-            wheel.now().wrapping_add(1 + PING_INTERVAL),
+            wheel.now().wrapping_add(1 + PING_INTERVAL_TICKS),
         );
     }
 }
@@ -67,14 +70,14 @@ impl Timers for Server {
                 wheel.set(
                     id,
                     &mut connection.timer,
-                    wheel.now().wrapping_add(1 + PING_TIMEOUT),
+                    wheel.now().wrapping_add(1 + PING_TIMEOUT_TICKS),
                 );
             }
             State::Pinged => {
-                connection.state = State::Gone;
-                self.gone += 1;
+                connection.state = State::Closed;
+                self.closed += 1;
             }
-            State::Gone => unreachable!("what is gone has no deadline"),
+            State::Closed => unreachable!("a closed connection has no deadline"),
         }
     }
 }
@@ -84,30 +87,33 @@ fn main() {
     let mut server = Server {
         connections: (0..CONNECTIONS).map(|_| Connection::default()).collect(),
         pings: 0,
-        gone: 0,
+        closed: 0,
     };
     let (mut moved, mut steps) = (0_u64, 0_u64);
-    for tick in 0..MINUTE {
-        let from = tick % HEARD_EACH;
-        for id in (from..CONNECTIONS).step_by(HEARD_EACH as usize) {
-            // The silent ones are heard of once, when they connect.
-            if tick < HEARD_EACH || id % SILENT_EACH != 0 {
-                server.heard(&mut wheel, id);
+    for tick in 0..SIMULATION_TICKS {
+        let from = tick % ACTIVITY_INTERVAL_TICKS;
+        for id in (from..CONNECTIONS).step_by(ACTIVITY_INTERVAL_TICKS as usize) {
+            // A silent connection sends bytes once, at its beginning.
+            if tick < ACTIVITY_INTERVAL_TICKS || id % SILENT_CONNECTIONS_DIVISOR != 0 {
+                server.receive(&mut wheel, id);
                 moved += 1;
             }
         }
         steps += 1;
-        while !wheel.advance(Tick::new(tick), BUDGET, &mut server) {
+        while !wheel.advance(Tick::new(tick), BUDGET_ENTRIES, &mut server) {
             steps += 1;
         }
     }
     println!(
-        "{CONNECTIONS} connections for a minute: {moved} deadlines set or moved, {} pings, {} connections given up,\n\
-         {:.1} bytes a connection beside its record, {steps} steps of at most {BUDGET} entries",
+        "{CONNECTIONS} connections for a minute: {moved} deadlines set or moved, {} pings, {} connections closed,\n\
+         {:.1} bytes a connection beside its record, {steps} steps of at most {BUDGET_ENTRIES} entries",
         server.pings,
-        server.gone,
+        server.closed,
         wheel.memory() as f64 / f64::from(CONNECTIONS),
     );
-    assert_eq!(server.gone, (CONNECTIONS / SILENT_EACH) as usize);
-    assert_eq!(server.pings, server.gone);
+    assert_eq!(
+        server.closed,
+        (CONNECTIONS / SILENT_CONNECTIONS_DIVISOR) as usize
+    );
+    assert_eq!(server.pings, server.closed);
 }

@@ -1,9 +1,9 @@
 use crate::SLOTS;
 
 const WORDS: usize = SLOTS / 64;
-const _: () = assert!(WORDS == 64, "one summary word has a bit for each word");
+const _: () = assert!(WORDS == 64, "the summary has one bit for each word");
 
-/// Which slots hold entries: a bit for each slot, and above it a bit for each word of those.
+/// The set of slots with entries: a bit for each slot, and a summary bit for each word of these bits.
 #[derive(Debug)]
 pub(crate) struct Occupancy {
     words: [u64; WORDS],
@@ -34,7 +34,7 @@ impl Occupancy {
         self.words[slot / 64] & 1 << (slot % 64) != 0
     }
 
-    /// The first occupied slot at or after `slot`, without going around; `slot` may be `SLOTS`.
+    /// Returns the first occupied slot from `slot` to the last slot. `slot` is at most `SLOTS`.
     pub(crate) fn first_from(&self, slot: usize) -> Option<usize> {
         let word = slot / 64;
         if word == WORDS {
@@ -52,7 +52,7 @@ impl Occupancy {
         Some(word * 64 + self.words[word].trailing_zeros() as usize)
     }
 
-    /// How many slots after `slot` the next occupied one lies, going around: 1 to `SLOTS`.
+    /// Returns the distance from `slot` to the next occupied one, with wrap-around: 1 to `SLOTS`.
     pub(crate) fn distance_after(&self, slot: usize) -> Option<u32> {
         let next = self.first_from(slot + 1).or_else(|| self.first_from(0))?;
         let distance = next.wrapping_sub(slot + 1) % SLOTS + 1;
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distance_agrees_with_a_walk() {
+    fn the_distance_equals_that_of_a_linear_search() {
         let mut occupancy = Occupancy::new();
         assert_eq!(occupancy.distance_after(17), None);
         for slot in [0, 1, 63, 64, 130, 2048, 4095] {
@@ -74,17 +74,17 @@ mod tests {
         occupancy.insert(200);
         occupancy.remove(200);
         for slot in 0..SLOTS {
-            let walked = (1..=SLOTS).find(|step| occupancy.contains((slot + step) % SLOTS));
+            let expected = (1..=SLOTS).find(|step| occupancy.contains((slot + step) % SLOTS));
             assert_eq!(
                 occupancy.distance_after(slot),
-                walked.map(|step| step as u32),
+                expected.map(|step| step as u32),
                 "after {slot}"
             );
         }
     }
 
     #[test]
-    fn the_only_occupied_slot_is_a_whole_turn_from_itself() {
+    fn the_only_occupied_slot_is_one_turn_from_itself() {
         let mut occupancy = Occupancy::new();
         occupancy.insert(77);
         assert_eq!(occupancy.distance_after(77), Some(SLOTS as u32));

@@ -1,19 +1,19 @@
 use crate::timer::Label;
 
-/// Ids in a chunk: with the link, 128 bytes, two cache lines.
+/// The number of ids in a chunk. With its link, a chunk takes 128 bytes: two cache lines.
 pub(crate) const CHUNK_IDS: usize = 31;
 
-/// Chunks in a block, the unit in which memory is taken and given back: 64 KiB.
+/// The number of chunks in a block, which is the unit of allocation: 64 KiB.
 const BLOCK_CHUNKS: usize = 512;
 
-/// No chunk.
+/// The index of no chunk.
 const NIL: u32 = u32::MAX;
 
 #[derive(Copy, Clone, Debug)]
 #[repr(align(64))]
 struct Chunk {
     ids: [u32; CHUNK_IDS],
-    /// The next chunk of the chain, or of the block's free ones.
+    /// The next chunk of the chain, or of the block's free list.
     next: u32,
 }
 
@@ -23,17 +23,17 @@ type Chunks = Box<[Chunk; BLOCK_CHUNKS]>;
 
 #[derive(Debug)]
 struct Block {
-    /// `None`: given back.
+    /// `None` if the memory is freed.
     chunks: Option<Chunks>,
     free: u32,
     used: u32,
 }
 
-/// A bag of entries: a list of chunks of ids, of which only the first may be partly filled.
+/// An unordered list of ids in chunks. Only the first chunk may be partly filled.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Chain {
     head: u32,
-    /// Ids in the first chunk; 0 only if there is no chunk.
+    /// The number of ids in the first chunk, which is 0 only without a chunk.
     filled: u16,
     label: Label,
 }
@@ -53,7 +53,7 @@ impl Chain {
         self.filled == 0
     }
 
-    /// What the timers carry whose entries these are.
+    /// Returns the label of the timers whose entries are in this chain.
     pub(crate) const fn label(self) -> Label {
         self.label
     }
@@ -61,13 +61,12 @@ impl Chain {
 
 /// The memory of all chains.
 ///
-/// Chunks are taken from the lowest block that has a free one, so that the highest run empty and can be given back.
-/// One empty block is kept in reserve, so that a chain that grows and shrinks at the edge of a block does not go to
-/// the allocator each time.
+/// Chunks are taken from the lowest block with a free chunk, so that the highest blocks become empty and can be freed.
+/// One empty block is kept, so that a chain that grows and shrinks at the end of a block does not allocate each time.
 #[derive(Debug)]
 pub(crate) struct Pool {
     blocks: Vec<Block>,
-    /// A bit for each block: whether it has a free chunk or can be allocated anew.
+    /// A bit for each block, which is set if the block has a free chunk or is freed.
     open: Vec<u64>,
     reserve: Option<Chunks>,
     allocated: usize,
@@ -83,7 +82,7 @@ impl Pool {
         }
     }
 
-    /// Bytes on the heap.
+    /// Returns the bytes on the heap.
     pub(crate) const fn heap_bytes(&self) -> usize {
         self.allocated * size_of::<[Chunk; BLOCK_CHUNKS]>()
             + self.blocks.capacity() * size_of::<Block>()
@@ -114,7 +113,7 @@ impl Pool {
         Some(id)
     }
 
-    /// The ids that `pop` returns before the chain's first chunk is used up, the last of them first.
+    /// Returns the ids of the first chunk. `pop` returns the last of them first.
     pub(crate) fn first_ids(&self, chain: Chain) -> &[u32] {
         if chain.is_empty() {
             &[]
@@ -123,7 +122,7 @@ impl Pool {
         }
     }
 
-    /// The id that `pop` will return once a whole chunk more has been taken.
+    /// Returns the id that `pop` returns after the ids of one more chunk, or `None` if the chain is shorter.
     #[inline]
     pub(crate) fn id_a_chunk_ahead(&self, chain: Chain) -> Option<u32> {
         let last = chain.filled.checked_sub(1)?;
@@ -187,7 +186,7 @@ impl Pool {
         }
     }
 
-    /// The lowest block with a free chunk.
+    /// Returns the lowest block with a free chunk. Adds a block if there is none.
     fn open_block(&mut self) -> usize {
         if let Some(word) = self.open.iter().position(|&word| word != 0) {
             return word * 64 + self.open[word].trailing_zeros() as usize;
@@ -195,7 +194,7 @@ impl Pool {
         let number = self.blocks.len();
         assert!(
             number < NIL as usize / BLOCK_CHUNKS,
-            "the wheel has no room for more than 2^32 entries"
+            "the wheel is limited to 2^32 entries"
         );
         self.blocks.push(Block {
             chunks: None,
@@ -241,7 +240,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_chain_gives_back_what_it_was_given() {
+    fn a_chain_returns_each_pushed_id_once() {
         let mut pool = Pool::new();
         let mut chains = [Chain::new(Label::NONE); 3];
         for id in 0..10_000 {
@@ -259,29 +258,29 @@ mod tests {
     }
 
     #[test]
-    fn lookahead_is_what_comes_a_chunk_later() {
+    fn the_id_a_chunk_ahead_is_popped_one_chunk_later() {
         let mut pool = Pool::new();
         let mut chain = Chain::new(Label::NONE);
         for id in 0..100 {
             pool.push(&mut chain, id);
         }
         assert_eq!(pool.first_ids(chain), [93, 94, 95, 96, 97, 98, 99]);
-        let mut promised = Vec::new();
+        let mut announced = Vec::new();
         let mut popped = Vec::new();
         loop {
-            promised.extend(pool.id_a_chunk_ahead(chain));
+            announced.extend(pool.id_a_chunk_ahead(chain));
             let Some(id) = pool.pop(&mut chain) else {
                 break;
             };
             popped.push(id);
         }
         assert_eq!(popped.len(), 100);
-        // 100 is 7 and three whole chunks: the 7 announce 7 of the next chunk, and each whole one all of the next.
-        assert_eq!(promised, [&popped[31..38], &popped[38..100]].concat());
+        // 100 ids are 7 and three full chunks. The 7 announce 7 of the next chunk, and a full chunk announces all.
+        assert_eq!(announced, [&popped[31..38], &popped[38..100]].concat());
     }
 
     #[test]
-    fn memory_is_given_back_but_for_one_block() {
+    fn all_memory_but_one_block_is_freed() {
         let mut pool = Pool::new();
         let mut chain = Chain::new(Label::NONE);
         for id in 0..1_000_000 {

@@ -1,22 +1,22 @@
 use crate::{SLOTS, Tick};
 
-/// The caller's part of one timer: 8 bytes, kept beside the thing that is timed.
+/// The caller's part of one timer: 8 bytes, stored in the caller's record.
 ///
-/// All-zero bytes, [`new`](Self::new) and `default()` are the same: no deadline, and no entry in any wheel. While it
-/// has an entry, a timer belongs to one id of one [`Wheel`](crate::Wheel); that is why it is neither `Clone` nor `Copy`.
+/// [`new`](Self::new), `default()` and all-zero bytes are equal: a timer without a deadline and without an entry. A timer
+/// with an entry belongs to one id of one [`Wheel`](crate::Wheel), so it is neither `Clone` nor `Copy`.
 #[derive(Debug, Default)]
 pub struct Timer {
     deadline: Tick,
     queued: Label,
-    /// Whether `deadline` counts; then there is an entry. Not so the other way round: `clear` leaves the entry, to be
-    /// taken over by the next `set`.
+    /// Whether `deadline` is valid. An armed timer has an entry. After `clear`, a timer may have an entry as well, which
+    /// the next `set` reuses.
     armed: bool,
 }
 
 const _: () = assert!(size_of::<Timer>() == 8);
 
 impl Timer {
-    /// A timer without a deadline.
+    /// Returns a timer without a deadline.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -26,7 +26,8 @@ impl Timer {
         }
     }
 
-    /// The deadline, if there is one, as it was given to [`Wheel::set`](crate::Wheel::set).
+    /// Returns the deadline of the last [`Wheel::set`](crate::Wheel::set), or `None` if the timer has expired or was
+    /// cleared.
     #[must_use]
     pub const fn deadline(&self) -> Option<Tick> {
         if self.armed {
@@ -36,7 +37,7 @@ impl Timer {
         }
     }
 
-    /// Whether there is a deadline.
+    /// Returns whether the timer has a deadline.
     #[must_use]
     pub const fn is_set(&self) -> bool {
         self.armed
@@ -47,7 +48,7 @@ impl Timer {
         self.armed = true;
     }
 
-    /// Moves the deadline of a timer that is armed: the one store of a reschedule.
+    /// Moves the deadline of an armed timer to a time after its entry: one store.
     pub(crate) const fn postpone(&mut self, deadline: Tick) {
         debug_assert!(self.armed && !self.queued.is_none());
         self.deadline = deadline;
@@ -66,15 +67,15 @@ impl Timer {
     }
 }
 
-/// Where a timer's entry lies: nowhere, or in a slot; and in which generation of that slot.
+/// The slot of a timer's entry and the generation of that slot, or [`NONE`](Self::NONE) without an entry.
 ///
-/// A slot in place of a tick is enough, because an entry never lies further ahead than the wheel is long, and it
-/// stays true when the wheel leaps over whole turns.
+/// A slot identifies the entry without its tick, because an entry is less than one turn ahead. It stays valid when the
+/// wheel skips whole turns.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub(crate) struct Label(u16);
 
 impl Label {
-    /// Zero, so that zeroed memory is an idle timer.
+    /// The label of a timer without an entry. It is 0, so that zeroed memory is such a timer.
     pub(crate) const NONE: Self = Self(0);
     const QUEUED: u16 = 1 << 15;
     const GENERATION: u16 = 1 << 14;
@@ -89,7 +90,7 @@ impl Label {
         self.0 & Self::QUEUED == 0
     }
 
-    /// The slot; meaningless if `is_none`.
+    /// Returns the slot. The value is meaningless if `is_none`.
     pub(crate) const fn slot(self) -> usize {
         (self.0 & Self::SLOT) as usize
     }
@@ -98,7 +99,7 @@ impl Label {
         Self(self.0 ^ Self::GENERATION)
     }
 
-    /// Whether both name the same slot, in whatever generation.
+    /// Returns whether both have the same slot, in any generation.
     pub(crate) const fn same_slot(self, other: Self) -> bool {
         (self.0 ^ other.0) & !Self::GENERATION == 0
     }

@@ -5,46 +5,46 @@ use crate::pool::{Chain, Pool};
 use crate::timer::Label;
 use crate::{HORIZON, SLOTS, Tick, Timer};
 
-/// The caller's records, as [`Wheel::advance`] needs them.
+/// The caller's records, which [`Wheel::advance`] accesses by their ids.
 pub trait Timers {
-    /// The timer of the record `id`, or `None` if there is no such record any more, in which case the entry is dropped.
+    /// Returns the timer of record `id`, or `None` if the record is removed. Then its entry is dropped.
     ///
-    /// A record that comes into being under an `id` that was `None` begins with [`Timer::new`].
+    /// The timer of a new record starts as [`Timer::new`] if this method returned `None` for its id before.
     fn timer(&mut self, id: u32) -> Option<&mut Timer>;
 
-    /// Hints that [`timer`](Self::timer) will be asked for `id` soon, so that its cache line can be fetched.
+    /// Announces a call of [`timer`](Self::timer) for `id`, so that the cache line can be fetched. Does nothing by default.
     fn prefetch(&self, id: u32) {
         let _ = id;
     }
 
-    /// The deadline of the record `id` has been reached; its timer is no longer set.
+    /// Handles the expiry of the timer of record `id`, which has no deadline any more.
     ///
     /// May set and clear this and any other timer of the wheel.
     fn expire(&mut self, wheel: &mut Wheel, id: u32);
 }
 
-/// The timer wheel. See the [crate's page](crate) for what it promises and what it costs.
+/// A timer wheel. The [crate documentation](crate) has its guarantees and costs.
 pub struct Wheel {
     slots: Box<[Chain; SLOTS]>,
-    /// The slots that hold entries, in their chain or in the collector's.
+    /// The slots with entries, in their chain or in that of the collector.
     occupancy: Occupancy,
     pool: Pool,
-    /// The tick that has been reached. Its slot holds entries only while `advance` is at it.
+    /// The current tick. Its slot has entries only during `advance`, and after one that ran out of budget.
     now: Tick,
-    /// Entries in all chains.
+    /// The number of entries in all chains.
     entries: usize,
-    /// Entries left behind by a timer that moved to an earlier slot, since the last collection began.
+    /// The number of entries that were superseded by an earlier one since the last collection began.
     superseded: usize,
     collector: Collector,
 }
 
-/// The collection of superseded entries, which `advance` performs when they are too many.
+/// The collection of superseded entries, which is a part of `advance`.
 #[derive(Debug)]
 enum Collector {
     Idle,
-    /// Slots before `slot` are done. `rest` is what is left of `slot`, whose timers carry the label of the generation
-    /// before; those that are kept move to the slot's own chain and take its label, so that a second entry of the
-    /// same timer is told from the first.
+    /// Slots before `slot` are complete. `rest` has the remaining entries of `slot`, whose timers have the label of the
+    /// previous generation. Entries that are kept move to the slot's chain and get its label, which distinguishes them
+    /// from a second entry of the same timer.
     Running {
         slot: usize,
         rest: Chain,
@@ -52,7 +52,8 @@ enum Collector {
 }
 
 impl Wheel {
-    /// An empty wheel that has reached `now`. It takes about 34 KB, and further memory as timers are set.
+    /// Creates an empty wheel whose current tick is `now`. It takes about 34 KB, and 4 to 6 bytes for each timer that is
+    /// set.
     #[must_use]
     pub fn new(now: Tick) -> Self {
         let slots: Vec<Chain> = (0..SLOTS)
@@ -62,7 +63,7 @@ impl Wheel {
             slots: slots
                 .into_boxed_slice()
                 .try_into()
-                .expect("as many as were made"),
+                .expect("the length is SLOTS"),
             occupancy: Occupancy::new(),
             pool: Pool::new(),
             now,
@@ -72,32 +73,37 @@ impl Wheel {
         }
     }
 
-    /// The tick that [`advance`](Self::advance) has reached. Within it, the one whose entries it is looking at.
+    /// Returns the current tick. During [`advance`](Self::advance), this is the tick whose entries are being checked.
     #[must_use]
     pub const fn now(&self) -> Tick {
         self.now
     }
 
-    /// Entries in the wheel: one for each timer that is set or was set a short while ago, and superseded ones.
+    /// Returns the number of entries: one for each timer that is set, and those of moved, cleared and removed timers that
+    /// the wheel has not reached yet.
     #[must_use]
     pub const fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Bytes of memory that the wheel holds, itself included.
+    /// Returns the memory of the wheel in bytes, including `Self`.
     #[must_use]
     pub const fn memory(&self) -> usize {
         size_of::<Self>() + size_of::<[Chain; SLOTS]>() + self.pool.heap_bytes()
     }
 
-    /// Sets or moves the deadline of the record `id`, whose timer is `timer`.
+    /// Sets or moves the deadline of record `id`, whose timer is `timer`.
     ///
-    /// The timer expires in the first [`advance`](Self::advance) that reaches `deadline`; if that has been reached
-    /// already, at the next tick. A deadline lies less than 2^31 ticks ahead. As long as it is not moved to before the
-    /// entry that the wheel has of it, this is one store into `timer` and touches nothing else.
+    /// The timer expires in the first [`advance`](Self::advance) that reaches `deadline`, or at the next tick if
+    /// `deadline` is not after the current one. `deadline` must be less than 2^31 ticks from the current tick. If the
+    /// timer is set and its entry is not after `deadline`, this is one store into `timer`, and nothing else is accessed.
+    ///
+    /// # Panics
+    ///
+    /// If the wheel has about 2^32 entries.
     #[inline]
     pub fn set(&mut self, id: u32, timer: &mut Timer, deadline: Tick) {
-        // A timer that is set has an entry. A deadline in the past compares as before it, which `set_anew` sorts out.
+        // A set timer has an entry. A deadline in the past is before any entry, and `set_anew` handles it.
         let entry = self.ticks_to_slot(timer.queued().slot()).cast_signed();
         if timer.is_set() && entry <= deadline.ahead_of(self.now) {
             timer.postpone(deadline);
@@ -118,20 +124,19 @@ impl Wheel {
         }
     }
 
-    /// Takes the deadline away: one store. The entry stays until its tick, and serves the next `set` before that.
+    /// Removes the deadline: one store. The entry stays until the wheel reaches it, and a `set` before that reuses it.
     #[inline]
     pub const fn clear(&mut self, timer: &mut Timer) {
         timer.disarm();
     }
 
-    /// Moves on to `now` and lets the timers whose deadline has been reached expire, in no particular order.
+    /// Moves the current tick to `now`, and expires the timers whose deadline is reached. The order within a tick is
+    /// unspecified.
     ///
-    /// Looks at no more than `budget` entries. Returns whether everything is done; if not, call it again, with the
-    /// same or a later `now`, when more urgent work has been given its turn. Does nothing about a `now` before the
-    /// one that was reached.
+    /// Checks at most `budget` entries. Returns whether all work is done. If not, call it again with the same or a later
+    /// `now` after more urgent work. A `now` before the current tick does not move it.
     ///
-    /// The cost is that of the entries, not of the ticks: empty slots are leapt over, and so are whole turns of the
-    /// wheel.
+    /// The time depends on the number of entries, not of ticks: empty slots and whole turns are skipped.
     pub fn advance<T: Timers>(&mut self, now: Tick, budget: usize, timers: &mut T) -> bool {
         let mut budget = budget;
         while self.sweep(now, &mut budget, timers) {
@@ -140,22 +145,22 @@ impl Wheel {
                 return self.collect(&mut budget, timers);
             }
             let ahead = ahead.cast_unsigned();
-            // After more than one turn each slot is due, and one turn looks at all of them.
-            let leap = ahead.saturating_sub(SLOTS as u32);
-            let from = self.now.wrapping_add(leap);
+            // After more than one turn, all slots are due, and one turn checks all of them.
+            let skipped = ahead.saturating_sub(SLOTS as u32);
+            let from = self.now.wrapping_add(skipped);
             let step = self
                 .occupancy
                 .distance_after(slot_of(from))
                 .unwrap_or(u32::MAX);
-            self.now = from.wrapping_add(step.min(ahead - leap));
+            self.now = from.wrapping_add(step.min(ahead - skipped));
         }
         false
     }
 
-    /// The earliest tick at which [`advance`](Self::advance) may find something to do; `None` while there is nothing.
+    /// Returns the earliest tick at which [`advance`](Self::advance) may have work, or `None` without entries.
     ///
-    /// Never after the earliest deadline, but maybe before it: an entry also comes up when its timer has been moved
-    /// or cleared since. After an `advance` that the budget cut short it is `now()`, even if that is past a deadline.
+    /// It is not after the earliest deadline, but may be before it, because entries of moved and cleared timers have to be
+    /// checked as well. If `advance` ran out of budget, it is `now()`, which may be after a deadline.
     #[must_use]
     pub fn next_wake(&self) -> Option<Tick> {
         if self.occupancy.contains(slot_of(self.now)) || self.must_collect() {
@@ -166,11 +171,11 @@ impl Wheel {
             .map(|step| self.now.wrapping_add(step))
     }
 
-    /// Looks at what the current slot holds. Returns whether the budget sufficed for all of it.
+    /// Checks the entries of the current slot. Returns whether the budget sufficed.
     fn sweep<T: Timers>(&mut self, now: Tick, budget: &mut usize, timers: &mut T) -> bool {
         let mut fetched = None;
         loop {
-            // Asked for each time, because an `advance` within `expire` may have moved on.
+            // Computed each time, because an `advance` within `expire` may have changed the current tick.
             let slot = slot_of(self.now);
             if !self.occupancy.contains(slot) {
                 return true;
@@ -183,12 +188,12 @@ impl Wheel {
             }
             *budget -= 1;
             let id = self.pop_to_sweep(slot, timers);
-            self.look_at(id, slot, now, timers);
+            self.check_entry(id, slot, now, timers);
         }
     }
 
-    /// An entry has come up: the timer expires, or is queued anew, or the entry no longer means anything.
-    fn look_at<T: Timers>(&mut self, id: u32, slot: usize, now: Tick, timers: &mut T) {
+    /// Checks an entry that was removed from `slot`: expires its timer, inserts a new entry, or drops it.
+    fn check_entry<T: Timers>(&mut self, id: u32, slot: usize, now: Tick, timers: &mut T) {
         let Some(timer) = timers.timer(id) else {
             return;
         };
@@ -197,7 +202,8 @@ impl Wheel {
         }
         match timer.deadline() {
             None => timer.queue(Label::NONE),
-            // The wheel is past `now` if this `advance` was given an earlier one, or if one within `expire` went further.
+            // The current tick is after `now` if `advance` was called with an earlier tick, or within `expire` with a
+            // later one.
             Some(deadline) if now.is_before(deadline) && self.now.is_before(deadline) => {
                 self.queue(id, timer, self.ticks_ahead(deadline));
             }
@@ -209,7 +215,7 @@ impl Wheel {
         }
     }
 
-    /// Gives `timer` an entry in the slot `ahead` of the current one.
+    /// Inserts an entry of `timer` into the slot `ahead` ticks after the current one.
     fn queue(&mut self, id: u32, timer: &mut Timer, ahead: u32) {
         let number = slot_of(self.now.wrapping_add(ahead));
         let chain = &mut self.slots[number];
@@ -221,7 +227,7 @@ impl Wheel {
         self.entries += 1;
     }
 
-    /// How far ahead of the current slot an entry for `deadline` goes: 1 to `HORIZON`.
+    /// Returns the distance in ticks of an entry for `deadline`: 1 to `HORIZON`.
     #[inline]
     fn ticks_ahead(&self, deadline: Tick) -> u32 {
         deadline
@@ -230,13 +236,13 @@ impl Wheel {
             .cast_unsigned()
     }
 
-    /// How far ahead of the current slot `slot` lies; 0 if it is the current one, and still to be swept.
+    /// Returns the distance in ticks from the current slot to `slot`; 0 for the current one, which may have entries.
     #[inline]
     const fn ticks_to_slot(&self, slot: usize) -> u32 {
         slot.wrapping_sub(slot_of(self.now)) as u32 % SLOTS as u32
     }
 
-    /// What is to be swept of `slot` next: what the collector has in hand comes before the slot's own chain.
+    /// Returns the chain of `slot` to be checked next: that of the collector before that of the slot.
     const fn chain_to_sweep(&self, slot: usize) -> Chain {
         match self.collector {
             Collector::Running {
@@ -270,13 +276,13 @@ impl Wheel {
         }
     }
 
-    /// Whether superseded entries may be more than half of all, and more than a few.
+    /// Returns whether superseded entries may be more than half of all entries plus [`SLOTS`].
     const fn must_collect(&self) -> bool {
         matches!(self.collector, Collector::Running { .. })
             || self.superseded > self.entries / 2 + SLOTS
     }
 
-    /// Drops superseded entries, if they are too many. Returns whether the budget sufficed.
+    /// Drops superseded entries if [`must_collect`](Self::must_collect). Returns whether the budget sufficed.
     fn collect<T: Timers>(&mut self, budget: &mut usize, timers: &mut T) -> bool {
         while self.must_collect() {
             match &mut self.collector {
@@ -305,7 +311,7 @@ impl Wheel {
         true
     }
 
-    /// Takes the first occupied slot from `slot` on in hand, or ends the collection.
+    /// Continues the collection with the first occupied slot from `slot` on, or ends it.
     fn collect_slot_from<T: Timers>(&mut self, slot: usize, budget: usize, timers: &T) {
         self.collector = match self.occupancy.first_from(slot) {
             None => Collector::Idle,
@@ -318,7 +324,7 @@ impl Wheel {
         };
     }
 
-    /// Keeps an entry of a chain labelled `label`, under the slot's new label, if its timer is set and has no other.
+    /// Keeps an entry of the chain with `label`, under the slot's new label, if it is the current one of a set timer.
     fn keep_or_drop<T: Timers>(&mut self, id: u32, slot: usize, label: Label, timers: &mut T) {
         let Some(timer) = timers.timer(id) else {
             return;

@@ -1,4 +1,4 @@
-//! One edge of the contract per test, with a record for each id and a note of what expired when.
+//! Guarantees of the wheel, one in each test.
 
 use tidewheel_timerwheel::{HORIZON, SLOTS, Tick, Timer, Timers, Wheel};
 
@@ -6,9 +6,11 @@ type Reaction = fn(&mut Records, &mut Wheel, u32);
 
 struct Records {
     timers: Vec<Option<Timer>>,
-    /// Asked for by `timer`: the cost, in records touched.
-    looked_at: usize,
+    /// The number of calls of `timer`.
+    checked: usize,
+    /// The id and the tick of each expiry.
     expired: Vec<(u32, u32)>,
+    /// Called by `expire`.
     reaction: Reaction,
 }
 
@@ -17,7 +19,7 @@ impl Records {
         let timers = (0..count).map(|_| Some(Timer::new())).collect();
         Self {
             timers,
-            looked_at: 0,
+            checked: 0,
             expired: Vec::new(),
             reaction: |_, _, _| {},
         }
@@ -38,8 +40,8 @@ impl Records {
         );
     }
 
-    /// Advances tick by tick up to and including `last`, noting each expiry.
-    fn walk(&mut self, wheel: &mut Wheel, last: u32) {
+    /// Advances tick by tick to `last`.
+    fn advance_to(&mut self, wheel: &mut Wheel, last: u32) {
         while wheel.now() != Tick::new(last) {
             assert!(wheel.advance(wheel.now().wrapping_add(1), usize::MAX, self));
         }
@@ -48,7 +50,7 @@ impl Records {
 
 impl Timers for Records {
     fn timer(&mut self, id: u32) -> Option<&mut Timer> {
-        self.looked_at += 1;
+        self.checked += 1;
         self.timers[id as usize].as_mut()
     }
 
@@ -59,27 +61,27 @@ impl Timers for Records {
 }
 
 #[test]
-fn a_deadline_expires_at_its_tick_once() {
+fn a_timer_expires_once_at_its_deadline() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(3);
     records.set(&mut wheel, 0, 1);
     records.set(&mut wheel, 1, HORIZON);
     records.set(&mut wheel, 2, 700);
     assert_eq!(wheel.next_wake(), Some(Tick::new(1)));
-    records.walk(&mut wheel, 3 * HORIZON);
+    records.advance_to(&mut wheel, 3 * HORIZON);
     assert_eq!(records.expired, [(0, 1), (2, 700), (1, HORIZON)]);
     assert_eq!(wheel.next_wake(), None);
 }
 
 #[test]
-fn beyond_the_horizon_is_exact_too() {
+fn deadlines_beyond_the_horizon_are_exact() {
     let deadlines = [HORIZON + 1, HORIZON + 2, 2 * HORIZON, 100_000];
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(deadlines.len());
     for (id, deadline) in (0..).zip(deadlines) {
         records.set(&mut wheel, id, deadline);
     }
-    records.walk(&mut wheel, 150_000);
+    records.advance_to(&mut wheel, 150_000);
     assert_eq!(
         records.expired,
         [
@@ -101,7 +103,7 @@ fn a_deadline_in_the_past_expires_at_the_next_tick() {
     assert!(wheel.advance(Tick::new(10_000), usize::MAX, &mut records));
     assert_eq!(records.expired, []);
     assert_eq!(wheel.next_wake(), Some(Tick::new(10_001)));
-    records.walk(&mut wheel, 10_001);
+    records.advance_to(&mut wheel, 10_001);
     records.expired.sort_unstable();
     assert_eq!(records.expired, [(0, 10_001), (1, 10_001), (2, 10_001)]);
 }
@@ -115,7 +117,7 @@ fn ticks_wrap_around() {
     records.set(&mut wheel, 1, 0);
     records.set(&mut wheel, 2, 5);
     records.set(&mut wheel, 3, HORIZON);
-    records.walk(&mut wheel, 2 * HORIZON);
+    records.advance_to(&mut wheel, 2 * HORIZON);
     assert_eq!(
         records.expired,
         [(0, u32::MAX), (1, 0), (2, 5), (3, HORIZON)]
@@ -123,7 +125,7 @@ fn ticks_wrap_around() {
 }
 
 #[test]
-fn postponing_touches_nothing_but_the_timer() {
+fn a_later_deadline_changes_nothing_but_the_timer() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 1250);
@@ -134,14 +136,14 @@ fn postponing_touches_nothing_but_the_timer() {
     assert_eq!(
         wheel.next_wake(),
         Some(Tick::new(1250)),
-        "early, as the entry was not moved"
+        "the tick of the entry, which did not move"
     );
-    records.walk(&mut wheel, 50_000);
+    records.advance_to(&mut wheel, 50_000);
     assert_eq!(records.expired, [(0, 50_000)]);
 }
 
 #[test]
-fn a_cleared_deadline_never_expires_and_its_entry_serves_the_next() {
+fn a_cleared_timer_does_not_expire_and_reuses_its_entry() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     for round in 0..1000 {
@@ -149,16 +151,16 @@ fn a_cleared_deadline_never_expires_and_its_entry_serves_the_next() {
         records.clear(&mut wheel, 0);
     }
     assert_eq!(wheel.entries(), 1);
-    records.walk(&mut wheel, 5000);
+    records.advance_to(&mut wheel, 5000);
     assert_eq!(records.expired, []);
     assert_eq!(wheel.entries(), 0);
     records.set(&mut wheel, 0, 5001);
-    records.walk(&mut wheel, 10_000);
+    records.advance_to(&mut wheel, 10_000);
     assert_eq!(records.expired, [(0, 5001)]);
 }
 
 #[test]
-fn an_earlier_deadline_counts_and_the_superseded_entry_does_not() {
+fn a_timer_with_two_entries_in_one_slot_expires_once() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 200);
@@ -167,29 +169,29 @@ fn an_earlier_deadline_counts_and_the_superseded_entry_does_not() {
         records.reaction = |_, _, _| {};
         records.set(wheel, 0, 200);
     };
-    records.walk(&mut wheel, 5000);
+    records.advance_to(&mut wheel, 5000);
     assert_eq!(
         records.expired,
         [(0, 100), (0, 200)],
-        "two entries in one slot, one expiry"
+        "one expiry at 200, where the timer has two entries"
     );
 }
 
 #[test]
-fn a_superseded_entry_is_dropped_when_it_comes_up() {
+fn a_superseded_entry_is_dropped_at_its_tick() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 200);
     records.set(&mut wheel, 0, 100);
-    records.walk(&mut wheel, 100);
+    records.advance_to(&mut wheel, 100);
     records.set(&mut wheel, 0, 300);
     assert_eq!(wheel.entries(), 2);
-    records.walk(&mut wheel, 200);
+    records.advance_to(&mut wheel, 200);
     assert_eq!(wheel.entries(), 1);
 }
 
 #[test]
-fn a_callback_may_set_the_tick_that_is_being_swept() {
+fn a_callback_that_sets_the_current_tick_is_called_at_the_next_one() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 5);
@@ -199,22 +201,22 @@ fn a_callback_may_set_the_tick_that_is_being_swept() {
             records.set(wheel, id, now);
         }
     };
-    records.walk(&mut wheel, 50);
+    records.advance_to(&mut wheel, 50);
     assert_eq!(
         records.expired,
         [(0, 5), (0, 6), (0, 7)],
-        "not in the same tick again, which could go on for ever"
+        "once in each tick, so that advance returns"
     );
 }
 
 #[test]
-fn a_callback_may_set_and_clear_those_that_are_due_in_the_same_tick() {
+fn a_callback_may_set_and_clear_timers_of_the_same_tick() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(3);
     for id in 0..3 {
         records.set(&mut wheel, id, 5);
     }
-    // Whichever comes first clears the one after it and moves the one before it.
+    // The first expiry clears one timer and moves the other.
     records.reaction = |records, wheel, id| {
         records.reaction = |_, _, _| {};
         records.clear(wheel, (id + 1) % 3);
@@ -231,7 +233,7 @@ fn a_callback_may_set_and_clear_those_that_are_due_in_the_same_tick() {
 }
 
 #[test]
-fn the_budget_stops_in_mid_slot_and_resumes_there() {
+fn advance_stops_in_a_slot_at_its_budget_and_continues_there() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1000);
     for id in 0..1000 {
@@ -243,7 +245,7 @@ fn the_budget_stops_in_mid_slot_and_resumes_there() {
         assert_eq!(records.expired.len(), step * 90);
         assert_eq!(wheel.next_wake(), Some(wheel.now()));
     }
-    // Those still waiting may be moved to their own tick, to a later one, or cleared.
+    // A waiting timer may be set to the same tick or a later one, or cleared.
     let waiting: Vec<u32> = (0..1000)
         .filter(|&id| records.timers[id as usize].as_ref().unwrap().is_set())
         .collect();
@@ -253,7 +255,7 @@ fn the_budget_stops_in_mid_slot_and_resumes_there() {
     assert!(wheel.advance(now, 100, &mut records));
     assert_eq!(wheel.now(), now);
     assert_eq!(records.expired.len(), 998);
-    records.walk(&mut wheel, 21);
+    records.advance_to(&mut wheel, 21);
     assert_eq!(records.expired.last(), Some(&(waiting[1], 21)));
     let mut ids: Vec<u32> = records.expired.iter().map(|&(id, _)| id).collect();
     ids.sort_unstable();
@@ -264,15 +266,15 @@ fn the_budget_stops_in_mid_slot_and_resumes_there() {
 }
 
 #[test]
-fn an_advance_within_a_callback_expires_each_once() {
-    let stops_in_mid_slot: Reaction = |records, wheel, _| {
+fn advance_within_a_callback_expires_in_each_callbackr_once() {
+    let once_within_budget: Reaction = |records, wheel, _| {
         records.reaction = |_, _, _| {};
         assert!(!wheel.advance(Tick::new(6), 100, records));
     };
-    let each_time: Reaction = |records, wheel, _| {
+    let in_each_callback: Reaction = |records, wheel, _| {
         wheel.advance(Tick::new(6), 3, records);
     };
-    for reaction in [stops_in_mid_slot, each_time] {
+    for reaction in [once_within_budget, in_each_callback] {
         let mut wheel = Wheel::new(Tick::new(0));
         let mut records = Records::new(200);
         for id in 0..200 {
@@ -287,7 +289,7 @@ fn an_advance_within_a_callback_expires_each_once() {
 }
 
 #[test]
-fn an_old_entry_does_not_speak_for_a_reused_id() {
+fn the_entry_of_a_removed_record_does_not_expire_the_next_one_with_its_id() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(3);
     for id in 0..3 {
@@ -297,22 +299,22 @@ fn an_old_entry_does_not_speak_for_a_reused_id() {
     records.set(&mut wheel, 0, 200);
     records.set(&mut wheel, 1, 100);
     records.set(&mut wheel, 2, 50);
-    records.walk(&mut wheel, 5000);
+    records.advance_to(&mut wheel, 5000);
     assert_eq!(records.expired, [(2, 50), (1, 100), (0, 200)]);
 }
 
 #[test]
-fn an_entry_without_a_record_is_dropped() {
+fn the_entry_of_a_removed_record_is_dropped() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 100);
     records.timers[0] = None;
-    records.walk(&mut wheel, 100);
+    records.advance_to(&mut wheel, 100);
     assert_eq!((records.expired.len(), wheel.entries()), (0, 0));
 }
 
 #[test]
-fn back_and_forth_a_million_times_takes_no_more_memory() {
+fn moving_one_deadline_a_million_times_takes_bounded_memory() {
     for reset_at in [1, 100] {
         let mut wheel = Wheel::new(Tick::new(0));
         let mut records = Records::new(1);
@@ -335,22 +337,22 @@ fn back_and_forth_a_million_times_takes_no_more_memory() {
         );
         assert!(memory_max <= 1 << 20, "{memory_max} bytes");
         assert!(
-            records.looked_at < 6_000_000,
-            "the collector looked at {}",
-            records.looked_at
+            records.checked < 6_000_000,
+            "{} records were checked",
+            records.checked
         );
         let deadline = wheel.now().get() + 5000;
         records.set(&mut wheel, 0, deadline);
         records.expired.clear();
         while !wheel.advance(wheel.now(), 1000, &mut records) {}
-        records.walk(&mut wheel, deadline + 5000);
+        records.advance_to(&mut wheel, deadline + 5000);
         assert_eq!(records.expired, [(0, deadline)]);
         assert_eq!(wheel.entries(), 0);
     }
 }
 
 #[test]
-fn returning_to_the_same_deadline_leaves_no_second_entry_there() {
+fn moving_deadlines_between_two_ticks_keeps_the_entries_bounded() {
     let count = 20;
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(count as usize);
@@ -366,13 +368,13 @@ fn returning_to_the_same_deadline_leaves_no_second_entry_there() {
             wheel.entries()
         );
     }
-    records.walk(&mut wheel, 5000);
+    records.advance_to(&mut wheel, 5000);
     assert_eq!(records.expired.len(), count as usize);
     assert!(records.expired.iter().all(|&(_, tick)| tick == 4050));
 }
 
 #[test]
-fn a_crowd_that_moves_forward_again_and_again_stays_within_twice_its_number() {
+fn moving_many_deadlines_to_earlier_ticks_keeps_the_entries_bounded() {
     let count = 20_000;
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(count as usize);
@@ -387,7 +389,7 @@ fn a_crowd_that_moves_forward_again_and_again_stays_within_twice_its_number() {
             wheel.entries()
         );
     }
-    records.walk(&mut wheel, 5000);
+    records.advance_to(&mut wheel, 5000);
     assert_eq!(records.expired.len(), count as usize);
     assert!(
         records
@@ -398,7 +400,7 @@ fn a_crowd_that_moves_forward_again_and_again_stays_within_twice_its_number() {
 }
 
 #[test]
-fn a_long_sleep_costs_what_is_in_the_wheel() {
+fn the_cost_of_a_long_sleep_depends_on_the_entries_alone() {
     for sleep in [
         SLOTS as u32 - 1,
         SLOTS as u32,
@@ -420,11 +422,11 @@ fn a_long_sleep_costs_what_is_in_the_wheel() {
             "{sleep}"
         );
         assert!(
-            records.looked_at <= 3 * 300,
-            "{} looks after {sleep} ticks",
-            records.looked_at
+            records.checked <= 3 * 300,
+            "{} records were checked after {sleep} ticks",
+            records.checked
         );
-        records.walk(&mut wheel, 5 + sleep + 1000);
+        records.advance_to(&mut wheel, 5 + sleep + 1000);
         assert_eq!(records.expired.len(), 300);
         let last = &records.expired[200..];
         assert!(
@@ -436,18 +438,18 @@ fn a_long_sleep_costs_what_is_in_the_wheel() {
 }
 
 #[test]
-fn time_does_not_go_back() {
+fn advance_to_an_earlier_tick_does_not_move_the_current_tick() {
     let mut wheel = Wheel::new(Tick::new(100));
     let mut records = Records::new(1);
     records.set(&mut wheel, 0, 150);
     assert!(wheel.advance(Tick::new(50), usize::MAX, &mut records));
     assert_eq!(wheel.now(), Tick::new(100));
-    records.walk(&mut wheel, 150);
+    records.advance_to(&mut wheel, 150);
     assert_eq!(records.expired, [(0, 150)]);
 }
 
 #[test]
-fn a_mass_expiry_gives_its_memory_back() {
+fn memory_is_freed_after_a_mass_expiry() {
     let mut wheel = Wheel::new(Tick::new(0));
     let empty = wheel.memory();
     let mut records = Records::new(500_000);
@@ -455,7 +457,7 @@ fn a_mass_expiry_gives_its_memory_back() {
         records.set(&mut wheel, id, 9);
     }
     assert!(wheel.memory() - empty < 500_000 * 5);
-    records.walk(&mut wheel, 9);
+    records.advance_to(&mut wheel, 9);
     assert_eq!(records.expired.len(), 500_000);
     assert!(
         wheel.memory() - empty < 100_000,

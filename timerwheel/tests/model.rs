@@ -1,4 +1,4 @@
-//! The wheel against a `BTreeMap` of deadlines, over random operations, reactions of the callback included.
+//! Comparison of the wheel with a `BTreeMap` of deadlines, over random operations inside and outside of callbacks.
 
 use std::collections::BTreeMap;
 
@@ -14,15 +14,15 @@ enum Operation {
         id: u32,
         ahead: i32,
     },
-    /// Moves one deadline forward tick by tick: each step leaves an entry behind.
-    Thrash {
+    /// Moves one deadline to an earlier tick, `from - 1` times: each step supersedes an entry.
+    MoveEarlier {
         id: u32,
         from: i32,
     },
     Clear {
         id: u32,
     },
-    /// The record is given up and its id taken by another, while an entry may lie in the wheel.
+    /// Replaces the record by a new one, while the wheel may have an entry of the old one.
     Reuse {
         id: u32,
     },
@@ -38,19 +38,19 @@ enum Operation {
 #[derive(Copy, Clone, Debug)]
 struct Due {
     deadline: Tick,
-    /// The tick at which `advance` must have let it expire.
+    /// The last tick at which it may expire.
     latest: Tick,
 }
 
-/// The records and the model of what the wheel is to do with them.
+/// The records, and the model of their deadlines.
 struct Records {
     timers: Vec<Option<Timer>>,
     due: BTreeMap<u32, Due>,
     reactions: Vec<Operation>,
     expired: usize,
-    /// Entries whose record went away, at most.
-    abandoned: usize,
-    /// Where the `advance` under way is going.
+    /// The number of removed records, whose entries may remain.
+    removed: usize,
+    /// The tick to which `advance` is moving.
     target: Tick,
 }
 
@@ -68,14 +68,14 @@ impl Records {
         self.due.insert(id, Due { deadline, latest });
     }
 
-    /// Everything but `Advance`.
+    /// Applies an operation that is not `Advance`.
     fn apply(&mut self, wheel: &mut Wheel, operation: &Operation) {
         let now = self.target;
         match *operation {
             Operation::Set { id, ahead } => {
                 self.set(wheel, id, now.wrapping_add(ahead.cast_unsigned()));
             }
-            Operation::Thrash { id, from } => {
+            Operation::MoveEarlier { id, from } => {
                 for ahead in (1..from).rev() {
                     self.set(wheel, id, now.wrapping_add(ahead.cast_unsigned()));
                 }
@@ -88,15 +88,15 @@ impl Records {
                 self.due.remove(&id);
             }
             Operation::Reuse { id } => {
-                self.abandoned +=
+                self.removed +=
                     usize::from(self.timers[id as usize].replace(Timer::new()).is_some());
                 self.due.remove(&id);
             }
             Operation::Remove { id } => {
-                self.abandoned += usize::from(self.timers[id as usize].take().is_some());
+                self.removed += usize::from(self.timers[id as usize].take().is_some());
                 self.due.remove(&id);
             }
-            Operation::Advance { .. } => unreachable!("not a reaction"),
+            Operation::Advance { .. } => unreachable!("a callback does not advance"),
         }
     }
 
@@ -112,7 +112,7 @@ impl Records {
                     wheel.now()
                 );
             }
-            let live = self.timers.len() + self.abandoned;
+            let live = self.timers.len() + self.removed;
             assert!(
                 wheel.entries() <= 2 * (live + SLOTS),
                 "{} entries",
@@ -160,7 +160,7 @@ impl Timers for Records {
         assert!(
             !self.timers[id as usize]
                 .as_ref()
-                .expect("it has a record")
+                .expect("an expired timer has a record")
                 .is_set()
         );
         if !self.reactions.is_empty() {
@@ -175,7 +175,7 @@ fn ahead() -> impl Strategy<Value = i32> {
     prop_oneof![4 => -3..20, 2 => -100..1500, 2 => 4000..4200, 1 => 8100..8300, 1 => 0..200_000]
 }
 
-/// What a callback may do, too.
+/// Operations inside and outside of callbacks.
 fn reaction() -> impl Strategy<Value = Operation> {
     prop_oneof![
         8 => (0..IDS, ahead()).prop_map(|(id, ahead)| Operation::Set { id, ahead }),
@@ -191,7 +191,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let budget = prop_oneof![4 => 1..4_usize, 2 => 1..3000_usize, 4 => Just(usize::MAX)];
     prop_oneof![
         12 => reaction(),
-        1 => (0..IDS, 2..4200_i32).prop_map(|(id, from)| Operation::Thrash { id, from }),
+        1 => (0..IDS, 2..4200_i32).prop_map(|(id, from)| Operation::MoveEarlier { id, from }),
         8 => (ticks, budget).prop_map(|(ticks, budget)| Operation::Advance { ticks, budget }),
     ]
 }
@@ -204,7 +204,7 @@ fn run(start: u32, operations: &[Operation], reactions: Vec<Operation>) {
         due: BTreeMap::new(),
         reactions,
         expired: 0,
-        abandoned: 0,
+        removed: 0,
         target: start,
     };
     for operation in operations {
@@ -216,7 +216,7 @@ fn run(start: u32, operations: &[Operation], reactions: Vec<Operation>) {
         }
         records.check(&wheel);
     }
-    // Left alone, everything ends: each deadline is kept, and then no entry is left.
+    // Without further operations, every timer expires in time, and no entry remains.
     records.reactions.clear();
     while !records.advance(&mut wheel, 0, 100) {}
     while let Some(wake) = wheel.next_wake() {
@@ -232,7 +232,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn agrees_with_the_model(
+    fn the_wheel_equals_the_model(
         start in prop_oneof![Just(0), u32::MAX - 5000..=u32::MAX, any::<u32>()],
         operations in vec(operation(), 1..250),
         reactions in vec(reaction(), 0..8),

@@ -1,8 +1,8 @@
-//! The ways in which a connection ends (RFC 6455 7.1).
+//! Closing and failing a connection (RFC 6455 7.1).
 
-use super::{Connection, Patience, State, send};
+use super::acknowledged::DeadlineExtension;
+use super::{CloseError, Connection, State, send};
 use crate::close::CloseCode;
-use crate::connection::CloseError;
 use crate::disconnect::{Cause, CloseFrame, Disconnect, Initiator};
 use crate::endpoint::Endpoint;
 use crate::frame::{CONTROL_PAYLOAD_SIZE_MAX, Opcode};
@@ -11,10 +11,10 @@ use crate::role::Role;
 use crate::time::Time;
 use crate::violation::Violation;
 
-/// The reason of a Close frame: what a control frame holds, less the code.
+/// Longest reason of a Close frame in bytes: the payload of a control frame without the code.
 const CLOSE_REASON_SIZE_MAX: usize = CONTROL_PAYLOAD_SIZE_MAX - 2;
 
-/// Our half of a closing handshake.
+/// A closing handshake that we started.
 #[derive(Debug)]
 pub(super) struct Closing {
     pub(super) sent: CloseFrame,
@@ -22,16 +22,19 @@ pub(super) struct Closing {
     pub(super) receiver: Receiver,
     /// Whether the peer's messages may be compressed.
     pub(super) deflate: bool,
-    pub(super) patience: Patience,
+    pub(super) extension: DeadlineExtension,
 }
 
 impl Connection {
-    /// _Start the WebSocket Closing Handshake_ (RFC 6455 7.1.2), for [`Cause::LocalClose`] or
-    /// [`Cause::Shutdown`]. Does nothing when the connection is closing or closed.
+    /// Appends a Close frame to `out`, and waits for that of the peer until the close timeout: _Start the
+    /// WebSocket Closing Handshake_ (RFC 6455 7.1.2).
+    ///
+    /// `cause` is reported by [`poll_disconnect`](Self::poll_disconnect), usually [`Cause::LocalClose`] or
+    /// [`Cause::Shutdown`]. Does nothing if the connection is closing or closed.
     ///
     /// # Errors
     ///
-    /// When the code must not be sent or the reason is longer than 123 bytes.
+    /// If the code must not be sent, or the reason is longer than 123 bytes.
     pub fn start_closing_handshake(
         &mut self,
         endpoint: &mut Endpoint,
@@ -61,20 +64,21 @@ impl Connection {
                 cause,
                 receiver,
                 deflate,
-                patience: Patience::Unasked,
+                extension: DeadlineExtension::AtFirst,
             });
             self.state = State::Closing { closing, deadline };
         }
         Ok(())
     }
 
-    /// _Fail the WebSocket Connection_ (RFC 6455 7.1.7): a Close frame with `code`, unless one is
-    /// out, and then FIN without waiting for the peer's. Does nothing when the closing handshake
-    /// is done.
+    /// Appends a Close frame with `code` to `out`, unless one was sent, and ends the connection without
+    /// waiting for that of the peer: _Fail the WebSocket Connection_ (RFC 6455 7.1.7).
+    ///
+    /// Does nothing if the closing handshake is complete or the connection has failed already.
     ///
     /// # Panics
     ///
-    /// When `code` must not be sent.
+    /// If `code` must not be sent.
     pub fn fail(
         &mut self,
         endpoint: &mut Endpoint,
@@ -103,14 +107,14 @@ impl Connection {
         self.state = State::Lingering {
             end,
             deadline,
-            patience: match cause {
-                Cause::PingTimeout => Patience::None,
-                _ => Patience::Unasked,
+            extension: match cause {
+                Cause::PingTimeout => DeadlineExtension::Never,
+                _ => DeadlineExtension::AtFirst,
             },
         };
     }
 
-    /// Fails the connection because the peer broke a rule.
+    /// Fails the connection because of a violation.
     #[cold]
     pub(super) fn fail_with(
         &mut self,
@@ -122,7 +126,7 @@ impl Connection {
         self.fail(endpoint, violation.close_code(), violation.into(), out, now);
     }
 
-    /// The peer's Close: the first of a closing handshake or the answer to ours.
+    /// Handles the peer's Close, which starts the closing handshake or answers ours.
     pub(super) fn receive_close(
         &mut self,
         endpoint: &mut Endpoint,
@@ -145,7 +149,9 @@ impl Connection {
             State::Lingering { .. }
             | State::AwaitingEof { .. }
             | State::Expired { .. }
-            | State::Released { .. } => unreachable!("nothing is received in {:?}", self.state),
+            | State::Released { .. } => {
+                unreachable!("frames are ignored in state {:?}", self.state)
+            }
         };
         let deadline = now + endpoint.config.close_timeout;
         let end = Some(self.end(initiator, cause, Some(received), Some(sent), now));
@@ -153,19 +159,19 @@ impl Connection {
             Role::Server => State::Lingering {
                 end,
                 deadline,
-                patience: Patience::Unasked,
+                extension: DeadlineExtension::AtFirst,
             },
             Role::Client => State::AwaitingEof { end, deadline },
         };
     }
 
-    /// The transport ended by itself. After our Close, `cause` is why we sent it: that the peer did
-    /// not answer is told by `Disconnect::received`.
+    /// Handles the end of the transport. After our Close, the cause of that Close is reported, and
+    /// `Disconnect::received` is `None`.
     pub(super) fn end_transport(&mut self, initiator: Initiator, cause: Cause, now: Time) {
         let close_by = match &self.state {
             State::Lingering {
                 deadline,
-                patience: Patience::None,
+                extension: DeadlineExtension::Never,
                 ..
             } => Some(*deadline),
             State::Released { close_by, .. } => *close_by,
@@ -189,6 +195,7 @@ impl Connection {
         self.state = State::Released { end, close_by };
     }
 
+    /// Returns the report of the end.
     #[cold]
     pub(super) fn end(
         &self,
@@ -211,7 +218,7 @@ impl Connection {
 }
 
 impl Closing {
-    /// Moves the frame out; the state is left at once.
+    /// Takes the sent Close frame for the report.
     pub(super) fn take_sent(&mut self) -> CloseFrame {
         CloseFrame {
             code: self.sent.code,
@@ -220,7 +227,7 @@ impl Closing {
     }
 }
 
-/// Appends a Close frame; one without a body for [`CloseCode::NO_STATUS_RECEIVED`].
+/// Appends a Close frame to `out`, without a body for [`CloseCode::NO_STATUS_RECEIVED`].
 fn send_close(
     endpoint: &mut Endpoint,
     code: CloseCode,
@@ -241,7 +248,7 @@ fn send_close(
     }
 }
 
-/// What our Close frame says when nobody gave a reason.
+/// Returns the reason of a Close frame that the application did not send.
 pub(super) fn close_reason(cause: Cause) -> String {
     let reason = match cause {
         Cause::ProtocolError(violation) => return violation.to_string(),

@@ -1,9 +1,10 @@
-//! The deadlines of a connection: which is next, and what happens at it.
+//! The deadlines of a connection, and the action at each.
 
 use std::time::Duration;
 
+use super::acknowledged::DeadlineExtension;
 use super::close::{Closing, close_reason};
-use super::{Connection, Patience, State, send};
+use super::{Connection, State, send};
 use crate::close::CloseCode;
 use crate::config::Config;
 use crate::disconnect::{Cause, Initiator};
@@ -11,26 +12,27 @@ use crate::endpoint::Endpoint;
 use crate::frame::Opcode;
 use crate::time::{Time, millis};
 
-/// A ping goes out up to this part of the interval early, and up to a 256th more.
+/// The largest jitter of a ping: the ping interval divided by this.
 const PING_JITTER_DIVISOR: u64 = 8;
 
-/// What is due on an open connection.
+/// A deadline of an open connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
-    /// Nothing was heard, and a ping goes out.
+    /// No byte arrived within the ping interval.
     Ping,
-    /// Nothing was heard since the ping.
+    /// No byte arrived within the ping timeout.
     PingTimeout,
-    /// No message arrived.
+    /// No message arrived within the idle timeout.
     IdleTimeout,
-    /// The connection is old.
+    /// The connection has reached its maximum lifetime.
     Lifetime,
 }
 
 impl Connection {
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called next, whatever the deadline
-    /// is for; `None` when there is none. Each deadline is fixed by what was received, and moves
-    /// when bytes arrive.
+    /// Returns the time of the next call of [`handle_timeout`](Self::handle_timeout), or `None` if the
+    /// connection has no deadline. The time changes when bytes arrive, and after `handle_timeout`.
+    ///
+    /// `config` is that of the connection's endpoint.
     #[inline]
     #[must_use]
     pub fn poll_timeout(&self, config: &Config) -> Option<Time> {
@@ -45,10 +47,11 @@ impl Connection {
         }
     }
 
-    /// Whether [`handle_timeout`](Self::handle_timeout) would end the connection now because the peer is
-    /// quiet since a ping, or since a Close: the moment to ask whether something has
-    /// [arrived](Self::note_heard) that was not received yet, and whether the peer has
-    /// [taken](Self::note_taken) something.
+    /// Returns whether [`handle_timeout`](Self::handle_timeout) would end the connection at `now`, because
+    /// the peer did not answer a ping or a Close.
+    ///
+    /// Before that, ask the kernel for bytes that [arrived](Self::note_heard) but are not received yet,
+    /// and for [acknowledgements](Self::note_acknowledged).
     #[must_use]
     pub fn is_overdue(&self, config: &Config, now: Time) -> bool {
         match &self.state {
@@ -57,14 +60,16 @@ impl Connection {
                 .is_some_and(|(time, due)| time <= now && due == Due::PingTimeout),
             State::Closing { deadline, .. } => *deadline <= now,
             State::Lingering {
-                deadline, patience, ..
-            } => *deadline <= now && *patience != Patience::None,
+                deadline,
+                extension,
+                ..
+            } => *deadline <= now && *extension != DeadlineExtension::Never,
             State::AwaitingEof { .. } | State::Expired { .. } | State::Released { .. } => false,
         }
     }
 
-    /// Does what is due at `now`: sends a ping, starts the closing handshake, fails or resets the
-    /// connection. Does nothing when nothing is due.
+    /// Handles the deadline if it has passed at `now`: appends a ping to `out`, starts the closing
+    /// handshake, or fails or resets the connection.
     pub fn handle_timeout(&mut self, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {
         match &mut self.state {
             State::Open { pinged, phase, .. } => {
@@ -95,10 +100,8 @@ impl Connection {
         }
     }
 
-    /// How long a ping took to be answered, by the payload of the Pong that has just been received;
-    /// `None` if that is not the answer to the newest ping of ours.
-    ///
-    /// Whole milliseconds, as `now` is.
+    /// Returns the time from our last ping to `now`, in whole milliseconds, if `pong` is the payload of
+    /// its answer; else `None`.
     #[must_use]
     pub fn round_trip(&self, pong: &[u8], now: Time) -> Option<Duration> {
         let State::Open { pinged, .. } = self.state else {
@@ -108,6 +111,7 @@ impl Connection {
         is_answer.then(|| now.since(pinged))
     }
 
+    /// Performs the action of a deadline that has passed.
     fn handle_due(&mut self, due: Due, endpoint: &mut Endpoint, out: &mut Vec<u8>, now: Time) {
         match due {
             Due::Ping => {
@@ -131,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// No timer closes with 1000: the peer is told that it was not its doing.
+    /// Starts the closing handshake with 1001, because 1000 would mean that the application has finished.
     fn go_away(&mut self, endpoint: &mut Endpoint, cause: Cause, out: &mut Vec<u8>, now: Time) {
         self.start_closing_handshake(
             endpoint,
@@ -144,7 +148,7 @@ impl Connection {
         .expect("the code may be sent and the reason is short");
     }
 
-    /// The earliest deadline of an open connection.
+    /// Returns the earliest deadline of an open connection.
     #[inline]
     fn next_due(&self, config: &Config, pinged: Time, phase: u16) -> Option<(Time, Due)> {
         let mut next = self.keepalive(config, pinged, phase);
@@ -154,7 +158,7 @@ impl Connection {
             }
         };
         if let Some(timeout) = config.idle_timeout {
-            sooner(self.messaged + timeout, Due::IdleTimeout);
+            sooner(self.last_message + timeout, Due::IdleTimeout);
         }
         if let Some(lifetime) = config.max_lifetime {
             sooner(self.opened + lifetime, Due::Lifetime);
@@ -162,8 +166,8 @@ impl Connection {
         next
     }
 
-    /// The ping, or the end of the wait for its answer. Pings are early by the jitter, but a peer
-    /// that is silent has the whole interval and timeout.
+    /// Returns the time of the next ping, or of the ping timeout. The jitter makes pings early, but does
+    /// not shorten the interval plus the timeout.
     #[inline]
     fn keepalive(&self, config: &Config, pinged: Time, phase: u16) -> Option<(Time, Due)> {
         let interval = config.ping_interval?;
@@ -179,29 +183,30 @@ impl Connection {
                     (interval / PING_JITTER_DIVISOR).saturating_mul(u64::from(phase)) >> 16;
                 let quiet_since = self.heard.max(pinged).as_millis();
                 let time = quiet_since.saturating_add(interval - jitter);
-                Some((Time::from_millis(in_step(time, interval)), Due::Ping))
+                Some((Time::from_millis(align(time, interval)), Due::Ping))
             }
         }
     }
 }
 
-/// A time for a ping, a little earlier: pings of many connections fall together, so that they take
-/// fewer slots of a timer wheel and fewer wake-ups. There are 256 to 511 such times in an interval.
+/// Rounds the time of a ping down, both in milliseconds, to one of 256 to 511 times in an interval.
+///
+/// Pings of many connections then share slots of a timer wheel, and wake-ups.
 #[inline]
-fn in_step(time: u64, interval: u64) -> u64 {
+fn align(time: u64, interval: u64) -> u64 {
     let step = 1 << interval.max(256).ilog2().saturating_sub(8);
     time & !(step - 1)
 }
 
-/// What a ping at `now` carries: milliseconds since the opening handshake, which tell pings apart.
+/// Returns the payload of a ping: milliseconds since the opening handshake, which identify the ping.
 fn ping_payload(opened: Time, now: Time) -> [u8; 4] {
     (now.since(opened).as_millis() as u32).to_be_bytes()
 }
 
 impl Closing {
-    /// Why the connection is reset. A shutdown, an idle timeout or the lifetime says more than
-    /// that the peer did not answer, which `Disconnect::received` tells; a close of the
-    /// application's says less.
+    /// Returns the cause of the reset at the close timeout: that of our Close, but
+    /// [`Cause::CloseTimeout`] if the application sent it. That the peer did not answer shows in
+    /// `Disconnect::received` in any case.
     fn cause_at_deadline(&self) -> Cause {
         match self.cause {
             Cause::LocalClose => Cause::CloseTimeout,

@@ -1,37 +1,38 @@
 use crate::close::CloseCode;
 
-/// The connection is no longer open: nothing can be sent.
+/// The error of sending on a connection that is closing or closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("connection is closing or closed")]
 pub struct Closed;
 
-/// A ping that cannot be sent.
+/// The error of a ping that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PingError {
-    /// The connection is no longer open.
+    /// The connection is closing or closed.
     #[error(transparent)]
     Closed(#[from] Closed),
-    /// RFC 6455 5.5: a control frame has a payload of 125 bytes or less.
+    /// The payload is longer than 125 bytes (RFC 6455 5.5).
     #[error("ping payload is {got} bytes; limit is 125")]
     TooLong {
-        /// Bytes of the payload as given.
+        /// The length of the payload in bytes.
         got: usize,
     },
 }
 
-/// A Close frame that cannot be sent.
+/// The error of a Close frame that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CloseError {
-    /// RFC 6455 7.4: a code that must not be sent.
+    /// The code must not be sent (RFC 6455 7.4).
     #[error("close code {got} must not be sent; 1000-1003, 1007-1014 and 3000-4999 may")]
     InvalidCode {
-        /// The code as given.
+        /// The invalid code.
         got: CloseCode,
     },
-    /// RFC 6455 5.5: a control frame has a payload of 125 bytes or less, of which the code is 2.
+    /// The reason is longer than 123 bytes: a control frame has at most 125 (RFC 6455 5.5), and the code
+    /// takes 2.
     #[error("close reason is {got} bytes; limit is 123")]
     ReasonTooLong {
-        /// Bytes of the reason as given.
+        /// The length of the reason in bytes.
         got: usize,
     },
 }

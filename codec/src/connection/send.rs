@@ -1,4 +1,4 @@
-//! What the application sends.
+//! The sending half of a connection: messages and pings to bytes.
 
 use super::{Closed, Connection, PingError, State};
 use crate::endpoint::Endpoint;
@@ -10,7 +10,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the connection is no longer open.
+    /// If the connection is closing or closed.
     #[inline]
     pub fn send_text(
         &mut self,
@@ -25,7 +25,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// When the connection is no longer open.
+    /// If the connection is closing or closed.
     #[inline]
     pub fn send_binary(
         &mut self,
@@ -36,12 +36,12 @@ impl Connection {
         self.send_message(endpoint, Opcode::Binary, bytes, out)
     }
 
-    /// Appends a ping to `out`. Keepalive needs none: [`handle_timeout`](Self::handle_timeout)
-    /// sends its own.
+    /// Appends a ping to `out`. Keepalive does not need it: [`handle_timeout`](Self::handle_timeout) sends
+    /// pings itself.
     ///
     /// # Errors
     ///
-    /// When the connection is no longer open, or `payload` is longer than 125 bytes.
+    /// If the connection is closing or closed, or `payload` is longer than 125 bytes.
     pub fn ping(
         &mut self,
         endpoint: &mut Endpoint,
@@ -58,7 +58,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Counts messages that were sent in a frame which was encoded once for many connections.
+    /// Adds `messages` messages of `bytes` payload bytes in total to the [traffic](Self::traffic), for
+    /// frames that were encoded without this connection.
     #[inline]
     pub fn note_sent(&mut self, endpoint: &mut Endpoint, messages: u64, bytes: u64) {
         for traffic in [&mut self.traffic, &mut endpoint.traffic] {
@@ -67,8 +68,8 @@ impl Connection {
         }
     }
 
-    /// Whether frames of [`Endpoint::encode_compressed`] may be sent on this connection: it agreed
-    /// to permessage-deflate without context takeover, and to a window as large as theirs.
+    /// Returns whether frames of [`Endpoint::encode_compressed`] may be sent on this connection: it
+    /// negotiated permessage-deflate without context takeover, and a window that is large enough.
     #[inline]
     #[must_use]
     pub fn shares_compression(&self, endpoint: &Endpoint) -> bool {
@@ -85,7 +86,7 @@ impl Connection {
         !terms.takeover && terms.window_bits >= codec.shared_window_bits()
     }
 
-    /// Whether permessage-deflate was negotiated.
+    /// Returns whether permessage-deflate was negotiated. `false` once the connection is closing.
     #[inline]
     #[must_use]
     pub const fn is_compressed(&self) -> bool {
@@ -98,8 +99,8 @@ impl Connection {
         )
     }
 
-    /// Whether what is sent may refer to what was sent before (context takeover), so that no
-    /// message may be left out once it is encoded.
+    /// Returns whether sent messages may refer to earlier ones (context takeover). Then no encoded message
+    /// may be dropped from a send queue.
     #[inline]
     #[must_use]
     pub fn keeps_context(&self) -> bool {
@@ -109,8 +110,8 @@ impl Connection {
         deflate.is_some_and(|terms| terms.takeover)
     }
 
-    /// Whether a message of `size` bytes would be compressed: the connection agreed to
-    /// permessage-deflate, and the message is not below the threshold.
+    /// Returns whether a message of `size` bytes would be compressed: permessage-deflate was negotiated,
+    /// and the size is not below the [threshold](crate::deflate::Deflate::threshold).
     #[inline]
     #[must_use]
     pub fn compresses(&self, endpoint: &Endpoint, size: usize) -> bool {
@@ -159,7 +160,7 @@ impl Connection {
     }
 }
 
-/// Appends one uncompressed frame to `out`, masked if we are a client.
+/// Appends one uncompressed frame to `out`. A client masks it.
 #[inline]
 pub(super) fn frame(endpoint: &mut Endpoint, opcode: Opcode, payload: &[u8], out: &mut Vec<u8>) {
     let header = FrameHeader::new(opcode, masking_key(endpoint), payload.len() as u64);

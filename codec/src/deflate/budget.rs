@@ -1,17 +1,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Bytes that the streams of connections with context takeover may take together.
+/// A limit on the memory of all connections with context takeover, in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     limit: usize,
-    /// Shared with the reservations, which outlive every borrow of the endpoint.
+    /// Shared with the reservations, which connections own.
     used: Arc<AtomicUsize>,
 }
 
-/// A part of a [`Budget`], given back when it is dropped.
+/// A part of a [`Budget`], which is returned when the reservation is dropped.
 #[derive(Debug)]
-pub(super) struct Reservation {
+pub(crate) struct Reservation {
     bytes: usize,
     used: Arc<AtomicUsize>,
 }
@@ -28,9 +28,9 @@ impl Budget {
         self.used().saturating_add(bytes) <= self.limit
     }
 
-    /// Takes `bytes`, though they may exceed the limit: ask [`has_room_for`](Self::has_room_for).
+    /// Reserves `bytes` without a check of the limit: call [`has_room_for`](Self::has_room_for) first.
     pub(super) fn reserve(&self, bytes: usize) -> Reservation {
-        // Relaxed: the number guards no other memory.
+        // Relaxed: no other memory depends on the number.
         self.used.fetch_add(bytes, Ordering::Relaxed);
         Reservation {
             bytes,
@@ -38,6 +38,7 @@ impl Budget {
         }
     }
 
+    /// Returns the reserved bytes.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dropped_reservation_makes_room() {
+    fn a_dropped_reservation_returns_its_bytes() {
         let budget = Budget::new(10);
         let reservation = budget.reserve(6);
         assert!(budget.has_room_for(4) && !budget.has_room_for(5));

@@ -1,10 +1,17 @@
+//! The wire format of a compressed message (RFC 7692 6 and 7.2).
+
 use bytes::BytesMut;
 
-use super::TAIL;
 use crate::frame::{HEADER_SIZE_MAX, SHORT_PAYLOAD_SIZE_MAX};
 use crate::message::Kind;
 
-/// A whole message that is yet to be decompressed and validated.
+/// The last bytes of a flush, which are not sent (RFC 7692 7.2.1).
+pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+
+/// RSV1 in the first frame of a message: the message is compressed (RFC 7692 6).
+pub(crate) const RESERVED_1: u8 = 0b100;
+
+/// A complete message that is neither decompressed nor validated yet.
 #[derive(Debug)]
 pub(crate) struct Compressed<'b> {
     pub(crate) kind: Kind,
@@ -14,7 +21,7 @@ pub(crate) struct Compressed<'b> {
 /// The bytes of a compressed message.
 #[derive(Debug)]
 pub(crate) enum CompressedBody<'b> {
-    /// As of [`Message`]: one whole frame, unmasked.
+    /// One complete, unmasked frame in the receive buffer.
     InPlace {
         frame: &'b mut [u8],
         header_size: usize,
@@ -24,8 +31,10 @@ pub(crate) enum CompressedBody<'b> {
 }
 
 impl Compressed<'_> {
-    /// Hands the payload with [`TAIL`] behind it to `read`, so that a decompressor is called once:
-    /// where the frame lies, the payload moves over what was the end of the header.
+    /// Calls `read` with the payload followed by [`TAIL`].
+    ///
+    /// A decompressor is called once for both. In the receive buffer, the payload moves over the end of
+    /// its header to make room for the tail.
     pub(crate) fn read_with_tail<T>(self, read: impl FnOnce(&[u8]) -> T) -> T {
         match self.body {
             CompressedBody::InPlace { frame, header_size } if header_size >= TAIL.len() => {
@@ -35,7 +44,7 @@ impl Compressed<'_> {
                 frame[payload_end..].copy_from_slice(&TAIL);
                 read(&frame[start..])
             }
-            // Only the shortest of a server's frames have a header of less than 4 bytes.
+            // A header of less than 4 bytes is that of a server's frame of at most 125 bytes.
             CompressedBody::InPlace { frame, header_size } => {
                 let payload = &frame[header_size..];
                 let mut copy = [0; SHORT_PAYLOAD_SIZE_MAX + TAIL.len()];

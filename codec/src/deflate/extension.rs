@@ -1,12 +1,12 @@
-//! The value of a `Sec-WebSocket-Extensions` header (RFC 6455 9.1).
+//! Parser of a `Sec-WebSocket-Extensions` header (RFC 6455 9.1).
 
 use crate::handshake::is_token;
 
-/// One element of the list, split but not judged.
+/// One element of the list. Its parameters are not parsed yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Extension<'a> {
     pub(super) name: &'a str,
-    /// What stands behind the first semicolon.
+    /// The text after the first semicolon.
     parameters: Option<&'a str>,
 }
 
@@ -17,10 +17,10 @@ pub(super) struct Parameter<'a> {
     pub(super) value: Option<&'a str>,
 }
 
-/// The elements of the list.
+/// Returns the elements of the list.
 ///
-/// A quoted value must be a token once it is unquoted, so that no valid one has a comma or a
-/// semicolon; an invalid one becomes elements that nobody knows.
+/// A quoted value must be a token without its quotes, so no valid value has a comma or a semicolon. An
+/// invalid value splits into elements with unknown names.
 pub(super) fn parse(value: &str) -> impl Iterator<Item = Extension<'_>> {
     value.split(',').map(|element| {
         let (name, parameters) = match element.split_once(';') {
@@ -35,7 +35,7 @@ pub(super) fn parse(value: &str) -> impl Iterator<Item = Extension<'_>> {
 }
 
 impl<'a> Extension<'a> {
-    /// The parameters in order; `None` for one that is malformed.
+    /// Returns the parameters in order, with `None` for a malformed one.
     pub(super) fn parameters(self) -> impl Iterator<Item = Option<Parameter<'a>>> {
         self.parameters
             .into_iter()

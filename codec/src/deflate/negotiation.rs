@@ -1,10 +1,10 @@
-//! Which parameters both sides agree on (RFC 7692 7.1).
+//! Negotiation of the parameters of permessage-deflate (RFC 7692 7.1).
 
 use std::fmt;
 
 use super::budget::{Budget, Reservation};
-use super::codec::{compressor_size, decompressor_size};
 use super::extension::{self, Extension};
+use super::streams::{Streams, compressor_size, decompressor_size};
 use super::{Deflate, WINDOW_BITS};
 use crate::role::Role;
 
@@ -14,10 +14,10 @@ const CLIENT_NO_CONTEXT_TAKEOVER: &str = "client_no_context_takeover";
 const SERVER_MAX_WINDOW_BITS: &str = "server_max_window_bits";
 const CLIENT_MAX_WINDOW_BITS: &str = "client_max_window_bits";
 
-/// What RFC 7692 allows for window bits.
+/// The window bits that RFC 7692 7.1.2 allows.
 const RFC_WINDOW_BITS: std::ops::RangeInclusive<u8> = 8..=15;
 
-/// The parameters of one offer or response, as they stand on the wire.
+/// The parameters of one offer or response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Parameters {
     server_no_context_takeover: bool,
@@ -26,66 +26,66 @@ struct Parameters {
     client_max_window_bits: Option<ClientWindowBits>,
 }
 
-/// A client may say that it understands the parameter, without a number (7.1.2.2).
+/// The value of `client_max_window_bits`. An offer may have the parameter without a value (7.1.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientWindowBits {
     Any,
     AtMost(u8),
 }
 
-/// What a connection needs to know of the parameters.
+/// The negotiated parameters, from the view of one side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Terms {
-    /// Our compressor's window.
+    /// The window bits of our compressor.
     pub(crate) window_bits: u8,
-    /// Our messages may refer to those before them.
+    /// Whether our messages may refer to earlier ones.
     pub(crate) takeover: bool,
-    /// The peer's messages may.
+    /// Whether the peer's messages may refer to earlier ones.
     pub(crate) peer_takeover: bool,
 }
 
-/// permessage-deflate as it was negotiated for one connection: hand it to
-/// [`Connection::with_deflate`](crate::Connection::with_deflate). Displayed, it is the value of the
-/// response's `Sec-WebSocket-Extensions`.
+/// The negotiated parameters of permessage-deflate for one connection.
+///
+/// Pass it to [`Connection::with_deflate`](crate::Connection::with_deflate). `Display` writes the value of
+/// the response's `Sec-WebSocket-Extensions`. An agreement with context takeover reserves memory until it,
+/// or its connection, is dropped.
 #[derive(Debug)]
 pub struct Agreement {
     parameters: Parameters,
-    pub(crate) terms: Terms,
-    /// The memory of streams of its own; none without context takeover.
-    pub(super) reservation: Option<Reservation>,
+    terms: Terms,
+    /// The memory of the connection's streams; `None` without context takeover.
+    reservation: Option<Reservation>,
 }
 
-/// A server's response that does not fit our offer: the client must fail the connection (RFC 7692
-/// 7.1).
+/// A server's response that contradicts our offer: the client must fail the connection (RFC 7692 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidAgreement {
-    /// More than one permessage-deflate, or it was not offered.
-    #[error("permessage-deflate was accepted without an offer, or twice")]
-    Unasked,
-    /// A parameter that is unknown, repeated, or has a value that is not allowed.
+    /// The response has permessage-deflate more than once.
+    #[error("permessage-deflate was accepted more than once")]
+    Repeated,
+    /// A parameter is unknown, repeated, or has an invalid value.
     #[error("a parameter of permessage-deflate is invalid")]
     Parameter,
-    /// The server compresses with context, though we asked it not to.
-    #[error("server_no_context_takeover was asked for, and is missing")]
+    /// The response allows context takeover, which the offer ruled out.
+    #[error("server_no_context_takeover was offered and is missing")]
     ContextTakeover,
-    /// The server's window is larger than we asked for.
-    #[error("server_max_window_bits was to be {limit} at most")]
+    /// The server's window is larger than the offer allows.
+    #[error("server_max_window_bits is above {limit} or missing")]
     ServerWindow {
-        /// What we asked for.
+        /// The window bits of the offer.
         limit: u8,
     },
-    /// We are to compress with a window that zlib does not have.
+    /// The response asks for a compression window that zlib does not support.
     #[error("client_max_window_bits is {got}; 9 to 15 are supported")]
     ClientWindow {
-        /// What the server asks for.
+        /// The window bits of the response.
         got: u8,
     },
 }
 
 impl Deflate {
-    /// Server: the first offer that can be accepted; those that are malformed, unknown or not
-    /// possible are declined by being passed over.
+    /// Server: accepts the first valid and supported offer. All others are declined.
     pub(crate) fn accept<'a>(
         &self,
         values: impl IntoIterator<Item = &'a str>,
@@ -100,7 +100,7 @@ impl Deflate {
             .map(|parameters| self.agree(Role::Server, parameters, budget))
     }
 
-    /// The response to an offer; `None` to decline it.
+    /// Returns the response to an offer, or `None` to decline it.
     fn answer(&self, offer: Parameters) -> Option<Parameters> {
         // 7.1.2.1: accepted "by including [...] the same or smaller value".
         let server_max_window_bits = offer
@@ -110,10 +110,10 @@ impl Deflate {
             return None;
         }
         let client_max_window_bits = match offer.client_max_window_bits {
-            // 7.1.2.2: without it in the offer, it must not be in the response.
+            // 7.1.2.2: the response may have it only if the offer has it.
             None => None,
             Some(ClientWindowBits::Any) => Some(self.peer_max_window_bits),
-            // A hint, which we may ignore: any window can be decompressed.
+            // A hint, which may be ignored: any window can be decompressed.
             Some(ClientWindowBits::AtMost(hint)) => {
                 Some(self.peer_max_window_bits.min(hint)).filter(|bits| WINDOW_BITS.contains(bits))
             }
@@ -128,7 +128,7 @@ impl Deflate {
         })
     }
 
-    /// Client: the offer for the request's `Sec-WebSocket-Extensions`.
+    /// Client: returns the offer for the request's `Sec-WebSocket-Extensions`.
     pub(crate) fn offer(&self, budget: &Budget) -> String {
         self.offered(budget).to_string()
     }
@@ -148,7 +148,7 @@ impl Deflate {
         }
     }
 
-    /// Client: what the server made of our offer; `None` if it declined.
+    /// Client: returns the agreement of the server's response, or `None` if the server declined.
     pub(crate) fn confirm<'a>(
         &self,
         values: impl IntoIterator<Item = &'a str>,
@@ -162,7 +162,7 @@ impl Deflate {
             return Ok(None);
         };
         if accepted.next().is_some() {
-            return Err(InvalidAgreement::Unasked);
+            return Err(InvalidAgreement::Repeated);
         }
         let response = Parameters::parse(extension).ok_or(InvalidAgreement::Parameter)?;
         if !self.context_takeover && !response.server_no_context_takeover {
@@ -177,7 +177,7 @@ impl Deflate {
             return Err(InvalidAgreement::ServerWindow { limit });
         }
         match response.client_max_window_bits {
-            // 7.1.2.2: a number is required in a response.
+            // 7.1.2.2: a response must have a number.
             Some(ClientWindowBits::Any) => Err(InvalidAgreement::Parameter),
             Some(ClientWindowBits::AtMost(got)) if !WINDOW_BITS.contains(&got) => {
                 Err(InvalidAgreement::ClientWindow { got })
@@ -188,12 +188,13 @@ impl Deflate {
         }
     }
 
-    /// The agreement of these parameters, within the budget as far as we may still choose.
+    /// Returns the agreement of these parameters. A server without budget for context takeover disables
+    /// it.
     fn agree(&self, role: Role, mut parameters: Parameters, budget: &Budget) -> Agreement {
         let mut terms = self.terms(role, parameters);
         let mut cost = terms.cost();
         if role == Role::Server && !budget.has_room_for(cost) {
-            // 7.1.1: a server may say either, whatever was offered.
+            // 7.1.1: a server may disable context takeover for any offer.
             parameters.server_no_context_takeover = true;
             parameters.client_no_context_takeover = true;
             terms = self.terms(role, parameters);
@@ -233,8 +234,18 @@ impl Deflate {
     }
 }
 
+impl Agreement {
+    /// Returns the terms, and the streams of a connection with context takeover.
+    pub(crate) fn into_parts(self) -> (Terms, Option<Box<Streams>>) {
+        let streams = self
+            .reservation
+            .map(|reservation| Box::new(Streams::new(reservation)));
+        (self.terms, streams)
+    }
+}
+
 impl Terms {
-    /// Bytes of the streams that a connection has of its own.
+    /// Returns the bytes of the streams that the connection owns.
     fn cost(self) -> usize {
         let compressor = if self.takeover {
             compressor_size(self.window_bits)
@@ -251,8 +262,8 @@ impl Terms {
 }
 
 impl Parameters {
-    /// `None` if a parameter is malformed, unknown, repeated, or has a value that it must not
-    /// have (7.1).
+    /// Parses the parameters. Returns `None` if one is malformed, unknown, repeated, or has an invalid
+    /// value (7.1).
     fn parse(extension: Extension<'_>) -> Option<Self> {
         let mut parsed = Self::default();
         for parameter in extension.parameters() {
@@ -285,7 +296,7 @@ impl Parameters {
     }
 }
 
-/// 7.1.2: "a decimal integer value without leading zeroes between 8 to 15 inclusive".
+/// Parses window bits (RFC 7692 7.1.2): "a decimal integer value without leading zeroes between 8 to 15 inclusive".
 fn parse_window_bits(value: &str) -> Option<u8> {
     let bits = value
         .parse()

@@ -3,7 +3,7 @@ use std::borrow::Cow;
 use super::header::write_header;
 use super::{ACCEPT_SIZE, accept_key};
 
-/// The response that opens a connection (RFC 6455 4.2.2).
+/// A response that opens a connection: 101 Switching Protocols (RFC 6455 4.2.2).
 #[derive(Clone, Debug)]
 pub struct Accept<'a> {
     accept: [u8; ACCEPT_SIZE],
@@ -13,7 +13,7 @@ pub struct Accept<'a> {
 }
 
 impl<'a> Accept<'a> {
-    /// The response to a request with this `Sec-WebSocket-Key`.
+    /// Creates the response to a request whose `Sec-WebSocket-Key` is `key`.
     #[must_use]
     pub fn new(key: &str) -> Self {
         Self {
@@ -24,22 +24,21 @@ impl<'a> Accept<'a> {
         }
     }
 
-    /// Chooses a subprotocol; it must be one that the client asked for, or the client fails the
-    /// connection.
+    /// Chooses a subprotocol. A client fails the connection if it did not request that subprotocol.
     #[must_use]
     pub fn with_protocol(mut self, protocol: impl Into<Cow<'a, str>>) -> Self {
         self.protocol = Some(protocol.into());
         self
     }
 
-    /// Chooses extensions: the whole value of `Sec-WebSocket-Extensions`.
+    /// Chooses extensions. `extensions` is the complete value of `Sec-WebSocket-Extensions`.
     #[must_use]
     pub fn with_extensions(mut self, extensions: impl Into<Cow<'a, str>>) -> Self {
         self.extensions = Some(extensions.into());
         self
     }
 
-    /// Adds a header; line breaks in it are sent as spaces.
+    /// Adds a header. Line breaks in its name and value are sent as spaces.
     #[must_use]
     pub fn with_header(
         mut self,
@@ -50,13 +49,13 @@ impl<'a> Accept<'a> {
         self
     }
 
-    /// The subprotocol that was chosen.
+    /// Returns the chosen subprotocol.
     #[must_use]
     pub fn protocol(&self) -> Option<&str> {
         self.protocol.as_deref()
     }
 
-    /// Appends the response to `out`; frames may follow it at once.
+    /// Appends the response to `out`. Frames may follow it at once.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\n\

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use super::header::write_header;
 use super::{BASE64, VERSION};
 
-/// A client's opening handshake (RFC 6455 4.1).
+/// A client's request for a connection (RFC 6455 4.1).
 ///
 /// ```
 /// use tidewheel_codec::handshake::{ClientRequest, Limits, Request};
@@ -31,8 +31,8 @@ pub struct ClientRequest<'a> {
 }
 
 impl<'a> ClientRequest<'a> {
-    /// A request for `target`, a path and perhaps a query. `nonce` is random: take it from
-    /// [`Endpoint::handshake_nonce`](crate::Endpoint::handshake_nonce).
+    /// Creates a request to `host` for `target`, which is a path with an optional query. `nonce` must be
+    /// random: use [`Endpoint::handshake_nonce`](crate::Endpoint::handshake_nonce).
     #[must_use]
     pub fn new(
         host: impl Into<Cow<'a, str>>,
@@ -50,28 +50,28 @@ impl<'a> ClientRequest<'a> {
         }
     }
 
-    /// Says which origin the request comes from.
+    /// Sets the `Origin` header.
     #[must_use]
     pub fn with_origin(mut self, origin: impl Into<Cow<'a, str>>) -> Self {
         self.origin = Some(origin.into());
         self
     }
 
-    /// Asks for a subprotocol, next best after those before.
+    /// Requests a subprotocol. Call it in the order of preference.
     #[must_use]
     pub fn with_protocol(mut self, protocol: impl Into<Cow<'a, str>>) -> Self {
         self.protocols.push(protocol.into());
         self
     }
 
-    /// Offers an extension with its parameters, next best after those before.
+    /// Offers an extension with its parameters. Call it in the order of preference.
     #[must_use]
     pub fn with_extension(mut self, extension: impl Into<Cow<'a, str>>) -> Self {
         self.extensions.push(extension.into());
         self
     }
 
-    /// Adds a header; line breaks in it are sent as spaces.
+    /// Adds a header. Line breaks in its name and value are sent as spaces.
     #[must_use]
     pub fn with_header(
         mut self,
@@ -82,23 +82,23 @@ impl<'a> ClientRequest<'a> {
         self
     }
 
-    /// The `Sec-WebSocket-Key` of this request.
+    /// Returns the `Sec-WebSocket-Key`.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The subprotocols that this request asks for.
+    /// Returns the requested subprotocols in order.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(AsRef::as_ref)
     }
 
-    /// The extensions that this request offers, with their parameters.
+    /// Returns the offered extensions with their parameters in order.
     pub fn extensions(&self) -> impl Iterator<Item = &str> {
         self.extensions.iter().map(AsRef::as_ref)
     }
 
-    /// Appends the request to `out`.
+    /// Appends the request to `out`. Spaces and control characters in the target are sent as `_`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let on_one_line = |byte: u8| if byte.is_ascii_graphic() { byte } else { b'_' };
         out.extend_from_slice(b"GET ");

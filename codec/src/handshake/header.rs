@@ -1,9 +1,9 @@
-/// One header of a request or response.
+/// A header of a request or response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header<'a> {
-    /// The name as received; names are equal in any case.
+    /// The name as received. Names are compared without case.
     pub name: &'a str,
-    /// The value without the white space around it.
+    /// The value without surrounding white space.
     pub value: &'a [u8],
 }
 
@@ -28,20 +28,21 @@ impl<'a> Headers<'a> {
         self.0.iter().copied()
     }
 
-    /// The values of all headers `name`, in order.
+    /// Returns the values of all headers `name` in order.
     pub(super) fn all<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a [u8]> + 'h {
         self.iter()
             .filter(|header| header.name.eq_ignore_ascii_case(name))
             .map(|header| header.value)
     }
 
-    /// The first value that is text.
+    /// Returns the first value of header `name` that is valid UTF-8.
     pub(super) fn text(&self, name: &str) -> Option<&'a str> {
         self.all(name)
             .find_map(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The values of all headers `name` that are text, as if they were one list (RFC 9110 5.3).
+    /// Returns the elements of all lists in headers `name` (RFC 9110 5.3), without values that are not
+    /// valid UTF-8.
     pub(super) fn tokens<'h>(&'h self, name: &'h str) -> impl Iterator<Item = &'a str> + 'h {
         self.all(name)
             .filter_map(|value| std::str::from_utf8(value).ok())
@@ -50,6 +51,7 @@ impl<'a> Headers<'a> {
             .filter(|token| !token.is_empty())
     }
 
+    /// Returns whether a list in headers `name` has the element `token`, without case.
     pub(super) fn has_token(&self, name: &str, token: &str) -> bool {
         self.tokens(name)
             .any(|each| each.eq_ignore_ascii_case(token))
@@ -60,8 +62,8 @@ impl<'a> Headers<'a> {
     }
 }
 
-/// Appends a header line. What would end the line early is sent as a space, so that no value can
-/// add a header of its own.
+/// Appends a header line. Line breaks and NUL are written as spaces, so that a value cannot add another
+/// header.
 pub(super) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
     let on_one_line = |byte: u8| {
         if matches!(byte, b'\r' | b'\n' | 0) {
@@ -76,7 +78,7 @@ pub(super) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Whether `token` is a token of RFC 9110 5.6.2, as subprotocols must be.
+/// Returns whether `token` is a token (RFC 9110 5.6.2). Names of subprotocols are tokens.
 #[must_use]
 pub fn is_token(token: &str) -> bool {
     let is_token_byte =

@@ -3,8 +3,7 @@ use std::fmt;
 
 use super::header::write_header;
 
-/// An HTTP response that refuses a connection: what the handshake's rules ask for, or the
-/// application's own.
+/// An HTTP response that refuses a connection.
 ///
 /// ```
 /// use tidewheel_codec::handshake::Rejection;
@@ -22,7 +21,7 @@ pub struct Rejection {
 }
 
 impl Rejection {
-    /// A response with an HTTP status, 300 to 599, and one line of text as its body. Any other status
+    /// Creates a response with an HTTP status from 300 to 599 and a line of text as its body. Another status
     /// would not refuse the connection, and is replaced by 500.
     #[must_use]
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
@@ -36,7 +35,7 @@ impl Rejection {
         }
     }
 
-    /// Adds a header; line breaks in it are sent as spaces.
+    /// Adds a header. Line breaks in its name and value are sent as spaces.
     #[must_use]
     pub fn with_header(
         mut self,
@@ -47,19 +46,19 @@ impl Rejection {
         self
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     #[must_use]
     pub const fn status(&self) -> u16 {
         self.status
     }
 
-    /// The line of the body.
+    /// Returns the body without its line break.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Appends the response to `out`; the connection is to be closed after it.
+    /// Appends the response to `out`. Close the connection after it.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(
             format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status)).as_bytes(),
@@ -71,7 +70,7 @@ impl Rejection {
             write_header("Content-Type", "text/plain; charset=utf-8", out);
         }
         write_header("Content-Length", &(self.message.len() + 1).to_string(), out);
-        // RFC 9110 7.8: who sends Upgrade names it in Connection.
+        // RFC 9110 7.8: a sender of Upgrade names it in Connection.
         let connection = match self.has_header("Upgrade") {
             true => "upgrade, close",
             false => "close",
@@ -102,7 +101,7 @@ impl fmt::Display for Rejection {
 
 impl std::error::Error for Rejection {}
 
-/// The phrase of RFC 9110 15 for the statuses that servers of WebSockets use.
+/// Returns the reason phrase of a status that WebSocket servers use (RFC 9110 15).
 const fn phrase(status: u16) -> &'static str {
     match status {
         301 => "Moved Permanently",

@@ -10,13 +10,13 @@ use super::header::{Header, Headers, is_token};
 use super::rejection::Rejection;
 use super::{HEADERS_MAX, Limits, VERSION};
 
-/// Base64 as clients write it: the last bits may be any, as in RFC 6455's own example of a key (4.1).
+/// Base64 whose unused last bits may have any value, as in the example of a key in RFC 6455 4.1.
 const NONCE: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// A client's opening handshake that meets every rule of RFC 6455 4.2.1.
+/// A client's request that meets all requirements of RFC 6455 4.2.1.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     path: &'a str,
@@ -27,12 +27,12 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Parses the request at the start of `bytes`, which is all that was received so far. Gives
-    /// the request and its size, a body included; `None` while it is incomplete.
+    /// Parses the request at the start of `bytes`, which are all bytes received so far. Returns the request
+    /// and its size in bytes, including its body, or `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// The response to send: 400, 405, 413, 426, 431, 501 or 505.
+    /// The response to send, with status 400, 405, 413, 426, 431, 501 or 505.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Self, usize)>, Rejection> {
         let Some((target, headers, size)) = parse_head(bytes, limits)? else {
             return Ok(None);
@@ -52,84 +52,86 @@ impl<'a> Request<'a> {
         Ok(Some((request, size)))
     }
 
-    /// Bytes of the request that begins `bytes`, with its body; `None` if its head is not whole. A
-    /// request that arrives in pieces needs no parsing before it has as many.
+    /// Returns the size in bytes of the request at the start of `bytes`, including its body, or `None` if
+    /// its head is incomplete. The request need not be parsed again before this number of bytes has
+    /// arrived.
     ///
     /// # Errors
     ///
-    /// As [`Request::parse`].
+    /// Those of [`Request::parse`] that depend on the request line, the size and the body.
     pub fn whole_size(bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Rejection> {
         Ok(parse_head(bytes, limits)?.map(|(_, _, size)| size))
     }
 
-    /// The path of the request's target, not decoded; starts with `/`.
+    /// Returns the path of the target. It starts with `/`, and percent-encoding is not decoded.
     #[must_use]
     pub const fn path(&self) -> &'a str {
         self.path
     }
 
-    /// What follows the first `?` of the target.
+    /// Returns the query: the target after the first `?`, not decoded.
     #[must_use]
     pub const fn query(&self) -> Option<&'a str> {
         self.query
     }
 
-    /// The host, and the port if it is given, that the request is for: that of the target if it is an
-    /// absolute URI (RFC 9112 3.2.2), or else the `Host` header.
+    /// Returns the requested host, with its port if given: the host of the target if that is an absolute
+    /// URI (RFC 9112 3.2.2), else the value of the `Host` header.
     #[must_use]
     pub const fn host(&self) -> &'a str {
         self.host
     }
 
-    /// The `Origin` header, which browsers always send (RFC 6455 10.2).
+    /// Returns the `Origin` header, which browsers always send (RFC 6455 10.2).
     #[must_use]
     pub fn origin(&self) -> Option<&'a str> {
         self.header("Origin")
     }
 
-    /// The subprotocols that the client asks for, best first.
+    /// Returns the requested subprotocols in the client's order of preference.
     pub fn protocols(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.headers.tokens("Sec-WebSocket-Protocol")
     }
 
-    /// The client's first choice among `supported` subprotocols.
+    /// Returns the client's first choice among the `supported` subprotocols.
     pub fn choose_protocol(&self, supported: &[&str]) -> Option<&'a str> {
         self.protocols()
             .find(|protocol| supported.contains(protocol))
     }
 
-    /// The values of the `Sec-WebSocket-Extensions` headers, each a list of offers.
+    /// Returns the values of the `Sec-WebSocket-Extensions` headers. Each is a list of offers.
     pub fn extensions(&self) -> impl Iterator<Item = &'a str> + '_ {
         self.headers
             .all("Sec-WebSocket-Extensions")
             .filter_map(|value| std::str::from_utf8(value).ok())
     }
 
-    /// The first value of a header, if it is text; names are equal in any case.
+    /// Returns the first value of header `name` that is valid UTF-8. Names are compared without case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.headers.text(name)
     }
 
-    /// All headers, in order.
+    /// Returns all headers in order.
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + '_ {
         self.headers.iter()
     }
 
-    /// The `Sec-WebSocket-Key` header.
+    /// Returns the `Sec-WebSocket-Key` header.
     #[must_use]
     pub const fn key(&self) -> &'a str {
         self.key
     }
 
-    /// The response that opens the connection.
+    /// Returns the response that opens the connection.
     #[must_use]
     pub fn accept(&self) -> Accept<'static> {
         Accept::new(self.key)
     }
 }
 
-/// The target and the headers of a request whose head is whole, and its size with its body.
+/// Parses a request head. Returns the target, the headers, and the size in bytes including the body, or
+/// `None` if the head is incomplete.
 fn parse_head<'a>(
     bytes: &'a [u8],
     limits: &Limits,
@@ -179,10 +181,10 @@ fn too_many_headers(limits: &Limits) -> Rejection {
 }
 
 fn version_not_supported() -> Rejection {
-    Rejection::new(505, "HTTP version is not supported; HTTP/1.1 is")
+    Rejection::new(505, "HTTP version is not supported; use HTTP/1.1")
 }
 
-/// RFC 6455 4.2.1 1: "An HTTP/1.1 or higher GET request".
+/// Checks the version and the method (RFC 6455 4.2.1 1: "An HTTP/1.1 or higher GET request").
 fn check_start_line(request: &httparse::Request<'_, '_>) -> Result<(), Rejection> {
     if request.version != Some(1) {
         return Err(version_not_supported());
@@ -191,7 +193,7 @@ fn check_start_line(request: &httparse::Request<'_, '_>) -> Result<(), Rejection
         Some("GET") => Ok(()),
         method => {
             let message = format!(
-                "method {} is not allowed; GET is",
+                "method {} is not allowed; use GET",
                 method.unwrap_or_default()
             );
             Err(Rejection::new(405, message).with_header("Allow", "GET"))
@@ -199,7 +201,7 @@ fn check_start_line(request: &httparse::Request<'_, '_>) -> Result<(), Rejection
     }
 }
 
-/// Bytes of the body, which is nothing to a WebSocket, but stands before its frames.
+/// Returns the size of the body in bytes. The body has no meaning for a WebSocket, but precedes the frames.
 fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
     if headers.count("Transfer-Encoding") > 0 {
         return Err(Rejection::new(
@@ -221,7 +223,7 @@ fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
     let size = std::str::from_utf8(size).unwrap_or_default();
     match size.parse::<usize>() {
         Ok(size) if is_number && size <= limit => Ok(size),
-        // A number that does not fit is above every limit.
+        // A number that does not fit into usize exceeds every limit.
         Ok(_) | Err(_) if is_number => Err(Rejection::new(
             413,
             format!("request body is {size} bytes; limit is {limit}"),
@@ -232,14 +234,14 @@ fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
 
 /// The target of a request.
 struct Target<'a> {
-    /// With the port if it is given; `None` if the target is only a path.
+    /// The host of an absolute URI, with its port if given; `None` for a path.
     host: Option<&'a str>,
     path: &'a str,
     query: Option<&'a str>,
 }
 
 impl<'a> Target<'a> {
-    /// RFC 6455 4.2.1 1: the target is a path, or an absolute HTTP URI that contains it.
+    /// Parses a path, or an absolute HTTP URI (RFC 6455 4.2.1 1).
     fn parse(target: &'a str) -> Result<Self, Rejection> {
         let invalid = || Rejection::new(400, "request target is neither a path nor an HTTP URI");
         // A fragment is not part of a target (RFC 9112 3.2).
@@ -267,17 +269,17 @@ impl<'a> Target<'a> {
             Some((path, query)) => (path, Some(query)),
             None => (rest, None),
         };
-        // A path that is empty is `/` (RFC 9110 4.2.3).
+        // An empty path is `/` (RFC 9110 4.2.3).
         let path = if path.is_empty() { "/" } else { path };
         Ok(Self { host, path, query })
     }
 }
 
-/// Whether it is a host, with a port or without, or nothing: the value of a `Host` header (RFC 9112 3.2,
-/// RFC 3986 3.2.2 and 3.2.3).
+/// Returns whether `text` is a valid value of a `Host` header: a host with an optional port, or empty
+/// (RFC 9112 3.2, RFC 3986 3.2.2 and 3.2.3).
 #[must_use]
 pub fn is_authority(text: &str) -> bool {
-    // The colons of an IPv6 address are in brackets.
+    // An IPv6 address has its colons in brackets.
     let colon = text.rfind(':').filter(|at| !text[*at..].contains(']'));
     let (host, port) = match colon {
         Some(at) => (&text[..at], &text[at + 1..]),
@@ -293,7 +295,7 @@ pub fn is_authority(text: &str) -> bool {
     is_port && is_host
 }
 
-/// Whether it is a registered name or an IPv4 address (RFC 3986 3.2.2), or nothing.
+/// Returns whether `text` is a registered name, an IPv4 address (RFC 3986 3.2.2), or empty.
 fn is_name(text: &str) -> bool {
     let is_in_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(&byte);
     let mut escapes = text.split('%').skip(1);
@@ -304,7 +306,7 @@ fn is_name(text: &str) -> bool {
         })
 }
 
-/// RFC 6455 4.2.1 2-6; gives the host and the key.
+/// Checks the headers (RFC 6455 4.2.1 2-6). Returns the host and the key.
 fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Rejection> {
     let host = only(headers, "Host")?;
     if !is_authority(host) {
@@ -323,7 +325,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
     if !headers.has_token("Connection", "Upgrade") {
         return Err(Rejection::new(
             400,
-            "Connection: Upgrade is missing; is a proxy not set up for it?",
+            "Connection: Upgrade is missing; a proxy may have removed it",
         ));
     }
     if headers.count("Sec-WebSocket-Version") == 0 {
@@ -331,7 +333,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
     }
     let version = only(headers, "Sec-WebSocket-Version")?;
     if version != VERSION {
-        let message = format!("WebSocket version {version} is not supported; 13 is");
+        let message = format!("WebSocket version {version} is not supported; use 13");
         return Err(Rejection::new(426, message)
             .with_header("Upgrade", "websocket")
             .with_header("Sec-WebSocket-Version", VERSION));
@@ -340,7 +342,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
         return Err(Rejection::new(400, "Origin header is repeated"));
     }
     if headers.count("Origin") == 1 && headers.text("Origin").is_none() {
-        return Err(Rejection::new(400, "Origin header is no text"));
+        return Err(Rejection::new(400, "Origin header is not text"));
     }
     let key = only(headers, "Sec-WebSocket-Key")?;
     if NONCE.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
@@ -358,7 +360,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
     Ok((host, key))
 }
 
-/// The value of a header that must stand there once.
+/// Returns the value of a header that must be present once.
 fn only<'a>(headers: &Headers<'a>, name: &'static str) -> Result<&'a str, Rejection> {
     let mut values = headers.all(name);
     match (values.next(), values.next()) {

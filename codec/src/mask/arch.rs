@@ -1,4 +1,4 @@
-//! Payloads of many bytes: the widest vectors of the processor.
+//! Masking of payloads above [`short::LEN_MAX`] bytes, with the widest vectors of the processor.
 #![allow(unsafe_code)]
 
 use bytes::buf::UninitSlice;
@@ -15,36 +15,36 @@ use portable::mask as mask_widest;
 #[cfg(target_arch = "x86_64")]
 use x86_64::mask as mask_widest;
 
-/// Masks so many bytes at the first place to the second one; whether all of them are ASCII then.
+/// A function that writes `len` masked bytes from the first pointer to the second, and returns whether all
+/// of them are then ASCII.
 ///
 /// # Safety
 ///
-/// There are more than [`short::LEN_MAX`] bytes. The first may be read and the second written; they
-/// are the same, or do not overlap.
+/// `len` is more than [`short::LEN_MAX`]. `len` bytes are valid for reads at the first pointer and for
+/// writes at the second. Both pointers are equal, or the memory does not overlap.
 #[cfg(test)]
 type Mask = unsafe fn(*const u8, *mut u8, usize, [u8; 4]) -> bool;
 
-/// As [`super::mask_and_test`], for more than [`short::LEN_MAX`] bytes.
+/// Masks more than [`short::LEN_MAX`] bytes, like [`super::mask_and_test`].
 #[inline]
 pub(super) fn mask(bytes: &mut [u8], key: [u8; 4]) -> bool {
     assert!(bytes.len() > short::LEN_MAX);
     let start = bytes.as_mut_ptr();
-    // SAFETY: they are enough, and both places are one, which is borrowed mutably.
+    // SAFETY: the length is asserted. Both pointers are that of `bytes`, which is borrowed mutably.
     unsafe { mask_widest(start, start, bytes.len(), key) }
 }
 
-/// Writes `from` to all of `to` and masks it, for more than [`short::LEN_MAX`] bytes.
+/// Fills `to` with the masked bytes of `from`, which are more than [`short::LEN_MAX`].
 #[inline]
 pub(super) fn copy(from: &[u8], to: &mut UninitSlice, key: [u8; 4]) {
     assert!(from.len() > short::LEN_MAX && from.len() == to.len());
-    // SAFETY: they are enough. The one place is borrowed and the other mutably, so they do not
-    // overlap.
+    // SAFETY: the lengths are asserted. `to` is borrowed mutably, so it does not overlap with `from`.
     unsafe {
         mask_widest(from.as_ptr(), to.as_mut_ptr(), from.len(), key);
     }
 }
 
-/// A way to mask, for so many bytes at least.
+/// A masking function for at least `len_min` bytes.
 #[cfg(test)]
 pub(super) struct Backend {
     pub(super) name: &'static str,
@@ -52,7 +52,7 @@ pub(super) struct Backend {
     pub(super) mask: Mask,
 }
 
-/// Those that this machine can run.
+/// Returns the backends that this machine supports.
 #[cfg(test)]
 pub(super) fn backends() -> Vec<Backend> {
     let mut backends = vec![Backend {
@@ -67,18 +67,18 @@ pub(super) fn backends() -> Vec<Backend> {
 
 #[cfg(test)]
 impl Backend {
-    /// Masks in place.
+    /// Masks `bytes` in place.
     pub(super) fn mask(&self, bytes: &mut [u8], key: [u8; 4]) -> bool {
         assert!(bytes.len() >= self.len_min);
         let start = bytes.as_mut_ptr();
-        // SAFETY: as in `mask` above.
+        // SAFETY: the length is asserted. Both pointers are that of `bytes`, which is borrowed mutably.
         unsafe { (self.mask)(start, start, bytes.len(), key) }
     }
 
-    /// Masks what is copied.
+    /// Fills `to` with the masked bytes of `from`.
     pub(super) fn copy(&self, from: &[u8], to: &mut [u8], key: [u8; 4]) -> bool {
         assert!(from.len() >= self.len_min && from.len() == to.len());
-        // SAFETY: as in `copy` above.
+        // SAFETY: the lengths are asserted. `to` is borrowed mutably, so it does not overlap with `from`.
         unsafe { (self.mask)(from.as_ptr(), to.as_mut_ptr(), from.len(), key) }
     }
 }

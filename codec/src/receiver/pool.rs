@@ -2,16 +2,15 @@ use std::{collections::VecDeque, fmt};
 
 use super::partial::Partial;
 
-/// So many of the newest that are free, and of the oldest, are looked at for one whose memory is all
-/// there.
-const LOOKED_AT_MAX: usize = 8;
+/// Number of newest, and of oldest, free partials that are checked for unshared memory.
+const CHECKED_PARTIALS_MAX: usize = 8;
 
-/// The partials, with their buffers, of connections that do not need one now.
+/// The [partials](Partial), with their buffers, that no connection uses now.
 pub(crate) struct Pool {
-    /// The newest last: they are in the processor's caches. Of the oldest it is most likely that their
-    /// messages have been sent.
+    /// The newest are last. They are in the processor's caches. The messages of the oldest are most likely
+    /// sent and dropped.
     free: VecDeque<Box<Partial>>,
-    /// What `free` holds.
+    /// The heap memory of `free`.
     bytes: usize,
     /// The limit of `bytes`.
     bytes_max: usize,
@@ -29,10 +28,12 @@ impl Pool {
     #[cold]
     pub(super) fn take(&mut self) -> Box<Partial> {
         let count = self.free.len();
-        let newest = (count.saturating_sub(LOOKED_AT_MAX)..count).rev();
-        let oldest = 0..LOOKED_AT_MAX.min(count.saturating_sub(LOOKED_AT_MAX));
-        let whole = newest.chain(oldest).find(|&at| self.free[at].is_whole());
-        match whole.and_then(|at| self.free.remove(at)) {
+        let newest = (count.saturating_sub(CHECKED_PARTIALS_MAX)..count).rev();
+        let oldest = 0..CHECKED_PARTIALS_MAX.min(count.saturating_sub(CHECKED_PARTIALS_MAX));
+        let unshared = newest
+            .chain(oldest)
+            .find(|&index| self.free[index].is_unshared());
+        match unshared.and_then(|index| self.free.remove(index)) {
             Some(partial) => {
                 self.bytes -= partial.size();
                 partial
@@ -64,22 +65,24 @@ impl fmt::Debug for Pool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::receiver::partial::tests::assemble;
+    use crate::receiver::buffer::tests::assemble;
 
     #[test]
-    fn a_buffer_is_taken_whose_message_is_gone() {
+    fn take_prefers_a_buffer_whose_message_is_dropped() {
         let mut pool = Pool::new(1 << 20);
         let mut partials = [Box::new(Partial::new()), Box::new(Partial::new())];
-        let [kept, gone] = partials.each_mut().map(|partial| assemble(partial, 2).0);
-        let place = gone.as_ptr();
-        drop(gone);
+        let [kept, dropped] = partials
+            .each_mut()
+            .map(|partial| assemble(partial.buffer_mut(), 2).0);
+        let place = dropped.as_ptr();
+        drop(dropped);
         partials.into_iter().for_each(|partial| pool.put(partial));
         let mut taken = pool.take();
-        assert_eq!(assemble(&mut taken, 2).0.as_ptr(), place);
-        assert_eq!(pool.free.len(), 1, "the other is kept for later");
+        assert_eq!(assemble(taken.buffer_mut(), 2).0.as_ptr(), place);
+        assert_eq!(pool.free.len(), 1, "the other buffer stays in the pool");
         assert_eq!(pool.take().size(), Partial::new().size(), "a new one");
         drop(kept);
-        assert!(pool.take().is_whole());
+        assert!(pool.take().is_unshared());
         assert_eq!((pool.free.len(), pool.bytes), (0, 0));
     }
 }

@@ -1,13 +1,14 @@
-//! Runs a connection over literal bytes, whole and in pieces.
+//! A connection that receives literal bytes, in one piece and in several.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+use tidewheel_codec::deflate::Deflate;
 use tidewheel_codec::{
     CloseCode, Config, Connection, Disconnect, Endpoint, Event, Message, Role, Time, Transmit,
 };
 
 pub(crate) const SEED: u64 = 0x7164_6577;
 
-/// An event that outlives the receive buffer.
+/// An owned copy of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Observed {
     Text(String),
@@ -43,7 +44,7 @@ pub(crate) fn binary(bytes: &[u8]) -> Observed {
     Observed::Binary(bytes.to_vec())
 }
 
-/// Everything that can be seen of a connection.
+/// The observable behaviour of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Trace {
     pub(crate) events: Vec<Observed>,
@@ -53,7 +54,13 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// The code of the Close frame that we sent.
+    /// Returns the events of a connection that has not ended.
+    pub(crate) fn open_events(&self) -> &[Observed] {
+        assert_eq!(self.disconnect, None);
+        &self.events
+    }
+
+    /// Returns the code of the Close frame that we sent.
     pub(crate) fn sent_code(&self) -> Option<CloseCode> {
         self.disconnect
             .as_ref()?
@@ -62,7 +69,7 @@ impl Trace {
             .map(|close| close.code)
     }
 
-    /// The reason of the Close frame that we sent.
+    /// Returns the reason of the Close frame that we sent.
     pub(crate) fn sent_reason(&self) -> &str {
         self.disconnect
             .as_ref()
@@ -79,7 +86,27 @@ pub(crate) fn client() -> Config {
     Config::new(Role::Client)
 }
 
-/// A connection that has permessage-deflate if `endpoint` has: with the endpoint's own terms.
+/// Enables compression of all messages.
+pub(crate) fn with_deflate(mut config: Config) -> Config {
+    config.deflate = Some(Deflate {
+        threshold: 0,
+        ..Deflate::default()
+    });
+    config
+}
+
+/// Enables compression of all messages, with context takeover.
+pub(crate) fn with_takeover(config: Config) -> Config {
+    let mut config = with_deflate(config);
+    config.deflate.as_mut().unwrap().context_takeover = true;
+    config
+}
+
+pub(crate) fn endpoint(config: &Config) -> Endpoint {
+    Endpoint::with_seed(config.clone(), SEED).unwrap()
+}
+
+/// Returns a connection with the compression to which two endpoints like this one agree.
 pub(crate) fn connect(endpoint: &Endpoint, now: Time) -> Connection {
     let connection = Connection::new(now, 0);
     let Some(offer) = endpoint.offer_deflate() else {
@@ -95,18 +122,18 @@ pub(crate) fn connect(endpoint: &Endpoint, now: Time) -> Connection {
     connection.with_deflate(agreement.expect("an endpoint agrees with itself"))
 }
 
-/// Feeds `pieces`, each in a receive buffer of its own.
+/// Receives each of `pieces` in a separate buffer.
 pub(crate) fn receive_pieces<'p>(
     config: &Config,
     pieces: impl IntoIterator<Item = &'p [u8]>,
 ) -> Trace {
-    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let mut endpoint = endpoint(config);
     let now = Time::from_millis(1);
     let mut connection = connect(&endpoint, now);
     receive_on(&mut connection, &mut endpoint, pieces)
 }
 
-/// As [`receive_pieces`], on a connection that is there already.
+/// Receives each of `pieces` in a separate buffer, on an existing connection.
 pub(crate) fn receive_on<'p>(
     connection: &mut Connection,
     endpoint: &mut Endpoint,
@@ -131,9 +158,9 @@ pub(crate) fn receive_on<'p>(
     }
 }
 
-/// Feeds `bytes` at once, and reads so many frames at a time.
+/// Receives `bytes` in one buffer, and reads at most `frames_max` frames at a time.
 pub(crate) fn receive_shares(config: &Config, bytes: &[u8], frames_max: u32) -> Trace {
-    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let mut endpoint = endpoint(config);
     let now = Time::from_millis(1);
     let mut connection = connect(&endpoint, now);
     let (mut events, mut out) = (Vec::new(), Vec::new());
@@ -163,10 +190,10 @@ pub(crate) fn receive_shares(config: &Config, bytes: &[u8], frames_max: u32) -> 
     }
 }
 
-/// Feeds `bytes` in pieces of these sizes, and what is left in one: into the assembly buffer of the
-/// message wherever it is lent, and in receive buffers elsewhere.
+/// Receives `bytes` in pieces of `sizes`, and the rest in one piece: into the lent buffer of a message where
+/// possible, else into receive buffers.
 pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Trace {
-    let mut endpoint = Endpoint::with_seed(config.clone(), SEED).unwrap();
+    let mut endpoint = endpoint(config);
     let now = Time::from_millis(1);
     let mut connection = connect(&endpoint, now);
     let (mut events, mut out) = (Vec::new(), Vec::new());
@@ -179,7 +206,7 @@ pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Tr
             let room = buffer.capacity() - buffer.len();
             let to_come = usize::try_from(connection.to_come()).unwrap();
             let received = size.min(room).min(to_come);
-            assert!(room.min(to_come) > 0, "room for something");
+            assert!(room.min(to_come) > 0, "the lent buffer has room");
             buffer.extend_from_slice(&rest[..received]);
             rest = &rest[received..];
             connection.receive_assembly(buffer, now);
@@ -203,7 +230,7 @@ pub(crate) fn receive_lent(config: &Config, bytes: &[u8], sizes: &[usize]) -> Tr
     }
 }
 
-/// Feeds `bytes` whole, at every split into two, and byte by byte: what is seen must be the same.
+/// Receives `bytes` whole, at every split into two pieces, and byte by byte. Asserts that the behaviour is the same.
 pub(crate) fn receive(config: &Config, bytes: &[u8]) -> Trace {
     let whole = receive_pieces(config, [bytes]);
     for split in 1..bytes.len() {
@@ -222,7 +249,7 @@ pub(crate) fn receive(config: &Config, bytes: &[u8]) -> Trace {
     whole
 }
 
-/// A frame with the first byte `first`, masked with a fixed key.
+/// Returns a frame with the first byte `first`, masked with a fixed key.
 pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = unmasked(first, payload);
@@ -239,7 +266,7 @@ pub(crate) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame with the first byte `first`, not masked.
+/// Returns an unmasked frame with the first byte `first`.
 pub(crate) fn unmasked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match payload.len() {

@@ -3,8 +3,8 @@ use crate::suite::{Case, Ends, Frame, bytes};
 
 const CLOSE: u8 = 0x88;
 
-/// What is answered when a Close has no code.
-const NONE: u16 = 1005;
+/// The reported code of a Close without a code.
+const NO_CODE: u16 = 1005;
 
 pub(crate) fn cases() -> Vec<Case> {
     [order(), bodies(), codes()].concat()
@@ -75,7 +75,7 @@ fn bodies() -> Vec<Case> {
             "close without a body",
             [(CLOSE, bytes(b""))],
             [],
-            Ends::Closed(NONE),
+            Ends::Closed(NO_CODE),
         ),
         Case::new(
             "7.3.2",

@@ -54,7 +54,7 @@ fn framing() -> Vec<Case> {
     }
     cases.push(Case::new(
         "1.3.1",
-        "messages one behind the other",
+        "consecutive messages",
         [
             (TEXT, bytes(b"a")),
             (BINARY, bytes(b"b")),
@@ -266,7 +266,7 @@ fn fragmentation() -> Vec<Case> {
         ),
         Case::new(
             "5.9",
-            "fragment behind the last one",
+            "fragment after the last one",
             [
                 (0x01, bytes(b"a")),
                 (0x80, bytes(b"b")),
@@ -376,7 +376,7 @@ fn limits() -> Vec<Case> {
         )),
         small(Case::new(
             "8.3.1",
-            "limits are of each message",
+            "limits apply to each message",
             [
                 (TEXT, fits.clone()),
                 (BINARY, fits.clone()),

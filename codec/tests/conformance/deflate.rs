@@ -7,9 +7,9 @@ use crate::suite::{Case, Ends, bytes, fragments};
 const TEXT: u8 = 0xc1;
 const BINARY: u8 = 0xc2;
 
-/// "Hello", by RFC 7692 7.2.3.1.
+/// A compressed "Hello" (RFC 7692 7.2.3.1).
 const HELLO: &[u8] = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
-/// "Hello" again, by a reference to the message before: 7.2.3.2.
+/// A second "Hello", compressed as a reference to the previous message (RFC 7692 7.2.3.2).
 const HELLO_AGAIN: &[u8] = b"\xf2\x00\x11\x00\x00";
 
 fn without_takeover() -> Deflate {
@@ -26,7 +26,7 @@ fn with_takeover() -> Deflate {
     }
 }
 
-/// `messages` as a peer sends them that compresses with flate2 called directly.
+/// Compresses `messages` with flate2.
 fn compressed(messages: &[&[u8]], window_bits: u8, has_takeover: bool) -> Vec<Vec<u8>> {
     let mut compressor = Compress::new_with_window_bits(Compression::new(6), false, window_bits);
     let compress = |message: &&[u8]| {
@@ -49,44 +49,44 @@ pub(crate) fn cases() -> Vec<Case> {
 
 fn examples() -> Vec<Case> {
     let hello = || [text("Hello")];
-    let off = |case: Case| case.with_deflate(without_takeover());
+    let without = |case: Case| case.with_deflate(without_takeover());
     vec![
-        off(Case::new(
+        without(Case::new(
             "9.1.1",
             "one compressed block",
             [(TEXT, bytes(HELLO))],
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.2",
             "compressed, in fragments",
             fragments(0x41, HELLO, 3),
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.3",
             "compressed, a byte a fragment",
             fragments(0x41, HELLO, 1),
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.4",
             "a block without compression",
             [(TEXT, bytes(b"\x00\x05\x00\xfa\xffHello\x00"))],
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.5",
             "a block that is marked as the last",
             [(TEXT, bytes(b"\xf3\x48\xcd\xc9\xc9\x07\x00\x00"))],
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.6",
             "two compressed blocks",
             [(
@@ -96,14 +96,14 @@ fn examples() -> Vec<Case> {
             hello(),
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.7",
             "empty, as one byte",
             [(TEXT, bytes(b"\0")), (BINARY, bytes(b"\0"))],
             [text(""), binary(b"")],
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.8",
             "uncompressed in a compressed session",
             [
@@ -114,7 +114,7 @@ fn examples() -> Vec<Case> {
             [text("plain"), text("Hello"), binary(b"plain")],
             Ends::Open,
         )),
-        off(Case::new(
+        without(Case::new(
             "9.1.9",
             "ping between compressed fragments",
             [
@@ -137,44 +137,44 @@ fn examples() -> Vec<Case> {
 }
 
 fn violations() -> Vec<Case> {
-    let off = |case: Case| case.with_deflate(without_takeover());
+    let without = |case: Case| case.with_deflate(without_takeover());
     vec![
-        off(Case::new(
+        without(Case::new(
             "9.2.1",
             "RSV1 on a continuation",
             [(0x41, bytes(&HELLO[..3])), (0xc0, bytes(&HELLO[3..]))],
             [],
             Ends::Failed(1002),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.2",
             "RSV1 on a ping",
             [(0xc9, bytes(b""))],
             [],
             Ends::Failed(1002),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.3",
             "RSV1 on a pong",
             [(0xca, bytes(b""))],
             [],
             Ends::Failed(1002),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.4",
             "RSV1 on a close",
             [(0xc8, bytes(b""))],
             [],
             Ends::Failed(1002),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.5",
             "RSV2 with the extension",
             [(0xa1, bytes(HELLO))],
             [],
             Ends::Failed(1002),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.6",
             "RSV1 and RSV3 with the extension",
             [(0xd1, bytes(HELLO))],
@@ -188,21 +188,21 @@ fn violations() -> Vec<Case> {
             [],
             Ends::Failed(1002),
         ),
-        off(Case::new(
+        without(Case::new(
             "9.2.8",
             "a block of the reserved type",
             [(BINARY, bytes(b"\x07\x00"))],
             [],
             Ends::Failed(1007),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.9",
             "a reference to the message before, without takeover",
             [(TEXT, bytes(HELLO)), (TEXT, bytes(HELLO_AGAIN))],
             [text("Hello")],
             Ends::Failed(1007),
         )),
-        off(Case::new(
+        without(Case::new(
             "9.2.10",
             "compressed text that is not UTF-8",
             [(TEXT, bytes(b"\x00\x02\x00\xfd\xff\xc3\x28\x00"))],

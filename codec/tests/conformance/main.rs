@@ -1,7 +1,7 @@
-//! The conformance suite: each case has a number and a name, and is run as a client's frames
-//! against a server and as a server's against a client, whole and in pieces.
+//! The conformance suite. Each case has a number and a name. A server receives the frames as those of a client, and a
+//! client as those of a server, in one piece and in several.
 //!
-//! | numbers | what |
+//! | numbers | subject |
 //! |---|---|
 //! | 1 | framing: every form of a length, text and binary |
 //! | 2 | pings and pongs |
@@ -15,8 +15,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[path = "../kuhn/mod.rs"]
-mod kuhn;
+#[path = "../utf8_vectors/mod.rs"]
+mod utf8_vectors;
 
 mod closing;
 mod data;
@@ -53,7 +53,7 @@ fn run(group: &str) {
 }
 
 #[test]
-fn each_case_has_a_number_and_a_name_of_its_own() {
+fn numbers_and_names_of_cases_are_unique() {
     let cases = cases();
     let numbers: HashSet<_> = cases.iter().map(|case| &case.number).collect();
     let names: HashSet<_> = cases.iter().map(|case| &case.name).collect();

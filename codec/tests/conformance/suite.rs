@@ -3,24 +3,24 @@ use tidewheel_codec::{Cause, CloseCode, Config, Role, Transmit};
 
 use crate::common::{Observed, Trace, client, masked, receive, receive_pieces, server, unmasked};
 
-/// Cases of at most so many bytes are run at every split.
-const EVERY_SPLIT_SIZE_MAX: usize = 300;
+/// Largest case in bytes that is run at every split.
+const EVERY_SPLIT_BYTES_MAX: usize = 300;
 
-/// A frame before it is masked: its first byte, and its payload.
+/// The first byte and the unmasked payload of a frame.
 pub(crate) type Frame = (u8, Vec<u8>);
 
-/// How a case ends.
+/// The end of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ends {
     /// The connection stays open.
     Open,
-    /// The peer's Close was answered with its code; none for 1005.
+    /// The peer's Close was answered with its code, or without a code for 1005.
     Closed(u16),
     /// We failed the connection with this code.
     Failed(u16),
 }
 
-/// Frames, and what must come of them.
+/// Received frames and their expected events and end.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
     pub(crate) number: String,
@@ -51,13 +51,13 @@ impl Case {
         }
     }
 
-    /// With permessage-deflate.
+    /// Enables permessage-deflate.
     pub(crate) fn with_deflate(mut self, deflate: Deflate) -> Self {
         self.deflate = Some(deflate);
         self
     }
 
-    /// With limits of bytes and fragments of a message.
+    /// Sets the limits on the bytes and fragments of a message.
     pub(crate) fn with_limits(mut self, message_size: usize, fragments: u32) -> Self {
         self.limits = Some((message_size, fragments));
         self
@@ -111,9 +111,9 @@ impl Case {
     }
 }
 
-/// At every split, or in pieces of some sizes if there are too many.
+/// Runs a case at every split, or in pieces of some sizes if it is large.
 fn run_in_pieces(config: &Config, bytes: &[u8]) -> Trace {
-    if bytes.len() <= EVERY_SPLIT_SIZE_MAX {
+    if bytes.len() <= EVERY_SPLIT_BYTES_MAX {
         return receive(config, bytes);
     }
     let whole = receive_pieces(config, [bytes]);
@@ -131,7 +131,7 @@ pub(crate) fn bytes(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// `payload` as fragments of `size` bytes, the last of which may be shorter.
+/// Returns `payload` in fragments of `size` bytes. The last one may be shorter.
 pub(crate) fn fragments(opcode: u8, payload: &[u8], size: usize) -> Vec<Frame> {
     let mut frames: Vec<Frame> = payload
         .chunks(size)

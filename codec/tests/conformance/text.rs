@@ -1,12 +1,12 @@
 use crate::common::{Observed, text};
-use crate::kuhn::VECTORS;
 use crate::suite::{Case, Ends, bytes, fragments};
+use crate::utf8_vectors::VECTORS;
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for (i, &(name, vector)) in VECTORS.iter().enumerate() {
         let number = i + 1;
-        let around = [b"before ", vector, b" behind"].concat();
+        let around = [b"before ", vector, b" after"].concat();
         cases.push(case(
             format!("6.1.{number}"),
             format!("{name}, whole"),
@@ -36,7 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.push(Case::new(
         "6.5.1",
-        "each message starts anew",
+        "each message is validated separately",
         [(0x81, bytes(b"\xe2\x82\xac")), (0x81, bytes(b"\x82\xac"))],
         [text("\u{20ac}")],
         Ends::Failed(1007),
@@ -62,7 +62,7 @@ pub(crate) fn cases() -> Vec<Case> {
     cases
 }
 
-/// Whatever `std::str::from_utf8` says.
+/// Returns a case whose expected end is given by `std::str::from_utf8`.
 fn case(number: String, name: String, frames: Vec<(u8, Vec<u8>)>, payload: &[u8]) -> Case {
     match std::str::from_utf8(payload) {
         Ok(valid) => Case::new(number, name, frames, [text(valid)], Ends::Open),

@@ -1,33 +1,44 @@
-//! A client and a server with a link between them, in virtual time: no socket and no sleep.
+//! A client and a server with a network between them, in virtual time.
 #![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use tidewheel_codec::{Config, Connection, Disconnect, Endpoint, Event, Time, Transmit};
+use tidewheel_codec::{
+    Cause, CloseCode, CloseFrame, Config, Connection, Disconnect, Endpoint, Event, Role, Time,
+    Transmit,
+};
 
-/// What travels on a direction of the link.
+pub(crate) const PING_INTERVAL_MS: u64 = 20_000;
+pub(crate) const PING_TIMEOUT_MS: u64 = 20_000;
+pub(crate) const CLOSE_TIMEOUT_MS: u64 = 10_000;
+
+/// Longer than several round trips of the network.
+pub(crate) const SETTLING_TIME: Duration = Duration::from_millis(50);
+
+/// A segment of one direction of the network.
 #[derive(Debug)]
-enum Parcel {
+enum Segment {
     Bytes(Vec<u8>),
     Fin,
     Rst,
 }
 
-/// One end: a connection, and the shell that a runtime would put around it.
+/// One side: a connection, and the transport that a runtime would provide.
 pub(crate) struct Side {
     pub(crate) endpoint: Endpoint,
     pub(crate) connection: Connection,
     pub(crate) out: Vec<u8>,
     pub(crate) texts: Vec<String>,
+    /// The report of the end, and its time.
     pub(crate) disconnect: Option<(Time, Disconnect)>,
-    /// When our FIN went out.
+    /// The time of our FIN.
     pub(crate) finished: Option<Time>,
-    /// When the transport was released or reset, and which.
-    pub(crate) gone: Option<(Time, Transmit)>,
-    /// Whether this side runs at all: a mute one reads and answers nothing.
-    pub(crate) mute: bool,
-    inbox: VecDeque<(Time, Parcel)>,
+    /// The time of the end of the transport, and its kind.
+    pub(crate) ended: Option<(Time, Transmit)>,
+    /// Whether this side neither reads nor sends.
+    pub(crate) is_suspended: bool,
+    arrivals: VecDeque<(Time, Segment)>,
 }
 
 impl Side {
@@ -39,31 +50,49 @@ impl Side {
             texts: Vec::new(),
             disconnect: None,
             finished: None,
-            gone: None,
-            mute: false,
-            inbox: VecDeque::new(),
+            ended: None,
+            is_suspended: false,
+            arrivals: VecDeque::new(),
         }
     }
 
+    /// Returns the report of the end.
+    pub(crate) fn end(&self) -> &Disconnect {
+        &self
+            .disconnect
+            .as_ref()
+            .expect("the connection has ended")
+            .1
+    }
+
+    /// Starts the closing handshake with reason "bye".
+    pub(crate) fn close(&mut self, code: CloseCode, cause: Cause, now: Time) {
+        let (endpoint, out) = (&mut self.endpoint, &mut self.out);
+        self.connection
+            .start_closing_handshake(endpoint, code, "bye", cause, out, now)
+            .unwrap();
+    }
+
+    /// Returns the time of the next arrival or deadline.
     fn next(&self) -> Option<Time> {
-        if self.gone.is_some() || self.mute {
+        if self.ended.is_some() || self.is_suspended {
             return None;
         }
-        let arrival = self.inbox.front().map(|&(time, _)| time);
+        let arrival = self.arrivals.front().map(|&(time, _)| time);
         let deadline = self.connection.poll_timeout(self.endpoint.config());
         arrival.into_iter().chain(deadline).min()
     }
 
-    /// Receives what has arrived, and does what is due.
+    /// Receives the segments that have arrived, and handles deadlines.
     fn turn(&mut self, now: Time) {
-        if self.gone.is_some() || self.mute {
+        if self.ended.is_some() || self.is_suspended {
             return;
         }
-        while let Some((_, parcel)) = self.inbox.pop_front_if(|(time, _)| *time <= now) {
-            match parcel {
-                Parcel::Bytes(mut bytes) => self.receive(&mut bytes, now),
-                Parcel::Fin => self.connection.receive_eof(now),
-                Parcel::Rst => self.connection.receive_reset(now),
+        while let Some((_, segment)) = self.arrivals.pop_front_if(|(time, _)| *time <= now) {
+            match segment {
+                Segment::Bytes(mut bytes) => self.receive(&mut bytes, now),
+                Segment::Fin => self.connection.receive_eof(now),
+                Segment::Rst => self.connection.receive_reset(now),
             }
         }
         self.connection
@@ -82,54 +111,60 @@ impl Side {
         {
             if let Event::Message(message) = event {
                 self.texts
-                    .push(message.as_text().expect("texts are sent").to_owned());
+                    .push(message.as_text().expect("all messages are text").to_owned());
             }
         }
     }
 
-    /// What this side puts on the link.
-    fn transmit(&mut self, now: Time) -> Vec<Parcel> {
-        if self.gone.is_some() || self.mute {
+    /// Returns the segments that this side sends.
+    fn transmit(&mut self, now: Time) -> Vec<Segment> {
+        if self.ended.is_some() || self.is_suspended {
             return Vec::new();
         }
-        let mut parcels = Vec::new();
+        let mut segments = Vec::new();
         let transmit = self.connection.poll_transmit();
         if !self.out.is_empty() && transmit != Transmit::Reset {
-            parcels.push(Parcel::Bytes(std::mem::take(&mut self.out)));
+            segments.push(Segment::Bytes(std::mem::take(&mut self.out)));
         }
         match transmit {
             Transmit::Nothing => {}
             Transmit::Finish if self.finished.is_some() => {}
             Transmit::Finish => {
                 self.finished = Some(now);
-                parcels.push(Parcel::Fin);
+                segments.push(Segment::Fin);
             }
             Transmit::Reset => {
-                self.gone = Some((now, transmit));
-                parcels.push(Parcel::Rst);
+                self.ended = Some((now, transmit));
+                segments.push(Segment::Rst);
             }
             Transmit::Release => {
-                self.gone = Some((now, transmit));
+                self.ended = Some((now, transmit));
                 if self.finished.is_none() {
-                    parcels.push(Parcel::Fin);
+                    segments.push(Segment::Fin);
                 }
             }
         }
-        parcels
+        segments
     }
 }
 
+/// A client and a server.
 pub(crate) struct Pair {
     pub(crate) now: Time,
     pub(crate) client: Side,
     pub(crate) server: Side,
-    /// One way.
+    /// The delay in each direction.
     pub(crate) latency: Duration,
-    /// Whether everything is lost, with no sign of it: no FIN, no RST.
-    pub(crate) cut: bool,
+    /// Whether the network drops all segments.
+    pub(crate) is_cut: bool,
 }
 
 impl Pair {
+    /// Returns a pair of which only the server pings.
+    pub(crate) fn with_server_pings() -> Self {
+        Self::new(client_without_pings(), Config::new(Role::Server))
+    }
+
     pub(crate) fn new(client: Config, server: Config) -> Self {
         let now = Time::from_millis(1_000_000);
         Self {
@@ -137,13 +172,13 @@ impl Pair {
             client: Side::new(client, now, 1),
             server: Side::new(server, now, 2),
             latency: Duration::from_millis(5),
-            cut: false,
+            is_cut: false,
         }
     }
 
-    /// Runs both sides until nothing is due before `passed` from now.
-    pub(crate) fn run_for(&mut self, passed: Duration) {
-        let end = self.now + passed;
+    /// Runs both sides for `duration`.
+    pub(crate) fn run_for(&mut self, duration: Duration) {
+        let end = self.now + duration;
         loop {
             self.turn();
             match [self.client.next(), self.server.next()]
@@ -159,25 +194,38 @@ impl Pair {
         self.turn();
     }
 
-    /// Sends what was appended to `out` by the test itself.
+    /// Runs both sides at the current time, and sends their output.
     pub(crate) fn turn(&mut self) {
         self.client.turn(self.now);
         self.server.turn(self.now);
         let arrival = self.now + self.latency;
         let there = self.client.transmit(self.now);
         let back = self.server.transmit(self.now);
-        if !self.cut {
+        if !self.is_cut {
             self.server
-                .inbox
-                .extend(there.into_iter().map(|parcel| (arrival, parcel)));
+                .arrivals
+                .extend(there.into_iter().map(|segment| (arrival, segment)));
             self.client
-                .inbox
-                .extend(back.into_iter().map(|parcel| (arrival, parcel)));
+                .arrivals
+                .extend(back.into_iter().map(|segment| (arrival, segment)));
         }
     }
 
-    /// Milliseconds from `start` to `time`.
+    /// Returns the milliseconds from `start` to `time`.
     pub(crate) fn millis_since(start: Time, time: Time) -> u64 {
         time.as_millis() - start.as_millis()
     }
+}
+
+/// Returns the configuration of a client without keepalive pings.
+pub(crate) fn client_without_pings() -> Config {
+    let mut config = Config::new(Role::Client);
+    config.ping_interval = None;
+    config
+}
+
+/// Returns the codes of the received and of the sent Close frame.
+pub(crate) fn codes(disconnect: &Disconnect) -> (Option<CloseCode>, Option<CloseCode>) {
+    let code = |frame: &Option<CloseFrame>| frame.as_ref().map(|close| close.code);
+    (code(&disconnect.received), code(&disconnect.sent))
 }

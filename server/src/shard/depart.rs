@@ -222,7 +222,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
         let queue = self.connection.queue.as_ref();
         let is_queued = queue.is_some_and(|queue| !queue.is_empty());
-        let taken = taken.map(|taken| codec::Taken {
+        let taken = taken.map(|taken| codec::Acknowledged {
             last: before(taken.idle().as_millis() as u64),
             total: taken.total,
             has_more: taken.is_awaited || taken.has_more || is_queued,
@@ -233,7 +233,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.note_heard(before(quiet_ms));
             }
             if let (Some(taken), Some(close_by)) = (taken, close_by) {
-                protocol.note_taken(taken, close_by);
+                protocol.note_acknowledged(taken, close_by);
             }
         }
         self.elapse();

@@ -18,7 +18,7 @@ use tidewheel::{
 };
 use tidewheel_codec::{
     Connection as Protocol, Endpoint, Event, Role, Transmit,
-    handshake::{ClientRequest, Limits, Refusal, Response},
+    handshake::{ClientRequest, Limits, Response, ResponseError},
 };
 
 /// What the server's handler saw.
@@ -462,7 +462,7 @@ impl Client {
             let size = match Response::parse(head, &Limits::default(), request) {
                 Ok(Some((_, size))) => size,
                 Ok(None) => return,
-                Err(Refusal::Status { got: 503 }) => {
+                Err(ResponseError::Status { got: 503 }) => {
                     self.phase = Phase::Refused;
                     return;
                 }

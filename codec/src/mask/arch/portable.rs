@@ -1,19 +1,19 @@
-//! Any machine: chunks of 64 bytes, which the compiler turns into its vectors (NEON on AArch64).
+//! Masking on any processor, in chunks of 64 bytes that the compiler vectorizes (NEON on AArch64).
 
 use super::short;
 use crate::mask::key_at;
 
-/// As [`super::Mask`].
+/// Masks as [`super::Mask`] defines.
 ///
 /// # Safety
 ///
-/// That of [`super::Mask`].
+/// The conditions of [`super::Mask`].
 #[cfg_attr(
     target_arch = "x86_64",
-    allow(dead_code, reason = "the tests compare with it")
+    allow(dead_code, reason = "only tests use it on this architecture")
 )]
 pub(super) unsafe fn mask(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]) -> bool {
-    // SAFETY: by this function's contract.
+    // SAFETY: the conditions of this function.
     let bytes = unsafe {
         if from != to {
             to.copy_from_nonoverlapping(from, len);
@@ -32,7 +32,7 @@ pub(super) unsafe fn mask(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]
             *all |= *byte;
         }
     }
-    // Chunks of 64 and halves of 32 leave the phase of the key as it is.
+    // Chunks of 64 and 32 bytes do not change the phase of the key.
     let (half, rest) = rest.split_at_mut(rest.len() & short::LEN_MAX);
     let is_half_ascii = short::mask(half, key);
     let is_rest_ascii = short::mask(rest, key_at(key, half.len()));

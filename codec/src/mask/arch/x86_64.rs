@@ -1,4 +1,4 @@
-//! SSE2, which every x86-64 has, AVX2, and AVX-512.
+//! Masking with SSE2, which every x86-64 processor has, AVX2, and AVX-512.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::{
@@ -11,18 +11,18 @@ use std::arch::x86_64::{
 #[cfg(test)]
 use super::{Backend, short};
 
-/// As [`super::Mask`].
+/// Masks as [`super::Mask`] defines.
 ///
 /// # Safety
 ///
-/// That of [`super::Mask`].
+/// The conditions of [`super::Mask`].
 #[inline]
 pub(super) unsafe fn mask(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]) -> bool {
-    // Below one vector of AVX-512, a choice costs more than it gains.
+    // Below one vector of AVX-512, feature detection takes longer than wider vectors save.
     let is_long = len >= size_of::<__m512i>();
-    // SAFETY: the processor has what was asked for, and every x86-64 has SSE2. There are 64 bytes
-    // at least for the first two, and more than 32 for the last. The rest is this function's
-    // contract.
+    // SAFETY: the features are detected, and every x86-64 processor has SSE2. `len` is at least 64 for
+    // the first two functions, and more than 32 for the last. The other conditions are those of this
+    // function.
     unsafe {
         if is_long && is_x86_feature_detected!("avx512f") {
             avx512(from, to, len, key)
@@ -34,18 +34,18 @@ pub(super) unsafe fn mask(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]
     }
 }
 
-/// Masks with vectors of one width.
+/// Defines a function that masks with vectors of one width.
 ///
-/// The first vector and the last ones may lie anywhere and overlap with others, so there is no loop
-/// over single bytes. They are read before anything is written and written after everything else,
-/// so that each byte is masked once where it lies. Those between are written at multiples of the
-/// width, so that none lies in two cache lines.
+/// The first and the last vectors are unaligned and may overlap others, so no single bytes remain. They are
+/// read before any write and written after all others, so that each byte is masked once. The vectors
+/// between them are written at multiples of their width, so that none crosses a cache line.
 macro_rules! backend {
     ($name:ident, $feature:literal, $vector:ty, $load:ident, $store:ident, $xor:ident, $or:ident,
      $splat:ident, $is_ascii:expr) => {
         /// # Safety
         ///
-        /// That of [`super::Mask`]. The processor has the feature, and `len` is one vector at least.
+        /// The conditions of [`super::Mask`]. The processor has the feature, and `len` is at least the width of
+        /// one vector.
         #[target_feature(enable = $feature)]
         unsafe fn $name(from: *const u8, to: *mut u8, len: usize, key: [u8; 4]) -> bool {
             const WIDTH: usize = size_of::<$vector>();
@@ -55,10 +55,9 @@ macro_rules! backend {
                 |position: usize| $splat(key.rotate_right(8 * (position % 4) as u32) as i32);
             let mut position = WIDTH - to.addr() % WIDTH;
             let aligned_key = key_at(position);
-            // SAFETY: `len` is at least `WIDTH`, and at least `FOUR` in the second branch, so the
-            // first vector and the last ones are within it. At each access of the loops,
-            // `position` and what is accessed behind it are at most `len`, by their conditions.
-            // The accesses need no alignment.
+            // SAFETY: `len` is at least `WIDTH`, and more than `FOUR` in the second branch, so the first
+            // and the last vectors are within it. The loop conditions keep `position` plus the accessed
+            // bytes within `len`. The accesses need no alignment.
             unsafe {
                 let first = $xor($load(from.cast()), key_at(0));
                 if len <= FOUR {
@@ -107,7 +106,7 @@ macro_rules! backend {
     };
 }
 
-/// The bit in each byte that ASCII does not use.
+/// The top bit of each byte, which is 0 in ASCII.
 const HIGH_BITS: i32 = i32::from_ne_bytes([0x80; 4]);
 
 backend!(

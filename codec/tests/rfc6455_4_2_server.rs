@@ -1,10 +1,8 @@
-//! RFC 6455 4: the opening handshake, as literal bytes under the number of the section.
+//! RFC 6455 4.2: the opening handshake of a server, as literal bytes under the number of the section.
 
-use tidewheel_codec::handshake::{
-    Accept, ClientRequest, Limits, Refusal, Rejection, Request, Response, accept_key,
-};
+use tidewheel_codec::handshake::{Accept, ClientRequest, Limits, Rejection, Request, accept_key};
 
-/// RFC 6455 1.2.
+/// The request of RFC 6455 1.2.
 const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Host: server.example.com\r\n\
     Upgrade: websocket\r\n\
@@ -14,7 +12,7 @@ const REQUEST: &str = "GET /chat HTTP/1.1\r\n\
     Sec-WebSocket-Protocol: chat, superchat\r\n\
     Sec-WebSocket-Version: 13\r\n\r\n";
 
-/// RFC 6455 1.2.
+/// The response of RFC 6455 1.2.
 const RESPONSE: &str = "HTTP/1.1 101 Switching Protocols\r\n\
     Upgrade: websocket\r\n\
     Connection: Upgrade\r\n\
@@ -29,9 +27,9 @@ fn accepted(request: &str) -> Request<'_> {
     parse(request).unwrap().expect("the request is complete").0
 }
 
-/// The response to a request that is refused.
+/// Returns the status of the rejection, and the response.
 fn rejected(request: &str) -> (u16, String) {
-    let rejection = parse(request).expect_err("the request is refused");
+    let rejection = parse(request).expect_err("the request is rejected");
     let mut out = Vec::new();
     rejection.write(&mut out);
     let response = String::from_utf8(out).unwrap();
@@ -45,14 +43,14 @@ fn rejected(request: &str) -> (u16, String) {
     (rejection.status(), response)
 }
 
-/// The request of section 1.2 with one line changed.
+/// Returns the request of section 1.2 with a replacement.
 fn with(line: &str, replacement: &str) -> String {
     assert!(REQUEST.contains(line));
     REQUEST.replace(line, replacement)
 }
 
 #[test]
-fn section_1_2_the_example() {
+fn section_1_2_the_example_is_accepted() {
     let (request, size) = parse(REQUEST).unwrap().unwrap();
     assert_eq!(size, REQUEST.len());
     assert_eq!((request.path(), request.query()), ("/chat", None));
@@ -69,7 +67,7 @@ fn section_1_2_the_example() {
 }
 
 #[test]
-fn section_1_3_the_accept_key() {
+fn section_1_3_the_accept_key_of_the_example() {
     assert_eq!(
         &accept_key("dGhlIHNhbXBsZSBub25jZQ=="),
         b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -84,7 +82,7 @@ fn section_4_2_1_every_prefix_is_incomplete() {
 }
 
 #[test]
-fn section_4_2_1_frames_may_stand_right_behind() {
+fn section_4_2_1_frames_may_follow_the_request_at_once() {
     let bytes = [
         REQUEST.as_bytes(),
         b"\x81\x85\x37\xfa\x21\x3d\x7f\x9f\x4d\x51\x58",
@@ -119,7 +117,7 @@ fn section_4_2_1_a_body_is_part_of_the_request() {
 }
 
 #[test]
-fn section_4_2_1_names_and_tokens_are_equal_in_any_case() {
+fn section_4_2_1_names_and_tokens_are_compared_without_case() {
     let request = "GET / HTTP/1.1\r\nHOST:h\r\nuPGRADE: h2c ,  WebSocket\r\n\
         connection: keep-alive\r\nConnection: ,foo,\tUPGRADE ,\r\n\
         SEC-WEBSOCKET-KEY:   dGhlIHNhbXBsZSBub25jZQ==  \r\nsec-websocket-version: 13\r\n\r\n";
@@ -131,7 +129,7 @@ fn section_4_2_1_names_and_tokens_are_equal_in_any_case() {
 }
 
 #[test]
-fn section_4_2_1_repeated_lists_are_one() {
+fn section_4_2_1_repeated_lists_are_joined() {
     let request = with(
         "Origin:",
         "Sec-WebSocket-Protocol: third\r\nSec-WebSocket-Extensions: a; b=1\r\nOrigin:",
@@ -147,14 +145,14 @@ fn section_4_2_1_repeated_lists_are_one() {
     assert_eq!(request.choose_protocol(&["fourth"]), None);
 }
 
-/// `request` with more lines at its end.
+/// Returns `request` with further header lines.
 fn with_lines(request: &str, lines: &str) -> String {
     format!("{}\r\n{lines}\r\n\r\n", request.trim_end())
 }
 
 #[test]
-fn section_4_2_1_1_the_target() {
-    // RFC 9112 3.2.2: the host of an absolute URI counts, and not the header.
+fn section_4_2_1_1_the_target_is_a_path_or_an_http_uri() {
+    // RFC 9112 3.2.2: the host of an absolute URI replaces that of the header.
     let header = "server.example.com";
     for (target, host, path, query) in [
         ("/", header, "/", None),
@@ -214,12 +212,12 @@ fn section_4_2_1_1_http_is_1_1() {
 }
 
 #[test]
-fn section_4_2_1_2_the_host_stands_there_once() {
+fn section_4_2_1_2_the_host_is_present_once() {
     assert_eq!(rejected(&with("Host: server.example.com\r\n", "")).0, 400);
     assert_eq!(rejected(&with("Host:", "Host: a\r\nHost:")).0, 400);
 }
 
-/// RFC 9112 3.2: a host that is not valid is told 400.
+/// RFC 9112 3.2: an invalid host gets 400.
 #[test]
 fn section_4_2_1_2_the_host_is_valid() {
     let server = "server.example.com";
@@ -257,7 +255,7 @@ fn section_4_2_1_2_the_host_is_valid() {
 }
 
 #[test]
-fn section_4_2_1_3_the_upgrade() {
+fn section_4_2_1_3_a_request_without_upgrade_websocket_gets_426() {
     for line in ["", "Upgrade: h2c\r\n"] {
         let (status, response) = rejected(&with("Upgrade: websocket\r\n", line));
         assert_eq!(status, 426);
@@ -270,7 +268,7 @@ fn section_4_2_1_3_the_upgrade() {
 }
 
 #[test]
-fn section_4_2_1_4_the_connection() {
+fn section_4_2_1_4_a_request_without_connection_upgrade_gets_400() {
     for line in ["", "Connection: keep-alive\r\n"] {
         let (status, response) = rejected(&with("Connection: Upgrade\r\n", line));
         assert_eq!(status, 400);
@@ -296,14 +294,14 @@ fn section_4_2_1_5_the_key_is_16_bytes_in_base64() {
 }
 
 #[test]
-fn section_4_1_the_last_bits_of_a_key_may_be_any() {
+fn section_4_1_the_unused_bits_of_a_key_may_have_any_value() {
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
     let request = with(key, "AQIDBAUGBwgJCgsMDQ4PEC==");
     assert_eq!(accepted(&request).key(), "AQIDBAUGBwgJCgsMDQ4PEC==");
 }
 
 #[test]
-fn section_10_2_the_origin_stands_there_once() {
+fn section_10_2_the_origin_is_present_once() {
     let origin = "Origin: https://a.example";
     let once = with_lines(REQUEST, origin);
     let twice = with_lines(&once, origin);
@@ -311,7 +309,7 @@ fn section_10_2_the_origin_stands_there_once() {
 }
 
 #[test]
-fn section_10_2_an_origin_that_is_no_text_is_not_taken_for_none() {
+fn section_10_2_an_origin_that_is_not_utf_8_gets_400() {
     for origin in [&b"\xff"[..], b"https://evil\xff"] {
         let (before, behind) = REQUEST.split_once("http://example.com").unwrap();
         let request = [before.as_bytes(), origin, behind.as_bytes()].concat();
@@ -350,7 +348,7 @@ fn section_4_1_10_subprotocols_are_tokens() {
 }
 
 #[test]
-fn limits_are_431() {
+fn a_request_head_above_the_limits_gets_431() {
     let many = "X: y\r\n".repeat(58);
     let fits = with_lines(REQUEST, &many[..many.len() - 8]);
     assert_eq!(accepted(&fits).headers().count(), 64);
@@ -365,19 +363,19 @@ fn limits_are_431() {
 }
 
 #[test]
-fn junk_is_400_as_soon_as_it_is_seen() {
-    for junk in [
+fn malformed_bytes_get_400_before_the_request_is_complete() {
+    for malformed in [
         "\u{16}\u{3}\u{1}\u{2}",
         "GET\0/ HTTP/1.1\r\n",
         "GET / HTTP/1.1\r\nno colon\r\n",
         "\r\r\r\r",
     ] {
-        assert_eq!(rejected(junk).0, 400, "{junk:?}");
+        assert_eq!(rejected(malformed).0, 400, "{malformed:?}");
     }
 }
 
 #[test]
-fn no_value_adds_a_header_of_its_own() {
+fn no_value_adds_a_header() {
     let mut out = Vec::new();
     Accept::new("dGhlIHNhbXBsZSBub25jZQ==")
         .with_protocol("a\r\nInjected: 1")
@@ -391,131 +389,8 @@ fn no_value_adds_a_header_of_its_own() {
     assert!(!written.contains("\nInjected"), "{written}");
 }
 
-fn client_request() -> ClientRequest<'static> {
-    ClientRequest::new("server.example.com", "/chat", *b"the sample nonce")
-        .with_origin("http://example.com")
-        .with_protocol("chat")
-        .with_protocol("superchat")
-        .with_extension("permessage-deflate; client_max_window_bits")
-}
-
-fn parse_response(response: &str) -> Result<Option<(Response<'_>, usize)>, Refusal> {
-    Response::parse(response.as_bytes(), &Limits::default(), &client_request())
-}
-
 #[test]
-fn section_4_1_what_a_client_sends_a_server_accepts() {
-    let mut out = Vec::new();
-    client_request()
-        .with_header("Authorization", "Bearer x")
-        .write(&mut out);
-    let (request, size) = Request::parse(&out, &Limits::default()).unwrap().unwrap();
-    assert_eq!(size, out.len());
-    assert_eq!(request.key(), "dGhlIHNhbXBsZSBub25jZQ==");
-    assert_eq!(
-        request.protocols().collect::<Vec<_>>(),
-        ["chat", "superchat"]
-    );
-    assert_eq!(
-        request.extensions().collect::<Vec<_>>(),
-        ["permessage-deflate; client_max_window_bits"]
-    );
-    assert_eq!(request.header("authorization"), Some("Bearer x"));
-
-    let mut response = Vec::new();
-    request
-        .accept()
-        .with_protocol("superchat")
-        .with_extensions("permessage-deflate")
-        .write(&mut response);
-    response.extend(b"\x81\x00");
-    let (response, size) = Response::parse(&response, &Limits::default(), &client_request())
-        .unwrap()
-        .unwrap();
-    assert_eq!(response.protocol(), Some("superchat"));
-    assert_eq!(
-        response.extensions().collect::<Vec<_>>(),
-        ["permessage-deflate"]
-    );
-    assert_eq!(response.header("upgrade"), Some("websocket"));
-    assert!(size > 100);
-}
-
-#[test]
-fn section_4_1_every_prefix_of_the_response_is_incomplete() {
-    for size in 0..RESPONSE.len() {
-        assert!(
-            parse_response(&RESPONSE[..size]).unwrap().is_none(),
-            "{size} bytes"
-        );
-    }
-    let (response, size) = parse_response(RESPONSE).unwrap().unwrap();
-    assert_eq!((response.protocol(), size), (Some("chat"), RESPONSE.len()));
-}
-
-#[test]
-fn section_4_1_each_requirement_of_the_response() {
-    let protocol = |got: &str| Refusal::Protocol {
-        got: got.to_owned(),
-    };
-    let extension = |got: &str| Refusal::Extension {
-        got: got.to_owned(),
-    };
-    for (line, replacement, refusal) in [
-        (
-            "101 Switching Protocols",
-            "403 Forbidden",
-            Refusal::Status { got: 403 },
-        ),
-        (
-            "HTTP/1.1",
-            "HTTP/1.0",
-            Refusal::Malformed(httparse::Error::Version),
-        ),
-        (
-            "HTTP/1.1",
-            "HTTQ/1.1",
-            Refusal::Malformed(httparse::Error::Version),
-        ),
-        ("Upgrade: websocket", "Upgrade: h2c", Refusal::Upgrade),
-        ("Connection: Upgrade\r\n", "", Refusal::Connection),
-        (
-            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-            "S3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-            Refusal::Accept,
-        ),
-        ("Sec-WebSocket-Accept", "X-Accept", Refusal::Accept),
-        ("Protocol: chat", "Protocol: other", protocol("other")),
-        (
-            "Protocol: chat",
-            "Protocol: chat, superchat",
-            protocol("superchat"),
-        ),
-        (
-            "Protocol: chat",
-            "Extensions: x-webkit; a",
-            extension("x-webkit; a"),
-        ),
-    ] {
-        let response = RESPONSE.replacen(line, replacement, 1);
-        assert_eq!(
-            parse_response(&response).unwrap_err(),
-            refusal,
-            "{replacement}"
-        );
-    }
-    let large = RESPONSE.replace(
-        "Upgrade:",
-        &format!("X: {}\r\nUpgrade:", "y".repeat(16 << 10)),
-    );
-    assert!(matches!(
-        parse_response(&large),
-        Err(Refusal::TooLarge { .. })
-    ));
-}
-
-#[test]
-fn a_response_has_one_content_type() {
+fn a_given_content_type_replaces_the_default() {
     let mut out = Vec::new();
     Rejection::new(403, "{}")
         .with_header("content-type", "application/json")
@@ -525,7 +400,7 @@ fn a_response_has_one_content_type() {
 }
 
 #[test]
-fn a_status_that_refuses_nothing_is_sent_as_500() {
+fn a_status_that_does_not_refuse_is_replaced_by_500() {
     for status in 0..=u16::MAX {
         let expected = match status {
             300..=599 => status,
@@ -540,7 +415,7 @@ fn a_status_that_refuses_nothing_is_sent_as_500() {
 }
 
 #[test]
-fn no_value_of_an_application_adds_a_line_to_a_response() {
+fn no_value_adds_a_line_to_a_response() {
     let evil = "a\r\nSet-Cookie: evil\n\r\n\0x";
     let mut responses = [Vec::new(), Vec::new()];
     Rejection::new(400, "no")

@@ -1,6 +1,6 @@
-//! Markus Kuhn's "UTF-8 decoder capability and stress test".
+//! Vectors of Markus Kuhn's "UTF-8 decoder capability and stress test".
 
-/// Kuhn's numbers, with the bytes.
+/// The number and title of each vector, and its bytes.
 pub(crate) const VECTORS: &[(&str, &[u8])] = &[
     (
         "1 some correct text",
