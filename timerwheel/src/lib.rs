@@ -52,7 +52,7 @@
 //! |---|--:|--:|
 //! | resolution | 1 | 16 ms |
 //! | one turn: [`SLOTS`] | 4096 | 65.5 s |
-//! | largest distance of an entry: [`HORIZON`] | 4095 | 65.5 s |
+//! | largest distance of an entry: [`HORIZON_TICKS`] | 4095 | 65.5 s |
 //! | largest distance of a deadline, and longest time without `advance` | 2^31 - 1 | 397 days |
 //! | wrap-around of ticks, which is handled | 2^32 | 795 days |
 //!
@@ -68,7 +68,7 @@
 //!   tick.
 //! - A cleared timer does not expire, and neither does the previous deadline of a moved timer. This holds for deadlines
 //!   of the tick that is being processed, and for calls within `expire`.
-//! - A deadline beyond [`HORIZON`] is as precise as any other. Its entry is checked once in each turn.
+//! - A deadline beyond [`HORIZON_TICKS`] is as precise as any other. Its entry is checked once in each turn.
 //! - A record can be removed without a call. Its entry is dropped when the wheel reaches it, and does not affect the
 //!   next record with the same id, whose timer starts as [`Timer::new`]. Reusing a [cleared](Wheel::clear) timer for the
 //!   next record is faster, because the entry is reused.
@@ -144,7 +144,7 @@ pub const SLOTS: usize = 4096;
 
 /// Largest distance of an entry from the current tick, in ticks. An entry of a later deadline is checked and inserted
 /// again each time that this number of ticks has passed.
-pub const HORIZON: u32 = SLOTS as u32 - 1;
+pub const HORIZON_TICKS: u32 = SLOTS as u32 - 1;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

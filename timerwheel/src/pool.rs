@@ -7,7 +7,7 @@ pub(crate) const CHUNK_IDS: usize = 31;
 const BLOCK_CHUNKS: usize = 512;
 
 /// The index of no chunk.
-const NIL: u32 = u32::MAX;
+const NO_CHUNK: u32 = u32::MAX;
 
 #[derive(Copy, Clone, Debug)]
 #[repr(align(64))]
@@ -43,7 +43,7 @@ const _: () = assert!(size_of::<Chain>() == 8);
 impl Chain {
     pub(crate) const fn new(label: Label) -> Self {
         Self {
-            head: NIL,
+            head: NO_CHUNK,
             filled: 0,
             label,
         }
@@ -108,7 +108,11 @@ impl Pool {
         if last == 0 {
             self.give_chunk(chain.head);
             chain.head = next;
-            chain.filled = if next == NIL { 0 } else { CHUNK_IDS as u16 };
+            chain.filled = if next == NO_CHUNK {
+                0
+            } else {
+                CHUNK_IDS as u16
+            };
         }
         Some(id)
     }
@@ -127,7 +131,7 @@ impl Pool {
     pub(crate) fn id_a_chunk_ahead(&self, chain: Chain) -> Option<u32> {
         let last = chain.filled.checked_sub(1)?;
         let next = self.chunk(chain.head).next;
-        if next == NIL {
+        if next == NO_CHUNK {
             None
         } else {
             Some(self.chunk(next).ids[usize::from(last)])
@@ -163,7 +167,7 @@ impl Pool {
         let block = &mut self.blocks[number];
         block.free = free;
         block.used += 1;
-        if free == NIL {
+        if free == NO_CHUNK {
             self.open[number / 64] &= !(1 << (number % 64));
         }
         index
@@ -193,12 +197,12 @@ impl Pool {
         }
         let number = self.blocks.len();
         assert!(
-            number < NIL as usize / BLOCK_CHUNKS,
+            number < NO_CHUNK as usize / BLOCK_CHUNKS,
             "the wheel is limited to 2^32 entries"
         );
         self.blocks.push(Block {
             chunks: None,
-            free: NIL,
+            free: NO_CHUNK,
             used: 0,
         });
         if number.is_multiple_of(64) {
@@ -214,7 +218,7 @@ impl Pool {
             vec![
                 Chunk {
                     ids: [0; CHUNK_IDS],
-                    next: NIL
+                    next: NO_CHUNK
                 };
                 BLOCK_CHUNKS
             ]
@@ -226,7 +230,7 @@ impl Pool {
         for (chunk, index) in chunks.iter_mut().zip(first..) {
             chunk.next = index + 1;
         }
-        chunks[BLOCK_CHUNKS - 1].next = NIL;
+        chunks[BLOCK_CHUNKS - 1].next = NO_CHUNK;
         self.blocks[number] = Block {
             chunks: Some(chunks),
             free: first,

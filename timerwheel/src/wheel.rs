@@ -3,7 +3,7 @@ use std::fmt;
 use crate::occupancy::Occupancy;
 use crate::pool::{Chain, Pool};
 use crate::timer::Label;
-use crate::{HORIZON, SLOTS, Tick, Timer};
+use crate::{HORIZON_TICKS, SLOTS, Tick, Timer};
 
 /// The caller's records, which [`Wheel::advance`] accesses by their ids.
 pub trait Timers {
@@ -227,12 +227,12 @@ impl Wheel {
         self.entries += 1;
     }
 
-    /// Returns the distance in ticks of an entry for `deadline`: 1 to `HORIZON`.
+    /// Returns the distance in ticks of an entry for `deadline`: 1 to `HORIZON_TICKS`.
     #[inline]
     fn ticks_ahead(&self, deadline: Tick) -> u32 {
         deadline
             .ahead_of(self.now)
-            .clamp(1, HORIZON.cast_signed())
+            .clamp(1, HORIZON_TICKS.cast_signed())
             .cast_unsigned()
     }
 

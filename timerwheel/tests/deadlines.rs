@@ -1,6 +1,6 @@
 //! Guarantees of the wheel, one in each test.
 
-use tidewheel_timerwheel::{HORIZON, SLOTS, Tick, Timer, Timers, Wheel};
+use tidewheel_timerwheel::{HORIZON_TICKS, SLOTS, Tick, Timer, Timers, Wheel};
 
 type Reaction = fn(&mut Records, &mut Wheel, u32);
 
@@ -65,17 +65,22 @@ fn a_timer_expires_once_at_its_deadline() {
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(3);
     records.set(&mut wheel, 0, 1);
-    records.set(&mut wheel, 1, HORIZON);
+    records.set(&mut wheel, 1, HORIZON_TICKS);
     records.set(&mut wheel, 2, 700);
     assert_eq!(wheel.next_wake(), Some(Tick::new(1)));
-    records.advance_to(&mut wheel, 3 * HORIZON);
-    assert_eq!(records.expired, [(0, 1), (2, 700), (1, HORIZON)]);
+    records.advance_to(&mut wheel, 3 * HORIZON_TICKS);
+    assert_eq!(records.expired, [(0, 1), (2, 700), (1, HORIZON_TICKS)]);
     assert_eq!(wheel.next_wake(), None);
 }
 
 #[test]
 fn deadlines_beyond_the_horizon_are_exact() {
-    let deadlines = [HORIZON + 1, HORIZON + 2, 2 * HORIZON, 100_000];
+    let deadlines = [
+        HORIZON_TICKS + 1,
+        HORIZON_TICKS + 2,
+        2 * HORIZON_TICKS,
+        100_000,
+    ];
     let mut wheel = Wheel::new(Tick::new(0));
     let mut records = Records::new(deadlines.len());
     for (id, deadline) in (0..).zip(deadlines) {
@@ -116,11 +121,11 @@ fn ticks_wrap_around() {
     records.set(&mut wheel, 0, u32::MAX);
     records.set(&mut wheel, 1, 0);
     records.set(&mut wheel, 2, 5);
-    records.set(&mut wheel, 3, HORIZON);
-    records.advance_to(&mut wheel, 2 * HORIZON);
+    records.set(&mut wheel, 3, HORIZON_TICKS);
+    records.advance_to(&mut wheel, 2 * HORIZON_TICKS);
     assert_eq!(
         records.expired,
-        [(0, u32::MAX), (1, 0), (2, 5), (3, HORIZON)]
+        [(0, u32::MAX), (1, 0), (2, 5), (3, HORIZON_TICKS)]
     );
 }
 
@@ -266,7 +271,7 @@ fn advance_stops_in_a_slot_at_its_budget_and_continues_there() {
 }
 
 #[test]
-fn advance_within_a_callback_expires_in_each_callbackr_once() {
+fn advance_within_a_callback_expires_each_timer_once() {
     let once_within_budget: Reaction = |records, wheel, _| {
         records.reaction = |_, _, _| {};
         assert!(!wheel.advance(Tick::new(6), 100, records));

@@ -11,7 +11,7 @@ use super::rejection::Rejection;
 use super::{HEADERS_MAX, Limits, VERSION};
 
 /// Base64 whose unused last bits may have any value, as in the example of a key in RFC 6455 4.1.
-const NONCE: GeneralPurpose = GeneralPurpose::new(
+const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
@@ -345,7 +345,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
         return Err(Rejection::new(400, "Origin header is not text"));
     }
     let key = only(headers, "Sec-WebSocket-Key")?;
-    if NONCE.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
+    if KEY_BASE64.decode(key).map_or(0, |nonce| nonce.len()) != 16 {
         return Err(Rejection::new(
             400,
             "Sec-WebSocket-Key is not 16 bytes in base64",
