@@ -1,4 +1,4 @@
-//! Sends every message back: `cargo run --release -p tidewheel --example echo`.
+//! Echoes every message: `cargo run --release -p tidewheel --example echo`.
 
 use tidewheel::{Config, Conn, Error, Handler, Message, Request, Sent, Server, Verdict};
 

@@ -1,12 +1,12 @@
-//! Telemetry to very many clients: a thread measures, and publishes ten times a second; each client
-//! hears the sensors that its path names, as in `/sensors/load` or `/sensors/*`.
+//! Telemetry for thousands of clients: a thread publishes sensor readings ten times a second. A client
+//! subscribes to the sensors of its path, such as `/sensors/load` or `/sensors/*`.
 //!
-//! `cargo run --release -p tidewheel --example telemetry -- [ADDRESS [ADMIN]]`, and then, with ten
-//! thousand clients that hold a connection each, `cargo run --release -p loadgen -- idle --url
-//! ws://127.0.0.1:8080/sensors/load --connections 10000`; <http://127.0.0.1:9090/> shows them.
+//! `cargo run --release -p tidewheel --example telemetry -- [ADDRESS [ADMIN]]` starts the server, `cargo run
+//! --release -p loadgen -- idle --url ws://127.0.0.1:8080/sensors/load --connections 10000` opens 10,000
+//! connections, and <http://127.0.0.1:9090/> shows them.
 //!
-//! A client that cannot keep up gets the latest value of each sensor when it reads on, and sees by
-//! the number of the reading that it has missed some. Nobody else notices.
+//! A client that reads too slowly gets the latest value of each sensor when it reads again. The numbers of the
+//! readings show that it has missed some. It does not delay other clients.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use tidewheel::{
 struct Telemetry;
 
 impl Handler for Telemetry {
-    /// What the client has asked for.
+    /// The pattern of topics of the client.
     type State = String;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
@@ -38,13 +38,13 @@ impl Handler for Telemetry {
     fn message(&mut self, _: &mut Conn<'_, String>, _: Message<'_>) {}
 }
 
-/// The mean of processes that were ready to run, over 1, 5 and 15 minutes (proc(5), loadavg).
+/// Load averages over 1, 5 and 15 minutes (proc_loadavg(5)).
 const SENSORS: [&str; 3] = ["load", "load5", "load15"];
 
-/// Publishes what the kernel says of its load, until the program ends.
+/// Publishes the load averages every 100 ms, until the program ends.
 #[expect(
     clippy::disallowed_methods,
-    reason = "a thread of its own, at a pace of its own"
+    reason = "the thread serves no connections"
 )]
 fn measure(remote: &Remote) {
     for reading in 1_u64.. {
@@ -52,7 +52,7 @@ fn measure(remote: &Remote) {
         for (sensor, value) in SENSORS.iter().zip(load.split_whitespace()) {
             let message = format!(r#"{{"sensor":"{sensor}","reading":{reading},"value":{value}}}"#);
             if let Err(error) = remote.publish(&format!("sensors/{sensor}"), message.as_str()) {
-                eprintln!("{sensor} is not published: {error}");
+                eprintln!("cannot publish {sensor}: {error}");
             }
         }
         std::thread::sleep(Duration::from_millis(100));

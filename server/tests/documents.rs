@@ -54,7 +54,7 @@ fn soundness_md_lists_all_unsafe_code() {
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
     let listed: BTreeMap<String, usize> = rows
         .map(|row| {
-            let (name, rest) = row.split_once("` | ").expect("a file");
+            let (name, rest) = row.split_once("` | ").expect("a file name");
             let (uses, _) = rest.split_once(" | ").expect("a number");
             (name.to_owned(), uses.parse().expect("a number"))
         })

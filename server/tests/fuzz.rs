@@ -403,7 +403,7 @@ fn concatenated_stored_inputs_pass() {
     let mut random = fastrand::Rng::with_seed(1);
     for _ in 0..RANDOM_INPUTS / 4 {
         let (first, second) = (random.choice(&corpus), random.choice(&corpus));
-        let (first, second) = (first.expect("some"), second.expect("some"));
+        let (first, second) = (first.expect("at least one"), second.expect("some"));
         let from = place::COUNT.min(second.len());
         shard(&[&first[..], &second[from..]].concat());
     }

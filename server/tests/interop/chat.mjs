@@ -23,9 +23,9 @@ async function join(page, name) {
   await page.enter("#join [name=name]", name);
 }
 
-async function until_state(page, expected, told) {
+async function until_state(page, expected, pattern) {
   const look = () => state(page);
-  const [, text] = await until("state", look, ([is, text]) => is === expected && told.test(text));
+  const [, text] = await until("state", look, ([is, text]) => is === expected && pattern.test(text));
   return text;
 }
 

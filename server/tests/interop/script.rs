@@ -82,7 +82,7 @@ impl Client {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the interpreter starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("the stream is piped"));
         Some(Running { child, stdout })
     }
 

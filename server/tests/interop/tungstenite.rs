@@ -46,7 +46,7 @@ async fn next(socket: &mut Socket) -> Message {
         .next()
         .await
         .expect("the connection is open")
-        .expect("no error")
+        .expect("no error of the client")
 }
 
 async fn closed_with(socket: &mut Socket, code: CloseCode) {

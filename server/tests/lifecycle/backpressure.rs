@@ -88,7 +88,7 @@ fn r17_pings_are_answered_with_the_same_payload_in_order() {
             "R17",
             "3 Pings between fragments: 3 Pongs, then the message; an unsolicited Pong: ignored",
         );
-        let stream = client.stream.try_clone().expect("a descriptor");
+        let stream = client.stream.try_clone().expect("a descriptor is free");
         let writer = Writer::start(stream, COUNT, |at| {
             [binary(&message(at)), frame(PING, &at.to_be_bytes())].concat()
         });

@@ -27,4 +27,5 @@ mod measurements;
 mod network;
 mod shutdown;
 mod slow_links;
+mod slow_reader;
 mod violations;

@@ -218,7 +218,7 @@ impl Namespace {
                 .stdout(Stdio::piped())
                 .stderr(Stdio::piped())
                 .spawn()?;
-            let mut stdin = ip.stdin.take().expect("it is piped");
+            let mut stdin = ip.stdin.take().expect("the stream is piped");
             stdin.write_all(commands.as_bytes())?;
             drop(stdin);
             ip.wait_with_output()

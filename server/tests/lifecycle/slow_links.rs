@@ -1,10 +1,8 @@
 //! Clients that read slowly.
 
 use std::{
-    io::Read as _,
     net::Shutdown,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
-    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -12,8 +10,9 @@ use rustix::process::Signal;
 use crate::{
     measurements::{assert_bytes, assert_gone, assert_within, report, time},
     network::{Network, with_network},
+    slow_reader::{SlowReader, TICK},
     support::{
-        client::{BINARY, Client, End, FIN, PING, PONG, Received, binary, close, frame},
+        client::{BINARY, Client, End, FIN, Received, binary, close},
         ms,
         process::Server,
         socket_table, wait,
@@ -22,72 +21,6 @@ use crate::{
 
 /// P, T and C are one second each.
 const FLAGS: &str = "--ping-interval 1s --ping-timeout 1s --close-timeout 1s";
-
-/// A client that reads at a limited rate, and answers Pings when it reads them.
-struct SlowReader {
-    client: Client,
-    bytes_per_tick: usize,
-    /// Bytes of an incomplete frame.
-    incomplete: Vec<u8>,
-    pongs: u32,
-}
-
-const TICK: Duration = ms(100);
-
-impl SlowReader {
-    fn new(client: Client, bytes_per_tick: usize) -> Self {
-        Self {
-            client,
-            bytes_per_tick,
-            incomplete: Vec::new(),
-            pongs: 0,
-        }
-    }
-
-    /// Reads for one tick, and returns the messages and the Close that are complete.
-    ///
-    /// # Panics
-    /// If TCP has ended.
-    fn read(&mut self) -> Vec<Received> {
-        let mut chunk = vec![0; self.bytes_per_tick];
-        // A timeout is no error: the reader continues in the next tick.
-        self.client.set_timeout(TICK);
-        if let Ok(count) = self.client.stream.read(&mut chunk) {
-            assert!(count > 0, "the server ended the connection");
-            self.incomplete.extend(&chunk[..count]);
-        }
-        let mut messages = Vec::new();
-        while let Some((frame, size)) = first_frame(&self.incomplete) {
-            self.incomplete.drain(..size);
-            match frame.first {
-                PING => {
-                    self.client.send(&self::frame(PONG, &frame.payload));
-                    self.pongs += 1;
-                }
-                _ => messages.push(frame),
-            }
-        }
-        wait::pause(TICK);
-        messages
-    }
-}
-
-/// Returns the frame at the start of `bytes` and its size, if the frame is complete.
-fn first_frame(bytes: &[u8]) -> Option<(Received, usize)> {
-    let (head, length) = match *bytes.get(1)? {
-        126 => {
-            let length = bytes.get(2..4)?.try_into().expect("2");
-            (4, usize::from(u16::from_be_bytes(length)))
-        }
-        127 => {
-            let length = bytes.get(2..10)?.try_into().expect("8");
-            (10, u64::from_be_bytes(length) as usize)
-        }
-        length => (2, usize::from(length)),
-    };
-    let payload = bytes.get(head..head + length)?;
-    Some((Received::new(bytes[0], payload), head + length))
-}
 
 /// Opens a client of `tidewheel serve` that subscribes to `topic`, without an echo of its own messages.
 fn subscribe(network: &Network, server: &Server, topic: &str) -> Client {
@@ -130,13 +63,13 @@ fn r21_a_slow_subscriber_is_not_closed_under_any_policy_except_close() {
                         for message in reader.read() {
                             assert_eq!(message.first, FIN | BINARY);
                             assert!(message.payload[8..].iter().all(|it| *it == b'p'));
-                            let number: [u8; 8] = message.payload[..8].try_into().expect("8");
+                            let number: [u8; 8] = message.payload[..8].try_into().expect("8 bytes");
                             let number = u64::from_be_bytes(number);
                             assert!(last < Some(number), "out of order: {number} after {last:?}");
                             last = Some(number);
                         }
                     }
-                    (topic, last, reader.pongs)
+                    (topic, last, reader.pongs())
                 })
             });
             let ends = readers.map(|reader| reader.join());
@@ -384,16 +317,8 @@ fn r16_a_drain_ends_in_time_although_closing_clients_are_still_reading() {
                         assert_eq!(reader.read(), [], "the message is complete too early");
                     }
                     reading.fetch_add(1, Ordering::Relaxed);
-                    let mut chunk = vec![0; reader.bytes_per_tick];
                     // Ends when the server resets the connection.
-                    while reader
-                        .client
-                        .stream
-                        .read(&mut chunk)
-                        .is_ok_and(|count| count > 0)
-                    {
-                        wait::pause(TICK);
-                    }
+                    while reader.discard() {}
                 });
             }
             wait::until(
@@ -452,10 +377,8 @@ fn r05_a_fin_behind_the_close_1011_does_not_extend_the_close_timeout() {
         let end = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Ends when the server resets the connection.
                 while !end.load(Ordering::Relaxed) {
-                    let _ = reader.client.stream.read(&mut [0; 1000]);
-                    wait::pause(TICK);
+                    reader.discard();
                 }
             });
             server.until_empty_since(start, ms(4300) + ms(4000));

@@ -40,8 +40,8 @@ fn measure(what: &str, flags: &str, request: &str, bytes: &[u8]) -> Result<(), S
         let began = wait::now();
         for client in &clients {
             let stops = &stops;
-            let mut reader = client.stream.try_clone().expect("a descriptor");
-            let mut writer = client.stream.try_clone().expect("a descriptor");
+            let mut reader = client.stream.try_clone().expect("a descriptor is free");
+            let mut writer = client.stream.try_clone().expect("a descriptor is free");
             scope.spawn(move || {
                 // Ends when the socket is shut down.
                 let _ = std::io::copy(&mut reader, &mut std::io::sink());

@@ -42,10 +42,10 @@ impl Publisher {
     fn flood(server: &Server, path: &str, size: usize) -> Self {
         let mut client = Client::open_path(server, path);
         // Messages of other publishers have to be read.
-        let mut reader = client.stream.try_clone().expect("a descriptor");
+        let mut reader = client.stream.try_clone().expect("a descriptor is free");
         std::thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
         let batch = binary(&vec![7; size]).repeat(BATCH);
-        let stream = client.stream.try_clone().expect("a descriptor");
+        let stream = client.stream.try_clone().expect("a descriptor is free");
         Self::start(stream, move |published| {
             client.stream.write_all(&batch)?;
             published.fetch_add(BATCH as u64, Ordering::Relaxed);
@@ -59,7 +59,7 @@ impl Publisher {
         let message = binary(&vec![7; size]);
         let began = wait::now();
         let mut sent = 0;
-        let stream = client.stream.try_clone().expect("a descriptor");
+        let stream = client.stream.try_clone().expect("a descriptor is free");
         Self::start(stream, move |published| {
             let due = Duration::from_secs(1) * sent / rate;
             wait::pause(due.saturating_sub(began.elapsed()));
@@ -79,7 +79,7 @@ impl Publisher {
              Content-Type: text/plain\r\nContent-Length: {size}\r\n\r\n{body}"
         );
         let mut stream = TcpStream::connect(address).expect("the admin listener accepts");
-        let second = stream.try_clone().expect("a descriptor");
+        let second = stream.try_clone().expect("a descriptor is free");
         Self::start(second, move |published| {
             stream.write_all(request.as_bytes())?;
             let mut answer = Vec::new();

@@ -62,7 +62,7 @@ impl Drop for Readers {
 }
 
 fn read(clients: &mut [Client], counts: &Counts) {
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a descriptor");
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("a descriptor is free");
     for (client, at) in clients.iter().zip(0..) {
         let set = client.stream.set_nonblocking(true);
         set.expect("O_NONBLOCK can be set");

@@ -42,7 +42,7 @@ fn r12_a_client_that_reads_only_after_sending_50_mb_costs_one_queue_and_gets_all
 /// reads all echoes.
 fn read_late(server: &Server, count: u64, meanwhile: impl FnOnce()) {
     let mut client = Client::open(server);
-    let stream = client.stream.try_clone().expect("a descriptor");
+    let stream = client.stream.try_clone().expect("a descriptor is free");
     let writer = Writer::start(stream, count, |at| binary(&message(at)));
     writer.until_stalled(server, &client);
     meanwhile();
@@ -91,7 +91,7 @@ fn r12_a_burst_longer_than_the_queue_is_not_a_slow_consumer() {
     let mut bytes = binary(&large);
     (0..100).for_each(|_| bytes.extend(text("small")));
     let mut writer = Client {
-        stream: client.stream.try_clone().expect("a descriptor"),
+        stream: client.stream.try_clone().expect("a descriptor is free"),
     };
     let write = std::thread::spawn(move || (0..10).for_each(|_| writer.send(&bytes)));
     for _ in 0..10 {
@@ -106,7 +106,7 @@ fn r17_pings_are_answered_in_order_while_the_send_queue_is_full() {
     const COUNT: u64 = 400;
     let server = Server::start("--shards 1");
     let mut client = Client::open(&server);
-    let stream = client.stream.try_clone().expect("a descriptor");
+    let stream = client.stream.try_clone().expect("a descriptor is free");
     let writer = Writer::start(stream, COUNT, |at| {
         let ping = frame(PING, &at.to_be_bytes());
         [binary(&message(at)).as_slice(), &ping].concat()
@@ -134,7 +134,7 @@ fn r17_pings_are_answered_in_order_while_the_send_queue_is_full() {
 fn r07_a_client_that_does_not_read_but_sends_pongs_is_not_closed() {
     let server = Server::start("--shards 1 --ping-interval 300ms --ping-timeout 3s");
     let mut client = Client::open_with_small_buffer(&server);
-    let mut writer = client.stream.try_clone().expect("a descriptor");
+    let mut writer = client.stream.try_clone().expect("a descriptor is free");
     client.send_until_paused(&server, &binary(&[7; 60_000]));
     // The server has paused receiving, so it does not read the Pongs.
     for round in 0..40_u32 {

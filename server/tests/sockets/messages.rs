@@ -126,7 +126,7 @@ fn small_and_large_messages_keep_their_order() {
         .map(|&it| pattern(it))
         .collect();
     let mut writer = Client {
-        stream: client.stream.try_clone().expect("a descriptor"),
+        stream: client.stream.try_clone().expect("a descriptor is free"),
     };
     let sent = messages.clone();
     let write = std::thread::spawn(move || {

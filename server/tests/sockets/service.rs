@@ -31,7 +31,7 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(stderr);
         let mut child = command.spawn().expect("the program starts");
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("the stream is piped"));
         Self { child, stdout }
     }
 
@@ -171,7 +171,10 @@ fn r26_a_server_serves_at_once_after_its_predecessor_was_killed() {
 #[test]
 fn a_port_of_a_running_process_is_an_error_at_once() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let taken = other.local_addr().expect("it is bound").to_string();
+    let taken = other
+        .local_addr()
+        .expect("the listener is bound")
+        .to_string();
     let server = Server::start("--shards 2");
     let (listen, admin) = (
         server.address.to_string(),

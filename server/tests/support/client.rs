@@ -305,13 +305,15 @@ impl Client {
             "a server must not mask a frame (RFC 6455 5.1)"
         );
         let length = match head[1] {
-            126 => u64::from(u16::from_be_bytes(self.bytes(2).try_into().expect("2"))),
-            127 => u64::from_be_bytes(self.bytes(8).try_into().expect("8")),
+            126 => u64::from(u16::from_be_bytes(
+                self.bytes(2).try_into().expect("2 bytes"),
+            )),
+            127 => u64::from_be_bytes(self.bytes(8).try_into().expect("8 bytes")),
             length => u64::from(length),
         };
         Received {
             first: head[0],
-            payload: self.bytes(usize::try_from(length).expect("64 bits")),
+            payload: self.bytes(usize::try_from(length).expect("usize has 64 bits")),
         }
     }
 

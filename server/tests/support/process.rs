@@ -92,13 +92,13 @@ impl Server {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let mut stderr = child.stderr.take().expect("it is piped");
+        let mut stderr = child.stderr.take().expect("the stream is piped");
         let log = std::thread::spawn(move || {
             let mut log = String::new();
             let _ = stderr.read_to_string(&mut log);
             log
         });
-        let stdout = BufReader::new(child.stdout.take().expect("it is piped"));
+        let stdout = BufReader::new(child.stdout.take().expect("the stream is piped"));
         let (line_sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
@@ -158,7 +158,10 @@ impl Server {
     pub(crate) fn wait_since(mut self, start: Instant, limit: Duration) -> (ExitStatus, String) {
         let mut status = None;
         wait::until_since(start, limit, "the server ends", || {
-            status = self.child.try_wait().expect("it is our child");
+            status = self
+                .child
+                .try_wait()
+                .expect("the server is a child process");
             status.is_some()
         });
         let log = self

@@ -69,7 +69,8 @@ pub(crate) fn socket(local_port: u16, remote_port: u16) -> Row {
 
 /// Returns the number of RSTs that the namespace has sent (`OutRsts`, RFC 4022).
 pub(crate) fn resets_sent() -> u64 {
-    let counts = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("it is readable");
+    let counts =
+        std::fs::read_to_string("/proc/thread-self/net/snmp").expect("the file is readable");
     let mut lines = counts.lines().filter_map(|line| line.strip_prefix("Tcp: "));
     let mut fields = || lines.next().expect("two lines").split_whitespace();
     let value = fields().zip(fields()).find(|(name, _)| *name == "OutRsts");

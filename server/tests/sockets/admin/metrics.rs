@@ -82,7 +82,7 @@ fn promtool_accepts_the_metrics() {
         }
         child => child.expect("promtool starts"),
     };
-    let mut stdin = child.stdin.take().expect("it is piped");
+    let mut stdin = child.stdin.take().expect("the stream is piped");
     stdin.write_all(metrics.as_bytes()).expect("promtool reads");
     drop(stdin);
     let output = child.wait_with_output().expect("promtool ends");
