@@ -22,7 +22,7 @@ const COUNT: usize = 10_000;
 const THREADS: usize = 2;
 
 /// Number of other clients, which exchange messages meanwhile.
-const BYSTANDERS: usize = 100;
+const OTHERS: usize = 100;
 
 /// Opens `COUNT` connections at once: each thread sends all its requests before it reads the first response.
 fn connect_all(network: &Network, server: &Server) -> Vec<Client> {
@@ -73,15 +73,15 @@ struct Durations {
 fn reset_and_reconnect(network: &Network) -> Durations {
     let server = network.start("");
     let end = AtomicBool::new(false);
-    let bystanders = (0..BYSTANDERS).map(|_| Client::open(&server)).collect();
+    let others = (0..OTHERS).map(|_| Client::open(&server)).collect();
     // The first connections make the server allocate memory, which costs time.
     let clients = connect_all(network, &server);
     clients.into_iter().for_each(Client::reset);
     wait::until(ms(5000), "only the other clients are left", || {
-        server.connections() == BYSTANDERS as u64
+        server.connections() == OTHERS as u64
     });
     let durations = std::thread::scope(|scope| {
-        let bystanders = scope.spawn(|| exchange(bystanders, &end));
+        let others = scope.spawn(|| exchange(others, &end));
         let start = wait::now();
         let clients = connect_all(network, &server);
         let plain = start.elapsed();
@@ -90,7 +90,7 @@ fn reset_and_reconnect(network: &Network) -> Durations {
         let _clients = connect_all(network, &server);
         let reconnect = start.elapsed();
         end.store(true, Ordering::Relaxed);
-        let mut round_trips = bystanders.join().expect("every message is echoed");
+        let mut round_trips = others.join().expect("every message is echoed");
         round_trips.sort_unstable();
         Durations {
             plain,
