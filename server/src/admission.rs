@@ -30,7 +30,7 @@ pub(crate) struct Admission {
     per_network_max: Option<u32>,
     connections: AtomicU32,
     /// How many more each shard has room for; [`CLOSED`] for one that has ended.
-    rooms: Box<[Room]>,
+    rooms: Box<[FreePlaces]>,
     /// Connections of each network that has any; empty where they are not limited.
     networks: Mutex<HashMap<Network, u32>>,
     /// The networks of connections on the way from one shard to another, by ticket.
@@ -40,7 +40,7 @@ pub(crate) struct Admission {
 /// Each on a cache line of its own, for its shard writes it with every connection that comes or goes.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Room(AtomicU32);
+struct FreePlaces(AtomicU32);
 
 /// A connection that may stay.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -84,7 +84,7 @@ impl Admission {
             connections_max: config.max_connections.unwrap_or(u32::MAX),
             per_network_max: config.max_connections_per_address,
             connections: AtomicU32::new(0),
-            rooms: shards.map(|_| Room::default()).collect(),
+            rooms: shards.map(|_| FreePlaces::default()).collect(),
             networks: Mutex::default(),
             handoffs: Mutex::default(),
         }
@@ -156,7 +156,7 @@ impl Admission {
             return Some(shard);
         }
         loop {
-            let room = |room: &Room| match room.0.load(Ordering::Relaxed) {
+            let room = |room: &FreePlaces| match room.0.load(Ordering::Relaxed) {
                 CLOSED => 0,
                 room => room,
             };

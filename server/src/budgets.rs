@@ -74,8 +74,8 @@ fn the_table_of_memory_is_that_of_the_code() {
 
 #[test]
 fn the_table_of_work_is_that_of_the_code() {
-    let turn = shard::share::TURN;
-    let connection = shard::share::CONNECTION;
+    let turn = shard::core::read_quota::TURN;
+    let connection = shard::core::read_quota::CONNECTION;
     let expected = [
         ("frames read", turn.frames().to_string()),
         ("bytes of messages read", bytes(turn.bytes())),
@@ -94,24 +94,24 @@ fn the_table_of_work_is_that_of_the_code() {
         ),
         (
             "deliveries to subscribers of large topics",
-            shard::inbox::DELIVERIES_PER_TURN.to_string(),
+            shard::fan_out::DELIVERIES_PER_TURN.to_string(),
         ),
         (
             "connections that get what was published",
-            shard::inbox::FANNED_OUT_PER_TURN.to_string(),
+            shard::fan_out::FANNED_OUT_PER_TURN.to_string(),
         ),
         (
             "bytes that they get",
-            bytes(shard::inbox::FANNED_OUT_BYTES_PER_TURN),
+            bytes(shard::fan_out::FANNED_OUT_BYTES_PER_TURN),
         ),
-        ("jobs done", shard::inbox::JOBS_PER_TURN.to_string()),
+        ("jobs done", shard::jobs::JOBS_PER_TURN.to_string()),
         (
             "deadlines that pass",
-            shard::expiries_per_turn(Config::default().receive_buffers).to_string(),
+            shard::core::expiries_per_turn(Config::default().receive_buffers).to_string(),
         ),
         (
             "entries of the timer wheel",
-            shard::ENTRIES_PER_TURN.to_string(),
+            shard::core::ENTRIES_PER_TURN.to_string(),
         ),
     ];
     assert_rows("Work", &expected);

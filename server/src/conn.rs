@@ -6,7 +6,7 @@ use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
 
 use crate::{
     ConnectionId, Outgoing, SlowConsumer, TopicError,
-    fanout::{Fanout, NONE, Pressure, Published, Segment},
+    fanout::{ChainSegment, Fanout, NONE, Pressure, Published},
     outbox::{FAST_TIME, LONG_QUEUE_SHARE, Lane, Queue, SendLimits},
 };
 
@@ -28,7 +28,7 @@ pub struct Conn<'a, S> {
 /// Whether what was published may wait for room in a send queue, before the policy for slow consumers
 /// applies.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Patience {
+pub(crate) enum Postpone {
     /// It may not: something else is to be sent behind it.
     None,
     /// Until another turn, if the socket was not asked yet whether it takes more.
@@ -112,7 +112,7 @@ impl<S> Conn<'_, S> {
         self.fanout.catch_up(self.id.slot);
         let chain = self.fanout.take_chain(self.id.slot);
         if chain != NONE {
-            self.deliver(chain, Patience::None);
+            self.deliver(chain, Postpone::Never);
         }
         let policy = self.limits.policy;
         if let Err(refused) = self.make_room(policy, UNICAST) {
@@ -151,30 +151,30 @@ impl<S> Conn<'_, S> {
     }
 
     /// Puts what was published behind what waits; says how much.
-    pub(crate) fn deliver(&mut self, chain: u32, patience: Patience) -> Delivered {
+    pub(crate) fn deliver(&mut self, chain: u32, postpone: Postpone) -> Delivered {
         let mut delivered = Delivered::default();
         let (slot, mut got) = (self.id.slot, NONE);
         for segment in self.fanout.segments(slot, chain) {
             let has_room = self.queue.held() + segment.frame_bytes <= self.limits.bytes_max;
             let is_stalled = self.queue.is_stalled();
             let can_wait = !has_room && !self.queue.is_empty() && self.protocol.is_open();
-            match patience {
-                Patience::Turn | Patience::Crowd if can_wait && !is_stalled => {
-                    self.fanout.put_off(slot, chain, got);
+            match postpone {
+                Postpone::UntilNextTurn | Postpone::WhilePeerReads if can_wait && !is_stalled => {
+                    self.fanout.postpone(slot, chain, got);
                     return delivered;
                 }
                 // Policies that drop messages slow nobody.
-                Patience::Turn | Patience::Crowd
+                Postpone::UntilNextTurn | Postpone::WhilePeerReads
                     if is_stalled
                         && segment.may_close
                         && self.protocol.is_open()
-                        && self.may_suspend(has_room, patience) =>
+                        && self.may_suspend(has_room, postpone) =>
                 {
                     let again = self.now + FAST_TIME;
                     self.fanout.suspend(slot, chain, got, again);
                     return delivered;
                 }
-                Patience::None | Patience::Turn | Patience::Crowd => {}
+                Postpone::Never | Postpone::UntilNextTurn | Postpone::WhilePeerReads => {}
             }
             self.deliver_segment(&segment, !is_stalled);
             delivered.messages += segment.count as usize;
@@ -187,16 +187,16 @@ impl<S> Conn<'_, S> {
 
     /// Whether a peer whose socket is full is not to blame: it reads fast, and there is no room; or it reads
     /// at all, much waits for it, and most others are behind as well.
-    fn may_suspend(&mut self, has_room: bool, patience: Patience) -> bool {
+    fn may_suspend(&mut self, has_room: bool, postpone: Postpone) -> bool {
         let bytes_max = self.limits.bytes_max;
         let is_long = self.queue.held() >= bytes_max / LONG_QUEUE_SHARE;
         !has_room && self.queue.is_read_fast(bytes_max, self.now)
-            || patience == Patience::Crowd && is_long && self.queue.is_read(self.now)
+            || postpone == Postpone::WhilePeerReads && is_long && self.queue.is_read(self.now)
     }
 
     /// Puts the messages of a segment behind what waits: `together`, or else as the policy of each has
     /// it.
-    fn deliver_segment(&mut self, segment: &Segment, together: bool) {
+    fn deliver_segment(&mut self, segment: &ChainSegment, together: bool) {
         if !self.protocol.is_open() {
             return;
         }
@@ -363,9 +363,9 @@ impl<S> Conn<'_, S> {
         message: &Outgoing<'_>,
         except: Option<ConnectionId>,
     ) -> Result<(), PublishError> {
-        let fabric = &self.fanout.fabric;
-        let address = fabric.address(topic)?;
-        let is_full = fabric.pressure_at(address) == Pressure::Full;
+        let shared = &self.fanout.shared;
+        let address = shared.address(topic)?;
+        let is_full = shared.pressure_at(address) == Pressure::Full;
         // Also where there is no room: whoever tries publishes.
         let window = self.fanout.window(self.id.slot);
         if is_full {
@@ -373,7 +373,7 @@ impl<S> Conn<'_, S> {
         }
         let message = self
             .fanout
-            .fabric
+            .shared
             .message(address, message, except, &window);
         self.fanout.publish(address, message);
         Ok(())

@@ -3,7 +3,7 @@
 //! Four small state machines make up its life, each with one function that changes it: its [phase](phase),
 //! its [receive](receiving), its [send and our FIN](sending), and what keeps it from [reading](reading).
 
-mod delivery;
+mod ack_wait;
 mod head;
 mod phase;
 mod reading;
@@ -14,16 +14,16 @@ use tidewheel_codec::Time;
 use tidewheel_timerwheel::Timer;
 
 pub(crate) use self::{
-    delivery::{Delivery, Progress},
+    ack_wait::{AckWait, AckProgress},
     head::Head,
     phase::{Descriptor, Phase},
-    reading::{Obstacle, Reading},
+    reading::{WaitReason, Reading},
     receiving::{ReceiveAction, ReceiveEvent, Receiving, Wants},
     sending::{FinResult, Queued, SendAction, SendEvent, SendResult, Sending},
 };
 use crate::{
     admission::Refusal,
-    fanout::Habit,
+    fanout::PublishHistory,
     outbox::{Queue, QueuePool, SendLimits},
     ring::{Socket, Token},
 };
@@ -38,9 +38,9 @@ pub(crate) struct Connection<S> {
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     pub(crate) reading: Reading,
-    marks: Marks,
+    flags: Flags,
     /// Whether it publishes.
-    pub(crate) habit: Habit,
+    pub(crate) publish_history: PublishHistory,
     pub(crate) rate: MessageRate,
     /// The send queue; none while nothing is to be sent.
     pub(crate) queue: Option<Box<Queue>>,
@@ -52,9 +52,9 @@ const _: () = assert!(size_of::<Connection<()>>() <= 128);
 
 /// Facts about a connection, a bit each.
 #[derive(Clone, Copy, Debug)]
-struct Marks(u8);
+struct Flags(u8);
 
-impl Marks {
+impl Flags {
     /// It is on the list of those to look at when the turn ends.
     const DIRTY: u8 = 1;
     /// The kernel is being asked when the peer was last heard, or how much it has to take.
@@ -118,8 +118,8 @@ impl<S> Connection<S> {
             receiving: Receiving::new(),
             sending: Sending::new(),
             reading: Reading::new(),
-            marks: Marks::new(refusal.is_none()),
-            habit: Habit::Unknown,
+            flags: Flags::new(refusal.is_none()),
+            publish_history: PublishHistory::Unknown,
             rate: MessageRate::default(),
             queue: None,
             phase: Phase::Handshake {
@@ -140,17 +140,17 @@ impl<S> Connection<S> {
 
     /// Whether it is counted among those that have been admitted.
     pub(crate) fn is_admitted(&self) -> bool {
-        self.marks.has(Marks::ADMITTED)
+        self.flags.has(Flags::ADMITTED)
     }
 
     /// Whether the last receive brought many bytes.
     pub(crate) fn is_busy_sender(&self) -> bool {
-        self.marks.has(Marks::BUSY_SENDER)
+        self.flags.has(Flags::BUSY_SENDER)
     }
 
     /// Notes whether a receive has brought many bytes.
     pub(crate) fn note_busy_sender(&mut self, is_busy: bool) {
-        self.marks.replace(Marks::BUSY_SENDER, is_busy);
+        self.flags.replace(Flags::BUSY_SENDER, is_busy);
     }
 
     /// The token of an operation on this connection, which is in `slot`.
@@ -165,22 +165,22 @@ impl<S> Connection<S> {
 
     /// Notes that it is to be looked at when the turn ends; says whether that is new.
     pub(crate) fn mark_dirty(&mut self) -> bool {
-        !self.marks.replace(Marks::DIRTY, true)
+        !self.flags.replace(Flags::DIRTY, true)
     }
 
     /// Notes that it is looked at; says whether it was to be.
     pub(crate) fn take_dirty(&mut self) -> bool {
-        self.marks.replace(Marks::DIRTY, false)
+        self.flags.replace(Flags::DIRTY, false)
     }
 
     /// Notes that the kernel is asked about the peer; says whether that is new.
     pub(crate) fn begin_asking(&mut self) -> bool {
-        !self.marks.replace(Marks::ASKING, true)
+        !self.flags.replace(Flags::ASKING, true)
     }
 
     /// Notes that the kernel has answered.
     pub(crate) fn end_asking(&mut self) {
-        self.marks.replace(Marks::ASKING, false);
+        self.flags.replace(Flags::ASKING, false);
     }
 
     /// The send queue, taken from `pool` if there is none.
@@ -193,7 +193,7 @@ impl<S> Connection<S> {
         self.receiving.is_under_way()
             || self.sending.is_under_way()
             || self.sending.is_fin_under_way()
-            || self.marks.has(Marks::ASKING)
+            || self.flags.has(Flags::ASKING)
     }
 
     /// Whether an operation on the descriptor may wait without end, and has to be cancelled.
@@ -243,14 +243,14 @@ impl<S> Connection<S> {
     /// Whether received bytes are kept unread.
     pub(crate) fn has_unread(&self) -> bool {
         let queue = self.queue.as_deref();
-        queue.is_some_and(|queue| !queue.parked.is_empty())
+        queue.is_some_and(|queue| !queue.unread.is_empty())
     }
 
     /// Whether a message should not be read now: the socket takes nothing, so much waits to be
     /// sent that answers might not find room, or what came before is not read yet.
     pub(crate) fn is_congested(&self, send: &SendLimits) -> bool {
         self.queue.as_deref().is_some_and(|queue| {
-            queue.is_stalled() || queue.held() >= send.pause_at() || !queue.parked.is_empty()
+            queue.is_stalled() || queue.held() >= send.pause_at() || !queue.unread.is_empty()
         })
     }
 }

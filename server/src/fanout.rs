@@ -8,10 +8,10 @@
 mod budget;
 mod chains;
 mod inbox;
-mod intake;
+mod dispatch;
 mod interest;
 #[allow(unsafe_code)]
-mod mailbox;
+mod mpsc_queue;
 mod patterns;
 mod published;
 mod publishers;
@@ -30,17 +30,17 @@ use std::{
 };
 
 pub(crate) use self::{
-    budget::{Aftermath, Load, Pressure, Window},
-    chains::{NONE, Segment},
+    budget::{BurstDetector, Load, Pressure, Window},
+    chains::{ChainSegment, NONE},
     inbox::{Gone, Inbox, Job},
     published::{Address, Published},
-    publishers::Habit,
+    publishers::PublishHistory,
 };
 use tidewheel_codec::Time;
 
 use self::{
     chains::{Chains, Origin},
-    intake::Deferred,
+    dispatch::Deferred,
     interest::Interest,
     publishers::Publishers,
     topics::{Subscriptions, Topics},
@@ -59,7 +59,7 @@ const CATCH_UP_SUBSCRIPTIONS_MAX: usize = 16;
 
 /// What the shards of a server have in common.
 #[derive(Debug)]
-pub(crate) struct Fabric {
+pub(crate) struct SharedFanout {
     hasher: RandomState,
     interest: Interest,
     inboxes: Box<[Inbox]>,
@@ -87,7 +87,7 @@ pub(crate) enum Readiness {
     Failed,
 }
 
-impl Fabric {
+impl SharedFanout {
     pub(crate) fn new(config: &Config) -> Self {
         let shards = config.shards.unwrap_or(1);
         Self {
@@ -193,7 +193,7 @@ impl Fabric {
 /// A shard's part in the fan-out.
 #[derive(Debug)]
 pub(crate) struct Fanout {
-    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) shared: Arc<SharedFanout>,
     pub(crate) stats: Arc<Stats>,
     shard: u16,
     topics: Topics,
@@ -213,11 +213,11 @@ pub(crate) struct Fanout {
     /// Connections with subscriptions.
     subscribers: usize,
     /// The same, where it was published to few.
-    pressing: VecDeque<u32>,
+    waiting_small: VecDeque<u32>,
     /// Whether the next is one of those.
-    is_pressed: bool,
+    serves_small_topics: bool,
     /// Few to whom a message is being given.
-    few: Vec<u32>,
+    small_topic_slots: Vec<u32>,
     deferred: Deferred,
     /// Bytes of the pending messages, each counted once for each topic or pattern.
     pending_bytes: usize,
@@ -240,17 +240,17 @@ impl Fanout {
     /// The part of a shard with so many places for connections, which makes so many deliveries to
     /// very many in a turn.
     pub(crate) fn new(
-        fabric: Arc<Fabric>,
+        shared: Arc<SharedFanout>,
         shard: u16,
         stats: Arc<Stats>,
         places: usize,
         deliveries_per_turn: usize,
         config: &Config,
     ) -> Self {
-        let shares_bit = fabric.inboxes.len() > 64;
-        fabric.inboxes[usize::from(shard)].set_stats(&stats);
+        let shares_bit = shared.inboxes.len() > 64;
+        shared.inboxes[usize::from(shard)].set_stats(&stats);
         Self {
-            fabric,
+            shared,
             stats,
             shard,
             topics: Topics::new(shard, shares_bit, places),
@@ -262,9 +262,9 @@ impl Fanout {
             waiting: VecDeque::new(),
             suspended: VecDeque::new(),
             subscribers: 0,
-            pressing: VecDeque::new(),
-            is_pressed: false,
-            few: Vec::new(),
+            waiting_small: VecDeque::new(),
+            serves_small_topics: false,
+            small_topic_slots: Vec::new(),
             deferred: Deferred::default(),
             pending_bytes: 0,
             allowance: 4 * deliveries_per_turn,
@@ -283,8 +283,8 @@ impl Fanout {
         }
         let list = &mut self.members[slot as usize].subscriptions;
         self.subscribers += usize::from(list.is_empty());
-        let fabric = (&self.fabric.hasher, &self.fabric.interest);
-        let is_new = self.topics.subscribe(slot, list, pattern, fabric);
+        let shared = (&self.shared.hasher, &self.shared.interest);
+        let is_new = self.topics.subscribe(slot, list, pattern, shared);
         self.stats.topics.set(self.topics.len() as u64);
         self.stats.subscriptions.add(u64::from(is_new));
         Ok(is_new)
@@ -297,9 +297,9 @@ impl Fanout {
         let Some(member) = self.members.get_mut(slot as usize) else {
             return Ok(false);
         };
-        let fabric = (&self.fabric.hasher, &self.fabric.interest);
+        let shared = (&self.shared.hasher, &self.shared.interest);
         let list = &mut member.subscriptions;
-        let was_there = self.topics.unsubscribe(slot, list, pattern, fabric);
+        let was_there = self.topics.unsubscribe(slot, list, pattern, shared);
         self.subscribers -= usize::from(was_there && list.is_empty());
         self.finish_orphaned();
         self.stats.topics.set(self.topics.len() as u64);
@@ -315,7 +315,7 @@ impl Fanout {
         if let Some(member) = self.members.get_mut(slot as usize) {
             let list = &mut member.subscriptions;
             self.subscribers -= usize::from(!list.is_empty());
-            let ended = self.topics.unsubscribe_all(list, &self.fabric.interest);
+            let ended = self.topics.unsubscribe_all(list, &self.shared.interest);
             self.finish_orphaned();
             self.stats.topics.set(self.topics.len() as u64);
             self.stats.subscriptions.subtract(ended);
@@ -324,23 +324,23 @@ impl Fanout {
 
     /// Publishes to all shards.
     pub(crate) fn publish(&mut self, address: Address<'_>, message: Arc<Published>) {
-        let (fabric, mut is_ours) = (Arc::clone(&self.fabric), false);
-        fabric.distribute(address, |shard, inbox| {
+        let (shared, mut is_ours) = (Arc::clone(&self.shared), false);
+        shared.distribute(address, |shard, inbox| {
             if shard == self.shard {
                 is_ours = true;
-            } else if inbox.hand_quietly(Job::Publish(Arc::clone(&message))) == Ok(true) {
+            } else if inbox.push_without_wake(Job::Publish(Arc::clone(&message))) == Ok(true) {
                 self.to_wake.push(shard);
             }
         });
         self.stats.publishes.add(1);
         self.publishers.note_publish();
         if is_ours {
-            self.take_in(message, Origin::Connection);
+            self.dispatch(message, Origin::Connection);
         }
     }
 
     /// Takes what waits for a connection. It is to be [released](Self::release), or
-    /// [put off](Self::put_off).
+    /// [put off](Self::postpone).
     pub(crate) fn take_chain(&mut self, slot: u32) -> u32 {
         self.members
             .get_mut(slot as usize)
@@ -348,7 +348,7 @@ impl Fanout {
     }
 
     /// The segments of a connection's chain that it has not got yet.
-    pub(crate) fn segments(&self, slot: u32, chain: u32) -> Vec<Segment> {
+    pub(crate) fn segments(&self, slot: u32, chain: u32) -> Vec<ChainSegment> {
         let after = match self.parts.is_empty() {
             true => NONE,
             false => self.parts.get(&slot).copied().unwrap_or(NONE),
@@ -365,7 +365,7 @@ impl Fanout {
     }
 
     /// A connection has got its chain up to the link `after`, and gets the rest in another turn.
-    pub(crate) fn put_off(&mut self, slot: u32, chain: u32, after: u32) {
+    pub(crate) fn postpone(&mut self, slot: u32, chain: u32, after: u32) {
         if after != NONE {
             self.parts.insert(slot, after);
         }
@@ -373,7 +373,7 @@ impl Fanout {
         self.waiting.push_back(slot);
     }
 
-    /// The same, but it gets the rest when its send queue is [empty](Self::wake), or at `again`.
+    /// The same, but it gets the rest when its send queue is [empty](Self::resume), or at `again`.
     pub(crate) fn suspend(&mut self, slot: u32, chain: u32, after: u32, again: Time) {
         if after != NONE {
             self.parts.insert(slot, after);
@@ -383,7 +383,7 @@ impl Fanout {
     }
 
     /// The send queue of a connection is empty.
-    pub(crate) fn wake(&mut self, slot: u32) {
+    pub(crate) fn resume(&mut self, slot: u32) {
         let member = self.members.get(slot as usize);
         if member.is_some_and(|member| member.chain != NONE) {
             self.waiting.push_back(slot);
@@ -391,13 +391,13 @@ impl Fanout {
     }
 
     /// Looks again at those whose time has come; says when the next is to be looked at.
-    pub(crate) fn wake_suspended(&mut self, now: Time) -> Option<Time> {
+    pub(crate) fn resume_suspended(&mut self, now: Time) -> Option<Time> {
         while let Some((again, slot)) = self.suspended.front().copied() {
             if again > now {
                 return Some(again);
             }
             self.suspended.pop_front();
-            self.wake(slot);
+            self.resume(slot);
         }
         None
     }
@@ -410,10 +410,10 @@ impl Fanout {
     /// The next connection for which something may wait. Every other one is from those that got what
     /// was published to few.
     pub(crate) fn next_waiting(&mut self) -> Option<u32> {
-        self.is_pressed = !self.is_pressed;
-        let (first, second) = match self.is_pressed {
-            true => (&mut self.pressing, &mut self.waiting),
-            false => (&mut self.waiting, &mut self.pressing),
+        self.serves_small_topics = !self.serves_small_topics;
+        let (first, second) = match self.serves_small_topics {
+            true => (&mut self.waiting_small, &mut self.waiting),
+            false => (&mut self.waiting, &mut self.waiting_small),
         };
         let next = first.pop_front().or_else(|| second.pop_front());
         if let Some(slot) = next {
@@ -426,7 +426,7 @@ impl Fanout {
     /// Whether messages wait for a connection, or are pending.
     pub(crate) fn is_behind(&self) -> bool {
         !self.waiting.is_empty()
-            || !self.pressing.is_empty()
+            || !self.waiting_small.is_empty()
             || self.topics.pending() > 0
             || !self.deferred.is_empty()
     }
@@ -452,7 +452,7 @@ impl Fanout {
     }
 
     fn inbox(&self) -> &Inbox {
-        &self.fabric.inboxes[usize::from(self.shard)]
+        &self.shared.inboxes[usize::from(self.shard)]
     }
 
     /// Whether messages wait until earlier ones are delivered.
@@ -462,22 +462,22 @@ impl Fanout {
 
     /// Notes the end of a burst, after which all shards may give back memory.
     pub(crate) fn end_burst(&self) {
-        self.fabric.bursts.fetch_add(1, Ordering::Relaxed);
-        self.fabric.inboxes.iter().for_each(Inbox::wake);
+        self.shared.bursts.fetch_add(1, Ordering::Relaxed);
+        self.shared.inboxes.iter().for_each(Inbox::wake);
     }
 
     /// The waker of a shard.
     pub(crate) fn waker(&self, shard: u32) -> Option<&Waker> {
-        self.fabric.inboxes.get(shard as usize)?.waker()
+        self.shared.inboxes.get(shard as usize)?.waker()
     }
 
     /// Takes the shards that are to be woken.
-    pub(crate) fn sleepers(&mut self) -> impl Iterator<Item = (u16, Waker)> {
-        let fabric = Arc::clone(&self.fabric);
+    pub(crate) fn take_shards_to_wake(&mut self) -> impl Iterator<Item = (u16, Waker)> {
+        let shared = Arc::clone(&self.shared);
         std::mem::take(&mut self.to_wake)
             .into_iter()
             .filter_map(move |shard| {
-                let waker = fabric.inboxes[usize::from(shard)].waker()?;
+                let waker = shared.inboxes[usize::from(shard)].waker()?;
                 Some((shard, waker.clone()))
             })
     }
@@ -489,19 +489,19 @@ mod tests {
 
     #[test]
     fn the_connections_of_all_living_shards_are_counted() {
-        let fabric = Fabric::new(&Config {
+        let shared = SharedFanout::new(&Config {
             shards: Some(3),
             ..Config::default()
         });
-        assert_eq!(fabric.connections(), 0, "no shard has begun");
-        for (inbox, connections) in fabric.inboxes.iter().zip([3, 4]) {
+        assert_eq!(shared.connections(), 0, "no shard has begun");
+        for (inbox, connections) in shared.inboxes.iter().zip([3, 4]) {
             let stats = Arc::<Stats>::default();
             stats.connections.set(connections);
             inbox.set_stats(&stats);
         }
-        assert_eq!(fabric.connections(), 7);
-        fabric.close(0);
-        assert_eq!(fabric.connections(), 4);
+        assert_eq!(shared.connections(), 7);
+        shared.close(0);
+        assert_eq!(shared.connections(), 4);
     }
 
     #[test]
@@ -511,9 +511,9 @@ mod tests {
             (Readiness::Draining, Readiness::Failed),
             (Readiness::Failed, Readiness::Draining),
         ] {
-            let fabric = Fabric::new(&Config::default());
-            assert!(fabric.note_readiness(first), "{first:?}");
-            assert!(!fabric.note_readiness(second), "{first:?}, {second:?}");
+            let shared = SharedFanout::new(&Config::default());
+            assert!(shared.note_readiness(first), "{first:?}");
+            assert!(!shared.note_readiness(second), "{first:?}, {second:?}");
         }
     }
 }

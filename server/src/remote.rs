@@ -8,7 +8,7 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 use crate::{
     ConnectionId, Error, Outgoing,
     command::Command,
-    fanout::{Fabric, Gone, Inbox, Job, Pressure, Readiness},
+    fanout::{SharedFanout, Gone, Inbox, Job, Pressure, Readiness},
     topic::TopicError,
 };
 
@@ -18,7 +18,7 @@ use crate::{
 /// [`RemoteError::Gone`] says so.
 #[derive(Clone, Debug)]
 pub struct Remote {
-    fabric: Arc<Fabric>,
+    shared: Arc<SharedFanout>,
 }
 
 /// Why something is not published or sent.
@@ -44,8 +44,8 @@ impl From<Gone> for RemoteError {
 }
 
 impl Remote {
-    pub(crate) fn new(fabric: Arc<Fabric>) -> Self {
-        Self { fabric }
+    pub(crate) fn new(shared: Arc<SharedFanout>) -> Self {
+        Self { shared }
     }
 
     /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once. A shard that
@@ -62,13 +62,13 @@ impl Remote {
         topic: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), RemoteError> {
-        let address = self.fabric.address(topic)?;
-        if self.fabric.is_over() {
+        let address = self.shared.address(topic)?;
+        if self.shared.is_over() {
             return Err(RemoteError::Gone);
         }
-        let window = &self.fabric.remote_window;
+        let window = &self.shared.remote_window;
         let mut is_busy = false;
-        self.fabric.distribute(address, |_, inbox| {
+        self.shared.distribute(address, |_, inbox| {
             is_busy |= match inbox.budget.pressure() {
                 Pressure::Free => false,
                 Pressure::Behind => window.bytes() >= inbox.budget.remote_window(),
@@ -78,19 +78,19 @@ impl Remote {
         if is_busy {
             return Err(RemoteError::Busy);
         }
-        let message = self.fabric.message(address, &message.into(), None, window);
-        self.fabric.distribute(address, |_, inbox| {
+        let message = self.shared.message(address, &message.into(), None, window);
+        self.shared.distribute(address, |_, inbox| {
             // A shard that has ended since is left out.
-            let _ = inbox.hand(Job::Publish(Arc::clone(&message)));
+            let _ = inbox.push(Job::Publish(Arc::clone(&message)));
         });
-        let publishes = &self.fabric.remote_publishes;
+        let publishes = &self.shared.remote_publishes;
         publishes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
     /// How many messages were published by such handles so far.
     pub(crate) fn publishes(&self) -> u64 {
-        self.fabric.remote_publishes.load(Ordering::Relaxed)
+        self.shared.remote_publishes.load(Ordering::Relaxed)
     }
 
     /// Sends a message to one connection, if it is still there, as its handler would by
@@ -100,15 +100,15 @@ impl Remote {
     /// If its shard is busy, or has ended.
     pub fn send<'m>(
         &self,
-        to: ConnectionId,
+        id: ConnectionId,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), RemoteError> {
         let message = message.into();
         let (opcode, payload) = message.parts();
-        self.hand(
-            to,
+        self.push(
+            id,
             Job::Send {
-                to,
+                id,
                 is_text: opcode == Opcode::Text,
                 payload: Bytes::copy_from_slice(payload),
             },
@@ -123,14 +123,14 @@ impl Remote {
     /// If its shard is busy, or has ended.
     pub fn close(
         &self,
-        whom: ConnectionId,
+        id: ConnectionId,
         code: CloseCode,
         reason: &str,
     ) -> Result<(), RemoteError> {
-        self.hand(
-            whom,
+        self.push(
+            id,
             Job::Close {
-                whom,
+                id,
                 code,
                 reason: reason.into(),
             },
@@ -143,42 +143,42 @@ impl Remote {
     ///
     /// [`Running::join`]: crate::Running::join
     pub fn drain(&self) {
-        if self.fabric.note_readiness(Readiness::Draining) {
-            tracing::info!(connections = self.fabric.connections(), "draining");
+        if self.shared.note_readiness(Readiness::Draining) {
+            tracing::info!(connections = self.shared.connections(), "draining");
         }
         self.command(Command::Drain);
     }
 
     /// How many bursts of published messages are over.
     pub(crate) fn bursts(&self) -> u64 {
-        self.fabric.bursts.load(Ordering::Relaxed)
+        self.shared.bursts.load(Ordering::Relaxed)
     }
 
     /// Whether the server takes new connections.
     pub(crate) fn readiness(&self) -> Readiness {
-        self.fabric.readiness()
+        self.shared.readiness()
     }
 
     /// A shard has failed: the others close their connections with 1012, so that their clients come back
     /// to whatever is started next.
     pub(crate) fn drain_for_restart(&self, reason: &Error) {
-        if self.fabric.note_readiness(Readiness::Failed) {
-            tracing::info!(connections = self.fabric.connections(), %reason, "draining");
+        if self.shared.note_readiness(Readiness::Failed) {
+            tracing::info!(connections = self.shared.connections(), %reason, "draining");
         }
         self.command(Command::DrainForRestart);
     }
 
     pub(crate) fn command(&self, command: Command) {
-        for inbox in self.fabric.inboxes() {
+        for inbox in self.shared.inboxes() {
             inbox.command(command);
         }
     }
 
-    fn hand(&self, id: ConnectionId, job: Job) -> Result<(), RemoteError> {
-        let inbox: &Inbox = &self.fabric.inboxes()[usize::from(id.shard)];
+    fn push(&self, id: ConnectionId, job: Job) -> Result<(), RemoteError> {
+        let inbox: &Inbox = &self.shared.inboxes()[usize::from(id.shard)];
         if inbox.budget.pressure() >= Pressure::Hold {
             return Err(RemoteError::Busy);
         }
-        Ok(inbox.hand(job)?)
+        Ok(inbox.push(job)?)
     }
 }

@@ -1,81 +1,81 @@
 //! A shard: one thread, one ring, and the connections that live on it.
 //!
-//! [`Shard::turn`] is all that it does: look at what the kernel has completed, let the handler
-//! run, let deadlines pass, and queue what follows from it. It neither waits nor reads a clock.
+//! [`Shard::turn`] handles the completions of the ring, calls the handler, handles the deadlines that have passed,
+//! and queues the operations that follow. It neither waits nor reads a clock.
 
 mod accept;
 mod admission;
-mod core;
-mod deadlines;
+pub(crate) mod core;
 mod deliver;
 mod depart;
 mod drain;
+mod expire;
+pub(crate) mod fan_out;
 mod hand_over;
 mod handshake;
-pub(crate) mod inbox;
+mod holdings;
+pub(crate) mod jobs;
 mod memory;
 mod parts;
 mod read;
+mod reap;
 mod receive;
-pub(crate) mod share;
 mod transmit;
 mod visit;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use slab::Slab;
-use tidewheel_codec::{CloseCode, Endpoint, Time};
+use tidewheel_codec::{Endpoint, Time};
 
-#[cfg(test)]
-pub(crate) use self::deadlines::{ENTRIES_PER_TURN, expiries_per_turn};
-pub use self::parts::Parts;
+pub use self::{
+    holdings::{Heaviest, Holdings},
+    parts::Parts,
+};
 use self::{
     accept::Acceptor,
     admission::ShardAdmission,
-    core::{Core, Settings},
-    deadlines::Deadlines,
-    handshake::Refusals,
-    inbox::Deliveries,
+    core::{
+        Core, Deadlines, Lifecycle, ReadSchedule, Receives, RefusalLog, Sends, Settings,
+    },
+    fan_out::FanOutLimits,
     memory::Memory,
-    read::Unread,
-    receive::Receives,
-    transmit::Sends,
     visit::Visit,
 };
 use crate::{
     Config, Handler,
     config::Drain,
-    connection::{Connection, Phase},
+    connection::Connection,
     contain,
-    fanout::Fanout,
-    ring::{Completion, Op, OpCode, Ring, Token, Wait},
+    fanout::{Fanout, Job},
+    ring::{Completion, Op, Ring, Token, Wait},
 };
 pub use crate::{capacity::Capacity, command::Command};
 
-/// Deliveries in a turn that a shard may make however many others share its core.
+/// Lower bound of the deliveries in a turn when shards share a core.
 const DELIVERIES_MIN: usize = 1 << 10;
 
-/// How soon those that wait for room for what they publish are looked at again.
-const ROOM_RETRY: Duration = Duration::from_millis(1);
+/// Time between two checks whether a publisher may be read again.
+const PUBLISHER_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
 
-/// What a shard is to do next.
+/// The next step of a shard's loop.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Next {
-    /// Enter the ring and wait as told, then take the next turn.
+    /// Call [`Shard::enter`] with this, and then [`Shard::turn`].
     Enter(Wait),
-    /// Nothing any more: the shard is at its end.
+    /// Call [`Shard::end`]: the shard has finished.
     Finished,
 }
 
-/// How a shard has ended.
+/// The reason why a shard ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum End {
-    /// It was told to, and has.
+    /// It has executed a command to drain or to stop.
     Finished,
-    /// Its ring cannot be used any more.
+    /// Its ring has failed.
     RingFailed,
     /// It has panicked.
     Panicked,
@@ -87,67 +87,32 @@ pub enum End {
     reason = "neither ring nor handler need have one"
 )]
 pub struct Shard<R: Ring, H: Handler> {
-    /// First, because the ring in it must be dropped before the connections: what they send is lent to
-    /// the kernel.
+    /// The first field, because the ring must be dropped before the connections: memory of their send queues is
+    /// lent to the kernel.
     core: Core<R, H>,
     connections: Slab<Connection<H::State>>,
-    /// Given to the next connection.
+    /// Generation of the last connection.
     generation: u32,
     handshake_timeout: Duration,
     acceptor: Acceptor,
     admission: ShardAdmission,
-    deliveries: Deliveries,
+    /// Jobs of other threads, the oldest first.
+    jobs: VecDeque<Job>,
+    fan_out_limits: FanOutLimits,
     memory: Memory,
-    /// Completions of this turn; empty between turns.
+    /// Completions of this turn. Empty between turns.
     completions: Vec<Completion>,
-    /// Whether the ring was entered since the turn before: only then are silent sends over that did not
-    /// complete.
+    /// Whether the ring was entered since the last turn. Only then have silent sends without a completion ended.
     is_entered: bool,
 }
 
-/// How far the shard itself has come.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Life {
-    Serving,
-    Draining(drain::Progress),
-    Stopped,
-}
-
-/// What a shard keeps at the moment.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Holdings {
-    /// Connections that hold a slot.
-    pub connections: usize,
-    /// Entries of the timer wheel: one for each deadline, and those that have been superseded.
-    pub wheel_entries: usize,
-    /// Bytes of memory that the wheel holds.
-    pub wheel_bytes: usize,
-    /// Subscriptions to topics and patterns.
-    pub subscriptions: u64,
-    /// Bytes that wait in send queues.
-    pub queued_bytes: usize,
-    /// Bytes of published messages that are not yet in the send queues of all subscribers.
-    pub fanout_bytes: usize,
-}
-
-/// The most bytes of memory that any one connection keeps, for each purpose.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Heaviest {
-    /// For what waits to be sent.
-    pub queue: usize,
-    /// For what was received and is kept unread.
-    pub unread: usize,
-    /// For a message that is arriving.
-    pub assembly: usize,
-}
-
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// A shard that begins to accept with its first turn.
+    /// Creates a shard, which accepts from its first turn on.
     ///
-    /// Memory for all connections is reserved here and never moves; untouched, it costs nothing.
+    /// Reserves address space for all connections, which never move. It takes no memory until it is used.
     ///
     /// # Errors
-    /// If the configuration is not one that a server can work with.
+    /// If [`Config::check`] fails.
     pub fn new(
         ring: R,
         handler: H,
@@ -158,7 +123,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     ) -> Result<Self, crate::InvalidConfig> {
         config.check()?;
         contain::catch_on_this_thread();
-        parts.fabric.set_waker(parts.index, ring.waker());
+        parts.shared.set_waker(parts.index, ring.waker());
         let Capacity {
             places,
             connections,
@@ -175,7 +140,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 now,
             ),
             admission: ShardAdmission::new(parts.admission, parts.index, connections),
-            deliveries: Deliveries::new(parts.core_shards, now),
+            jobs: VecDeque::new(),
+            fan_out_limits: FanOutLimits::new(parts.core_shards, now),
             memory: Memory::new(config.release_memory, now),
             completions: Vec::new(),
             is_entered: false,
@@ -185,15 +151,15 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 endpoint,
                 deadlines: Deadlines::new(config.receive_buffers, parts.core_shards, now),
                 receives: Receives::new(config, now),
-                unread: Unread::new(parts.core_shards),
+                read_schedule: ReadSchedule::new(parts.core_shards),
                 sends: Sends::new(config),
                 fanout: Fanout::new(
-                    parts.fabric,
+                    parts.shared,
                     parts.index,
                     Arc::clone(&parts.stats),
                     places as usize,
                     share_of_core(
-                        inbox::DELIVERIES_PER_TURN,
+                        fan_out::DELIVERIES_PER_TURN,
                         parts.core_shards,
                         DELIVERIES_MIN,
                     ),
@@ -213,8 +179,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     },
                     panic: config.panic,
                 },
-                refusals: Refusals::default(),
-                life: Life::Serving,
+                refusal_log: RefusalLog::default(),
+                lifecycle: Lifecycle::Serving,
                 callback: None,
             },
         };
@@ -223,16 +189,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         Ok(shard)
     }
 
-    /// Does all there is to do at `now`, and says what next: mostly [`enter`](Self::enter).
+    /// Takes one turn at `now`. Returns the next step, which is mostly [`enter`](Self::enter).
     pub fn turn(&mut self, now: Time) -> Next {
         self.reap(now);
-        self.read_on(now);
-        self.read_mail(now);
-        let expired = self.expire(now);
+        self.read_waiting(now);
+        self.do_jobs(now);
+        let expired = self.expire_timers(now);
         let drain_in = self.drain(now);
         let suspended = self.fan_out(now);
         self.flush(now);
-        self.feed(now);
+        self.rearm_starved(now);
         self.publish_stats();
         self.release_memory(now);
         if self.is_finished() {
@@ -242,12 +208,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             return Next::Enter(Wait::No);
         }
         self.accept_more(now);
-        let room = self.core.unread.awaits_room().then_some(ROOM_RETRY);
+        let awaits_budget = self.core.read_schedule.awaits_budget();
         let limits = [
             self.core.deadlines.next_in(now),
             drain_in,
             self.acceptor.retry_in(now),
-            room,
+            awaits_budget.then_some(PUBLISHER_RETRY_INTERVAL),
             suspended.map(|time| time.since(now)),
             self.memory.next_in(now),
         ];
@@ -257,7 +223,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         })
     }
 
-    /// Looks a connection up, lets `act` do something for it, and frees its slot if it is over.
+    /// Calls `act` with the connection in a slot, if there is one, and frees the slot if the connection has
+    /// ended.
     #[inline]
     fn visit<T>(
         &mut self,
@@ -279,21 +246,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         Some(result)
     }
 
-    /// The same for a completion of the connection: its slot is its own until the last one.
-    #[inline]
-    fn visit_of(&mut self, token: Token, now: Time, act: impl FnOnce(&mut Visit<'_, R, H>)) {
-        let visited = self.visit(token.slot(), now, |visit| {
-            assert_eq!(
-                visit.connection.generation(),
-                token.generation(),
-                "a slot reused too early"
-            );
-            act(visit);
-        });
-        assert!(visited.is_some(), "a slot freed too early");
-    }
-
-    /// Gives a slot back.
+    /// Frees a slot.
     fn release(&mut self, slot: u32) {
         let mut connection = self.connections.remove(slot as usize);
         if let Some(mut queue) = connection.queue.take() {
@@ -307,13 +260,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.core.stats.connections.set(count);
     }
 
-    /// Ends the shard, which has finished or failed: what is open is reset, and nobody sends to it any
-    /// more. [`Handler::close`] is called for each open connection; but not after a panic, because the
-    /// handler may be in any state.
+    /// Ends the shard: resets its connections, and closes its inbox. [`Handler::close`] is called for each open
+    /// connection, but not after a panic, because the handler may be in an inconsistent state.
     pub fn end(mut self, end: &End, now: Time) {
-        self.core.fanout.fabric.close(self.core.settings.index);
+        self.core.fanout.shared.close(self.core.settings.index);
         match end {
-            End::RingFailed => self.visit_all(now, |visit| visit.peer_reset()),
+            End::RingFailed => self.visit_all(now, |visit| visit.handle_peer_reset()),
             End::Finished => {
                 self.reset_all();
                 self.visit_all(now, |visit| visit.abandon());
@@ -327,9 +279,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             ..
         } = self;
         let Core { ring, handler, .. } = core;
-        // The kernel lets go of everything before its memory goes.
+        // First, so that the kernel uses no memory that is freed below.
         drop(ring);
-        // Each by itself: the state of one may panic when it is dropped.
+        // One by one, because the destructor of a connection's state may panic.
         for connection in connections.drain() {
             let _ = contain::catch(|| drop(connection));
         }
@@ -343,8 +295,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
     }
 
-    /// Resets every connection in one pass: a ring that is dropped looks for each of its operations from
-    /// the start, which takes half a second for 9,000.
+    /// Resets every connection in one pass. The ring, when it is dropped, would search all operations for each
+    /// of them, which takes half a second for 9,000.
     fn reset_all(&mut self) {
         for (slot, connection) in &self.connections {
             if connection.is_armed() {
@@ -353,21 +305,21 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.core.ring.push(Op::Reset { socket }, token);
             }
         }
-        // If it fails, the ring ends them when it is dropped.
+        // If it fails, the connections end when the ring is dropped.
         let _ = self.core.ring.enter(Wait::No);
     }
 
-    /// Enters the ring, as the turn before has told.
+    /// Enters the ring with the wait that the last turn returned.
     ///
     /// # Errors
     /// Those of [`Ring::enter`].
     pub fn enter(&mut self, wait: Wait) -> std::io::Result<()> {
-        // Also if it fails: then nothing that was lent is read any more.
+        // Also if it fails, because a ring that has failed reads no lent memory.
         self.is_entered = true;
         self.core.ring.enter(wait)
     }
 
-    /// The ring. Only the shard can change it: what it has lent to the kernel depends on this very ring.
+    /// The ring. It cannot be replaced or changed, because memory of the shard is lent to it.
     pub fn ring(&self) -> &R {
         &self.core.ring
     }
@@ -377,143 +329,23 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         &mut self.core.handler
     }
 
-    /// How many connections hold a slot.
+    /// Number of connections that hold a slot.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.connections.len()
     }
 
-    /// How often a published message was put behind what waits for a subscriber.
+    /// Number of deliveries since the start. A delivery queues one published message for one subscriber.
     #[must_use]
     pub fn deliveries(&self) -> u64 {
         self.core.stats.deliveries.get()
     }
 
-    /// What it keeps at the moment.
-    #[must_use]
-    pub fn holdings(&self) -> Holdings {
-        Holdings {
-            connections: self.connections.len(),
-            wheel_entries: self.core.deadlines.entries(),
-            wheel_bytes: self.core.deadlines.memory(),
-            subscriptions: self.core.stats.subscriptions.get(),
-            queued_bytes: self.core.sends.pool.waiting(),
-            fanout_bytes: self.core.fanout.bytes(),
-        }
-    }
-
-    /// What its heaviest connections keep; this looks at each of them.
-    #[must_use]
-    pub fn heaviest(&self) -> Heaviest {
-        let mut most = Heaviest::default();
-        for (_, connection) in &self.connections {
-            if let Some(queue) = &connection.queue {
-                most.queue = most.queue.max(queue.allocation());
-                most.unread = most.unread.max(queue.parked.bytes());
-            }
-            if let Phase::Open { protocol, .. } = &connection.phase {
-                most.assembly = most.assembly.max(protocol.assembly_size());
-            }
-        }
-        most
-    }
-
-    /// Takes all completions, sends first: what those say decides which memory is free.
-    fn reap(&mut self, now: Time) {
-        let mut completions = std::mem::take(&mut self.completions);
-        while let Some(completion) = self.core.ring.reap() {
-            match completion.op {
-                OpCode::Send => {
-                    self.visit_of(completion.token, now, |visit| visit.settle(&completion));
-                }
-                _ => completions.push(completion),
-            }
-        }
-        if std::mem::take(&mut self.is_entered) {
-            self.retire_silent(now);
-        }
-        self.core.unread.begin_turn(completions.len());
-        self.after_sends(now);
-        for completion in completions.drain(..) {
-            self.complete(completion, now);
-        }
-        self.completions = completions;
-    }
-
-    fn complete(&mut self, completion: Completion, now: Time) {
-        let token = completion.token;
-        match completion.op {
-            OpCode::Accept => self.accepted(&completion, now),
-            OpCode::Receive => self.visit_of(token, now, |visit| visit.received(completion)),
-            OpCode::Fill => self.visit_of(token, now, |visit| visit.filled(&completion)),
-            OpCode::Close => self.visit_of(token, now, |visit| visit.closed()),
-            OpCode::Writable => self.visit_of(token, now, |visit| visit.writable()),
-            OpCode::QueryTcpInfo => {
-                let taken = self.core.ring.taken(token);
-                self.visit_of(token, now, |visit| visit.quiet(completion.result, taken));
-            }
-            OpCode::QueryUnacked => {
-                self.visit_of(token, now, |visit| visit.unacked(completion.result));
-            }
-            OpCode::QueryError => {
-                self.visit_of(token, now, |visit| visit.told_error(completion.result));
-            }
-            OpCode::ShutdownWrite => {
-                self.visit(token.slot(), now, |visit| {
-                    // One that was linked to a short send is cancelled, and not waited for.
-                    if visit.connection.generation() == token.generation() {
-                        visit.finished(completion.result);
-                    }
-                });
-            }
-            OpCode::PollWakeup => {
-                self.core.ring.waker().clear_calls();
-                if !completion.more {
-                    self.core.ring.push(Op::PollWakeup, token);
-                }
-            }
-            // Silent on success. That there is nothing to cancel needs no answer: what was to be
-            // cancelled tells of itself.
-            OpCode::Cancel => {}
-            // Every turn looks into the inbox.
-            OpCode::Woken => {}
-            OpCode::Wake => self.wake_by_eventfd(token.slot()),
-            OpCode::HandOver => self.handed_over(&completion, now),
-            OpCode::Arrive => self.arrived(&completion, now),
-            OpCode::Send | OpCode::SendAll | OpCode::Connect => {
-                unreachable!("taken before, or never submitted")
-            }
-        }
-    }
-
-    fn obey(&mut self, command: Command, now: Time) {
-        if command == Command::DrainForRestart {
-            self.core.settings.drain.code = CloseCode::SERVICE_RESTART;
-        }
-        match (command, self.core.life) {
-            (Command::Drain | Command::DrainForRestart, Life::Serving) => {
-                tracing::debug!(
-                    shard = self.core.settings.index,
-                    connections = self.connections.len(),
-                    "the shard drains"
-                );
-                self.core.life = Life::Draining(drain::Progress::new(
-                    now,
-                    self.core.settings.close_timeout,
-                    self.connections.len(),
-                ));
-                self.acceptor.stop(&mut self.core.ring);
-            }
-            (Command::Drain | Command::DrainForRestart, Life::Draining(_) | Life::Stopped) => {}
-            (Command::Stop, _) => self.core.life = Life::Stopped,
-        }
-    }
-
-    /// Whether there is more to do without the kernel's having said anything.
+    /// Returns whether the next turn has work even if nothing completes.
     fn is_behind(&self) -> bool {
         self.core.sends.is_dirty()
-            || self.deliveries.is_behind()
-            || self.core.unread.is_behind()
+            || !self.jobs.is_empty()
+            || self.core.read_schedule.is_behind()
             || self.core.fanout.is_behind()
     }
 
@@ -523,20 +355,20 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             core.endpoint.traffic(),
             core.sends.pool.waiting(),
             core.deadlines.entries(),
-            core.receives.buffers - core.ring.buffers_free(),
+            core.receives.buffers() - core.ring.buffers_free(),
         );
         core.stats.fanout_bytes.set(core.fanout.bytes() as u64);
     }
 
     fn is_finished(&self) -> bool {
-        match self.core.life {
-            Life::Serving => false,
-            Life::Draining(_) => {
+        match self.core.lifecycle {
+            Lifecycle::Serving => false,
+            Lifecycle::Draining(_) => {
                 self.connections.is_empty()
                     && self.admission.handoffs() == 0
                     && self.acceptor.is_stopped()
             }
-            Life::Stopped => true,
+            Lifecycle::Stopped => true,
         }
     }
 }

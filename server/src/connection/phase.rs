@@ -11,7 +11,7 @@
 
 use tidewheel_codec::{Connection as Protocol, Time};
 
-use super::{Delivery, Head};
+use super::{AckWait, Head};
 use crate::admission::Refusal;
 
 /// The phase of a connection.
@@ -29,7 +29,7 @@ pub(crate) enum Phase<S> {
     Open { protocol: Protocol, state: S },
     /// The peer has ended its direction in order. What is queued is sent, and our FIN behind it. Then the
     /// descriptor stays open until the peer has taken everything.
-    Flushing { delivery: Delivery },
+    Flushing { ack_wait: AckWait },
     /// Nothing is sent or received any more. The slot is free when the descriptor is closed and no
     /// operation is under way.
     Leaving(Descriptor),

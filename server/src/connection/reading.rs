@@ -6,15 +6,15 @@
 //!  Answers  answers might not find room to be sent ── everything is sent ──────────► read on
 //! ```
 
-/// The state of reading: on, or held up by an obstacle while received bytes are kept unread.
+/// The state of reading: on, or held up by an reason while received bytes are kept unread.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
-    waits_for: Option<Obstacle>,
+    waits_for: Option<WaitReason>,
 }
 
 /// The reason why a connection does not read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Obstacle {
+pub(crate) enum WaitReason {
     /// Everything that is queued is to be sent.
     Answers,
     /// It has had its share of the turn.
@@ -28,19 +28,19 @@ impl Reading {
         Self { waits_for: None }
     }
 
-    /// Notes an obstacle; says whether it is a new one, so that the connection must be listed for it.
+    /// Notes an reason; says whether it is a new one, so that the connection must be listed for it.
     #[inline]
-    pub(crate) fn wait_for(&mut self, obstacle: Obstacle) -> bool {
-        self.waits_for.replace(obstacle) != Some(obstacle)
+    pub(crate) fn wait_for(&mut self, reason: WaitReason) -> bool {
+        self.waits_for.replace(reason) != Some(reason)
     }
 
-    /// The obstacle that it waits for, if any.
+    /// The reason that it waits for, if any.
     #[inline]
-    pub(crate) fn obstacle(self) -> Option<Obstacle> {
+    pub(crate) fn reason(self) -> Option<WaitReason> {
         self.waits_for
     }
 
-    /// Notes that the obstacle is gone.
+    /// Notes that the reason is gone.
     #[inline]
     pub(crate) fn go_on(&mut self) {
         self.waits_for = None;

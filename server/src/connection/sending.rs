@@ -12,7 +12,7 @@
 //! FIN goes behind the last byte: with the last send, or by itself if nothing is queued.
 //!
 //! ```text
-//!   No ── the connection is to end ──► Wanted ── the last byte is sent, or was ──► UnderWay ── complete ──► Done
+//!   No ── the connection is to end ──► Wanted ── the last byte is sent, or was ──► InFlight ── complete ──► Done
 //!                                        ▲                                            │
 //!                                        └────── the send in front was not whole ─────┘
 //! ```
@@ -51,7 +51,7 @@ enum Fin {
     /// Due behind the last byte that is queued.
     Wanted,
     /// Submitted.
-    UnderWay,
+    InFlight,
     /// Sent; or there is nobody left to send it to.
     Done,
 }
@@ -152,7 +152,7 @@ impl Sending {
         let (flight, fin, action) = match event {
             SendEvent::WantFin => match fin {
                 Fin::No => (flight, Fin::Wanted, SendAction::Nothing),
-                Fin::Wanted | Fin::UnderWay | Fin::Done => (flight, fin, SendAction::Nothing),
+                Fin::Wanted | Fin::InFlight | Fin::Done => (flight, fin, SendAction::Nothing),
             },
             SendEvent::Flush(queued) => match (flight, queued, fin) {
                 (Flight::Polling | Flight::Silent | Flight::Told, _, _) => {
@@ -160,9 +160,9 @@ impl Sending {
                 }
                 (Flight::Stalled, _, _) => (Flight::Polling, fin, SendAction::Poll),
                 (Flight::Idle, Queued::Nothing, Fin::Wanted) => {
-                    (flight, Fin::UnderWay, SendAction::Finish)
+                    (flight, Fin::InFlight, SendAction::Finish)
                 }
-                (Flight::Idle, Queued::Nothing, Fin::No | Fin::UnderWay | Fin::Done) => {
+                (Flight::Idle, Queued::Nothing, Fin::No | Fin::InFlight | Fin::Done) => {
                     (flight, fin, SendAction::Nothing)
                 }
                 (
@@ -178,7 +178,7 @@ impl Sending {
                         false => (Flight::Silent, SendMode::Silent),
                     };
                     let finish = is_whole && fin == Fin::Wanted;
-                    let fin = if finish { Fin::UnderWay } else { fin };
+                    let fin = if finish { Fin::InFlight } else { fin };
                     (flight, fin, SendAction::Send { mode, finish })
                 }
             },
@@ -196,8 +196,8 @@ impl Sending {
                     };
                     let fin = match (fin, result) {
                         // It was linked to this send, and is not done.
-                        (Fin::UnderWay, SendResult::Short | SendResult::Failed) => Fin::Wanted,
-                        (Fin::UnderWay, SendResult::Whole)
+                        (Fin::InFlight, SendResult::Short | SendResult::Failed) => Fin::Wanted,
+                        (Fin::InFlight, SendResult::Whole)
                         | (Fin::No | Fin::Wanted | Fin::Done, _) => fin,
                     };
                     (flight, fin, SendAction::Nothing)
@@ -211,14 +211,14 @@ impl Sending {
                 }
             },
             SendEvent::FinComplete(result) => match (fin, result) {
-                (Fin::UnderWay, FinResult::Done) => (flight, Fin::Done, SendAction::Nothing),
-                (Fin::UnderWay, FinResult::Again) => (flight, Fin::Wanted, SendAction::Nothing),
-                (Fin::UnderWay, FinResult::Cancelled) => (flight, fin, SendAction::Nothing),
+                (Fin::InFlight, FinResult::Done) => (flight, Fin::Done, SendAction::Nothing),
+                (Fin::InFlight, FinResult::Again) => (flight, Fin::Wanted, SendAction::Nothing),
+                (Fin::InFlight, FinResult::Cancelled) => (flight, fin, SendAction::Nothing),
                 // The send that it was linked to has told of it.
                 (Fin::No | Fin::Wanted | Fin::Done, _) => (flight, fin, SendAction::Nothing),
             },
             SendEvent::PeerGone => match fin {
-                Fin::UnderWay => (flight, fin, SendAction::Nothing),
+                Fin::InFlight => (flight, fin, SendAction::Nothing),
                 Fin::No | Fin::Wanted | Fin::Done => (flight, Fin::Done, SendAction::Nothing),
             },
         };
@@ -265,7 +265,7 @@ impl Sending {
     /// Whether our FIN has yet to complete.
     #[inline]
     pub(crate) fn is_fin_under_way(self) -> bool {
-        self.fin == Fin::UnderWay
+        self.fin == Fin::InFlight
     }
 }
 
@@ -280,7 +280,7 @@ mod tests {
         Flight::Silent,
         Flight::Told,
     ];
-    const FINS: [Fin; 4] = [Fin::No, Fin::Wanted, Fin::UnderWay, Fin::Done];
+    const FINS: [Fin; 4] = [Fin::No, Fin::Wanted, Fin::InFlight, Fin::Done];
 
     fn next(flight: Flight, fin: Fin, event: SendEvent) -> Option<(Flight, Fin, SendAction)> {
         let next = || Sending { flight, fin }.next(event);
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn each_event_leads_a_fin_where_the_table_says() {
-        use Fin::{Done, No, UnderWay, Wanted};
+        use Fin::{Done, No, InFlight, Wanted};
         let bytes = |is_whole| {
             SendEvent::Flush(Queued::Bytes {
                 is_whole,
@@ -337,24 +337,24 @@ mod tests {
         };
         #[rustfmt::skip]
         let table = [
-            //                                                     No      Wanted    UnderWay  Done
-            (Flight::Idle,   SendEvent::WantFin,                  [Wanted, Wanted,   UnderWay, Done]),
-            (Flight::Told,   SendEvent::WantFin,                  [Wanted, Wanted,   UnderWay, Done]),
-            (Flight::Idle,   SendEvent::Flush(Queued::Nothing),   [No,     UnderWay, UnderWay, Done]),
-            (Flight::Idle,   bytes(true),                         [No,     UnderWay, UnderWay, Done]),
-            (Flight::Idle,   bytes(false),                        [No,     Wanted,   UnderWay, Done]),
-            (Flight::Told,   bytes(true),                         [No,     Wanted,   UnderWay, Done]),
-            (Flight::Stalled, bytes(true),                        [No,     Wanted,   UnderWay, Done]),
-            (Flight::Silent, SendEvent::Retire,                   [No,     Wanted,   UnderWay, Done]),
-            (Flight::Told,   SendEvent::Settle(SendResult::Whole),  [No,   Wanted,   UnderWay, Done]),
+            //                                                     No      Wanted    InFlight  Done
+            (Flight::Idle,   SendEvent::WantFin,                  [Wanted, Wanted,   InFlight, Done]),
+            (Flight::Told,   SendEvent::WantFin,                  [Wanted, Wanted,   InFlight, Done]),
+            (Flight::Idle,   SendEvent::Flush(Queued::Nothing),   [No,     InFlight, InFlight, Done]),
+            (Flight::Idle,   bytes(true),                         [No,     InFlight, InFlight, Done]),
+            (Flight::Idle,   bytes(false),                        [No,     Wanted,   InFlight, Done]),
+            (Flight::Told,   bytes(true),                         [No,     Wanted,   InFlight, Done]),
+            (Flight::Stalled, bytes(true),                        [No,     Wanted,   InFlight, Done]),
+            (Flight::Silent, SendEvent::Retire,                   [No,     Wanted,   InFlight, Done]),
+            (Flight::Told,   SendEvent::Settle(SendResult::Whole),  [No,   Wanted,   InFlight, Done]),
             (Flight::Told,   SendEvent::Settle(SendResult::Short),  [No,   Wanted,   Wanted,   Done]),
             (Flight::Told,   SendEvent::Settle(SendResult::Failed), [No,   Wanted,   Wanted,   Done]),
             (Flight::Silent, SendEvent::Settle(SendResult::Short),  [No,   Wanted,   Wanted,   Done]),
-            (Flight::Polling, SendEvent::Writable,                [No,     Wanted,   UnderWay, Done]),
+            (Flight::Polling, SendEvent::Writable,                [No,     Wanted,   InFlight, Done]),
             (Flight::Idle,   SendEvent::FinComplete(FinResult::Done),      [No, Wanted, Done,     Done]),
-            (Flight::Idle,   SendEvent::FinComplete(FinResult::Cancelled), [No, Wanted, UnderWay, Done]),
+            (Flight::Idle,   SendEvent::FinComplete(FinResult::Cancelled), [No, Wanted, InFlight, Done]),
             (Flight::Idle,   SendEvent::FinComplete(FinResult::Again),     [No, Wanted, Wanted,   Done]),
-            (Flight::Idle,   SendEvent::PeerGone,                 [Done,   Done,     UnderWay, Done]),
+            (Flight::Idle,   SendEvent::PeerGone,                 [Done,   Done,     InFlight, Done]),
         ];
         for (flight, event, row) in table {
             for (fin, expected) in FINS.into_iter().zip(row) {

@@ -37,7 +37,7 @@ pub(crate) enum Pressure {
 pub(crate) struct Budget {
     bytes_max: usize,
     /// In the mailbox.
-    mailed: AtomicUsize,
+    queued: AtomicUsize,
     /// Held by the shard; only the shard writes it.
     held: AtomicUsize,
     /// Whether messages wait until earlier ones are delivered; only the shard writes it.
@@ -50,7 +50,7 @@ impl Budget {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             bytes_max,
-            mailed: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             is_behind: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -59,8 +59,8 @@ impl Budget {
 
     /// Bytes in use. Relaxed, as is everything here: the numbers guard no other memory.
     pub(crate) fn bytes(&self) -> usize {
-        let mailed = self.mailed.load(Ordering::Relaxed);
-        mailed.saturating_add(self.held.load(Ordering::Relaxed))
+        let queued = self.queued.load(Ordering::Relaxed);
+        queued.saturating_add(self.held.load(Ordering::Relaxed))
     }
 
     pub(crate) fn pressure(&self) -> Pressure {
@@ -84,12 +84,12 @@ impl Budget {
 
     /// Counts what is put into the mailbox.
     pub(super) fn add_queued(&self, bytes: usize) {
-        self.mailed.fetch_add(bytes, Ordering::Relaxed);
+        self.queued.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Counts what was taken out of the mailbox.
     pub(super) fn remove_queued(&self, bytes: usize) {
-        self.mailed.fetch_sub(bytes, Ordering::Relaxed);
+        self.queued.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// The shard has ended.
@@ -111,7 +111,7 @@ impl Budget {
 
 /// When memory that a burst has needed is given back: when little happens after much has happened.
 #[derive(Debug)]
-pub(crate) struct Aftermath {
+pub(crate) struct BurstDetector {
     was_busy: bool,
     /// When this stretch of time began, and the count of bytes then.
     began: Time,
@@ -138,7 +138,7 @@ const CALM_BYTES_MAX: u64 = 1 << 20;
 /// So many connections that have ended make it a busy one, too.
 const ENDED_MIN: usize = 64;
 
-impl Aftermath {
+impl BurstDetector {
     pub(crate) fn new(now: Time) -> Self {
         Self {
             was_busy: false,
@@ -194,12 +194,12 @@ impl Window {
 
 /// A message's part of its publisher's window; dropping it gives the bytes back.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     window: Arc<Window>,
     bytes: usize,
 }
 
-impl UnderWay {
+impl InFlight {
     pub(super) fn new(window: &Arc<Window>, bytes: usize) -> Self {
         window.bytes.fetch_add(bytes, Ordering::Relaxed);
         window.last_bytes.store(bytes, Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.window.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
@@ -257,19 +257,19 @@ mod tests {
             load(false, 0, 100 - ENDED_MIN),
         ] {
             let at = Time::from_millis;
-            let mut aftermath = Aftermath::new(at(0));
-            assert!(!aftermath.note(&load(false, 0, 100), at(300)));
-            assert_eq!(aftermath.due(), None, "nothing has happened");
-            assert!(!aftermath.note(&busy, at(310)), "{busy:?}");
+            let mut burst_detector = BurstDetector::new(at(0));
+            assert!(!burst_detector.note(&load(false, 0, 100), at(300)));
+            assert_eq!(burst_detector.due(), None, "nothing has happened");
+            assert!(!burst_detector.note(&busy, at(310)), "{busy:?}");
             let calm = Load {
                 is_behind: false,
                 ..busy
             };
             let mut now = 310;
             let mut released = 0;
-            while let Some(due) = aftermath.due() {
+            while let Some(due) = burst_detector.due() {
                 now = due.as_millis().max(now + 1);
-                released += usize::from(aftermath.note(&calm, at(now)));
+                released += usize::from(burst_detector.note(&calm, at(now)));
                 assert!(now < 1500, "it ends: {busy:?}");
             }
             assert_eq!(released, 1, "{busy:?}");
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_window_counts_messages_until_they_are_dropped() {
         let window = Arc::default();
-        let (one, other) = (UnderWay::new(&window, 3), UnderWay::new(&window, 4));
+        let (one, other) = (InFlight::new(&window, 3), InFlight::new(&window, 4));
         assert_eq!(window.bytes(), 7);
         drop(one);
         assert_eq!(window.bytes(), 4);

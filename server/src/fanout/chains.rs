@@ -43,14 +43,14 @@ const LINKS_KEPT_MAX: usize = 1 << 10;
 pub(crate) struct Chains {
     /// The first link stands for no message.
     links: Slab<Link>,
-    messages: Slab<Delivery>,
+    messages: Slab<MessageEntry>,
     /// Links by the chain before them and their message.
     successors: HashTable<u32>,
     run: Run,
     /// Links of long chains.
     long_links: usize,
     /// Messages from other threads.
-    remote_under_way: usize,
+    remote_in_flight: usize,
     /// Bytes of memory of all that is kept here.
     bytes: usize,
     segment_bytes_max: usize,
@@ -69,7 +69,7 @@ pub(super) enum Origin {
 
 /// A message that is being delivered.
 #[derive(Debug)]
-struct Delivery {
+struct MessageEntry {
     published: Arc<Published>,
     /// Links of it, and topics whose subscribers have not all got it.
     users: u32,
@@ -118,7 +118,7 @@ struct Link {
 
 /// A segment of a chain: how many messages, how many bytes of them, and what may become of them.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
+pub(crate) struct ChainSegment {
     /// The last link.
     pub(crate) end: u32,
     pub(crate) count: u64,
@@ -142,7 +142,7 @@ impl Chains {
             successors: HashTable::new(),
             run: Run::default(),
             long_links: 0,
-            remote_under_way: 0,
+            remote_in_flight: 0,
             bytes: 0,
             segment_bytes_max: SEGMENT_BYTES_MAX.min(send_queue_max / 2),
             policy,
@@ -160,22 +160,22 @@ impl Chains {
     }
 
     /// Messages from other threads that are under way.
-    pub(super) fn remote_under_way(&self) -> usize {
-        self.remote_under_way
+    pub(super) fn remote_in_flight(&self) -> usize {
+        self.remote_in_flight
     }
 
     /// Begins to deliver a message; gives its number, which is valid until
     /// [`finish`](Self::finish).
     pub(super) fn begin(&mut self, message: Arc<Published>, origin: Origin) -> u32 {
-        self.bytes += message.size() + size_of::<Delivery>();
-        self.remote_under_way += usize::from(origin == Origin::Remote);
-        let delivery = Delivery {
+        self.bytes += message.size() + size_of::<MessageEntry>();
+        self.remote_in_flight += usize::from(origin == Origin::Remote);
+        let entry = MessageEntry {
             published: message,
             users: 1,
             origin,
             compressed_bytes: 0,
         };
-        self.messages.insert(delivery) as u32
+        self.messages.insert(entry) as u32
     }
 
     /// Notes that a message is pending for `topics` topics and patterns.
@@ -185,17 +185,17 @@ impl Chains {
 
     /// Notes that a message is pending for one topic or pattern fewer.
     pub(super) fn finish(&mut self, message: u32) {
-        let delivery = &mut self.messages[message as usize];
-        delivery.users -= 1;
-        if delivery.users == 0 {
-            let Delivery {
+        let entry = &mut self.messages[message as usize];
+        entry.users -= 1;
+        if entry.users == 0 {
+            let MessageEntry {
                 published,
                 origin,
                 compressed_bytes,
                 ..
             } = self.messages.remove(message as usize);
-            self.remote_under_way -= usize::from(origin == Origin::Remote);
-            self.bytes -= published.size() + size_of::<Delivery>() + compressed_bytes;
+            self.remote_in_flight -= usize::from(origin == Origin::Remote);
+            self.bytes -= published.size() + size_of::<MessageEntry>() + compressed_bytes;
         }
     }
 
@@ -244,9 +244,9 @@ impl Chains {
     }
 
     fn add_link(&mut self, step: Step, hash: u64) -> u32 {
-        let delivery = &mut self.messages[step.message as usize];
-        delivery.users += 1;
-        let message = &delivery.published;
+        let entry = &mut self.messages[step.message as usize];
+        entry.users += 1;
+        let message = &entry.published;
         let before = &mut self.links[step.chain as usize];
         before.users += 1;
         let frame_bytes = message.frame().len();
@@ -328,12 +328,12 @@ impl Chains {
     }
 
     /// The segments of a chain behind the link `after`, the oldest first.
-    pub(crate) fn segments(&self, chain: u32, after: u32) -> Vec<Segment> {
+    pub(crate) fn segments(&self, chain: u32, after: u32) -> Vec<ChainSegment> {
         let mut segments = Vec::new();
         let mut at = chain;
         while at != after && at != NONE {
             let link = &self.links[at as usize];
-            segments.push(Segment {
+            segments.push(ChainSegment {
                 end: at,
                 count: u64::from(link.count),
                 frame_bytes: link.frame_bytes,
@@ -348,7 +348,7 @@ impl Chains {
     }
 
     /// The messages of a segment in order.
-    pub(crate) fn messages(&self, segment: &Segment) -> Vec<Arc<Published>> {
+    pub(crate) fn messages(&self, segment: &ChainSegment) -> Vec<Arc<Published>> {
         let numbers = self.numbers(segment).into_iter();
         numbers
             .map(|message| Arc::clone(self.message(message)))
@@ -359,7 +359,7 @@ impl Chains {
     /// the users of, if they are not of a single message that is too large to copy.
     pub(crate) fn joined(
         &mut self,
-        segment: &Segment,
+        segment: &ChainSegment,
         compressed: bool,
         endpoint: &mut Endpoint,
     ) -> Bytes {
@@ -382,7 +382,7 @@ impl Chains {
     }
 
     /// The numbers of a segment's messages in order.
-    fn numbers(&self, segment: &Segment) -> Vec<u32> {
+    fn numbers(&self, segment: &ChainSegment) -> Vec<u32> {
         let mut numbers = Vec::with_capacity(segment.count as usize);
         let mut at = segment.end;
         for _ in 0..segment.count {
@@ -396,13 +396,13 @@ impl Chains {
 
     /// The frame of a message, whose compressed form counts from its first use.
     fn frame(&mut self, message: u32, compressed: bool, endpoint: &mut Endpoint) -> Bytes {
-        let delivery = &mut self.messages[message as usize];
+        let entry = &mut self.messages[message as usize];
         if !compressed {
-            return delivery.published.frame().clone();
+            return entry.published.frame().clone();
         }
-        let frame = delivery.published.compressed(endpoint);
-        self.bytes = self.bytes + frame.len() - delivery.compressed_bytes;
-        delivery.compressed_bytes = frame.len();
+        let frame = entry.published.compressed(endpoint);
+        self.bytes = self.bytes + frame.len() - entry.compressed_bytes;
+        entry.compressed_bytes = frame.len();
         frame
     }
 }

@@ -11,7 +11,7 @@ use tidewheel_codec::CloseCode;
 use super::{
     Published,
     budget::Budget,
-    mailbox::{Closed, Mailbox},
+    mpsc_queue::{Closed, MpscQueue},
 };
 use crate::{ConnectionId, command::Command, ring::Waker, stats::Stats};
 
@@ -24,12 +24,12 @@ pub(crate) struct Gone;
 pub(crate) enum Job {
     Publish(Arc<Published>),
     Send {
-        to: ConnectionId,
+        id: ConnectionId,
         is_text: bool,
         payload: Bytes,
     },
     Close {
-        whom: ConnectionId,
+        id: ConnectionId,
         code: CloseCode,
         reason: Box<str>,
     },
@@ -53,7 +53,7 @@ impl Job {
 /// Jobs and commands for a shard.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    mailbox: Mailbox<Job>,
+    jobs: MpscQueue<Job>,
     commands: AtomicU8,
     /// Set before the shard first looks into its inbox.
     waker: OnceLock<Waker>,
@@ -65,7 +65,7 @@ pub(crate) struct Inbox {
 impl Inbox {
     pub(super) fn new(fanout_memory: usize) -> Self {
         Self {
-            mailbox: Mailbox::new(),
+            jobs: MpscQueue::new(),
             commands: AtomicU8::new(0),
             waker: OnceLock::new(),
             stats: OnceLock::new(),
@@ -96,18 +96,18 @@ impl Inbox {
     }
 
     /// Adds a job without waking the shard; returns whether the shard is to be woken.
-    pub(super) fn hand_quietly(&self, job: Job) -> Result<bool, Gone> {
+    pub(super) fn push_without_wake(&self, job: Job) -> Result<bool, Gone> {
         let size = job.size();
         self.budget.add_queued(size);
-        self.mailbox.add(job).map_err(|Closed| {
+        self.jobs.add(job).map_err(|Closed| {
             self.budget.remove_queued(size);
             Gone
         })
     }
 
     /// Adds a job, and wakes the shard if it may sleep.
-    pub(crate) fn hand(&self, job: Job) -> Result<(), Gone> {
-        if self.hand_quietly(job)? {
+    pub(crate) fn push(&self, job: Job) -> Result<(), Gone> {
+        if self.push_without_wake(job)? {
             self.wake();
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Inbox {
     /// Closes the inbox of a shard that has ended: drops all jobs, and holds up no publisher from now on.
     /// Returns whether it was open.
     pub(super) fn close(&self) -> bool {
-        let was_open = self.mailbox.close(|job| self.note_read(&job));
+        let was_open = self.jobs.close(|job| self.note_read(&job));
         self.budget.close();
         was_open
     }
@@ -147,7 +147,7 @@ impl Inbox {
 
     /// Takes all jobs, in order. A job counts in the budget until [`note_read`](Self::note_read).
     pub(super) fn take(&self, read: impl FnMut(Job)) {
-        self.mailbox.take(read);
+        self.jobs.take(read);
     }
 
     /// Takes a job out of the budget.

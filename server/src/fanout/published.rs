@@ -12,8 +12,8 @@ use tidewheel_codec::{
 };
 
 use super::{
-    Fabric,
-    budget::{UnderWay, Window},
+    SharedFanout,
+    budget::{InFlight, Window},
 };
 use crate::{
     ConnectionId, Outgoing, SlowConsumer,
@@ -36,7 +36,7 @@ pub(crate) struct Published {
     /// Who does not get it.
     except: Option<ConnectionId>,
     /// Its part of its publisher's window.
-    _under_way: UnderWay,
+    _in_flight: InFlight,
 }
 
 /// A topic that a message is published to.
@@ -51,7 +51,7 @@ pub(crate) struct Address<'t> {
 /// what allocators add to three allocations.
 const OVERHEAD: usize = size_of::<Published>() + 64;
 
-impl Fabric {
+impl SharedFanout {
     /// The address of a topic.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Fabric {
             policy: self.policy(topic),
             except,
             topic: topic.into(),
-            _under_way: UnderWay::new(window, bytes),
+            _in_flight: InFlight::new(window, bytes),
         })
     }
 }

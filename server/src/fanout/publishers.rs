@@ -12,7 +12,7 @@ const WINDOW_BYTES: usize = 64 << 10;
 
 /// What is known of a connection from the messages that it has sent.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) enum Habit {
+pub(crate) enum PublishHistory {
     /// It has sent none.
     #[default]
     Unknown,
@@ -91,11 +91,11 @@ impl Fanout {
 
     /// Whether the next message of a connection may be read: if it is published, there is to be room
     /// for it.
-    pub(crate) fn may_read(&mut self, slot: u32, habit: Habit) -> bool {
-        match habit {
-            Habit::Listens => true,
-            Habit::Unknown => self.pressure() < Pressure::HoldUnknown,
-            Habit::Publishes => match self.pressure() {
+    pub(crate) fn may_read(&mut self, slot: u32, publish_history: PublishHistory) -> bool {
+        match publish_history {
+            PublishHistory::NeverPublished => true,
+            PublishHistory::Unknown => self.pressure() < Pressure::HoldUnknown,
+            PublishHistory::HasPublished => match self.pressure() {
                 Pressure::Free if !self.is_full() => true,
                 Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) < WINDOW_BYTES,
                 Pressure::Hold | Pressure::HoldUnknown => self.publishers.is_small_and_idle(slot),
@@ -107,10 +107,10 @@ impl Fanout {
     /// The pressure on the fullest shard, as it was when somebody first asked since the turn began, or
     /// since this shard last published.
     fn pressure(&mut self) -> Pressure {
-        let fabric = &self.fabric;
+        let shared = &self.shared;
         *self
             .publishers
             .pressure
-            .get_or_insert_with(|| fabric.pressure())
+            .get_or_insert_with(|| shared.pressure())
     }
 }

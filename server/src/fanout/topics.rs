@@ -324,14 +324,14 @@ mod tests {
 
         fn subscribe(&mut self, slot: u32, name: &str) -> bool {
             let list = &mut self.lists[slot as usize];
-            let fabric = (&self.hasher, &self.interest);
-            self.topics.subscribe(slot, list, name, fabric)
+            let shared = (&self.hasher, &self.interest);
+            self.topics.subscribe(slot, list, name, shared)
         }
 
         fn unsubscribe(&mut self, slot: u32, name: &str) -> bool {
             let list = &mut self.lists[slot as usize];
-            let fabric = (&self.hasher, &self.interest);
-            self.topics.unsubscribe(slot, list, name, fabric)
+            let shared = (&self.hasher, &self.interest);
+            self.topics.unsubscribe(slot, list, name, shared)
         }
 
         fn unsubscribe_all(&mut self, slot: u32) -> u64 {

@@ -2,10 +2,10 @@
 
 use crate::SlowConsumer;
 
-/// A queue is long from this part of [`Config::max_send_queue`] on: a 16th.
+/// A queue of [`Config::max_send_queue`](crate::Config::max_send_queue) divided by this is long.
 pub(crate) const LONG_QUEUE_SHARE: usize = 16;
 
-/// The limit of a send queue, and the policy beyond it.
+/// The limit of a send queue, and the policy above it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SendLimits {
     pub(crate) bytes_max: usize,
@@ -13,8 +13,8 @@ pub(crate) struct SendLimits {
 }
 
 impl SendLimits {
-    /// With so many bytes to send, nothing more is read: the other half is for what the
-    /// application sends of its own accord.
+    /// Size in bytes of the queue from which the connection is not read. The other half is for messages that
+    /// the application sends on its own initiative.
     pub(crate) fn pause_at(&self) -> usize {
         (self.bytes_max / 2).max(1)
     }

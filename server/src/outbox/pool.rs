@@ -1,28 +1,30 @@
-//! Queues that nobody needs at the moment.
+//! The pool of send queues of a shard.
 
 use super::Queue;
 
-/// Queues that the pool keeps for reuse, and bytes of their empty vectors.
+/// Empty queues that the pool keeps, at most.
 const POOLED_QUEUES_MAX: usize = 1024;
+
+/// Memory in bytes of the spare vectors of all pooled queues, at most.
 pub(crate) const POOLED_MEMORY_MAX: usize = 4 << 20;
 
-/// Empty queues for connections that have something to send: one that has not holds none.
+/// Empty queues, and counters of the queues in use. A connection with nothing to send has no queue.
 #[derive(Default)]
 pub(crate) struct QueuePool {
     #[expect(clippy::vec_box, reason = "a queue keeps its address")]
     queues: Vec<Box<Queue>>,
-    /// Bytes of the empty vectors of these.
+    /// Bytes of the spare vectors of the pooled queues.
     memory: usize,
-    /// Bytes that wait in the queues that were taken.
+    /// Bytes in the queues in use.
     waiting: usize,
-    /// Bytes that wait in a queue that counts as long.
+    /// Size in bytes from which a queue is long.
     long_min: usize,
-    /// How many queues are long.
+    /// Number of long queues.
     long: usize,
 }
 
 impl QueuePool {
-    /// Queues in which `long_min` bytes or more wait count as long.
+    /// Creates an empty pool. A queue of `long_min` bytes or more is long.
     pub(crate) fn new(long_min: usize) -> Self {
         Self {
             long_min: long_min.max(1),
@@ -30,48 +32,50 @@ impl QueuePool {
         }
     }
 
-    /// How many queues that were taken are long.
+    /// Number of long queues in use.
     pub(crate) fn long(&self) -> usize {
         self.long
     }
 
+    /// Takes an empty queue.
     #[inline]
     pub(crate) fn take(&mut self) -> Box<Queue> {
         let queue = self.queues.pop().unwrap_or_default();
-        self.memory -= queue.spare.capacity();
+        self.memory -= queue.spare_bytes();
         queue
     }
 
-    /// Bytes that wait in the queues that were taken, as they were last weighed.
+    /// Bytes that wait in the queues that were taken, as they were last counted.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting
     }
 
-    /// Counts so many bytes of `queue` as waiting, instead of what was counted before.
+    /// Counts `bytes` for `queue`, in place of the bytes that were counted for it before.
     #[inline]
-    pub(crate) fn weigh(&mut self, queue: &mut Queue, bytes: usize) {
-        if bytes == queue.weighed {
+    pub(crate) fn count_queued(&mut self, queue: &mut Queue, bytes: usize) {
+        let counted = queue.counted();
+        if bytes == counted {
             return;
         }
-        self.waiting = self.waiting + bytes - queue.weighed;
+        self.waiting = self.waiting + bytes - counted;
         let is_long = |bytes| usize::from(bytes >= self.long_min);
-        self.long = self.long + is_long(bytes) - is_long(queue.weighed);
-        queue.weighed = bytes;
+        self.long = self.long + is_long(bytes) - is_long(counted);
+        queue.set_counted(bytes);
     }
 
     /// Takes back an empty queue.
     pub(crate) fn put_back(&mut self, mut queue: Box<Queue>) {
-        self.weigh(&mut queue, 0);
+        self.count_queued(&mut queue, 0);
         debug_assert!(
-            queue.is_idle() && queue.unsent == 0,
+            queue.is_idle() && queue.unsent() == 0,
             "a pooled queue is empty"
         );
         if self.queues.len() < POOLED_QUEUES_MAX {
             queue.shrink();
-            if self.memory + queue.spare.capacity() > POOLED_MEMORY_MAX {
-                queue.spare = Vec::new();
+            if self.memory + queue.spare_bytes() > POOLED_MEMORY_MAX {
+                queue.drop_spare();
             }
-            self.memory += queue.spare.capacity();
+            self.memory += queue.spare_bytes();
             self.queues.push(queue);
         }
     }
@@ -83,12 +87,12 @@ mod tests {
     use crate::CONNECTION_OVERHEAD;
 
     #[test]
-    fn what_only_a_long_queue_needs_is_given_back() {
+    fn the_memory_of_a_long_queue_is_freed_when_it_returns_to_the_pool() {
         let mut pool = QueuePool::default();
         let mut queue = pool.take();
         for number in 0..10_000 {
             queue.write(Lane::Single(number), |out| out.push(1));
-            queue.parked.push(&[1]);
+            queue.unread.push(&[1]);
         }
         queue.clear();
         pool.put_back(queue);
@@ -105,7 +109,7 @@ mod tests {
             queue.clear();
         }
         queues.into_iter().for_each(|queue| pool.put_back(queue));
-        let kept: usize = pool.queues.iter().map(|queue| queue.spare.capacity()).sum();
+        let kept: usize = pool.queues.iter().map(|queue| queue.spare_bytes()).sum();
         assert!(
             kept <= POOLED_MEMORY_MAX && kept > POOLED_MEMORY_MAX / 2,
             "{kept}"
@@ -117,19 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_counted_until_its_queue_is_put_back() {
+    fn queued_bytes_are_counted_until_their_queue_returns_to_the_pool() {
         let mut pool = QueuePool::new(6);
         let (mut one, mut other) = (pool.take(), pool.take());
-        pool.weigh(&mut one, 5);
-        pool.weigh(&mut other, 7);
+        pool.count_queued(&mut one, 5);
+        pool.count_queued(&mut other, 7);
         assert_eq!((pool.waiting(), pool.long()), (12, 1));
-        pool.weigh(&mut one, 2);
+        pool.count_queued(&mut one, 2);
         assert_eq!(pool.waiting(), 9);
         pool.put_back(other);
         assert_eq!(pool.waiting(), 2);
         pool.put_back(one);
         assert_eq!(
-            (pool.waiting(), pool.long(), pool.take().weighed),
+            (pool.waiting(), pool.long(), pool.take().counted()),
             (0, 0, 0)
         );
     }

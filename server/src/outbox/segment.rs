@@ -1,72 +1,73 @@
-//! The parts of what waits to be sent, and what may happen to them.
+//! The segments of a send queue.
 
 use bytes::Bytes;
 use tidewheel_codec::frame::FrameHeader;
 
 use crate::ring::Kept;
 
-/// A part of what waits to be sent.
+/// A run of frames in a send queue, or a frame.
 pub(super) struct Segment {
-    pub(super) run: Run,
+    pub(super) storage: Storage,
     pub(super) lane: Lane,
 }
 
-/// Where the bytes of a segment are.
-pub(super) enum Run {
-    /// Frames encoded one behind the other.
+/// The memory in which the bytes of a segment lie.
+pub(super) enum Storage {
+    /// Whole frames, one behind the other, in memory of this segment.
     Owned(Vec<u8>),
-    /// A frame that others may be sending too, or an assembled message; and the bytes of memory that
-    /// are kept for it.
+    /// A frame in shared memory: a published message, or an assembled one. It keeps `allocation` bytes of
+    /// memory alive.
     Shared { bytes: Bytes, allocation: usize },
-    /// A frame in the receive buffer that it came in.
+    /// A frame in the receive buffer in which it arrived.
     Received(Kept),
 }
 
-/// What may happen to bytes that wait.
+/// The class of a segment: it decides which segments it overtakes, and whether it may be dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Lane {
-    /// Control frames, or the answer to a request: never dropped, and sent before messages.
+    /// Control frames, or an HTTP response: sent before messages, and never dropped.
     Control,
-    /// Messages that are kept: the peer needs each of them, or the rest of one is under way.
+    /// Messages that may not be dropped, because of the policy, or because a part was sent.
     Kept,
-    /// Messages that may be dropped, those of a segment together.
+    /// Messages that may be dropped, all messages of the segment together.
     Batch,
-    /// One message, which may be dropped; those with the same number replace each other.
+    /// One message that may be dropped. A later message with the same key replaces it.
     Single(u64),
 }
 
 impl Segment {
     pub(super) fn bytes(&self) -> &[u8] {
-        match &self.run {
-            Run::Owned(bytes) => bytes,
-            Run::Shared { bytes, .. } => bytes,
-            Run::Received(bytes) => bytes,
+        match &self.storage {
+            Storage::Owned(bytes) => bytes,
+            Storage::Shared { bytes, .. } => bytes,
+            Storage::Received(bytes) => bytes,
         }
     }
 
-    /// Bytes of memory; none of its own for what lies in a receive buffer.
+    /// Memory in bytes, without receive buffers.
     pub(super) fn allocation(&self) -> usize {
-        match &self.run {
-            Run::Owned(bytes) => bytes.capacity(),
-            Run::Shared { allocation, .. } => *allocation,
-            Run::Received(_) => 0,
+        match &self.storage {
+            Storage::Owned(bytes) => bytes.capacity(),
+            Storage::Shared { allocation, .. } => *allocation,
+            Storage::Received(_) => 0,
         }
     }
 
+    /// Returns whether the policy permits to drop the segment.
     pub(super) fn is_droppable(&self) -> bool {
         matches!(self.lane, Lane::Batch | Lane::Single(_))
     }
 
-    /// How many frames there are; one that does not parse is none of ours.
+    /// Number of frames.
     pub(super) fn frames(&self) -> u64 {
-        Frames(self.bytes()).count() as u64
+        FrameSizes(self.bytes()).count() as u64
     }
 }
 
-/// The sizes of the frames in a run of whole unmasked frames.
-pub(super) struct Frames<'a>(pub(super) &'a [u8]);
+/// Iterates over the sizes in bytes of whole unmasked frames.
+pub(super) struct FrameSizes<'a>(pub(super) &'a [u8]);
 
-impl Iterator for Frames<'_> {
+impl Iterator for FrameSizes<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {

@@ -10,7 +10,7 @@ use std::{net::IpAddr, time::Duration};
 
 use tidewheel_codec::Time;
 
-use super::{Life, Shard};
+use super::{Shard, core::Lifecycle};
 use crate::{
     Handler,
     admission::{Network, Refusal},
@@ -36,7 +36,7 @@ pub(super) struct Acceptor {
     capacity: u32,
     /// Whether it matters who comes, which a multishot accept does not tell.
     addressed: bool,
-    pace: Option<Pace>,
+    pace: Option<TokenBucket>,
     multishot: Multishot,
     /// Single accepts under way, a bit for each.
     singles: u64,
@@ -55,7 +55,7 @@ enum Multishot {
 
 /// A bucket of accepts that fills with time.
 #[derive(Debug)]
-struct Pace {
+struct TokenBucket {
     /// Accepts in a second, which is also thousandths of an accept in a millisecond.
     rate: u32,
     /// Thousandths of an accept.
@@ -63,7 +63,7 @@ struct Pace {
     filled_at: Time,
 }
 
-impl Pace {
+impl TokenBucket {
     fn new(rate: u32, now: Time) -> Self {
         let mut pace = Self {
             rate,
@@ -101,7 +101,7 @@ impl Acceptor {
         Self {
             capacity,
             addressed,
-            pace: rate.map(|rate| Pace::new(rate, now)),
+            pace: rate.map(|rate| TokenBucket::new(rate, now)),
             multishot: Multishot::Off,
             singles: 0,
             stopped: false,
@@ -237,7 +237,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         match u32::try_from(completion.result) {
             Ok(socket) => {
                 let address = self.core.ring.peer(completion.token);
-                self.welcome(Socket(socket), address, now);
+                self.admit(Socket(socket), address, now);
             }
             Err(_) if self.acceptor.stopped => {}
             Err(_) => match -completion.result {
@@ -255,17 +255,17 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Lets a new connection in, here or with a shard that has room. If it is one too many, it is told
     /// so when its request has come.
-    fn welcome(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
+    fn admit(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
         self.core.stats.accepts.add(1);
         match self.admission.enter(address) {
             Ok(admitted) if !self.admission.are_here(&admitted) => self.hand_over(socket, admitted),
-            Ok(admitted) => self.seat(socket, Ok(admitted.network), now),
-            Err(refusal) => self.seat(socket, Err(refusal), now),
+            Ok(admitted) => self.insert_connection(socket, Ok(admitted.network), now),
+            Err(refusal) => self.insert_connection(socket, Err(refusal), now),
         }
     }
 
     /// Gives a new connection its slot, its deadline and its receive.
-    pub(super) fn seat(
+    pub(super) fn insert_connection(
         &mut self,
         socket: Socket,
         admitted: Result<Option<Network>, Refusal>,
@@ -281,12 +281,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         let count = self.connections.len() as u64;
         self.core.stats.connections.set(count);
         // It may have been accepted before the accept could be stopped.
-        let is_draining = matches!(self.core.life, Life::Draining(_));
+        let is_draining = matches!(self.core.lifecycle, Lifecycle::Draining(_));
         self.visit(slot, now, |visit| {
             visit.arm();
             visit.schedule();
             if is_draining {
-                visit.say_goodbye();
+                visit.start_shutdown();
             }
         });
     }
@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn a_pace_is_kept_with_bursts_of_a_tenth() {
         let at = Time::from_millis;
-        let mut pace = Pace::new(100, at(0));
+        let mut pace = TokenBucket::new(100, at(0));
         assert_eq!(pace.allowance(at(0)), 10);
         pace.credit = 0;
         assert_eq!(pace.allowance(at(5)), 0);
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn a_pace_of_one_in_a_second_lets_one_in() {
         let at = Time::from_millis;
-        let mut pace = Pace::new(1, at(0));
+        let mut pace = TokenBucket::new(1, at(0));
         assert_eq!(pace.allowance(at(0)), 1);
         pace.credit -= 1000;
         assert_eq!(pace.next_at(), at(1000));

@@ -4,7 +4,7 @@
 use super::visit::Visit;
 use crate::{
     Handler,
-    connection::{Obstacle, Phase, ReceiveEvent, Wants},
+    connection::{WaitReason, Phase, ReceiveEvent, Wants},
     contain::Callback,
     message::Arrived,
     ring::{Buffer, Completion, Ring},
@@ -24,18 +24,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match result {
             1.. => {
                 let buffer = completion.buffer.expect("bytes are received into a buffer");
-                self.note_length(buffer.len());
+                self.note_receive_size(buffer.len());
                 self.deliver(buffer);
                 self.rearm();
-                self.prefer_filling();
+                self.switch_to_filling();
             }
             0 if self.connection.receiving.is_at_end() => {}
-            0 => self.peer_finished(),
+            0 => self.handle_peer_fin(),
             error => match -error {
                 libc::ENOBUFS if self.connection.receiving.wants() == Wants::Now => self.starve(),
                 // It was being cancelled.
                 libc::ENOBUFS | libc::ECANCELED => self.rearm(),
-                _ => self.peer_reset(),
+                _ => self.handle_peer_reset(),
             },
         }
     }
@@ -49,21 +49,21 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         };
         protocol.receive_assembly(buffer, self.now);
         match completion.result {
-            1.. => self.go_on(),
-            0 => self.peer_finished(),
+            1.. => self.read_message(),
+            0 => self.handle_peer_fin(),
             error if -error == libc::ECANCELED => self.receive_present(),
-            _ => self.peer_reset(),
+            _ => self.handle_peer_reset(),
         }
     }
 
     /// Reads what was received into a message. If the connection has to wait, the bytes stay there.
-    fn go_on(&mut self) {
+    fn read_message(&mut self) {
         if self.must_wait() {
             return self.keep_behind(&[]);
         }
         self.frames(Arrived::elsewhere(&mut []));
         self.pause_if_unread();
-        self.conclude();
+        self.poll_protocol();
         if self.is_receive_wanted() {
             self.receive_more();
         }
@@ -85,7 +85,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         });
         self.pause_if_unread();
-        self.conclude();
+        self.poll_protocol();
     }
 
     /// Whether what an open connection has received has to wait: for room for answers, or behind what
@@ -106,21 +106,21 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Keeps received bytes behind those that are unread, and stops receiving.
     fn keep_behind(&mut self, bytes: &[u8]) {
-        let obstacle = self.connection.reading.obstacle();
-        let mut obstacle = obstacle.unwrap_or(Obstacle::Answers);
+        let reason = self.connection.reading.reason();
+        let mut reason = reason.unwrap_or(WaitReason::SendQueue);
         if let Phase::Open { protocol, .. } = &mut self.connection.phase {
             protocol.note_heard(self.now);
             if !protocol.is_open() {
-                obstacle = Obstacle::Turn;
+                reason = WaitReason::TurnQuota;
             }
         }
-        self.keep_unread(bytes, obstacle);
+        self.keep_unread(bytes, reason);
         self.pause();
     }
 
     /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
-    pub(super) fn resume(&mut self) {
-        self.core.fanout.wake(self.slot);
+    pub(super) fn handle_sent(&mut self) {
+        self.core.fanout.resume(self.slot);
         let Some(queue) = self.connection.queue.as_mut() else {
             return;
         };
@@ -133,10 +133,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 handler.drained(conn);
             }
         });
-        match self.connection.reading.obstacle() {
+        match self.connection.reading.reason() {
             // It is on a list of those that are read on.
-            Some(Obstacle::Turn | Obstacle::Room) => self.conclude(),
-            None | Some(Obstacle::Answers) => self.read_on(),
+            Some(WaitReason::TurnQuota | WaitReason::PublishBudget) => self.poll_protocol(),
+            None | Some(WaitReason::SendQueue) => self.read_on(),
         }
     }
 }

@@ -7,11 +7,11 @@
 
 use tidewheel_codec::{self as codec, Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
-use super::{Life, visit::Visit};
+use super::{core::Lifecycle, visit::Visit};
 use crate::{
     Handler,
     connection::{
-        Connection, Delivery, Descriptor, FinResult, Obstacle, Phase, Progress, ReceiveEvent,
+        Connection, AckProgress, AckWait, Descriptor, FinResult, WaitReason, Phase, ReceiveEvent,
         SendEvent,
     },
     contain::{self, Callback},
@@ -22,12 +22,12 @@ use crate::{
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Does what the protocol asks for after it has seen bytes, time, or the handler.
-    pub(super) fn conclude(&mut self) {
+    pub(super) fn poll_protocol(&mut self) {
         let transmit = match &mut self.connection.phase {
             Phase::Open { protocol, .. } => match protocol.poll_disconnect() {
                 None => protocol.poll_transmit(),
                 Some(end) => {
-                    self.report(&end);
+                    self.report_disconnect(&end);
                     self.poll_transmit()
                 }
             },
@@ -40,11 +40,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             Transmit::Finish => {
                 self.connection.sending.on(SendEvent::WantFin);
             }
-            Transmit::Release => return self.see_off(),
-            Transmit::Reset => return self.expire(),
+            Transmit::Release => return self.flush_and_close(),
+            Transmit::Reset => return self.reset_overdue(),
         }
         if self.connection.queue.is_some() || self.connection.sending.wants_fin() {
-            self.mark();
+            self.mark_dirty();
         }
         self.schedule();
     }
@@ -62,7 +62,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Tells the handler, the log and the counts how a connection has ended.
-    fn report(&mut self, end: &Disconnect) {
+    fn report_disconnect(&mut self, end: &Disconnect) {
         self.core.stats.closed(end.cause);
         tracing::debug!(
             target: "tidewheel::close",
@@ -101,31 +101,31 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// The peer has sent FIN, and everything before it has been read.
-    pub(super) fn peer_finished(&mut self) {
+    pub(super) fn handle_peer_fin(&mut self) {
         match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
                 protocol.receive_eof(self.now);
-                self.conclude();
+                self.poll_protocol();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.see_off(),
+            Phase::Handshake { .. } | Phase::Refused { .. } => self.flush_and_close(),
             Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
 
     /// The connection has failed underneath: RST, or the kernel gave up.
-    pub(super) fn peer_reset(&mut self) {
+    pub(super) fn handle_peer_reset(&mut self) {
         // There is nobody left to send a FIN to, nor anything before it.
         self.connection.sending.on(SendEvent::PeerGone);
         match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
                 protocol.receive_reset(self.now);
                 if let Some(end) = protocol.poll_disconnect() {
-                    self.report(&end);
+                    self.report_disconnect(&end);
                 }
-                self.leave();
+                self.reset();
             }
             Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Flushing { .. } => {
-                self.leave();
+                self.reset();
             }
             Phase::Leaving(_) => {}
         }
@@ -136,46 +136,46 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if let Phase::Open { protocol, .. } = &mut self.connection.phase {
             protocol.abandon(self.now);
             if let Some(end) = protocol.poll_disconnect() {
-                self.report(&end);
+                self.report_disconnect(&end);
             }
         }
     }
 
     /// One of the connection's deadlines may have passed.
-    pub(super) fn timed_out(&mut self) {
-        let is_deaf = self.connection.receiving.is_paused();
-        let is_held_back = self.connection.reading.obstacle() == Some(Obstacle::Room);
+    pub(super) fn handle_timer(&mut self) {
+        let is_paused = self.connection.receiving.is_paused();
+        let is_held_back = self.connection.reading.reason() == Some(WaitReason::PublishBudget);
         match &mut self.connection.phase {
             Phase::Handshake { .. } => {
                 self.core.stats.handshake_timeouts.add(1);
-                self.leave();
+                self.reset();
             }
-            Phase::Refused { .. } => self.expire(),
-            Phase::Flushing { .. } => self.ask_unacked(),
+            Phase::Refused { .. } => self.reset_overdue(),
+            Phase::Flushing { .. } => self.query_unacked(),
             // This shard does not let it prove that it is alive.
             Phase::Open { protocol, .. } if is_held_back && protocol.is_open() => {
                 protocol.note_heard(self.now);
-                self.elapse();
+                self.run_timeout();
             }
             Phase::Open { protocol, .. }
-                if is_deaf && protocol.is_open()
+                if is_paused && protocol.is_open()
                     || protocol.is_overdue(self.core.endpoint.config(), self.now) =>
             {
-                self.ask_when_heard();
+                self.query_tcp_info();
             }
-            Phase::Open { .. } => self.elapse(),
+            Phase::Open { .. } => self.run_timeout(),
             Phase::Leaving(_) => {}
         }
     }
 
     /// Resets the connection, of which a deadline has passed.
-    fn expire(&mut self) {
+    fn reset_overdue(&mut self) {
         self.core.stats.deadline_resets.add(1);
-        self.leave();
+        self.reset();
     }
 
     /// Lets the protocol do what is due.
-    fn elapse(&mut self) {
+    fn run_timeout(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         let Phase::Open { protocol, .. } = phase else {
             return;
@@ -197,11 +197,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             out.clear();
         }
-        self.conclude();
+        self.poll_protocol();
     }
 
     /// Asks the kernel about the connection, unless it is being asked already.
-    fn ask(&mut self, query: impl FnOnce(Socket) -> Op) {
+    fn query(&mut self, query: impl FnOnce(Socket) -> Op) {
         if self.connection.begin_asking() {
             let socket = self.connection.socket();
             self.push(query(socket));
@@ -211,13 +211,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Asks when the peer was last heard, and when it last took bytes. It may be alive although nothing of it
     /// was read: the ping or the Close may lie behind a large message that it is still receiving, this
     /// connection may not be read because its peer takes nothing, or this shard may have fallen behind.
-    fn ask_when_heard(&mut self) {
-        self.ask(|socket| Op::QueryTcpInfo { socket });
+    fn query_tcp_info(&mut self) {
+        self.query(|socket| Op::QueryTcpInfo { socket });
     }
 
     /// The kernel has told how long the peer has been quiet, in milliseconds, and when it last took what
     /// was sent to it; or that it cannot tell.
-    pub(super) fn quiet(&mut self, result: i32, taken: Option<Taken>) {
+    pub(super) fn handle_tcp_info(&mut self, result: i32, taken: Option<Taken>) {
         self.connection.end_asking();
         let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
         let queue = self.connection.queue.as_ref();
@@ -236,70 +236,70 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.note_acknowledged(taken, close_by);
             }
         }
-        self.elapse();
+        self.run_timeout();
         // It was asked about before its peer's FIN came.
         if matches!(self.connection.phase, Phase::Flushing { .. }) {
-            self.ask_unacked();
+            self.query_unacked();
         }
     }
 
     /// Asks how many bytes the peer has yet to take, to which everything was said.
-    fn ask_unacked(&mut self) {
-        self.ask(|socket| Op::QueryUnacked { socket });
+    fn query_unacked(&mut self) {
+        self.query(|socket| Op::QueryUnacked { socket });
     }
 
     /// The kernel has told how many bytes the peer has yet to acknowledge, or that it cannot tell.
-    pub(super) fn unacked(&mut self, result: i32) {
+    pub(super) fn handle_unacked(&mut self, result: i32) {
         self.connection.end_asking();
         let close_by = self.end_of_wait(self.now);
         let queue = self.connection.queue.as_ref();
         let queued = queue.map_or(0, |queue| queue.unsent());
         let is_flushed = self.connection.is_flushed();
-        let Phase::Flushing { delivery } = &mut self.connection.phase else {
+        let Phase::Flushing { ack_wait } = &mut self.connection.phase else {
             return;
         };
         // Our FIN counts as a byte.
         let to_send = queued as u64 + u64::from(!is_flushed);
         // If the kernel cannot tell, what it has not delivered yet is lost.
         let left = u64::try_from(result).unwrap_or(0) + to_send;
-        match delivery.note_left(left, self.now, close_by) {
-            Progress::Delivered => self.close_in_order(),
-            Progress::Waits { is_stalled } => {
+        match ack_wait.note_left(left, self.now, close_by) {
+            AckProgress::Delivered => self.close_in_order(),
+            AckProgress::Waits { is_stalled } => {
                 self.schedule();
                 if is_stalled && is_flushed {
-                    self.ask_error();
+                    self.query_error();
                 }
             }
-            Progress::Expired => self.expire(),
+            AckProgress::Expired => self.reset_overdue(),
         }
     }
 
     /// Asks whether the peer has reset the connection since its FIN: nothing is received any more that would
     /// tell.
-    fn ask_error(&mut self) {
-        self.ask(|socket| Op::QueryError { socket });
+    fn query_error(&mut self) {
+        self.query(|socket| Op::QueryError { socket });
     }
 
     /// The kernel has told whether the connection has failed, by the events of poll(2).
-    pub(super) fn told_error(&mut self, result: i32) {
+    pub(super) fn handle_query_error(&mut self, result: i32) {
         self.connection.end_asking();
         match result > 0 && result & i32::from(libc::POLLERR) != 0 {
-            true => self.peer_reset(),
+            true => self.handle_peer_reset(),
             // The time of the next question may have passed meanwhile.
             false => self.schedule(),
         }
     }
 
     /// The server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service restart).
-    pub(super) fn say_goodbye(&mut self) {
+    pub(super) fn start_shutdown(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         match phase {
-            Phase::Handshake { head, .. } if head.is_empty() => self.leave(),
+            Phase::Handshake { head, .. } if head.is_empty() => self.reset(),
             Phase::Handshake { .. } => {
                 let rejection = Rejection::new(503, "the server shuts down");
                 let rejection = rejection.with_header("Retry-After", "1");
                 self.refuse(Rejected::Shutdown, &rejection);
-                self.conclude();
+                self.poll_protocol();
             }
             Phase::Open { protocol, .. } => {
                 let core = &mut *self.core;
@@ -316,7 +316,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     )
                 });
                 debug_assert!(started.is_ok(), "a code and a reason that may be sent");
-                self.conclude();
+                self.poll_protocol();
             }
             Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
@@ -326,15 +326,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// began to close. A drain waits no longer than its own time.
     fn end_of_wait(&self, time: Time) -> Time {
         let deadline = time + self.core.settings.close_timeout;
-        match self.core.life {
-            Life::Draining(progress) => deadline.min(progress.deadline()),
-            Life::Serving | Life::Stopped => deadline,
+        match self.core.lifecycle {
+            Lifecycle::Draining(progress) => deadline.min(progress.deadline()),
+            Lifecycle::Serving | Lifecycle::Stopped => deadline,
         }
     }
 
     /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. When the
     /// peer has taken all of that, the descriptor is closed.
-    fn see_off(&mut self) {
+    fn flush_and_close(&mut self) {
         debug_assert!(!self.connection.receiving.is_under_way());
         let close_by = match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.close_by(),
@@ -344,16 +344,16 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             | Phase::Leaving(_) => None,
         };
         let deadline = close_by.unwrap_or_else(|| self.end_of_wait(self.now));
-        let delivery = Delivery::new(self.now, deadline, close_by.is_some());
-        self.enter_last_phase(Phase::Flushing { delivery });
+        let ack_wait = AckWait::new(self.now, deadline, close_by.is_some());
+        self.enter_last_phase(Phase::Flushing { ack_wait });
         self.connection.sending.on(SendEvent::WantFin);
         self.transmit();
-        self.ask_if_flushed();
+        self.query_unacked_if_flushed();
     }
 
     /// Ends everything on the descriptor and closes it, which resets. The slot follows when the last
     /// completion has come.
-    fn leave(&mut self) {
+    fn reset(&mut self) {
         let socket = self.connection.socket();
         if self.connection.is_armed() {
             self.push(Op::Reset { socket });
@@ -373,7 +373,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Handles the completion of our FIN; `result` is a negated errno if it was not sent.
-    pub(super) fn finished(&mut self, result: i32) {
+    pub(super) fn handle_fin_result(&mut self, result: i32) {
         let result = match -result {
             libc::ECANCELED => FinResult::Cancelled,
             libc::EMFILE | libc::ENFILE => FinResult::Again,
@@ -381,15 +381,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         };
         self.connection.sending.on(SendEvent::FinComplete(result));
         if self.connection.sending.wants_fin() {
-            self.mark();
+            self.mark_dirty();
         }
-        self.ask_if_flushed();
+        self.query_unacked_if_flushed();
     }
 
     /// Asks whether everything is delivered that was sent, our FIN included.
-    pub(super) fn ask_if_flushed(&mut self) {
+    pub(super) fn query_unacked_if_flushed(&mut self) {
         if matches!(self.connection.phase, Phase::Flushing { .. }) && self.connection.is_flushed() {
-            self.ask_unacked();
+            self.query_unacked();
         }
     }
 
@@ -402,7 +402,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// The descriptor is closed.
-    pub(super) fn closed(&mut self) {
+    pub(super) fn handle_closed(&mut self) {
         self.connection.advance(Phase::Leaving(Descriptor::Closed));
     }
 }

@@ -36,7 +36,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         } else {
             // The other shard has ended, or the kernel cannot do this.
             self.admission.cancel(handoff);
-            self.seat(socket, Err(Refusal::Full), now);
+            self.insert_connection(socket, Err(Refusal::Full), now);
         }
         self.accept_more(now);
     }
@@ -45,6 +45,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     pub(super) fn arrived(&mut self, completion: &Completion, now: Time) {
         let network = self.admission.receive_handoff(completion.token.slot());
         let socket = u32::try_from(completion.result).expect("only who arrives is told of");
-        self.seat(Socket(socket), Ok(network), now);
+        self.insert_connection(Socket(socket), Ok(network), now);
     }
 }

@@ -1,10 +1,8 @@
 //! From the bytes of a request to an open connection.
 
-use std::time::Duration;
+use tidewheel_codec::{deflate::Agreement, handshake::Request};
 
-use tidewheel_codec::{Time, deflate::Agreement, handshake::Request};
-
-use super::{Life, visit::Visit};
+use super::{core::Lifecycle, visit::Visit};
 use crate::{
     Handler, Rejection, Verdict,
     admission::Refusal,
@@ -70,13 +68,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         if let Err(rejection) = self.core.settings.hosts.check(request.host()) {
             let why = "a client was refused: --host does not list the name that it asked for";
-            self.core.refusals.note(&request, why, self.now);
+            self.core.refusal_log.note(&request, why, self.now);
             self.refuse(Rejected::Host, &rejection);
             return None;
         }
         if let Err(rejection) = self.core.settings.origins.check(&request) {
             let why = "a page was refused: --origin does not list where it came from";
-            self.core.refusals.note(&request, why, self.now);
+            self.core.refusal_log.note(&request, why, self.now);
             self.refuse(Rejected::Origin, &rejection);
             return None;
         }
@@ -120,54 +118,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.connection.advance(Phase::Open { protocol, state });
         self.core.stats.opens.add(1);
         self.call(Callback::Open, Handler::open);
-        if let Life::Draining(_) = self.core.life {
-            self.say_goodbye();
-        }
-    }
-}
-
-/// Logs that clients were refused, one of the shard's in a second. A browser hides the answer, and so the reason, from a
-/// page.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    /// The time at which one was logged.
-    logged: Option<Time>,
-    /// The number that were not, since.
-    others: u64,
-}
-
-/// The least time between two lines.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
-
-impl Refusals {
-    fn note(&mut self, request: &Request<'_>, why: &str, now: Time) {
-        if self
-            .logged
-            .is_some_and(|logged| now.since(logged) < LOG_INTERVAL)
-        {
-            self.others += 1;
-            return;
-        }
-        self.logged = Some(now);
-        tracing::warn!(
-            target: "tidewheel::handshake",
-            origin = request.origin(),
-            host = request.host(),
-            others = std::mem::take(&mut self.others),
-            "{why}"
-        );
-    }
-}
-
-impl Drop for Refusals {
-    /// The shard ends, and with it the log of refusals.
-    fn drop(&mut self) {
-        if self.others > 0 {
-            tracing::warn!(
-                target: "tidewheel::handshake",
-                others = self.others,
-                "more clients were refused: --host or --origin does not list them"
-            );
+        if let Lifecycle::Draining(_) = self.core.lifecycle {
+            self.start_shutdown();
         }
     }
 }

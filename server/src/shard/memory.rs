@@ -7,14 +7,14 @@ use tidewheel_codec::Time;
 use super::Shard;
 use crate::{
     Handler,
-    fanout::{Aftermath, Load},
+    fanout::{BurstDetector, Load},
     ring::Ring,
 };
 
 /// When memory was given back, and when it will be.
 pub(super) struct Memory {
     release: Option<fn()>,
-    aftermath: Aftermath,
+    burst_detector: BurstDetector,
     /// Bursts after which memory was given back.
     bursts: u64,
 }
@@ -23,14 +23,14 @@ impl Memory {
     pub(super) fn new(release: Option<fn()>, now: Time) -> Self {
         Self {
             release,
-            aftermath: Aftermath::new(now),
+            burst_detector: BurstDetector::new(now),
             bursts: 0,
         }
     }
 
     /// How long until it is to be looked at again, if it is.
     pub(super) fn next_in(&self, now: Time) -> Option<Duration> {
-        self.aftermath.due().map(|time| time.since(now))
+        self.burst_detector.due().map(|time| time.since(now))
     }
 }
 
@@ -47,10 +47,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             bytes: traffic.received_bytes + traffic.sent_bytes,
             connections: self.connections.len(),
         };
-        if self.memory.aftermath.note(&load, now) {
+        if self.memory.burst_detector.note(&load, now) {
             self.core.fanout.end_burst();
         }
-        let bursts = self.core.fanout.fabric.bursts.load(Ordering::Relaxed);
+        let bursts = self.core.fanout.shared.bursts.load(Ordering::Relaxed);
         if bursts != self.memory.bursts {
             self.memory.bursts = bursts;
             release();

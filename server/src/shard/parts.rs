@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Config, Remote, admission::Admission, capacity::Capacity, fanout::Fabric, host, stats::Stats,
+    Config, Remote, admission::Admission, capacity::Capacity, fanout::SharedFanout, host, stats::Stats,
 };
 
 /// What a shard is made of, besides its ring and its handler.
@@ -16,7 +16,7 @@ pub struct Parts {
     /// Shards that keep to the same core, this one included.
     pub core_shards: u16,
     /// What it has in common with the other shards.
-    pub(crate) fabric: Arc<Fabric>,
+    pub(crate) shared: Arc<SharedFanout>,
     pub(crate) stats: Arc<Stats>,
     /// Who may come in, to all shards of the server together.
     pub(crate) admission: Arc<Admission>,
@@ -28,15 +28,15 @@ impl Parts {
     #[must_use]
     pub fn of_server(config: &Config, descriptors: u32) -> Vec<Self> {
         let capacity = host::capacity(config, descriptors);
-        let (fabric, admission) = (
-            Arc::new(Fabric::new(config)),
+        let (shared, admission) = (
+            Arc::new(SharedFanout::new(config)),
             Arc::new(Admission::new(config)),
         );
         let part = |index| Self {
             index,
             capacity,
             core_shards: 1,
-            fabric: Arc::clone(&fabric),
+            shared: Arc::clone(&shared),
             stats: Arc::default(),
             admission: Arc::clone(&admission),
         };
@@ -50,7 +50,7 @@ impl Parts {
             index: 0,
             capacity,
             core_shards: 1,
-            fabric: Arc::new(Fabric::new(config)),
+            shared: Arc::new(SharedFanout::new(config)),
             stats: Arc::default(),
             admission: Arc::new(Admission::new(config)),
         }
@@ -59,6 +59,6 @@ impl Parts {
     /// What other threads hold of the server.
     #[must_use]
     pub fn remote(&self) -> Remote {
-        Remote::new(Arc::clone(&self.fabric))
+        Remote::new(Arc::clone(&self.shared))
     }
 }

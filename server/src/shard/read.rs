@@ -2,99 +2,31 @@
 //!
 //! `connection/reading.rs` has the reasons why bytes are kept.
 
-use std::collections::VecDeque;
-
 use tidewheel_codec::{Cause, CloseCode, Time};
 
-use super::{
-    Shard,
-    core::Core,
-    share::{self, Share},
-    visit::Visit,
-};
+use super::{Shard, core::Core, visit::Visit};
 use crate::{
     Conn, Handler,
-    connection::{Connection, Obstacle, Phase, ReceiveEvent},
+    connection::{Connection, WaitReason, Phase, ReceiveEvent},
     contain::{self, Callback},
-    fanout::Habit,
+    fanout::PublishHistory,
     message::{Arrived, Event},
     ring::Ring,
 };
 
-/// Connections with bytes that are kept unread.
-#[derive(Debug)]
-pub(super) struct Unread {
-    /// Those that wait for their turn, and for room: slot and generation.
-    turn: VecDeque<(u32, u32)>,
-    room: VecDeque<(u32, u32)>,
-    /// What a turn reads.
-    per_turn: Share,
-    /// What is left of that.
-    left: Share,
-    /// Connections that want a share of the turn.
-    claimants: u32,
-}
-
-impl Unread {
-    pub(super) fn new(core_shards: u16) -> Self {
-        let per_turn = share::TURN.part(core_shards);
-        Self {
-            turn: VecDeque::new(),
-            room: VecDeque::new(),
-            per_turn,
-            left: per_turn,
-            claimants: 0,
-        }
-    }
-
-    /// A turn begins, in which so many receives have completed.
-    pub(super) fn begin_turn(&mut self, receives: usize) {
-        self.left = self.per_turn;
-        self.claimants = receives as u32;
-    }
-
-    /// Whether a connection can be read on at once.
-    pub(super) fn is_behind(&self) -> bool {
-        !self.turn.is_empty()
-    }
-
-    /// Whether a connection waits for room.
-    pub(super) fn awaits_room(&self) -> bool {
-        !self.room.is_empty()
-    }
-
-    /// Lists a connection for what it waits for.
-    fn list(&mut self, obstacle: Obstacle, slot: u32, generation: u32) {
-        match obstacle {
-            // The end of a send looks after it.
-            Obstacle::Answers => {}
-            Obstacle::Turn => self.turn.push_back((slot, generation)),
-            Obstacle::Room => self.room.push_back((slot, generation)),
-        }
-    }
-
-    /// The next connection that has waited for its turn, unless the turn is used up.
-    fn next(&mut self) -> Option<(u32, u32)> {
-        if self.left.is_used_up() {
-            return None;
-        }
-        self.turn.pop_front()
-    }
-}
-
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Reads what is kept unread of those that have waited, as far as the turn's share goes.
-    pub(super) fn read_on(&mut self, now: Time) {
-        for _ in 0..self.core.unread.room.len() {
-            let Some((slot, generation)) = self.core.unread.room.pop_front() else {
+    /// Reads what is kept unread of those that have waited, as far as the turn's quota goes.
+    pub(super) fn read_waiting(&mut self, now: Time) {
+        for _ in 0..self.core.read_schedule.publishers() {
+            let Some((slot, generation)) = self.core.read_schedule.next_publisher() else {
                 break;
             };
-            self.visit(slot, now, |visit| visit.look_for_room(generation));
+            self.visit(slot, now, |visit| visit.retry_publisher(generation));
         }
-        self.core.unread.claimants = self.core.unread.turn.len() as u32;
-        while let Some((slot, generation)) = self.core.unread.next() {
+        self.core.read_schedule.begin_waiting();
+        while let Some((slot, generation)) = self.core.read_schedule.next() {
             self.visit(slot, now, |visit| {
-                if visit.waits(generation, Obstacle::Turn) {
+                if visit.waits(generation, WaitReason::TurnQuota) {
                     visit.read_on();
                 }
             });
@@ -105,48 +37,48 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Hands the frames that have arrived to the handler, and keeps those that it is too early for.
     pub(super) fn frames(&mut self, arrived: Arrived<'_>) {
-        if let Some((rest, obstacle)) = self.read(arrived) {
-            self.keep_unread(rest, obstacle);
+        if let Some((rest, reason)) = self.read(arrived) {
+            self.keep_unread(rest, reason);
         }
     }
 
     /// Keeps bytes unread, behind those that are.
-    pub(super) fn keep_unread(&mut self, bytes: &[u8], obstacle: Obstacle) {
-        self.queue().parked.push(bytes);
-        self.wait_for(obstacle);
+    pub(super) fn keep_unread(&mut self, bytes: &[u8], reason: WaitReason) {
+        self.queue().unread.push(bytes);
+        self.wait_for(reason);
     }
 
     /// Notes what the connection waits for before it is read on.
-    fn wait_for(&mut self, obstacle: Obstacle) {
-        if self.connection.reading.wait_for(obstacle) {
+    fn wait_for(&mut self, reason: WaitReason) {
+        if self.connection.reading.wait_for(reason) {
             let generation = self.connection.generation();
-            self.core.unread.list(obstacle, self.slot, generation);
-            if obstacle == Obstacle::Room {
+            self.core.read_schedule.list(reason, self.slot, generation);
+            if reason == WaitReason::PublishBudget {
                 self.core.stats.publisher_pauses.add(1);
             }
         }
     }
 
     /// Whether this connection is the one that was listed, and still waits.
-    fn waits(&self, generation: u32, obstacle: Obstacle) -> bool {
+    fn waits(&self, generation: u32, reason: WaitReason) -> bool {
         self.connection.generation() == generation
-            && self.connection.reading.obstacle() == Some(obstacle)
+            && self.connection.reading.reason() == Some(reason)
     }
 
     /// Lets a connection that waits for room have its turn, if there is some.
-    fn look_for_room(&mut self, generation: u32) {
-        if !self.waits(generation, Obstacle::Room) {
+    fn retry_publisher(&mut self, generation: u32) {
+        if !self.waits(generation, WaitReason::PublishBudget) {
             return;
         }
-        let habit = self.connection.habit;
-        if !self.connection.is_open() || self.core.fanout.may_read(self.slot, habit) {
-            self.wait_for(Obstacle::Turn);
+        let publish_history = self.connection.publish_history;
+        if !self.connection.is_open() || self.core.fanout.may_read(self.slot, publish_history) {
+            self.wait_for(WaitReason::TurnQuota);
         } else {
-            self.core.unread.list(Obstacle::Room, self.slot, generation);
+            self.core.read_schedule.list(WaitReason::PublishBudget, self.slot, generation);
         }
     }
 
-    /// Reads what is kept unread, a share of it; receiving goes on when nothing is left.
+    /// Reads what is kept unread, a quota of it; receiving goes on when nothing is left.
     pub(super) fn read_on(&mut self) {
         self.connection.reading.go_on();
         self.read_unread();
@@ -154,50 +86,50 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             && !self.connection.is_congested(&self.core.sends.limits)
         {
             self.change_receive(ReceiveEvent::ReachEnd);
-            return self.peer_finished();
+            return self.handle_peer_fin();
         }
         self.rearm();
-        self.conclude();
+        self.poll_protocol();
     }
 
     /// Reads what is kept unread, until it waits for something.
     fn read_unread(&mut self) {
         loop {
             let queue = self.connection.queue.as_mut();
-            let Some(mut piece) = queue.and_then(|queue| queue.parked.take()) else {
+            let Some(mut piece) = queue.and_then(|queue| queue.unread.take()) else {
                 return;
             };
             let rest = self.read(Arrived::elsewhere(piece.unread()));
-            if let Some((rest, obstacle)) = rest.map(|(bytes, why)| (bytes.len(), why)) {
+            if let Some((rest, reason)) = rest.map(|(bytes, why)| (bytes.len(), why)) {
                 piece.keep_last(rest);
-                self.queue().parked.put_back(piece);
-                return self.wait_for(obstacle);
+                self.queue().unread.put_back(piece);
+                return self.wait_for(reason);
             }
         }
     }
 
-    /// Hands the frames that have arrived to the handler until the connection's share is used up or it has
+    /// Hands the frames that have arrived to the handler until the connection's quota is used up or it has
     /// to wait: then returns the bytes that are left, and why. No bytes are left if what is unread was
     /// received into a message: it stays there.
-    fn read<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], Obstacle)> {
+    fn read<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], WaitReason)> {
         match contain::catch(|| self.read_messages(arrived)) {
             Ok(rest) => rest,
             Err(panic) => {
                 let Some(callback) = self.core.callback.take() else {
                     panic.resume();
                 };
-                self.fail_after(callback, panic);
+                self.fail_after_panic(callback, panic);
                 None
             }
         }
     }
 
-    fn read_messages<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], Obstacle)> {
+    fn read_messages<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], WaitReason)> {
         let (id, now, slot) = (self.id(), self.now, self.slot);
         let Core {
             handler,
             endpoint,
-            unread,
+            read_schedule,
             sends,
             fanout,
             stats,
@@ -208,7 +140,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Connection {
             phase,
             rate,
-            habit,
+            publish_history,
             queue,
             ..
         } = &mut *self.connection;
@@ -216,26 +148,26 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return None;
         };
         let is_compressed = protocol.is_compressed();
-        if is_compressed && protocol.is_open() && unread.left.is_deflate_used_up() {
+        if is_compressed && protocol.is_open() && read_schedule.left().is_deflate_used_up() {
             // A message of a few bytes may be the work of a whole turn.
             protocol.note_heard(now);
-            return Some((arrived.into_bytes(), Obstacle::Turn));
+            return Some((arrived.into_bytes(), WaitReason::TurnQuota));
         }
-        let given = unread.left.of_connection(unread.claimants);
-        let mut share = given;
+        let given = read_schedule.quota();
+        let mut quota = given;
         // What other callbacks have published says nothing of this connection.
         fanout.take_published();
         let queue = queue.get_or_insert_with(|| sends.pool.take());
         let (control, limits) = (&mut sends.control, sends.limits);
-        let mut frames = arrived.frames(protocol, share.frames(), now);
+        let mut frames = arrived.frames(protocol, quota.frames(), now);
         let mut deflate_work = endpoint.deflate_work();
-        let obstacle = loop {
+        let reason = loop {
             if protocol.is_open() {
                 if queue.held() >= limits.pause_at() {
-                    break Some(Obstacle::Answers);
+                    break Some(WaitReason::SendQueue);
                 }
-                if *habit != Habit::Listens && !fanout.may_read(slot, *habit) {
-                    break Some(Obstacle::Room);
+                if *publish_history != PublishHistory::NeverPublished && !fanout.may_read(slot, *publish_history) {
+                    break Some(WaitReason::PublishBudget);
                 }
             }
             let event = frames.poll(protocol, endpoint, control);
@@ -249,7 +181,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             let Some(event) = event else {
                 break match frames.frames_left() {
-                    0 => Some(Obstacle::Turn),
+                    0 => Some(WaitReason::TurnQuota),
                     _ => None,
                 };
             };
@@ -265,9 +197,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     control.clear();
                 }
                 Event::Message(message) => {
-                    // All of it is the turn's, though it may be more than the connection's share.
-                    unread.left.take_message(message.len());
-                    let mut is_last = share.take_message(message.len());
+                    // All of it is the turn's, though it may be more than the connection's quota.
+                    read_schedule.left().take_message(message.len());
+                    let mut is_last = quota.take_message(message.len());
                     let mut conn = Conn {
                         id,
                         now,
@@ -284,17 +216,17 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     if is_compressed {
                         // Of the message, and of the answers to it.
                         let work = endpoint.deflate_work() - deflate_work;
-                        unread.left.take_deflate(work);
-                        is_last |= share.take_deflate(work);
+                        read_schedule.left().take_deflate(work);
+                        is_last |= quota.take_deflate(work);
                         deflate_work += work;
                     }
                     if fanout.take_published() {
-                        *habit = Habit::Publishes;
-                    } else if *habit == Habit::Unknown {
-                        *habit = Habit::Listens;
+                        *publish_history = PublishHistory::HasPublished;
+                    } else if *publish_history == PublishHistory::Unknown {
+                        *publish_history = PublishHistory::NeverPublished;
                     }
                     if is_last && protocol.is_open() {
-                        break Some(Obstacle::Turn);
+                        break Some(WaitReason::TurnQuota);
                     }
                 }
                 Event::Ping => {}
@@ -306,13 +238,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
             }
         };
-        unread
-            .left
-            .take_frames(given.frames() - frames.frames_left());
+        let used = given.frames() - frames.frames_left();
+        read_schedule.left().take_frames(used);
         let rest: &[u8] = frames.into_rest();
         let is_left = !rest.is_empty() || protocol.is_unread();
-        obstacle
+        reason
             .filter(|_| is_left)
-            .map(|obstacle| (rest, obstacle))
+            .map(|reason| (rest, reason))
     }
 }

@@ -2,59 +2,24 @@
 //!
 //! `connection/receiving.rs` has the states that it goes through.
 
-use std::{collections::VecDeque, time::Duration};
-
 use tidewheel_codec::Time;
 
 use super::{Shard, visit::Visit};
 use crate::{
-    Config, Handler,
+    Handler,
     connection::{Phase, ReceiveAction, ReceiveEvent, Wants},
     ring::{Op, OpCode, Ring},
 };
 
-/// The rest of a message is received into it, without a copy, from this number of receive buffers on.
-const FILL_BUFFERS_MIN: u64 = 16;
-
-/// When the buffers have run out, the receives of busy connections take one buffer each, for this time:
-/// otherwise they take all buffers again and again.
-const SCARCE_TIME: Duration = Duration::from_secs(1);
-
 /// A connection is busy if it sends so many bytes at once: as many as the shortest buffer holds.
 const BUSY_BYTES_MIN: usize = 1 << 10;
-
-/// The receives of all connections of a shard.
-pub(super) struct Receives {
-    /// Connections without an armed receive, for want of buffers: slot and generation.
-    starved: VecDeque<(u32, u32)>,
-    /// Until then the receive of a busy connection takes one buffer.
-    scarce_until: Time,
-    /// All receive buffers, the kernel's included.
-    pub(super) buffers: usize,
-    /// Bytes of all receive buffers.
-    memory: usize,
-    /// Bytes to come of a message from which on they are received into it.
-    fill_bytes_min: u64,
-}
-
-impl Receives {
-    pub(super) fn new(config: &Config, now: Time) -> Self {
-        Self {
-            starved: VecDeque::new(),
-            scarce_until: now,
-            buffers: usize::from(config.receive_buffers),
-            memory: config.receive_memory(),
-            fill_bytes_min: FILL_BUFFERS_MIN * u64::from(config.receive_buffer_size),
-        }
-    }
-}
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
     /// each of them may take one.
-    pub(super) fn feed(&mut self, now: Time) {
+    pub(super) fn rearm_starved(&mut self, now: Time) {
         for _ in 0..self.core.ring.buffers_free() {
-            let Some((slot, generation)) = self.core.receives.starved.pop_front() else {
+            let Some((slot, generation)) = self.core.receives.next_starved() else {
                 break;
             };
             self.visit(slot, now, |visit| {
@@ -74,7 +39,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             self.connection
                 .queue
                 .as_ref()
-                .is_some_and(|queue| queue.parked.bytes() <= self.core.receives.memory),
+                .is_some_and(|queue| queue.unread.bytes() <= self.core.receives.memory()),
             "the kernel has received no more once the pause was submitted"
         );
         if !self.connection.receiving.is_paused() {
@@ -109,33 +74,33 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Receives into provided buffers any number of times; or, if much of a message is to come, into
     /// that.
     pub(super) fn arm(&mut self) {
-        if !self.fill(self.core.receives.fill_bytes_min, true) {
-            self.provide_for(true);
+        if !self.receive_into_message(self.core.receives.fill_bytes_min(), true) {
+            self.receive_into_buffers(true);
         }
     }
 
     /// Receives the rest of a large message into its own buffer, to the last byte. Another such message is
     /// likely to follow, and only its beginning should arrive in a buffer of the pool.
     pub(super) fn receive_more(&mut self) {
-        if !self.fill(1, true) {
-            self.provide_for(false);
+        if !self.receive_into_message(1, true) {
+            self.receive_into_buffers(false);
         }
     }
 
     /// Receives what is there of a message into it; or into a provided buffer, if nothing is to come.
     pub(super) fn receive_present(&mut self) {
-        if !self.fill(1, false) {
-            self.provide_for(false);
+        if !self.receive_into_message(1, false) {
+            self.receive_into_buffers(false);
         }
     }
 
     /// Receives into provided buffers.
-    fn provide_for(&mut self, multishot: bool) {
+    fn receive_into_buffers(&mut self, multishot: bool) {
         if self.core.ring.buffers_free() == 0 {
             return self.starve();
         }
         self.change_receive(ReceiveEvent::Arm);
-        let is_scarce = self.now < self.core.receives.scarce_until;
+        let is_scarce = self.core.receives.is_scarce(self.now);
         let multishot = multishot && !(is_scarce && self.connection.is_busy_sender());
         let socket = self.connection.socket();
         self.push(Op::Receive { socket, multishot });
@@ -143,7 +108,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Receives into the message that is arriving, if `least` bytes of it or more are to come; returns
     /// whether it does. With `gather` the receive waits, for a moment, until many bytes are there.
-    fn fill(&mut self, least: u64, gather: bool) -> bool {
+    fn receive_into_message(&mut self, least: u64, gather: bool) -> bool {
         if !self
             .connection
             .is_worth_filling(least, &self.core.sends.limits)
@@ -169,8 +134,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Ends a multishot receive if what is to come had better be received into its message.
-    pub(super) fn prefer_filling(&mut self) {
-        let least = self.core.receives.fill_bytes_min;
+    pub(super) fn switch_to_filling(&mut self) {
+        let least = self.core.receives.fill_bytes_min();
         if self.connection.receiving.is_armed()
             && self
                 .connection
@@ -181,7 +146,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Notes how much a connection sends at once.
-    pub(super) fn note_length(&mut self, bytes: usize) {
+    pub(super) fn note_receive_size(&mut self, bytes: usize) {
         self.connection.note_busy_sender(bytes >= BUSY_BYTES_MIN);
     }
 
@@ -189,12 +154,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn starve(&mut self) {
         self.change_receive(ReceiveEvent::Starve);
         self.core.stats.starvations.add(1);
-        self.core.receives.scarce_until = self.now + SCARCE_TIME;
         let generation = self.connection.generation();
         self.core
             .receives
-            .starved
-            .push_back((self.slot, generation));
+            .list_starved(self.slot, generation, self.now);
     }
 
     /// Lets the receive change its state, and does what follows.

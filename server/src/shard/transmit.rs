@@ -4,64 +4,12 @@
 
 use tidewheel_codec::Time;
 
-use super::{Shard, visit::Visit};
+use super::{Shard, core::Settled, visit::Visit};
 use crate::{
-    Config, Handler,
+    Handler,
     connection::{Phase, Queued, SendAction, SendEvent, SendResult},
-    outbox::{LONG_QUEUE_SHARE, QueuePool, SendLimits},
     ring::{Completion, Op, Ring, SendMode},
 };
-
-/// The sends of all connections of a shard.
-pub(super) struct Sends {
-    pub(super) pool: QueuePool,
-    pub(super) limits: SendLimits,
-    /// Connections that have something to send, or a FIN.
-    dirty: Vec<u32>,
-    /// Connections with a silent send under way.
-    silent: Vec<u32>,
-    /// Connections whose send was not silently over, and how it has ended.
-    settled: Vec<(u32, Settled)>,
-    /// Control frames that the protocol has just asked for.
-    pub(super) control: Vec<u8>,
-}
-
-/// How a send ended that was not silently over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Settled {
-    /// Everything was taken.
-    Whole,
-    /// There is more to send.
-    Part,
-    /// The connection has ended underneath.
-    Failed,
-}
-
-impl Sends {
-    pub(super) fn new(config: &Config) -> Self {
-        Self {
-            pool: QueuePool::new(config.max_send_queue / LONG_QUEUE_SHARE),
-            limits: SendLimits {
-                bytes_max: config.max_send_queue,
-                policy: config.slow_consumer,
-            },
-            dirty: Vec::new(),
-            silent: Vec::new(),
-            settled: Vec::new(),
-            control: Vec::new(),
-        }
-    }
-
-    /// Lists a connection for the end of the turn.
-    pub(super) fn list_dirty(&mut self, slot: u32) {
-        self.dirty.push(slot);
-    }
-
-    /// Whether a connection has something to send.
-    pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
-    }
-}
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Sends what the turn has queued.
@@ -71,7 +19,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.visit(slot, now, |visit| {
                 if visit.connection.take_dirty() && !visit.connection.is_leaving() {
                     visit.transmit();
-                    visit.weigh();
+                    visit.count_queued();
                 }
             });
         }
@@ -88,10 +36,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     }
 
     /// Draws the conclusions from sends that have completed.
-    pub(super) fn after_sends(&mut self, now: Time) {
+    pub(super) fn handle_settled(&mut self, now: Time) {
         let mut settled = std::mem::take(&mut self.core.sends.settled);
         for (slot, how) in settled.drain(..) {
-            self.visit(slot, now, |visit| visit.after_send(how));
+            self.visit(slot, now, |visit| visit.handle_settled_send(how));
         }
         self.core.sends.settled = settled;
     }
@@ -99,14 +47,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Counts what the connection's queue keeps because the socket has not taken it yet.
-    fn weigh(&mut self) {
+    fn count_queued(&mut self) {
         if let Some(queue) = &mut self.connection.queue {
             let waiting = match self.connection.sending.is_silent() {
                 // The socket takes it at once; if not, there will be a next time.
                 true => 0,
                 false => queue.unsent(),
             };
-            self.core.sends.pool.weigh(queue, waiting);
+            self.core.sends.pool.count_queued(queue, waiting);
         }
     }
 
@@ -181,22 +129,22 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.core.sends.settled.push((self.slot, how));
     }
 
-    fn after_send(&mut self, how: Settled) {
+    fn handle_settled_send(&mut self, how: Settled) {
         if self.connection.is_leaving() {
             return;
         }
         if let (Phase::Flushing { .. }, Settled::Whole | Settled::Part) =
             (&self.connection.phase, how)
         {
-            self.mark();
-            return self.ask_if_flushed();
+            self.mark_dirty();
+            return self.query_unacked_if_flushed();
         }
         match how {
-            Settled::Whole => self.resume(),
+            Settled::Whole => self.handle_sent(),
             // If not everything was taken: until it is, the socket is waited for, and nothing is read.
-            Settled::Part => self.mark(),
+            Settled::Part => self.mark_dirty(),
             // The connection has ended. What was received before it did is of no use.
-            Settled::Failed => self.peer_reset(),
+            Settled::Failed => self.handle_peer_reset(),
         }
     }
 
@@ -204,7 +152,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn writable(&mut self) {
         self.connection.sending.on(SendEvent::Writable);
         if !self.connection.is_leaving() {
-            self.mark();
+            self.mark_dirty();
         }
     }
 
@@ -222,8 +170,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         match is_idle && !self.connection.sending.wants_fin() {
             true => self.give_up_idle_queue(),
-            false => self.mark(),
+            false => self.mark_dirty(),
         }
-        self.ask_if_flushed();
+        self.query_unacked_if_flushed();
     }
 }

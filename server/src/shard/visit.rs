@@ -40,9 +40,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Puts the connection on the list of those to look at when the turn ends.
-    pub(super) fn mark(&mut self) {
+    pub(super) fn mark_dirty(&mut self) {
         if self.connection.mark_dirty() {
-            self.core.sends.list_dirty(self.slot);
+            self.core.sends.dirty.push(self.slot);
         }
     }
 
@@ -80,12 +80,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             self.with_conn(call);
         });
         if let Err(panic) = called {
-            self.fail_after(callback, panic);
+            self.fail_after_panic(callback, panic);
         }
     }
 
     /// The application has panicked: the connection fails with 1011, behind what was sent before.
-    pub(super) fn fail_after(&mut self, callback: Callback, panic: contain::Panic) {
+    pub(super) fn fail_after_panic(&mut self, callback: Callback, panic: contain::Panic) {
         self.note_panic(callback, panic);
         let Connection { phase, queue, .. } = &mut *self.connection;
         if let Phase::Open { protocol, .. } = phase {

@@ -7,7 +7,7 @@
 
 /// Work on received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Share {
+pub(crate) struct ReadQuota {
     /// Frames, control frames and fragments included.
     frames: u32,
     /// Payload bytes of messages.
@@ -21,29 +21,29 @@ pub(crate) struct Share {
 const MESSAGE_WORK: usize = 4 << 10;
 
 /// What one turn of the shards on a core reads: some 1 to 3 ms of work.
-pub(crate) const TURN: Share = Share {
+pub(crate) const TURN: ReadQuota = ReadQuota {
     frames: 16 << 10,
     bytes: 4 << 20,
     deflate_work: 512 << 10,
 };
 
 /// What is read of one connection, at least, before it is another's turn.
-pub(crate) const CONNECTION: Share = Share {
+pub(crate) const CONNECTION: ReadQuota = ReadQuota {
     frames: 1 << 10,
     bytes: 1 << 20,
     deflate_work: 64 << 10,
 };
 
 /// The same when the turn's share is used up. A message that was begun is read to its end.
-pub(super) const SMALL: Share = Share {
+pub(in crate::shard) const SMALL: ReadQuota = ReadQuota {
     frames: 64,
     bytes: 16 << 10,
     deflate_work: 4 << 10,
 };
 
-impl Share {
+impl ReadQuota {
     /// One of `shards` equal parts.
-    pub(super) fn part(self, shards: u16) -> Self {
+    pub(in crate::shard) fn divided_by(self, shards: u16) -> Self {
         let shards = usize::from(shards.max(1));
         Self {
             frames: (self.frames / shards as u32).max(SMALL.frames),
@@ -54,7 +54,7 @@ impl Share {
 
     /// The share of a connection out of this one, which is a turn's, where so many want one: a
     /// connection that is alone is not interrupted.
-    pub(super) fn of_connection(&self, wanted: u32) -> Self {
+    pub(in crate::shard) fn of_connection(&self, wanted: u32) -> Self {
         if self.is_used_up() {
             return SMALL;
         }
@@ -67,7 +67,7 @@ impl Share {
         }
     }
 
-    pub(super) fn is_used_up(&self) -> bool {
+    pub(in crate::shard) fn is_used_up(&self) -> bool {
         self.frames == 0 || self.bytes == 0 || self.deflate_work == 0
     }
 
@@ -87,19 +87,19 @@ impl Share {
     }
 
     /// Frames were read.
-    pub(super) fn take_frames(&mut self, frames: u32) {
+    pub(in crate::shard) fn take_frames(&mut self, frames: u32) {
         self.frames = self.frames.saturating_sub(frames);
     }
 
     /// Takes a message of this many bytes; returns whether the share is used up.
     #[inline]
-    pub(super) fn take_message(&mut self, bytes: usize) -> bool {
+    pub(in crate::shard) fn take_message(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.bytes == 0
     }
 
     /// Takes this much work of compression for a message; returns whether the share is used up.
-    pub(super) fn take_deflate(&mut self, work: u64) -> bool {
+    pub(in crate::shard) fn take_deflate(&mut self, work: u64) -> bool {
         let work = usize::try_from(work).unwrap_or(usize::MAX);
         let work = work.saturating_add(MESSAGE_WORK);
         self.deflate_work = self.deflate_work.saturating_sub(work);
@@ -107,7 +107,7 @@ impl Share {
     }
 
     /// Whether there is nothing left for connections that compress.
-    pub(super) fn is_deflate_used_up(&self) -> bool {
+    pub(in crate::shard) fn is_deflate_used_up(&self) -> bool {
         self.deflate_work == 0
     }
 }
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn shards_of_a_core_share_a_turn() {
-        assert_eq!(TURN.part(4).frames, TURN.frames / 4);
-        assert_eq!(TURN.part(u16::MAX), SMALL);
+        assert_eq!(TURN.divided_by(4).frames, TURN.frames / 4);
+        assert_eq!(TURN.divided_by(u16::MAX), SMALL);
     }
 }

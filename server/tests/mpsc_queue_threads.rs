@@ -1,9 +1,9 @@
-//! The mailbox with many messages on real threads; loom explores a few operations only. The file needs
+//! The queue with many messages on real threads; loom explores a few operations only. The file needs
 //! only the standard library, so that it can be compiled alone with ThreadSanitizer.
 
-#[path = "../src/fanout/mailbox.rs"]
+#[path = "../src/fanout/mpsc_queue.rs"]
 #[allow(dead_code, missing_docs)]
-mod mailbox;
+mod mpsc_queue;
 mod sync {
     pub(super) use std::sync::atomic;
 }
@@ -17,14 +17,14 @@ use std::{
     time::Duration,
 };
 
-use mailbox::{Closed, Mailbox};
+use mpsc_queue::{Closed, MpscQueue};
 
 const WRITERS: usize = 3;
 
 /// Number of messages of each writer.
 const MESSAGES: usize = 20_000;
 
-/// Number of mailboxes that are closed while threads add to them.
+/// Number of queues that are closed while threads add to them.
 const CLOSES: usize = 300;
 
 /// Time after which a wake-up counts as lost.
@@ -53,37 +53,37 @@ impl Order {
 
 #[test]
 fn every_message_is_taken_once_in_the_order_of_its_writer() {
-    let mailbox = Mailbox::new();
+    let queue = MpscQueue::new();
     let mut order = Order::default();
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let mailbox = &mailbox;
+            let queue = &queue;
             scope.spawn(move || {
                 for number in 0..MESSAGES {
-                    let added = mailbox.add(Box::new([writer, number]));
-                    assert!(added.is_ok(), "the mailbox is closed");
+                    let added = queue.add(Box::new([writer, number]));
+                    assert!(added.is_ok(), "the queue is closed");
                 }
             });
         }
         while !order.is_complete() {
-            mailbox.take(|message| order.note(&message));
+            queue.take(|message| order.note(&message));
             thread::yield_now();
         }
     });
-    assert_eq!(mailbox.len(), 0);
+    assert_eq!(queue.len(), 0);
 }
 
 #[test]
 fn a_reader_that_waits_for_wake_ups_takes_every_message() {
-    let mailbox = Mailbox::new();
+    let queue = MpscQueue::new();
     let mut order = Order::default();
     let (wake, woken) = mpsc::channel();
     thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (mailbox, wake) = (&mailbox, wake.clone());
+            let (queue, wake) = (&queue, wake.clone());
             scope.spawn(move || {
                 for number in 0..MESSAGES {
-                    if mailbox.add(Box::new([writer, number])) == Ok(true) {
+                    if queue.add(Box::new([writer, number])) == Ok(true) {
                         wake.send(()).expect("the reader waits");
                     }
                 }
@@ -92,10 +92,10 @@ fn a_reader_that_waits_for_wake_ups_takes_every_message() {
         while !order.is_complete() {
             let wakeup = woken.recv_timeout(WAKEUP_TIMEOUT);
             wakeup.expect("a wake-up was lost");
-            mailbox.take(|message| order.note(&message));
+            queue.take(|message| order.note(&message));
         }
     });
-    assert_eq!(mailbox.len(), 0);
+    assert_eq!(queue.len(), 0);
 }
 
 /// An item that counts how many of its kind exist.
@@ -118,29 +118,29 @@ impl Drop for Counted<'_> {
 fn items_added_before_close_are_read_and_later_ones_are_rejected() {
     let alive = AtomicUsize::new(0);
     for round in 0..CLOSES {
-        let mailbox = Mailbox::new();
+        let queue = MpscQueue::new();
         let added = AtomicUsize::new(0);
         let mut read = 0;
         thread::scope(|scope| {
             for _ in 0..WRITERS {
                 scope.spawn(|| {
-                    while mailbox.add(Counted::new(&alive)).is_ok() {
+                    while queue.add(Counted::new(&alive)).is_ok() {
                         added.fetch_add(1, Ordering::Relaxed);
                     }
                 });
             }
             while added.load(Ordering::Relaxed) < round {
-                mailbox.take(|_| read += 1);
+                queue.take(|_| read += 1);
                 thread::yield_now();
             }
             assert!(
-                mailbox.close(|_| read += 1),
-                "the mailbox was closed already"
+                queue.close(|_| read += 1),
+                "the queue was closed already"
             );
         });
         assert_eq!(added.into_inner(), read, "items read of the items added");
         assert_eq!(alive.load(Ordering::Relaxed), 0, "an item is not dropped");
-        assert_eq!(mailbox.add(Counted::new(&alive)), Err(Closed));
-        assert_eq!((alive.load(Ordering::Relaxed), mailbox.len()), (0, 0));
+        assert_eq!(queue.add(Counted::new(&alive)), Err(Closed));
+        assert_eq!((alive.load(Ordering::Relaxed), queue.len()), (0, 0));
     }
 }

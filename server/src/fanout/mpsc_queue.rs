@@ -26,7 +26,7 @@ fn closed<T>() -> *mut Node<T> {
 }
 
 /// A list of messages for one reader.
-pub(crate) struct Mailbox<T> {
+pub(crate) struct MpscQueue<T> {
     /// What was added last; [`closed`] once the mailbox is closed.
     head: AtomicPtr<Node<T>>,
     /// Messages in the list, more or less.
@@ -34,11 +34,11 @@ pub(crate) struct Mailbox<T> {
 }
 
 // SAFETY: a message is owned by one thread at a time: who adds it, the list, who takes it.
-unsafe impl<T: Send> Send for Mailbox<T> {}
+unsafe impl<T: Send> Send for MpscQueue<T> {}
 // SAFETY: as above; the list itself changes by atomic operations only.
-unsafe impl<T: Send> Sync for Mailbox<T> {}
+unsafe impl<T: Send> Sync for MpscQueue<T> {}
 
-impl<T> Mailbox<T> {
+impl<T> MpscQueue<T> {
     pub(crate) fn new() -> Self {
         Self {
             head: AtomicPtr::new(std::ptr::null_mut()),
@@ -129,14 +129,14 @@ impl<T> Mailbox<T> {
     }
 }
 
-impl<T> Drop for Mailbox<T> {
+impl<T> Drop for MpscQueue<T> {
     fn drop(&mut self) {
         self.take(drop);
     }
 }
 
-impl<T> std::fmt::Debug for Mailbox<T> {
+impl<T> std::fmt::Debug for MpscQueue<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mailbox").field("len", &self.len()).finish()
+        f.debug_struct("MpscQueue").field("len", &self.len()).finish()
     }
 }

@@ -79,7 +79,7 @@ impl Fanout {
 
     /// Takes in a message from another thread, now or, if its topic is large, when there is room. Returns the
     /// number of subscribers that were served at once.
-    pub(crate) fn take_in_remote(&mut self, message: Arc<Published>) -> u64 {
+    pub(crate) fn dispatch_remote(&mut self, message: Arc<Published>) -> u64 {
         let waits = || {
             let topic = (message.topic(), message.key);
             (self.is_full() || !self.deferred.is_empty())
@@ -87,19 +87,19 @@ impl Fanout {
         };
         if self.deferred.holds_topic_of(&message) || waits() {
             self.deferred.push(message);
-            self.tell_budget();
+            self.update_budget();
             return 0;
         }
-        self.take_in(message, Origin::Remote)
+        self.dispatch(message, Origin::Remote)
     }
 
     /// Queues a message for each of its subscribers, in later turns if these are very many. Returns the number
     /// of subscribers that were served at once.
-    pub(super) fn take_in(&mut self, message: Arc<Published>, origin: Origin) -> u64 {
+    pub(super) fn dispatch(&mut self, message: Arc<Published>, origin: Origin) -> u64 {
         let except = message.except(self.shard);
         let frame_bytes = message.frame().len();
         let number = self.chains.begin(Arc::clone(&message), origin);
-        let mut few = std::mem::take(&mut self.few);
+        let mut few = std::mem::take(&mut self.small_topic_slots);
         let topic = (message.topic(), message.key);
         let topics =
             self.topics
@@ -113,13 +113,13 @@ impl Fanout {
         for slot in few.drain(..) {
             self.enqueue_small(slot, number);
         }
-        self.few = few;
+        self.small_topic_slots = few;
         self.chains.finish(number);
         self.stats.deliveries.add(deliveries);
         if self.topics.pending_deliveries() <= self.allowance / 4 {
             self.go_on();
         }
-        self.tell_budget();
+        self.update_budget();
         deliveries
     }
 
@@ -128,7 +128,7 @@ impl Fanout {
         let waits_already = self.members[slot as usize].chain != NONE;
         // If it waits already, that may be behind very many others.
         if !(waits_already && self.waiting.is_empty()) {
-            self.pressing.push_back(slot);
+            self.waiting_small.push_back(slot);
         }
         self.catch_up(slot);
         let chain = &mut self.members[slot as usize].chain;
@@ -234,17 +234,17 @@ impl Fanout {
     /// while there is room: all other threads count as one publisher, which always has one message under way.
     pub(crate) fn end_turn(&mut self) {
         self.go_on();
-        while (!self.is_full() || self.chains.remote_under_way() == 0)
+        while (!self.is_full() || self.chains.remote_in_flight() == 0)
             && let Some(message) = self.deferred.pop()
         {
-            self.take_in(message, Origin::Remote);
+            self.dispatch(message, Origin::Remote);
         }
         self.allowance = 4 * self.deliveries_per_turn;
         self.publishers.end_turn();
     }
 
     /// Publishes the number of bytes that the fan-out holds.
-    pub(crate) fn tell_budget(&self) {
+    pub(crate) fn update_budget(&self) {
         let bytes = self.chains.bytes() + self.deferred.bytes;
         let is_behind = self.is_full() || !self.deferred.is_empty();
         self.inbox().budget.set_held(bytes, is_behind);
@@ -260,7 +260,7 @@ mod tests {
     use super::*;
     use crate::{
         Config, ConnectionId, Outgoing,
-        fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, Fabric, Fanout},
+        fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, SharedFanout, Fanout},
         stats::Stats,
     };
 
@@ -276,11 +276,11 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let config = Config::default();
-            let fabric = Arc::new(Fabric::new(&config));
+            let shared = Arc::new(SharedFanout::new(&config));
             let places = SLOTS as usize;
             let stats = Arc::<Stats>::default();
             Self {
-                fanout: Fanout::new(fabric, 0, stats, places, DELIVERIES_PER_TURN, &config),
+                fanout: Fanout::new(shared, 0, stats, places, DELIVERIES_PER_TURN, &config),
                 sent: vec![Vec::new(); places],
             }
         }
@@ -310,16 +310,16 @@ mod tests {
             text: &str,
             except: Option<ConnectionId>,
         ) -> (Address<'t>, Arc<Published>) {
-            let fabric = &self.fanout.fabric;
-            let address = fabric.address(topic).expect("a topic");
-            let window = &fabric.remote_window;
-            let message = fabric.message(address, &Outgoing::Text(text), except, window);
+            let shared = &self.fanout.shared;
+            let address = shared.address(topic).expect("a topic");
+            let window = &shared.remote_window;
+            let message = shared.message(address, &Outgoing::Text(text), except, window);
             (address, message)
         }
 
         fn send_remotely(&mut self, topic: &str, text: &str) {
             let (_, message) = self.message(topic, text, None);
-            self.fanout.take_in_remote(message);
+            self.fanout.dispatch_remote(message);
         }
 
         fn publish(&mut self, topic: &str, text: &str) {
@@ -335,7 +335,7 @@ mod tests {
                 }
             }
             self.fanout.release(slot, chain);
-            self.fanout.tell_budget();
+            self.fanout.update_budget();
         }
 
         /// What a handler sends comes behind what was published.
@@ -354,7 +354,7 @@ mod tests {
                     None => break,
                 }
             }
-            self.fanout.tell_budget();
+            self.fanout.update_budget();
         }
 
         fn finish(&mut self) {
@@ -476,14 +476,14 @@ mod tests {
         }
         bench.finish();
         assert_eq!(bench.fanout.bytes(), 0);
-        assert_eq!(bench.fanout.fabric.remote_window.bytes(), 0);
+        assert_eq!(bench.fanout.shared.remote_window.bytes(), 0);
         bench.publish("all", &text);
         bench.end_turn(10);
         bench.publish("all", &text);
         for slot in 0..SLOTS {
             bench.fanout.forget(slot);
         }
-        bench.fanout.tell_budget();
+        bench.fanout.update_budget();
         assert_eq!(bench.fanout.bytes(), 0, "who leaves gives it back, too");
     }
 
