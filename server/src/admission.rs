@@ -1,4 +1,4 @@
-//! Who may come in: limits that all shards of a server keep together.
+//! Limits on connections, for all shards of a server together.
 
 use std::{
     collections::HashMap,
@@ -14,65 +14,65 @@ use tidewheel_codec::handshake::Rejection;
 
 use crate::Config;
 
-/// After so many seconds a client that was refused may try again (RFC 9110 10.2.3).
+/// Value of `Retry-After` for a refused client, in seconds (RFC 9110 10.2.3).
 const RETRY_AFTER: &str = "5";
 
-/// The room of a shard that has ended.
+/// The number of free places of a shard that has ended.
 const CLOSED: u32 = u32::MAX;
 
 /// The ticket of a handoff whose network is not counted.
 const NO_NETWORK: u32 = u32::MAX;
 
-/// Counts the connections of a server, and refuses those beyond its limits.
+/// Counts the connections of a server, and refuses connections over a limit.
 #[derive(Debug)]
 pub(crate) struct Admission {
     connections_max: u32,
     per_network_max: Option<u32>,
     connections: AtomicU32,
-    /// How many more each shard has room for; [`CLOSED`] for one that has ended.
-    rooms: Box<[FreePlaces]>,
-    /// Connections of each network that has any; empty where they are not limited.
+    /// Free places of each shard; [`CLOSED`] for a shard that has ended.
+    free_places: Box<[FreePlaces]>,
+    /// Number of connections of each network; empty if networks are not limited.
     networks: Mutex<HashMap<Network, u32>>,
-    /// The networks of connections on the way from one shard to another, by ticket.
+    /// The networks of connections that are being handed over, by ticket.
     handoffs: Mutex<Slab<Network>>,
 }
 
-/// Each on a cache line of its own, for its shard writes it with every connection that comes or goes.
+/// Free places of a shard, in a cache line of its own, because the shard writes it for every connection.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct FreePlaces(AtomicU32);
 
-/// A connection that may stay.
+/// An admitted connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Admitted {
-    /// Which shard has room for it.
+    /// The shard in which a place is reserved for it.
     pub(crate) shard: u16,
-    /// Its network, if that is counted.
+    /// Its network, if networks are counted.
     pub(crate) network: Option<Network>,
 }
 
-/// The addresses that count as one: an IPv4 address, or the /64 of an IPv6 address, which is what
-/// a single host is given (RFC 6177). Never zero, so that an `Option` of it takes 8 bytes.
+/// Addresses that count as one: an IPv4 address, or the /64 prefix of an IPv6 address, which is what one site
+/// gets at least (RFC 6177). Never zero, so that an `Option` of it takes 8 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub(crate) struct Network(std::num::NonZeroU64);
 
-/// Why a connection is refused before anything is known of its request.
+/// The reason why a connection is refused before its request is read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
-    /// There are as many connections as there may be.
+    /// The limit of connections is reached.
     Full,
-    /// There are as many from this network.
+    /// The limit of connections from this network is reached.
     Network,
 }
 
 impl Network {
-    /// The network of an address; an IPv4 address may come in the dress of IPv6 (RFC 4291 2.5.5.2).
+    /// The network of an address. An IPv4-mapped IPv6 address counts as IPv4 (RFC 4291 2.5.5.2).
     fn of(address: IpAddr) -> Self {
         let bits = match address.to_canonical() {
             IpAddr::V4(address) => u64::from(u32::from(address)) | 0xffff << 32,
             IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
         };
-        // The prefix of all zeros is that of ::1, and nobody's network.
+        // The prefix of all zeros has ::1, and no other network uses it.
         Self(std::num::NonZeroU64::new(bits).unwrap_or(std::num::NonZeroU64::MIN))
     }
 }
@@ -84,45 +84,45 @@ impl Admission {
             connections_max: config.max_connections.unwrap_or(u32::MAX),
             per_network_max: config.max_connections_per_address,
             connections: AtomicU32::new(0),
-            rooms: shards.map(|_| FreePlaces::default()).collect(),
+            free_places: shards.map(|_| FreePlaces::default()).collect(),
             networks: Mutex::default(),
             handoffs: Mutex::default(),
         }
     }
 
-    /// A shard can be reached, and has room for so many.
-    pub(crate) fn open(&self, shard: u16, room: u32) {
-        // A shard whose room is seen has a waker.
-        let opened = &self.rooms[usize::from(shard)].0;
-        opened.store(room, Ordering::Release);
+    /// Sets the number of free places of a shard that has a waker.
+    pub(crate) fn open(&self, shard: u16, places: u32) {
+        // Released after the waker was set, so that a shard that sees the places can wake this one.
+        let opened = &self.free_places[usize::from(shard)].0;
+        opened.store(places, Ordering::Release);
     }
 
-    /// A shard with room for `capacity` has ended: none of its connections counts any more, those from
-    /// `networks` included, and none is handed over to it.
+    /// Closes a shard of `capacity` places that has ended. Removes its connections from the counts, including
+    /// those from `networks`. No connection is handed over to it from now on.
     pub(crate) fn close(&self, shard: u16, capacity: u32, networks: impl Iterator<Item = Network>) {
-        let room = &self.rooms[usize::from(shard)].0;
-        let left = room.swap(CLOSED, Ordering::AcqRel);
+        let places = &self.free_places[usize::from(shard)].0;
+        let left = places.swap(CLOSED, Ordering::AcqRel);
         if left != CLOSED {
             let count = capacity.saturating_sub(left);
             self.connections.fetch_sub(count, Ordering::Relaxed);
         }
-        networks.for_each(|network| self.leave_network(network));
+        networks.for_each(|network| self.remove_network(network));
     }
 
-    /// Whether the addresses of those who come matter.
+    /// Returns whether the addresses of clients are needed.
     pub(crate) fn asks_for_address(&self) -> bool {
         self.per_network_max.is_some()
     }
 
-    /// Counts a connection from `address` that `shard` has accepted, if it may come in: to that shard,
-    /// or where there is most room.
-    pub(crate) fn enter(&self, address: Option<IpAddr>, shard: u16) -> Result<Admitted, Refusal> {
-        // Relaxed: the number guards no other memory.
-        let room = |count| (count < self.connections_max).then_some(count + 1);
+    /// Admits a connection from `address` that `shard` has accepted: reserves a place in that shard, or in the
+    /// one with the most free places.
+    pub(crate) fn admit(&self, address: Option<IpAddr>, shard: u16) -> Result<Admitted, Refusal> {
+        // Relaxed, because the number guards no other memory.
+        let places = |count| (count < self.connections_max).then_some(count + 1);
         self.connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, places)
             .map_err(|_| Refusal::Full)?;
-        let Some(shard) = self.take_room(shard) else {
+        let Some(shard) = self.reserve_place(shard) else {
             self.connections.fetch_sub(1, Ordering::Relaxed);
             return Err(Refusal::Full);
         };
@@ -136,7 +136,7 @@ impl Admission {
             let count = networks.entry(network).or_default();
             if *count >= limit {
                 drop(networks);
-                self.leave(admitted);
+                self.remove(admitted);
                 return Err(Refusal::Network);
             }
             *count += 1;
@@ -145,47 +145,48 @@ impl Admission {
         Ok(admitted)
     }
 
-    fn take_room(&self, shard: u16) -> Option<u16> {
+    fn reserve_place(&self, shard: u16) -> Option<u16> {
         let take = |shard: usize| {
-            let less = |room: u32| room.checked_sub(1).filter(|_| room != CLOSED);
-            let room = &self.rooms[shard].0;
-            room.fetch_update(Ordering::Acquire, Ordering::Relaxed, less)
+            let less = |places: u32| places.checked_sub(1).filter(|_| places != CLOSED);
+            let places = &self.free_places[shard].0;
+            places
+                .fetch_update(Ordering::Acquire, Ordering::Relaxed, less)
                 .is_ok()
         };
         if take(shard.into()) {
             return Some(shard);
         }
         loop {
-            let room = |room: &FreePlaces| match room.0.load(Ordering::Relaxed) {
+            let places = |places: &FreePlaces| match places.0.load(Ordering::Relaxed) {
                 CLOSED => 0,
-                room => room,
+                places => places,
             };
-            let rooms = self.rooms.iter().map(room);
-            let (room, roomiest) = rooms.zip(0..).max()?;
-            if room == 0 {
+            let free_places = self.free_places.iter().map(places);
+            let (places, freest) = free_places.zip(0..).max()?;
+            if places == 0 {
                 return None;
             }
-            // If others have been faster, one of them has come in.
-            if take(roomiest.into()) {
-                return Some(roomiest);
+            // If another thread was faster, it has admitted a connection, so the loop ends.
+            if take(freest.into()) {
+                return Some(freest);
             }
         }
     }
 
-    /// A connection that had entered is gone.
-    pub(crate) fn leave(&self, admitted: Admitted) {
-        let room = &self.rooms[usize::from(admitted.shard)].0;
-        let more = |room| (room != CLOSED).then(|| room + 1);
-        let freed = room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+    /// Removes an admitted connection from the counts.
+    pub(crate) fn remove(&self, admitted: Admitted) {
+        let places = &self.free_places[usize::from(admitted.shard)].0;
+        let more = |places| (places != CLOSED).then(|| places + 1);
+        let freed = places.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         if freed.is_ok() {
             self.connections.fetch_sub(1, Ordering::Relaxed);
         }
         if let Some(network) = admitted.network {
-            self.leave_network(network);
+            self.remove_network(network);
         }
     }
 
-    fn leave_network(&self, network: Network) {
+    fn remove_network(&self, network: Network) {
         let mut networks = lock(&self.networks);
         if let Some(count) = networks.get_mut(&network) {
             *count -= 1;
@@ -195,7 +196,7 @@ impl Admission {
         }
     }
 
-    /// Returns a ticket for a connection that goes to another shard.
+    /// Returns a ticket for a connection that is handed over.
     pub(crate) fn begin_handoff(&self, network: Option<Network>) -> u32 {
         match network {
             Some(network) => lock(&self.handoffs).insert(network) as u32,
@@ -217,7 +218,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Refusal {
-    /// What the client is told.
+    /// The response to a refused client.
     pub(crate) fn rejection(self) -> Rejection {
         let rejection = match self {
             Self::Full => Rejection::new(503, "too many connections"),
@@ -233,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Of two shards, with room for `each`.
+    /// An admission for two shards with `each` places.
     fn admission(max: Option<u32>, per_address: Option<u32>, each: u32) -> Admission {
         let config = Config {
             shards: Some(2),
@@ -252,58 +253,58 @@ mod tests {
     }
 
     #[test]
-    fn who_leaves_makes_room() {
+    fn a_connection_that_ends_frees_its_place() {
         let admission = admission(Some(2), None, 9);
-        let one = admission.enter(None, 0).unwrap();
-        assert!(admission.enter(None, 1).is_ok());
-        assert_eq!(admission.enter(None, 1), Err(Refusal::Full));
-        admission.leave(one);
-        assert!(admission.enter(None, 1).is_ok());
+        let one = admission.admit(None, 0).unwrap();
+        assert!(admission.admit(None, 1).is_ok());
+        assert_eq!(admission.admit(None, 1), Err(Refusal::Full));
+        admission.remove(one);
+        assert!(admission.admit(None, 1).is_ok());
     }
 
     #[test]
-    fn who_comes_to_a_full_shard_goes_where_there_is_room() {
+    fn a_connection_to_a_full_shard_is_admitted_to_the_other() {
         let admission = admission(None, None, 2);
-        let shards = [0, 0, 0, 0].map(|at| admission.enter(None, at).unwrap().shard);
+        let shards = [0, 0, 0, 0].map(|at| admission.admit(None, at).unwrap().shard);
         assert_eq!(shards, [0, 0, 1, 1]);
-        assert_eq!(admission.enter(None, 0), Err(Refusal::Full));
+        assert_eq!(admission.admit(None, 0), Err(Refusal::Full));
         let (shard, network) = (0, None);
-        admission.leave(Admitted { shard, network });
-        assert_eq!(admission.enter(None, 1).unwrap().shard, 0);
+        admission.remove(Admitted { shard, network });
+        assert_eq!(admission.admit(None, 1).unwrap().shard, 0);
         assert_eq!(admission.connections.load(Ordering::Relaxed), 4);
     }
 
     #[test]
-    fn networks_are_counted_apart_and_forgotten() {
+    fn connections_are_counted_by_network_until_they_end() {
         let admission = admission(Some(3), Some(1), 2);
-        let one = admission.enter(address("192.0.2.1"), 0).unwrap();
+        let one = admission.admit(address("192.0.2.1"), 0).unwrap();
         assert_eq!(
-            admission.enter(address("::ffff:192.0.2.1"), 0),
+            admission.admit(address("::ffff:192.0.2.1"), 0),
             Err(Refusal::Network)
         );
-        let two = admission.enter(address("192.0.2.2"), 0).unwrap();
-        assert_eq!(two.shard, 0, "who was refused takes no room");
+        let two = admission.admit(address("192.0.2.2"), 0).unwrap();
+        assert_eq!(two.shard, 0, "a refused connection takes no place");
         assert!(two.network.is_some());
-        let six = admission.enter(address("2001:db8:1:2::1"), 1).unwrap();
+        let six = admission.admit(address("2001:db8:1:2::1"), 1).unwrap();
         assert_eq!(
-            admission.enter(address("2001:db8:1:3::1"), 1),
+            admission.admit(address("2001:db8:1:3::1"), 1),
             Err(Refusal::Full),
-            "who was refused is not counted"
+            "a refused connection does not count"
         );
-        admission.leave(six);
-        admission.leave(one);
-        assert!(admission.enter(address("2001:db8:1:2::ffff"), 1).is_ok());
+        admission.remove(six);
+        admission.remove(one);
+        assert!(admission.admit(address("2001:db8:1:2::ffff"), 1).is_ok());
         assert_eq!(
-            admission.enter(address("2001:db8:1:2::2"), 1),
+            admission.admit(address("2001:db8:1:2::2"), 1),
             Err(Refusal::Network)
         );
         assert_eq!(admission.networks.lock().unwrap().len(), 2);
     }
 
     #[test]
-    fn a_traveller_keeps_its_network() {
+    fn a_connection_that_is_handed_over_keeps_its_network() {
         let admission = admission(None, Some(1), 1);
-        let network = admission.enter(address("::1"), 0).unwrap().network;
+        let network = admission.admit(address("::1"), 0).unwrap().network;
         let ticket = admission.begin_handoff(network);
         assert_eq!(admission.receive_handoff(ticket), network);
         assert_eq!(
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_a_network() {
+    fn loopback_addresses_are_networks() {
         let networks = [
             IpAddr::from(Ipv6Addr::LOCALHOST),
             IpAddr::from(Ipv4Addr::LOCALHOST),

@@ -1,4 +1,4 @@
-//! Holds the table of budgets in the documents against the code.
+//! Checks the tables in docs/budgets.md against the code.
 
 use crate::{CONNECTION_OVERHEAD, Config, Deflate, control, outbox, shard};
 
@@ -6,13 +6,13 @@ use crate::{CONNECTION_OVERHEAD, Config, Deflate, control, outbox, shard};
 fn rows(heading: &str) -> Vec<(String, String)> {
     let document = include_str!("../../docs/budgets.md");
     let section = document.split("\n## ").find(|it| it.starts_with(heading));
-    let lines = section.expect("the section is there").lines();
+    let lines = section.expect("the document has the section").lines();
     let rows = lines.filter_map(|line| line.strip_prefix("| "));
     rows.skip(1)
         .map(|row| {
             let mut columns = row.split(" | ").map(str::to_owned);
-            let name = columns.next().expect("a name");
-            (name, columns.next().expect("a limit"))
+            let name = columns.next().expect("a row has a name");
+            (name, columns.next().expect("a row has a limit"))
         })
         .collect()
 }
@@ -21,7 +21,7 @@ fn bytes(bytes: usize) -> String {
     match bytes {
         0x10_0000.. if bytes.is_multiple_of(1 << 20) => format!("{} MiB", bytes >> 20),
         _ if bytes.is_multiple_of(1 << 10) => format!("{} KiB", bytes >> 10),
-        _ => panic!("{bytes} bytes are no round number"),
+        _ => panic!("{bytes} bytes is not a multiple of 1 KiB"),
     }
 }
 
@@ -34,7 +34,7 @@ fn assert_rows(heading: &str, expected: &[(&str, String)]) {
 }
 
 #[test]
-fn the_table_of_memory_is_that_of_the_code() {
+fn the_table_of_memory_has_the_values_of_the_code() {
     let config = Config::default();
     let short = usize::from(config.receive_buffers) << 10;
     assert_rows(
@@ -73,7 +73,7 @@ fn the_table_of_memory_is_that_of_the_code() {
 }
 
 #[test]
-fn the_table_of_work_is_that_of_the_code() {
+fn the_table_of_work_has_the_values_of_the_code() {
     let turn = shard::core::read_quota::TURN;
     let connection = shard::core::read_quota::CONNECTION;
     let expected = [

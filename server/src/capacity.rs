@@ -1,11 +1,11 @@
 //! The number of connections that a shard can hold.
 
-/// The number of connections for which a shard has room.
+/// The number of connections that a shard can hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Capacity {
-    /// Places: as many as the ring's table has.
+    /// Number of places: the size of the ring's table of descriptors.
     pub places: u32,
-    /// Connections that may stay. The other places are for those who are told that there are too
-    /// many.
+    /// Number of admitted connections, at most. The other places are reserved for connections over the limit,
+    /// until they have been refused.
     pub connections: u32,
 }

@@ -3,10 +3,11 @@
 /// A command of another thread to a shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Command {
-    /// Accept no more, close every connection with [`Drain::code`](crate::Drain::code), and end when all are gone.
+    /// Stop accepting, close every connection with [`Drain::code`](crate::Drain::code), and end when all
+    /// connections have ended.
     Drain,
-    /// The same with 1012, service restart, because another shard has failed.
+    /// Drain with 1012 (service restart), because another shard has failed.
     DrainForRestart,
-    /// End now; what is open is reset.
+    /// Reset every connection, and end.
     Stop,
 }

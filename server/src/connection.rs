@@ -1,7 +1,7 @@
 //! The slot of a connection: everything that a shard keeps for it.
 //!
-//! Four small state machines make up its life, each with one function that changes it: its [phase](phase),
-//! its [receive](receiving), its [send and our FIN](sending), and what keeps it from [reading](reading).
+//! It has four small state machines: its [phase](phase), its [receive](receiving), its [send and FIN](sending),
+//! and the [reason](reading) why it is not read. One function changes each.
 
 mod ack_wait;
 mod head;
@@ -14,10 +14,10 @@ use tidewheel_codec::Time;
 use tidewheel_timerwheel::Timer;
 
 pub(crate) use self::{
-    ack_wait::{AckWait, AckProgress},
+    ack_wait::{AckProgress, AckWait},
     head::Head,
     phase::{Descriptor, Phase},
-    reading::{WaitReason, Reading},
+    reading::{Reading, WaitReason},
     receiving::{ReceiveAction, ReceiveEvent, Receiving, Wants},
     sending::{FinResult, Queued, SendAction, SendEvent, SendResult, Sending},
 };
@@ -28,40 +28,40 @@ use crate::{
     ring::{Socket, Token},
 };
 
-/// One connection, from accept to the last completion.
+/// One connection, from its accept to its last completion.
 pub(crate) struct Connection<S> {
-    /// Its one timer, for whichever deadline is next.
+    /// The timer of its next deadline.
     pub(crate) timer: Timer,
     socket: Socket,
-    /// Tells it from those that had the slot before; 24 bits.
+    /// Distinguishes it from earlier connections in the same slot; 24 bits.
     generation: u32,
     pub(crate) receiving: Receiving,
     pub(crate) sending: Sending,
     pub(crate) reading: Reading,
     flags: Flags,
-    /// Whether it publishes.
+    /// Whether it has published.
     pub(crate) publish_history: PublishHistory,
     pub(crate) rate: MessageRate,
-    /// The send queue; none while nothing is to be sent.
+    /// The send queue; `None` while nothing is to be sent.
     pub(crate) queue: Option<Box<Queue>>,
     pub(crate) phase: Phase<S>,
 }
 
-// Two cache lines for a connection of an application that keeps nothing of its own.
+// Two cache lines for a connection whose application has no state.
 const _: () = assert!(size_of::<Connection<()>>() <= 128);
 
-/// Facts about a connection, a bit each.
+/// Facts about a connection, one bit each.
 #[derive(Clone, Copy, Debug)]
 struct Flags(u8);
 
 impl Flags {
-    /// It is on the list of those to look at when the turn ends.
+    /// It is listed for the flush at the end of the turn.
     const DIRTY: u8 = 1;
-    /// The kernel is being asked when the peer was last heard, or how much it has to take.
+    /// A query to the kernel is in flight.
     const ASKING: u8 = 1 << 1;
-    /// It is counted among those that have been admitted.
+    /// It counts as admitted.
     const ADMITTED: u8 = 1 << 2;
-    /// Its last receive brought many bytes.
+    /// Its last receive had many bytes.
     const BUSY_SENDER: u8 = 1 << 3;
 
     fn new(is_admitted: bool) -> Self {
@@ -72,7 +72,7 @@ impl Flags {
         self.0 & mark != 0
     }
 
-    /// Sets or clears a mark; says whether it was set.
+    /// Sets or clears a flag. Returns whether it was set.
     fn replace(&mut self, mark: u8, is_set: bool) -> bool {
         let before = self.has(mark);
         self.0 = if is_set {
@@ -84,7 +84,7 @@ impl Flags {
     }
 }
 
-/// Messages received within a second.
+/// Number of messages received in the current second.
 #[derive(Debug, Default)]
 pub(crate) struct MessageRate {
     second: u32,
@@ -92,7 +92,7 @@ pub(crate) struct MessageRate {
 }
 
 impl MessageRate {
-    /// Counts a message; says whether there are more than `limit` in this second.
+    /// Counts a message. Returns whether there were more than `limit` in this second.
     pub(crate) fn exceeds(&mut self, limit: u32, now: Time) -> bool {
         let second = (now.as_millis() / 1000) as u32;
         if self.second != second {
@@ -138,17 +138,17 @@ impl<S> Connection<S> {
         self.generation
     }
 
-    /// Whether it is counted among those that have been admitted.
+    /// Returns whether it counts as admitted.
     pub(crate) fn is_admitted(&self) -> bool {
         self.flags.has(Flags::ADMITTED)
     }
 
-    /// Whether the last receive brought many bytes.
+    /// Returns whether the last receive had many bytes.
     pub(crate) fn is_busy_sender(&self) -> bool {
         self.flags.has(Flags::BUSY_SENDER)
     }
 
-    /// Notes whether a receive has brought many bytes.
+    /// Notes whether a receive had many bytes.
     pub(crate) fn note_busy_sender(&mut self, is_busy: bool) {
         self.flags.replace(Flags::BUSY_SENDER, is_busy);
     }
@@ -158,27 +158,27 @@ impl<S> Connection<S> {
         Token::new(self.generation, slot)
     }
 
-    /// Becomes the next phase, and gives the one before.
+    /// Enters the next phase. Returns the previous one.
     pub(crate) fn advance(&mut self, next: Phase<S>) -> Phase<S> {
         self.phase.advance(next)
     }
 
-    /// Notes that it is to be looked at when the turn ends; says whether that is new.
+    /// Sets the dirty flag. Returns whether it was clear.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         !self.flags.replace(Flags::DIRTY, true)
     }
 
-    /// Notes that it is looked at; says whether it was to be.
+    /// Clears the dirty flag. Returns whether it was set.
     pub(crate) fn take_dirty(&mut self) -> bool {
         self.flags.replace(Flags::DIRTY, false)
     }
 
-    /// Notes that the kernel is asked about the peer; says whether that is new.
+    /// Notes that a query is in flight. Returns whether none was.
     pub(crate) fn begin_asking(&mut self) -> bool {
         !self.flags.replace(Flags::ASKING, true)
     }
 
-    /// Notes that the kernel has answered.
+    /// Notes that the query has completed.
     pub(crate) fn end_asking(&mut self) {
         self.flags.replace(Flags::ASKING, false);
     }
@@ -188,7 +188,7 @@ impl<S> Connection<S> {
         self.queue.get_or_insert_with(|| pool.take())
     }
 
-    /// Whether something that was submitted for the descriptor has yet to complete.
+    /// Returns whether an operation on the descriptor is in flight.
     pub(crate) fn is_busy(&self) -> bool {
         self.receiving.is_under_way()
             || self.sending.is_under_way()
@@ -196,29 +196,29 @@ impl<S> Connection<S> {
             || self.flags.has(Flags::ASKING)
     }
 
-    /// Whether an operation on the descriptor may wait without end, and has to be cancelled.
+    /// Returns whether an operation in flight may never complete, unless it is cancelled.
     pub(crate) fn is_armed(&self) -> bool {
         self.receiving.is_under_way() || self.sending.is_polling()
     }
 
-    /// Whether everything that was queued has been sent, our FIN included.
+    /// Returns whether everything was sent, including our FIN.
     pub(crate) fn is_flushed(&self) -> bool {
         let queue = self.queue.as_ref();
         queue.is_none_or(|queue| queue.is_empty()) && self.sending.is_over()
     }
 
-    /// Whether the descriptor is being closed, or is closed.
+    /// Returns whether the descriptor is being closed, or is closed.
     pub(crate) fn is_leaving(&self) -> bool {
         matches!(self.phase, Phase::Leaving(_))
     }
 
-    /// Whether its descriptor is closed, and no completion is to come for it.
+    /// Returns whether the descriptor is closed, and no operation is in flight.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Leaving(Descriptor::Closed)) && !self.is_busy()
     }
 
-    /// Whether so much is to come of a message, at `least`, that it had better be received into it, and
-    /// may be.
+    /// Returns whether a message should be received into its own buffer: at least `least` bytes of it are to
+    /// come, and the connection is not congested.
     pub(crate) fn is_worth_filling(&self, least: u64, send: &SendLimits) -> bool {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.to_come() >= least && !self.is_congested(send),
@@ -229,7 +229,7 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Whether messages go both ways.
+    /// Returns whether messages can be sent and received.
     pub(crate) fn is_open(&self) -> bool {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.is_open(),
@@ -240,14 +240,14 @@ impl<S> Connection<S> {
         }
     }
 
-    /// Whether received bytes are kept unread.
+    /// Returns whether received bytes are kept unread.
     pub(crate) fn has_unread(&self) -> bool {
         let queue = self.queue.as_deref();
         queue.is_some_and(|queue| !queue.unread.is_empty())
     }
 
-    /// Whether a message should not be read now: the socket takes nothing, so much waits to be
-    /// sent that answers might not find room, or what came before is not read yet.
+    /// Returns whether no message should be read now: the queue is stalled, or may have no space for answers,
+    /// or earlier bytes are unread.
     pub(crate) fn is_congested(&self, send: &SendLimits) -> bool {
         self.queue.as_deref().is_some_and(|queue| {
             queue.is_stalled() || queue.held() >= send.pause_at() || !queue.unread.is_empty()

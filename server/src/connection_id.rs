@@ -1,8 +1,8 @@
-//! The name of a connection.
+//! The id of a connection.
 
 use std::fmt;
 
-/// The id of a connection: unique in a server for as long as 2^24 others opened on its shard since.
+/// The id of a connection. It is unique in a server until 2^24 more connections were accepted on its shard.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub struct ConnectionId {
     pub(crate) shard: u16,

@@ -1,4 +1,4 @@
-//! The boundary around callbacks: a panic of the application ends one connection.
+//! Catches panics of callbacks, so that a panic of the application ends one connection only.
 
 use std::{
     any::Any,
@@ -36,13 +36,13 @@ impl Callback {
 
 /// A panic that was caught.
 pub(crate) struct Panic {
-    /// None once it was taken to be dropped or thrown again.
+    /// `None` after it was taken, to be dropped or resumed.
     payload: Option<Box<dyn Any + Send>>,
     location: String,
 }
 
 impl Drop for Panic {
-    /// The payload is a value of the application, and may panic when it is dropped.
+    /// Drops the payload, a value of the application whose destructor may panic.
     fn drop(&mut self) {
         if let Some(payload) = self.payload.take()
             && let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload)))
@@ -59,7 +59,7 @@ impl std::fmt::Debug for Panic {
 }
 
 impl Panic {
-    /// What it says.
+    /// The message of the panic.
     pub(crate) fn message(&self) -> &str {
         let payload = self.payload.as_deref();
         let text = payload.and_then(|it| it.downcast_ref::<&str>()).copied();
@@ -73,25 +73,25 @@ impl Panic {
         &self.location
     }
 
-    /// Goes on unwinding.
+    /// Resumes the panic.
     pub(crate) fn resume(mut self) -> ! {
         LOCATION.set(Some(std::mem::take(&mut self.location)));
         match self.payload.take() {
             Some(payload) => panic::resume_unwind(payload),
-            None => unreachable!("it is taken once"),
+            None => unreachable!("the payload is taken once"),
         }
     }
 }
 
 thread_local! {
-    /// Whether somebody on this thread catches panics and logs them.
+    /// Whether panics of this thread are caught and logged.
     static CATCHES: Cell<bool> = const { Cell::new(false) };
-    /// Where the last panic of this thread was.
+    /// The location of the last panic of this thread.
     static LOCATION: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Panics of the calling thread are caught and logged from now on. So they need not be printed by the
-/// panic hook as well, unless nobody takes the log.
+/// Notes that panics of the calling thread are caught and logged from now on. The panic hook does not print
+/// them, unless the log discards errors.
 pub(crate) fn catch_on_this_thread() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -105,17 +105,17 @@ pub(crate) fn catch_on_this_thread() {
     CATCHES.set(true);
 }
 
-/// Notes where a panic is; says whether it will be logged.
+/// Notes the location of a panic. Returns whether the panic will be logged.
 fn note(info: &PanicHookInfo<'_>) -> bool {
     let catches = CATCHES.try_with(Cell::get).unwrap_or(false);
     if catches && let Some(location) = info.location() {
-        // On a thread that is ending there is nobody to ask.
+        // It fails only while the thread ends.
         let _ = LOCATION.try_with(|it| it.replace(Some(location.to_string())));
     }
     catches && tracing::event_enabled!(tracing::Level::ERROR)
 }
 
-/// Runs `run`; if it panics, tells what was said and where.
+/// Calls `run`. Returns its panic with message and location.
 #[inline]
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
     panic::catch_unwind(AssertUnwindSafe(run)).map_err(|payload| Panic {
@@ -131,8 +131,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_payload_that_panics_when_it_is_dropped_is_caught_too() {
-        /// It has no size: one that panics cannot be freed, and is not to be found as a leak.
+    fn a_panic_of_the_destructor_of_a_payload_is_caught() {
+        /// Zero-sized, because a payload that panics is leaked, and a leak checker would find it.
         struct Bomb;
         thread_local! {
             static LEFT: Cell<u32> = const { Cell::new(3) };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_tells_what_was_said_and_where() {
+    fn a_caught_panic_has_message_and_location() {
         catch_on_this_thread();
         let line = line!() + 1;
         let panic = catch(|| panic!("number {}", 7)).expect_err("it panics");
@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(catch(|| 7).ok(), Some(7));
         let first = catch(|| panic!("again")).expect_err("it panics");
         let (location, again) = (first.location.clone(), catch(|| first.resume()));
-        let again = again.expect_err("it goes on");
+        let again = again.expect_err("the panic is resumed");
         assert_eq!((again.message(), again.location()), ("again", &*location));
     }
 }

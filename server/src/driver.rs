@@ -1,4 +1,4 @@
-//! The plain loop: a shard on a thread of its own.
+//! The loop that drives a shard on a thread of its own.
 
 mod shared_core;
 
@@ -20,32 +20,32 @@ use crate::{
     stats::Stats,
 };
 
-/// What a shard's thread begins with.
+/// The settings of a shard's thread.
 pub(crate) struct Plan {
     pub(crate) index: u16,
     pub(crate) listener: OwnedFd,
     pub(crate) core: Option<usize>,
-    /// Where other shards keep to the same core.
+    /// The turns of the core, if several shards share it.
     pub(crate) shared_core: Option<Arc<SharedCore>>,
     pub(crate) config: Config,
 }
 
-/// A shard that goes on so much later than it was to has been held up, and so has every other.
+/// Delay of a wake-up from which the core, with all its shards, was held up.
 const STALL: Duration = Duration::from_millis(100);
 
-/// The least that a ring can work with, where memory is short.
+/// Smallest size of the submission queue that is tried when memory is short.
 const SUBMISSIONS_MIN: u32 = 64;
 
-/// Why a shard has ended early.
+/// The reason why a shard has ended early.
 pub(crate) enum Failure {
-    /// It could not start.
+    /// Its ring could not be created.
     Setup(RingError),
     Ring(io::Error),
     Panic(contain::Panic),
 }
 
 impl Failure {
-    /// The error of a server whose shard has failed in this way.
+    /// The server's error for this failure of a shard.
     pub(crate) fn into_error(self, shard: u16) -> Error {
         match self {
             Self::Setup(RingError::Other(error)) if host::is_out_of_descriptors(&error) => {
@@ -87,9 +87,10 @@ pub(crate) fn run<H: Handler>(
         at(clock.elapsed()),
     ) {
         Ok(shard) => shard,
-        Err(error) => unreachable!("the server has checked its configuration: {error}"),
+        Err(error) => unreachable!("the server has checked the configuration: {error}"),
     };
-    // The shard's own copy ends with its ring: then the kernel gives its clients to other listeners.
+    // The copy of the ring is then the last one, so that the kernel stops distributing clients to it when the
+    // shard ends.
     drop(plan.listener);
     ready();
     let driven = contain::catch(|| drive(&mut shard, &clock, &stats, core_user.as_mut()));
@@ -110,7 +111,7 @@ fn drive<H: Handler>(
     stats: &Stats,
     mut core_user: Option<&mut CoreUser>,
 ) -> io::Result<()> {
-    // When it was to go on, at the latest.
+    // Time at which the next turn should begin.
     let mut due = None;
     loop {
         let mut began = clock.elapsed();
@@ -137,8 +138,8 @@ fn drive<H: Handler>(
     }
 }
 
-/// Enters the ring. A shard that would go on at once first lets others have their turn that would, too.
-/// What has arrived meanwhile is for the next turn.
+/// Enters the ring. A shard whose next turn follows at once lets the other shards of its core take their turns
+/// first, and then enters the ring again for what has arrived meanwhile.
 fn enter<H: Handler>(
     shard: &mut Shard<Uring, H>,
     wait: Wait,
@@ -159,7 +160,7 @@ fn enter<H: Handler>(
     }
 }
 
-/// Makes the shard's ring; where memory for it is short, a smaller one.
+/// Creates the shard's ring, with smaller queues if memory is short.
 fn open_ring(plan: &Plan, sockets: u32) -> Result<Uring, RingError> {
     let mut setup = Setup {
         sockets,
@@ -186,7 +187,7 @@ fn open_ring(plan: &Plan, sockets: u32) -> Result<Uring, RingError> {
     }
 }
 
-/// Since it was started.
+/// The time since the start of the shard.
 #[derive(Debug)]
 struct Clock {
     start: Instant,
@@ -208,7 +209,7 @@ impl Clock {
     }
 }
 
-/// A time as the shard knows it, in whole milliseconds.
+/// Converts to the time of a shard, in whole milliseconds.
 fn at(elapsed: Duration) -> Time {
     Time::from_millis(elapsed.as_millis() as u64)
 }

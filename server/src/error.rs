@@ -10,14 +10,14 @@ use crate::{
     ring::{RingError, raise_descriptors},
 };
 
-/// The reason for which a server cannot start, or has ended early.
+/// Error of starting a server, or of a server that has ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A setting is out of bounds.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
-    /// The address names no host.
+    /// The address cannot be resolved.
     #[error(
         "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all of its own"
     )]
@@ -27,7 +27,7 @@ pub enum Error {
         /// The resolver's error.
         error: io::Error,
     },
-    /// The port belongs to another process.
+    /// Another process listens on the port.
     #[error(
         "cannot listen on {address}: the port is taken; write another, or end its owner (`ss -ltnp 'sport = \
          :{}'` shows it)",
@@ -37,7 +37,7 @@ pub enum Error {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// The port is reserved for root.
+    /// The port is below 1024, and the process has no `CAP_NET_BIND_SERVICE`.
     #[error(
         "cannot listen on {address}: ports below 1024 are reserved; \
          `setcap cap_net_bind_service=+ep` on the program allows them; or write one from 1024 on"
@@ -46,7 +46,7 @@ pub enum Error {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// The address is another host's, or nobody's.
+    /// The host does not have the address.
     #[error(
         "cannot listen on {address}: this host does not have the address; write one that it has (`ip address` \
          lists them), or {} for all of its own",
@@ -56,7 +56,7 @@ pub enum Error {
         /// The address asked for.
         address: SocketAddr,
     },
-    /// Anything else that keeps the server from listening.
+    /// Any other error of listening.
     #[error("cannot listen on {address}: {error}")]
     Listen {
         /// The address asked for.
@@ -64,7 +64,7 @@ pub enum Error {
         /// The kernel's error.
         error: io::Error,
     },
-    /// The process has no descriptor left for what a server needs.
+    /// The process has no free descriptor.
     #[error(
         "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. Fewer --shards need fewer, and {} raises it",
         raise_descriptors(limit.saturating_mul(2).max(1024))
@@ -75,7 +75,7 @@ pub enum Error {
         /// The soft limit.
         limit: u64,
     },
-    /// There is no io_uring for a shard.
+    /// The ring of a shard cannot be created.
     #[error("shard {shard}: {error}")]
     Ring {
         /// The number of the shard.
@@ -83,7 +83,7 @@ pub enum Error {
         /// The reason.
         error: RingError,
     },
-    /// A thread cannot be started.
+    /// The thread of a shard cannot be started.
     #[error("cannot start the thread of shard {shard}: {error}")]
     Thread {
         /// The number of the shard.
@@ -91,7 +91,7 @@ pub enum Error {
         /// The kernel's error.
         error: io::Error,
     },
-    /// There is no io_uring for the control plane.
+    /// The ring of the control plane cannot be created.
     #[error("control plane: {0}")]
     ControlRing(RingError),
     /// The control plane cannot start.
@@ -105,8 +105,8 @@ pub enum Error {
         /// The kernel's error.
         error: io::Error,
     },
-    /// A shard has panicked, which is a defect of this library, or of the handler where that is to
-    /// [stop the server](crate::PanicPolicy::StopServer).
+    /// A shard has panicked: by a defect of this library, or by a panic of the handler if
+    /// [`PanicPolicy::StopServer`](crate::PanicPolicy::StopServer) is set.
     #[error("shard {shard} has panicked at {location}: {message}")]
     Panicked {
         /// The number of the shard.
@@ -116,12 +116,12 @@ pub enum Error {
         /// Its file, line and column.
         location: String,
     },
-    /// A second signal cut the drain short.
+    /// A second signal ended the server before the drain was complete.
     #[error("ended by a second signal before all connections were closed")]
     Interrupted,
 }
 
-/// The address that stands for all addresses of the host, of the same kind and port.
+/// The unspecified address of the same family and port.
 fn all_addresses(address: SocketAddr) -> SocketAddr {
     let ip = match address {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -131,7 +131,7 @@ fn all_addresses(address: SocketAddr) -> SocketAddr {
 }
 
 impl Error {
-    /// There is no descriptor left.
+    /// An error for want of descriptors.
     pub(crate) fn descriptors(error: io::Error) -> Self {
         Self::Descriptors {
             error,

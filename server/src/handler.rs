@@ -1,4 +1,4 @@
-//! What an application implements.
+//! The trait that an application implements.
 
 use tidewheel_codec::{
     Disconnect,
@@ -7,63 +7,64 @@ use tidewheel_codec::{
 
 use crate::{Conn, Message};
 
-/// An application: one value per shard, called on that shard's thread alone.
+/// An application. Each shard has one value of it, and calls it on its own thread only.
 ///
-/// It needs no lock and no reference count. Everything runs between two looks at the network,
-/// so a callback that computes for long, or blocks, delays all connections of the shard.
+/// It needs no lock and no reference count. A callback that computes for long, or blocks, delays all
+/// connections of its shard.
 ///
-/// For each connection the order is `upgrade`, `open`, any number of `message`, `drained` and
-/// `gap`, and `close` once, with the exceptions that it names.
+/// For each connection the callbacks are `upgrade`, `open`, any number of `message`, `drained` and `gap`, and
+/// `close` once; see [`close`](Self::close) for the exception.
 pub trait Handler: 'static {
-    /// What the application keeps for each connection; it lives in the connection's slot.
+    /// The application's state of a connection, stored in the connection's slot.
     type State: 'static;
 
-    /// A client asks for a WebSocket (RFC 6455 section 4.2).
+    /// Called with a client's opening handshake (RFC 6455 section 4.2). Returns whether the connection is
+    /// accepted.
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Self::State>;
 
-    /// The opening handshake is done.
+    /// Called when the opening handshake is complete.
     fn open(&mut self, conn: &mut Conn<'_, Self::State>) {
         let _ = conn;
     }
 
-    /// A whole text or binary message has arrived, borrowed from the buffer that the kernel
-    /// filled. Text is valid UTF-8.
+    /// Called with a complete text or binary message. The message is borrowed from its receive buffer. Text is
+    /// valid UTF-8.
     fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
 
-    /// Everything that was queued has been taken by the kernel, after not all of it was at first.
+    /// Called when a send queue that had backed up is empty again.
     fn drained(&mut self, conn: &mut Conn<'_, Self::State>) {
         let _ = conn;
     }
 
-    /// `missed` messages were dropped because the peer read too slowly; it can read on now.
+    /// Called when a peer that read too slowly has taken everything, and `missed` messages were dropped.
     fn gap(&mut self, conn: &mut Conn<'_, Self::State>, missed: u64) {
         let _ = (conn, missed);
     }
 
-    /// The connection has ended: who ended it, why, and the codes both ways. Nothing more can be
-    /// sent. For each `open` this is called once, unless the shard itself panics: then the handler is not
-    /// called any more.
+    /// Called when the connection has ended. `end` has the initiator, the cause, and the close codes of both
+    /// directions. Nothing can be sent any more. It is called once for each `open`, unless the shard panics;
+    /// after a panic of the shard no callback is called.
     fn close(&mut self, conn: &mut Conn<'_, Self::State>, end: &Disconnect) {
         let _ = (conn, end);
     }
 }
 
-/// The answer to a request for a WebSocket.
+/// The answer to an opening handshake.
 #[derive(Debug)]
 pub enum Verdict<S> {
     /// 101: the connection opens with this state.
     Accept {
-        /// What the application keeps for the connection.
+        /// The application's state of the connection.
         state: S,
-        /// The subprotocol chosen, one of those offered (RFC 6455 1.9).
+        /// The selected subprotocol, one of those that the client offered (RFC 6455 1.9).
         protocol: Option<String>,
     },
-    /// Another status: the client is told so, and the connection ends.
+    /// The client gets this HTTP status, and the connection ends.
     Reject(Rejection),
 }
 
 impl<S> Verdict<S> {
-    /// Accepts with no subprotocol.
+    /// Accepts without a subprotocol.
     #[must_use]
     pub fn accept(state: S) -> Self {
         Self::Accept {
@@ -72,7 +73,7 @@ impl<S> Verdict<S> {
         }
     }
 
-    /// Accepts with the subprotocol named, which must be one of those that the client offered.
+    /// Accepts with a subprotocol, which must be one of those that the client offered.
     #[must_use]
     pub fn accept_protocol(state: S, protocol: impl Into<String>) -> Self {
         Self::Accept {

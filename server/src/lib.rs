@@ -59,7 +59,6 @@ mod listen;
 #[allow(unsafe_code)]
 mod message;
 mod origins;
-#[allow(unsafe_code)]
 mod outbox;
 mod outgoing;
 mod publish_token;

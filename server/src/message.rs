@@ -1,4 +1,4 @@
-//! A received message as a handler sees it.
+//! A received message, as a handler uses it.
 
 use std::{borrow::Cow, fmt};
 
@@ -10,35 +10,35 @@ use tidewheel_codec::{
 
 use crate::ring::{Buffer, Keeper, Kept};
 
-/// Received bytes that are yet to be read.
+/// Received bytes that are not parsed yet.
 pub(crate) struct Arrived<'b> {
     bytes: &'b mut [u8],
     /// Keeps parts of the receive buffer, if the bytes lie in one.
     keeper: Keeper<'b>,
 }
 
-/// Frames that are being read.
+/// Reads the frames of received bytes.
 pub(crate) struct Frames<'b> {
     input: Input<'b>,
     keeper: Keeper<'b>,
 }
 
-/// A message, or a control frame that has been dealt with.
+/// A message, or a control frame.
 pub(crate) enum Event<'b> {
     Message(Message<'b>),
-    /// It is answered already.
+    /// A Ping, which is answered already.
     Ping,
     Pong(Cow<'b, [u8]>),
 }
 
 impl<'b> Arrived<'b> {
-    /// Lets `read` read a receive buffer.
+    /// Calls `read` with the bytes of a receive buffer.
     #[inline]
     pub(crate) fn in_buffer<T>(buffer: Buffer, read: impl FnOnce(Arrived<'_>) -> T) -> T {
         buffer.read(|bytes, keeper| read(Arrived { bytes, keeper }))
     }
 
-    /// Bytes that lie in no receive buffer.
+    /// Wraps bytes that lie in no receive buffer.
     #[inline]
     pub(crate) fn elsewhere(bytes: &'b mut [u8]) -> Self {
         Self {
@@ -52,12 +52,12 @@ impl<'b> Arrived<'b> {
         self.bytes
     }
 
-    /// The bytes, which are not read now.
+    /// Returns the bytes.
     pub(crate) fn into_bytes(self) -> &'b [u8] {
         self.bytes
     }
 
-    /// The same but for the first `count` bytes, which have been read.
+    /// Removes the first `count` bytes.
     #[inline]
     pub(crate) fn skip(self, count: usize) -> Self {
         Self {
@@ -66,7 +66,7 @@ impl<'b> Arrived<'b> {
         }
     }
 
-    /// Begins to read the bytes as frames of a connection, `frames_max` of them at most.
+    /// Begins to read the bytes as frames, at most `frames_max`.
     #[inline]
     pub(crate) fn frames(self, protocol: &mut Protocol, frames_max: u32, now: Time) -> Frames<'b> {
         Frames {
@@ -79,7 +79,7 @@ impl<'b> Arrived<'b> {
 }
 
 impl<'b> Frames<'b> {
-    /// Reads the next frame; control frames to answer with are appended to `control`.
+    /// Reads the next frame. Appends control frames that answer it to `control`.
     #[inline]
     pub(crate) fn poll(
         &mut self,
@@ -89,8 +89,8 @@ impl<'b> Frames<'b> {
     ) -> Option<Event<'b>> {
         Some(
             match protocol.poll_event(endpoint, &mut self.input, control)? {
-                // A message in the buffer of `keeper` came from `bytes`, which were this value's alone. The
-                // codec gives each byte to one message, and keeps none.
+                // A message in the buffer of `keeper` comes from `bytes`, which only this value could access.
+                // The codec gives each byte to one message, and keeps none.
                 ReceivedEvent::Message(received) => Event::Message(Message {
                     received,
                     keeper: self.keeper,
@@ -101,7 +101,7 @@ impl<'b> Frames<'b> {
         )
     }
 
-    /// How many frames may still be read.
+    /// Number of frames that may still be read.
     #[inline]
     pub(crate) fn frames_left(&self) -> u32 {
         self.input.frames_left()
@@ -114,66 +114,66 @@ impl<'b> Frames<'b> {
     }
 }
 
-/// A complete, unmasked and validated message, lent to
-/// [`Handler::message`](crate::Handler::message).
+/// A complete, unmasked and validated message, lent to [`Handler::message`](crate::Handler::message).
 ///
-/// It lies in the receive buffer in which it arrived, or in a pooled buffer if it spanned several. Sending it
-/// [back](crate::Conn::send) does not copy it, when it is large.
+/// It lies in its receive buffer, or in a pooled buffer if it spanned several. [Sending](crate::Conn::send) a
+/// large one back does not copy it.
 pub struct Message<'m> {
-    /// Its bytes are either in the buffer of `keeper`, and nobody else's, or in none.
+    /// The bytes lie either in the buffer of `keeper`, where only this message can access them, or in no
+    /// receive buffer.
     received: Received<'m>,
-    /// Keeps parts of the receive buffer that the message may lie in.
+    /// Keeps parts of the receive buffer in which the message may lie.
     keeper: Keeper<'m>,
 }
 
 /// A message as one unmasked frame.
 pub(crate) enum Frame<'m> {
-    /// In the receive buffer that it came in.
+    /// A frame in its receive buffer.
     Kept(Kept),
-    /// In a pooled buffer, a part of an allocation of so many bytes.
+    /// A frame in a pooled buffer, and the size of the buffer's allocation in bytes.
     Assembled(Bytes, usize),
-    /// In memory that will be used again: it must be copied.
+    /// A frame in memory that will be reused, so it must be copied.
     Borrowed(&'m [u8]),
 }
 
 impl<'m> Message<'m> {
-    /// The bytes of the message.
+    /// The payload.
     #[inline]
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         self.received.payload()
     }
 
-    /// The text of a text message; `None` for a binary one.
+    /// The text of a text message; `None` for a binary message.
     #[inline]
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         self.received.as_text()
     }
 
-    /// Whether this is a text message.
+    /// Returns whether this is a text message.
     #[inline]
     #[must_use]
     pub const fn is_text(&self) -> bool {
         self.received.is_text()
     }
 
-    /// Bytes of the payload.
+    /// Length of the payload in bytes.
     #[inline]
     #[must_use]
     pub fn len(&self) -> usize {
         self.received.len()
     }
 
-    /// Whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.received.is_empty()
     }
 
-    /// The frame in which a server sends this message. One that lies in a receive buffer keeps that from
-    /// being used again if it has `kept_min` bytes; a shorter one is to be copied.
+    /// The frame in which a server sends this message. A frame of `kept_min` bytes or more in a receive buffer
+    /// keeps the buffer from being reused. A shorter one must be copied.
     #[inline]
     pub(crate) fn into_frame(self, kept_min: usize) -> Frame<'m> {
         let allocation = self.received.allocation();
@@ -181,9 +181,9 @@ impl<'m> Message<'m> {
             Reply::Owned(frame) => Frame::Assembled(frame, allocation),
             Reply::Borrowed(frame) if frame.len() < kept_min => Frame::Borrowed(frame),
             Reply::Borrowed(frame) => {
-                // SAFETY: nobody else can reach the bytes of a message that lie in the buffer of its keeper:
-                // a message is only made by `Frames::poll`, can neither be cloned nor lent for writing, and
-                // is consumed here. `frame` is used again only if it was not kept.
+                // SAFETY: only this message can access its bytes in the buffer of its keeper: it was made by
+                // `Frames::poll`, cannot be cloned or lent for writing, and is consumed here. `frame` is used
+                // again only if it was not kept.
                 match unsafe { self.keeper.keep(frame) } {
                     Some(kept) => Frame::Kept(kept),
                     None => Frame::Borrowed(frame),

@@ -14,7 +14,7 @@ pub(crate) use self::pool::POOLED_MEMORY_MAX;
 pub(crate) use self::{
     limits::{LONG_QUEUE_SHARE, SendLimits},
     pool::QueuePool,
-    queue::{IN_PLACE_MIN, Queue},
+    queue::Queue,
     segment::Lane,
     stall::{FAST_TIME, PROGRESS_TIME},
 };

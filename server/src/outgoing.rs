@@ -11,7 +11,7 @@ pub enum Outgoing<'m> {
     Text(&'m str),
     /// A binary message, copied.
     Binary(&'m [u8]),
-    /// The message just received, sent from where it lies when it is large.
+    /// The received message. A large one is sent without copying it.
     Received(Message<'m>),
 }
 
@@ -38,7 +38,7 @@ impl Outgoing<'_> {
         self.parts().1.len()
     }
 
-    /// Its kind, and its bytes.
+    /// The opcode and the payload.
     pub(crate) fn parts(&self) -> (Opcode, &[u8]) {
         match self {
             Self::Text(text) => (Opcode::Text, text.as_bytes()),

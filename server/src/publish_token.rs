@@ -6,8 +6,8 @@ use subtle::ConstantTimeEq;
 
 /// The bearer token that `POST /publish/TOPIC` requires (`Authorization: Bearer`, RFC 6750 2.1).
 ///
-/// It has at least one character, and only visible ASCII characters: a header carries no others as they
-/// are. `Debug` does not print it.
+/// It has at least one character, and visible ASCII characters only, because a header cannot carry others
+/// unchanged. `Debug` does not print it.
 ///
 /// ```
 /// use tidewheel::{InvalidPublishToken, PublishToken};
@@ -20,21 +20,21 @@ use subtle::ConstantTimeEq;
 #[derive(Clone)]
 pub struct PublishToken(Box<str>);
 
-/// Why a text is no [`PublishToken`].
+/// Error of a text that is no [`PublishToken`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPublishToken {
-    /// It is empty: a request without a token would have the right one.
-    #[error("the publish token is empty; it has at least one character")]
+    /// It is empty. A request without a token would be accepted.
+    #[error("the publish token is empty; it needs at least one character")]
     Empty,
-    /// It has a space, a control character, or one that is not ASCII. The text is not part of the
-    /// message, because it may be nearly the secret.
+    /// It has a space, a control character, or a character that is not ASCII. The error does not contain the
+    /// text, because most of it may be the secret.
     #[error(
         "character {at} of the publish token is a space, a control character or not ASCII; a header \
          carries visible ASCII characters only"
     )]
     Character {
-        /// The place of the character, counted from 1.
+        /// The position of the character, counted from 1.
         at: usize,
     },
 }
@@ -55,8 +55,8 @@ impl PublishToken {
         }
     }
 
-    /// Whether a request has this token. The time that this takes depends on the length of `presented`
-    /// alone, not on how much of it is right.
+    /// Returns whether a request has this token. The time depends on the length of `presented` only, and not on
+    /// its content.
     pub(crate) fn matches(&self, presented: &[u8]) -> bool {
         self.0.as_bytes().ct_eq(presented).into()
     }
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_does_not_print_it() {
+    fn debug_does_not_print_the_token() {
         let token = PublishToken::new("s3cret").unwrap();
         assert_eq!(format!("{token:?} {:?}", Some(&token)).find("s3cret"), None);
     }

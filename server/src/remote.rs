@@ -1,4 +1,4 @@
-//! The server as seen from any thread.
+//! A handle of the server for any thread.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -8,32 +8,31 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 use crate::{
     ConnectionId, Error, Outgoing,
     command::Command,
-    fanout::{SharedFanout, Gone, Inbox, Job, Pressure, Readiness},
+    fanout::{Gone, Inbox, Job, Pressure, Readiness, SharedFanout},
     topic::TopicError,
 };
 
-/// A handle by which any thread publishes, sends and closes. Cheap to clone.
+/// A handle by which any thread publishes, sends, and closes connections. Cloning it is cheap.
 ///
-/// What one thread asks for happens in the order in which it asked. When the server has ended,
-/// [`RemoteError::Gone`] says so.
+/// Requests of one thread are executed in order. After the server has ended, they return [`RemoteError::Gone`].
 #[derive(Clone, Debug)]
 pub struct Remote {
     shared: Arc<SharedFanout>,
 }
 
-/// Why something is not published or sent.
+/// Error of a request through a [`Remote`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteError {
-    /// There is no such topic.
+    /// The name of the topic is invalid.
     #[error(transparent)]
     Topic(#[from] TopicError),
-    /// Too much of what was published or sent before waits on a shard
+    /// Too many published or sent messages wait on a shard
     /// ([`Config::fanout_memory`](crate::Config::fanout_memory)).
     #[error("the server is busy: try again later")]
     Busy,
-    /// The shard of that connection has ended or, for a message to publish, every shard has.
-    #[error("the server, or this part of it, has ended")]
+    /// The shard of the connection has ended, or, for a message to publish, all shards have ended.
+    #[error("the shard, or the server, has ended")]
     Gone,
 }
 
@@ -48,15 +47,15 @@ impl Remote {
         Self { shared }
     }
 
-    /// Publishes a message to all subscribers of a topic, on all shards. It is encoded once. A shard that
-    /// has failed is left out.
+    /// Publishes a message to all subscribers of a topic, on all shards that have not failed. The message is
+    /// encoded once.
     ///
-    /// While messages wait for their turn on a shard with subscribers, all handles together may have a
-    /// 64th of [`Config::fanout_memory`](crate::Config::fanout_memory) under way.
+    /// While messages wait on a shard with subscribers, all handles together may have a 64th of
+    /// [`Config::fanout_memory`](crate::Config::fanout_memory) in flight.
     ///
     /// # Errors
-    /// If `topic` is no topic, the shards that it concerns are busy, or all have ended; then nobody gets
-    /// it.
+    /// If `topic` is invalid, a shard that may have subscribers is busy, or all shards have ended. No
+    /// subscriber receives the message then.
     pub fn publish<'m>(
         &self,
         topic: &str,
@@ -80,7 +79,7 @@ impl Remote {
         }
         let message = self.shared.message(address, &message.into(), None, window);
         self.shared.distribute(address, |_, inbox| {
-            // A shard that has ended since is left out.
+            // A shard that has ended meanwhile is skipped.
             let _ = inbox.push(Job::Publish(Arc::clone(&message)));
         });
         let publishes = &self.shared.remote_publishes;
@@ -88,13 +87,12 @@ impl Remote {
         Ok(())
     }
 
-    /// How many messages were published by such handles so far.
+    /// Number of messages that were published by all handles.
     pub(crate) fn publishes(&self) -> u64 {
         self.shared.remote_publishes.load(Ordering::Relaxed)
     }
 
-    /// Sends a message to one connection, if it is still there, as its handler would by
-    /// [`Conn::send`](crate::Conn::send).
+    /// Sends a message to a connection, if it still exists, like [`Conn::send`](crate::Conn::send).
     ///
     /// # Errors
     /// If its shard is busy, or has ended.
@@ -115,9 +113,9 @@ impl Remote {
         )
     }
 
-    /// Starts the closing handshake of a connection, if it is still there, as its handler would by
-    /// [`Conn::close`](crate::Conn::close). A code that must not be sent, or a reason that is too
-    /// long, is logged.
+    /// Starts the closing handshake of a connection, if it still exists, like
+    /// [`Conn::close`](crate::Conn::close). If the code must not be sent, or the reason is too long, an error
+    /// is logged.
     ///
     /// # Errors
     /// If its shard is busy, or has ended.
@@ -137,9 +135,8 @@ impl Remote {
         )
     }
 
-    /// Begins to drain, without waiting for a signal: connections are closed with
-    /// [`Drain::code`](crate::Drain::code), and then the shards end, for which [`Running::join`] waits. From
-    /// now on `/readyz` says that it does.
+    /// Starts a drain. Connections are closed with [`Drain::code`](crate::Drain::code), and then the shards
+    /// end. [`Running::join`] waits for that. `/readyz` reports the drain at once.
     ///
     /// [`Running::join`]: crate::Running::join
     pub fn drain(&self) {
@@ -149,18 +146,17 @@ impl Remote {
         self.command(Command::Drain);
     }
 
-    /// How many bursts of published messages are over.
+    /// Number of bursts of published messages that have ended.
     pub(crate) fn bursts(&self) -> u64 {
         self.shared.bursts.load(Ordering::Relaxed)
     }
 
-    /// Whether the server takes new connections.
+    /// Whether the server accepts connections.
     pub(crate) fn readiness(&self) -> Readiness {
         self.shared.readiness()
     }
 
-    /// A shard has failed: the others close their connections with 1012, so that their clients come back
-    /// to whatever is started next.
+    /// Drains all shards with 1012 after a shard has failed, so that clients reconnect to the next server.
     pub(crate) fn drain_for_restart(&self, reason: &Error) {
         if self.shared.note_readiness(Readiness::Failed) {
             tracing::info!(connections = self.shared.connections(), %reason, "draining");

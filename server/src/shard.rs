@@ -6,8 +6,6 @@
 mod accept;
 mod admission;
 pub(crate) mod core;
-mod deliver;
-mod depart;
 mod drain;
 mod expire;
 pub(crate) mod fan_out;
@@ -20,6 +18,8 @@ mod parts;
 mod read;
 mod reap;
 mod receive;
+mod received;
+mod teardown;
 mod transmit;
 mod visit;
 
@@ -28,19 +28,17 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
 
-pub use self::{
-    holdings::{Heaviest, Holdings},
-    parts::Parts,
-};
 use self::{
     accept::Acceptor,
     admission::ShardAdmission,
-    core::{
-        Core, Deadlines, Lifecycle, ReadSchedule, Receives, RefusalLog, Sends, Settings,
-    },
+    core::{Core, Deadlines, Lifecycle, ReadSchedule, Receives, RefusalLog, Sends, Settings},
     fan_out::FanOutLimits,
     memory::Memory,
     visit::Visit,
+};
+pub use self::{
+    holdings::{Heaviest, Holdings},
+    parts::Parts,
 };
 use crate::{
     Config, Handler,

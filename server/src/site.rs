@@ -1,8 +1,8 @@
-//! Hosts and ports, as they stand in the headers `Origin` and `Host`.
+//! Schemes, hosts and ports in the headers `Origin` and `Host`.
 
 use std::net::IpAddr;
 
-/// A scheme, a host and a port, which is `None` where it is the scheme's default.
+/// A scheme, a host and a port. The port is `None` if it is the scheme's default.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Site<'a> {
     pub(crate) scheme: &'a str,
@@ -11,17 +11,17 @@ pub(crate) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// That of an `Origin` header (RFC 6454 7).
+    /// Parses the value of an `Origin` header (RFC 6454 7).
     pub(crate) fn of_origin(origin: &'a str) -> Option<Self> {
         let (scheme, rest) = origin.split_once("://")?;
         Self::parse(scheme, rest)
     }
 
-    /// Splits a host from a port.
+    /// Splits the host from the port.
     pub(crate) fn parse(scheme: &'a str, rest: &'a str) -> Option<Self> {
         // The colons of an IPv6 address are in brackets.
         let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
-        // A port that is empty is the default one (RFC 3986 3.2.3).
+        // An empty port is the default port (RFC 3986 3.2.3).
         let (host, port) = match colon {
             Some(at) if at + 1 == rest.len() => (&rest[..at], None),
             Some(at) => (&rest[..at], Some(port(&rest[at + 1..])?)),
@@ -39,13 +39,13 @@ impl<'a> Site<'a> {
         })
     }
 
-    /// The domain of which any host is meant: `.example.com` of `*.example.com`.
+    /// The domain of a pattern for all its hosts: `.example.com` of `*.example.com`.
     pub(crate) fn domain(&self) -> Option<&'a str> {
         self.host.strip_prefix('*')
     }
 
-    /// Whether a page can come from such a host, or a client name it. Browsers send names in ASCII (RFC 5890),
-    /// and addresses in their usual form.
+    /// Returns whether a browser or a client can send this host. Browsers send names in ASCII (RFC 5890), and
+    /// addresses in canonical form.
     pub(crate) fn is_host(&self) -> bool {
         match self.address() {
             Some(_) => true,
@@ -53,7 +53,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Whether it is a host, or `*.` and a name.
+    /// Returns whether it is a host, or `*.` and a name.
     pub(crate) fn is_pattern(&self) -> bool {
         match self.domain() {
             Some(domain) => domain.strip_prefix('.').is_some_and(is_name),
@@ -61,13 +61,14 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Whether it is the usual host of a page in development, which is got without TLS.
+    /// Returns whether it is typical of a page in development, which is served without TLS: an address, or
+    /// localhost.
     pub(crate) fn is_local(&self) -> bool {
         let name = self.host.to_ascii_lowercase();
         self.address().is_some() || name == "localhost" || name.ends_with(".localhost")
     }
 
-    /// Whether it is that of a page that was got by HTTP.
+    /// Returns whether the scheme is that of a web page.
     pub(crate) fn is_of_web(&self) -> bool {
         let schemes = ["http", "https"];
         schemes
@@ -75,7 +76,7 @@ impl<'a> Site<'a> {
             .any(|it| self.scheme.eq_ignore_ascii_case(it))
     }
 
-    /// The address that the host is, if it is one.
+    /// The address, if the host is one.
     fn address(&self) -> Option<IpAddr> {
         let inner = self.host.strip_prefix('[');
         match inner.and_then(|inner| inner.strip_suffix(']')) {
@@ -84,7 +85,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Whether its host is this one, or, if `is_domain`, ends with it.
+    /// Returns whether the host is `host`, or ends with it if `is_domain`.
     pub(crate) fn is_of(&self, host: &str, is_domain: bool) -> bool {
         if let Some(address) = self.address() {
             return !is_domain && Site { host, ..*self }.address() == Some(address);
@@ -101,7 +102,7 @@ impl<'a> Site<'a> {
     }
 }
 
-/// The fault of an invalid host and port, if it can be told.
+/// The reason why a host and port is invalid, if it is a known one.
 pub(crate) fn cause(text: &str) -> Option<String> {
     if text.contains(['\'', '"']) {
         return Some("the quotes are not part of it; leave them out".to_owned());
@@ -126,14 +127,14 @@ pub(crate) fn cause(text: &str) -> Option<String> {
     None
 }
 
-/// The number of a port. A sign is none of its digits.
+/// Parses a port, which has digits only.
 fn port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()
 }
 
-/// Whether it is a name (RFC 1123 2.1, and the underscore that is in use), and not an address in a form that
-/// browsers change.
+/// Returns whether it is a name (RFC 1123 2.1, and with underscores, which are in use), and not an address in a
+/// form that browsers rewrite.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_in_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

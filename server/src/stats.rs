@@ -1,4 +1,4 @@
-//! What a shard counts, for whoever asks from another thread.
+//! The counters of a shard, which other threads read.
 
 mod histogram;
 
@@ -10,7 +10,7 @@ pub(crate) use self::histogram::Histogram;
 
 use crate::SlowConsumer;
 
-/// The name of each cause of an end, in the order in which they are counted.
+/// The names of the causes, in the order of the counters.
 pub(crate) const CAUSES: [&str; 14] = [
     "peer_close",
     "local_close",
@@ -47,28 +47,28 @@ fn index(cause: Cause) -> usize {
     }
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rejected {
-    /// It breaks a rule of HTTP or of the opening handshake, or a limit.
+    /// The request is invalid, or exceeds a limit.
     Request,
-    /// There were too many connections.
+    /// The limit of connections is reached.
     Connections,
-    /// There were too many from its address.
+    /// The limit of connections from its address is reached.
     Address,
-    /// Its page may not connect.
+    /// Its `Origin` is not listed.
     Origin,
-    /// Its `Host` is not served.
+    /// Its `Host` is not listed.
     Host,
     /// The server shuts down.
     Shutdown,
     /// The application has refused it.
     Application,
-    /// The application panicked.
+    /// The application has panicked.
     Panic,
 }
 
-/// The name of each [`Rejected`], in the order in which they are counted.
+/// The name of each [`Rejected`], in the order of the counters.
 pub(crate) const REJECTIONS: [&str; 8] = [
     "request",
     "connections",
@@ -80,10 +80,10 @@ pub(crate) const REJECTIONS: [&str; 8] = [
     "panic",
 ];
 
-/// The name of each policy that drops messages, in the order in which they are counted.
+/// The name of each policy that drops messages, in the order of the counters.
 pub(crate) const DROPS: [&str; 3] = ["drop_oldest", "drop_newest", "conflate"];
 
-/// A count that one thread writes and any may read.
+/// A counter that one thread writes and any thread reads.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -93,56 +93,56 @@ impl Count {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Adds to it; only the owning shard does.
+    /// Adds to the value. Only the owning shard calls it.
     pub(crate) fn add(&self, more: u64) {
         self.set(self.get() + more);
     }
 
-    /// Takes from it; only the owning shard does.
+    /// Subtracts from the value. Only the owning shard calls it.
     pub(crate) fn subtract(&self, less: u64) {
         self.set(self.get() - less);
     }
 
-    /// Sets it; only the owning shard does.
+    /// Sets the value. Only the owning shard calls it.
     pub(crate) fn set(&self, value: u64) {
         self.0.store(value, Ordering::Relaxed);
     }
 }
 
-/// The counts of one shard.
+/// The counters of one shard.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    /// Connections that hold a descriptor, in whatever state.
+    /// Connections that hold a slot.
     pub(crate) connections: Count,
     /// Connections accepted.
     pub(crate) accepts: Count,
-    /// Of these, connections handed over to another shard.
+    /// Accepted connections that were handed over to another shard.
     pub(crate) hand_overs: Count,
-    /// Opening handshakes that were completed.
+    /// Completed opening handshakes.
     pub(crate) opens: Count,
     rejections: [Count; REJECTIONS.len()],
-    /// Connections ended because no request was complete in time.
+    /// Connections that ended because no request was complete in time.
     pub(crate) handshake_timeouts: Count,
-    /// Connections reset because a deadline had passed.
+    /// Connections that were reset because a deadline had passed.
     pub(crate) deadline_resets: Count,
     /// Receives that found no free buffer.
     pub(crate) starvations: Count,
     /// Topics and patterns with a subscriber.
     pub(crate) topics: Count,
-    /// Subscriptions to them.
+    /// Subscriptions to topics and patterns.
     pub(crate) subscriptions: Count,
     /// Messages published by handlers.
     pub(crate) publishes: Count,
-    /// Messages put behind what waits for a subscriber.
+    /// Published messages that were queued for a subscriber, each counted once for each subscriber.
     pub(crate) deliveries: Count,
     drops: [Count; DROPS.len()],
-    /// Times that a connection was no longer read, because it did not read.
+    /// Times that reading a connection was paused because it did not read.
     pub(crate) receive_pauses: Count,
     /// Panics of the application that were caught.
     pub(crate) handler_panics: Count,
-    /// Times that a connection was no longer read, because what it publishes had to wait.
+    /// Times that reading a connection was paused because the budget of published messages had no space.
     pub(crate) publisher_pauses: Count,
-    /// Bytes that the fan-out holds, its mailbox included.
+    /// Bytes that the fan-out holds, including the inbox.
     pub(crate) fanout_bytes: Count,
     /// Messages received.
     pub(crate) messages_received: Count,
@@ -152,26 +152,26 @@ pub(crate) struct Stats {
     pub(crate) received_bytes: Count,
     /// Payload bytes of the messages sent.
     pub(crate) sent_bytes: Count,
-    /// Bytes that wait in send queues.
+    /// Bytes in the send queues.
     pub(crate) send_queue_bytes: Count,
     pub(crate) timer_entries: Count,
     pub(crate) receive_buffers_held: Count,
-    /// From a ping to its pong, 1 ms to 20 s.
+    /// Time from a Ping to its Pong, 1 ms to 20 s.
     pub(crate) ping_round_trips: Histogram<1_000, 14>,
-    /// A turn of the shard, without its waiting, 1 µs to 1 s.
+    /// Duration of a turn, without waiting, 1 µs to 1 s.
     pub(crate) turns: Histogram<1, 19>,
-    /// Times that accepting stood still because of its rate.
+    /// Times that accepting was paused because of its rate limit.
     pub(crate) accept_pauses: Count,
     closes: [Count; CAUSES.len()],
 }
 
 impl Stats {
-    /// Counts a request that was refused.
+    /// Counts a refused request.
     pub(crate) fn rejected(&self, reason: Rejected) {
         self.rejections[reason as usize].add(1);
     }
 
-    /// Counts messages that were dropped because their reader was slow.
+    /// Counts messages that the policy for slow consumers dropped.
     pub(crate) fn dropped(&self, policy: SlowConsumer, messages: u64) {
         let index = match policy {
             SlowConsumer::DropOldest => 0,
@@ -182,19 +182,19 @@ impl Stats {
         self.drops[index].add(messages);
     }
 
-    /// How many messages were dropped by each of [`DROPS`].
+    /// The number of messages dropped by each of [`DROPS`].
     pub(crate) fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
         DROPS.into_iter().zip(self.drops.iter().map(Count::get))
     }
 
-    /// How many requests were refused for each of [`REJECTIONS`].
+    /// The number of requests refused for each of [`REJECTIONS`].
     pub(crate) fn rejections(&self) -> impl Iterator<Item = (&'static str, u64)> {
         REJECTIONS
             .into_iter()
             .zip(self.rejections.iter().map(Count::get))
     }
 
-    /// Tells what the turn has come to.
+    /// Publishes the totals at the end of a turn.
     pub(crate) fn publish(
         &self,
         traffic: Traffic,
@@ -211,12 +211,12 @@ impl Stats {
         self.receive_buffers_held.set(buffers_held as u64);
     }
 
-    /// Counts an end.
+    /// Counts the end of a connection.
     pub(crate) fn closed(&self, cause: Cause) {
         self.closes[index(cause)].add(1);
     }
 
-    /// How many connections ended for each of [`CAUSES`].
+    /// The number of connections that ended for each of [`CAUSES`].
     pub(crate) fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
         CAUSES.into_iter().zip(self.closes.iter().map(Count::get))
     }
@@ -227,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_and_places_agree() {
+    fn the_index_of_a_cause_is_that_of_its_name() {
         for cause in [
             Cause::PeerClose,
             Cause::PingTimeout,

@@ -1,38 +1,38 @@
-//! Names of topics, and patterns that match several.
+//! Topics, and patterns that match them.
 
-/// Bytes of a topic's name or of a pattern at most.
+/// Length in bytes of a topic or a pattern, at most.
 const LENGTH_MAX: usize = 255;
 
-/// Between two levels of a topic.
+/// The character between two levels.
 const SEPARATOR: char = '/';
 
-/// In a pattern: any one level.
+/// The wildcard of a pattern that matches any one level.
 const ANY: &str = "*";
 
-/// At the end of a pattern: one level or more, whatever they are.
+/// The wildcard at the end of a pattern that matches one or more levels.
 const REST: &str = ">";
 
-/// What is wrong with the name of a topic, or with a pattern.
+/// Error of a topic or a pattern.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TopicError {
-    /// There is nothing, or nothing between two slashes, or before the first or after the last.
-    #[error("a level is empty: topics are names, separated by single slashes")]
+    /// The topic is empty, or has an empty level.
+    #[error("a level is empty; levels are separated by single slashes")]
     EmptyLevel,
-    /// It takes too much memory.
-    #[error("{got} bytes are too long for a topic; {LENGTH_MAX} are allowed")]
+    /// The topic is too long.
+    #[error("the topic is {got} bytes; limit is {LENGTH_MAX} bytes")]
     TooLong {
-        /// Its bytes.
+        /// Its length in bytes.
         got: usize,
     },
-    /// A message is published to one topic.
-    #[error("`*` and `>` stand in patterns, to which nothing can be published")]
+    /// A topic to publish to has a wildcard.
+    #[error("a topic to publish to must not have the wildcards `*` and `>`")]
     Wildcard,
-    /// A wildcard is part of a level.
-    #[error("`*` and `>` stand for whole levels")]
+    /// A wildcard is only a part of a level.
+    #[error("`*` and `>` match whole levels only")]
     PartialWildcard,
     /// `>` is not the last level.
-    #[error("`>` stands at the end of a pattern, for all that follows")]
+    #[error("the wildcard `>` is possible as the last level only")]
     RestInTheMiddle,
 }
 
@@ -58,7 +58,7 @@ pub(crate) fn pattern_levels(pattern: &str) -> impl Iterator<Item = Level<'_>> {
     })
 }
 
-/// Whether a valid pattern has a wildcard.
+/// Returns whether a valid pattern has a wildcard.
 pub(crate) fn is_wild(pattern: &str) -> bool {
     pattern.contains(['*', '>'])
 }
@@ -74,7 +74,7 @@ fn check(name: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Checks a topic that is published to.
+/// Checks a topic to publish to.
 pub(crate) fn check_topic(topic: &str) -> Result<(), TopicError> {
     check(topic)?;
     if is_wild(topic) {
@@ -83,7 +83,7 @@ pub(crate) fn check_topic(topic: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Checks a pattern that is subscribed to.
+/// Checks a topic or pattern to subscribe to.
 pub(crate) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
     check(pattern)?;
     let mut seen_rest = false;
@@ -100,7 +100,7 @@ pub(crate) fn check_pattern(pattern: &str) -> Result<(), TopicError> {
     Ok(())
 }
 
-/// Whether a valid pattern matches a valid topic.
+/// Returns whether a valid pattern matches a valid topic.
 pub(crate) fn matches(pattern: &str, topic: &str) -> bool {
     let mut topic = levels(topic);
     for level in pattern_levels(pattern) {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_levels_with_slashes_between() {
+    fn a_topic_has_non_empty_levels_and_no_wildcard() {
         for good in ["a", "a/b/c", "prices.eu", "ä/ö"] {
             assert_eq!(check_topic(good), Ok(()), "{good}");
         }
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn wildcards_stand_for_whole_levels() {
+    fn a_wildcard_is_a_whole_level() {
         for good in ["*", ">", "a/*", "a/>", "*/b/>", "a/*/c"] {
             assert_eq!(check_pattern(good), Ok(()), "{good}");
         }

@@ -55,7 +55,7 @@ fn every_item_is_taken_in_the_order_of_its_writer() {
 }
 
 #[test]
-fn a_writer_that_finds_the_mailbox_empty_wakes_the_reader() {
+fn a_writer_that_finds_the_queue_empty_wakes_the_reader() {
     model(|| {
         let queue = Arc::new(MpscQueue::new());
         let wakeup = Arc::new(AtomicBool::new(false));

@@ -544,7 +544,7 @@ mod tests {
             ("/a=close", "`/a` is no pattern of topics: a level is empty"),
             (
                 "a>=close",
-                "`a>` is no pattern of topics: `*` and `>` stand for whole levels",
+                "`a>` is no pattern of topics: `*` and `>` match whole levels only",
             ),
         ] {
             let error = text.parse::<TopicPolicy>().unwrap_err();

@@ -1,50 +1,50 @@
-//! The wait until the client has taken everything that was sent to it, after it has ended its direction.
+//! The wait until a client that has ended its direction has acknowledged everything that was sent to it.
 //!
-//! The kernel would deliver it after a close as well, but for how long a client may hold that up is not in
-//! our hands: its own timeout cuts a client that reads slowly, and never ends for one that repeats old
-//! acknowledgements. So the descriptor stays open, and the shard asks how many bytes are left.
+//! The kernel would send the rest also after a close, but with timeouts that the server does not control: the
+//! kernel's timeout cuts off a client that reads slowly, and never expires for a client that repeats old
+//! acknowledgements. So the descriptor stays open, and the shard queries the number of unacknowledged bytes.
 
 use std::time::Duration;
 
 use tidewheel_codec::Time;
 
-/// The first pause between two questions; each pause is twice the one before.
+/// Time until the second query. Each later interval is twice as long as the one before.
 const PAUSE_MIN: Duration = Duration::from_millis(16);
 
-/// The longest pause.
+/// Longest interval between two queries.
 const PAUSE_MAX: Duration = Duration::from_millis(128);
 
-/// The progress of the ack_wait to one client.
+/// The state of the wait for one client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct AckWait {
-    /// The end of the wait if the client takes nothing more.
+    /// End of the wait if the client acknowledges nothing more.
     deadline: Time,
-    /// Whether nothing moves the deadline.
+    /// Whether the deadline is never extended.
     is_final: bool,
-    /// Bytes that were left at the last question, if there was one.
+    /// Unacknowledged bytes at the last query, if there was one.
     left: Option<u64>,
     pause: Duration,
-    /// The time of the next question.
+    /// Time of the next query.
     next: Time,
 }
 
-/// The consequence of an answer.
+/// The result of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum AckProgress {
-    /// The client has everything.
+    /// Everything is acknowledged.
     Delivered,
-    /// It is asked again at [`AckWait::next`].
+    /// The next query follows at [`AckWait::next`].
     Waits {
-        /// Whether it has taken nothing since the last question: it may have reset the connection.
+        /// Whether nothing was acknowledged since the last query. The client may have reset the connection.
         is_stalled: bool,
     },
-    /// It has taken nothing until the deadline.
+    /// The deadline has passed, and nothing was acknowledged since it was set.
     Expired,
 }
 
 impl AckWait {
-    /// A ack_wait that begins at `now`. The client has until `deadline`; and longer while it takes bytes, unless
-    /// `is_final`.
+    /// Begins a wait at `now` until `deadline`. Unless `is_final`, the deadline is extended while the client
+    /// acknowledges bytes.
     pub(crate) fn new(now: Time, deadline: Time, is_final: bool) -> Self {
         Self {
             deadline,
@@ -55,13 +55,13 @@ impl AckWait {
         }
     }
 
-    /// The time of the next question.
+    /// Time of the next query.
     pub(crate) fn next(&self) -> Time {
         self.next
     }
 
-    /// Notes that `left` bytes are left at `now`. If they are fewer than before, the client has until
-    /// `close_by`.
+    /// Notes that `left` bytes are unacknowledged at `now`. If they are fewer than before, extends the deadline
+    /// to `close_by`.
     pub(crate) fn note_left(&mut self, left: u64, now: Time, close_by: Time) -> AckProgress {
         if left == 0 {
             return AckProgress::Delivered;
@@ -89,8 +89,8 @@ mod tests {
         Time::from_millis(millis)
     }
 
-    /// Asks whenever it is due about a client that has `left` bytes to take, until the wait is over. A client
-    /// that takes bytes has a second more each time.
+    /// Makes each query when it is due, until the wait ends. `left` gives the unacknowledged bytes at a time in
+    /// milliseconds. A client that acknowledges bytes gets one more second each time.
     fn ask(is_final: bool, left: impl Fn(u64) -> u64) -> (AckProgress, u64) {
         let mut ack_wait = AckWait::new(at(0), at(1000), is_final);
         let (mut now, mut last) = (ack_wait.next().as_millis(), None);
@@ -108,29 +108,29 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delivered_already_needs_no_second_question() {
+    fn a_client_that_has_acknowledged_everything_needs_one_query() {
         assert_eq!(ask(false, |_| 0), (AckProgress::Delivered, 16));
     }
 
     #[test]
-    fn a_client_that_takes_nothing_has_until_the_deadline() {
+    fn a_client_that_acknowledges_nothing_has_until_the_deadline() {
         assert_eq!(ask(false, |_| 5), (AckProgress::Expired, 1000));
         assert_eq!(ask(true, |_| 5), (AckProgress::Expired, 1000));
     }
 
     #[test]
-    fn a_client_that_takes_a_byte_now_and_then_has_longer() {
+    fn a_client_that_acknowledges_a_byte_now_and_then_has_longer() {
         let (progress, took) = ask(false, |now| 10_u64.saturating_sub(now / 900));
         assert_eq!(progress, AckProgress::Delivered);
         assert!((9000..=9128).contains(&took), "{took} ms");
-        // It stops.
+        // The client stops.
         let (progress, took) = ask(false, |now| 10 - (now / 900).min(4));
         assert_eq!(progress, AckProgress::Expired);
         assert!((4600..=4728).contains(&took), "{took} ms");
     }
 
     #[test]
-    fn a_final_deadline_is_not_moved() {
+    fn a_final_deadline_is_not_extended() {
         let slow = |now| 10_u64.saturating_sub(now / 900);
         assert_eq!(ask(true, slow), (AckProgress::Expired, 1000));
         let quick = |now| 10_u64.saturating_sub(now / 50);

@@ -1,17 +1,17 @@
-//! The head of a request that arrives in pieces.
+//! The head of a request that arrives in parts.
 
 use tidewheel_codec::handshake::{Limits, Request};
 
-/// The part of a request that has arrived, and how much is to come before it is parsed again.
+/// The part of a request that has arrived.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     bytes: Vec<u8>,
-    /// Bytes of the whole request, if its head is whole.
+    /// Bytes of the whole request, if its head is complete.
     whole_size: Option<usize>,
 }
 
 impl Head {
-    /// With the first bytes, in which there is no whole request.
+    /// Begins with the first bytes, which have no complete request.
     pub(crate) fn new(bytes: &[u8], limits: &Limits) -> Self {
         let bytes = bytes.to_vec();
         Self {
@@ -21,7 +21,7 @@ impl Head {
         .parsed(limits)
     }
 
-    /// The same, after a parser has found no whole request.
+    /// Notes that a parser has found no complete request.
     pub(crate) fn parsed(mut self, limits: &Limits) -> Self {
         self.whole_size = Request::whole_size(&self.bytes, limits).ok().flatten();
         self
@@ -39,10 +39,10 @@ impl Head {
         self.bytes.len()
     }
 
-    /// Adds bytes; says whether the request may be whole, or is too large. So each byte is looked at a
-    /// bounded number of times, in however many pieces the request comes.
+    /// Appends bytes. Returns whether the request may be complete, or is too large. So the number of times that
+    /// each byte is parsed is bounded, whatever the size of the parts.
     pub(crate) fn extend(&mut self, bytes: &[u8], limits: &Limits) -> bool {
-        // The end of a head may begin in what was there before.
+        // The end of the head may begin in the earlier bytes.
         let at = self.bytes.len().saturating_sub(2);
         self.bytes.extend_from_slice(bytes);
         match self.whole_size {
@@ -52,7 +52,7 @@ impl Head {
     }
 }
 
-/// Whether there is an empty line (RFC 9112 2.2: also without carriage returns).
+/// Returns whether there is an empty line (RFC 9112 2.2: also without carriage returns).
 fn ends_head(bytes: &[u8]) -> bool {
     let is_end = |at: usize| {
         let next = &bytes[at + 1..];
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_request_in_pieces_is_parsed_when_it_may_be_whole() {
+    fn a_request_in_parts_is_parsed_only_when_it_may_be_complete() {
         let limits = Limits::default();
         let fields = "a: b\r\n".repeat(40);
         let end = "Content-Length: 3\r\n\r\n";

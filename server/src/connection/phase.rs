@@ -7,7 +7,7 @@
 //!      └─────────────────────┘
 //! ```
 //!
-//! A connection is flushed if its peer has ended its direction in order, and not if it is reset.
+//! A connection enters Flushing if its peer has ended its direction in order, and skips it if it is reset.
 
 use tidewheel_codec::{Connection as Protocol, Time};
 
@@ -16,35 +16,35 @@ use crate::admission::Refusal;
 
 /// The phase of a connection.
 pub(crate) enum Phase<S> {
-    /// The request is awaited until `deadline`; `head` is the part that has arrived. A connection over a
-    /// limit gets `refusal` as the answer.
+    /// The request is awaited until `deadline`. `head` is the part that has arrived. A connection over a limit
+    /// gets `refusal` as the answer.
     Handshake {
         head: Head,
         deadline: Time,
         refusal: Option<Refusal>,
     },
-    /// The request was answered with an error and FIN. Reset at `deadline`.
+    /// The request was answered with an error, and FIN follows. Reset at `deadline`.
     Refused { deadline: Time },
-    /// The WebSocket is open, or its closing handshake is under way.
+    /// The WebSocket is open, or the closing handshake is in progress.
     Open { protocol: Protocol, state: S },
-    /// The peer has ended its direction in order. What is queued is sent, and our FIN behind it. Then the
-    /// descriptor stays open until the peer has taken everything.
+    /// The peer has ended its direction in order. The queue and our FIN are sent. The descriptor stays open
+    /// until the peer has acknowledged everything.
     Flushing { ack_wait: AckWait },
-    /// Nothing is sent or received any more. The slot is free when the descriptor is closed and no
-    /// operation is under way.
+    /// Nothing is sent or received. The slot is freed when the descriptor is closed and no operation is in
+    /// flight.
     Leaving(Descriptor),
 }
 
-/// The descriptor of a connection that leaves.
+/// The descriptor of a connection in [`Phase::Leaving`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Descriptor {
-    /// Its Close is submitted.
+    /// The close is submitted.
     Closing,
-    /// It is closed.
+    /// The close has completed.
     Closed,
 }
 
-/// A phase without what is in it.
+/// A phase without its data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     Handshake,
@@ -55,7 +55,7 @@ enum Step {
 }
 
 impl Step {
-    /// The one place that says which phase may follow which.
+    /// Returns whether `next` may follow this phase. This is the only place that decides it.
     fn may_become(self, next: Self) -> bool {
         use Descriptor::{Closed, Closing};
         match (self, next) {
@@ -85,13 +85,13 @@ impl<S> Phase<S> {
         }
     }
 
-    /// Becomes the next phase, and gives the one before.
+    /// Enters the next phase. Returns the previous one.
     ///
     /// # Panics
-    /// If that does not follow this one.
+    /// If `next` may not follow this phase.
     pub(super) fn advance(&mut self, next: Self) -> Self {
         let (from, to) = (self.step(), next.step());
-        assert!(from.may_become(to), "{to:?} behind {from:?}");
+        assert!(from.may_become(to), "{to:?} cannot follow {from:?}");
         std::mem::replace(self, next)
     }
 }
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_phase_is_followed_by_those_that_the_table_says() {
+    fn each_phase_is_followed_by_those_in_the_table() {
         let [closing, closed] = [Descriptor::Closing, Descriptor::Closed].map(Step::Leaving);
         #[rustfmt::skip]
         let table = [

@@ -1,26 +1,26 @@
-//! Why received bytes of a connection are kept unread.
+//! The reason why received bytes of a connection are not read.
 //!
 //! ```text
-//!  Room     it has much under way that it published ─ there is room, or it closes ─► Turn
-//!  Turn     it has had its share of the turn ──────── a turn has a share for it ───► read on
-//!  Answers  answers might not find room to be sent ── everything is sent ──────────► read on
+//! PublishBudget  its published messages wait ── the budget has space, or it closes ─► TurnQuota
+//! TurnQuota      its quota is used up ───────── a turn has quota for it ────────────► read
+//! SendQueue      answers may have no space ──── everything is sent ─────────────────► read
 //! ```
 
-/// The state of reading: on, or held up by an reason while received bytes are kept unread.
+/// The state of reading: enabled, or waiting for a reason.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Reading {
     waits_for: Option<WaitReason>,
 }
 
-/// The reason why a connection does not read.
+/// The reason why a connection is not read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum WaitReason {
-    /// Everything that is queued is to be sent.
-    Answers,
-    /// It has had its share of the turn.
-    Turn,
-    /// It publishes, and there is to be room for what it publishes.
-    Room,
+    /// The send queue may have no space for answers.
+    SendQueue,
+    /// The connection's quota of the turn is used up.
+    TurnQuota,
+    /// The connection publishes, and the budget of published messages has no space.
+    PublishBudget,
 }
 
 impl Reading {
@@ -28,21 +28,21 @@ impl Reading {
         Self { waits_for: None }
     }
 
-    /// Notes an reason; says whether it is a new one, so that the connection must be listed for it.
+    /// Sets the reason. Returns whether it has changed, so that the connection must be listed for it.
     #[inline]
     pub(crate) fn wait_for(&mut self, reason: WaitReason) -> bool {
         self.waits_for.replace(reason) != Some(reason)
     }
 
-    /// The reason that it waits for, if any.
+    /// The reason why the connection is not read, if it waits.
     #[inline]
     pub(crate) fn reason(self) -> Option<WaitReason> {
         self.waits_for
     }
 
-    /// Notes that the reason is gone.
+    /// Enables reading.
     #[inline]
-    pub(crate) fn go_on(&mut self) {
+    pub(crate) fn resume(&mut self) {
         self.waits_for = None;
     }
 }

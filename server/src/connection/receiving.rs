@@ -1,4 +1,4 @@
-//! The receive of a connection: at most one is with the kernel.
+//! The receive of a connection. At most one is in flight.
 //!
 //! ```text
 //!  Idle, Starved, Paused ── Arm ──► Armed ── Switch ──► Switching
@@ -10,8 +10,8 @@
 //!  PausedAtEnd ── ReachEnd ──► Idle
 //! ```
 //!
-//! Filling is not paused: it takes no more than its message has room for. Leave changes a state with no
-//! receive under way into Idle.
+//! Filling is not paused, because it receives no more than the rest of its message. Leave changes a state
+//! without a receive in flight into Idle.
 
 /// The state of a connection's receive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,21 +21,21 @@ pub(crate) struct Receiving {
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
-    /// None is under way: it was not armed yet, or is over.
+    /// No receive is in flight.
     Idle,
-    /// The kernel has one into provided buffers.
+    /// A receive into provided buffers is in flight.
     Armed,
-    /// It is being cancelled, because a large message is arriving.
+    /// The receive is being cancelled, because a large message is arriving.
     Switching,
-    /// The kernel has one into the message that is arriving.
+    /// A receive into the message that is arriving is in flight.
     Filling,
-    /// It ended for want of a buffer, and is armed again when there is one.
+    /// The receive waits for a free buffer.
     Starved,
-    /// It is being cancelled, because nothing more is to be read for now.
+    /// The receive is being cancelled, because nothing more may be read for now.
     Pausing,
-    /// None is under way until what was received is read.
+    /// No receive is in flight until the unread bytes are read.
     Paused,
-    /// The same, and the peer's FIN was received.
+    /// Paused, and the peer's FIN was received.
     PausedAtEnd,
 }
 
@@ -44,32 +44,32 @@ enum State {
 pub(crate) enum ReceiveEvent {
     /// A receive into provided buffers is submitted.
     Arm,
-    /// None is, because no buffer is free.
+    /// No receive is submitted, because no buffer is free.
     Starve,
     /// A receive into the message that is arriving is submitted.
     Fill,
-    /// Much of a message is to come, and had better be received into it.
+    /// A large message is arriving, and should be received into its own buffer.
     Switch,
-    /// Nothing more is to be read for now.
+    /// Nothing more may be read for now.
     Pause,
-    /// The receive has completed for the last time; `at_end` with the peer's FIN.
+    /// The receive has completed for the last time; `at_end` if with the peer's FIN.
     Complete { at_end: bool },
-    /// Everything that was received before the peer's FIN has been read.
+    /// All bytes before the peer's FIN were read.
     ReachEnd,
-    /// The connection leaves: nothing is received any more.
+    /// The connection receives nothing any more.
     Leave,
 }
 
-/// The action that an event asks for.
+/// The action that an event requires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum ReceiveAction {
     Nothing,
-    /// The receive under way is to be cancelled.
+    /// Cancel the receive in flight.
     Cancel,
 }
 
 impl State {
-    /// The one place where a receive changes its state.
+    /// Computes the next state. This is the only place that changes the state of a receive.
     #[inline]
     fn on(self, event: ReceiveEvent) -> (Self, ReceiveAction) {
         use ReceiveAction::{Cancel, Nothing};
@@ -84,7 +84,7 @@ impl State {
             (Self::Armed, Pause) => (Self::Pausing, Cancel),
             (Self::Switching, Pause) => (Self::Pausing, Nothing),
             (Self::Idle | Self::Starved, Pause) => (Self::Paused, Nothing),
-            // Its message was there before the pause.
+            // It receives no more than the rest of its message.
             (Self::Filling, Pause) => (Self::Filling, Nothing),
             (Self::Pausing | Self::Paused | Self::PausedAtEnd, Pause) => (self, Nothing),
 
@@ -137,7 +137,7 @@ impl Receiving {
         Self { state: State::Idle }
     }
 
-    /// Changes the state by an event; gives the action that it asks for.
+    /// Changes the state. Returns the required action.
     ///
     /// # Panics
     /// If the event cannot happen in this state.
@@ -148,7 +148,7 @@ impl Receiving {
         action
     }
 
-    /// Whether a receive has yet to complete for the last time.
+    /// Returns whether a receive is in flight.
     #[inline]
     pub(crate) fn is_under_way(self) -> bool {
         match self.state {
@@ -157,18 +157,18 @@ impl Receiving {
         }
     }
 
-    /// Whether the kernel has one into provided buffers that nobody has cancelled.
+    /// Returns whether a receive into provided buffers is in flight, and is not being cancelled.
     #[inline]
     pub(crate) fn is_armed(self) -> bool {
         self.state == State::Armed
     }
 
-    /// Whether it waits for a buffer.
+    /// Returns whether the receive waits for a free buffer.
     pub(crate) fn is_starved(self) -> bool {
         self.state == State::Starved
     }
 
-    /// Whether receiving goes on only when what was received is read.
+    /// Returns whether receiving waits until the unread bytes are read.
     #[inline]
     pub(crate) fn is_paused(self) -> bool {
         matches!(
@@ -177,13 +177,13 @@ impl Receiving {
         )
     }
 
-    /// Whether the peer's FIN was received behind what is yet to be read.
+    /// Returns whether the peer's FIN was received behind unread bytes.
     #[inline]
     pub(crate) fn is_at_end(self) -> bool {
         self.state == State::PausedAtEnd
     }
 
-    /// Whether one may be armed: at once, or once nothing keeps the connection from reading.
+    /// The condition under which a receive should be armed.
     #[inline]
     pub(crate) fn wants(self) -> Wants {
         match self.state {
@@ -199,14 +199,14 @@ impl Receiving {
     }
 }
 
-/// Whether a receive is to be armed.
+/// The condition under which a receive should be armed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Wants {
-    /// One is under way, or waits for something else.
+    /// Not now: one is in flight, or waits for another event.
     Nothing,
     /// At once.
     Now,
-    /// When what was received is read, and there is room for answers.
+    /// When the unread bytes are read, and the send queue has space for answers.
     WhenRead,
 }
 
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_event_leads_where_the_table_says() {
+    fn each_event_leads_to_the_state_in_the_table() {
         use ReceiveAction::{Cancel, Nothing};
         use ReceiveEvent::{Arm, Complete, Fill, Leave, Pause, ReachEnd, Starve, Switch};
         use State::{Armed, Filling, Idle, Paused, PausedAtEnd, Pausing, Starved, Switching};
@@ -229,7 +229,7 @@ mod tests {
             Paused,
             PausedAtEnd,
         ];
-        /// Where an event leads; `None` if it cannot happen.
+        /// The next state and the action; `None` if the event cannot happen.
         type Next = Option<(State, ReceiveAction)>;
         const TABLE: [(ReceiveEvent, [Next; 8]); 9] = {
             const fn to(state: State) -> Next {

@@ -1,27 +1,27 @@
-//! The send of a connection, of which one is under way at most, and our FIN behind the last one.
+//! The send of a connection, and our FIN behind the last byte. At most one send is in flight.
 //!
 //! ```text
-//!            ┌───────────── everything was taken ─────────────┐
-//!            ▼                                                │
-//!   Idle ── bytes are queued ──► Silent, or Told if something follows its end
-//!    ▲                                                        │
-//!    │                                                        ▼ not everything was taken
-//!    └── it may take bytes ── Polling ◄── the turn ends ── Stalled
+//! ┌───────────── everything was taken ─────────────┐
+//! ▼                                                │
+//! Idle ── bytes are queued ──► Silent, or Told if its end is awaited
+//! ▲                                                        │
+//! │                                                        ▼ the send was short
+//! └── the socket is writable ── Polling ◄── flush ── Stalled
 //! ```
 //!
-//! FIN goes behind the last byte: with the last send, or by itself if nothing is queued.
+//! FIN follows the last byte: with the last send, or by itself if nothing is queued.
 //!
 //! ```text
-//!   No ── the connection is to end ──► Wanted ── the last byte is sent, or was ──► InFlight ── complete ──► Done
+//! No ── the connection ends ──► Wanted ── the last byte is sent, or was ──► InFlight ── complete ──► Done
 //!                                        ▲                                            │
-//!                                        └────── the send in front was not whole ─────┘
+//! └────── the send before it was short ────────┘
 //! ```
 //!
-//! `No` and `Wanted` become `Done` when the connection has ended underneath.
+//! `No` and `Wanted` become `Done` when the TCP connection has ended.
 
 use crate::ring::SendMode;
 
-/// The state of a connection's send, and of our FIN.
+/// The state of a connection's send and FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Sending {
     flight: Flight,
@@ -31,48 +31,48 @@ pub(crate) struct Sending {
 /// The state of the send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Flight {
-    /// None is under way.
+    /// No send is in flight.
     Idle,
-    /// None is, but the last one was short: the socket is to be waited for.
+    /// No send is in flight. The last one was short, so the socket has to be polled.
     Stalled,
-    /// None is until the socket takes bytes again.
+    /// The socket is being polled until it is writable.
     Polling,
-    /// One that completes only if it was short; else it is over with the next look at the ring.
+    /// A send that completes only if it was short. If it has not completed at the next reap, it took
+    /// everything.
     Silent,
-    /// One that completes in any case.
+    /// A send that completes in any case.
     Told,
 }
 
 /// The state of our FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fin {
-    /// Not due.
+    /// Not requested.
     No,
-    /// Due behind the last byte that is queued.
+    /// To be sent behind the last queued byte.
     Wanted,
     /// Submitted.
     InFlight,
-    /// Sent; or there is nobody left to send it to.
+    /// Sent, or the TCP connection has ended.
     Done,
 }
 
 /// An event of a send or of a FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendEvent {
-    /// FIN is to follow what is queued.
+    /// FIN has to follow the queue.
     WantFin,
-    /// The turn ends, or the connection does.
+    /// The turn ends, or the connection ends.
     Flush(Queued),
-    /// A silent send of which nothing was heard has taken everything. One that has completed is not silent
-    /// any more.
+    /// A silent send has ended without a completion, so it took everything.
     Retire,
     /// A send has completed.
     Settle(SendResult),
-    /// The socket may take bytes again.
+    /// The socket is writable, or has failed.
     Writable,
     /// The FIN has completed.
     FinComplete(FinResult),
-    /// The connection has ended underneath: nobody is left to send FIN to.
+    /// The TCP connection has ended, so no FIN can be sent.
     PeerGone,
 }
 
@@ -83,7 +83,7 @@ pub(crate) enum Queued {
     Bytes {
         /// Whether one send takes all of it.
         is_whole: bool,
-        /// Whether something is to follow when the send is over.
+        /// Whether the end of the send is awaited.
         is_awaited: bool,
     },
 }
@@ -91,37 +91,37 @@ pub(crate) enum Queued {
 /// The result of a send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendResult {
-    /// The socket took all of it.
+    /// The socket took everything.
     Whole,
-    /// It took less.
+    /// The socket took a part.
     Short,
-    /// The connection has ended underneath.
+    /// The TCP connection has ended.
     Failed,
 }
 
 /// The result of a FIN.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum FinResult {
-    /// It is out, or has found the peer gone: what is under way tells of that.
+    /// It was sent; or the TCP connection has ended, which the receive reports.
     Done,
     /// It was linked to a send that was short.
     Cancelled,
-    /// There was no descriptor to send it by; the ring takes another way now.
+    /// The ring had no descriptor for it. The ring uses another method for the next one.
     Again,
 }
 
-/// The action that an event asks for.
+/// The action that an event requires.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum SendAction {
     Nothing,
-    /// Send what is queued; FIN follows it if `finish`.
+    /// Send the queue, and FIN behind it if `finish`.
     Send {
         mode: SendMode,
         finish: bool,
     },
     /// Send FIN.
     Finish,
-    /// Wait until the socket takes bytes again.
+    /// Poll the socket until it is writable.
     Poll,
 }
 
@@ -133,11 +133,12 @@ impl Sending {
         }
     }
 
-    /// Changes the state by an event; gives the action that it asks for.
+    /// Changes the state. Returns the required action.
     ///
     /// # Panics
     /// If the event cannot happen in this state.
-    // The caller knows the event, so little is left of the table. The compiler inlines it only if told to.
+    // Each caller passes a constant event, so inlining removes most of the table. The compiler inlines it only
+    // if forced.
     #[inline(always)]
     pub(crate) fn on(&mut self, event: SendEvent) -> SendAction {
         let (next, action) = self.next(event);
@@ -145,7 +146,7 @@ impl Sending {
         action
     }
 
-    /// The one place where a send and a FIN change their states.
+    /// Computes the next state. This is the only place that changes the states of a send and a FIN.
     #[inline(always)]
     fn next(self, event: SendEvent) -> (Self, SendAction) {
         let Self { flight, fin } = self;
@@ -195,7 +196,7 @@ impl Sending {
                         SendResult::Short => Flight::Stalled,
                     };
                     let fin = match (fin, result) {
-                        // It was linked to this send, and is not done.
+                        // It was linked to this send, and is cancelled.
                         (Fin::InFlight, SendResult::Short | SendResult::Failed) => Fin::Wanted,
                         (Fin::InFlight, SendResult::Whole)
                         | (Fin::No | Fin::Wanted | Fin::Done, _) => fin,
@@ -214,7 +215,7 @@ impl Sending {
                 (Fin::InFlight, FinResult::Done) => (flight, Fin::Done, SendAction::Nothing),
                 (Fin::InFlight, FinResult::Again) => (flight, Fin::Wanted, SendAction::Nothing),
                 (Fin::InFlight, FinResult::Cancelled) => (flight, fin, SendAction::Nothing),
-                // The send that it was linked to has told of it.
+                // The result of the send that it was linked to has changed the state already.
                 (Fin::No | Fin::Wanted | Fin::Done, _) => (flight, fin, SendAction::Nothing),
             },
             SendEvent::PeerGone => match fin {
@@ -230,7 +231,7 @@ impl Sending {
         unreachable!("{event:?} while {self:?}")
     }
 
-    /// Whether a send, or a wait for one, has yet to end.
+    /// Returns whether a send or a poll is in flight.
     #[inline]
     pub(crate) fn is_under_way(self) -> bool {
         match self.flight {
@@ -239,30 +240,30 @@ impl Sending {
         }
     }
 
-    /// Whether a silent send is under way.
+    /// Returns whether a silent send is in flight.
     #[inline]
     pub(crate) fn is_silent(self) -> bool {
         self.flight == Flight::Silent
     }
 
-    /// Whether the socket is being waited for.
+    /// Returns whether the socket is being polled.
     #[inline]
     pub(crate) fn is_polling(self) -> bool {
         self.flight == Flight::Polling
     }
 
-    /// Whether nothing is under way, and nothing more is to follow.
+    /// Returns whether no send is in flight, and no FIN is to follow.
     pub(crate) fn is_over(self) -> bool {
         self.flight == Flight::Idle && matches!(self.fin, Fin::No | Fin::Done)
     }
 
-    /// Whether FIN is to follow what is queued.
+    /// Returns whether FIN has to follow the queue.
     #[inline]
     pub(crate) fn wants_fin(self) -> bool {
         self.fin == Fin::Wanted
     }
 
-    /// Whether our FIN has yet to complete.
+    /// Returns whether our FIN is in flight.
     #[inline]
     pub(crate) fn is_fin_under_way(self) -> bool {
         self.fin == Fin::InFlight
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_leads_a_send_where_the_table_says() {
+    fn each_event_leads_a_send_to_the_state_in_the_table() {
         use Flight::{Idle, Polling, Silent, Stalled, Told};
         let bytes = |is_whole, is_awaited| {
             SendEvent::Flush(Queued::Bytes {
@@ -327,8 +328,8 @@ mod tests {
     }
 
     #[test]
-    fn each_event_leads_a_fin_where_the_table_says() {
-        use Fin::{Done, No, InFlight, Wanted};
+    fn each_event_leads_a_fin_to_the_state_in_the_table() {
+        use Fin::{Done, InFlight, No, Wanted};
         let bytes = |is_whole| {
             SendEvent::Flush(Queued::Bytes {
                 is_whole,
@@ -365,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_followed_by_fin_when_it_is_the_last() {
+    fn a_flush_submits_the_send_and_the_fin_of_the_table() {
         let bytes = |is_whole, is_awaited| {
             SendEvent::Flush(Queued::Bytes {
                 is_whole,

@@ -1,9 +1,10 @@
-//! A core that several shards share: they take turns.
+//! The turns of shards that share a core.
 //!
-//! Of the shards that would go on at once, one runs at a time, and hands over to the shard that has waited
-//! longest. The kernel's scheduler is fair in time, not in turns: a shard that has had a millisecond more
-//! than sixty others waits until each of them has had that millisecond, and so do its clients. A shard that
-//! the network wakes takes no part in this: it runs when the kernel lets it.
+//! Of the shards whose next turn is due at once, one runs at a time, and hands over to the shard that has
+//! waited longest. The kernel's scheduler alone is fair in time, not in turns: a shard that has run a
+//! millisecond longer than sixty others would wait until each of them has run for a millisecond, and so would
+//! its clients. A shard that waits in the ring does not take part: the kernel runs it when an operation
+//! completes.
 
 use std::{
     collections::VecDeque,
@@ -24,18 +25,18 @@ use rustix::{
 
 use super::Clock;
 
-/// Duration of a turn after which the others go on without waiting for its end: the handler blocks, or the
-/// kernel runs another thread on this core.
+/// Duration of a turn after which the next shard does not wait for its end: the handler blocks, or the kernel
+/// runs another thread on this core.
 const STALLED: Duration = Duration::from_millis(5);
 
-/// Time between two checks for a stalled turn, by each shard that waits.
+/// Time between two checks for a stalled turn, by each waiting shard.
 const STALL_CHECK_INTERVAL: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 10_000_000,
 };
 
-/// Delay of the first turn when all shards wake together. The kernel lets a running thread run on for
-/// milliseconds: without the delay, the first shard would take turn after turn until the others run.
+/// Delay of the first turn when all shards wake together. The kernel lets a running thread run for
+/// milliseconds. Without the delay, the first shard would take many turns before the others run.
 const FIRST_TURN_DELAY: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 1_000_000,
@@ -53,12 +54,12 @@ pub(crate) struct SharedCore {
     stalled: Duration,
 }
 
-/// The shard whose turn it is, and those that wait.
+/// The shard whose turn it is, and the waiting shards.
 #[derive(Debug)]
 struct TurnQueue {
     /// The state of the shard whose turn it is.
     holder: Option<Arc<AtomicU32>>,
-    /// The begin of its turn, by the clock of the shared core.
+    /// Begin of the turn, by the clock of the shared core.
     since: Duration,
     waiting: VecDeque<Arc<AtomicU32>>,
 }
@@ -91,7 +92,7 @@ impl SharedCore {
     }
 
     fn turns(&self) -> MutexGuard<'_, TurnQueue> {
-        // Nothing in there can be half done.
+        // A panic cannot leave the queue inconsistent.
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -101,7 +102,7 @@ impl SharedCore {
         turns.holder.clone_from(&next);
         turns.since = self.clock.elapsed();
         if let Some(state) = next {
-            // While the queue is locked: nobody sees a holder that waits.
+            // While the queue is locked, so that no shard sees a holder that waits.
             state.store(RUNS, Ordering::Release);
             drop(turns);
             // It fails only for an invalid address.
@@ -132,17 +133,17 @@ impl CoreUser {
         self.wait();
     }
 
-    /// Waits for its turn after all shards were held up, and wake at the same moment: the first waits until
-    /// the others have queued.
+    /// Waits for its turn after all shards were held up and wake together. The first shard waits until the
+    /// others have queued.
     pub(crate) fn wait_for_turn_among_others(&mut self) {
         self.wait_for_turn();
         if self.shared_core.turns().waiting.is_empty() {
-            // A signal may end it early, which does no harm.
+            // A signal may end the sleep early, which is harmless.
             let _ = nanosleep(&FIRST_TURN_DELAY);
         }
     }
 
-    /// Ends its turn: hands over, unless another shard has done so because the turn stalled.
+    /// Ends its turn, unless another shard has ended it because it stalled.
     pub(crate) fn end_turn(&mut self) {
         let turns = self.shared_core.turns();
         if turns.is_held_by(&self.state) {
@@ -153,7 +154,7 @@ impl CoreUser {
     /// Waits until its turn begins. If the turn of the holder stalls, hands over in its place.
     fn wait(&self) {
         while self.state.load(Ordering::Acquire) == WAITS {
-            // After any other end of the wait the state tells.
+            // Whatever ended the wait, the loop checks the state.
             let result = futex::wait(
                 &self.state,
                 futex::Flags::PRIVATE,
@@ -190,7 +191,7 @@ mod tests {
 
     use super::*;
 
-    /// One in which nobody is passed over, however slow the machine is.
+    /// A shared core on which no turn ever counts as stalled.
     fn patient() -> Arc<SharedCore> {
         Arc::new(SharedCore::new(Duration::MAX))
     }
@@ -201,7 +202,7 @@ mod tests {
         }
     }
 
-    /// Waits until so many wait for their turn.
+    /// Waits until `count` shards wait for their turn.
     fn until_waiting(shared_core: &SharedCore, count: usize) {
         while shared_core.turns().waiting.len() != count {
             thread::yield_now();
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn each_has_its_turn_before_any_has_another() {
+    fn every_shard_has_a_turn_before_any_has_another() {
         const RUNNERS: usize = 5;
         const ROUNDS: usize = 200;
         let shared_core = patient();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_goes_on() {
+    fn a_single_shard_takes_turn_after_turn() {
         let mut core_user = CoreUser::new(Arc::default());
         core_user.wait_for_turn();
         core_user.end_turn();
@@ -254,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gathers_has_its_turn_before_those_that_come() {
+    fn a_shard_that_waits_for_others_to_queue_has_its_turn_before_them() {
         let shared_core = patient();
         let mut first = CoreUser::new(Arc::clone(&shared_core));
         first.wait_for_turn_among_others();
@@ -273,14 +274,14 @@ mod tests {
     }
 
     #[test]
-    fn one_that_never_hands_over_holds_up_nobody_for_long() {
+    fn a_shard_that_never_hands_over_is_passed_over_when_its_turn_stalls() {
         let shared_core = Arc::new(SharedCore::default());
         let mut stuck = CoreUser::new(Arc::clone(&shared_core));
         stuck.wait_for_turn();
         let mut other = CoreUser::new(Arc::clone(&shared_core));
         other.wait_for_turn();
         assert!(other.is_holder());
-        // And it does not hand over what it has no longer.
+        // Its end of turn does not end the turn of the other shard.
         stuck.end_turn();
         assert!(other.is_holder());
         drop(other);
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_panics_hands_over() {
+    fn a_shard_that_panics_hands_over() {
         let shared_core = patient();
         let mut panics = CoreUser::new(Arc::clone(&shared_core));
         panics.wait_for_turn();

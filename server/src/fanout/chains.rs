@@ -1,13 +1,12 @@
-//! What waits for each subscriber, shared by all for whom the same messages wait.
+//! The messages that wait for each subscriber, shared by all subscribers with the same messages.
 //!
-//! A chain is a sequence of messages, named by the number of its last link; a link says which
-//! message it is, and which link comes before. To give a message to a subscriber for whom chain
-//! `c` waits is to replace `c` by its successor, which all others with `c` get as well. So a
-//! message costs a subscriber one load and one store, and all with the same chain share the bytes
-//! of one buffer.
+//! A chain is a sequence of messages, and has the number of its last link. A link names its message and the
+//! link before it. To add a message to a subscriber's chain `c`, `c` is replaced by its successor, which is the
+//! same for all subscribers with `c`. So a delivery costs one load and one store, and all subscribers with the
+//! same chain share one buffer of frames.
 //!
-//! A link counts its users: the subscribers whose chain ends with it, and the links behind it. When
-//! the last one is gone, so is the link, and with the last link of a message the message.
+//! A link counts its users: the subscribers whose chain ends with it, and the links behind it. It is freed with
+//! its last user, and a message is freed with its last link.
 //!
 //! ```text
 //! segments    ┌─────────── 1 ───────────┐   ┌────── 2 ──────┐
@@ -15,7 +14,7 @@
 //!                                     ▲ ─────────────────┘       segment_before
 //! ```
 //!
-//! A long chain is cut into segments; the frames of a segment are copied into one buffer.
+//! A long chain is divided into segments. The frames of a segment are copied into one buffer.
 
 use std::sync::Arc;
 
@@ -27,38 +26,38 @@ use tidewheel_codec::Endpoint;
 use super::Published;
 use crate::SlowConsumer;
 
-/// The chain of no messages.
+/// The empty chain.
 pub(crate) const NONE: u32 = 0;
 
-/// Bytes of a segment's frames at most, unless it is a single frame; that one is not copied.
+/// Bytes of a segment's frames, at most. A longer segment is a single frame, which is not copied.
 const SEGMENT_BYTES_MAX: usize = 64 << 10;
 
-/// A chain of so many bytes of frames is long: subscribers are to get it before it grows.
+/// Bytes of the frames of a chain from which it is long. Messages are deferred while a long chain exists.
 const LONG_CHAIN_BYTES_MIN: usize = 64 << 10;
 
-/// Links and messages for which memory is kept while there are none.
+/// Links and messages for which an empty slab keeps memory, at most.
 const LINKS_KEPT_MAX: usize = 1 << 10;
 
 #[derive(Debug)]
 pub(crate) struct Chains {
-    /// The first link stands for no message.
+    /// All links. The first one stands for the empty chain.
     links: Slab<Link>,
     messages: Slab<MessageEntry>,
     /// Links by the chain before them and their message.
     successors: HashTable<u32>,
     run: Run,
-    /// Links of long chains.
+    /// Number of links of long chains.
     long_links: usize,
-    /// Messages from other threads.
+    /// Number of messages from other threads.
     remote_in_flight: usize,
-    /// Bytes of memory of all that is kept here.
+    /// Memory in bytes of everything in this struct.
     bytes: usize,
     segment_bytes_max: usize,
-    /// The server's policy, where a message has none of its own.
+    /// The server's policy, for messages whose topic has no rule.
     policy: SlowConsumer,
 }
 
-/// The publisher of a message.
+/// The origin of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Origin {
     /// A connection of this shard.
@@ -71,21 +70,22 @@ pub(super) enum Origin {
 #[derive(Debug)]
 struct MessageEntry {
     published: Arc<Published>,
-    /// Links of it, and topics whose subscribers have not all got it.
+    /// Number of links of the message, and of topics and patterns for which it is pending.
     users: u32,
     origin: Origin,
     /// Bytes of its compressed form that are counted here.
     compressed_bytes: usize,
 }
 
-/// From a chain by a message.
+/// One step from a chain to its successor.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Step {
     chain: u32,
     message: u32,
 }
 
-/// Subscribers, one after the other, that take the same step; they are counted when it is over.
+/// Consecutive subscribers that take the same step. Their number is added to the link's users at the end of the
+/// run.
 #[derive(Clone, Copy, Debug, Default)]
 struct Run {
     step: Step,
@@ -96,27 +96,27 @@ struct Run {
 #[derive(Debug, Default)]
 struct Link {
     before: u32,
-    /// The last link of the segment before this link's.
+    /// The last link of the segment before that of this link.
     segment_before: u32,
     message: u32,
     users: u32,
-    /// Messages of the segment up to this one.
+    /// Messages of the segment up to this link.
     count: u32,
-    /// Bytes of their frames.
+    /// Bytes of the frames of these messages.
     frame_bytes: usize,
     payload_bytes: u64,
     /// Bytes of all frames of the chain.
     chain_bytes: usize,
     /// Whether a policy forbids to drop one of the segment's messages.
     is_kept: bool,
-    /// Whether a policy closes a subscriber for which there is no room for one of them.
+    /// Whether a policy closes a subscriber whose queue has no space for one of the segment's messages.
     may_close: bool,
-    /// The frames of the segment one behind the other, once somebody needs them: as they are, and
-    /// compressed.
+    /// The frames of the segment in one buffer, uncompressed and compressed. Each is made when it is first
+    /// needed.
     joined: [Option<Bytes>; 2],
 }
 
-/// A segment of a chain: how many messages, how many bytes of them, and what may become of them.
+/// A segment of a chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChainSegment {
     /// The last link.
@@ -126,15 +126,16 @@ pub(crate) struct ChainSegment {
     pub(crate) payload_bytes: u64,
     /// Whether a policy forbids to drop one of the messages.
     pub(crate) is_kept: bool,
-    /// Whether a policy closes a subscriber for which there is no room for one of them.
+    /// Whether a policy closes a subscriber whose queue has no space for one of the messages.
     pub(crate) may_close: bool,
 }
 
-/// Bytes that a link costs: itself, and its place among the successors.
+/// Memory in bytes of a link and its entry among the successors.
 const LINK_BYTES: usize = size_of::<Link>() + 2 * size_of::<u32>();
 
 impl Chains {
-    /// No chains. A segment is to fit well into a send queue of `send_queue_max` bytes.
+    /// Creates an empty set of chains. A segment takes at most half of `send_queue_max` bytes, unless it is a
+    /// single frame.
     pub(super) fn new(send_queue_max: usize, policy: SlowConsumer) -> Self {
         Self {
             links: links(),
@@ -149,23 +150,22 @@ impl Chains {
         }
     }
 
-    /// Bytes of memory of all links and messages.
+    /// Memory in bytes of all links and messages.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether a long chain waits for somebody.
+    /// Returns whether a long chain exists.
     pub(super) fn is_long(&self) -> bool {
         self.long_links > 0
     }
 
-    /// Messages from other threads that are under way.
+    /// Number of messages from other threads that are in flight.
     pub(super) fn remote_in_flight(&self) -> usize {
         self.remote_in_flight
     }
 
-    /// Begins to deliver a message; gives its number, which is valid until
-    /// [`finish`](Self::finish).
+    /// Adds a message. Returns its number, which is valid until [`finish`](Self::finish).
     pub(super) fn begin(&mut self, message: Arc<Published>, origin: Origin) -> u32 {
         self.bytes += message.size() + size_of::<MessageEntry>();
         self.remote_in_flight += usize::from(origin == Origin::Remote);
@@ -178,12 +178,12 @@ impl Chains {
         self.messages.insert(entry) as u32
     }
 
-    /// Notes that a message is pending for `topics` topics and patterns.
+    /// Counts a message as pending for `topics` more topics and patterns.
     pub(super) fn add_users(&mut self, message: u32, topics: u32) {
         self.messages[message as usize].users += topics;
     }
 
-    /// Notes that a message is pending for one topic or pattern fewer.
+    /// Counts a message as pending for one topic or pattern less.
     pub(super) fn finish(&mut self, message: u32) {
         let entry = &mut self.messages[message as usize];
         entry.users -= 1;
@@ -204,7 +204,7 @@ impl Chains {
         &self.messages[number as usize].published
     }
 
-    /// Moves a subscriber from `chain` to the chain with the message of a number behind it.
+    /// Returns the chain that consists of `chain` and a message. Moves one subscriber from `chain` to it.
     #[inline]
     pub(super) fn successor(&mut self, chain: u32, message: u32) -> u32 {
         let step = Step { chain, message };
@@ -231,13 +231,13 @@ impl Chains {
         to
     }
 
-    /// Counts the subscribers that took the last step.
+    /// Adds the subscribers of the current run to the users of its link.
     fn end_run(&mut self) {
         let count = std::mem::take(&mut self.run.subscribers);
         if count > 0 {
             self.links[self.run.to as usize].users += count;
             if self.run.step.chain != NONE {
-                // It stays: the link behind it uses it.
+                // It has another user: the link behind it.
                 self.links[self.run.step.chain as usize].users -= count;
             }
         }
@@ -284,7 +284,7 @@ impl Chains {
         number
     }
 
-    /// A subscriber has got its chain, or will not.
+    /// Removes one user of a chain, and frees the links without users.
     pub(crate) fn release(&mut self, chain: u32) {
         self.end_run();
         let mut at = chain;
@@ -316,7 +316,7 @@ impl Chains {
         }
     }
 
-    /// Gives back what a burst needed.
+    /// Frees memory that only a burst needs.
     fn shrink(&mut self) {
         if self.links.capacity() > LINKS_KEPT_MAX {
             self.links = links();
@@ -347,7 +347,7 @@ impl Chains {
         segments
     }
 
-    /// The messages of a segment in order.
+    /// The messages of a segment, in order.
     pub(crate) fn messages(&self, segment: &ChainSegment) -> Vec<Arc<Published>> {
         let numbers = self.numbers(segment).into_iter();
         numbers
@@ -355,8 +355,8 @@ impl Chains {
             .collect()
     }
 
-    /// The frames of a segment one behind the other. They are in memory that only this shard counts
-    /// the users of, if they are not of a single message that is too large to copy.
+    /// The frames of a segment in one buffer. Only this shard counts references to the buffer, except to the
+    /// buffer of a single frame that is too large to copy.
     pub(crate) fn joined(
         &mut self,
         segment: &ChainSegment,
@@ -381,7 +381,7 @@ impl Chains {
         joined
     }
 
-    /// The numbers of a segment's messages in order.
+    /// The numbers of a segment's messages, in order.
     fn numbers(&self, segment: &ChainSegment) -> Vec<u32> {
         let mut numbers = Vec::with_capacity(segment.count as usize);
         let mut at = segment.end;
@@ -394,7 +394,7 @@ impl Chains {
         numbers
     }
 
-    /// The frame of a message, whose compressed form counts from its first use.
+    /// The frame of a message. A compressed frame counts from its first use.
     fn frame(&mut self, message: u32, compressed: bool, endpoint: &mut Endpoint) -> Bytes {
         let entry = &mut self.messages[message as usize];
         if !compressed {
@@ -420,14 +420,15 @@ impl Link {
     }
 }
 
-/// No links but the one that stands for no message.
+/// Creates a slab with the link of the empty chain.
 fn links() -> Slab<Link> {
     let mut links = Slab::new();
     assert_eq!(links.insert(Link::default()), NONE as usize);
     links
 }
 
-/// Numbers that no peer chooses need no keyed hash (Fibonacci hashing; Knuth, volume 3, 6.4).
+/// Hashes a step (Fibonacci hashing; Knuth, volume 3, 6.4). The numbers are not chosen by a peer, so the hash
+/// needs no key.
 fn step_hash(step: Step) -> u64 {
     let key = u64::from(step.chain) << 32 | u64::from(step.message);
     let product = u128::from(key ^ 0x9E37_79B9_7F4A_7C15) * 0xD6E8_FEB8_6659_FD93;

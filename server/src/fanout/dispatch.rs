@@ -1,84 +1,38 @@
-//! Takes published messages in, and queues them for their subscribers.
+//! Adds published messages to the chains of their subscribers.
 //!
-//! The subscribers of a small topic are served at once. Those of a larger topic are served at the end of the
-//! turn, and in slices if they are very many: until then the message is pending ([`Topics`](super::Topics)). A
-//! subscriber catches up before it is sent anything else.
+//! A message of a small topic is added at once. A message of a larger topic is added at the end of the turn,
+//! and to a limited number of subscribers in each turn. Until it is added to all, it is pending
+//! ([`Topics`](super::topics::Topics)). Before a subscriber gets any other message, its pending messages are
+//! added.
 //!
-//! When many messages are pending, or a long chain waits, messages for large topics from other threads
-//! are deferred, in order. Messages for small topics are not, so a flood of one topic does not delay another.
+//! While many messages are pending, or a long chain exists, messages of other threads for large topics are
+//! deferred, in order. Messages for small topics are not deferred, so a flood of one topic does not delay
+//! another.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{Fanout, NONE, Published, chains::Origin, topics::Slice};
 
-/// Subscribers of a small topic, at most. Its messages do not wait for those of larger topics.
+/// Subscribers of a small topic, at most.
 const SMALL_TOPIC_SUBSCRIBERS_MAX: usize = 64;
 
-/// Pending messages, and bytes of them, from which on other messages are deferred.
+/// Pending messages, and their bytes, from which messages of other threads are deferred.
 const PENDING_MESSAGES_MAX: usize = 32;
 const PENDING_BYTES_MAX: usize = 64 << 10;
 
-/// Subscribers of which the fan-out's records fit into the cache, so that a delivery costs a quarter.
+/// Subscribers of a topic up to which the fan-out's records fit into the cache. A delivery then takes a quarter
+/// of the time.
 const CACHED_SUBSCRIBERS_MAX: usize = 8 << 10;
 
-/// Deferred messages for which memory is kept while there are none.
-const DEFERRED_KEPT_MAX: usize = 1 << 10;
-
-/// Messages from other threads that wait until earlier ones are delivered.
-#[derive(Debug, Default)]
-pub(super) struct Deferred {
-    messages: VecDeque<Arc<Published>>,
-    /// How many there are for each topic, by the hash of its name.
-    topics: HashMap<u64, u32>,
-    bytes: usize,
-}
-
-impl Deferred {
-    pub(super) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
-    }
-
-    /// Whether a message for the topic of `message` waits.
-    fn holds_topic_of(&self, message: &Published) -> bool {
-        !self.topics.is_empty() && self.topics.contains_key(&message.key)
-    }
-
-    fn push(&mut self, message: Arc<Published>) {
-        self.bytes += message.size();
-        *self.topics.entry(message.key).or_default() += 1;
-        self.messages.push_back(message);
-    }
-
-    fn pop(&mut self) -> Option<Arc<Published>> {
-        let message = self.messages.pop_front()?;
-        self.bytes -= message.size();
-        if let Some(count) = self.topics.get_mut(&message.key) {
-            *count -= 1;
-            if *count == 0 {
-                self.topics.remove(&message.key);
-            }
-        }
-        if self.messages.is_empty() {
-            self.messages.shrink_to(DEFERRED_KEPT_MAX);
-            self.topics.shrink_to(DEFERRED_KEPT_MAX);
-        }
-        Some(message)
-    }
-}
-
 impl Fanout {
-    /// Whether messages for large topics are to be deferred.
+    /// Returns whether messages for large topics have to be deferred.
     pub(super) fn is_full(&self) -> bool {
         self.topics.pending() >= PENDING_MESSAGES_MAX
             || self.pending_bytes >= PENDING_BYTES_MAX
             || self.chains.is_long()
     }
 
-    /// Takes in a message from another thread, now or, if its topic is large, when there is room. Returns the
-    /// number of subscribers that were served at once.
+    /// Dispatches a message from another thread, or defers it. Returns the number of deliveries that were made.
     pub(crate) fn dispatch_remote(&mut self, message: Arc<Published>) -> u64 {
         let waits = || {
             let topic = (message.topic(), message.key);
@@ -93,8 +47,8 @@ impl Fanout {
         self.dispatch(message, Origin::Remote)
     }
 
-    /// Queues a message for each of its subscribers, in later turns if these are very many. Returns the number
-    /// of subscribers that were served at once.
+    /// Adds a message to the chains of its subscribers, of larger topics in later turns. Returns the number of
+    /// deliveries that were made.
     pub(super) fn dispatch(&mut self, message: Arc<Published>, origin: Origin) -> u64 {
         let except = message.except(self.shard);
         let frame_bytes = message.frame().len();
@@ -123,10 +77,10 @@ impl Fanout {
         deliveries
     }
 
-    /// Queues a message of a small topic for one of its subscribers.
+    /// Adds a message of a small topic to the chain of a subscriber.
     fn enqueue_small(&mut self, slot: u32, message: u32) {
         let waits_already = self.members[slot as usize].chain != NONE;
-        // If it waits already, that may be behind very many others.
+        // A slot that is in the other list already may be behind very many others there.
         if !(waits_already && self.waiting.is_empty()) {
             self.waiting_small.push_back(slot);
         }
@@ -135,13 +89,12 @@ impl Fanout {
         *chain = self.chains.successor(*chain, message);
     }
 
-    /// Queues the messages that are pending for a connection, before their turn, because the next one is to be
-    /// behind them.
+    /// Adds the pending messages of a connection to its chain, because the next message must follow them.
     pub(crate) fn catch_up(&mut self, slot: u32) {
         self.catch_up_if_quick(slot, usize::MAX);
     }
 
-    /// The same, unless the connection has more than `subscriptions_max` subscriptions.
+    /// Does the same, unless the connection has more than `subscriptions_max` subscriptions.
     pub(super) fn catch_up_if_quick(&mut self, slot: u32, subscriptions_max: usize) {
         if self.topics.pending() == 0 {
             return;
@@ -160,8 +113,8 @@ impl Fanout {
         self.stats.deliveries.add(deliveries);
     }
 
-    /// Delivers pending messages, the oldest first, within this turn's allowance, which counts deliveries to
-    /// subscribers in the cache.
+    /// Delivers pending messages, the oldest first, within this turn's allowance. The allowance counts
+    /// deliveries to subscribers in the cache.
     fn go_on(&mut self) {
         while self.allowance > 0
             && let Some(subscribers) = self.topics.first_pending()
@@ -175,8 +128,8 @@ impl Fanout {
         }
     }
 
-    /// Queues the oldest pending message for some of its subscribers, together with the messages that are
-    /// pending for the same ones, while these are in the cache. Returns the number of deliveries.
+    /// Adds the oldest pending message, and the messages that are pending for the same subscribers, to the
+    /// chains of some of them. Returns the number of deliveries.
     fn deliver_pending(&mut self, deliveries_max: usize) -> usize {
         let Self {
             topics,
@@ -216,7 +169,7 @@ impl Fanout {
         made
     }
 
-    /// Notes that messages are pending for one topic or pattern fewer.
+    /// Counts messages as delivered to the subscribers of one topic or pattern.
     fn finish(&mut self, messages: &[u32]) {
         for &message in messages {
             self.pending_bytes -= self.chains.message(message).frame().len();
@@ -224,14 +177,14 @@ impl Fanout {
         }
     }
 
-    /// Finishes messages of topics and patterns that have lost their last subscriber.
+    /// Drops pending messages of topics and patterns that have lost their last subscriber.
     pub(super) fn finish_orphaned(&mut self) {
         let orphaned = self.topics.take_orphaned();
         self.finish(&orphaned);
     }
 
-    /// Uses up the rest of this turn's deliveries, and begins those of the next. Takes in deferred messages
-    /// while there is room: all other threads count as one publisher, which always has one message under way.
+    /// Uses up this turn's allowance, and sets that of the next turn. Dispatches deferred messages until the
+    /// fan-out is full. All other threads count as one publisher, which always has one message in flight.
     pub(crate) fn end_turn(&mut self) {
         self.go_on();
         while (!self.is_full() || self.chains.remote_in_flight() == 0)
@@ -245,7 +198,7 @@ impl Fanout {
 
     /// Publishes the number of bytes that the fan-out holds.
     pub(crate) fn update_budget(&self) {
-        let bytes = self.chains.bytes() + self.deferred.bytes;
+        let bytes = self.chains.bytes() + self.deferred.bytes();
         let is_behind = self.is_full() || !self.deferred.is_empty();
         self.inbox().budget.set_held(bytes, is_behind);
     }
@@ -260,14 +213,14 @@ mod tests {
     use super::*;
     use crate::{
         Config, ConnectionId, Outgoing,
-        fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, SharedFanout, Fanout},
+        fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, Fanout, SharedFanout},
         stats::Stats,
     };
 
     const SLOTS: u32 = 100;
     const DELIVERIES_PER_TURN: usize = 10;
 
-    /// A shard's part, and what each slot has been sent.
+    /// The fan-out of a shard, and the messages that each slot has received.
     struct Bench {
         fanout: Fanout,
         sent: Vec<Vec<String>>,
@@ -285,7 +238,7 @@ mod tests {
             }
         }
 
-        /// With a subscription of all to `all`.
+        /// Creates a bench in which all slots have subscribed to `all`.
         fn with_subscribers() -> Self {
             let mut bench = Self::new();
             for slot in 0..SLOTS {
@@ -338,14 +291,14 @@ mod tests {
             self.fanout.update_budget();
         }
 
-        /// What a handler sends comes behind what was published.
+        /// Sends a message to a slot, as a handler does.
         fn send(&mut self, slot: u32, text: &str) {
             self.fanout.catch_up(slot);
             self.send_chain(slot);
             self.sent[slot as usize].push(text.to_owned());
         }
 
-        /// Ends a turn, in which `served` connections get what waits for them.
+        /// Ends a turn in which the chains of `served` connections are sent.
         fn end_turn(&mut self, served: usize) {
             self.fanout.end_turn();
             for _ in 0..served {
@@ -369,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_gives_very_many_a_slice_whatever_is_published() {
+    fn a_turn_makes_a_limited_number_of_deliveries_however_many_messages_are_published() {
         let mut bench = Bench::with_subscribers();
         for text in ["first", "second", "third"] {
             bench.publish("all", text);
@@ -378,7 +331,7 @@ mod tests {
             let before = bench.deliveries();
             bench.end_turn(0);
             let deliveries = bench.deliveries() - before;
-            // To the last of a turn, all three.
+            // The last delivery of a turn may be one of all three messages.
             let deliveries_max = 4 * DELIVERIES_PER_TURN as u64;
             assert!(deliveries <= deliveries_max + 2, "{deliveries}");
         }
@@ -392,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_or_for_few_comes_behind_what_is_owed_and_at_once() {
+    fn pending_messages_come_before_a_sent_message_and_before_a_message_of_a_small_topic() {
         let mut bench = Bench::with_subscribers();
         for slot in [3, 5] {
             assert_eq!(bench.fanout.subscribe(slot, "few"), Ok(true));
@@ -410,13 +363,13 @@ mod tests {
         assert_eq!(
             bench.sent[4].len() + bench.sent[3].len(),
             6,
-            "nothing twice"
+            "no message is received twice"
         );
         assert_eq!(bench.deliveries(), 2 * u64::from(SLOTS) - 1 + 2);
     }
 
     #[test]
-    fn the_same_messages_are_one_chain_for_all_who_get_them_sooner_or_later() {
+    fn subscribers_with_the_same_messages_have_the_same_chain_at_whatever_time_they_got_them() {
         let mut bench = Bench::with_subscribers();
         bench.publish("all", "first");
         bench.publish("all", "second");
@@ -429,7 +382,8 @@ mod tests {
     }
 
     #[test]
-    fn mail_for_many_is_deferred_in_order_when_much_is_owed_and_mail_for_few_is_not() {
+    fn remote_messages_are_deferred_for_large_topics_while_the_fan_out_is_full_but_not_for_small_ones()
+     {
         let mut bench = Bench::with_subscribers();
         assert_eq!(bench.fanout.subscribe(7, "few"), Ok(true));
         for number in 0..3 * PENDING_MESSAGES_MAX {
@@ -452,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn mail_goes_on_beside_connections_that_publish_without_pause() {
+    fn a_remote_message_is_dispatched_while_connections_publish_without_pause() {
         let mut bench = Bench::with_subscribers();
         for number in 0..PENDING_MESSAGES_MAX + 1 {
             bench.publish("all", &number.to_string());
@@ -461,15 +415,18 @@ mod tests {
         assert!(bench.fanout.is_full() && !bench.fanout.deferred.is_empty());
         bench.end_turn(0);
         assert!(bench.fanout.is_full());
-        assert!(bench.fanout.deferred.is_empty(), "one of them is under way");
+        assert!(
+            bench.fanout.deferred.is_empty(),
+            "one remote message is in flight"
+        );
     }
 
     #[test]
-    fn memory_is_counted_until_the_last_subscriber_has_it() {
+    fn the_memory_of_a_message_counts_until_it_is_delivered_to_the_last_subscriber() {
         let mut bench = Bench::with_subscribers();
         let text = "x".repeat(1000);
         for number in 0..100_usize {
-            // Some wait while others have been served.
+            // Some slots have a chain while others were served.
             bench.publish("all", &text);
             assert!(bench.fanout.bytes() > 1000);
             bench.end_turn(number);
@@ -484,7 +441,11 @@ mod tests {
             bench.fanout.forget(slot);
         }
         bench.fanout.update_budget();
-        assert_eq!(bench.fanout.bytes(), 0, "who leaves gives it back, too");
+        assert_eq!(
+            bench.fanout.bytes(),
+            0,
+            "a connection that ends frees its messages"
+        );
     }
 
     #[derive(Clone, Debug)]
@@ -510,10 +471,13 @@ mod tests {
     }
 
     #[test]
-    fn who_unsubscribes_gets_what_was_published_before() {
+    fn a_connection_that_unsubscribes_receives_what_was_published_before() {
         let mut bench = Bench::with_subscribers();
         bench.publish("all", "before");
-        assert_eq!(bench.fanout.members[0].chain, NONE, "it is pending");
+        assert_eq!(
+            bench.fanout.members[0].chain, NONE,
+            "the message is pending"
+        );
         assert_eq!(bench.fanout.unsubscribe(0, "all"), Ok(true));
         bench.publish("all", "after");
         bench.send_chain(0);
@@ -521,9 +485,9 @@ mod tests {
     }
 
     proptest! {
-        /// As if each message were given to all its subscribers when it is published.
+        /// The model adds each message to all its subscribers when it is published.
         #[test]
-        fn everybody_gets_in_order_what_was_published_while_it_had_subscribed(
+        fn every_slot_receives_in_order_what_was_published_while_it_had_subscribed(
             acts in vec(act(), 0..300),
         ) {
             let mut bench = Bench::new();
@@ -534,7 +498,7 @@ mod tests {
                     patterns[slot as usize].insert(name);
                 }
             }
-            // Too many to look at when it is their turn.
+            // More subscriptions than are searched when a chain is sent.
             for slot in (0..SLOTS).step_by(3) {
                 for number in 0..CATCH_UP_SUBSCRIPTIONS_MAX {
                     let name = format!("other/{number}");
@@ -549,7 +513,7 @@ mod tests {
                         prop_assert_eq!(bench.fanout.subscribe(slot, name), Ok(is_new));
                     }
                     Act::Leave(slot) => {
-                        // Who had the slot gets no more.
+                        // A later connection in the slot starts empty.
                         bench.fanout.forget(slot);
                         patterns[slot as usize].clear();
                         expected[slot as usize].clear();

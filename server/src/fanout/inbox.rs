@@ -15,11 +15,11 @@ use super::{
 };
 use crate::{ConnectionId, command::Command, ring::Waker, stats::Stats};
 
-/// The shard has ended.
+/// Error of adding a job: the shard has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Gone;
 
-/// A job for a shard.
+/// A job that another thread gives to a shard.
 #[derive(Debug)]
 pub(crate) enum Job {
     Publish(Arc<Published>),
@@ -35,11 +35,11 @@ pub(crate) enum Job {
     },
 }
 
-/// Bytes of memory of a mailbox's node, with what allocators add to it.
+/// Memory in bytes of a node of the job queue, including the overhead of an allocator.
 const NODE_BYTES: usize = size_of::<Job>() + 32;
 
 impl Job {
-    /// Bytes of memory that it takes.
+    /// Memory in bytes of the job.
     fn size(&self) -> usize {
         let size = match self {
             Self::Publish(message) => message.size(),
@@ -50,14 +50,14 @@ impl Job {
     }
 }
 
-/// Jobs and commands for a shard.
+/// The jobs and commands for a shard.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     jobs: MpscQueue<Job>,
     commands: AtomicU8,
-    /// Set before the shard first looks into its inbox.
+    /// Set before the shard first takes its jobs.
     waker: OnceLock<Waker>,
-    /// What the shard counts.
+    /// The shard's counters.
     stats: OnceLock<Arc<Stats>>,
     pub(crate) budget: Budget,
 }
@@ -73,17 +73,17 @@ impl Inbox {
         }
     }
 
-    /// Sets the waker of the shard, once.
+    /// Sets the waker of the shard. Returns whether it was not set before.
     pub(super) fn set_waker(&self, waker: Waker) -> bool {
         self.waker.set(waker).is_ok()
     }
 
-    /// Sets the counts of the shard, once.
+    /// Sets the counters of the shard.
     pub(super) fn set_stats(&self, stats: &Arc<Stats>) {
         self.stats.get_or_init(|| Arc::clone(stats));
     }
 
-    /// The connections of the shard; none if it has ended.
+    /// Number of connections of the shard; 0 after it has ended.
     pub(super) fn connections(&self) -> u64 {
         match self.stats.get() {
             Some(stats) if !self.budget.is_closed() => stats.connections.get(),
@@ -95,7 +95,7 @@ impl Inbox {
         self.waker.get()
     }
 
-    /// Adds a job without waking the shard; returns whether the shard is to be woken.
+    /// Adds a job without waking the shard. Returns whether the caller has to wake the shard.
     pub(super) fn push_without_wake(&self, job: Job) -> Result<bool, Gone> {
         let size = job.size();
         self.budget.add_queued(size);
@@ -105,7 +105,7 @@ impl Inbox {
         })
     }
 
-    /// Adds a job, and wakes the shard if it may sleep.
+    /// Adds a job, and wakes the shard if the inbox was empty.
     pub(crate) fn push(&self, job: Job) -> Result<(), Gone> {
         if self.push_without_wake(job)? {
             self.wake();
@@ -113,15 +113,15 @@ impl Inbox {
         Ok(())
     }
 
-    /// Closes the inbox of a shard that has ended: drops all jobs, and holds up no publisher from now on.
-    /// Returns whether it was open.
+    /// Closes the inbox of a shard that has ended, and drops all jobs. From now on the shard limits no
+    /// publisher. Returns whether the inbox was open.
     pub(super) fn close(&self) -> bool {
         let was_open = self.jobs.close(|job| self.note_read(&job));
         self.budget.close();
         was_open
     }
 
-    /// Adds a command; commands overtake jobs.
+    /// Adds a command. Commands overtake jobs.
     pub(crate) fn command(&self, command: Command) {
         self.commands.fetch_or(bit(command), Ordering::Release);
         self.wake();
@@ -136,7 +136,7 @@ impl Inbox {
 
     /// Takes all commands.
     pub(super) fn take_commands(&self) -> impl Iterator<Item = Command> + use<> {
-        // A load is cheaper than a swap, and there is nearly never a command.
+        // Commands are rare, and a load costs less than a swap.
         let bits = match self.commands.load(Ordering::Relaxed) {
             0 => 0,
             _ => self.commands.swap(0, Ordering::Acquire),
@@ -150,7 +150,7 @@ impl Inbox {
         self.jobs.take(read);
     }
 
-    /// Takes a job out of the budget.
+    /// Removes a job from the budget.
     pub(super) fn note_read(&self, job: &Job) {
         self.budget.remove_queued(job.size());
     }

@@ -1,21 +1,20 @@
-//! Which shards have subscribers for a topic.
+//! A table of the shards that have subscribers for a topic.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Topics that share a bucket share an answer; a power of two.
+/// Number of buckets of topics; a power of two.
 const BUCKETS: usize = 1 << 14;
 
-/// For each bucket of topics a bit for each shard that has a subscriber in it (of more than 64
-/// shards, some share a bit). What is in doubt is asked: a shard without subscribers for a topic
-/// gets a message too many, never one too few.
+/// For each bucket of topics, one bit for each shard with a subscriber in the bucket. Of more than 64 shards,
+/// some share a bit. A set bit is a hint: the shard may have no subscriber for a topic. A clear bit is exact.
 #[derive(Debug)]
 pub(crate) struct Interest {
     topics: Box<[AtomicU64]>,
-    /// Shards with a subscriber to a pattern.
+    /// One bit for each shard with a subscriber of a pattern.
     patterns: AtomicU64,
 }
 
-/// One shard's part: how many topics it has in each bucket.
+/// The number of topics of one shard in each bucket.
 #[derive(Debug)]
 pub(super) struct Counts {
     /// Empty until the first subscription.
@@ -32,10 +31,10 @@ impl Interest {
         }
     }
 
-    /// The shards that may have subscribers for a topic, a bit for each.
+    /// The shards that may have subscribers for a topic, one bit for each.
     pub(crate) fn shards(&self, key: u64) -> u64 {
-        // Sequentially consistent, as are the changes: who knows that a subscription was made
-        // finds it here.
+        // Sequentially consistent, as are the changes: a publisher that knows of a subscription finds its bit
+        // set.
         self.topics[bucket(key)].load(Ordering::SeqCst) | self.patterns.load(Ordering::SeqCst)
     }
 }
@@ -58,7 +57,7 @@ impl Counts {
         }
     }
 
-    /// The shard has its first subscriber for a topic.
+    /// Counts a topic that has its first subscriber on the shard.
     pub(super) fn add_topic(&mut self, interest: &Interest, key: u64) {
         if self.topics.is_empty() {
             self.topics = vec![0; BUCKETS];
@@ -70,7 +69,7 @@ impl Counts {
         }
     }
 
-    /// The shard has no subscriber for a topic any more. The bit stays where shards share it.
+    /// Removes a topic that has lost its last subscriber on the shard. A shared bit stays set.
     pub(super) fn remove_topic(&mut self, interest: &Interest, key: u64, shares_bit: bool) {
         let count = &mut self.topics[bucket(key)];
         *count -= 1;
@@ -79,7 +78,7 @@ impl Counts {
         }
     }
 
-    /// The same for patterns.
+    /// Counts a pattern that has its first subscriber on the shard.
     pub(super) fn add_pattern(&mut self, interest: &Interest) {
         self.patterns += 1;
         if self.patterns == 1 {
@@ -100,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shard_is_asked_while_it_has_a_topic_in_the_bucket() {
+    fn the_bit_of_a_shard_is_set_while_it_has_a_topic_in_the_bucket() {
         let interest = Interest::new();
         let mut counts = [Counts::new(0), Counts::new(3)];
         let (key, neighbour) = (7, 7 + BUCKETS as u64);
@@ -110,11 +109,15 @@ mod tests {
         assert_eq!(interest.shards(key), 0b1001);
         counts[0].remove_topic(&interest, key, false);
         counts[1].remove_topic(&interest, key, false);
-        assert_eq!(interest.shards(key), 0b1000, "the neighbour is still there");
+        assert_eq!(
+            interest.shards(key),
+            0b1000,
+            "another topic is in the bucket"
+        );
         counts[1].remove_topic(&interest, neighbour, false);
         assert_eq!(interest.shards(key), 0);
         counts[0].add_pattern(&interest);
-        assert_eq!(interest.shards(key), 1, "a pattern may match anything");
+        assert_eq!(interest.shards(key), 1, "a pattern may match any topic");
         counts[0].remove_pattern(&interest, false);
         assert_eq!(interest.shards(1), 0);
     }

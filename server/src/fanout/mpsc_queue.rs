@@ -1,41 +1,42 @@
-//! What threads hand to a shard: a list that any of them may add to, and the shard takes whole.
+//! A queue with many producers and one consumer, which takes all messages at once.
 //!
-//! Adding is one allocation and a compare-and-swap, taking is one swap (Treiber, 1986; a list
-//! that is only ever taken whole has no ABA). Whoever adds to an empty list is told so, and wakes
-//! the shard; who adds to another need not, because somebody else has.
+//! Adding takes one allocation and a compare-and-swap, and taking a compare-and-swap (Treiber, 1986). The list
+//! is only ever taken as a whole, so the ABA problem does not occur. The producer that adds to an empty queue
+//! has to wake the consumer.
 //!
-//! Closing replaces the list by a mark that stays: a message is in the list that is dropped then, or it
-//! is refused.
+//! Closing replaces the list by a mark that stays. A message that is added concurrently is either in the list
+//! that is dropped, or is refused.
 
 use super::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 struct Node<T> {
     value: T,
-    /// What was added before.
+    /// The node that was added before this one.
     next: *mut Node<T>,
 }
 
-/// The mailbox is closed: nobody reads what is added.
+/// Error of adding to a queue that is closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Closed;
 
-/// What is in place of a list when the mailbox is closed: no node has an odd address.
+/// The mark in place of the list of a closed queue. No node has an odd address.
 fn closed<T>() -> *mut Node<T> {
     const { assert!(align_of::<Node<T>>() > 1) };
     std::ptr::without_provenance_mut(1)
 }
 
-/// A list of messages for one reader.
+/// A queue of messages for one consumer.
 pub(crate) struct MpscQueue<T> {
-    /// What was added last; [`closed`] once the mailbox is closed.
+    /// The node that was added last; [`closed`] when the queue is closed.
     head: AtomicPtr<Node<T>>,
-    /// Messages in the list, more or less.
+    /// Approximate number of messages.
     length: AtomicUsize,
 }
 
-// SAFETY: a message is owned by one thread at a time: who adds it, the list, who takes it.
+// SAFETY: a message is owned by one thread at a time: the thread that adds it, the list, and then the thread
+// that takes the list.
 unsafe impl<T: Send> Send for MpscQueue<T> {}
-// SAFETY: as above; the list itself changes by atomic operations only.
+// SAFETY: as above. The list itself changes by atomic operations only.
 unsafe impl<T: Send> Sync for MpscQueue<T> {}
 
 impl<T> MpscQueue<T> {
@@ -46,12 +47,12 @@ impl<T> MpscQueue<T> {
         }
     }
 
-    /// Adds a message; says whether there was none, so that the reader is to be woken.
+    /// Adds a message. Returns whether the queue was empty, so that the caller has to wake the consumer.
     ///
-    /// Those of one thread are taken in the order in which they were added.
+    /// The messages of one thread are taken in the order in which they were added.
     ///
     /// # Errors
-    /// If the mailbox is closed; the message is dropped.
+    /// If the queue is closed. The message is dropped.
     pub(crate) fn add(&self, value: T) -> Result<bool, Closed> {
         self.length.fetch_add(1, Ordering::Relaxed);
         let mut head = self.head.load(Ordering::Relaxed);
@@ -59,15 +60,15 @@ impl<T> MpscQueue<T> {
         loop {
             if head == closed() {
                 self.length.fetch_sub(1, Ordering::Relaxed);
-                // SAFETY: the node is not in the list, so nobody else has it.
+                // SAFETY: the node was never in the list, so this thread owns it.
                 drop(unsafe { Box::from_raw(node) });
                 return Err(Closed);
             }
             // SAFETY: as above.
             unsafe { (*node).next = head };
-            // Acquire and release, as is the swap, which sees what was added last: of a reader that
-            // says where it can be woken and then looks here, and a writer that adds and then asks
-            // how to wake it, one at least sees the other.
+            // Acquire and release, as in `take`, which also writes `head`. A consumer publishes its waker and
+            // then takes the list; a producer adds and then reads the waker. At least one of them sees the
+            // write of the other.
             match self
                 .head
                 .compare_exchange_weak(head, node, Ordering::AcqRel, Ordering::Relaxed)
@@ -78,7 +79,7 @@ impl<T> MpscQueue<T> {
         }
     }
 
-    /// Takes all messages, the oldest first, and gives them to `read`. Once it is closed there are none.
+    /// Takes all messages, and calls `read` with each, the oldest first. A closed queue has none.
     pub(crate) fn take(&self, read: impl FnMut(T)) {
         let mut head = self.head.load(Ordering::Relaxed);
         while head != closed() {
@@ -93,7 +94,7 @@ impl<T> MpscQueue<T> {
         }
     }
 
-    /// Refuses messages from now on, and gives those that wait to `read`; says whether it was open.
+    /// Closes the queue, and calls `read` with each message in it. Returns whether the queue was open.
     pub(crate) fn close(&self, read: impl FnMut(T)) -> bool {
         let newest = self.head.swap(closed(), Ordering::AcqRel);
         let was_open = newest != closed();
@@ -108,7 +109,7 @@ impl<T> MpscQueue<T> {
         let mut oldest = std::ptr::null_mut();
         let mut count = 0;
         while !newest.is_null() {
-            // SAFETY: whoever took this list has made it ours alone; its nodes were made by `add`.
+            // SAFETY: this thread has taken the list, so it owns all nodes, which `add` has allocated.
             let next = unsafe { std::mem::replace(&mut (*newest).next, oldest) };
             oldest = newest;
             newest = next;
@@ -116,14 +117,14 @@ impl<T> MpscQueue<T> {
         }
         self.length.fetch_sub(count, Ordering::Relaxed);
         while !oldest.is_null() {
-            // SAFETY: as above, and each node is taken once.
+            // SAFETY: as above, and each node is freed once.
             let node = unsafe { Box::from_raw(oldest) };
             oldest = node.next;
             read(node.value);
         }
     }
 
-    /// How many messages wait, more or less.
+    /// Approximate number of messages.
     pub(crate) fn len(&self) -> usize {
         self.length.load(Ordering::Relaxed)
     }
@@ -137,6 +138,8 @@ impl<T> Drop for MpscQueue<T> {
 
 impl<T> std::fmt::Debug for MpscQueue<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MpscQueue").field("len", &self.len()).finish()
+        f.debug_struct("MpscQueue")
+            .field("len", &self.len())
+            .finish()
     }
 }

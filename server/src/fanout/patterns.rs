@@ -1,4 +1,4 @@
-//! Patterns as a tree, so that those that match a topic are found level by level.
+//! A tree of patterns, which finds the patterns that match a topic level by level.
 
 use std::collections::HashMap;
 
@@ -11,14 +11,14 @@ pub(super) struct Patterns {
     count: usize,
 }
 
-/// What may follow after the levels so far.
+/// The patterns that begin with the levels of this branch.
 #[derive(Debug, Default)]
 struct Branch {
     names: HashMap<Box<str>, Self>,
     any: Option<Box<Self>>,
     /// The pattern that ends here.
     end: Option<u32>,
-    /// The pattern that goes on with `>`.
+    /// The pattern that continues with `>`.
     rest: Option<u32>,
 }
 
@@ -27,7 +27,7 @@ impl Patterns {
         self.count == 0
     }
 
-    /// Adds a pattern that is not there yet.
+    /// Adds a pattern that is not in the tree.
     pub(super) fn insert(&mut self, pattern: &str, number: u32) {
         let mut branch = &mut self.root;
         self.count += 1;
@@ -44,13 +44,13 @@ impl Patterns {
         branch.end = Some(number);
     }
 
-    /// Removes a pattern that is there.
+    /// Removes a pattern that is in the tree.
     pub(super) fn remove(&mut self, pattern: &str) {
         self.count -= 1;
         self.root.remove(&mut pattern_levels(pattern));
     }
 
-    /// Gives the number of each pattern that matches `topic` to `found`.
+    /// Calls `found` with the number of each pattern that matches `topic`.
     pub(super) fn matching(&self, topic: &str, found: &mut impl FnMut(u32)) {
         if !self.is_empty() {
             self.root.matching(Some(topic), found);
@@ -109,7 +109,7 @@ mod tests {
     use crate::topic::matches;
 
     #[test]
-    fn the_tree_finds_what_matches_one_by_one() {
+    fn the_tree_finds_the_same_patterns_as_matching_one_by_one() {
         let names = ["a", "b", "c", "*"];
         let mut all: Vec<String> = names.map(str::to_owned).to_vec();
         for first in names {
@@ -137,6 +137,9 @@ mod tests {
             }
             tree.remove(&all[removed]);
         }
-        assert!(tree.is_empty() && tree.root.is_empty(), "nothing is left");
+        assert!(
+            tree.is_empty() && tree.root.is_empty(),
+            "every branch is removed"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! A message on its way to the subscribers of a topic.
+//! A published message.
 
 use std::{
     hash::BuildHasher,
@@ -13,14 +13,14 @@ use tidewheel_codec::{
 
 use super::{
     SharedFanout,
-    budget::{InFlight, Window},
+    window::{InFlight, Window},
 };
 use crate::{
     ConnectionId, Outgoing, SlowConsumer,
     topic::{TopicError, check_topic},
 };
 
-/// One message, encoded once for all shards.
+/// A published message, encoded once for all shards.
 #[derive(Debug)]
 pub(crate) struct Published {
     topic: Box<str>,
@@ -29,17 +29,17 @@ pub(crate) struct Published {
     frame: Bytes,
     header_size: usize,
     opcode: Opcode,
-    /// The same, compressed by the first shard that needed it.
+    /// The compressed frame, from its first use on any shard.
     compressed: OnceLock<Bytes>,
-    /// What happens to slow readers of this topic, if that is its own rule.
+    /// The policy of the topic's rule, if there is one.
     pub(crate) policy: Option<SlowConsumer>,
-    /// Who does not get it.
+    /// The connection that does not receive the message.
     except: Option<ConnectionId>,
-    /// Its part of its publisher's window.
+    /// Its bytes in its publisher's window.
     _in_flight: InFlight,
 }
 
-/// A topic that a message is published to.
+/// A valid topic to publish to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Address<'t> {
     topic: &'t str,
@@ -47,15 +47,15 @@ pub(crate) struct Address<'t> {
     pub(super) key: u64,
 }
 
-/// Bytes of memory of a message beside its frame and its topic: itself, the counts of its `Arc`, and
-/// what allocators add to three allocations.
+/// Memory in bytes of a message without its frame and topic, including the overhead of an allocator for three
+/// allocations.
 const OVERHEAD: usize = size_of::<Published>() + 64;
 
 impl SharedFanout {
-    /// The address of a topic.
+    /// Checks a topic, and computes its hash.
     ///
     /// # Errors
-    /// If there is no such topic.
+    /// If `topic` is not a valid topic.
     pub(crate) fn address<'t>(&self, topic: &'t str) -> Result<Address<'t>, TopicError> {
         check_topic(topic)?;
         Ok(Address {
@@ -64,7 +64,7 @@ impl SharedFanout {
         })
     }
 
-    /// A message for the subscribers of a topic, which counts as under way in `window`.
+    /// Encodes a message for the subscribers of a topic. It counts in `window` until it is dropped.
     pub(crate) fn message(
         &self,
         address: Address<'_>,
@@ -91,7 +91,7 @@ impl SharedFanout {
 }
 
 impl Published {
-    /// Bytes of memory without the compressed form.
+    /// Memory in bytes without the compressed form.
     pub(super) fn size(&self) -> usize {
         OVERHEAD + self.frame.len() + self.topic.len()
     }
@@ -100,12 +100,12 @@ impl Published {
         &self.topic
     }
 
-    /// What messages that replace each other have in common.
+    /// The key of the message. Messages with the same key replace each other under [`SlowConsumer::Conflate`].
     pub(crate) fn key(&self) -> u64 {
         self.key
     }
 
-    /// The slot on a shard that does not get it.
+    /// The slot of a shard that does not receive the message.
     pub(super) fn except(&self, shard: u16) -> Option<u32> {
         self.except.filter(|id| id.shard == shard).map(|id| id.slot)
     }
@@ -115,13 +115,13 @@ impl Published {
         &self.frame
     }
 
-    /// The message as one compressed frame, if it is the shorter for it.
+    /// The message as one compressed frame, or uncompressed if that is shorter.
     pub(crate) fn compressed(&self, endpoint: &mut Endpoint) -> Bytes {
         if let Some(frame) = self.compressed.get() {
             return frame.clone();
         }
         let frame = endpoint.encode_compressed(self.opcode, self.payload());
-        // Two shards may be the first; either's frame is as good.
+        // Two shards may compress it at the same time. Both frames are equivalent.
         let _ = self.compressed.set(frame.clone());
         frame
     }

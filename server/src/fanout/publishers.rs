@@ -1,29 +1,26 @@
-//! Connections that publish, and whether they may go on.
+//! The connections that publish, and the limits on reading them.
 
 use std::sync::Arc;
 
-use super::{
-    Fanout,
-    budget::{Pressure, Window},
-};
+use super::{Fanout, budget::Pressure, window::Window};
 
-/// Bytes that a connection may have under way while messages wait for their turn, or one message.
+/// Bytes that a connection may have in flight while messages wait, at most; or one message.
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// What is known of a connection from the messages that it has sent.
+/// What a connection has published.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum PublishHistory {
-    /// It has sent none.
+    /// It has not sent a message yet.
     #[default]
     Unknown,
-    /// None of them was published.
-    Listens,
-    /// One of them was.
-    Publishes,
+    /// It has sent messages, and published none of them.
+    NeverPublished,
+    /// It has published.
+    HasPublished,
 }
 
-/// A connection whose last message was of so many bytes or fewer is not held back by others: it may have
-/// one message under way until the budget is used up.
+/// Size in bytes of a small message. A connection whose last message was small is not limited by other
+/// publishers: it may have one message in flight until the budget is used up.
 const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 
 /// The connections of a shard that have published.
@@ -31,15 +28,15 @@ const SMALL_MESSAGE_BYTES: usize = 4 << 10;
 pub(super) struct Publishers {
     /// The window of each slot, up to the highest that has ever published.
     windows: Vec<Option<Arc<Window>>>,
-    /// Whether anybody has published since that was last asked.
+    /// Whether a connection has published since the last [`Fanout::take_published`].
     has_published: bool,
-    /// The pressure on the fullest shard, if anybody has asked in this turn, and nothing was published
-    /// since.
+    /// The highest pressure on any shard; `None` if it was not computed since the begin of the turn or since
+    /// the last publication.
     pressure: Option<Pressure>,
 }
 
 impl Publishers {
-    /// What a connection has under way; from now on it counts as one that publishes.
+    /// The window of a connection, which counts as a publisher from now on.
     fn window(&mut self, slot: u32) -> &Arc<Window> {
         self.has_published = true;
         let slot = slot as usize;
@@ -49,19 +46,19 @@ impl Publishers {
         self.windows[slot].get_or_insert_default()
     }
 
-    fn under_way(&self, slot: u32) -> usize {
+    fn bytes_in_flight(&self, slot: u32) -> usize {
         let window = self.windows.get(slot as usize).and_then(Option::as_ref);
         window.map_or(0, |window| window.bytes())
     }
 
-    /// Whether a connection has nothing under way, and publishes small messages.
+    /// Returns whether a connection has nothing in flight, and its last message was small.
     fn is_small_and_idle(&self, slot: u32) -> bool {
         let window = self.windows.get(slot as usize).and_then(Option::as_ref);
         window
             .is_none_or(|window| window.bytes() == 0 && window.last_bytes() <= SMALL_MESSAGE_BYTES)
     }
 
-    /// Something was published: the pressure is to be looked at again.
+    /// Discards the cached pressure, because a message was published.
     pub(super) fn note_publish(&mut self) {
         self.pressure = None;
     }
@@ -83,29 +80,30 @@ impl Fanout {
         Arc::clone(self.publishers.window(slot))
     }
 
-    /// Whether a connection has published since that was last asked.
+    /// Returns whether a connection has published since the last call.
     #[inline]
     pub(crate) fn take_published(&mut self) -> bool {
         std::mem::take(&mut self.publishers.has_published)
     }
 
-    /// Whether the next message of a connection may be read: if it is published, there is to be room
-    /// for it.
+    /// Returns whether the next message of a connection may be read. If it is published, the budget must have
+    /// space for it.
     pub(crate) fn may_read(&mut self, slot: u32, publish_history: PublishHistory) -> bool {
         match publish_history {
             PublishHistory::NeverPublished => true,
             PublishHistory::Unknown => self.pressure() < Pressure::HoldUnknown,
             PublishHistory::HasPublished => match self.pressure() {
                 Pressure::Free if !self.is_full() => true,
-                Pressure::Free | Pressure::Behind => self.publishers.under_way(slot) < WINDOW_BYTES,
+                Pressure::Free | Pressure::Behind => {
+                    self.publishers.bytes_in_flight(slot) < WINDOW_BYTES
+                }
                 Pressure::Hold | Pressure::HoldUnknown => self.publishers.is_small_and_idle(slot),
                 Pressure::Full => false,
             },
         }
     }
 
-    /// The pressure on the fullest shard, as it was when somebody first asked since the turn began, or
-    /// since this shard last published.
+    /// The highest pressure on any shard, computed once in a turn and after each publication of this shard.
     fn pressure(&mut self) -> Pressure {
         let shared = &self.shared;
         *self

@@ -1,4 +1,4 @@
-//! Who has subscribed to what, within a shard.
+//! The subscriptions of a shard.
 
 mod pending;
 
@@ -21,25 +21,25 @@ use super::{
 /// No node.
 const NIL: u32 = u32::MAX;
 
-/// The topics and patterns that connections of a shard have subscribed to.
+/// The topics and patterns to which connections of a shard have subscribed.
 ///
-/// A subscription is an entry in its topic (8 bytes), so that those of a topic lie side by side,
-/// and a node in a list of its connection's (12 bytes). Each knows where the other is, so that a
-/// connection leaves a topic of a million in constant time. A topic without subscribers is gone.
+/// A subscription takes an entry in its topic (8 bytes) and a node in a list of its connection (12 bytes). Each
+/// has the index of the other, so a connection leaves a topic of a million subscribers in constant time. A
+/// topic without subscribers is removed.
 #[derive(Debug)]
 pub(super) struct Topics {
     /// Topics and patterns by the hash of their names.
     by_name: HashTable<u32>,
     topics: Slab<Topic>,
-    /// Reserved for a subscription of each connection; untouched, it costs nothing.
+    /// Address space for one subscription of each connection is reserved with the first.
     nodes: Vec<Node>,
     places: usize,
-    /// The first node that is free.
+    /// The first free node.
     free: u32,
     patterns: Patterns,
     /// Pending messages, the oldest first.
     pending: VecDeque<Pending>,
-    /// Messages that are pending for one topic or pattern fewer, because it has lost its last subscriber.
+    /// Pending messages of topics that have lost their last subscriber, once for each topic or pattern.
     orphaned: Vec<u32>,
     counts: Counts,
     /// Whether another shard has the same bit in the table of interests.
@@ -51,24 +51,24 @@ struct Topic {
     name: Box<str>,
     key: u64,
     subscribers: Vec<Subscriber>,
-    /// Pending messages of this topic.
+    /// Number of pending messages of this topic.
     pending: u32,
 }
 
-/// A topic's side of a subscription.
+/// The entry of a subscription in its topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Subscriber {
     pub(super) slot: u32,
     node: u32,
 }
 
-/// A connection's side of a subscription.
+/// The node of a subscription in the list of its connection.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     topic: u32,
-    /// The place among the topic's subscribers.
+    /// The index of the entry in the topic.
     place: u32,
-    /// The connection's next node, or the next one that is free.
+    /// The connection's next node, or the next free node.
     next: u32,
 }
 
@@ -106,7 +106,7 @@ impl Topics {
         }
     }
 
-    /// Subscribes; says whether that is new.
+    /// Subscribes a connection. Returns whether the subscription is new.
     pub(super) fn subscribe(
         &mut self,
         slot: u32,
@@ -129,14 +129,14 @@ impl Topics {
             if self.nodes.capacity() == 0 {
                 self.nodes.reserve_exact(self.places);
             }
-            make_room(&mut self.nodes);
+            reserve_one(&mut self.nodes);
             self.nodes.push(node);
         } else {
             list.first = self.free;
             self.free = self.nodes[list.first as usize].next;
             self.nodes[list.first as usize] = node;
         }
-        make_room(subscribers);
+        reserve_one(subscribers);
         subscribers.push(Subscriber {
             slot,
             node: list.first,
@@ -144,7 +144,7 @@ impl Topics {
         true
     }
 
-    /// Ends a subscription; says whether there was one.
+    /// Ends a subscription. Returns whether it existed.
     pub(super) fn unsubscribe(
         &mut self,
         slot: u32,
@@ -158,7 +158,7 @@ impl Topics {
         else {
             return false;
         };
-        // Out of the connection's list, whose links lead one way.
+        // Removes the node from the connection's list, which is singly linked.
         let next = self.nodes[node as usize].next;
         if list.first == node {
             list.first = next;
@@ -173,7 +173,7 @@ impl Topics {
         true
     }
 
-    /// Ends all subscriptions of a connection; says how many there were.
+    /// Ends all subscriptions of a connection. Returns their number.
     pub(super) fn unsubscribe_all(&mut self, list: &mut Subscriptions, interest: &Interest) -> u64 {
         let mut ended = 0;
         while list.first != NIL {
@@ -185,7 +185,7 @@ impl Topics {
         ended
     }
 
-    /// Gives each topic and pattern that match `topic` to `found`, with its subscribers.
+    /// Calls `found` with each topic and pattern that matches `topic`, and its subscribers.
     fn matching(&self, topic: &str, key: u64, mut found: impl FnMut(u32, &[Subscriber])) {
         let mut found = |topic| found(topic, &self.topics[topic as usize].subscribers);
         if let Some(exact) = self.find(topic, key) {
@@ -194,7 +194,7 @@ impl Topics {
         self.patterns.matching(topic, &mut found);
     }
 
-    /// Topics and patterns with a subscriber.
+    /// Number of topics and patterns with a subscriber.
     pub(super) fn len(&self) -> usize {
         self.topics.len()
     }
@@ -223,8 +223,8 @@ impl Topics {
         topic
     }
 
-    /// The node of a connection for a topic. Looks for it among the connection's subscriptions and
-    /// the topic's subscribers side by side: one of them may have very many.
+    /// The node of a connection for a topic. Searches the connection's list and the topic's entries in step,
+    /// because one of them may be very long.
     fn node_of(&self, list: Subscriptions, topic: u32, slot: u32) -> Option<u32> {
         let mut node = list.first;
         for subscriber in &self.topics[topic as usize].subscribers {
@@ -242,7 +242,7 @@ impl Topics {
         None
     }
 
-    /// Takes a node that is in no list any more out of its topic.
+    /// Removes a node, which is in no list any more, from its topic.
     fn remove_node(&mut self, node: u32, interest: &Interest) {
         self.settle_all(node);
         let Node { topic, place, .. } = self.nodes[node as usize];
@@ -273,7 +273,7 @@ impl Topics {
             self.counts.remove_topic(interest, key, self.shares_bit);
         }
         if self.topics.is_empty() {
-            // What a million topics took is not kept.
+            // So that the memory of very many topics is freed.
             self.by_name = HashTable::new();
             self.topics = Slab::new();
             self.nodes = Vec::new();
@@ -282,10 +282,10 @@ impl Topics {
     }
 }
 
-/// Makes room for one more: while it is little by an eighth, since a subscription is to cost few
-/// bytes; then by doubling, since what is not touched yet costs nothing, and what was left behind
-/// stays resident.
-fn make_room<T>(vector: &mut Vec<T>) {
+/// Makes space for one more element. A short vector grows by an eighth, because a subscription should cost few
+/// bytes. A long one doubles: untouched memory is not resident, but memory left behind by a copy stays
+/// resident.
+fn reserve_one<T>(vector: &mut Vec<T>) {
     const LITTLE: usize = 512;
     let length = vector.len();
     if length == vector.capacity() {
@@ -341,7 +341,7 @@ mod tests {
 
         fn publish_to(&mut self, message: u32, topic: &str) {
             let key = self.hasher.hash_one(topic);
-            let found = |_: &[Subscriber]| unreachable!("none are few");
+            let found = |_: &[Subscriber]| unreachable!("every topic counts as large");
             self.topics.add_pending(message, (topic, key), 0, found);
         }
 
@@ -352,7 +352,7 @@ mod tests {
             messages
         }
 
-        /// Who gets what is published to `topic`, sorted.
+        /// The slots that receive a message published to `topic`, sorted.
         fn subscribers(&self, topic: &str) -> Vec<u32> {
             let mut slots = Vec::new();
             let key = self.hasher.hash_one(topic);
@@ -360,13 +360,13 @@ mod tests {
                 slots.extend(subscribers.iter().map(|subscriber| subscriber.slot));
             });
             if !slots.is_empty() {
-                assert_eq!(self.interest.shards(key), 1, "the shard is asked");
+                assert_eq!(self.interest.shards(key), 1, "the shard's bit is set");
             }
             slots.sort_unstable();
             slots
         }
 
-        /// Bytes that subscriptions take, the names of topics aside.
+        /// Memory in bytes of the subscriptions, without the names of topics.
         fn memory(&self) -> usize {
             let subscribers = self.topics.topics.iter();
             subscribers
@@ -456,7 +456,7 @@ mod tests {
         }
     }
 
-    /// Delivers pending messages, and checks that each delivery was pending, and no older one for its slot.
+    /// Delivers pending messages. Checks that each delivery was pending, and was the oldest of its slot.
     fn deliver_pending(bench: &mut Bench, model: &mut Model, most: usize) {
         let Some(topic) = bench.topics.pending.front().map(|pending| pending.topic) else {
             return assert!(
@@ -467,7 +467,7 @@ mod tests {
         };
         let name = bench.topics.topics[topic as usize].name.clone();
         let name = PATTERNS.into_iter().find(|known| **known == *name);
-        let name = name.expect("a known one");
+        let name = name.expect("the name is in PATTERNS");
         let Slice {
             messages,
             subscribers,
@@ -482,14 +482,17 @@ mod tests {
                 let delivery = (message, name, *slot);
                 assert!(model.pending.remove(&delivery), "{delivery:?} was pending");
                 let mut others = model.pending.iter().filter(|other| other.2 == *slot);
-                assert!(others.all(|other| other.0 >= message), "the oldest first");
+                assert!(
+                    others.all(|other| other.0 >= message),
+                    "the oldest is delivered first"
+                );
             }
         }
     }
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_map_of_sets(acts in vec(act(), 0..200)) {
+        fn subscriptions_agree_with_a_map_of_sets(acts in vec(act(), 0..200)) {
             let mut bench = Bench::new(SLOTS as usize);
             let mut model = Model::default();
             for act in acts {
@@ -522,7 +525,7 @@ mod tests {
                     prop_assert_eq!(bench.subscribers(topic), expected);
                 }
                 let held = model.sets.values().filter(|set| !set.is_empty()).count();
-                prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is gone");
+                prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is removed");
             }
             while bench.topics.pending() > 0 {
                 deliver_pending(&mut bench, &mut model, 3);
@@ -532,14 +535,14 @@ mod tests {
     }
 
     #[test]
-    fn a_million_subscribers_to_one_topic_take_24_bytes_each_and_leave_at_once() {
+    fn a_million_subscribers_of_one_topic_take_24_bytes_each_and_leave_in_constant_time() {
         const COUNT: u32 = 1_000_000;
         let mut bench = Bench::new(COUNT as usize);
         for slot in 0..COUNT {
             assert!(bench.subscribe(slot, "all"));
         }
         assert!(bench.memory() <= 24 * COUNT as usize, "{}", bench.memory());
-        // Each in constant time, or this would take hours.
+        // This would take hours if leaving took linear time.
         for slot in 0..COUNT {
             assert_eq!(bench.unsubscribe_all(slot), 1);
         }
@@ -547,7 +550,7 @@ mod tests {
     }
 
     #[test]
-    fn a_million_topics_with_a_subscriber_each_are_found_and_gone_again() {
+    fn a_million_topics_with_one_subscriber_each_take_24_bytes_each_and_are_removed() {
         const COUNT: u32 = 1_000_000;
         let mut bench = Bench::new(1);
         for number in 0..COUNT {
@@ -555,7 +558,7 @@ mod tests {
         }
         assert!(bench.memory() <= 24 * COUNT as usize, "{}", bench.memory());
         assert_eq!(bench.subscribers("777777"), [0]);
-        assert!(!bench.subscribe(0, "777777"), "found among a million");
+        assert!(!bench.subscribe(0, "777777"), "the subscription exists");
         assert!(bench.unsubscribe(0, "999999"));
         assert_eq!(bench.unsubscribe_all(0), u64::from(COUNT) - 1);
         assert_eq!((bench.topics.len(), bench.memory()), (0, 0));

@@ -43,7 +43,7 @@ const FULL_BATCH_BYTES: usize = 4096;
 
 /// Size in bytes from which a received message is sent from its receive buffer. Copying a shorter one behind
 /// the other messages of the turn takes less time.
-pub(crate) const IN_PLACE_MIN: usize = 4096;
+const IN_PLACE_MIN: usize = 4096;
 
 /// Frames to send, in order. Control frames overtake messages.
 #[derive(Default)]
@@ -63,7 +63,7 @@ pub(crate) struct Queue {
     spare: Vec<u8>,
     /// Messages dropped since the peer last kept up.
     pub(crate) missed: u64,
-    /// Bytes received while nothing more could be sent. They are read when the queue has room.
+    /// Bytes received while nothing more could be sent. They are read when the queue has space.
     pub(crate) unread: UnreadBytes,
     /// The message header of a send of several segments.
     vector: Option<Box<SendVector>>,

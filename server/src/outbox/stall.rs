@@ -95,7 +95,10 @@ mod tests {
     #[test]
     fn a_peer_reads_fast_while_it_takes_a_full_queue_in_each_window() {
         let mut stall = Stall::new(at(0));
-        assert!(stall.is_read_fast(100, at(49)), "the first window is not over");
+        assert!(
+            stall.is_read_fast(100, at(49)),
+            "the first window is not over"
+        );
         stall.take(100);
         assert!(stall.is_read_fast(100, at(50)));
         // More than two windows have passed.

@@ -1,10 +1,9 @@
-//! Accepting connections, and never one too many.
+//! Accepts connections, and never more than there are free places.
 //!
-//! A full table of direct descriptors ends a multishot accept with `ENFILE` and drops the client
-//! that it had accepted. So the multishot accept runs only while there is ample room, and single
-//! accepts, no more than there are free places, fill the rest. A few places are kept for those who
-//! come when all others are taken, to be told so; who comes when those are taken, too, waits in
-//! the listener's backlog.
+//! A full table of direct descriptors ends a multishot accept with `ENFILE`, and drops the client that it has
+//! accepted. So a multishot accept runs only while many places are free. Below that, single accepts are armed,
+//! at most one for each free place. A few places are reserved for clients over the limit, which get 503 or 429.
+//! When these are taken too, clients wait in the listener's backlog.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -18,31 +17,32 @@ use crate::{
     ring::{Completion, Op, OpCode, Ring, Socket, Token},
 };
 
-/// With fewer free places than this, connections are accepted one by one. A listener's whole
-/// backlog, and what comes meanwhile, may be accepted before a multishot accept can be stopped.
+/// Free places up to which connections are accepted one by one. Before a multishot accept can be stopped, it
+/// may accept the listener's whole backlog, and clients that connect meanwhile.
 const MULTISHOT_FREE_PLACES_MIN: u32 = 8192;
 
-/// After the system has run out of descriptors or memory.
+/// Pause after the system has run out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The slot in the token of a multishot accept; single accepts have [`SINGLE`].
+/// The slot in the token of a multishot accept.
 const MULTISHOT: u32 = 0;
+
+/// The slot in the token of a single accept.
 const SINGLE: u32 = 1;
 
-/// What is under way to accept connections.
+/// The accepts of a shard.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    /// Places in all.
+    /// Number of places.
     capacity: u32,
-    /// Whether it matters who comes, which a multishot accept does not tell.
-    addressed: bool,
-    pace: Option<TokenBucket>,
+    /// Whether the client's address is needed. A multishot accept does not report it.
+    needs_address: bool,
+    bucket: Option<TokenBucket>,
     multishot: Multishot,
-    /// Single accepts under way, a bit for each.
+    /// Single accepts in flight, one bit for each.
     singles: u64,
     stopped: bool,
-    /// Not before then is anybody accepted: the system as a whole is out of something, or the pace
-    /// is reached.
+    /// Time before which no accept is armed, because the system is out of resources, or the rate is reached.
     retry_at: Option<Time>,
 }
 
@@ -53,55 +53,55 @@ enum Multishot {
     Cancelling,
 }
 
-/// A bucket of accepts that fills with time.
+/// A token bucket, which limits the rate of accepts.
 #[derive(Debug)]
 struct TokenBucket {
-    /// Accepts in a second, which is also thousandths of an accept in a millisecond.
+    /// Accepts in a second; equal to thousandths of an accept in a millisecond.
     rate: u32,
-    /// Thousandths of an accept.
-    credit: u64,
+    /// Tokens in thousandths of an accept.
+    tokens: u64,
     filled_at: Time,
 }
 
 impl TokenBucket {
     fn new(rate: u32, now: Time) -> Self {
-        let mut pace = Self {
+        let mut bucket = Self {
             rate,
-            credit: 0,
+            tokens: 0,
             filled_at: now,
         };
-        pace.credit = pace.credit_max();
-        pace
+        bucket.tokens = bucket.capacity();
+        bucket
     }
 
-    /// A tenth of a second's worth, and one at least.
-    fn credit_max(&self) -> u64 {
+    /// Capacity of the bucket: accepts of a tenth of a second, and one at least.
+    fn capacity(&self) -> u64 {
         (u64::from(self.rate) * 100).max(1000)
     }
 
-    /// How many may be accepted now.
+    /// Number of connections that may be accepted now.
     fn allowance(&mut self, now: Time) -> u32 {
         let elapsed_ms = now.since(self.filled_at).as_millis() as u64;
         self.filled_at = now;
         let filled = elapsed_ms.saturating_mul(u64::from(self.rate));
-        self.credit = self.credit.saturating_add(filled).min(self.credit_max());
-        u32::try_from(self.credit / 1000).unwrap_or(u32::MAX)
+        self.tokens = self.tokens.saturating_add(filled).min(self.capacity());
+        u32::try_from(self.tokens / 1000).unwrap_or(u32::MAX)
     }
 
-    /// When the next may be accepted.
+    /// Time at which the next connection may be accepted.
     fn next_at(&self) -> Time {
-        let missing = 1000_u64.saturating_sub(self.credit % 1000);
+        let missing = 1000_u64.saturating_sub(self.tokens % 1000);
         self.filled_at + Duration::from_millis(missing.div_ceil(u64::from(self.rate)))
     }
 }
 
 impl Acceptor {
-    /// With room for `capacity` connections; at most `rate` in a second.
-    pub(super) fn new(capacity: u32, addressed: bool, rate: Option<u32>, now: Time) -> Self {
+    /// Creates an acceptor with `capacity` places, which accepts at most `rate` connections in a second.
+    pub(super) fn new(capacity: u32, needs_address: bool, rate: Option<u32>, now: Time) -> Self {
         Self {
             capacity,
-            addressed,
-            pace: rate.map(|rate| TokenBucket::new(rate, now)),
+            needs_address,
+            bucket: rate.map(|rate| TokenBucket::new(rate, now)),
             multishot: Multishot::Off,
             singles: 0,
             stopped: false,
@@ -109,7 +109,7 @@ impl Acceptor {
         }
     }
 
-    /// Ends all accepts, and gives the address up to whoever takes over.
+    /// Ends all accepts, and shuts the listening socket down, so that another process can listen on the address.
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
         self.stopped = true;
         ring.stop_listening();
@@ -117,12 +117,12 @@ impl Acceptor {
         self.cancel_singles(ring);
     }
 
-    /// Whether none is under way, and none will be.
+    /// Returns whether no accept is in flight, and none will be armed.
     pub(super) fn is_stopped(&self) -> bool {
         self.stopped && self.singles == 0 && self.multishot == Multishot::Off
     }
 
-    /// How long until somebody is accepted again, where nobody is.
+    /// Time until accepts are armed again, if they are paused.
     pub(super) fn retry_in(&self, now: Time) -> Option<Duration> {
         self.retry_at
             .filter(|_| !self.stopped)
@@ -146,16 +146,16 @@ impl Acceptor {
         }
     }
 
-    /// Arms what the number of free places and the pace ask for; says whether the pace has just
-    /// been reached.
+    /// Arms as many accepts as the free places and the rate permit. Returns whether the rate is reached.
     fn arm(&mut self, open: u32, now: Time, ring: &mut impl Ring) -> bool {
         if self.stopped || self.retry_at.is_some_and(|time| now < time) {
             return false;
         }
         self.retry_at = None;
-        // A slot may be held for a moment after its descriptor is closed, and another be open already.
+        // A new connection may be open while the slot of a closed descriptor is not free yet.
         let free = self.capacity.saturating_sub(open);
-        let one_by_one = self.addressed || self.pace.is_some() || free <= MULTISHOT_FREE_PLACES_MIN;
+        let one_by_one =
+            self.needs_address || self.bucket.is_some() || free <= MULTISHOT_FREE_PLACES_MIN;
         if !one_by_one {
             if self.multishot == Multishot::Off && self.singles == 0 {
                 self.multishot = Multishot::Armed;
@@ -169,16 +169,16 @@ impl Acceptor {
         }
         self.cancel_multishot(ring);
         if self.singles.count_ones() > free {
-            // Who was handed over to this shard has taken a place that an accept was armed for. All are
-            // armed anew, for the kernel wakes one for each client: were it one that is being cancelled,
-            // the client would wait until another came. A new one looks first.
+            // A handoff to this shard has taken a place for which an accept was armed. All accepts are armed
+            // anew: the kernel wakes one accept for each client, and if it woke one that is being cancelled,
+            // the client would wait for the next one. A new accept looks for a client first.
             self.cancel_singles(ring);
         }
         let mut wanted = free.min(u64::BITS);
-        if let Some(pace) = &mut self.pace {
-            let allowed = pace.allowance(now);
+        if let Some(bucket) = &mut self.bucket {
+            let allowed = bucket.allowance(now);
             if allowed == 0 {
-                self.retry_at = Some(pace.next_at());
+                self.retry_at = Some(bucket.next_at());
             }
             wanted = wanted.min(allowed);
         }
@@ -188,7 +188,7 @@ impl Acceptor {
                 self.singles |= 1 << index;
                 let accept = Op::Accept {
                     multishot: false,
-                    addressed: self.addressed,
+                    addressed: self.needs_address,
                 };
                 ring.push(accept, single(index));
             }
@@ -203,10 +203,10 @@ impl Acceptor {
             _ if !completion.more => self.multishot = Multishot::Off,
             _ => {}
         }
-        if let Some(pace) = &mut self.pace
+        if let Some(bucket) = &mut self.bucket
             && completion.result >= 0
         {
-            pace.credit = pace.credit.saturating_sub(1000);
+            bucket.tokens = bucket.tokens.saturating_sub(1000);
         }
     }
 }
@@ -224,7 +224,7 @@ fn cancel() -> Token {
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Accepts as many connections as there is room for.
+    /// Arms as many accepts as there are free places.
     pub(super) fn accept_more(&mut self, now: Time) {
         let open = (self.connections.len() + self.admission.handoffs()) as u32;
         if self.acceptor.arm(open, now, &mut self.core.ring) {
@@ -241,7 +241,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             Err(_) if self.acceptor.stopped => {}
             Err(_) => match -completion.result {
-                // The peer was gone before it was accepted, or there is no room for more.
+                // The client has gone before it was accepted, or no place is free.
                 libc::ECONNABORTED | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
                 errno => {
                     let error = std::io::Error::from_raw_os_error(errno);
@@ -253,11 +253,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.accept_more(now);
     }
 
-    /// Lets a new connection in, here or with a shard that has room. If it is one too many, it is told
-    /// so when its request has come.
+    /// Admits a new connection to this shard, or hands it over to a shard with a free place. A connection over
+    /// a limit is refused when its request has arrived.
     fn admit(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
         self.core.stats.accepts.add(1);
-        match self.admission.enter(address) {
+        match self.admission.admit(address) {
             Ok(admitted) if !self.admission.are_here(&admitted) => self.hand_over(socket, admitted),
             Ok(admitted) => self.insert_connection(socket, Ok(admitted.network), now),
             Err(refusal) => self.insert_connection(socket, Err(refusal), now),
@@ -280,7 +280,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         let count = self.connections.len() as u64;
         self.core.stats.connections.set(count);
-        // It may have been accepted before the accept could be stopped.
+        // The connection may have been accepted before the accept was cancelled.
         let is_draining = matches!(self.core.lifecycle, Lifecycle::Draining(_));
         self.visit(slot, now, |visit| {
             visit.arm();
@@ -297,23 +297,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pace_is_kept_with_bursts_of_a_tenth() {
+    fn a_rate_is_kept_with_bursts_of_a_tenth_of_a_second() {
         let at = Time::from_millis;
-        let mut pace = TokenBucket::new(100, at(0));
-        assert_eq!(pace.allowance(at(0)), 10);
-        pace.credit = 0;
-        assert_eq!(pace.allowance(at(5)), 0);
-        assert_eq!(pace.next_at(), at(10));
-        assert_eq!(pace.allowance(at(10)), 1);
-        assert_eq!(pace.allowance(at(60_000)), 10, "no more than a burst");
+        let mut bucket = TokenBucket::new(100, at(0));
+        assert_eq!(bucket.allowance(at(0)), 10);
+        bucket.tokens = 0;
+        assert_eq!(bucket.allowance(at(5)), 0);
+        assert_eq!(bucket.next_at(), at(10));
+        assert_eq!(bucket.allowance(at(10)), 1);
+        assert_eq!(bucket.allowance(at(60_000)), 10, "the bucket is full");
     }
 
     #[test]
-    fn a_pace_of_one_in_a_second_lets_one_in() {
+    fn a_rate_of_one_in_a_second_permits_one_accept() {
         let at = Time::from_millis;
-        let mut pace = TokenBucket::new(1, at(0));
-        assert_eq!(pace.allowance(at(0)), 1);
-        pace.credit -= 1000;
-        assert_eq!(pace.next_at(), at(1000));
+        let mut bucket = TokenBucket::new(1, at(0));
+        assert_eq!(bucket.allowance(at(0)), 1);
+        bucket.tokens -= 1000;
+        assert_eq!(bucket.next_at(), at(1000));
     }
 }

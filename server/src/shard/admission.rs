@@ -12,14 +12,14 @@ use crate::{
 pub(super) struct ShardAdmission {
     admission: Arc<Admission>,
     shard: u16,
-    /// Connections that may stay.
-    room: u32,
-    /// The network of each slot's connection, where those are counted.
+    /// Number of admitted connections, at most.
+    connections_max: u32,
+    /// The network of the connection in each slot, if networks are counted.
     networks: Vec<Option<Network>>,
     handoffs: Vec<Handoff>,
 }
 
-/// A connection that is on its way to another shard, and takes a place here until it is there.
+/// A connection that is being handed over to another shard. It takes a place here until that has completed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handoff {
     pub(super) socket: Socket,
@@ -28,23 +28,23 @@ pub(super) struct Handoff {
 }
 
 impl ShardAdmission {
-    pub(super) fn new(admission: Arc<Admission>, shard: u16, room: u32) -> Self {
-        admission.open(shard, room);
+    pub(super) fn new(admission: Arc<Admission>, shard: u16, connections_max: u32) -> Self {
+        admission.open(shard, connections_max);
         Self {
             admission,
             shard,
-            room,
+            connections_max,
             networks: Vec::new(),
             handoffs: Vec::new(),
         }
     }
 
-    /// Admits a connection, if there is room for it.
-    pub(super) fn enter(&self, address: Option<IpAddr>) -> Result<Admitted, Refusal> {
-        self.admission.enter(address, self.shard)
+    /// Admits a connection, if a place is free on any shard.
+    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<Admitted, Refusal> {
+        self.admission.admit(address, self.shard)
     }
 
-    /// Whether this is the shard that has room for an admitted connection.
+    /// Returns whether an admitted connection stays on this shard.
     pub(super) fn are_here(&self, admitted: &Admitted) -> bool {
         admitted.shard == self.shard
     }
@@ -58,21 +58,21 @@ impl ShardAdmission {
         networks[slot as usize] = Some(network);
     }
 
-    /// Takes a connection out of the counts of those that have been admitted.
+    /// Removes a connection from the counts of admitted connections.
     pub(super) fn forget(&mut self, slot: u32) {
         let network = self.networks.get_mut(slot as usize);
-        self.admission.leave(Admitted {
+        self.admission.remove(Admitted {
             shard: self.shard,
             network: network.and_then(Option::take),
         });
     }
 
-    /// Connections on their way to another shard.
+    /// Number of connections that are being handed over to another shard.
     pub(super) fn handoffs(&self) -> usize {
         self.handoffs.len()
     }
 
-    /// Begins the handoff of a connection; returns the ticket by which the other shard knows it.
+    /// Begins the handoff of a connection. Returns the ticket by which the other shard identifies it.
     pub(super) fn begin_handoff(&mut self, socket: Socket, admitted: Admitted) -> u32 {
         let ticket = self.admission.begin_handoff(admitted.network);
         self.handoffs.push(Handoff {
@@ -86,20 +86,20 @@ impl ShardAdmission {
     /// Ends the handoff of a connection.
     ///
     /// # Panics
-    /// If there is none.
+    /// If no handoff of `socket` has begun.
     pub(super) fn end_handoff(&mut self, socket: Socket) -> Handoff {
         let at = self.handoffs.iter().position(|it| it.socket == socket);
         self.handoffs
-            .swap_remove(at.expect("its handoff has begun"))
+            .swap_remove(at.expect("the handoff has begun"))
     }
 
-    /// Undoes a handoff that has failed: the connection is no longer admitted.
+    /// Undoes the admission of a connection whose handoff has failed.
     pub(super) fn cancel(&self, handoff: Handoff) {
         self.admission.receive_handoff(handoff.ticket);
-        self.admission.leave(handoff.admitted);
+        self.admission.remove(handoff.admitted);
     }
 
-    /// Takes the network of a connection that has come from another shard.
+    /// Takes the network of a connection that another shard has handed over.
     pub(super) fn receive_handoff(&self, ticket: u32) -> Option<Network> {
         self.admission.receive_handoff(ticket)
     }
@@ -108,6 +108,7 @@ impl ShardAdmission {
     pub(super) fn close(&mut self) {
         let networks = std::mem::take(&mut self.networks);
         let networks = networks.into_iter().flatten();
-        self.admission.close(self.shard, self.room, networks);
+        self.admission
+            .close(self.shard, self.connections_max, networks);
     }
 }

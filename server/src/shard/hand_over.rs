@@ -1,8 +1,8 @@
-//! Hands a socket over from a shard that is full to one that has room.
+//! Hands a connection over from a full shard to a shard with a free place.
 //!
-//! The kernel distributes clients over the listeners of the shards by chance, so some arrive at a shard
-//! whose table is full. A few places of each table are kept free for them: the shard accepts such a client
-//! and hands its socket over to another ring.
+//! The kernel distributes clients over the listeners of the shards by a hash, so some arrive at a shard whose
+//! table is full. A few places of each table are reserved for them: the shard accepts the client, and passes
+//! the socket to another ring.
 
 use tidewheel_codec::Time;
 
@@ -14,10 +14,10 @@ use crate::{
 };
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Sends a connection to the shard that has room for it.
+    /// Passes a connection to the shard that has reserved a place for it.
     pub(super) fn hand_over(&mut self, socket: Socket, admitted: Admitted) {
         let waker = self.core.fanout.waker(admitted.shard.into());
-        let waker = waker.expect("whoever has room can be reached").clone();
+        let waker = waker.expect("a shard with free places has a waker").clone();
         let ticket = self.admission.begin_handoff(socket, admitted);
         let hand_over = Op::HandOver {
             socket,
@@ -27,24 +27,24 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.core.ring.push(hand_over, Token::new(0, socket.0));
     }
 
-    /// A connection is with another shard; or it is not, and stays to be told that there is no room.
+    /// Handles the completion of a handoff. If it has failed, the connection is refused here.
     pub(super) fn handed_over(&mut self, completion: &Completion, now: Time) {
         let socket = Socket(completion.token.slot());
         let handoff = self.admission.end_handoff(socket);
         if completion.result >= 0 {
             self.core.stats.hand_overs.add(1);
         } else {
-            // The other shard has ended, or the kernel cannot do this.
+            // The other shard has ended, or the kernel does not support it.
             self.admission.cancel(handoff);
             self.insert_connection(socket, Err(Refusal::Full), now);
         }
         self.accept_more(now);
     }
 
-    /// A connection has come from another shard.
+    /// Handles the arrival of a connection from another shard.
     pub(super) fn arrived(&mut self, completion: &Completion, now: Time) {
         let network = self.admission.receive_handoff(completion.token.slot());
-        let socket = u32::try_from(completion.result).expect("only who arrives is told of");
+        let socket = u32::try_from(completion.result).expect("an arrival does not fail");
         self.insert_connection(Socket(socket), Ok(network), now);
     }
 }

@@ -1,4 +1,4 @@
-//! From the bytes of a request to an open connection.
+//! The opening handshake: from the bytes of a request to an open connection.
 
 use tidewheel_codec::{deflate::Agreement, handshake::Request};
 
@@ -14,8 +14,8 @@ use crate::{
 };
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Looks for a whole request in what has arrived. Gives the place in `bytes` from where on it is
-    /// followed by frames, if it was accepted.
+    /// Parses a request of which more bytes have arrived, and answers it if it is complete. Returns the index
+    /// in `bytes` at which frames begin, if the request was accepted.
     pub(super) fn receive_request(&mut self, bytes: &[u8]) -> Option<usize> {
         let Phase::Handshake { head, .. } = &mut self.connection.phase else {
             return None;
@@ -32,11 +32,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if let Phase::Handshake { head: kept, .. } = &mut self.connection.phase {
             *kept = head.parsed(&self.core.settings.request);
         }
-        // The request was not whole before these bytes, or it would have been answered then.
+        // The request was not complete before these bytes.
         size.map(|size| size.saturating_sub(had))
     }
 
-    /// Answers the request at the start of `bytes`, if it is whole; gives its size if it is accepted.
+    /// Answers the request at the start of `bytes`, if it is complete. Returns its size if it was accepted.
     fn request(&mut self, bytes: &[u8]) -> Option<usize> {
         let (request, size) = match Request::parse(bytes, &self.core.settings.request) {
             Ok(Some(parsed)) => parsed,
@@ -124,7 +124,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 }
 
-/// Spreads the pings of connections that opened together (a multiplicative hash).
+/// A pseudorandom phase, which spreads the pings of connections that opened together (a multiplicative hash).
 fn phase_of(generation: u32) -> u16 {
     (generation.wrapping_mul(0x9E37_79B1) >> 16) as u16
 }

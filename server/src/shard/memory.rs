@@ -1,4 +1,4 @@
-//! Memory that a burst has needed goes back to the system after it.
+//! Returns memory to the system after a burst.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::{
     ring::Ring,
 };
 
-/// When memory was given back, and when it will be.
+/// The state of returning memory to the system.
 pub(super) struct Memory {
     release: Option<fn()>,
     burst_detector: BurstDetector,
-    /// Bursts after which memory was given back.
+    /// Number of bursts after which memory was returned.
     bursts: u64,
 }
 
@@ -28,15 +28,15 @@ impl Memory {
         }
     }
 
-    /// How long until it is to be looked at again, if it is.
+    /// Time until the burst detector has to be called, if a burst may end.
     pub(super) fn next_in(&self, now: Time) -> Option<Duration> {
         self.burst_detector.due().map(|time| time.since(now))
     }
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Gives back what a burst has needed, here or on another shard: messages that are published are made
-    /// on one, and freed on others.
+    /// Returns memory to the system after a burst on any shard: published messages are allocated on one shard,
+    /// and freed on others.
     pub(super) fn release_memory(&mut self, now: Time) {
         let Some(release) = self.memory.release else {
             return;

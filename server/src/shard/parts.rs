@@ -1,30 +1,31 @@
-//! What shards are made of, and what those of a server have in common.
+//! The parts from which shards are made.
 
 use std::sync::Arc;
 
 use crate::{
-    Config, Remote, admission::Admission, capacity::Capacity, fanout::SharedFanout, host, stats::Stats,
+    Config, Remote, admission::Admission, capacity::Capacity, fanout::SharedFanout, host,
+    stats::Stats,
 };
 
-/// What a shard is made of, besides its ring and its handler.
+/// The parts of a shard besides its ring and its handler.
 #[derive(Debug)]
 pub struct Parts {
-    /// Which shard of the server this is.
+    /// Number of the shard in its server.
     pub index: u16,
-    /// How many connections it holds at most.
+    /// Number of connections, at most.
     pub capacity: Capacity,
-    /// Shards that keep to the same core, this one included.
+    /// Number of shards on the same core, including this one.
     pub core_shards: u16,
-    /// What it has in common with the other shards.
+    /// The state of the fan-out that all shards share.
     pub(crate) shared: Arc<SharedFanout>,
     pub(crate) stats: Arc<Stats>,
-    /// Who may come in, to all shards of the server together.
+    /// The admission of connections to all shards.
     pub(crate) admission: Arc<Admission>,
 }
 
 impl Parts {
-    /// The parts of all shards of a server, [`Config::shards`] or else one, each with a core of its
-    /// own, where each ring may have `descriptors` in its table (`RLIMIT_NOFILE`).
+    /// The parts of all shards of a server: [`Config::shards`], or one. Each shard has a core of its own, and a
+    /// ring whose table may have `descriptors` entries (`RLIMIT_NOFILE`).
     #[must_use]
     pub fn of_server(config: &Config, descriptors: u32) -> Vec<Self> {
         let capacity = host::capacity(config, descriptors);
@@ -56,7 +57,7 @@ impl Parts {
         }
     }
 
-    /// What other threads hold of the server.
+    /// A handle for other threads.
     #[must_use]
     pub fn remote(&self) -> Remote {
         Remote::new(Arc::clone(&self.shared))

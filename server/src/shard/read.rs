@@ -1,13 +1,13 @@
-//! From received bytes to the handler, message by message, and what is kept unread meanwhile.
+//! Reads received bytes, message by message, and keeps bytes unread that cannot be read yet.
 //!
-//! `connection/reading.rs` has the reasons why bytes are kept.
+//! `connection/reading.rs` has the reasons.
 
 use tidewheel_codec::{Cause, CloseCode, Time};
 
 use super::{Shard, core::Core, visit::Visit};
 use crate::{
     Conn, Handler,
-    connection::{Connection, WaitReason, Phase, ReceiveEvent},
+    connection::{Connection, Phase, ReceiveEvent, WaitReason},
     contain::{self, Callback},
     fanout::PublishHistory,
     message::{Arrived, Event},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Reads what is kept unread of those that have waited, as far as the turn's quota goes.
+    /// Reads waiting connections, within the turn's quota.
     pub(super) fn read_waiting(&mut self, now: Time) {
         for _ in 0..self.core.read_schedule.publishers() {
             let Some((slot, generation)) = self.core.read_schedule.next_publisher() else {
@@ -35,20 +35,20 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 }
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Hands the frames that have arrived to the handler, and keeps those that it is too early for.
+    /// Reads frames, and keeps the bytes that cannot be read yet.
     pub(super) fn frames(&mut self, arrived: Arrived<'_>) {
         if let Some((rest, reason)) = self.read(arrived) {
             self.keep_unread(rest, reason);
         }
     }
 
-    /// Keeps bytes unread, behind those that are.
+    /// Keeps bytes unread, behind the unread bytes.
     pub(super) fn keep_unread(&mut self, bytes: &[u8], reason: WaitReason) {
         self.queue().unread.push(bytes);
         self.wait_for(reason);
     }
 
-    /// Notes what the connection waits for before it is read on.
+    /// Notes the reason why the connection is not read, and lists the connection for it.
     fn wait_for(&mut self, reason: WaitReason) {
         if self.connection.reading.wait_for(reason) {
             let generation = self.connection.generation();
@@ -59,13 +59,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Whether this connection is the one that was listed, and still waits.
+    /// Returns whether the connection is the one that was listed, and still waits for this reason.
     fn waits(&self, generation: u32, reason: WaitReason) -> bool {
         self.connection.generation() == generation
             && self.connection.reading.reason() == Some(reason)
     }
 
-    /// Lets a connection that waits for room have its turn, if there is some.
+    /// Schedules a publisher for reading if the budget has space, and lists it again otherwise.
     fn retry_publisher(&mut self, generation: u32) {
         if !self.waits(generation, WaitReason::PublishBudget) {
             return;
@@ -74,13 +74,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if !self.connection.is_open() || self.core.fanout.may_read(self.slot, publish_history) {
             self.wait_for(WaitReason::TurnQuota);
         } else {
-            self.core.read_schedule.list(WaitReason::PublishBudget, self.slot, generation);
+            self.core
+                .read_schedule
+                .list(WaitReason::PublishBudget, self.slot, generation);
         }
     }
 
-    /// Reads what is kept unread, a quota of it; receiving goes on when nothing is left.
+    /// Reads unread bytes within the connection's quota. Continues to receive when none are left.
     pub(super) fn read_on(&mut self) {
-        self.connection.reading.go_on();
+        self.connection.reading.resume();
         self.read_unread();
         if self.connection.receiving.is_at_end()
             && !self.connection.is_congested(&self.core.sends.limits)
@@ -92,7 +94,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.poll_protocol();
     }
 
-    /// Reads what is kept unread, until it waits for something.
+    /// Reads unread bytes until the connection has to wait.
     fn read_unread(&mut self) {
         loop {
             let queue = self.connection.queue.as_mut();
@@ -108,9 +110,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Hands the frames that have arrived to the handler until the connection's quota is used up or it has
-    /// to wait: then returns the bytes that are left, and why. No bytes are left if what is unread was
-    /// received into a message: it stays there.
+    /// Reads frames until the connection's quota is used up, or the connection has to wait. Returns the bytes
+    /// that are left, and the reason. Bytes that were received into a message stay there, and are not returned.
     fn read<'b>(&mut self, arrived: Arrived<'b>) -> Option<(&'b [u8], WaitReason)> {
         match contain::catch(|| self.read_messages(arrived)) {
             Ok(rest) => rest,
@@ -149,13 +150,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         };
         let is_compressed = protocol.is_compressed();
         if is_compressed && protocol.is_open() && read_schedule.left().is_deflate_used_up() {
-            // A message of a few bytes may be the work of a whole turn.
+            // A short message may inflate to the quota of a whole turn.
             protocol.note_heard(now);
             return Some((arrived.into_bytes(), WaitReason::TurnQuota));
         }
         let given = read_schedule.quota();
         let mut quota = given;
-        // What other callbacks have published says nothing of this connection.
+        // Publications of other callbacks do not count for this connection.
         fanout.take_published();
         let queue = queue.get_or_insert_with(|| sends.pool.take());
         let (control, limits) = (&mut sends.control, sends.limits);
@@ -166,7 +167,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 if queue.held() >= limits.pause_at() {
                     break Some(WaitReason::SendQueue);
                 }
-                if *publish_history != PublishHistory::NeverPublished && !fanout.may_read(slot, *publish_history) {
+                if *publish_history != PublishHistory::NeverPublished
+                    && !fanout.may_read(slot, *publish_history)
+                {
                     break Some(WaitReason::PublishBudget);
                 }
             }
@@ -174,7 +177,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             if !control.is_empty() {
                 match protocol.is_open() {
                     true => queue.write_control(control),
-                    // Behind the answers to what came before the peer's Close, or violation.
+                    // Behind the answers to messages before the peer's Close or its violation.
                     false => queue.write_close(control),
                 }
                 control.clear();
@@ -197,7 +200,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     control.clear();
                 }
                 Event::Message(message) => {
-                    // All of it is the turn's, though it may be more than the connection's quota.
+                    // The turn is charged the whole message, although it may exceed the connection's quota.
                     read_schedule.left().take_message(message.len());
                     let mut is_last = quota.take_message(message.len());
                     let mut conn = Conn {
@@ -214,7 +217,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     handler.message(&mut conn, message);
                     *callback = None;
                     if is_compressed {
-                        // Of the message, and of the answers to it.
+                        // The work of inflating the message, and of compressing the answers.
                         let work = endpoint.deflate_work() - deflate_work;
                         read_schedule.left().take_deflate(work);
                         is_last |= quota.take_deflate(work);
@@ -230,7 +233,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     }
                 }
                 Event::Ping => {}
-                // It has been heard, as everything is.
+                // Every frame counts as a sign of life, so a Pong needs no more than this.
                 Event::Pong(payload) => {
                     if let Some(round_trip) = protocol.round_trip(&payload, now) {
                         stats.ping_round_trips.record(round_trip);
@@ -242,8 +245,6 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         read_schedule.left().take_frames(used);
         let rest: &[u8] = frames.into_rest();
         let is_left = !rest.is_empty() || protocol.is_unread();
-        reason
-            .filter(|_| is_left)
-            .map(|reason| (rest, reason))
+        reason.filter(|_| is_left).map(|reason| (rest, reason))
     }
 }

@@ -82,12 +82,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Visits the connection of a completion. Its slot is not reused before the last completion.
     #[inline]
-    fn visit_completed(
-        &mut self,
-        token: Token,
-        now: Time,
-        act: impl FnOnce(&mut Visit<'_, R, H>),
-    ) {
+    fn visit_completed(&mut self, token: Token, now: Time, act: impl FnOnce(&mut Visit<'_, R, H>)) {
         let visited = self.visit(token.slot(), now, |visit| {
             assert_eq!(
                 visit.connection.generation(),

@@ -1,6 +1,6 @@
-//! Which receive a connection gets: into provided buffers, into the message that is arriving, or none.
+//! Arms the receive of a connection: into provided buffers, or into the message that is arriving.
 //!
-//! `connection/receiving.rs` has the states that it goes through.
+//! `connection/receiving.rs` has its states.
 
 use tidewheel_codec::Time;
 
@@ -11,12 +11,12 @@ use crate::{
     ring::{Op, OpCode, Ring},
 };
 
-/// A connection is busy if it sends so many bytes at once: as many as the shortest buffer holds.
+/// Bytes of one receive from which a connection is busy: the size of the shortest buffer.
 const BUSY_BYTES_MIN: usize = 1 << 10;
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Arms receives that ended for want of a buffer: as many as there are buffers now, because
-    /// each of them may take one.
+    /// Arms receives that ended for want of a buffer. Each may take a buffer, so it arms as many as buffers are
+    /// free.
     pub(super) fn rearm_starved(&mut self, now: Time) {
         for _ in 0..self.core.ring.buffers_free() {
             let Some((slot, generation)) = self.core.receives.next_starved() else {
@@ -33,14 +33,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 }
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Stops receiving until what was received is read.
+    /// Stops receiving until the unread bytes are read.
     pub(super) fn pause(&mut self) {
         debug_assert!(
             self.connection
                 .queue
                 .as_ref()
                 .is_some_and(|queue| queue.unread.bytes() <= self.core.receives.memory()),
-            "the kernel has received no more once the pause was submitted"
+            "the kernel receives nothing after the pause was submitted"
         );
         if !self.connection.receiving.is_paused() {
             self.core.stats.receive_pauses.add(1);
@@ -48,14 +48,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.change_receive(ReceiveEvent::Pause);
     }
 
-    /// Stops receiving if something is kept unread.
+    /// Stops receiving if bytes are kept unread.
     pub(super) fn pause_if_unread(&mut self) {
         if self.connection.has_unread() {
             self.pause();
         }
     }
 
-    /// Arms a receive that is not armed and should be.
+    /// Arms the receive, if none is armed and one is wanted.
     pub(super) fn rearm(&mut self) {
         if self.is_receive_wanted() {
             self.arm();
@@ -71,30 +71,30 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         is_wanted && !self.connection.is_leaving()
     }
 
-    /// Receives into provided buffers any number of times; or, if much of a message is to come, into
-    /// that.
+    /// Arms a multishot receive into provided buffers; or a receive into the message, if much of it is to come.
     pub(super) fn arm(&mut self) {
         if !self.receive_into_message(self.core.receives.fill_bytes_min(), true) {
             self.receive_into_buffers(true);
         }
     }
 
-    /// Receives the rest of a large message into its own buffer, to the last byte. Another such message is
-    /// likely to follow, and only its beginning should arrive in a buffer of the pool.
+    /// Receives the rest of a large message into its own buffer, up to its last byte. A similar message is
+    /// likely to follow, and only its beginning should be received into a provided buffer.
     pub(super) fn receive_more(&mut self) {
         if !self.receive_into_message(1, true) {
             self.receive_into_buffers(false);
         }
     }
 
-    /// Receives what is there of a message into it; or into a provided buffer, if nothing is to come.
+    /// Receives the available bytes of a message into it; or into a provided buffer, if no message is
+    /// incomplete.
     pub(super) fn receive_present(&mut self) {
         if !self.receive_into_message(1, false) {
             self.receive_into_buffers(false);
         }
     }
 
-    /// Receives into provided buffers.
+    /// Arms a receive into provided buffers.
     fn receive_into_buffers(&mut self, multishot: bool) {
         if self.core.ring.buffers_free() == 0 {
             return self.starve();
@@ -106,8 +106,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.push(Op::Receive { socket, multishot });
     }
 
-    /// Receives into the message that is arriving, if `least` bytes of it or more are to come; returns
-    /// whether it does. With `gather` the receive waits, for a moment, until many bytes are there.
+    /// Arms a receive into the message that is arriving, if at least `least` bytes of it are to come. Returns
+    /// whether it did. With `gather`, the receive waits a short time for many bytes.
     fn receive_into_message(&mut self, least: u64, gather: bool) -> bool {
         if !self
             .connection
@@ -122,18 +122,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Some(buffer) = protocol.lend_assembly() else {
             return false;
         };
-        let room = buffer.capacity() - buffer.len();
+        let space = buffer.capacity() - buffer.len();
         self.change_receive(ReceiveEvent::Fill);
         self.push(Op::Fill {
             socket: self.connection.socket(),
             buffer,
-            limit: room.min(to_come),
+            limit: space.min(to_come),
             gather,
         });
         true
     }
 
-    /// Ends a multishot receive if what is to come had better be received into its message.
+    /// Ends a multishot receive if the rest of the message should be received into it.
     pub(super) fn switch_to_filling(&mut self) {
         let least = self.core.receives.fill_bytes_min();
         if self.connection.receiving.is_armed()
@@ -145,12 +145,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Notes how much a connection sends at once.
+    /// Notes the number of bytes of a receive.
     pub(super) fn note_receive_size(&mut self, bytes: usize) {
         self.connection.note_busy_sender(bytes >= BUSY_BYTES_MIN);
     }
 
-    /// There is no buffer to receive into.
+    /// Lists the connection, because no receive buffer is free.
     pub(super) fn starve(&mut self) {
         self.change_receive(ReceiveEvent::Starve);
         self.core.stats.starvations.add(1);
@@ -160,7 +160,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             .list_starved(self.slot, generation, self.now);
     }
 
-    /// Lets the receive change its state, and does what follows.
+    /// Changes the state of the receive, and submits the resulting operation.
     pub(super) fn change_receive(&mut self, event: ReceiveEvent) {
         match self.connection.receiving.on(event) {
             ReceiveAction::Nothing => {}

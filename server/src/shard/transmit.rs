@@ -1,6 +1,6 @@
-//! Gives queued bytes to the kernel: one send for each connection in a turn.
+//! Submits queued bytes to the kernel, in one send for each connection and turn.
 //!
-//! `connection/sending.rs` has the states that a send goes through.
+//! `connection/sending.rs` has the states of a send.
 
 use tidewheel_codec::Time;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Sends what the turn has queued.
+    /// Submits the bytes that were queued in this turn.
     pub(super) fn flush(&mut self, now: Time) {
         let mut dirty = std::mem::take(&mut self.core.sends.dirty);
         for slot in dirty.drain(..) {
@@ -26,7 +26,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.core.sends.dirty = dirty;
     }
 
-    /// Silent sends of which nothing was heard have taken everything.
+    /// Ends the silent sends that have not completed: they took everything.
     pub(super) fn retire_silent(&mut self, now: Time) {
         let mut silent = std::mem::take(&mut self.core.sends.silent);
         for slot in silent.drain(..) {
@@ -35,7 +35,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.core.sends.silent = silent;
     }
 
-    /// Draws the conclusions from sends that have completed.
+    /// Handles the results of sends that have completed in this turn.
     pub(super) fn handle_settled(&mut self, now: Time) {
         let mut settled = std::mem::take(&mut self.core.sends.settled);
         for (slot, how) in settled.drain(..) {
@@ -46,11 +46,11 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 }
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Counts what the connection's queue keeps because the socket has not taken it yet.
+    /// Reports to the pool the bytes that the socket has not taken.
     fn count_queued(&mut self) {
         if let Some(queue) = &mut self.connection.queue {
             let waiting = match self.connection.sending.is_silent() {
-                // The socket takes it at once; if not, there will be a next time.
+                // Usually the socket takes all of it at once. If not, it is counted after the next flush.
                 true => 0,
                 false => queue.unsent(),
             };
@@ -58,7 +58,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Sends what the connection has queued, and its FIN behind that, unless a send is under way.
+    /// Submits the queue, and the FIN behind it, unless a send is in flight.
     pub(super) fn transmit(&mut self) {
         let is_awaited = self.connection.receiving.is_paused()
             || matches!(self.connection.phase, Phase::Flushing { .. });
@@ -92,18 +92,17 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.give_up_idle_queue();
     }
 
-    /// Gives the queue back if the connection can do without one.
+    /// Returns the queue to the pool if it is idle.
     fn give_up_idle_queue(&mut self) {
         if let Some(queue) = self.connection.queue.take_if(|queue| queue.is_idle()) {
             self.core.sends.pool.put_back(queue);
         }
     }
 
-    /// A send has completed: because it was short, or was to be told of. What follows from it is left
-    /// for later in the turn: nothing may be lent anew before it is known which of the earlier silent
-    /// sends are over.
+    /// Handles the completion of a send. The consequences follow later in the turn, because nothing may be lent
+    /// before all earlier silent sends have ended.
     pub(super) fn settle(&mut self, completion: &Completion) {
-        let queue = self.connection.queue.as_mut().expect("something was lent");
+        let queue = self.connection.queue.as_mut().expect("a send has a queue");
         let lent = queue.lent_bytes();
         let taken = usize::try_from(completion.result).unwrap_or(0);
         queue.settle(taken);
@@ -141,14 +140,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         match how {
             Settled::Whole => self.handle_sent(),
-            // If not everything was taken: until it is, the socket is waited for, and nothing is read.
+            // Nothing is read until the socket has taken everything.
             Settled::Part => self.mark_dirty(),
-            // The connection has ended. What was received before it did is of no use.
+            // The connection has ended. Unread bytes are discarded.
             Settled::Failed => self.handle_peer_reset(),
         }
     }
 
-    /// A socket takes bytes again, or has ended, which the next send will tell.
+    /// Handles a writable socket. If the connection has ended, the next send reports it.
     pub(super) fn writable(&mut self) {
         self.connection.sending.on(SendEvent::Writable);
         if !self.connection.is_leaving() {
@@ -156,13 +155,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// A silent send that has not completed has taken everything.
+    /// Ends a silent send that has not completed, so it took everything.
     fn retire(&mut self) {
         if !self.connection.sending.is_silent() {
             return;
         }
         self.connection.sending.on(SendEvent::Retire);
-        let queue = self.connection.queue.as_mut().expect("something was lent");
+        let queue = self.connection.queue.as_mut().expect("a send has a queue");
         queue.settle_whole();
         let is_idle = queue.is_idle();
         if self.connection.is_leaving() {

@@ -1,4 +1,4 @@
-//! One connection in hand: it is looked up once, and everything that follows is done for it.
+//! A connection that was looked up once, with the state of its shard.
 
 use tidewheel_codec::{Cause, CloseCode, Time};
 
@@ -11,7 +11,7 @@ use crate::{
     ring::{Op, Ring},
 };
 
-/// A connection, and what its shard works with.
+/// A connection, and the state of its shard.
 pub(super) struct Visit<'a, R: Ring, H: Handler> {
     pub(super) slot: u32,
     pub(super) now: Time,
@@ -20,13 +20,13 @@ pub(super) struct Visit<'a, R: Ring, H: Handler> {
 }
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Queues an operation of this connection.
+    /// Submits an operation on this connection.
     pub(super) fn push(&mut self, op: Op) {
         let token = self.connection.token(self.slot);
         self.core.ring.push(op, token);
     }
 
-    /// The send queue of the connection, taken from the pool if there is none.
+    /// The send queue of the connection, taken from the pool if it has none.
     pub(super) fn queue(&mut self) -> &mut Queue {
         self.connection.queue_mut(&mut self.core.sends.pool)
     }
@@ -39,14 +39,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Puts the connection on the list of those to look at when the turn ends.
+    /// Lists the connection for the flush at the end of the turn.
     pub(super) fn mark_dirty(&mut self) {
         if self.connection.mark_dirty() {
             self.core.sends.dirty.push(self.slot);
         }
     }
 
-    /// Lends the connection to the application, if it is open.
+    /// Calls `callback` with the application and the connection, if it is open.
     pub(super) fn with_conn<T>(
         &mut self,
         callback: impl FnOnce(&mut H, &mut Conn<'_, H::State>) -> T,
@@ -70,7 +70,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         Some(callback(&mut core.handler, &mut conn))
     }
 
-    /// Calls the application with the connection, if it is open; if it panics, the connection fails.
+    /// Calls the application with the connection, if it is open. If the application panics, the connection
+    /// fails.
     pub(super) fn call(
         &mut self,
         callback: Callback,
@@ -84,7 +85,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The application has panicked: the connection fails with 1011, behind what was sent before.
+    /// Fails the connection with 1011 after a panic of the application. The Close is sent behind the queued
+    /// messages.
     pub(super) fn fail_after_panic(&mut self, callback: Callback, panic: contain::Panic) {
         self.note_panic(callback, panic);
         let Connection { phase, queue, .. } = &mut *self.connection;
@@ -99,7 +101,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Logs and counts a panic of the application; stops the shard if that was asked for.
+    /// Logs and counts a panic of the application. Resumes the panic if it has to stop the server.
     pub(super) fn note_panic(&self, callback: Callback, panic: contain::Panic) {
         self.core.stats.handler_panics.add(1);
         tracing::error!(

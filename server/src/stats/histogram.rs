@@ -1,18 +1,18 @@
-//! How often something took how long.
+//! A histogram of durations.
 
 use std::time::Duration;
 
 use super::Count;
 
-/// The first of a decade's bounds, and what the others are of it.
+/// The bounds of a decade, as multiples of the first.
 const DECADE: [u64; 3] = [1, 2, 5];
 
-/// Durations, counted in buckets whose upper bounds go 1, 2, 5, 10, 20 and so on, from `FIRST_US`
-/// microseconds. One thread writes it and any may read.
+/// Durations, counted in buckets with the upper bounds 1, 2, 5, 10, 20 and so on, from `FIRST_US` microseconds.
+/// One thread writes it, and any thread reads it.
 #[derive(Debug)]
 pub(crate) struct Histogram<const FIRST_US: u64, const BOUNDS: usize> {
     buckets: [Count; BOUNDS],
-    /// What took longer than the last bound.
+    /// Durations above the last bound.
     beyond: Count,
     sum_ns: Count,
 }
@@ -30,7 +30,7 @@ impl<const FIRST_US: u64, const BOUNDS: usize> Histogram<FIRST_US, BOUNDS> {
         bounds
     };
 
-    /// Counts a duration; only the owning shard does.
+    /// Counts a duration. Only the owning shard calls it.
     pub(crate) fn record(&self, duration: Duration) {
         let ns = duration.as_nanos() as u64;
         let at = Self::BOUNDS_NS.partition_point(|bound| *bound < ns);
@@ -38,7 +38,7 @@ impl<const FIRST_US: u64, const BOUNDS: usize> Histogram<FIRST_US, BOUNDS> {
         self.sum_ns.add(ns);
     }
 
-    /// How many were counted up to each bound, in seconds, and beyond the one before.
+    /// Each upper bound in seconds, with the number of durations up to it and above the bound before.
     pub(crate) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = Self::BOUNDS_NS.into_iter().map(seconds);
         bounds
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_reach_as_far_as_is_said() {
+    fn the_bounds_of_the_metrics_are_as_documented() {
         let stats = super::super::Stats::default();
         let bounds = |buckets: &mut dyn Iterator<Item = (f64, u64)>| {
             let bounds: Vec<_> = buckets.map(|(bound, _)| bound).collect();

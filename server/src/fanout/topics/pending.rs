@@ -1,32 +1,32 @@
-//! Pending messages: published, and not delivered to all subscribers of a topic yet.
+//! Pending messages: messages that are not delivered to all subscribers of a topic yet.
 //!
-//! A message for very many subscribers is delivered in slices, from the last place of a topic to the first:
+//! A message for a large topic is delivered in slices, from the last place of the topic to the first:
 //!
 //! ```text
 //! place  0 ················ left ··············· len
-//!        still to be served   served, or subscribed later
+//! not delivered yet    delivered, or subscribed later
 //! ```
 //!
-//! A later subscriber is put at the end, and does not get the message. A subscriber that leaves, or that is
-//! served early, first changes places with the last one that is still to be served, and `left` moves below
-//! it. So all others stay on their side.
+//! A new subscriber is added at the end, and does not receive the message. A subscriber that leaves, or gets
+//! the message early, is first swapped with the last place before `left`, and `left` is decremented. So all
+//! others stay on their side.
 //!
-//! Messages are delivered in the order of their numbers. Within a topic the older message has the lower
-//! `left`, because each began at the end: a subscriber without the older message has not got the newer one.
+//! Messages are delivered in the order of their numbers. Each message begins at the end of the topic, so the
+//! older message has the lower `left`: a subscriber without the older message does not have the newer one.
 
 use super::{NIL, Node, Subscriber, Subscriptions, Topic, Topics};
 
 /// A pending message of a topic.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
-    /// Its number.
+    /// The number of the message.
     message: u32,
     pub(super) topic: u32,
-    /// The number of subscribers that are still to be served: those in the first places.
+    /// Number of subscribers that do not have the message yet: those in the first places.
     left: u32,
 }
 
-/// Pending messages, and some of the subscribers that are to be served.
+/// Pending messages, and some of the subscribers to which they are delivered now.
 #[derive(Debug)]
 pub(in super::super) struct Slice<'t> {
     pub(in super::super) messages: Vec<u32>,
@@ -37,8 +37,8 @@ pub(in super::super) struct Slice<'t> {
 
 impl Topics {
     /// Makes a message pending for each topic and pattern that matches `topic` and has more than `few`
-    /// subscribers. Calls `found` with the subscribers of the others. Returns the number of topics and patterns
-    /// for which the message is pending.
+    /// subscribers. Calls `found` with the subscribers of each other one. Returns the number of topics and
+    /// patterns for which the message is pending.
     pub(in super::super) fn add_pending(
         &mut self,
         message: u32,
@@ -71,7 +71,7 @@ impl Topics {
         count
     }
 
-    /// Whether a topic or pattern that matches `topic` has more than `few` subscribers.
+    /// Returns whether a topic or pattern that matches `topic` has more than `few` subscribers.
     pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), few: usize) -> bool {
         let mut has_many = false;
         self.matching(topic, key, |_, subscribers| {
@@ -80,18 +80,18 @@ impl Topics {
         has_many
     }
 
-    /// Pending messages, each counted once for each topic or pattern.
+    /// Number of pending messages, each counted once for each topic or pattern.
     pub(in super::super) fn pending(&self) -> usize {
         self.pending.len()
     }
 
-    /// The number of subscribers of the topic or pattern with the oldest pending message.
+    /// Number of subscribers of the topic or pattern with the oldest pending message.
     pub(in super::super) fn first_pending(&self) -> Option<usize> {
         let topic = self.pending.front()?.topic;
         Some(self.topics[topic as usize].subscribers.len())
     }
 
-    /// Deliveries that all pending messages need.
+    /// Number of deliveries of all pending messages.
     pub(in super::super) fn pending_deliveries(&self) -> usize {
         self.pending
             .iter()
@@ -100,8 +100,8 @@ impl Topics {
     }
 
     /// Takes the oldest pending message, the messages that are pending for the same subscribers, and some of
-    /// these subscribers, which the caller serves now. At most `messages_max` messages and `deliveries_max`
-    /// deliveries, but at least one subscriber.
+    /// these subscribers. Returns at most `messages_max` messages and `deliveries_max` deliveries, but at least
+    /// one subscriber.
     pub(in super::super) fn deliver_pending(
         &mut self,
         messages_max: usize,
@@ -129,8 +129,8 @@ impl Topics {
         })
     }
 
-    /// Calls `give` with the number of each message that is pending for a connection, the oldest first; not at
-    /// all if the connection has more than `subscriptions_max` subscriptions.
+    /// Calls `give` with the number of each message that is pending for a connection, the oldest first. Does
+    /// nothing if the connection has more than `subscriptions_max` subscriptions.
     pub(in super::super) fn catch_up(
         &mut self,
         list: Subscriptions,
@@ -161,7 +161,7 @@ impl Topics {
         }
     }
 
-    /// Takes a subscription out of all pending messages.
+    /// Removes a subscription from all pending messages.
     pub(super) fn settle_all(&mut self, node: u32) {
         for at in 0..self.pending.len() {
             self.settle(at, node);
@@ -179,13 +179,12 @@ impl Topics {
         });
     }
 
-    /// Takes the numbers of messages that are pending for one topic or pattern fewer, because that has lost its
-    /// last subscriber.
+    /// Takes the numbers of the pending messages of topics that have lost their last subscriber.
     pub(in super::super) fn take_orphaned(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.orphaned)
     }
 
-    /// Counts a subscription as served; returns whether it was not before.
+    /// Counts a message as delivered to a subscription. Returns whether it was pending.
     fn settle(&mut self, at: usize, node: u32) -> bool {
         let (pending, Node { topic, place, .. }) =
             (&mut self.pending[at], self.nodes[node as usize]);

@@ -193,10 +193,7 @@ mod tests {
         for _ in 0..SEGMENTS_PER_SEND + 1 {
             queue.push_shared(Lane::Batch, Bytes::from_static(b"x"), 0);
         }
-        assert_eq!(
-            lend(&mut queue),
-            (vec![b'x'; SEGMENTS_PER_SEND], false)
-        );
+        assert_eq!(lend(&mut queue), (vec![b'x'; SEGMENTS_PER_SEND], false));
         queue.settle_whole();
         assert_eq!(queue.unsent(), 1);
     }

@@ -45,12 +45,7 @@ impl Deadlines {
     }
 
     /// Sets or clears a connection's timer.
-    pub(in crate::shard) fn set(
-        &mut self,
-        slot: u32,
-        timer: &mut Timer,
-        deadline: Option<Time>,
-    ) {
+    pub(in crate::shard) fn set(&mut self, slot: u32, timer: &mut Timer, deadline: Option<Time>) {
         match deadline {
             Some(deadline) => self.wheel.set(slot, timer, tick_after(deadline)),
             None => self.wheel.clear(timer),

@@ -1,40 +1,40 @@
-//! How much of what was received is read before others have their turn.
+//! Limits on the work of reading, for a turn and for a connection.
 //!
-//! A turn has a share of work. Each completed receive, and each connection that waits with unread bytes,
-//! gets a part of it. When the turn's share is used up, bytes that have just arrived get a small part
-//! nevertheless, and connections that wait go on waiting. So a flood delays a bystander by no more than
-//! the work of one turn's share.
+//! A turn has a quota. Each completed receive, and each connection that waits with unread bytes, gets a part of
+//! it. When the turn's quota is used up, bytes that have just arrived still get a small part, and waiting
+//! connections wait for the next turn. So a flood delays the other connections by no more than the quota of one
+//! turn.
 
-/// Work on received bytes.
+/// A quota of work on received bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct ReadQuota {
-    /// Frames, control frames and fragments included.
+    /// Frames, including control frames and fragments.
     frames: u32,
     /// Payload bytes of messages.
     bytes: usize,
-    /// Work of compression ([`Endpoint::deflate_work`](tidewheel_codec::Endpoint::deflate_work)), and
-    /// [`MESSAGE_WORK`] for each message of a connection that compresses.
+    /// Work of compression in bytes ([`Endpoint::deflate_work`](tidewheel_codec::Endpoint::deflate_work)), with
+    /// [`MESSAGE_WORK`] for each message of a connection with compression.
     deflate_work: usize,
 }
 
-/// The work of compression for a message, beside that for its bytes.
+/// Work of compression for a message in bytes, in addition to that for its own bytes.
 const MESSAGE_WORK: usize = 4 << 10;
 
-/// What one turn of the shards on a core reads: some 1 to 3 ms of work.
+/// Quota of one turn of the shards on a core: some 1 to 3 ms of work.
 pub(crate) const TURN: ReadQuota = ReadQuota {
     frames: 16 << 10,
     bytes: 4 << 20,
     deflate_work: 512 << 10,
 };
 
-/// What is read of one connection, at least, before it is another's turn.
+/// Quota of one connection, at least, before the next connection is read.
 pub(crate) const CONNECTION: ReadQuota = ReadQuota {
     frames: 1 << 10,
     bytes: 1 << 20,
     deflate_work: 64 << 10,
 };
 
-/// The same when the turn's share is used up. A message that was begun is read to its end.
+/// Quota of one connection when the turn's quota is used up. A message that was begun is read to its end.
 pub(in crate::shard) const SMALL: ReadQuota = ReadQuota {
     frames: 64,
     bytes: 16 << 10,
@@ -52,8 +52,8 @@ impl ReadQuota {
         }
     }
 
-    /// The share of a connection out of this one, which is a turn's, where so many want one: a
-    /// connection that is alone is not interrupted.
+    /// The quota of one of `wanted` connections out of this one, which is a turn's. A single connection gets
+    /// all of it.
     pub(in crate::shard) fn of_connection(&self, wanted: u32) -> Self {
         if self.is_used_up() {
             return SMALL;
@@ -86,19 +86,19 @@ impl ReadQuota {
         self.deflate_work
     }
 
-    /// Frames were read.
+    /// Charges frames.
     pub(in crate::shard) fn take_frames(&mut self, frames: u32) {
         self.frames = self.frames.saturating_sub(frames);
     }
 
-    /// Takes a message of this many bytes; returns whether the share is used up.
+    /// Charges a message of `bytes` bytes. Returns whether the quota is used up.
     #[inline]
     pub(in crate::shard) fn take_message(&mut self, bytes: usize) -> bool {
         self.bytes = self.bytes.saturating_sub(bytes);
         self.bytes == 0
     }
 
-    /// Takes this much work of compression for a message; returns whether the share is used up.
+    /// Charges the work of compression for a message. Returns whether the quota is used up.
     pub(in crate::shard) fn take_deflate(&mut self, work: u64) -> bool {
         let work = usize::try_from(work).unwrap_or(usize::MAX);
         let work = work.saturating_add(MESSAGE_WORK);
@@ -106,7 +106,7 @@ impl ReadQuota {
         self.deflate_work == 0
     }
 
-    /// Whether there is nothing left for connections that compress.
+    /// Returns whether nothing is left for connections with compression.
     pub(in crate::shard) fn is_deflate_used_up(&self) -> bool {
         self.deflate_work == 0
     }
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_turn_is_used_up_by_whichever_comes_first() {
+    fn a_quota_is_used_up_by_the_first_of_its_limits() {
         for (frames, bytes, work) in [
             (TURN.frames, 0, None),
             (0, TURN.bytes, None),
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_of_a_core_share_a_turn() {
+    fn the_shards_of_a_core_share_the_quota_of_a_turn() {
         assert_eq!(TURN.divided_by(4).frames, TURN.frames / 4);
         assert_eq!(TURN.divided_by(u16::MAX), SMALL);
     }

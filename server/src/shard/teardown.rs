@@ -1,9 +1,9 @@
-//! The ways in which a connection ends, and the one way in which its slot comes back.
+//! The end of a connection, and the release of its slot.
 //!
-//! A connection's TCP ends in one of two ways. In order: we send FIN, the peer sends FIN, and we close the
-//! descriptor; the kernel keeps its TIME_WAIT. By force: a deadline passes and we close the descriptor,
-//! which resets, because every connection inherits `SO_LINGER` of zero from its listener (socket(7),
-//! tcp(7)). In neither way does the close wait for the socket to become writable.
+//! A TCP connection ends in one of two ways. In order: the server sends FIN, the peer sends FIN, and the server
+//! closes the descriptor; TIME_WAIT stays with the kernel. Or by reset: a deadline passes, and the server
+//! closes the descriptor. That resets the connection, because every socket inherits `SO_LINGER` of zero from
+//! its listener (socket(7), tcp(7)). In neither case does the close wait until the socket is writable.
 
 use tidewheel_codec::{self as codec, Cause, Disconnect, Time, Transmit, handshake::Rejection};
 
@@ -11,8 +11,8 @@ use super::{core::Lifecycle, visit::Visit};
 use crate::{
     Handler,
     connection::{
-        Connection, AckProgress, AckWait, Descriptor, FinResult, WaitReason, Phase, ReceiveEvent,
-        SendEvent,
+        AckProgress, AckWait, Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent,
+        WaitReason,
     },
     contain::{self, Callback},
     outbox::Lane,
@@ -21,7 +21,8 @@ use crate::{
 };
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// Does what the protocol asks for after it has seen bytes, time, or the handler.
+    /// Does what the protocol asks for. Called after the protocol has got bytes, a timeout, or a call of the
+    /// handler.
     pub(super) fn poll_protocol(&mut self) {
         let transmit = match &mut self.connection.phase {
             Phase::Open { protocol, .. } => match protocol.poll_disconnect() {
@@ -56,12 +57,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             | Phase::Refused { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => {
-                unreachable!("a report changes no phase")
+                unreachable!("a report does not change the phase")
             }
         }
     }
 
-    /// Tells the handler, the log and the counts how a connection has ended.
+    /// Reports the end of a connection to the handler, the log and the counters.
     fn report_disconnect(&mut self, end: &Disconnect) {
         self.core.stats.closed(end.cause);
         tracing::debug!(
@@ -86,11 +87,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         );
         self.core.fanout.forget(self.slot);
         self.call(Callback::Close, |handler, conn| handler.close(conn, end));
-        // What the handler may have subscribed to since.
+        // The handler may have subscribed again.
         self.core.fanout.forget(self.slot);
     }
 
-    /// Answers a request with an error, and closes.
+    /// Answers a request with an error, and closes the connection.
     pub(super) fn refuse(&mut self, reason: Rejected, rejection: &Rejection) {
         self.core.stats.rejected(reason);
         tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
@@ -100,7 +101,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.connection.advance(Phase::Refused { deadline });
     }
 
-    /// The peer has sent FIN, and everything before it has been read.
+    /// Handles the peer's FIN, when all bytes before it have been read.
     pub(super) fn handle_peer_fin(&mut self) {
         match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
@@ -112,9 +113,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The connection has failed underneath: RST, or the kernel gave up.
+    /// Handles the end of the TCP connection by RST or by the kernel's timeout.
     pub(super) fn handle_peer_reset(&mut self) {
-        // There is nobody left to send a FIN to, nor anything before it.
+        // Neither queued bytes nor a FIN can be sent.
         self.connection.sending.on(SendEvent::PeerGone);
         match &mut self.connection.phase {
             Phase::Open { protocol, .. } => {
@@ -131,7 +132,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The shard ends, and has reset the connection.
+    /// Abandons the connection, because the shard ends and has reset it.
     pub(super) fn abandon(&mut self) {
         if let Phase::Open { protocol, .. } = &mut self.connection.phase {
             protocol.abandon(self.now);
@@ -141,7 +142,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// One of the connection's deadlines may have passed.
+    /// Handles the expiry of the connection's timer.
     pub(super) fn handle_timer(&mut self) {
         let is_paused = self.connection.receiving.is_paused();
         let is_held_back = self.connection.reading.reason() == Some(WaitReason::PublishBudget);
@@ -152,7 +153,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             Phase::Refused { .. } => self.reset_overdue(),
             Phase::Flushing { .. } => self.query_unacked(),
-            // This shard does not let it prove that it is alive.
+            // The shard does not read the connection, so it cannot judge whether the peer is alive.
             Phase::Open { protocol, .. } if is_held_back && protocol.is_open() => {
                 protocol.note_heard(self.now);
                 self.run_timeout();
@@ -168,13 +169,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Resets the connection, of which a deadline has passed.
+    /// Resets a connection whose deadline has passed.
     fn reset_overdue(&mut self) {
         self.core.stats.deadline_resets.add(1);
         self.reset();
     }
 
-    /// Lets the protocol do what is due.
+    /// Handles the deadlines of the protocol that have passed.
     fn run_timeout(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         let Phase::Open { protocol, .. } = phase else {
@@ -186,11 +187,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if !out.is_empty() {
             let queue = queue.get_or_insert_with(|| sends.pool.take());
             match protocol.poll_transmit() {
-                // It begins to close in good order: behind what was said.
+                // The closing handshake starts behind the queued messages.
                 Transmit::Nothing if !protocol.is_open() => {
                     queue.write(Lane::Control, |last| last.extend_from_slice(out));
                 }
-                // A ping that waits already tells as much as two.
+                // A ping is queued already.
                 Transmit::Nothing if queue.is_stalled() && queue.has_control() => {}
                 Transmit::Nothing => queue.write_control(out),
                 Transmit::Finish | Transmit::Release | Transmit::Reset => queue.write_close(out),
@@ -200,7 +201,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.poll_protocol();
     }
 
-    /// Asks the kernel about the connection, unless it is being asked already.
+    /// Submits a query about the connection, unless one is in flight.
     fn query(&mut self, query: impl FnOnce(Socket) -> Op) {
         if self.connection.begin_asking() {
             let socket = self.connection.socket();
@@ -208,15 +209,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Asks when the peer was last heard, and when it last took bytes. It may be alive although nothing of it
-    /// was read: the ping or the Close may lie behind a large message that it is still receiving, this
-    /// connection may not be read because its peer takes nothing, or this shard may have fallen behind.
+    /// Asks the kernel when the peer's last bytes arrived, and when the peer last acknowledged bytes. The peer
+    /// may be alive although no bytes of it were read: the Ping or the Close may lie behind a large message
+    /// that it is still receiving, or this connection or the whole shard is not being read.
     fn query_tcp_info(&mut self) {
         self.query(|socket| Op::QueryTcpInfo { socket });
     }
 
-    /// The kernel has told how long the peer has been quiet, in milliseconds, and when it last took what
-    /// was sent to it; or that it cannot tell.
+    /// Handles the answer to [`query_tcp_info`](Self::query_tcp_info): milliseconds since the peer's last
+    /// bytes, and what it has acknowledged; an error if the kernel cannot tell.
     pub(super) fn handle_tcp_info(&mut self, result: i32, taken: Option<Taken>) {
         self.connection.end_asking();
         let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
@@ -237,18 +238,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
         }
         self.run_timeout();
-        // It was asked about before its peer's FIN came.
+        // The query was submitted before the peer's FIN arrived.
         if matches!(self.connection.phase, Phase::Flushing { .. }) {
             self.query_unacked();
         }
     }
 
-    /// Asks how many bytes the peer has yet to take, to which everything was said.
+    /// Asks for the number of bytes that the peer has not acknowledged, after everything was sent to it.
     fn query_unacked(&mut self) {
         self.query(|socket| Op::QueryUnacked { socket });
     }
 
-    /// The kernel has told how many bytes the peer has yet to acknowledge, or that it cannot tell.
+    /// Handles the number of bytes that the peer has not acknowledged; an error if the kernel cannot tell.
     pub(super) fn handle_unacked(&mut self, result: i32) {
         self.connection.end_asking();
         let close_by = self.end_of_wait(self.now);
@@ -258,9 +259,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Phase::Flushing { ack_wait } = &mut self.connection.phase else {
             return;
         };
-        // Our FIN counts as a byte.
+        // Our FIN counts as one byte.
         let to_send = queued as u64 + u64::from(!is_flushed);
-        // If the kernel cannot tell, what it has not delivered yet is lost.
+        // If the kernel cannot tell, unacknowledged bytes are lost.
         let left = u64::try_from(result).unwrap_or(0) + to_send;
         match ack_wait.note_left(left, self.now, close_by) {
             AckProgress::Delivered => self.close_in_order(),
@@ -274,23 +275,23 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Asks whether the peer has reset the connection since its FIN: nothing is received any more that would
-    /// tell.
+    /// Asks whether the peer has reset the connection since its FIN. No receive is armed that would report it.
     fn query_error(&mut self) {
         self.query(|socket| Op::QueryError { socket });
     }
 
-    /// The kernel has told whether the connection has failed, by the events of poll(2).
+    /// Handles the events of poll(2), which report whether the connection has failed.
     pub(super) fn handle_query_error(&mut self, result: i32) {
         self.connection.end_asking();
         match result > 0 && result & i32::from(libc::POLLERR) != 0 {
             true => self.handle_peer_reset(),
-            // The time of the next question may have passed meanwhile.
+            // The time of the next query may have passed.
             false => self.schedule(),
         }
     }
 
-    /// The server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service restart).
+    /// Closes the connection, because the server shuts down (RFC 6455 7.4.1: 1001, going away; or 1012, service
+    /// restart).
     pub(super) fn start_shutdown(&mut self) {
         let Connection { phase, queue, .. } = &mut *self.connection;
         match phase {
@@ -315,15 +316,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                         self.now,
                     )
                 });
-                debug_assert!(started.is_ok(), "a code and a reason that may be sent");
+                debug_assert!(started.is_ok(), "code and reason may be sent");
                 self.poll_protocol();
             }
             Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
 
-    /// Until when a peer is waited for to which everything was said, and which took bytes at `time`, or
-    /// began to close. A drain waits no longer than its own time.
+    /// The deadline of a peer to which everything was sent, and that took bytes at `time` or began to close
+    /// then. A drain has a deadline of its own, which is not exceeded.
     fn end_of_wait(&self, time: Time) -> Time {
         let deadline = time + self.core.settings.close_timeout;
         match self.core.lifecycle {
@@ -332,8 +333,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// The peer has ended its direction, in order: what is queued goes out, and our FIN behind it. When the
-    /// peer has taken all of that, the descriptor is closed.
+    /// Called when the peer has ended its direction in order. Sends the queue and our FIN. The descriptor is
+    /// closed when the peer has acknowledged everything.
     fn flush_and_close(&mut self) {
         debug_assert!(!self.connection.receiving.is_under_way());
         let close_by = match &self.connection.phase {
@@ -351,8 +352,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.query_unacked_if_flushed();
     }
 
-    /// Ends everything on the descriptor and closes it, which resets. The slot follows when the last
-    /// completion has come.
+    /// Resets the connection: ends its operations, and closes the descriptor. The slot is freed after the last
+    /// completion.
     fn reset(&mut self) {
         let socket = self.connection.socket();
         if self.connection.is_armed() {
@@ -362,7 +363,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.enter_last_phase(Phase::Leaving(Descriptor::Closing));
     }
 
-    /// Enters a phase in which nothing is received, and drops what the application kept.
+    /// Enters a phase in which nothing is received, and drops the application's state.
     fn enter_last_phase(&mut self, phase: Phase<H::State>) {
         self.change_receive(ReceiveEvent::Leave);
         let before = self.connection.advance(phase);
@@ -386,14 +387,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.query_unacked_if_flushed();
     }
 
-    /// Asks whether everything is delivered that was sent, our FIN included.
+    /// Asks whether the peer has acknowledged everything, if everything was sent, including our FIN.
     pub(super) fn query_unacked_if_flushed(&mut self) {
         if matches!(self.connection.phase, Phase::Flushing { .. }) && self.connection.is_flushed() {
             self.query_unacked();
         }
     }
 
-    /// Closes the descriptor of a connection whose both ends have sent and taken everything.
+    /// Closes the descriptor of a connection whose both directions have ended in order.
     fn close_in_order(&mut self) {
         let socket = self.connection.socket();
         self.connection.advance(Phase::Leaving(Descriptor::Closing));
@@ -401,7 +402,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.push(Op::Close { socket });
     }
 
-    /// The descriptor is closed.
+    /// Handles the completion of the close.
     pub(super) fn handle_closed(&mut self) {
         self.connection.advance(Phase::Leaving(Descriptor::Closed));
     }

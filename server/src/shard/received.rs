@@ -1,17 +1,16 @@
-//! The work after a completion: the bytes of a receive go to the connection, and after a send the connection
-//! reads on.
+//! Handles received bytes, and the end of sends.
 
 use super::visit::Visit;
 use crate::{
     Handler,
-    connection::{WaitReason, Phase, ReceiveEvent, Wants},
+    connection::{Phase, ReceiveEvent, WaitReason, Wants},
     contain::Callback,
     message::Arrived,
     ring::{Buffer, Completion, Ring},
 };
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
-    /// A receive has completed: with bytes, with the peer's FIN, or with an error.
+    /// Handles the completion of a receive: bytes, the peer's FIN, or an error.
     pub(super) fn received(&mut self, completion: Completion) {
         let result = completion.result;
         if !completion.more {
@@ -23,7 +22,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         match result {
             1.. => {
-                let buffer = completion.buffer.expect("bytes are received into a buffer");
+                let buffer = completion
+                    .buffer
+                    .expect("a receive with bytes has a buffer");
                 self.note_receive_size(buffer.len());
                 self.deliver(buffer);
                 self.rearm();
@@ -33,14 +34,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             0 => self.handle_peer_fin(),
             error => match -error {
                 libc::ENOBUFS if self.connection.receiving.wants() == Wants::Now => self.starve(),
-                // It was being cancelled.
+                // The receive was being cancelled.
                 libc::ENOBUFS | libc::ECANCELED => self.rearm(),
                 _ => self.handle_peer_reset(),
             },
         }
     }
 
-    /// A receive into the message that is arriving has completed.
+    /// Handles the completion of a receive into the message that is arriving.
     pub(super) fn filled(&mut self, completion: &Completion) {
         let buffer = self.core.ring.take_filled(completion.token);
         self.change_receive(ReceiveEvent::Complete { at_end: false });
@@ -56,7 +57,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Reads what was received into a message. If the connection has to wait, the bytes stay there.
+    /// Reads bytes that were received into a message. If the connection has to wait, the bytes stay in the
+    /// message.
     fn read_message(&mut self) {
         if self.must_wait() {
             return self.keep_behind(&[]);
@@ -69,7 +71,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Hands received bytes to whom they belong, or keeps them while they have to wait.
+    /// Reads received bytes, or keeps them while the connection has to wait.
     fn deliver(&mut self, buffer: Buffer) {
         if self.must_wait() {
             return self.keep_behind(&buffer);
@@ -81,21 +83,21 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     self.frames(arrived.skip(at));
                 }
             }
-            // Refused: what it says beyond its request is of no interest.
+            // Bytes behind a refused request are discarded.
             Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         });
         self.pause_if_unread();
         self.poll_protocol();
     }
 
-    /// Whether what an open connection has received has to wait: for room for answers, or behind what
-    /// was received before.
+    /// Returns whether received bytes of an open connection have to wait: for space in the send queue, or
+    /// behind unread bytes.
     fn must_wait(&self) -> bool {
         match &self.connection.phase {
             Phase::Open { protocol, .. } if protocol.is_open() => {
                 self.connection.is_congested(&self.core.sends.limits)
             }
-            // Nothing is answered any more.
+            // No answer follows a Close, so the send queue does not matter.
             Phase::Open { .. } => self.connection.has_unread(),
             Phase::Handshake { .. }
             | Phase::Refused { .. }
@@ -104,7 +106,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Keeps received bytes behind those that are unread, and stops receiving.
+    /// Keeps received bytes behind the unread bytes, and stops receiving.
     fn keep_behind(&mut self, bytes: &[u8]) {
         let reason = self.connection.reading.reason();
         let mut reason = reason.unwrap_or(WaitReason::SendQueue);
@@ -118,7 +120,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.pause();
     }
 
-    /// Everything is sent: what was kept meanwhile is looked at now, and receiving goes on.
+    /// Called when the send queue is empty. Reads the unread bytes, and continues to receive.
     pub(super) fn handle_sent(&mut self) {
         self.core.fanout.resume(self.slot);
         let Some(queue) = self.connection.queue.as_mut() else {
@@ -134,7 +136,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
         });
         match self.connection.reading.reason() {
-            // It is on a list of those that are read on.
+            // The read schedule has the connection.
             Some(WaitReason::TurnQuota | WaitReason::PublishBudget) => self.poll_protocol(),
             None | Some(WaitReason::SendQueue) => self.read_on(),
         }
