@@ -14,7 +14,7 @@ use tidewheel_codec::Time;
 use tidewheel_timerwheel::Timer;
 
 pub(crate) use self::{
-    ack_wait::{AckProgress, AckWait},
+    ack_wait::{AckStatus, AckWait},
     head::Head,
     phase::{Descriptor, Phase},
     reading::{Reading, WaitReason},

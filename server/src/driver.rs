@@ -31,7 +31,7 @@ pub(crate) struct Plan {
 }
 
 /// Delay of a wake-up from which the core, with all its shards, was held up.
-const STALL: Duration = Duration::from_millis(100);
+const LATE_WAKEUP_MIN: Duration = Duration::from_millis(100);
 
 /// Smallest size of the submission queue that is tried when memory is short.
 const SUBMISSIONS_MIN: u32 = 64;
@@ -116,7 +116,7 @@ fn drive<H: Handler>(
     loop {
         let mut began = clock.elapsed();
         if let Some(core_user) = &mut core_user
-            && due.is_some_and(|due| began > due + STALL)
+            && due.is_some_and(|due| began > due + LATE_WAKEUP_MIN)
         {
             core_user.wait_for_turn_among_others();
             shard.enter(Wait::No)?;

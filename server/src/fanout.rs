@@ -285,7 +285,7 @@ impl Fanout {
         let next = first.pop_front().or_else(|| second.pop_front());
         if let Some(slot) = next {
             // So that all waiting messages leave in one send.
-            self.catch_up_if_quick(slot, CATCH_UP_SUBSCRIPTIONS_MAX);
+            self.catch_up_within(slot, CATCH_UP_SUBSCRIPTIONS_MAX);
         }
         next
     }
@@ -323,7 +323,7 @@ impl Fanout {
     }
 
     /// Returns whether messages are deferred, or would be.
-    pub(crate) fn defers(&self) -> bool {
+    pub(crate) fn is_deferring(&self) -> bool {
         self.is_full() || !self.deferred.is_empty()
     }
 

@@ -30,7 +30,7 @@ pub(crate) struct AckWait {
 
 /// The result of a query.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum AckProgress {
+pub(crate) enum AckStatus {
     /// Everything is acknowledged.
     Delivered,
     /// The next query follows at [`AckWait::next`].
@@ -62,20 +62,20 @@ impl AckWait {
 
     /// Notes that `left` bytes are unacknowledged at `now`. If they are fewer than before, extends the deadline
     /// to `close_by`.
-    pub(crate) fn note_left(&mut self, left: u64, now: Time, close_by: Time) -> AckProgress {
+    pub(crate) fn note_left(&mut self, left: u64, now: Time, close_by: Time) -> AckStatus {
         if left == 0 {
-            return AckProgress::Delivered;
+            return AckStatus::Delivered;
         }
         let before = self.left.replace(left);
         if before.is_some_and(|before| left < before) && !self.is_final {
             self.deadline = self.deadline.max(close_by);
         }
         if self.deadline <= now {
-            return AckProgress::Expired;
+            return AckStatus::Expired;
         }
         self.next = self.deadline.min(now + self.pause);
         self.pause = (2 * self.pause).min(PAUSE_MAX);
-        AckProgress::Waits {
+        AckStatus::Waits {
             is_stalled: before == Some(left),
         }
     }
@@ -91,12 +91,12 @@ mod tests {
 
     /// Makes each query when it is due, until the wait ends. `left` gives the unacknowledged bytes at a time in
     /// milliseconds. A client that acknowledges bytes gets one more second each time.
-    fn ask(is_final: bool, left: impl Fn(u64) -> u64) -> (AckProgress, u64) {
+    fn ask(is_final: bool, left: impl Fn(u64) -> u64) -> (AckStatus, u64) {
         let mut ack_wait = AckWait::new(at(0), at(1000), is_final);
         let (mut now, mut last) = (ack_wait.next().as_millis(), None);
         loop {
             let progress = ack_wait.note_left(left(now), at(now), at(now + 1000));
-            let AckProgress::Waits { is_stalled } = progress else {
+            let AckStatus::Waits { is_stalled } = progress else {
                 return (progress, now);
             };
             assert_eq!(is_stalled, last == Some(left(now)));
@@ -109,33 +109,33 @@ mod tests {
 
     #[test]
     fn a_client_that_has_acknowledged_everything_needs_one_query() {
-        assert_eq!(ask(false, |_| 0), (AckProgress::Delivered, 16));
+        assert_eq!(ask(false, |_| 0), (AckStatus::Delivered, 16));
     }
 
     #[test]
     fn a_client_that_acknowledges_nothing_has_until_the_deadline() {
-        assert_eq!(ask(false, |_| 5), (AckProgress::Expired, 1000));
-        assert_eq!(ask(true, |_| 5), (AckProgress::Expired, 1000));
+        assert_eq!(ask(false, |_| 5), (AckStatus::Expired, 1000));
+        assert_eq!(ask(true, |_| 5), (AckStatus::Expired, 1000));
     }
 
     #[test]
     fn a_client_that_acknowledges_a_byte_now_and_then_has_longer() {
         let (progress, took) = ask(false, |now| 10_u64.saturating_sub(now / 900));
-        assert_eq!(progress, AckProgress::Delivered);
+        assert_eq!(progress, AckStatus::Delivered);
         assert!((9000..=9128).contains(&took), "{took} ms");
         // The client stops.
         let (progress, took) = ask(false, |now| 10 - (now / 900).min(4));
-        assert_eq!(progress, AckProgress::Expired);
+        assert_eq!(progress, AckStatus::Expired);
         assert!((4600..=4728).contains(&took), "{took} ms");
     }
 
     #[test]
     fn a_final_deadline_is_not_extended() {
         let slow = |now| 10_u64.saturating_sub(now / 900);
-        assert_eq!(ask(true, slow), (AckProgress::Expired, 1000));
+        assert_eq!(ask(true, slow), (AckStatus::Expired, 1000));
         let quick = |now| 10_u64.saturating_sub(now / 50);
         let (progress, took) = ask(true, quick);
-        assert_eq!(progress, AckProgress::Delivered);
+        assert_eq!(progress, AckStatus::Delivered);
         assert!((500..=628).contains(&took), "{took} ms");
     }
 }

@@ -1,20 +1,20 @@
 //! The send of a connection, and our FIN behind the last byte. At most one send is in flight.
 //!
 //! ```text
-//! ┌───────────── everything was taken ─────────────┐
-//! ▼                                                │
-//! Idle ── bytes are queued ──► Silent, or Told if its end is awaited
-//! ▲                                                        │
-//! │                                                        ▼ the send was short
-//! └── the socket is writable ── Polling ◄── flush ── Stalled
+//!            ┌───────────── everything was taken ─────────────┐
+//!            ▼                                                │
+//!   Idle ── bytes are queued ──► Silent, or Told if its end is awaited
+//!    ▲                                                        │
+//!    │                                                        ▼ the send was short
+//!    └── the socket is writable ── Polling ◄── flush ── Stalled
 //! ```
 //!
 //! FIN follows the last byte: with the last send, or by itself if nothing is queued.
 //!
 //! ```text
-//! No ── the connection ends ──► Wanted ── the last byte is sent, or was ──► InFlight ── complete ──► Done
-//!                                        ▲                                            │
-//! └────── the send before it was short ────────┘
+//!   No ── the connection ends ──► Wanted ── the last byte is sent, or was ──► InFlight ── complete ──► Done
+//!                                   ▲                                            │
+//!                                   └────── the send before it was short ────────┘
 //! ```
 //!
 //! `No` and `Wanted` become `Done` when the TCP connection has ended.

@@ -27,7 +27,7 @@ use super::Clock;
 
 /// Duration of a turn after which the next shard does not wait for its end: the handler blocks, or the kernel
 /// runs another thread on this core.
-const STALLED: Duration = Duration::from_millis(5);
+const TURN_STALL_TIME: Duration = Duration::from_millis(5);
 
 /// Time between two checks for a stalled turn, by each waiting shard.
 const STALL_CHECK_INTERVAL: Timespec = Timespec {
@@ -43,8 +43,8 @@ const FIRST_TURN_DELAY: Timespec = Timespec {
 };
 
 /// States of a shard.
-const WAITS: u32 = 0;
-const RUNS: u32 = 1;
+const WAITING: u32 = 0;
+const RUNNING: u32 = 1;
 
 /// The turns of the shards on one core.
 #[derive(Debug)]
@@ -73,7 +73,7 @@ pub(crate) struct CoreUser {
 
 impl Default for SharedCore {
     fn default() -> Self {
-        Self::new(STALLED)
+        Self::new(TURN_STALL_TIME)
     }
 }
 
@@ -103,7 +103,7 @@ impl SharedCore {
         turns.since = self.clock.elapsed();
         if let Some(state) = next {
             // While the queue is locked, so that no shard sees a holder that waits.
-            state.store(RUNS, Ordering::Release);
+            state.store(RUNNING, Ordering::Release);
             drop(turns);
             // It fails only for an invalid address.
             let _ = futex::wake(&state, futex::Flags::PRIVATE, 1);
@@ -115,7 +115,7 @@ impl CoreUser {
     pub(crate) fn new(shared_core: Arc<SharedCore>) -> Self {
         Self {
             shared_core,
-            state: Arc::new(AtomicU32::new(WAITS)),
+            state: Arc::new(AtomicU32::new(WAITING)),
         }
     }
 
@@ -127,7 +127,7 @@ impl CoreUser {
             turns.since = self.shared_core.clock.elapsed();
             return;
         }
-        self.state.store(WAITS, Ordering::Relaxed);
+        self.state.store(WAITING, Ordering::Relaxed);
         turns.waiting.push_back(Arc::clone(&self.state));
         drop(turns);
         self.wait();
@@ -153,12 +153,12 @@ impl CoreUser {
 
     /// Waits until its turn begins. If the turn of the holder stalls, hands over in its place.
     fn wait(&self) {
-        while self.state.load(Ordering::Acquire) == WAITS {
+        while self.state.load(Ordering::Acquire) == WAITING {
             // Whatever ended the wait, the loop checks the state.
             let result = futex::wait(
                 &self.state,
                 futex::Flags::PRIVATE,
-                WAITS,
+                WAITING,
                 Some(&STALL_CHECK_INTERVAL),
             );
             if result == Err(Errno::TIMEDOUT) {
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     /// A shared core on which no turn ever counts as stalled.
-    fn patient() -> Arc<SharedCore> {
+    fn never_stalls() -> Arc<SharedCore> {
         Arc::new(SharedCore::new(Duration::MAX))
     }
 
@@ -213,7 +213,7 @@ mod tests {
     fn every_shard_has_a_turn_before_any_has_another() {
         const RUNNERS: usize = 5;
         const ROUNDS: usize = 200;
-        let shared_core = patient();
+        let shared_core = never_stalls();
         let log = Mutex::new(Vec::new());
         let mut first = CoreUser::new(Arc::clone(&shared_core));
         first.wait_for_turn();
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_waits_for_others_to_queue_has_its_turn_before_them() {
-        let shared_core = patient();
+        let shared_core = never_stalls();
         let mut first = CoreUser::new(Arc::clone(&shared_core));
         first.wait_for_turn_among_others();
         assert!(first.is_holder());
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_shard_that_panics_hands_over() {
-        let shared_core = patient();
+        let shared_core = never_stalls();
         let mut panics = CoreUser::new(Arc::clone(&shared_core));
         panics.wait_for_turn();
         let other = thread::spawn({

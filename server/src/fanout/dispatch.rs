@@ -91,11 +91,11 @@ impl Fanout {
 
     /// Adds the pending messages of a connection to its chain, because the next message must follow them.
     pub(crate) fn catch_up(&mut self, slot: u32) {
-        self.catch_up_if_quick(slot, usize::MAX);
+        self.catch_up_within(slot, usize::MAX);
     }
 
     /// Does the same, unless the connection has more than `subscriptions_max` subscriptions.
-    pub(super) fn catch_up_if_quick(&mut self, slot: u32, subscriptions_max: usize) {
+    pub(super) fn catch_up_within(&mut self, slot: u32, subscriptions_max: usize) {
         if self.topics.pending() == 0 {
             return;
         }

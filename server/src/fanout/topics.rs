@@ -1,5 +1,6 @@
 //! The subscriptions of a shard.
 
+mod nodes;
 mod pending;
 
 use std::{
@@ -10,16 +11,16 @@ use std::{
 use hashbrown::HashTable;
 use slab::Slab;
 
-use self::pending::Pending;
-pub(super) use self::pending::Slice;
+pub(super) use self::{nodes::Subscriptions, pending::Slice};
+use self::{
+    nodes::{NIL, Node, Nodes, reserve_one},
+    pending::Pending,
+};
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
     topic::is_wild,
 };
-
-/// No node.
-const NIL: u32 = u32::MAX;
 
 /// The topics and patterns to which connections of a shard have subscribed.
 ///
@@ -31,11 +32,7 @@ pub(super) struct Topics {
     /// Topics and patterns by the hash of their names.
     by_name: HashTable<u32>,
     topics: Slab<Topic>,
-    /// Address space for one subscription of each connection is reserved with the first.
-    nodes: Vec<Node>,
-    places: usize,
-    /// The first free node.
-    free: u32,
+    nodes: Nodes,
     patterns: Patterns,
     /// Pending messages, the oldest first.
     pending: VecDeque<Pending>,
@@ -62,42 +59,12 @@ pub(super) struct Subscriber {
     node: u32,
 }
 
-/// The node of a subscription in the list of its connection.
-#[derive(Clone, Copy, Debug)]
-struct Node {
-    topic: u32,
-    /// The index of the entry in the topic.
-    place: u32,
-    /// The connection's next node, or the next free node.
-    next: u32,
-}
-
-/// The list of a connection's subscriptions.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Subscriptions {
-    first: u32,
-}
-
-impl Subscriptions {
-    pub(super) fn is_empty(self) -> bool {
-        self.first == NIL
-    }
-}
-
-impl Default for Subscriptions {
-    fn default() -> Self {
-        Self { first: NIL }
-    }
-}
-
 impl Topics {
     pub(super) fn new(shard: u16, shares_bit: bool, places: usize) -> Self {
         Self {
             by_name: HashTable::new(),
             topics: Slab::new(),
-            nodes: Vec::new(),
-            places,
-            free: NIL,
+            nodes: Nodes::new(places),
             patterns: Patterns::default(),
             pending: VecDeque::new(),
             orphaned: Vec::new(),
@@ -123,19 +90,7 @@ impl Topics {
         let subscribers = &mut self.topics[topic as usize].subscribers;
         let place = subscribers.len() as u32;
         let next = std::mem::replace(&mut list.first, NIL);
-        let node = Node { topic, place, next };
-        if self.free == NIL {
-            list.first = self.nodes.len() as u32;
-            if self.nodes.capacity() == 0 {
-                self.nodes.reserve_exact(self.places);
-            }
-            reserve_one(&mut self.nodes);
-            self.nodes.push(node);
-        } else {
-            list.first = self.free;
-            self.free = self.nodes[list.first as usize].next;
-            self.nodes[list.first as usize] = node;
-        }
+        list.first = self.nodes.add(Node { topic, place, next });
         reserve_one(subscribers);
         subscribers.push(Subscriber {
             slot,
@@ -159,15 +114,15 @@ impl Topics {
             return false;
         };
         // Removes the node from the connection's list, which is singly linked.
-        let next = self.nodes[node as usize].next;
+        let next = self.nodes[node].next;
         if list.first == node {
             list.first = next;
         } else {
             let mut before = list.first;
-            while self.nodes[before as usize].next != node {
-                before = self.nodes[before as usize].next;
+            while self.nodes[before].next != node {
+                before = self.nodes[before].next;
             }
-            self.nodes[before as usize].next = next;
+            self.nodes[before].next = next;
         }
         self.remove_node(node, interest);
         true
@@ -179,7 +134,7 @@ impl Topics {
         while list.first != NIL {
             ended += 1;
             let node = list.first;
-            list.first = self.nodes[node as usize].next;
+            list.first = self.nodes[node].next;
             self.remove_node(node, interest);
         }
         ended
@@ -231,13 +186,13 @@ impl Topics {
             if node == NIL {
                 return None;
             }
-            if self.nodes[node as usize].topic == topic {
+            if self.nodes[node].topic == topic {
                 return Some(node);
             }
             if subscriber.slot == slot {
                 return Some(subscriber.node);
             }
-            node = self.nodes[node as usize].next;
+            node = self.nodes[node].next;
         }
         None
     }
@@ -245,13 +200,12 @@ impl Topics {
     /// Removes a node, which is in no list any more, from its topic.
     fn remove_node(&mut self, node: u32, interest: &Interest) {
         self.settle_all(node);
-        let Node { topic, place, .. } = self.nodes[node as usize];
-        self.nodes[node as usize].next = self.free;
-        self.free = node;
+        let Node { topic, place, .. } = self.nodes[node];
+        self.nodes.free(node);
         let subscribers = &mut self.topics[topic as usize].subscribers;
         subscribers.swap_remove(place as usize);
         if let Some(moved) = subscribers.get(place as usize) {
-            self.nodes[moved.node as usize].place = place;
+            self.nodes[moved.node].place = place;
         }
         if subscribers.is_empty() {
             self.remove_topic(topic, interest);
@@ -276,23 +230,8 @@ impl Topics {
             // So that the memory of very many topics is freed.
             self.by_name = HashTable::new();
             self.topics = Slab::new();
-            self.nodes = Vec::new();
-            self.free = NIL;
+            self.nodes.clear();
         }
-    }
-}
-
-/// Makes space for one more element. A short vector grows by an eighth, because a subscription should cost few
-/// bytes. A long one doubles: untouched memory is not resident, but memory left behind by a copy stays
-/// resident.
-fn reserve_one<T>(vector: &mut Vec<T>) {
-    const LITTLE: usize = 512;
-    let length = vector.len();
-    if length == vector.capacity() {
-        vector.reserve_exact(match length < LITTLE {
-            true => 1 + length / 8,
-            false => length,
-        });
     }
 }
 
@@ -372,7 +311,7 @@ mod tests {
             subscribers
                 .map(|(_, topic)| topic.subscribers.capacity() * size_of::<Subscriber>())
                 .sum::<usize>()
-                + self.topics.nodes.capacity() * size_of::<Node>()
+                + self.topics.nodes.memory()
         }
     }
 

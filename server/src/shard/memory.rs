@@ -43,7 +43,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         };
         let traffic = self.core.endpoint.traffic();
         let load = Load {
-            is_behind: self.core.fanout.defers(),
+            is_behind: self.core.fanout.is_deferring(),
             bytes: traffic.received_bytes + traffic.sent_bytes,
             connections: self.connections.len(),
         };

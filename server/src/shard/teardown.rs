@@ -11,7 +11,7 @@ use super::{core::Lifecycle, visit::Visit};
 use crate::{
     Handler,
     connection::{
-        AckProgress, AckWait, Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent,
+        AckStatus, AckWait, Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent,
         WaitReason,
     },
     contain::{self, Callback},
@@ -264,14 +264,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         // If the kernel cannot tell, unacknowledged bytes are lost.
         let left = u64::try_from(result).unwrap_or(0) + to_send;
         match ack_wait.note_left(left, self.now, close_by) {
-            AckProgress::Delivered => self.close_in_order(),
-            AckProgress::Waits { is_stalled } => {
+            AckStatus::Delivered => self.close_in_order(),
+            AckStatus::Waits { is_stalled } => {
                 self.schedule();
                 if is_stalled && is_flushed {
                     self.query_error();
                 }
             }
-            AckProgress::Expired => self.reset_overdue(),
+            AckStatus::Expired => self.reset_overdue(),
         }
     }
 

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! place  0 ················ left ··············· len
-//! not delivered yet    delivered, or subscribed later
+//!        not delivered yet    delivered, or subscribed later
 //! ```
 //!
 //! A new subscriber is added at the end, and does not receive the message. A subscriber that leaves, or gets
@@ -36,19 +36,19 @@ pub(in super::super) struct Slice<'t> {
 }
 
 impl Topics {
-    /// Makes a message pending for each topic and pattern that matches `topic` and has more than `few`
+    /// Makes a message pending for each topic and pattern that matches `topic` and has more than `small_max`
     /// subscribers. Calls `found` with the subscribers of each other one. Returns the number of topics and
     /// patterns for which the message is pending.
     pub(in super::super) fn add_pending(
         &mut self,
         message: u32,
         (topic, key): (&str, u64),
-        few: usize,
+        small_max: usize,
         mut found: impl FnMut(&[Subscriber]),
     ) -> u32 {
         let mut many = Vec::new();
         self.matching(topic, key, |topic, subscribers| {
-            if subscribers.len() <= few {
+            if subscribers.len() <= small_max {
                 found(subscribers);
             } else {
                 many.push(topic);
@@ -71,11 +71,11 @@ impl Topics {
         count
     }
 
-    /// Returns whether a topic or pattern that matches `topic` has more than `few` subscribers.
-    pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), few: usize) -> bool {
+    /// Returns whether a topic or pattern that matches `topic` has more than `small_max` subscribers.
+    pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), small_max: usize) -> bool {
         let mut has_many = false;
         self.matching(topic, key, |_, subscribers| {
-            has_many |= subscribers.len() > few;
+            has_many |= subscribers.len() > small_max;
         });
         has_many
     }
@@ -143,7 +143,7 @@ impl Topics {
             if subscriptions > subscriptions_max {
                 return;
             }
-            let Node { topic, next, .. } = self.nodes[node as usize];
+            let Node { topic, next, .. } = self.nodes[node];
             if self.topics[topic as usize].pending > 0 {
                 found.push(node);
             }
@@ -186,18 +186,17 @@ impl Topics {
 
     /// Counts a message as delivered to a subscription. Returns whether it was pending.
     fn settle(&mut self, at: usize, node: u32) -> bool {
-        let (pending, Node { topic, place, .. }) =
-            (&mut self.pending[at], self.nodes[node as usize]);
+        let (pending, Node { topic, place, .. }) = (&mut self.pending[at], self.nodes[node]);
         if topic != pending.topic || place >= pending.left {
             return false;
         }
         pending.left -= 1;
         let subscribers = &mut self.topics[topic as usize].subscribers;
         subscribers.swap(place as usize, pending.left as usize);
-        self.nodes[node as usize].place = pending.left;
+        self.nodes[node].place = pending.left;
         let other = subscribers[place as usize].node;
         if other != node {
-            self.nodes[other as usize].place = place;
+            self.nodes[other].place = place;
         }
         true
     }

@@ -35,7 +35,7 @@ pub(crate) const CONNECTION: ReadQuota = ReadQuota {
 };
 
 /// Quota of one connection when the turn's quota is used up. A message that was begun is read to its end.
-pub(in crate::shard) const SMALL: ReadQuota = ReadQuota {
+pub(in crate::shard) const MINIMUM: ReadQuota = ReadQuota {
     frames: 64,
     bytes: 16 << 10,
     deflate_work: 4 << 10,
@@ -46,9 +46,9 @@ impl ReadQuota {
     pub(in crate::shard) fn divided_by(self, shards: u16) -> Self {
         let shards = usize::from(shards.max(1));
         Self {
-            frames: (self.frames / shards as u32).max(SMALL.frames),
-            bytes: (self.bytes / shards).max(SMALL.bytes),
-            deflate_work: (self.deflate_work / shards).max(SMALL.deflate_work),
+            frames: (self.frames / shards as u32).max(MINIMUM.frames),
+            bytes: (self.bytes / shards).max(MINIMUM.bytes),
+            deflate_work: (self.deflate_work / shards).max(MINIMUM.deflate_work),
         }
     }
 
@@ -56,7 +56,7 @@ impl ReadQuota {
     /// all of it.
     pub(in crate::shard) fn of_connection(&self, wanted: u32) -> Self {
         if self.is_used_up() {
-            return SMALL;
+            return MINIMUM;
         }
         let wanted = wanted.max(1);
         let parts = wanted as usize;
@@ -136,13 +136,13 @@ mod tests {
                 turn.is_deflate_used_up()
             );
             assert!(turn.is_used_up());
-            assert_eq!(turn.of_connection(1), SMALL);
+            assert_eq!(turn.of_connection(1), MINIMUM);
         }
     }
 
     #[test]
     fn the_shards_of_a_core_share_the_quota_of_a_turn() {
         assert_eq!(TURN.divided_by(4).frames, TURN.frames / 4);
-        assert_eq!(TURN.divided_by(u16::MAX), SMALL);
+        assert_eq!(TURN.divided_by(u16::MAX), MINIMUM);
     }
 }
