@@ -134,11 +134,7 @@ fn an_item_added_during_close_is_rejected_or_dropped() {
         assert_eq!(queue.add(Arc::clone(&message)), Err(Closed));
         assert!(!queue.close(drop), "close succeeds twice");
         queue.take(|_| panic!("an item is left after close"));
-        assert_eq!(
-            queue.add(message),
-            Err(Closed),
-            "take reopens the queue"
-        );
+        assert_eq!(queue.add(message), Err(Closed), "take reopens the queue");
     });
 }
 

@@ -133,10 +133,7 @@ fn items_added_before_close_are_read_and_later_ones_are_rejected() {
                 queue.take(|_| read += 1);
                 thread::yield_now();
             }
-            assert!(
-                queue.close(|_| read += 1),
-                "the queue was closed already"
-            );
+            assert!(queue.close(|_| read += 1), "the queue was closed already");
         });
         assert_eq!(added.into_inner(), read, "items read of the items added");
         assert_eq!(alive.load(Ordering::Relaxed), 0, "an item is not dropped");

@@ -49,7 +49,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 }),
                 Job::Close { id, code, reason } => self.visit_id(id, now, |conn| {
                     if let Err(error) = conn.close(code, &reason) {
-                        tracing::warn!(connection = %id, %error, "cannot close the connection with this code and reason");
+                        tracing::warn!(target: "tidewheel::shard::inbox", connection = %id, %error, "cannot close the connection with this code and reason");
                     }
                 }),
             }
@@ -66,6 +66,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         match (command, self.core.lifecycle) {
             (Command::Drain | Command::DrainForRestart, Lifecycle::Serving) => {
                 tracing::debug!(
+                    target: "tidewheel::shard",
                     shard = self.core.settings.index,
                     connections = self.connections.len(),
                     "the shard drains"
