@@ -137,7 +137,7 @@ unsafe impl Ring for Forgetful {
 
 /// Its shard takes a send for whole that was short.
 #[test]
-#[should_panic(expected = "something was lent")]
+#[should_panic(expected = "a send has a queue")]
 fn a_ring_that_leaves_what_overflowed_with_the_kernel_is_found_out() {
     let simulation = Simulation {
         completions: 1,
