@@ -1,218 +1,96 @@
-//! Very many WebSocket clients on one thread, and on as many rings as they need.
+//! WebSocket clients: any number of them on one thread, on one or more rings.
 
 mod client;
 mod completion;
-mod ends;
-mod reading;
-mod secure;
+mod encryption;
+pub(crate) mod event;
+pub(crate) mod fingerprint;
+pub(crate) mod outcome;
+pub(crate) mod request;
+pub(crate) mod target;
+mod termination;
+mod tls_sessions;
+mod unread;
 
-use std::{
-    borrow::Cow,
-    hash::{DefaultHasher, Hash, Hasher},
-    io,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use rustix::io::Errno;
-use rustls::pki_types::ServerName;
-use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Token, Wait};
-use tidewheel_codec::{CloseCode, Config, Endpoint, Role};
+use tidewheel::ring::{Completion, Op, OpCode, RingError, Setup, Socket, Wait};
+use tidewheel_codec::{Config, Endpoint, Role};
 
-use self::{
-    client::{Client, State, UnderWay},
-    reading::{Found, Reading, Visit},
-    secure::Secure,
-};
 use crate::{
-    clock::{Clock, Moment},
-    latency::Latency,
-    outcome::Outcome,
+    fleet::{
+        client::{Client, State, UnderWay, token},
+        event::{Event, Opening, Payload},
+        fingerprint::Fingerprint,
+        target::Target,
+        tls_sessions::TlsSessions,
+        unread::{Arrival, RingTurn, UnreadMeter},
+    },
+    measure::{
+        clock::{Clock, Moment},
+        latency::Latency,
+    },
     tls::Tls,
     wire::{Sending, Wire},
 };
 
-pub(crate) use self::ends::request_head;
+/// Bounds of the size of a receive buffer, in bytes. The smallest holds the response to a handshake, or
+/// a small message.
+const BUFFER_BYTES_MIN: u32 = 1024;
+const BUFFER_BYTES_MAX: u32 = 64 * 1024;
 
-/// The least size of a receive buffer: a response to a handshake or a small message fits in.
-const BUFFER_SIZE_MIN: u32 = 1024;
-const BUFFER_SIZE_MAX: u32 = 64 * 1024;
+/// Further bytes of a receive buffer, for the header of a frame.
+const HEADER_BYTES: u32 = 64;
 
-/// What a receive buffer has beyond: a frame's header fits in beside its payload.
-const HEADER_ROOM: u32 = 64;
+/// Bytes of all receive buffers of a ring: of the only ring, and of each of several.
+const SINGLE_RING_BUFFER_BYTES: u32 = 2 << 20;
+const RING_BUFFER_BYTES: u32 = 256 << 10;
 
-/// Receive buffers of a fleet on one ring, and of each ring of several, in bytes.
-const BUFFERS_ALONE: u32 = 2 << 20;
-const BUFFERS_EACH: u32 = 256 << 10;
+/// Longest wait in a round of several rings. A round waits only if the round before it was idle: no
+/// request was made, and fewer than `IDLE_COMPLETIONS_MAX` operations completed.
+const ROUND_WAIT_MAX: Duration = Duration::from_micros(500);
+const IDLE_COMPLETIONS_MAX: usize = 64;
 
-/// Where there are several rings, nothing is waited for longer than this in each round of them, and
-/// only when the round before was calm: nobody had asked for anything, and little had happened.
-const REST: Duration = Duration::from_micros(500);
-const CALM: usize = 64;
-
-/// What stands for the number of a client's topic in a path.
-const TOPIC: &str = "{topic}";
-
-/// No operation of a client outlives its socket, so one generation does.
-const GENERATION: u32 = 0;
-
-/// Where the clients connect to, and what they ask for.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    /// The server's address.
-    pub(crate) address: SocketAddr,
-    /// How many addresses, this one and those that follow it, are the server's: from one address
-    /// to one other there are only as many connections as ports.
-    pub(crate) spread: u32,
-    /// Whom its certificate must be for, where it is at a `wss://` URL.
-    pub(crate) name: Option<ServerName<'static>>,
-    /// The `Host` header.
-    pub(crate) host: String,
-    /// The request's path and query; `{topic}` stands for the number of a topic.
-    pub(crate) path: String,
-    /// How many topics there are, over which the clients are spread.
-    pub(crate) topics: u32,
-    /// Further headers.
-    pub(crate) headers: Vec<(String, String)>,
-    /// The subprotocol offered.
-    pub(crate) protocol: Option<String>,
-}
-
-/// What a client does when it is connected.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Approach {
-    /// The opening handshake, and then, where `check_echo` is set, one message that must come back.
-    Upgrade {
-        /// Whether to check one echo.
-        check_echo: bool,
-    },
-    /// Nothing by itself; what arrives is dropped.
-    Bare,
-}
-
-/// What a client sends.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Payload<'a> {
-    Binary(&'a [u8]),
-    Text(&'a str),
-}
-
-/// What a received message is known by.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) enum Stamp {
-    /// Its first eight bytes, little-endian; zeros stand for those that it has not.
-    Head,
-    /// Its first eight bytes where these follow, and `u64::MAX` where they do not.
-    Tailed(Box<[u8]>),
-    /// A digest of all its bytes.
-    Digest,
-}
-
-impl Stamp {
-    /// That of a message.
-    pub(crate) fn of(&self, message: &[u8]) -> u64 {
-        match (self, message.first_chunk()) {
-            (Self::Head, Some(bytes)) => u64::from_le_bytes(*bytes),
-            (Self::Head, None) => {
-                let mut bytes = [0; 8];
-                bytes[..message.len()].copy_from_slice(message);
-                u64::from_le_bytes(bytes)
-            }
-            (Self::Tailed(tail), _) => match message.split_first_chunk() {
-                Some((head, rest)) if rest == &**tail => u64::from_le_bytes(*head),
-                Some(_) | None => u64::MAX,
-            },
-            (Self::Digest, _) => {
-                let mut hasher = DefaultHasher::new();
-                message.hash(&mut hasher);
-                hasher.finish()
-            }
-        }
-    }
-}
-
-/// What happened to a client; `client` is the number that it was connected with.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A bare client is connected.
-    Connected {
-        /// Which.
-        client: u32,
-    },
-    /// The handshake is done, and the echo has come back where one was asked for.
-    Opened {
-        /// Which.
-        client: u32,
-    },
-    /// A message arrived.
-    Message {
-        /// Whose.
-        client: u32,
-        /// Its bytes.
-        length: u32,
-        /// What it is known by, as [`Stamp`] says.
-        stamp: u64,
-    },
-    /// The server's Close frame arrived.
-    CloseReceived {
-        /// Whose.
-        client: u32,
-    },
-    /// It is known how the connection ended; nothing more is received or sent. Once a connection.
-    Ended {
-        /// Which.
-        client: u32,
-        /// How.
-        outcome: Outcome,
-        /// What else there is to say.
-        detail: Option<String>,
-    },
-    /// The socket is closed, and the client may connect again. Once a connection, after `Ended`.
-    Released {
-        /// Which.
-        client: u32,
-    },
-}
-
-/// Clients `0..capacity`, each with a direct descriptor.
+/// WebSocket clients `0..capacity`, each with a direct descriptor.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     wires: Vec<Wire>,
-    /// Clients of each ring.
+    /// Number of clients of each ring.
     ring_capacity: u32,
-    /// The ring whose turn is next.
+    /// Index of the ring that the next turn is about.
     next: usize,
-    /// Completions since the first ring had its turn.
-    seen: usize,
-    /// Whether anything was asked for since then.
-    asked: bool,
+    /// Completions in this round of the rings.
+    completed: usize,
+    /// Whether a request was made in this round of the rings.
+    requested: bool,
     endpoint: Endpoint,
     target: &'static Target,
-    /// What lies between `out` and the wires, if anything does.
-    secure: Option<Secure>,
+    /// TLS between `output` and the wires, for a `wss://` URL.
+    tls: Option<TlsSessions>,
     clients: Vec<Client>,
-    /// What a client has to say, while it says it.
-    out: Vec<u8>,
-    /// Whose messages are in `out`.
-    speaker: Option<u32>,
-    /// What has happened outside of a turn, for the next.
-    early: Vec<Event>,
-    /// Those of a turn, while they are handled.
+    /// Bytes that a client is to send, until the next flush.
+    output: Vec<u8>,
+    /// The client of the bytes in `output`.
+    output_client: Option<u32>,
+    /// Events of requests, which the next turn reports.
+    early_events: Vec<Event>,
+    /// Completions of a turn, except those of sends.
     completions: Vec<Completion>,
-    reading: Reading,
+    unread_meter: UnreadMeter,
     /// Pings of the server that were answered.
     pings: u64,
-    /// What received messages are known by.
-    pub(crate) stamp: Stamp,
+    /// The fingerprint that events of received messages have.
+    pub(crate) fingerprint: Fingerprint,
 }
 
 impl Fleet {
-    /// A fleet of up to `capacity` clients, for the calling thread; each ring has at most
-    /// `ring_capacity` of them, which `RLIMIT_NOFILE` limits. What is mostly received is of
+    /// Creates a fleet of up to `capacity` clients for the calling thread. Each ring has at most
+    /// `ring_capacity` clients, which `RLIMIT_NOFILE` limits. Receive buffers fit messages of
     /// `message_size` bytes.
     ///
     /// # Errors
-    /// Those of the rings.
+    /// Errors of io_uring_setup(2) and of the registration of buffers and descriptors.
     pub(crate) fn new(
         capacity: u32,
         ring_capacity: u32,
@@ -223,22 +101,26 @@ impl Fleet {
     ) -> Result<Self, RingError> {
         let rings = capacity.div_ceil(ring_capacity).max(1);
         let ring_capacity = capacity.div_ceil(rings).max(1);
-        let alone = rings == 1;
-        let buffers = if alone { BUFFERS_ALONE } else { BUFFERS_EACH };
+        let is_single = rings == 1;
+        let buffers = if is_single {
+            SINGLE_RING_BUFFER_BYTES
+        } else {
+            RING_BUFFER_BYTES
+        };
         let buffer_size = u32::try_from(message_size).unwrap_or(u32::MAX);
         let buffer_size = buffer_size
-            .clamp(BUFFER_SIZE_MIN, BUFFER_SIZE_MAX)
+            .clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
             .next_power_of_two();
         let setup = Setup {
             submissions: 1024,
-            completions: if alone { 16 * 1024 } else { 4096 },
+            completions: if is_single { 16 * 1024 } else { 4096 },
             sockets: ring_capacity,
             buffers: (buffers / buffer_size) as u16,
-            buffer_size: buffer_size + HEADER_ROOM,
+            buffer_size: buffer_size + HEADER_BYTES,
         };
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;
-        // An echo is as long as what was sent.
+        // An echo is as long as the message that was sent.
         config.max_message_size = usize::MAX >> 1;
         config.max_frame_size = usize::MAX >> 1;
         let endpoint = Endpoint::with_seed(config, seed).expect("the settings are valid");
@@ -247,52 +129,53 @@ impl Fleet {
             wires: wires.collect::<Result<_, _>>()?,
             ring_capacity,
             next: 0,
-            seen: 0,
-            asked: false,
+            completed: 0,
+            requested: false,
             endpoint,
             target,
-            secure: tls.map(|tls| Secure::new(tls, capacity)),
+            tls: tls.map(|tls| TlsSessions::new(tls, capacity)),
             clients: std::iter::repeat_with(Client::absent)
                 .take(capacity as usize)
                 .collect(),
-            out: Vec::new(),
-            speaker: None,
-            early: Vec::new(),
+            output: Vec::new(),
+            output_client: None,
+            early_events: Vec::new(),
             completions: Vec::new(),
-            reading: Reading::new(rings as usize),
+            unread_meter: UnreadMeter::new(rings as usize),
             pings: 0,
-            stamp: Stamp::Head,
+            fingerprint: Fingerprint::Prefix,
         })
     }
 
-    /// How many rings there are; after as many turns, each client has had its turn.
+    /// Returns the number of rings; after as many turns, each client has had its turn.
     pub(crate) const fn rings(&self) -> usize {
         self.wires.len()
     }
 
-    /// How many pings of the server were answered so far.
+    /// Returns the number of pings of the server that were answered so far.
     pub(crate) const fn pings(&self) -> u64 {
         self.pings
     }
 
-    /// How long what was read may have lain unread, since that was last [forgotten](Self::forget_unread).
+    /// Returns upper bounds of the time that received bytes lay unread, since
+    /// [`forget_unread`](Self::forget_unread).
     pub(crate) fn unread(&self) -> Latency {
-        self.reading.unread().clone()
+        self.unread_meter.unread().clone()
     }
 
-    /// Begins to note that anew.
+    /// Starts the measurement of [`unread`](Self::unread) anew.
     pub(crate) fn forget_unread(&mut self) {
-        self.reading.forget();
+        self.unread_meter.forget();
     }
 
-    /// Starts to connect an absent client. [`Event::Opened`] or [`Event::Connected`], and
-    /// [`Event::Ended`] follow, the latter at the latest when [`Fleet::give_up`] is called.
-    pub(crate) fn connect(&mut self, client: u32, approach: Approach) {
-        self.asked = true;
+    /// Starts to connect a client that has no socket. [`Event::Opened`] or [`Event::Connected`]
+    /// follows, and then [`Event::Ended`], at the latest after [`Fleet::give_up`].
+    pub(crate) fn connect(&mut self, client: u32, opening: Opening) {
+        self.requested = true;
         let Client { state, under_way } = &mut self.clients[client as usize];
         assert!(matches!(state, State::Absent), "client {client} is in use");
-        self.reading.begin(client);
-        *state = State::Connecting(approach);
+        self.unread_meter.reset_client(client);
+        *state = State::Connecting(opening);
         under_way.insert(UnderWay::CONNECT);
         let connect = Op::Connect {
             socket: self.socket(client),
@@ -301,12 +184,12 @@ impl Fleet {
         self.push(connect, client);
     }
 
-    /// Sends a message, if the client is open; says whether it was. Messages to one client that
-    /// follow each other leave in one piece.
+    /// Sends a message, and returns whether the client is open. Consecutive messages of one client
+    /// are sent by one operation.
     pub(crate) fn send_message(&mut self, client: u32, message: Payload<'_>) -> bool {
-        self.asked = true;
-        self.speak(client);
-        let (endpoint, out) = (&mut self.endpoint, &mut self.out);
+        self.requested = true;
+        self.select_output(client);
+        let (endpoint, out) = (&mut self.endpoint, &mut self.output);
         match &mut self.clients[client as usize].state {
             State::Live { connection, .. } => match message {
                 Payload::Binary(bytes) => connection.send_binary(endpoint, bytes, out).is_ok(),
@@ -321,38 +204,38 @@ impl Fleet {
         }
     }
 
-    /// Sends bytes as they are, to whatever there is.
+    /// Sends bytes as they are, whatever the state of the connection.
     pub(crate) fn send_raw(&mut self, client: u32, bytes: &[u8]) {
-        self.asked = true;
-        self.speak(client);
-        self.out.extend_from_slice(bytes);
+        self.requested = true;
+        self.select_output(client);
+        self.output.extend_from_slice(bytes);
     }
 
-    /// Submits what is queued, waits, and handles what has completed, on one of the rings. The
-    /// moment returned is that of all events added to `events`.
+    /// Submits the queued operations of one ring, waits, and handles its completions. Returns the
+    /// moment of all events that were added to `events`.
     ///
     /// # Errors
-    /// Those of [`Wire::enter`].
+    /// Errors of io_uring_enter(2).
     pub(crate) fn turn(
         &mut self,
         wait: Wait,
         clock: &Clock,
         events: &mut Vec<Event>,
     ) -> io::Result<Moment> {
-        events.append(&mut self.early);
+        events.append(&mut self.early_events);
         self.flush();
         let ring = self.next;
-        let calm = ring == 0 && self.seen < CALM && !self.asked;
+        let is_idle = ring == 0 && self.completed < IDLE_COMPLETIONS_MAX && !self.requested;
         if ring == 0 {
-            (self.seen, self.asked) = (0, false);
+            (self.completed, self.requested) = (0, false);
         }
         let wait = match wait {
             _ if !events.is_empty() => Wait::No,
             wait if self.wires.len() == 1 => wait,
-            _ if !calm => Wait::No,
+            _ if !is_idle => Wait::No,
             Wait::No => Wait::No,
-            Wait::For(limit) => Wait::For(limit.min(REST)),
-            Wait::Forever => Wait::For(REST),
+            Wait::For(limit) => Wait::For(limit.min(ROUND_WAIT_MAX)),
+            Wait::Forever => Wait::For(ROUND_WAIT_MAX),
         };
         let from = clock.now();
         let has_waited = wait != Wait::No && !self.wires[ring].has_news();
@@ -360,7 +243,7 @@ impl Fleet {
         let has_caught_up = self.wires[ring].catch_up();
         let now = clock.now();
         self.next = (ring + 1) % self.wires.len();
-        // Those of sends come first: what follows a short send must not be sent before its rest.
+        // Completions of sends come first, because bytes behind a short send follow its rest.
         let mut completions = std::mem::take(&mut self.completions);
         while let Some(completion) = self.wires[ring].reap() {
             match completion.op {
@@ -368,16 +251,16 @@ impl Fleet {
                 _ => completions.push(completion),
             }
         }
-        self.seen += completions.len();
-        let visit = Visit {
+        self.completed += completions.len();
+        let turn = RingTurn {
             ring,
             from,
             to: now,
             has_waited,
             has_caught_up,
         };
-        self.reading
-            .note(visit, completions.iter().filter_map(found));
+        self.unread_meter
+            .record(turn, completions.iter().filter_map(arrival));
         for completion in completions.drain(..) {
             self.complete(completion, now, events);
         }
@@ -385,31 +268,31 @@ impl Fleet {
         Ok(now)
     }
 
-    /// Makes `client` the one whose bytes are in `out`.
-    fn speak(&mut self, client: u32) {
-        if self.speaker != Some(client) {
+    /// Makes `output` the output of `client`, and sends the output of another client before.
+    fn select_output(&mut self, client: u32) {
+        if self.output_client != Some(client) {
             self.flush();
-            self.speaker = Some(client);
+            self.output_client = Some(client);
         }
     }
 
-    /// Sends what is in `out`.
+    /// Sends the bytes in `output`.
     fn flush(&mut self) {
-        let Some(client) = self.speaker.take() else {
+        let Some(client) = self.output_client.take() else {
             return;
         };
-        if self.out.is_empty() && self.secure.is_none() {
+        if self.output.is_empty() && self.tls.is_none() {
             return;
         }
         let socket = self.socket(client);
         let Client { state, under_way } = &mut self.clients[client as usize];
         match state {
-            // A socket that has been closed is another's soon.
+            // The descriptor of a closed socket is soon that of another client.
             State::Absent | State::Connecting(_) | State::Leaving => {}
             State::Securing(_) | State::Upgrading(_) | State::Bare | State::Live { .. } => {
-                let bytes = match &mut self.secure {
-                    None => &mut self.out,
-                    Some(secure) => secure.seal(client, &self.out),
+                let bytes = match &mut self.tls {
+                    None => &mut self.output,
+                    Some(sessions) => sessions.seal(client, &self.output),
                 };
                 if !bytes.is_empty() {
                     let wire = &mut self.wires[(client / self.ring_capacity) as usize];
@@ -420,9 +303,9 @@ impl Fleet {
                 }
             }
         }
-        self.out.clear();
-        if let Some(secure) = &mut self.secure {
-            secure.clear();
+        self.output.clear();
+        if let Some(sessions) = &mut self.tls {
+            sessions.clear();
         }
     }
 
@@ -453,48 +336,13 @@ impl Fleet {
     }
 }
 
-impl Target {
-    /// The path that a client asks for.
-    fn path_of(&self, client: u32) -> Cow<'_, str> {
-        match self.path.contains(TOPIC) {
-            true => (self
-                .path
-                .replace(TOPIC, &(client % self.topics).to_string()))
-            .into(),
-            false => (&*self.path).into(),
-        }
-    }
-
-    /// The address that a client connects to.
-    fn address_of(&self, client: u32) -> SocketAddr {
-        let offset = client % self.spread;
-        match self.address {
-            SocketAddr::V4(address) => {
-                let ip = address.ip().to_bits().wrapping_add(offset);
-                SocketAddr::from((std::net::Ipv4Addr::from_bits(ip), address.port()))
-            }
-            SocketAddr::V6(address) => {
-                let ip = address.ip().to_bits().wrapping_add(u128::from(offset));
-                SocketAddr::from((std::net::Ipv6Addr::from_bits(ip), address.port()))
-            }
-        }
-    }
-}
-
-/// Whose bytes have arrived, be it that there was no buffer for them.
-fn found(completion: &Completion) -> Option<(u32, Found)> {
+/// Returns the client whose bytes have arrived, and whether there was a buffer for them.
+fn arrival(completion: &Completion) -> Option<(u32, Arrival)> {
     let no_buffer = completion.result == -Errno::NOBUFS.raw_os_error();
-    let found = match &completion.buffer {
-        Some(_) => Found::Bytes,
-        None if no_buffer => Found::NoBuffer,
+    let arrival = match &completion.buffer {
+        Some(_) => Arrival::Bytes,
+        None if no_buffer => Arrival::NoBuffer,
         None => return None,
     };
-    Some((completion.token.slot(), found))
+    Some((completion.token.slot(), arrival))
 }
-
-const fn token(client: u32) -> Token {
-    Token::new(GENERATION, client)
-}
-
-/// A code that is sent in a Close when nothing else is asked for.
-pub(crate) const NORMAL: CloseCode = CloseCode::NORMAL_CLOSURE;

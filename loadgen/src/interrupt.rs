@@ -1,4 +1,4 @@
-//! Ctrl-C: the run ends in good order, and the server with it.
+//! SIGINT and SIGTERM: they end the run and its server in an orderly way.
 
 use std::{
     io,
@@ -12,22 +12,22 @@ use std::{
 use rustix::time::Timespec;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-/// Whether the run is to end. The second signal ends the process at once.
+/// Flag that SIGINT or SIGTERM has arrived. The second signal ends the process at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Interrupt {
     raised: Arc<AtomicBool>,
 }
 
-/// SIGINT or SIGTERM arrived.
+/// The error after SIGINT or SIGTERM.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub(crate) struct Interrupted;
 
 impl Interrupt {
-    /// Takes SIGINT and SIGTERM over.
+    /// Installs handlers of SIGINT and SIGTERM.
     ///
     /// # Errors
-    /// Those of sigaction(2).
+    /// Errors of sigaction(2).
     pub(crate) fn install() -> io::Result<Self> {
         let raised = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
@@ -37,10 +37,10 @@ impl Interrupt {
         Ok(Self { raised })
     }
 
-    /// Goes on, unless a signal has arrived.
+    /// Checks whether a signal has arrived.
     ///
     /// # Errors
-    /// [`Interrupted`] if it has.
+    /// [`Interrupted`] if a signal has arrived.
     pub(crate) fn check(&self) -> Result<(), Interrupted> {
         if self.raised.load(Ordering::Relaxed) {
             return Err(Interrupted);
@@ -48,14 +48,14 @@ impl Interrupt {
         Ok(())
     }
 
-    /// Lets `duration` pass, or less if a signal arrives.
+    /// Waits for `duration`, or until a signal arrives.
     ///
     /// # Errors
-    /// [`Interrupted`] if one has arrived.
+    /// [`Interrupted`] if a signal has arrived.
     pub(crate) fn pause(&self, duration: Duration) -> Result<(), Interrupted> {
         self.check()?;
         if let Ok(timeout) = Timespec::try_from(duration) {
-            // A signal ends poll(2), and nothing else can go wrong in it without descriptors.
+            // Without descriptors poll(2) fails only if a signal ends it.
             let _ = rustix::event::poll(&mut [], Some(&timeout));
         }
         self.check()

@@ -1,87 +1,67 @@
 //! Load generator for WebSocket servers.
 //!
-//! It is a library function, so that other programs can carry the generator in themselves: [`main`].
+//! The program is the function [`main`], so that other programs can contain the generator.
 #![deny(unsafe_code)]
 
-mod child;
 mod cli;
-mod clock;
-mod error;
-mod feed;
-mod figures;
 mod fleet;
-mod gate;
-mod hiccup;
+mod host;
 mod interrupt;
-mod judgement;
-mod latency;
-mod limits;
-mod memory;
-mod names;
-mod outcome;
-mod plan;
+mod measure;
+mod options;
 mod progress;
-mod publisher;
 mod report;
+mod run;
 mod scenario;
 mod server;
-mod server_report;
 mod session;
-mod socket_table;
-mod status;
-mod summary;
-mod syscalls;
-mod talk;
-mod template;
 mod tls;
-mod trial;
-mod usage;
-mod watch;
 #[allow(unsafe_code)]
 mod wire;
 
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use crate::{
-    cli::{Cli, Scenario},
+    cli::Cli,
     progress::say,
-    report::write_files,
-    status::Sign,
+    report::{files::write_files, status::Sign},
+    scenario::Scenario,
 };
 
-/// Runs the program `loadgen` with these arguments, the first being its name.
+/// Runs the program `loadgen` with these arguments, of which the first is the name of the program.
 ///
-/// Prints the report on standard output, everything else on standard error. The status is 0 if
-/// everything was as asked for, 1 if not, 2 if the run says nothing about the server or the
-/// command line is wrong (which ends the process), 130 if it was interrupted; a failed gate and
-/// wrong messages are 1 even where 2 applies too. It raises the soft limit of descriptors, handles
-/// SIGINT and SIGTERM, and moves the calling thread to another core for the time of the run.
+/// Prints the report on standard output, and everything else on standard error. Returns exit status 0
+/// if the server did all that was expected, and 1 if not. Status 2 means that the run says nothing
+/// about the server, or that the command line is wrong (which ends the process), and 130 that the run
+/// was interrupted. A failed gate and wrong messages give 1 even if 2 applies too. The function raises
+/// the soft limit of descriptors, handles SIGINT and SIGTERM, and moves the calling thread to another
+/// core during the run.
 ///
-/// Where the arguments name no server (`--url`), it starts its own program as the server, with a
-/// first argument of its own: a program that carries the generator then has to hand that call's
-/// arguments over as they are.
+/// Without `--url`, it starts the running executable (`/proc/self/exe`) as the server, with a first
+/// argument that is reserved for that. A program that contains the generator has to pass all arguments
+/// of such a process to this function.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if arguments
         .get(1)
-        .is_some_and(|first| first == child::SERVER_ARGUMENT)
+        .is_some_and(|first| first == server::launch::SERVER_ARGUMENT)
     {
-        return child::main(arguments.into_iter().skip(2));
+        return server::child::main(arguments.into_iter().skip(2));
     }
-    run(&Cli::read(arguments))
+    run_scenario(&Cli::read(arguments))
 }
 
-fn run(scenario: &Scenario) -> ExitCode {
+fn run_scenario(scenario: &Scenario) -> ExitCode {
     let common = scenario.common();
     let report = match scenario::run(scenario) {
         Ok(report) => report,
         Err(error) => {
             say(format_args!("loadgen: {error}"));
-            return status::decide([error.sign()]).into();
+            return report::status::decide([error.sign()]).into();
         }
     };
     let mut signs = report.signs();
-    // A report that cannot be kept is printed all the same.
+    // A report that cannot be written to files is still printed.
     if let Some(directory) = &common.out
         && let Err(error) = write_files(&report, directory)
     {
@@ -98,5 +78,5 @@ fn run(scenario: &Scenario) -> ExitCode {
         ));
         signs.push(Sign::Unable);
     }
-    status::decide(signs).into()
+    report::status::decide(signs).into()
 }

@@ -1,4 +1,4 @@
-//! The load generator as a program.
+//! The program `loadgen`.
 
 use std::{env, process::ExitCode};
 

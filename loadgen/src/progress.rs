@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::clock::Moment;
+use crate::measure::clock::Moment;
 
 /// Interval of the lines that are printed where stderr is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,36 +1,32 @@
 //! The report of a run. Everything that prints, plots or judges works on a [`Report`].
 
-mod files;
+pub(crate) mod files;
 mod histograms;
+pub(crate) mod judgement;
 mod junit;
 mod markdown;
+pub(crate) mod metric_names;
 mod plots;
+pub(crate) mod status;
+pub(crate) mod summary;
 mod terminal;
+mod text;
+pub(crate) mod threshold;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-pub(crate) use self::{
-    files::{WriteError, check_directory, write_files},
-    terminal::wrap,
-};
 use crate::{
-    figures::Figures,
-    gate::Gate,
-    judgement::{GeneratorDelay, Judgement, generator_limit, starvation},
-    latency::Latency,
-    names::{Counted, Names},
-    outcome::{Outcome, Tally},
-    status::{Failures, Sign},
-    summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
-    usage::Usage,
+    fleet::outcome::{Outcome, Tally},
+    measure::{figures::Figures, latency::Latency, usage::Usage},
+    report::{
+        judgement::{GeneratorDelay, Judgement, generator_limit, starvation},
+        metric_names::{LatencyForm, MetricNames},
+        status::{Failures, Sign},
+        summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
+        text::outcome_lines,
+        threshold::Threshold,
+    },
 };
-
-/// Name of the latency that reports the lateness of the generator.
-pub(crate) const LATENESS: &str = "lateness";
-
-/// Name of the latency that reports how long answers may have been unread. Phases of a run prefix
-/// it.
-pub(crate) const UNREAD: &str = "unread";
 
 /// The results of a scenario.
 #[derive(Debug)]
@@ -112,14 +108,14 @@ impl Report {
         parties: Parties,
         findings: Findings,
         tally: &Tally,
-        gates: &[Gate],
-        names: &Names,
+        gates: &[Threshold],
+        names: &MetricNames,
         baseline: Option<Summary>,
     ) -> Self {
         let mut figures = usage_figures(&findings.usage);
         figures.append(findings.figures);
         figures.iter().for_each(|figure| {
-            let meaning = names.meaning(figure.name);
+            let meaning = names.kind(figure.name);
             let is_known = meaning.is_some_and(|known| known.unit == figure.unit);
             debug_assert!(
                 is_known,
@@ -152,11 +148,11 @@ impl Report {
         latencies.extend(findings.unread);
         latencies.retain(|latency| latency.corrected.percentiles().count > 0);
         latencies.iter().for_each(|latency| {
-            let counted = match latency.uncorrected.percentiles().count {
-                0 => Counted::Once,
-                _ => Counted::Twice,
+            let form = match latency.uncorrected.percentiles().count {
+                0 => LatencyForm::Corrected,
+                _ => LatencyForm::WithUncorrected,
             };
-            let is_known = names.has_latency(latency.name, counted);
+            let is_known = names.has_latency(latency.name, form);
             debug_assert!(
                 is_known,
                 "latency {} is not declared by the scenario",
@@ -198,7 +194,7 @@ impl Report {
                 .map(|figure| (figure.name.to_owned(), figure.value))
                 .collect(),
             gates: Vec::new(),
-            verdict: crate::judgement::Verdict::Passed,
+            verdict: crate::report::judgement::Verdict::Passed,
             reasons: Vec::new(),
             invalid,
             notes: parties.notes,
@@ -210,7 +206,7 @@ impl Report {
         }
         summary.gates = gates
             .iter()
-            .map(|gate| gate.judge(&summary, baseline.as_ref(), names))
+            .map(|gate| summary.evaluate(gate, baseline.as_ref(), names))
             .collect();
         for gate in summary.gates.iter().filter(|gate| !gate.passed) {
             failures.add(Sign::GateFailed, format!("gate {gate}"));
@@ -219,7 +215,7 @@ impl Report {
             summary,
             latencies,
             figures,
-            outcome_lines: terminal::outcome_lines(tally),
+            outcome_lines: outcome_lines(tally),
             baseline,
             failures,
             signs: Vec::new(),
@@ -375,7 +371,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failure_after_the_measurement_is_reported() {
-        let mut report = report(crate::gate::tests::summary(10), Failures::default());
+        let mut report = report(
+            crate::report::summary::tests::summary(10),
+            Failures::default(),
+        );
         assert!(report.signs().is_empty());
         report.fail(Sign::ServerFault, "the server failed".to_owned());
         assert_eq!(report.signs(), [Sign::ServerFault]);
@@ -386,7 +385,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failure_does_not_hide_that_the_run_is_invalid() {
-        let mut summary = crate::gate::tests::summary(10);
+        let mut summary = crate::report::summary::tests::summary(10);
         summary.invalid = Some("the generator was the limit".to_owned());
         let mut failures = Failures::default();
         failures.add(

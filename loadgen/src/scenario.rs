@@ -1,64 +1,114 @@
-//! The scenarios: what is asked of a server, and what is measured.
+//! Scenarios: load on a server, measurements, and expectations.
 //!
-//! Each is a module with its options, the text of its `--help`, and a function `run` that makes
-//! [`Findings`](crate::report::Findings) of a [`Trial`].
+//! Each scenario is a module with its options, its help text, its requirements, and a function `run` that
+//! returns the [`Findings`](crate::report::Findings) of a [`Run`](crate::run::Run).
 
 pub(crate) mod churn;
 pub(crate) mod close_storm;
 pub(crate) mod connect;
+mod costs;
 pub(crate) mod drain;
 pub(crate) mod echo;
 pub(crate) mod fanout;
 pub(crate) mod idle;
+mod phases;
 pub(crate) mod scale;
 pub(crate) mod slow_consumers;
 
-use std::time::Duration;
-
-use tidewheel::ring::Wait;
+use clap::Subcommand;
 
 use crate::{
-    cli::{Common, Scenario},
-    error::RunError,
-    figures::{Figures, Unit},
-    fleet::NORMAL,
     interrupt::Interrupt,
-    names::{FigureNames, Names},
-    plan::Plan,
+    options::{after_help::AFTER_HELP, common::CommonOptions},
     report::Report,
-    session::SessionError,
-    trial::{Needs, Trial, conduct},
-    usage::{Usage, UsageMark},
+    run::{error::RunError, execute, requirements::Requirements},
 };
 
-/// From here to the planned moment the server has time to come to rest.
-const LEAD: Duration = Duration::from_millis(200);
+/// A scenario with its options.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// End all connections at the same moment, and measure how long the server takes
+    #[command(long_about = close_storm::ABOUT, after_long_help = AFTER_HELP)]
+    CloseStorm(close_storm::Options),
+    /// Open and end connections in many ways, and check that the server keeps nothing of them
+    #[command(long_about = churn::ABOUT, after_long_help = AFTER_HELP)]
+    Churn(churn::Options),
+    /// Open many connections in a short time, and measure how long each takes
+    #[command(long_about = connect::ABOUT, after_long_help = AFTER_HELP)]
+    Connect(connect::Options),
+    /// Shut the server down under load, and measure how it ends its connections
+    #[command(long_about = drain::ABOUT, after_long_help = AFTER_HELP)]
+    Drain(drain::options::Options),
+    /// Send messages that the server echoes, and measure latency, throughput and CPU time
+    #[command(long_about = echo::ABOUT, after_long_help = AFTER_HELP)]
+    Echo(echo::Options),
+    /// Publish to topics, and measure the time until each subscriber has each message
+    #[command(long_about = fanout::ABOUT, after_long_help = AFTER_HELP)]
+    Fanout(fanout::Options),
+    /// Hold idle connections, and measure the memory and the CPU time that they cost
+    #[command(long_about = idle::ABOUT, after_long_help = AFTER_HELP)]
+    Idle(idle::Options),
+    /// Hold a million connections: memory, keepalive, echo, broadcast and close
+    #[command(long_about = scale::ABOUT, after_long_help = AFTER_HELP)]
+    Scale(scale::Options),
+    /// Let some clients send without reading, and measure the effect on the others
+    #[command(long_about = slow_consumers::ABOUT, after_long_help = AFTER_HELP)]
+    SlowConsumers(slow_consumers::Options),
+}
 
-/// The measured window starts so long after the resources used so far were read.
-const MARK_LEAD: Duration = Duration::from_millis(5);
+impl Scenario {
+    /// Returns the options that all scenarios have.
+    pub(crate) const fn common(&self) -> &CommonOptions {
+        match self {
+            Self::CloseStorm(options) => &options.common,
+            Self::Churn(options) => &options.common,
+            Self::Connect(options) => &options.common,
+            Self::Drain(options) => &options.common,
+            Self::Echo(options) => &options.common,
+            Self::Fanout(options) => &options.common,
+            Self::Idle(options) => &options.common,
+            Self::Scale(options) => &options.common,
+            Self::SlowConsumers(options) => &options.common,
+        }
+    }
 
-/// Connections that are closed at a time where nobody measures it.
-const CLOSED_AT_A_TIME: usize = 1024;
-
-/// The needs of a scenario.
-pub(crate) fn needs(scenario: &Scenario) -> Needs {
-    match scenario {
-        Scenario::CloseStorm(options) => close_storm::needs(options),
-        Scenario::Churn(options) => churn::needs(options),
-        Scenario::Connect(options) => connect::needs(options),
-        Scenario::Drain(options) => drain::needs(options),
-        Scenario::Echo(options) => echo::needs(options),
-        Scenario::Fanout(options) => fanout::needs(options),
-        Scenario::Idle(options) => idle::needs(options),
-        Scenario::Scale(options) => scale::needs(options),
-        Scenario::SlowConsumers(options) => slow_consumers::needs(options),
+    /// Checks that the options do not contradict each other.
+    ///
+    /// # Errors
+    /// A message for the command line.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.common().check()?;
+        requirements(self).names.check(&self.common().gates)?;
+        match self {
+            Self::CloseStorm(options) => options.check(),
+            Self::Drain(options) => options.check(),
+            Self::Fanout(options) => options.check(),
+            Self::Scale(options) => options.check(),
+            Self::SlowConsumers(options) => options.check(),
+            Self::Churn(_) | Self::Connect(_) | Self::Echo(_) | Self::Idle(_) => Ok(()),
+        }
     }
 }
 
-/// Runs a scenario; one of which the generator was the limit may be repeated.
+/// Returns the requirements of a scenario.
+pub(crate) fn requirements(scenario: &Scenario) -> Requirements {
+    match scenario {
+        Scenario::CloseStorm(options) => close_storm::requirements(options),
+        Scenario::Churn(options) => churn::requirements(options),
+        Scenario::Connect(options) => connect::requirements(options),
+        Scenario::Drain(options) => drain::requirements(options),
+        Scenario::Echo(options) => echo::requirements(options),
+        Scenario::Fanout(options) => fanout::requirements(options),
+        Scenario::Idle(options) => idle::requirements(options),
+        Scenario::Scale(options) => scale::requirements(options),
+        Scenario::SlowConsumers(options) => slow_consumers::requirements(options),
+    }
+}
+
+/// Runs a scenario; a close storm may be repeated if the generator was the limit.
 ///
 /// # Errors
-/// If there is nothing to report.
+/// If there is no report.
 pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
     // A signal between two runs ends the next one.
     let interrupt = Interrupt::install()?;
@@ -73,91 +123,16 @@ pub(crate) fn run(scenario: &Scenario) -> Result<Report, RunError> {
 }
 
 fn run_once(scenario: &Scenario, interrupt: &Interrupt) -> Result<Report, RunError> {
-    let (common, needs) = (scenario.common(), needs(scenario));
-    conduct(common, needs, interrupt, |trial| match scenario {
-        Scenario::CloseStorm(options) => close_storm::run(options, trial),
-        Scenario::Churn(options) => churn::run(options, trial),
-        Scenario::Connect(options) => connect::run(options, trial),
-        Scenario::Drain(options) => drain::run(options, trial),
-        Scenario::Echo(options) => echo::run(options, trial),
-        Scenario::Fanout(options) => fanout::run(options, trial),
-        Scenario::Idle(options) => idle::run(options, trial),
-        Scenario::Scale(options) => scale::run(options, trial),
-        Scenario::SlowConsumers(options) => slow_consumers::run(options, trial),
+    let (common, requirements) = (scenario.common(), requirements(scenario));
+    execute(common, requirements, interrupt, |run| match scenario {
+        Scenario::CloseStorm(options) => close_storm::run(options, run),
+        Scenario::Churn(options) => churn::run(options, run),
+        Scenario::Connect(options) => connect::run(options, run),
+        Scenario::Drain(options) => drain::run(options, run),
+        Scenario::Echo(options) => echo::run(options, run),
+        Scenario::Fanout(options) => fanout::run(options, run),
+        Scenario::Idle(options) => idle::run(options, run),
+        Scenario::Scale(options) => scale::run(options, run),
+        Scenario::SlowConsumers(options) => slow_consumers::run(options, run),
     })
-}
-
-/// Plans `count` events over `window`, and waits for the first of them: the server comes to rest,
-/// and what was used so far is read shortly before the window begins.
-fn approach_window(
-    trial: &mut Trial,
-    window: Duration,
-    count: u32,
-) -> Result<(Plan, UsageMark), RunError> {
-    let session = &mut trial.session;
-    let mark_at = session.clock.now() + LEAD;
-    let plan = Plan::new(mark_at + MARK_LEAD, window, count);
-    session.turn_until(mark_at)?;
-    let mark = trial.server.mark(plan.start())?;
-    trial.session.fleet.forget_unread();
-    trial.session.turn_until(plan.start())?;
-    Ok((plan, mark))
-}
-
-/// Closes all that is open with 1000, some at a time, and waits until it has ended.
-fn close_all(trial: &mut Trial) -> Result<(), SessionError> {
-    let session = &mut trial.session;
-    let clients = session.open_clients();
-    let mut now = session.clock.now();
-    for batch in clients.chunks(CLOSED_AT_A_TIME) {
-        for &client in batch {
-            session.fleet.start_closing(client, NORMAL, now);
-        }
-        let left = session.live().saturating_sub(batch.len() as u32);
-        let limit = now + session.timeout;
-        while session.live() > left && now < limit {
-            now = session.turn(Wait::For(limit.since(now)))?;
-        }
-    }
-    session.release_all(now + session.timeout)
-}
-
-/// The resident memory of a server that is started here.
-const RESIDENT: FigureNames = &[("server.resident_bytes", Unit::Bytes)];
-
-/// See [`per_million`].
-const PER_MILLION: FigureNames = &[("generator.cpu_seconds_per_million", Unit::Seconds)];
-
-/// The same for a server that is started here.
-const SERVER_PER_MILLION: FigureNames = &[("server.cpu_seconds_per_million", Unit::Seconds)];
-
-/// The same where its system calls are counted.
-const SYSCALLS_PER_MILLION: FigureNames = &[("server.syscalls_per_million", Unit::Count)];
-
-/// The names of the figures of [`per_million`].
-fn names_per_million(names: Names, common: &Common) -> Names {
-    names
-        .figures(PER_MILLION)
-        .figures_if(common.server_is_started(), SERVER_PER_MILLION)
-        .figures_if(common.count_syscalls, SYSCALLS_PER_MILLION)
-}
-
-/// What server and generator used for a million messages.
-fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {
-    let millions = messages as f64 / 1e6;
-    let mut told = |name, cpu: Duration| {
-        if messages > 0 {
-            figures.seconds(name, cpu.div_f64(millions));
-        }
-    };
-    if usage.server.is_some() {
-        told("server.cpu_seconds_per_million", usage.server_cpu);
-    }
-    told("generator.cpu_seconds_per_million", usage.generator.running);
-    if let Some(syscalls) = usage.syscalls
-        && messages > 0
-    {
-        let each = (syscalls as f64 / millions) as u64;
-        figures.count("server.syscalls_per_million", each);
-    }
 }

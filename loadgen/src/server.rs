@@ -1,4 +1,11 @@
-//! The server under test: a child, or whoever listens at a URL.
+//! The server under test: a child process, or the server at a URL.
+
+pub(crate) mod child;
+pub(crate) mod connection_monitor;
+pub(crate) mod launch;
+pub(crate) mod publisher;
+pub(crate) mod server_report;
+pub(crate) mod service;
 
 use std::{
     io,
@@ -6,22 +13,26 @@ use std::{
 };
 
 use crate::{
-    child::{ChildError, ChildPlan, ChildServer, Launch, Service},
-    cli::{Common, Deadlines},
-    clock::Moment,
-    error::RunError,
-    fleet::Target,
+    fleet::target::Target,
+    host::{cores::Cores, limits::Layout},
     interrupt::Interrupt,
-    limits::{Cores, Layout},
-    publisher::Publisher,
-    server_report::{ReportError, ReportReader, ServerReport},
-    syscalls::{SyscallCounter, SyscallError},
-    trial::Needs,
-    usage::{UsageMark, softirq_thread},
+    measure::{
+        clock::Moment,
+        syscalls::{SyscallCounter, SyscallError},
+        usage::{UsageMark, softirq_thread},
+    },
+    options::{common::CommonOptions, deadlines::Deadlines},
+    server::{
+        child::{ChildError, ChildServer},
+        launch::{ChildSettings, Launch},
+        publisher::Publisher,
+        server_report::{ReportError, ReportReader, ServerReport},
+        service::Service,
+    },
 };
 
-/// Whether the kernel's thread for the network on the server's core can be seen from here.
-pub(crate) fn softirqs_are_visible() -> bool {
+/// Returns whether the kernel's network thread of the server's core (`ksoftirqd`) is visible in proc(5).
+pub(crate) fn softirq_thread_is_visible() -> bool {
     let cores = Cores::pick().ok().flatten();
     cores
         .and_then(|cores| softirq_thread(cores.numbers.0))
@@ -33,34 +44,52 @@ pub(crate) fn softirqs_are_visible() -> bool {
 pub(crate) struct Server {
     pub(crate) child: Option<ChildServer>,
     pub(crate) report: Option<ReportReader>,
-    /// How a child is started once more.
+    /// The way to start the process again.
     launch: Option<Launch>,
-    /// Publishes to all connections, where that is asked for.
+    /// Publisher to all connections of the child.
     pub(crate) publisher: Option<Publisher>,
     /// The cores of the server and of the generator.
     pub(crate) cores: Option<Cores>,
-    /// The kernel's thread for the network on the server's core.
+    /// Id of the kernel's network thread of the server's core.
     softirqs: Option<i32>,
-    /// Counts the system calls of a child, where that is asked for.
+    /// Counter of the server's system calls, if they are counted.
     syscalls: Option<SyscallCounter>,
-    /// What it is set to, as far as that is known.
+    /// Deadlines of the server that are known.
     pub(crate) deadlines: Deadlines,
 }
 
+/// An error of the start of the server under test.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// The process does not start.
+    #[error(transparent)]
+    Child(#[from] ChildError),
+    /// The server's report cannot be read.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The server's system calls cannot be counted.
+    #[error(transparent)]
+    Syscalls(#[from] SyscallError),
+    /// The cores of this host cannot be read.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
 impl Server {
-    /// Starts a child, unless a URL was given; gives where to connect to.
+    /// Starts a child, or the command of `--server-cmd`, or neither; returns the target of connections.
     ///
     /// # Errors
-    /// If it does not start.
+    /// If the process does not start, or its report or its system calls cannot be read.
     pub(crate) fn start(
-        common: &Common,
-        needs: &Needs,
+        common: &CommonOptions,
+        service: Service,
+        deadlines: Deadlines,
         layout: &Layout,
         interrupt: &Interrupt,
-    ) -> Result<(Self, Target), RunError> {
-        let (mut server, target) = Self::found(common, needs, layout, interrupt)?;
+    ) -> Result<(Self, Target), ServerError> {
+        let (mut server, target) = Self::find(common, service, deadlines, layout, interrupt)?;
         if common.admin.is_some() {
-            // What it does not tell now it does not tell after the run.
+            // An unreadable report ends the run before it starts.
             server.read_report()?;
         }
         if common.count_syscalls {
@@ -69,12 +98,14 @@ impl Server {
         Ok((server, target))
     }
 
-    fn found(
-        common: &Common,
-        needs: &Needs,
+    /// Starts the process, and finds the target of connections.
+    fn find(
+        common: &CommonOptions,
+        service: Service,
+        deadlines: Deadlines,
         layout: &Layout,
         interrupt: &Interrupt,
-    ) -> Result<(Self, Target), RunError> {
+    ) -> Result<(Self, Target), ServerError> {
         let mut server = Self {
             child: None,
             report: common.admin.map(ReportReader::new),
@@ -86,9 +117,9 @@ impl Server {
             deadlines: common.deadlines,
         };
         if let Some(mut target) = common.target() {
-            target.topics = needs.service.topics();
+            target.topics = service.topics();
             if let Some(command) = &common.server_cmd {
-                server.take_cores()?;
+                server.reserve_cores()?;
                 let launch = Launch::Command {
                     command: command.clone(),
                     address: target.address,
@@ -100,41 +131,41 @@ impl Server {
             }
             return Ok((server, target));
         }
-        server.take_cores()?;
-        let token = match needs.service {
+        server.reserve_cores()?;
+        let token = match service {
             Service::Broadcast => Some(format!("{:032x}", fastrand::u128(..))),
             Service::Echo | Service::Topics { .. } => None,
         };
-        // To have several addresses, it listens on all of this host.
+        // To have several addresses, the child listens on all addresses of this host.
         let ip = if layout.spread > 1 {
             Ipv4Addr::UNSPECIFIED
         } else {
             Ipv4Addr::LOCALHOST
         };
-        let plan = ChildPlan {
+        let plan = ChildSettings {
             listen: SocketAddr::from((ip, 0)),
             shards: layout.shards,
-            service: needs.service,
+            service,
             publish_token: token,
-            deadlines: needs.deadlines,
+            deadlines,
         };
-        let launch = Launch::Ours(plan);
+        let launch = Launch::Child(plan);
         let child = ChildServer::start(&launch, server.cores.as_ref(), interrupt)?;
         let target = Target {
             spread: layout.spread,
-            path: needs.service.path().to_owned(),
-            topics: needs.service.topics(),
+            path: service.path().to_owned(),
+            topics: service.topics(),
             ..Target::at(SocketAddr::from(([127, 0, 0, 1], child.address.port())))
         };
         server.launch = Some(launch.at(child.address));
-        server.take(child);
-        server.deadlines = needs.deadlines;
+        server.adopt(child);
+        server.deadlines = deadlines;
         Ok((server, common.with_request(target)))
     }
 
-    /// Looks after `child`, which is ready.
-    fn take(&mut self, child: ChildServer) {
-        if let Some(Launch::Ours(plan)) = &self.launch {
+    /// Makes `child`, which is ready, the current process.
+    fn adopt(&mut self, child: ChildServer) {
+        if let Some(Launch::Child(plan)) = &self.launch {
             self.report = child.admin.map(ReportReader::new);
             let publisher = child.admin.zip(plan.publish_token.as_ref());
             self.publisher = publisher.map(|(admin, token)| Publisher::new(admin, token));
@@ -142,7 +173,8 @@ impl Server {
         self.child = Some(child);
     }
 
-    fn take_cores(&mut self) -> io::Result<()> {
+    /// Reserves a core for the server and one for the generator.
+    fn reserve_cores(&mut self) -> io::Result<()> {
         self.cores = Cores::pick()?;
         let core = self.cores.as_ref().map(|cores| cores.numbers.0);
         self.softirqs = core.and_then(softirq_thread);
@@ -154,20 +186,20 @@ impl Server {
         Ok(())
     }
 
-    /// The process id of a child.
+    /// Returns the process id of the server, if it was started here.
     pub(crate) fn pid(&self) -> Option<i32> {
         self.child.as_ref().map(ChildServer::pid)
     }
 
-    /// The generator's core, if it has one of its own.
+    /// Returns the generator's core, if one is reserved.
     pub(crate) fn generator_core(&self) -> Option<usize> {
         self.cores.as_ref().map(|cores| cores.numbers.1)
     }
 
-    /// Its counts, all zero where it does not tell them.
+    /// Reads the server's report; all counts are zero if it has none.
     ///
     /// # Errors
-    /// If it should tell them and does not.
+    /// If the report cannot be read.
     pub(crate) fn read_report(&self) -> Result<ServerReport, ReportError> {
         match &self.report {
             Some(report) => report.read(),
@@ -175,10 +207,10 @@ impl Server {
         }
     }
 
-    /// Marks what was used up to now, as the start or the end of a window.
+    /// Reads the resources used so far, as the start or the end of a window.
     ///
     /// # Errors
-    /// Those of proc(5).
+    /// Errors of proc(5).
     pub(crate) fn mark(&self, at: Moment) -> io::Result<UsageMark> {
         let mut mark = UsageMark::set(at, self.pid(), self.generator_core())?;
         if let Some(id) = self.softirqs {
@@ -190,50 +222,34 @@ impl Server {
         Ok(mark)
     }
 
-    /// Starts a child once more, at the same address, and does not wait until it is ready; until
-    /// the one before has stopped to listen there, it fails.
+    /// Starts a successor at the same address without waiting until it is ready. It fails as long as
+    /// its predecessor listens there.
     ///
     /// # Errors
-    /// If there is no process.
+    /// If the process does not start.
     ///
     /// # Panics
-    /// If there was no child.
+    /// If the server was not started here.
     pub(crate) fn spawn_successor(&self) -> Result<ChildServer, ChildError> {
-        let launch = self.launch.as_ref().expect("there was a child");
+        let launch = self.launch.as_ref().expect("the server was started here");
         ChildServer::spawn(launch, self.cores.as_ref())
     }
 
-    /// Puts `successor`, which is ready, in the place of the child, and gives that one.
+    /// Makes `successor`, which is ready, the current process, and returns its predecessor.
     ///
     /// # Panics
-    /// If there was no child.
-    pub(crate) fn succeed(&mut self, successor: ChildServer) -> ChildServer {
-        let child = self.child.take().expect("there was a child");
-        self.take(successor);
+    /// If the server was not started here.
+    pub(crate) fn replace_child(&mut self, successor: ChildServer) -> ChildServer {
+        let child = self.child.take().expect("the server was started here");
+        self.adopt(successor);
         child
     }
 
-    /// Ends a child.
+    /// Ends the process, if the server was started here.
     ///
     /// # Errors
-    /// If it failed.
+    /// Errors of [`ChildServer::stop`].
     pub(crate) fn stop(self) -> Result<(), ChildError> {
         self.child.map_or(Ok(()), ChildServer::stop)
-    }
-}
-
-impl Target {
-    /// The root of the server at `address`.
-    pub(crate) fn at(address: SocketAddr) -> Self {
-        Self {
-            address,
-            spread: 1,
-            name: None,
-            host: address.to_string(),
-            path: "/".to_owned(),
-            topics: 1,
-            headers: Vec::new(),
-            protocol: None,
-        }
     }
 }

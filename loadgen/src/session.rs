@@ -1,72 +1,81 @@
-//! A fleet in the course of a run: who is open, and how the others ended.
+//! The clients of a run: opening, holding and releasing them, with one outcome for each connection.
+
+pub(crate) mod deliveries;
+pub(crate) mod echo_exchange;
+pub(crate) mod load_model;
+pub(crate) mod template;
+pub(crate) mod topology;
 
 use std::{collections::VecDeque, io, ops::Range, time::Duration};
 
 use tidewheel::ring::Wait;
 
 use crate::{
-    clock::{Clock, Moment},
-    fleet::{Approach, Event, Fleet},
+    fleet::{
+        Fleet,
+        event::{Event, Opening},
+        outcome::Tally,
+    },
     interrupt::{Interrupt, Interrupted},
-    outcome::Tally,
+    measure::clock::{Clock, Moment},
     progress::Progress,
 };
 
-/// Connects that are under way at the same time: more would overflow the server's backlog.
-pub(crate) const CONNECTS_UNDER_WAY_MAX: usize = 256;
+/// Largest number of pending connects. More of them would overflow the server's backlog.
+pub(crate) const PENDING_CONNECTS_MAX: usize = 256;
 
-/// Progress is shown, and interrupts are noticed, at least so often.
-const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// Longest wait of a turn, so that interrupts are noticed.
+const TURN_WAIT_MAX: Duration = Duration::from_millis(100);
 
-/// Runs a fleet.
+/// A fleet with the state, the deadline and the outcome of each client.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) clock: Clock,
     pub(crate) interrupt: Interrupt,
     pub(crate) fleet: Fleet,
     pub(crate) tally: Tally,
-    /// What happened in the last turn.
+    /// Events of the last turn.
     pub(crate) events: Vec<Event>,
-    /// How long a client may take to open.
+    /// Longest time that a client may take to open.
     pub(crate) timeout: Duration,
-    places: Vec<Place>,
-    /// When those that are opening are given up, in order: the client, its round, the deadline.
+    clients: Vec<Client>,
+    /// Deadlines of opening clients, in order: the client, the number of its connection, the moment.
     deadlines: VecDeque<(u32, u8, Moment)>,
-    /// Connections begun so far; each is in the tally when it has ended.
+    /// Number of connections so far; each is in the tally when it has ended.
     begun: u64,
-    /// How many clients are opening.
+    /// Number of clients that are opening.
     opening: usize,
-    /// How many clients are opening or open.
+    /// Number of clients that are opening or open.
     live: u32,
-    /// How many sockets are yet to be closed.
+    /// Number of sockets that are not closed yet.
     sockets: u32,
-    /// When the last turn ended.
+    /// Moment at which the last turn ended.
     turned: Moment,
-    /// The longest that a turn came later than it was to.
+    /// Longest time by which a turn ended later than it was to end.
     stall: Duration,
 }
 
-/// A client's place in the run.
+/// State of a client.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+struct Client {
     stage: Stage,
-    /// Counts its connections, modulo 256.
-    round: u8,
+    /// Number of its connections, modulo 256.
+    connection: u8,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// It has no socket.
+    /// The client has no socket.
     Absent,
-    /// It is on its way.
+    /// The client is connecting, or in a handshake.
     Opening,
-    /// It is open.
+    /// The client is open.
     Open,
-    /// It has ended, and is in the tally; its socket is yet to be closed.
+    /// The connection has ended, and is in the tally; the socket is not closed yet.
     Ended,
 }
 
-/// Why a session cannot go on.
+/// An error that ends a session.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
     /// The ring is unusable.
@@ -78,7 +87,7 @@ pub(crate) enum SessionError {
 }
 
 impl Session {
-    /// A session of `count` clients, none of which is connected. One that is not open within
+    /// Creates a session of `count` clients without connections. A client that is not open within
     /// `timeout` is given up.
     pub(crate) fn new(
         clock: Clock,
@@ -87,9 +96,9 @@ impl Session {
         count: u32,
         timeout: Duration,
     ) -> Self {
-        let place = Place {
+        let client = Client {
             stage: Stage::Absent,
-            round: 0,
+            connection: 0,
         };
         Self {
             clock,
@@ -98,7 +107,7 @@ impl Session {
             tally: Tally::default(),
             events: Vec::new(),
             timeout,
-            places: vec![place; count as usize],
+            clients: vec![client; count as usize],
             deadlines: VecDeque::new(),
             begun: 0,
             opening: 0,
@@ -110,45 +119,45 @@ impl Session {
     }
 
     /// Starts to connect a client that has no socket.
-    pub(crate) fn connect(&mut self, client: u32, approach: Approach, now: Moment) {
-        let place = &mut self.places[client as usize];
-        assert_eq!(place.stage, Stage::Absent, "client {client} is in use");
-        place.stage = Stage::Opening;
-        place.round = place.round.wrapping_add(1);
+    pub(crate) fn connect(&mut self, client: u32, opening: Opening, now: Moment) {
+        let state = &mut self.clients[client as usize];
+        assert_eq!(state.stage, Stage::Absent, "client {client} has a socket");
+        state.stage = Stage::Opening;
+        state.connection = state.connection.wrapping_add(1);
         self.deadlines
-            .push_back((client, place.round, now + self.timeout));
-        self.fleet.connect(client, approach);
+            .push_back((client, state.connection, now + self.timeout));
+        self.fleet.connect(client, opening);
         self.begun += 1;
         self.opening += 1;
         self.live += 1;
         self.sockets += 1;
     }
 
-    /// Takes one turn of the fleet; `events` are those of this turn.
+    /// Takes one turn of the fleet, and replaces `events` by the events of this turn.
     ///
     /// # Errors
-    /// If the ring is unusable, or the run was interrupted.
+    /// If io_uring_enter(2) fails, or the run was interrupted.
     pub(crate) fn turn(&mut self, wait: Wait) -> Result<Moment, SessionError> {
         self.interrupt.check()?;
         let wait = match wait {
             Wait::No => Wait::No,
-            Wait::For(limit) => Wait::For(limit.min(IDLE_WAIT)),
-            Wait::Forever => Wait::For(IDLE_WAIT),
+            Wait::For(limit) => Wait::For(limit.min(TURN_WAIT_MAX)),
+            Wait::Forever => Wait::For(TURN_WAIT_MAX),
         };
         let begun = self.turned;
         let now = self.take_turn(wait)?;
         let wait = match wait {
             Wait::No => Duration::ZERO,
             Wait::For(limit) => limit,
-            Wait::Forever => unreachable!("it is bounded above"),
+            Wait::Forever => unreachable!("the wait is bounded above"),
         };
         self.stall = self.stall.max(now.since(begun + wait));
-        while let Some((client, round, _)) = self
+        while let Some((client, connection, _)) = self
             .deadlines
             .pop_front_if(|(_, _, deadline)| *deadline <= now)
         {
-            let place = self.places[client as usize];
-            if place.stage == Stage::Opening && place.round == round {
+            let state = self.clients[client as usize];
+            if state.stage == Stage::Opening && state.connection == connection {
                 self.fleet.give_up(client);
             }
         }
@@ -177,7 +186,7 @@ impl Session {
                 }
                 Event::CloseReceived { .. } | Event::Message { .. } => continue,
             };
-            let before = std::mem::replace(&mut self.places[client as usize].stage, stage);
+            let before = std::mem::replace(&mut self.clients[client as usize].stage, stage);
             if before == Stage::Opening {
                 self.opening -= 1;
             }
@@ -188,7 +197,7 @@ impl Session {
     /// Takes turns until `moment`.
     ///
     /// # Errors
-    /// Those of [`Session::turn`].
+    /// Errors of [`Session::turn`].
     pub(crate) fn turn_until(&mut self, moment: Moment) -> Result<(), SessionError> {
         let mut now = self.clock.now();
         while now < moment {
@@ -197,10 +206,10 @@ impl Session {
         Ok(())
     }
 
-    /// Takes turns until no client is opening or open, or `limit`; gives how many are.
+    /// Takes turns until no client is opening or open, or until `limit`; returns how many are.
     ///
     /// # Errors
-    /// Those of [`Session::turn`].
+    /// Errors of [`Session::turn`].
     pub(crate) fn turn_until_ended(&mut self, limit: Moment) -> Result<u32, SessionError> {
         let mut now = self.clock.now();
         while self.live > 0 && now < limit {
@@ -209,14 +218,14 @@ impl Session {
         Ok(self.live)
     }
 
-    /// Takes turns until each client has ended and its socket is closed, giving up on those that
-    /// have not at `limit`.
+    /// Takes turns until all connections have ended and their sockets are closed. Clients that have
+    /// not ended at `limit` are given up.
     ///
     /// # Errors
-    /// Those of [`Session::turn`].
+    /// Errors of [`Session::turn`].
     pub(crate) fn release_all(&mut self, limit: Moment) -> Result<(), SessionError> {
         self.turn_until_ended(limit)?;
-        for client in 0..self.places.len() as u32 {
+        for client in 0..self.clients.len() as u32 {
             self.fleet.give_up(client);
         }
         while self.sockets > 0 {
@@ -230,17 +239,16 @@ impl Session {
         Ok(())
     }
 
-    /// Closes all sockets of a session that cannot go on, so that the server need not wait for
-    /// their clients.
+    /// Closes all sockets, also after an interrupt, so that the server does not wait for the clients.
     ///
     /// # Errors
-    /// If the ring is unusable.
-    pub(crate) fn hang_up(&mut self) -> io::Result<()> {
-        for client in 0..self.places.len() as u32 {
+    /// If io_uring_enter(2) fails.
+    pub(crate) fn close_sockets(&mut self) -> io::Result<()> {
+        for client in 0..self.clients.len() as u32 {
             self.fleet.give_up(client);
         }
         while self.sockets > 0 {
-            self.take_turn(Wait::For(IDLE_WAIT))?;
+            self.take_turn(Wait::For(TURN_WAIT_MAX))?;
         }
         Ok(())
     }
@@ -248,26 +256,26 @@ impl Session {
     /// [Connects](Self::open) all clients.
     ///
     /// # Errors
-    /// Those of [`Session::turn`].
-    pub(crate) fn open_all(&mut self, approach: Approach) -> Result<(), SessionError> {
-        self.open(0..self.capacity(), approach)
+    /// Errors of [`Session::turn`].
+    pub(crate) fn open_all(&mut self, opening: Opening) -> Result<(), SessionError> {
+        self.open(0..self.capacity(), opening)
     }
 
-    /// Connects clients, a window of them at a time; each is open or has ended then.
+    /// Connects clients, up to [`PENDING_CONNECTS_MAX`] at a time, until each is open or has ended.
     ///
     /// # Errors
-    /// Those of [`Session::turn`].
+    /// Errors of [`Session::turn`].
     pub(crate) fn open(
         &mut self,
         clients: Range<u32>,
-        approach: Approach,
+        opening: Opening,
     ) -> Result<(), SessionError> {
         let mut now = self.clock.now();
         let mut progress = Progress::start("opened", u64::from(clients.end), now);
         let mut planned = clients;
         while self.opening > 0 || !planned.is_empty() {
-            for client in planned.by_ref().take(self.connects_free()) {
-                self.connect(client, approach, now);
+            for client in planned.by_ref().take(self.connects_allowed()) {
+                self.connect(client, opening, now);
             }
             now = self.turn(Wait::Forever)?;
             progress.set(u64::from(planned.start) - self.opening as u64, now);
@@ -277,47 +285,48 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets how late turns were before now.
-    pub(crate) fn forget_stalls(&mut self) {
+    /// Starts the measurement of [`stall`](Self::stall) anew.
+    pub(crate) fn reset_stall(&mut self) {
         self.turned = self.clock.now();
         self.stall = Duration::ZERO;
     }
 
-    /// The longest that a turn came later than it was to, since that was forgotten.
+    /// Returns the longest time by which a turn ended later than it was to end, since
+    /// [`reset_stall`](Self::reset_stall).
     pub(crate) const fn stall(&self) -> Duration {
         self.stall
     }
 
-    /// How many more clients may start to connect now.
-    pub(crate) const fn connects_free(&self) -> usize {
-        CONNECTS_UNDER_WAY_MAX.saturating_sub(self.opening)
+    /// Returns how many more clients may start to connect now.
+    pub(crate) const fn connects_allowed(&self) -> usize {
+        PENDING_CONNECTS_MAX.saturating_sub(self.opening)
     }
 
-    /// How many clients there may be.
+    /// Returns the number of clients.
     pub(crate) fn capacity(&self) -> u32 {
-        u32::try_from(self.places.len()).expect("a fleet's size")
+        u32::try_from(self.clients.len()).expect("a fleet's size")
     }
 
-    /// Connections begun so far.
+    /// Returns the number of connections so far.
     pub(crate) const fn begun(&self) -> u64 {
         self.begun
     }
 
-    /// How many clients are opening.
+    /// Returns the number of clients that are opening.
     pub(crate) const fn opening(&self) -> usize {
         self.opening
     }
 
-    /// How many clients are opening or open.
+    /// Returns the number of clients that are opening or open.
     pub(crate) const fn live(&self) -> u32 {
         self.live
     }
 
-    /// The clients that are open.
+    /// Returns the clients that are open.
     pub(crate) fn open_clients(&self) -> Vec<u32> {
         (0..)
-            .zip(&self.places)
-            .filter(|(_, place)| place.stage == Stage::Open)
+            .zip(&self.clients)
+            .filter(|(_, client)| client.stage == Stage::Open)
             .map(|(client, _)| client)
             .collect()
     }

@@ -1,11 +1,11 @@
-//! One client of a fleet: at most 112 bytes, and nothing on the heap while it is idle.
+//! The state of one client of a fleet: at most 112 bytes, without heap memory while the client is idle.
 
+use tidewheel::ring::Token;
 use tidewheel_codec::{CloseCode, Connection, handshake::ClientRequest};
 
-use super::Approach;
-use crate::outcome::Asked;
+use crate::fleet::{event::Opening, outcome::Asked};
 
-/// A client and what the kernel does for it.
+/// A client and its operations in the kernel.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) state: State,
@@ -14,7 +14,15 @@ pub(super) struct Client {
 
 const _: () = assert!(size_of::<Client>() <= 112);
 
-/// What the kernel does for a client; the descriptor is not closed before all of it is over.
+/// Generation of all tokens: no operation of a client outlives its socket.
+const GENERATION: u32 = 0;
+
+/// Returns the token of all operations of a client.
+pub(super) const fn token(client: u32) -> Token {
+    Token::new(GENERATION, client)
+}
+
+/// Set of a client's operations in the kernel. The descriptor is closed when the set is empty.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct UnderWay(u8);
 
@@ -22,7 +30,7 @@ impl UnderWay {
     pub(super) const NOTHING: Self = Self(0);
     pub(super) const CONNECT: Self = Self(1);
     pub(super) const RECEIVE: Self = Self(2);
-    /// A send that waits for room.
+    /// A send that waits until the socket has room.
     pub(super) const SEND: Self = Self(4);
 
     pub(super) const fn insert(&mut self, other: Self) {
@@ -40,24 +48,24 @@ impl UnderWay {
 
 #[derive(Debug)]
 pub(super) enum State {
-    /// There is no socket, not yet or no longer.
+    /// The client has no socket.
     Absent,
-    /// SOCKET and CONNECT are with the kernel.
-    Connecting(Approach),
+    /// The socket is being created and connected.
+    Connecting(Opening),
     /// The TLS handshake is under way.
-    Securing(Approach),
-    /// The request is out, and the response is awaited (RFC 6455 4.1).
+    Securing(Opening),
+    /// The request was sent, and the response is awaited (RFC 6455 4.1).
     Upgrading(Box<Upgrade>),
-    /// There is a TCP connection, and nobody means to make a WebSocket of it.
+    /// There is a TCP connection without a WebSocket handshake.
     Bare,
-    /// The handshake is done.
+    /// The opening handshake is complete.
     Live {
         connection: Connection,
         stage: Stage,
         /// The code of the server's Close.
         received: Option<CloseCode>,
     },
-    /// The outcome is known. The socket is closed as soon as nothing is under way on it.
+    /// The connection has ended. The socket is closed when no operation is in the kernel.
     Leaving,
 }
 
@@ -66,15 +74,15 @@ pub(super) enum State {
 pub(super) struct Upgrade {
     pub(super) request: ClientRequest<'static>,
     pub(super) check_echo: bool,
-    /// All that was received so far.
+    /// The bytes received so far.
     pub(super) response: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Stage {
-    /// The first message is out, and must come back.
+    /// The first message was sent, and its echo is awaited.
     Checking,
-    /// It is open, and this is asked of the server.
+    /// The client is open, and expects this of the server.
     Open(Asked),
 }
 

@@ -1,4 +1,4 @@
-//! What a fleet does when the kernel has something to tell.
+//! Handling of completions.
 
 use std::io;
 
@@ -9,22 +9,23 @@ use tidewheel_codec::{
     handshake::{Limits, Response},
 };
 
-use super::{
-    Approach, Event, Fleet,
-    client::{Client, Stage, State, UnderWay, Upgrade},
-    ends::request,
-};
 use crate::{
-    clock::Moment,
-    outcome::{Asked, Outcome, TransportEnd},
+    fleet::{
+        Fleet,
+        client::{Client, Stage, State, UnderWay, Upgrade},
+        event::{Event, Opening},
+        outcome::{Asked, Outcome, TransportEnd},
+        request::request,
+    },
+    measure::clock::Moment,
     wire::Sending,
 };
 
-/// Characters that are shown of what a server said when it refused a handshake.
-const BODY_SHOWN_MAX: usize = 80;
+/// Longest excerpt, in characters, of the body of a response that refuses a handshake.
+const BODY_EXCERPT_CHARS_MAX: usize = 80;
 
 impl Fleet {
-    /// Handles one completion, but that of a send.
+    /// Handles one completion of an operation other than a send.
     pub(super) fn complete(
         &mut self,
         completion: Completion,
@@ -39,8 +40,8 @@ impl Fleet {
                 self.clients[client as usize].state = State::Absent;
                 events.push(Event::Released { client });
             }
-            // The receive tells of a connection that has failed. A cancel or a reset is silent on
-            // success; a failure says that there was nothing left to end.
+            // The receive reports a connection that has failed. A cancel or a reset completes only
+            // with an error, when there was nothing to end.
             OpCode::ShutdownWrite | OpCode::Cancel => {}
             op @ (OpCode::Accept
             | OpCode::PollWakeup
@@ -55,17 +56,16 @@ impl Fleet {
             | OpCode::Fill
             | OpCode::HandOver
             | OpCode::Arrive) => {
-                unreachable!("{op:?} is no client's, or was handled before")
+                unreachable!("no client submits {op:?}, or it was handled before")
             }
         }
     }
 
-    /// Lets a client that is connected go on, by TLS where the server wants it, unless it is not or
-    /// is no longer wanted.
+    /// Handles the completion of a connect: starts TLS or the opening handshake, or ends the client.
     fn connected(&mut self, client: u32, result: i32) -> Option<Event> {
         let Client { state, under_way } = &mut self.clients[client as usize];
         under_way.remove(UnderWay::CONNECT);
-        let approach = match state {
+        let opening = match state {
             State::Connecting(_) if result < 0 => {
                 let (outcome, detail) = match Errno::from_raw_os_error(-result) {
                     Errno::CONNREFUSED => {
@@ -76,7 +76,7 @@ impl Fleet {
                 };
                 return Some(self.end(client, outcome, Some(detail)));
             }
-            State::Connecting(approach) => *approach,
+            State::Connecting(opening) => *opening,
             State::Leaving => {
                 self.close_if_over(client);
                 return None;
@@ -88,29 +88,29 @@ impl Fleet {
             | State::Live { .. }) => unreachable!("connected while {state:?}"),
         };
         self.receive(client);
-        let event = if self.secure.is_some() {
-            self.clients[client as usize].state = State::Securing(approach);
-            self.greet(client)
+        let event = if self.tls.is_some() {
+            self.clients[client as usize].state = State::Securing(opening);
+            self.start_tls(client)
         } else {
-            self.approach(client, approach)
+            self.open(client, opening)
         };
         self.flush();
         event
     }
 
-    /// Begins what a client was connected for.
-    pub(super) fn approach(&mut self, client: u32, approach: Approach) -> Option<Event> {
+    /// Starts the opening handshake of a client that is connected, if it is to have one.
+    pub(super) fn open(&mut self, client: u32, opening: Opening) -> Option<Event> {
         let state = &mut self.clients[client as usize].state;
-        match approach {
-            Approach::Bare => {
+        match opening {
+            Opening::TcpOnly => {
                 *state = State::Bare;
                 Some(Event::Connected { client })
             }
-            Approach::Upgrade { check_echo } => {
+            Opening::Upgrade { check_echo } => {
                 let request = request(self.target, client, self.endpoint.handshake_nonce());
                 let response = Vec::new();
-                self.speak(client);
-                request.write(&mut self.out);
+                self.select_output(client);
+                request.write(&mut self.output);
                 self.clients[client as usize].state = State::Upgrading(Box::new(Upgrade {
                     request,
                     check_echo,
@@ -137,7 +137,7 @@ impl Fleet {
         if let Some(mut bytes) = completion.buffer
             && !leaving
         {
-            self.speak(client);
+            self.select_output(client);
             self.decrypt(client, &mut bytes, now, events);
             self.flush();
         }
@@ -151,9 +151,9 @@ impl Fleet {
                 0 => events.push(self.transport_ended(client, TransportEnd::Fin)),
                 1.. => self.receive(client),
                 error => match Errno::from_raw_os_error(-error) {
-                    // `deafen` wants no more.
+                    // `stop_receiving` cancelled it.
                     Errno::CANCELED => {}
-                    // Every buffer is filled; those of this turn are free before the next.
+                    // All buffers are in use; the buffers of this turn are free before the next.
                     Errno::NOBUFS => self.receive(client),
                     _ => events.push(self.transport_ended(client, TransportEnd::Reset)),
                 },
@@ -161,7 +161,7 @@ impl Fleet {
         }
     }
 
-    /// Handles received bytes; what is to be answered is appended to `out`.
+    /// Handles received bytes after decryption; answers are appended to `output`.
     pub(super) fn read(
         &mut self,
         client: u32,
@@ -202,13 +202,14 @@ impl Fleet {
         }
     }
 
-    /// The handshake is done: sends the first message, or counts as open at once.
+    /// Handles the end of the opening handshake: sends the first message, or reports the client as
+    /// open.
     fn upgraded(&mut self, client: u32, check_echo: bool, now: Moment, events: &mut Vec<Event>) {
         let mut connection = Connection::new(now.time(), 0);
         let stage = if check_echo {
             connection
-                .send_text(&mut self.endpoint, &first_message(client), &mut self.out)
-                .expect("it was just opened");
+                .send_text(&mut self.endpoint, &first_message(client), &mut self.output)
+                .expect("the connection was just opened");
             Stage::Checking
         } else {
             events.push(Event::Opened { client });
@@ -229,11 +230,12 @@ impl Fleet {
             received,
         } = &mut self.clients[client as usize].state
         else {
-            unreachable!("only a live connection has frames");
+            unreachable!("frames are read from a live connection only");
         };
         let mut failed = None;
         let mut input = connection.receive(bytes, now.time());
-        while let Some(event) = connection.poll_event(&mut self.endpoint, &mut input, &mut self.out)
+        while let Some(event) =
+            connection.poll_event(&mut self.endpoint, &mut input, &mut self.output)
         {
             match (event, *stage) {
                 (Received::Message(message), Stage::Checking) => {
@@ -243,7 +245,7 @@ impl Fleet {
                     } else {
                         let is_text = message.as_text().is_some();
                         let sent = first_message(client).len();
-                        let detail = not_the_echo(sent, message.len(), is_text);
+                        let detail = describe_wrong_echo(sent, message.len(), is_text);
                         failed = Some((Outcome::EchoFailed, detail));
                     }
                 }
@@ -251,7 +253,7 @@ impl Fleet {
                     events.push(Event::Message {
                         client,
                         length: u32::try_from(message.len()).unwrap_or(u32::MAX),
-                        stamp: self.stamp.of(message.payload()),
+                        fingerprint: self.fingerprint.of(message.payload()),
                     });
                 }
                 (Received::Ping(_), Stage::Checking | Stage::Open(Asked::Nothing)) => {
@@ -263,7 +265,7 @@ impl Fleet {
         }
         if let Some(disconnect) = connection.poll_disconnect() {
             *received = disconnect.received.as_ref().map(|close| close.code);
-            match (failure(&disconnect), *stage) {
+            match (protocol_violation(&disconnect), *stage) {
                 (Some(violation), _) => failed = Some((Outcome::ProtocolError, violation)),
                 (None, Stage::Open(Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_))) => {
                     events.push(Event::CloseReceived { client });
@@ -276,8 +278,8 @@ impl Fleet {
             }
         }
         match stage {
-            // Behind what is no frame, or behind FIN, nothing is said.
-            Stage::Open(Asked::Silence | Asked::Fin) => self.out.clear(),
+            // Nothing may follow an invalid frame or FIN.
+            Stage::Open(Asked::Silence | Asked::Fin) => self.output.clear(),
             Stage::Checking
             | Stage::Open(
                 Asked::Nothing | Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_),
@@ -290,9 +292,9 @@ impl Fleet {
     }
 
     fn transport_ended(&mut self, client: u32, end: TransportEnd) -> Event {
-        let end = self.end_of(client, end);
-        if end == TransportEnd::Fin && !self.is_mute(client) {
-            self.say_close_notify(client);
+        let end = self.transport_end(client, end);
+        if end == TransportEnd::Fin && !self.is_silent(client) {
+            self.queue_close_notify(client);
             self.flush();
         }
         let (outcome, received) = match &self.clients[client as usize].state {
@@ -314,7 +316,7 @@ impl Fleet {
         };
         let detail = match outcome {
             Outcome::HandshakeFailed | Outcome::EchoFailed | Outcome::EndedEarly => {
-                Some(self.told_of_end(client, end))
+                Some(self.describe_end(client, end))
             }
             Outcome::OtherCode => received.map(|code| format!("Close {code}")),
             Outcome::ResetByServer => received.map(|code| format!("behind Close {code}")),
@@ -336,7 +338,7 @@ impl Fleet {
         self.end(client, outcome, detail)
     }
 
-    /// A send is over, or was short.
+    /// Handles the completion of a send.
     pub(super) fn sent(&mut self, completion: &Completion) {
         let client = completion.token.slot();
         let socket = self.socket(client);
@@ -354,7 +356,7 @@ impl Fleet {
     }
 }
 
-/// The first line behind the head of an answer in HTTP, as far as it is there and can be printed.
+/// Returns the printable characters of the first line in the body of an HTTP response.
 fn first_line_of_body(answer: &[u8]) -> Option<String> {
     const END_OF_HEAD: &[u8] = b"\r\n\r\n";
     let mut windows = answer.windows(END_OF_HEAD.len());
@@ -362,17 +364,21 @@ fn first_line_of_body(answer: &[u8]) -> Option<String> {
     let body = String::from_utf8_lossy(&answer[head + END_OF_HEAD.len()..]);
     let line = body.trim_start().lines().next()?;
     let is_shown = |character: &char| character.is_ascii_graphic() || *character == ' ';
-    let line: String = line.chars().filter(is_shown).take(BODY_SHOWN_MAX).collect();
+    let line: String = line
+        .chars()
+        .filter(is_shown)
+        .take(BODY_EXCERPT_CHARS_MAX)
+        .collect();
     (!line.trim().is_empty()).then(|| line.trim().to_owned())
 }
 
-/// The first message of a client, which tells it from all others.
+/// Returns the first message of a client, which no other client sends.
 fn first_message(client: u32) -> String {
     format!("client {client} of loadgen")
 }
 
-/// Says that a message is not the text of `sent` bytes that was to come back.
-fn not_the_echo(sent: usize, got: usize, is_text: bool) -> String {
+/// Describes a message that is not the echo of a text of `sent` bytes.
+fn describe_wrong_echo(sent: usize, got: usize, is_text: bool) -> String {
     match is_text {
         true if got == sent => format!("got another text of {got} bytes than was sent"),
         true => format!("got a text of {got} bytes, sent one of {sent}"),
@@ -380,8 +386,8 @@ fn not_the_echo(sent: usize, got: usize, is_text: bool) -> String {
     }
 }
 
-/// What the server did wrong, if that is how the connection ended.
-fn failure(end: &Disconnect) -> Option<String> {
+/// Returns the violation of the protocol that ended a connection.
+fn protocol_violation(end: &Disconnect) -> Option<String> {
     match end.cause {
         Cause::ProtocolError(violation) => Some(violation.to_string()),
         Cause::TooBig => Some("message is too big".to_owned()),
@@ -405,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_server_says_when_it_refuses_is_bounded_and_printable() {
+    fn the_excerpt_of_a_refusal_is_bounded_and_printable() {
         let head = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
         let long = "x".repeat(500);
         for (body, told) in [
@@ -413,7 +419,7 @@ mod tests {
             ("\r\n", None),
             ("server is full\nmore", Some("server is full")),
             ("a\x1b[31mb\u{e9}\n", Some("a[31mb")),
-            (long.as_str(), Some(&long[..BODY_SHOWN_MAX])),
+            (long.as_str(), Some(&long[..BODY_EXCERPT_CHARS_MAX])),
         ] {
             let line = first_line_of_body(format!("{head}{body}").as_bytes());
             assert_eq!(line.as_deref(), told, "{body}");
@@ -422,13 +428,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_not_the_echo_is_told_by_kind_and_length() {
+    fn a_wrong_echo_is_described_by_kind_and_length() {
         for (got, is_text, told) in [
             (19, true, "got another text of 19 bytes than was sent"),
             (5, true, "got a text of 5 bytes, sent one of 19"),
             (19, false, "got 19 bytes of binary, sent a text of 19"),
         ] {
-            assert_eq!(not_the_echo(19, got, is_text), told);
+            assert_eq!(describe_wrong_echo(19, got, is_text), told);
         }
     }
 }

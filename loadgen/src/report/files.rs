@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Report, histograms, junit, markdown, plots};
+use crate::report::{Report, histograms, junit, markdown, plots};
 
 /// A file that could not be written.
 #[derive(Debug, thiserror::Error)]

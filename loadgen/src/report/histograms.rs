@@ -7,7 +7,7 @@ use hdrhistogram::{
     serialization::{V2DeflateSerializer, interval_log::IntervalLogWriterBuilder},
 };
 
-use crate::latency::Latency;
+use crate::measure::latency::Latency;
 
 /// Lines of the percentile file for each halving of the distance to 100 %.
 const TICKS_PER_HALF: u32 = 5;
@@ -77,7 +77,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
     use super::*;
-    use crate::clock::Moment;
+    use crate::measure::clock::Moment;
 
     fn latency() -> Latency {
         let mut latency = Latency::new("echo");

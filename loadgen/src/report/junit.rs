@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::{judgement::Verdict, summary::Summary};
+use crate::report::{judgement::Verdict, summary::Summary};
 
 /// Formats the document.
 pub(super) fn suite(summary: &Summary) -> String {
@@ -88,17 +88,13 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gate::tests::summary;
+    use crate::report::{metric_names::tests::names, summary::tests::summary};
 
     #[test]
     fn each_gate_is_a_test_case() {
         let mut summary = summary(10);
         for gate in ["echo.p99<50ms", "lost>0"] {
-            let result = gate.parse::<crate::gate::Gate>().unwrap().judge(
-                &summary,
-                None,
-                &crate::names::tests::names(),
-            );
+            let result = summary.evaluate(&gate.parse().unwrap(), None, &names());
             summary.gates.push(result);
         }
         summary.verdict = Verdict::Failed;

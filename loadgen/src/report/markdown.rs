@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
-use super::Report;
-use crate::{figures::milliseconds, judgement::Verdict, latency::Percentiles, summary::Discarded};
+use crate::{
+    measure::{figures::milliseconds, latency::Percentiles},
+    report::{Report, judgement::Verdict, summary::Discarded},
+};
 
 /// Formats the page.
 pub(super) fn page(report: &Report) -> String {
@@ -45,7 +47,7 @@ fn write(report: &Report, out: &mut String) -> std::fmt::Result {
         writeln!(out, "| gate | | measured | limit |\n|---|---|---|---|")?;
         for gate in &summary.gates {
             let result = if gate.passed { "holds" } else { "**fails**" };
-            let number = |it: Option<f64>| it.map(|it| gate.told(it)).unwrap_or_default();
+            let number = |it: Option<f64>| it.map(|it| gate.format(it)).unwrap_or_default();
             writeln!(
                 out,
                 "| `{}` | {result} | {} | {} |",

@@ -11,10 +11,12 @@ use plotters::{
     prelude::*,
 };
 
-use super::{LATENESS, Report, UNREAD};
 use crate::{
-    hiccup::HICCUP,
-    latency::{Latency, TimeSeries},
+    measure::{
+        latency::{Latency, TimeSeries},
+        latency_names::{HICCUP, LATENESS, UNREAD},
+    },
+    report::Report,
 };
 
 const SIZE: (u32, u32) = (900, 420);

@@ -1,7 +1,7 @@
-//! Churn: connections come and go in all ways, and nothing of them may stay.
+//! Churn: connections open and end in many ways, and the server has to release all of them.
 
-mod errand;
-mod way;
+mod clients;
+mod endings;
 
 use std::time::Duration;
 
@@ -9,31 +9,44 @@ use clap::Args;
 use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
-use self::{
-    errand::{Begin, Errands},
-    way::{WAY_NAMES, Ways},
-};
-use super::LEAD;
 use crate::{
-    child::Service,
-    cli::{Common, duration, rate, size, span},
-    clock::Moment,
-    error::RunError,
-    figures::{Figures, Unit},
-    latency::Latency,
-    limits,
-    names::{Counted, FigureNames, Names},
-    outcome::Outcome,
-    plan::Plan,
+    fleet::outcome::Outcome,
+    host::addresses::is_local,
+    measure::{
+        clock::Moment,
+        figures::{FigureNames, Figures, Unit},
+        latency::Latency,
+        latency_names::LATENESS,
+        plan::Plan,
+        socket_table::SocketTable,
+        usage::{descriptors, resident_bytes},
+    },
+    options::{
+        common::CommonOptions,
+        values::{duration, rate, size, span},
+    },
     progress::Progress,
-    report::{Exposure, Findings, LATENESS},
-    socket_table::SocketTable,
-    status::Failures,
-    trial::{Needs, SMALL, Trial},
-    usage::{descriptors, resident_bytes},
-    watch::Watch,
+    report::{
+        Exposure, Findings,
+        metric_names::{LatencyForm, MetricNames},
+        status::Failures,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::{
+        churn::{
+            clients::{Clients, ConnectResult, SLACK},
+            endings::{ENDING_NAMES, EndingGenerator},
+        },
+        phases::IDLE_BEFORE_WINDOW,
+    },
+    server::service::Service,
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Open and end connections in many ways for a while, and check that the server keeps nothing of \
 them.
@@ -71,31 +84,28 @@ punctual generator. So a run is INVALID only if connections ended unexpectedly a
 generator did not run for half of the server's shortest deadline, or other threads had the \
 server's CPU for a quarter of the time. The figure churn.rate is the rate that was reached.";
 
-/// Clients at most at one time, where nothing else was said.
+/// Default number of connections at a time.
 const CONNECTIONS: u32 = 4_000;
 
-/// The deadlines of a child, where none were given.
+/// Default deadlines of a child.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// What a server may take beyond its deadlines.
-const SLACK: Duration = Duration::from_millis(800);
+/// Time after which the server has returned memory to the system.
+const SETTLE_TIME: Duration = Duration::from_millis(300);
 
-/// The server gives memory back to the system in so long.
-const REST: Duration = Duration::from_millis(300);
+/// A phase did not reach its rate if it took longer than planned by this time and by this share.
+const DELAY_MIN: Duration = Duration::from_millis(100);
+const DELAY_SHARE_MIN: f64 = 0.05;
 
-/// A phase that took this much longer than planned, and this share of its time, did not reach its rate.
-const LATE_MIN: Duration = Duration::from_millis(100);
-const LATE_SHARE_MIN: f64 = 0.05;
-
-/// New connections at the end.
+/// Number of new connections at the end.
 const PROBES: u32 = 64;
 
-/// The options of the churn.
+/// Options of churn.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Time for which connections are opened after the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "30s")]
@@ -114,19 +124,19 @@ pub(crate) struct Options {
     rss_bound: usize,
 }
 
-/// Figures besides those of the ways.
+/// Figures besides the counts of endings.
 const FIGURES: FigureNames = &[
     ("churn.rate", Unit::PerSecond),
     ("generator.stall", Unit::Seconds),
 ];
 
-/// Of a server that reports what it holds.
+/// Further figure of a server that has a report.
 const CONNECTIONS_LEFT: FigureNames = &[("server.connections_left", Unit::Count)];
 
-/// Of a server on this host.
+/// Further figure of a server on this host.
 const SOCKETS_LEFT: FigureNames = &[("server.sockets_left", Unit::Count)];
 
-/// Figures of a server that is started here.
+/// Further figures of a server that the run starts.
 const SERVER: FigureNames = &[
     ("server.descriptors_before", Unit::Count),
     ("server.descriptors_after", Unit::Count),
@@ -135,94 +145,88 @@ const SERVER: FigureNames = &[
     ("server.resident_growth", Unit::Bytes),
 ];
 
-/// What a churn needs.
-pub(crate) fn needs(options: &Options) -> Needs {
-    Needs {
+/// Returns the requirements of churn.
+pub(crate) fn requirements(options: &Options) -> Requirements {
+    Requirements {
         scenario: "churn",
         connections: CONNECTIONS,
         service: Service::Echo,
         deadlines: options.common.deadlines.or(DEADLINE),
-        message_size: SMALL,
-        names: Names::of_all(&options.common)
+        message_size: MESSAGE_BYTES_DEFAULT,
+        names: MetricNames::of_all(&options.common)
             .server_window(&options.common)
             .server_end(&options.common)
-            .latencies(Counted::Twice, &["open"])
-            .latencies(Counted::Once, &[LATENESS])
+            .latencies(LatencyForm::WithUncorrected, &["open"])
+            .latencies(LatencyForm::Corrected, &[LATENESS])
             .figures(FIGURES)
             .figures_if(options.common.server_reports(), CONNECTIONS_LEFT)
             .figures_if(options.common.server_is_local(), SOCKETS_LEFT)
-            .figures(&WAY_NAMES)
+            .figures(&ENDING_NAMES)
             .figures_if(options.common.server_is_started(), SERVER),
     }
 }
 
-/// What the server holds when no connection is open.
+/// Resources of the server when no connection is open.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rest {
-    /// Connections by its report, and sockets by the kernel's table.
+struct IdleResources {
+    /// Connections in its report, and sockets in the kernel's table.
     connections: Option<u64>,
     sockets: Option<u32>,
     descriptors: Option<u64>,
     resident: Option<u64>,
 }
 
-/// Runs the churn.
+/// Runs churn.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    let ways = Ways::of(trial, options.common.url_is_given());
-    let mut errands = Errands::new(trial, ways, options.common.timeout);
-    let start = trial.server.mark(trial.clock.now())?;
-    trial.session.forget_stalls();
-    // Reading the report takes a descriptor of the server, from now on.
-    trial.server.read_report()?;
-    let descriptors_before = trial.server.pid().map(descriptors).transpose()?;
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    let endings = EndingGenerator::new(run, options.common.url_is_given());
+    let mut clients = Clients::new(run, endings, options.common.timeout);
+    let start = run.server.mark(run.clock.now())?;
+    run.session.reset_stall();
+    // The connection of the report takes a descriptor of the server from now on.
+    run.server.read_report()?;
+    let descriptors_before = run.server.pid().map(descriptors).transpose()?;
     let warm_up = churn(
         options.warm_up,
         options.rate,
         "opened to warm up",
-        trial,
-        &mut errands,
+        run,
+        &mut clients,
     )?;
-    let before = rest(trial)?;
-    trial.session.forget_stalls();
-    let begun_before = trial.session.begun();
-    errands.open = Latency::new("open");
-    errands.lateness = Latency::new(LATENESS);
-    let opened_at = trial.clock.now();
-    let measured = churn(
-        options.duration,
-        options.rate,
-        "opened",
-        trial,
-        &mut errands,
-    )?;
+    let before = idle_resources(run)?;
+    run.session.reset_stall();
+    let begun_before = run.session.begun();
+    clients.open = Latency::new("open");
+    clients.lateness = Latency::new(LATENESS);
+    let opened_at = run.clock.now();
+    let measured = churn(options.duration, options.rate, "opened", run, &mut clients)?;
     let churned = measured.last.since(opened_at);
-    let stall = trial.session.stall();
-    let begun = trial.session.begun() - begun_before;
-    let after = rest(trial)?;
-    let usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let stall = run.session.stall();
+    let begun = run.session.begun() - begun_before;
+    let after = idle_resources(run)?;
+    let usage = start.until(&run.server.mark(run.clock.now())?);
     let mut failures = compare(options, descriptors_before, &before, &after);
-    if trial.server.report.is_some() {
-        let report = trial.server.read_report()?;
+    if run.server.report.is_some() {
+        let report = run.server.read_report()?;
         if report.opens() != report.ends() {
             let (opens, ends) = (report.opens(), report.ends());
             failures.push(format!("the server reports {opens} opens and {ends} ends"));
         }
     }
-    if let Some(failure) = probe(trial)? {
+    if let Some(failure) = probe(run)? {
         failures.push(failure);
     }
     for (name, phase) in [("warm-up", warm_up), ("measured part", measured)] {
-        trial.notes.extend(phase.note(name, trial.clients));
+        run.notes.extend(phase.note(name, run.clients));
     }
-    let shortest = shortest(options, trial);
+    let shortest = shortest_deadline(options, run);
     let mut figures = Figures::default();
     figures.rate("churn.rate", begun, churned);
     figures.seconds("generator.stall", stall);
-    for (way, count) in errands.counts() {
-        figures.count(way, count);
+    for (ending, count) in clients.counts() {
+        figures.count(ending, count);
     }
     let mut told = |name, value: Option<u64>| {
         if let Some(value) = value {
@@ -252,34 +256,34 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
             Outcome::TurnedAway,
         ],
         usage,
-        lateness: errands.lateness,
+        lateness: clients.lateness,
         unread: None,
-        latencies: vec![errands.open],
+        latencies: vec![clients.open],
         figures,
         failures,
         exposure: Exposure::Deadlines { stall, shortest },
     })
 }
 
-/// The opening of the connections of a phase.
+/// Timing of the connects of a phase.
 #[derive(Clone, Copy, Debug)]
 struct Phase {
     planned: Duration,
-    /// From the first to the last.
+    /// Time from the first to the last connect.
     opened_in: Duration,
     count: u32,
-    /// When the last was begun.
+    /// Moment of the last connect.
     last: Moment,
-    /// Connections that had to wait when they were due, by reason.
+    /// Number of waits of due connects: for a free client, and for pending connects.
     waits_for_end: u64,
     waits_for_connects: u64,
 }
 
 impl Phase {
-    /// Says that the rate was not reached, and why, if so.
+    /// Returns a note with the reason if the rate was not reached.
     fn note(&self, name: &str, clients: u32) -> Option<String> {
         let late = self.opened_in.saturating_sub(self.planned);
-        if late < LATE_MIN.max(self.planned.mul_f64(LATE_SHARE_MIN)) {
+        if late < DELAY_MIN.max(self.planned.mul_f64(DELAY_SHARE_MIN)) {
             return None;
         }
         let rate = |time: Duration| f64::from(self.count) / time.as_secs_f64().max(1e-9);
@@ -297,19 +301,19 @@ impl Phase {
     }
 }
 
-/// Opens connections for `duration`, and lets each end in its way; all have ended then.
+/// Opens connections for `duration`, each with a random ending, and waits until all have ended.
 fn churn(
     duration: Duration,
     rate: u32,
     verb: &'static str,
-    trial: &mut Trial,
-    errands: &mut Errands,
+    run: &mut Run,
+    clients: &mut Clients,
 ) -> Result<Phase, RunError> {
     let count = duration.as_secs_f64() * f64::from(rate);
-    let plan = Plan::new(trial.clock.now() + LEAD, duration, count as u32);
+    let plan = Plan::new(run.clock.now() + IDLE_BEFORE_WINDOW, duration, count as u32);
     let mut opening = Some(Progress::start(verb, u64::from(plan.count()), plan.start()));
     let mut ending: Option<(Progress, u32)> = None;
-    let session = &mut trial.session;
+    let session = &mut run.session;
     let mut next = 0;
     let mut now = session.clock.now();
     let mut phase = Phase {
@@ -323,13 +327,13 @@ fn churn(
     while next < plan.count() || session.live() > 0 {
         let due = plan.due_by(now);
         while next < due {
-            match errands.begin(session, plan.due(next), now) {
-                Begin::Begun => {}
-                Begin::AllInUse => {
+            match clients.connect(session, plan.due(next), now) {
+                ConnectResult::Started => {}
+                ConnectResult::AllInUse => {
                     phase.waits_for_end += 1;
                     break;
                 }
-                Begin::ConnectsUnderWay => {
+                ConnectResult::ConnectsPending => {
                     phase.waits_for_connects += 1;
                     break;
                 }
@@ -337,16 +341,16 @@ fn churn(
             next += 1;
             phase.last = now;
         }
-        errands.pass_deadlines(session, now);
+        clients.expire(session, now);
         let wait = match (next < due, next < plan.count()) {
-            // A client, or a connect, is to end first.
-            (true, _) | (false, false) => errands.next_deadline(now),
-            (false, true) => errands.next_deadline(now).min(plan.due(next).since(now)),
+            // A client has to become free, or a pending connect has to complete.
+            (true, _) | (false, false) => clients.next_deadline(now),
+            (false, true) => clients.next_deadline(now).min(plan.due(next).since(now)),
         };
         now = session.turn(Wait::For(wait))?;
         let mut events = std::mem::take(&mut session.events);
         for event in events.drain(..) {
-            errands.note(session, &event, now);
+            clients.handle(session, &event, now);
         }
         session.events = events;
         if let Some((progress, all)) = &mut ending {
@@ -362,7 +366,7 @@ fn churn(
         }
     }
     session.release_all(now)?;
-    errands.all_are_free();
+    clients.reset();
     if let Some((progress, all)) = ending {
         progress.finish(u64::from(all), now);
     }
@@ -370,25 +374,24 @@ fn churn(
     Ok(phase)
 }
 
-/// Waits until the server has let go of everything, and reads what it holds then.
-fn rest(trial: &mut Trial) -> Result<Rest, RunError> {
-    let table = if limits::is_local(trial.target.address) {
-        Some((SocketTable::open()?, trial.target.address.port()))
-    } else {
-        None
+/// Waits until the server holds no connection, and reads its resources.
+fn idle_resources(run: &mut Run) -> Result<IdleResources, RunError> {
+    let table = match is_local(run.target.address) {
+        true => Some(SocketTable::open()?),
+        false => None,
     };
-    let mut watch = Watch { table };
-    let now = trial.clock.now();
-    let deadlines = trial.server.deadlines;
-    let bound = deadlines.silence(SLACK).unwrap_or(DEADLINE * 10);
+    let mut monitor = run.connection_monitor(table);
+    let now = run.clock.now();
+    let deadlines = run.server.deadlines;
+    let bound = deadlines.silence_timeout(SLACK).unwrap_or(DEADLINE * 10);
     let handshake = deadlines.handshake_timeout.unwrap_or_default();
-    if trial.server.report.is_some() || watch.table.is_some() {
-        watch.until_empty(trial, now, now + bound.max(handshake + SLACK))?;
+    if monitor.has_source() {
+        monitor.wait_until_empty(now, now + bound.max(handshake + SLACK))?;
     }
-    trial.session.turn_until(trial.clock.now() + REST)?;
-    let held = watch.held(trial)?;
-    let pid = trial.server.pid();
-    Ok(Rest {
+    run.session.turn_until(run.clock.now() + SETTLE_TIME)?;
+    let held = monitor.held()?;
+    let pid = run.server.pid();
+    Ok(IdleResources {
         connections: held.report,
         sockets: held.sockets,
         descriptors: pid.map(descriptors).transpose()?,
@@ -396,9 +399,9 @@ fn rest(trial: &mut Trial) -> Result<Rest, RunError> {
     })
 }
 
-/// The shortest time in which anybody has to react.
-fn shortest(options: &Options, trial: &Trial) -> Duration {
-    let deadlines = trial.server.deadlines;
+/// Returns the shortest deadline of server and generator.
+fn shortest_deadline(options: &Options, run: &Run) -> Duration {
+    let deadlines = run.server.deadlines;
     [
         deadlines.ping_timeout,
         deadlines.close_timeout,
@@ -409,8 +412,13 @@ fn shortest(options: &Options, trial: &Trial) -> Duration {
     .fold(options.common.timeout, Duration::min)
 }
 
-/// What the server has kept.
-fn compare(options: &Options, descriptors: Option<u64>, before: &Rest, after: &Rest) -> Failures {
+/// Returns a failure for each resource that the server has not released.
+fn compare(
+    options: &Options,
+    descriptors: Option<u64>,
+    before: &IdleResources,
+    after: &IdleResources,
+) -> Failures {
     let mut failures = Failures::default();
     if let Some(connections @ 1..) = after.connections {
         failures.push(format!("the server still holds {connections} connections"));
@@ -439,14 +447,14 @@ fn compare(options: &Options, descriptors: Option<u64>, before: &Rest, after: &R
     failures
 }
 
-/// Opens new connections, and closes them; says what failed.
-fn probe(trial: &mut Trial) -> Result<Option<String>, RunError> {
-    let (approach, probes) = (trial.approach, PROBES.min(trial.clients));
-    let session = &mut trial.session;
+/// Opens new connections and closes them; returns the failure of some.
+fn probe(run: &mut Run) -> Result<Option<String>, RunError> {
+    let (opening, probes) = (run.opening, PROBES.min(run.clients));
+    let session = &mut run.session;
     let closed = session.tally.count(Outcome::Closed);
     let now = session.clock.now();
     for client in 0..probes {
-        session.connect(client, approach, now);
+        session.connect(client, opening, now);
     }
     let limit: Moment = now + session.timeout;
     let mut now = now;
@@ -456,11 +464,10 @@ fn probe(trial: &mut Trial) -> Result<Option<String>, RunError> {
     for client in 0..probes {
         session
             .fleet
-            .start_closing(client, crate::fleet::NORMAL, now);
+            .start_closing(client, CloseCode::NORMAL_CLOSURE, now);
     }
     session.release_all(now + session.timeout)?;
     let right = session.tally.count(Outcome::Closed) - closed;
-    Ok((right < u64::from(probes)).then(|| {
-        format!("only {right} of {probes} new connections echoed and closed after all that")
-    }))
+    Ok((right < u64::from(probes))
+        .then(|| format!("only {right} of {probes} new connections at the end echoed and closed")))
 }

@@ -1,30 +1,39 @@
-//! The close storm: all connections end at the same moment.
+//! Close storm: all connections end at the same moment.
 
 pub(super) mod close;
-mod departure;
+mod release;
 
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use tidewheel::cli::units::Span;
 
-use super::LEAD;
 use crate::{
-    child::Service,
-    cli::{Common, Deadlines, duration},
-    error::RunError,
-    figures::Unit,
-    hiccup::{HICCUP, HiccupMeter},
-    judgement::Verdict,
-    limits,
-    names::{Counted, FigureNames, Names},
+    host::addresses::is_local,
+    measure::{
+        figures::{FigureNames, Unit},
+        hiccup::HiccupMeter,
+        latency_names::{HICCUP, LATENESS, UNREAD},
+        usage::resident_bytes,
+    },
+    options::{common::CommonOptions, deadlines::Deadlines, values::duration},
     progress::say,
-    report::{Findings, LATENESS, Report, UNREAD},
-    summary::Discarded,
-    trial::{Needs, SMALL, Trial},
-    usage::resident_bytes,
+    report::{
+        Findings, Report,
+        judgement::Verdict,
+        metric_names::{LatencyForm, MetricNames},
+        summary::Discarded,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::{costs::RESIDENT, phases::IDLE_BEFORE_WINDOW},
+    server::service::Service,
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Open connections, end all of them at the same moment, and measure how long the server takes.
 
@@ -62,27 +71,21 @@ ms and records how late it ran (latency `hiccup`). The cause is either the host 
 machine or uninterruptible work of the kernel, which may be work for the server. \
 machine.stolen_seconds is the host's part.";
 
-/// Connections of a run for which nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 10_000;
 
-/// The deadlines of a child server in mode silent, where none were given.
+/// Default deadlines of a child in mode silent.
 const SILENT_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Windows of the runs that follow one of which the generator was the limit.
+/// Windows of the repetitions of a run of which the generator was the limit.
 const REPEAT_WINDOWS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(10)];
 
-/// What a server may take beyond its deadlines to let go of silent clients.
-const SILENT_SLACK: Duration = Duration::from_millis(800);
-
-/// What a server may take to let go of reset clients.
-const RESET_BOUND: Duration = Duration::from_secs(1);
-
-/// The options of the close storm.
+/// Options of close-storm.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// How the connections end
     #[arg(long, value_enum, default_value_t = Mode::Close)]
@@ -93,7 +96,7 @@ pub(crate) struct Options {
     window: Option<Duration>,
 }
 
-/// How the connections of a close storm end.
+/// The way in which the connections of a close storm end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Mode {
     /// By the closing handshake, with Close 1000
@@ -115,35 +118,39 @@ impl Mode {
 }
 
 impl Options {
-    /// Whether the options make sense together.
+    /// Checks that the options do not contradict each other.
+    ///
+    /// # Errors
+    /// A message for the command line.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.mode == Mode::Silent && self.window.is_some_and(|window| !window.is_zero()) {
             return Err(
-                "--window has no meaning with --mode silent: all fall silent at once".to_owned(),
+                "--window has no effect with --mode silent: all clients stop answering at once"
+                    .to_owned(),
             );
         }
         let common = &self.common;
         if self.mode == Mode::Silent
             && common.url_is_given()
-            && let missing = common.deadlines.missing_for_silence()
+            && let missing = common.deadlines.missing_for_silence_timeout()
             && !missing.is_empty()
         {
             return Err(format!(
-                "--mode silent waits until the deadlines of the server have passed: say what they \
-                 are for the server of --url, with {}",
+                "--mode silent waits for the deadlines of the server: give those of the server of --url, \
+                 with {}",
                 missing.join(", ")
             ));
         }
         Ok(())
     }
 
-    /// The time that the ends are spread over.
+    /// Returns the time over which the ends are spread.
     fn window(&self) -> Duration {
         self.window.unwrap_or_default()
     }
 
-    /// Whether a run that says nothing about the server is to be repeated with a longer window:
-    /// where none was asked for, with a child, and where nothing is compared.
+    /// Returns whether an INVALID run is repeated with a longer window: with a child, and without
+    /// `--window`, `--assert` and `--baseline`.
     pub(crate) fn may_be_repeated(&self) -> bool {
         let common = &self.common;
         self.mode == Mode::Close
@@ -154,20 +161,20 @@ impl Options {
     }
 }
 
-/// Figures of a server that is to let go of its clients.
+/// Figures of modes reset and silent.
 const EMPTIED: FigureNames = &[
     ("emptied.seconds", Unit::Seconds),
     ("emptied.resolution_seconds", Unit::Seconds),
     ("emptied.bound_seconds", Unit::Seconds),
 ];
 
-/// Further figures if the kernel knows it too.
+/// Further figure of mode silent.
 const ORPHANS: FigureNames = &[("emptied.orphans", Unit::Count)];
 
-/// What a close storm needs.
-pub(crate) fn needs(options: &Options) -> Needs {
+/// Returns the requirements of close-storm.
+pub(crate) fn requirements(options: &Options) -> Requirements {
     let deadlines = options.common.deadlines;
-    Needs {
+    Requirements {
         scenario: "close-storm",
         connections: CONNECTIONS,
         service: Service::Echo,
@@ -178,36 +185,38 @@ pub(crate) fn needs(options: &Options) -> Needs {
                 ..deadlines.or(SILENT_DEADLINE)
             },
         },
-        message_size: SMALL,
+        message_size: MESSAGE_BYTES_DEFAULT,
         names: names(options),
     }
 }
 
-fn names(options: &Options) -> Names {
+fn names(options: &Options) -> MetricNames {
     let common = &options.common;
     let is_started = common.server_is_started();
-    let names = Names::of_all(common)
+    let names = MetricNames::of_all(common)
         .server_window(common)
         .server_end(common)
-        .figures_if(is_started, super::RESIDENT);
+        .figures_if(is_started, RESIDENT);
     match options.mode {
         Mode::Close => {
             let has_hiccups = is_started && HiccupMeter::is_possible();
             names
-                .latencies(Counted::Twice, &["close", "fin"])
-                .latencies_if(has_hiccups, Counted::Once, &[HICCUP])
-                .latencies(Counted::Once, &[LATENESS, UNREAD])
+                .latencies(LatencyForm::WithUncorrected, &["close", "fin"])
+                .latencies_if(has_hiccups, LatencyForm::Corrected, &[HICCUP])
+                .latencies(LatencyForm::Corrected, &[LATENESS, UNREAD])
         }
-        Mode::Reset => names.figures(EMPTIED).latencies(Counted::Once, &[LATENESS]),
+        Mode::Reset => names
+            .figures(EMPTIED)
+            .latencies(LatencyForm::Corrected, &[LATENESS]),
         Mode::Silent => names.figures(EMPTIED).figures(ORPHANS),
     }
 }
 
-/// Lets a storm run, and again with a longer window as long as that says nothing about the server. The
-/// last report is the result; it tells what came before.
+/// Runs a storm, and repeats it with a longer window while it is INVALID. Returns the last report,
+/// which lists the discarded runs.
 ///
 /// # Errors
-/// Those of `run`.
+/// Errors of `run`.
 pub(crate) fn repeat(
     options: &Options,
     run: impl Fn(&Options) -> Result<Report, RunError>,
@@ -223,7 +232,7 @@ pub(crate) fn repeat(
             break;
         }
         say(format_args!(
-            "INVALID: {reason}\nrepeating, with the ends spread over {}",
+            "INVALID: {reason}\nrepeating with the ends spread over {}",
             Span(window)
         ));
         let mut discarded = summary.discarded.clone();
@@ -239,30 +248,31 @@ pub(crate) fn repeat(
     Ok(report)
 }
 
-/// Runs the storm.
+/// Runs close-storm.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    let address = trial.target.address;
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    let address = run.target.address;
     match options.mode {
-        Mode::Reset | Mode::Silent if !limits::is_local(address) => {
-            return Err(RunError::Unknowable(address));
+        Mode::Reset | Mode::Silent if !is_local(address) => {
+            return Err(RunError::NotObservable(address));
         }
         Mode::Close | Mode::Reset | Mode::Silent => {}
     }
-    trial.session.open_all(trial.approach)?;
-    trial.session.turn_until(trial.clock.now() + LEAD)?;
-    let resident = trial.server.pid().map(resident_bytes).transpose()?;
+    run.session.open_all(run.opening)?;
+    run.session
+        .turn_until(run.clock.now() + IDLE_BEFORE_WINDOW)?;
+    let resident = run.server.pid().map(resident_bytes).transpose()?;
     let mut findings = match options.mode {
         Mode::Close => {
-            let hiccups = HiccupMeter::start(trial.server.cores.as_ref(), trial.clock);
-            let mut findings = close::run(options.window(), options.common.timeout, trial)?;
+            let hiccups = HiccupMeter::start(run.server.cores.as_ref(), run.clock);
+            let mut findings = close::run(options.window(), options.common.timeout, run)?;
             findings.latencies.push(hiccups.stop());
             findings
         }
-        Mode::Reset => departure::reset(options, trial)?,
-        Mode::Silent => departure::silence(options, trial)?,
+        Mode::Reset => release::reset(options.window(), options.common.timeout, run)?,
+        Mode::Silent => release::silence(options.common.timeout, run)?,
     };
     if let Some(resident) = resident {
         findings
@@ -285,10 +295,10 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::{
-        gate::tests::summary,
-        report::tests::report,
+    use crate::report::{
         status::{Failures, Sign},
+        summary::tests::summary,
+        tests::report,
     };
 
     #[derive(Parser)]
@@ -301,7 +311,7 @@ mod tests {
         Line::parse_from([&["loadgen"], arguments].concat()).options
     }
 
-    /// The windows of the runs, of which the first few are INVALID, and the last report.
+    /// Returns the windows of the runs, of which the first `invalid` are INVALID, and the last report.
     fn runs(invalid: usize, failure: Option<Sign>) -> (Vec<u64>, Report) {
         let windows = RefCell::new(Vec::new());
         let last = repeat(&options(&[]), |options| {
@@ -348,12 +358,12 @@ mod tests {
     fn a_run_that_failed_is_not_repeated() {
         assert_eq!(runs(3, Some(Sign::ServerFault)).0, [0]);
         assert_eq!(runs(0, Some(Sign::NotAsAsked)).0, [0]);
-        // It may have failed because of the generator.
+        // The generator may be the cause of this failure.
         assert_eq!(runs(1, Some(Sign::NotAsAsked)).0, [0, 2]);
     }
 
     #[test]
-    fn what_was_asked_for_is_not_changed() {
+    fn a_run_with_a_window_a_url_or_a_comparison_is_not_repeated() {
         assert!(options(&[]).may_be_repeated());
         for arguments in [
             &["--window", "0s"][..],

@@ -1,4 +1,4 @@
-//! Connect: very many opening handshakes at once, and a herd that comes back.
+//! Connect: many opening handshakes in a short time, and many reconnects at once.
 
 use std::time::Duration;
 
@@ -6,24 +6,35 @@ use clap::Args;
 use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
-use super::{approach_window, close_all};
 use crate::{
-    child::Service,
-    cli::{Common, count, duration},
-    error::RunError,
-    figures::{Figures, Unit},
-    fleet::Event,
-    latency::Latency,
-    names::{Counted, FigureNames, Names},
-    outcome::Outcome,
-    plan::Plan,
+    fleet::{event::Event, outcome::Outcome},
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        latency::Latency,
+        latency_names::{LATENESS, UNREAD},
+        plan::Plan,
+        usage::UsageMark,
+    },
+    options::{
+        common::CommonOptions,
+        values::{count, duration},
+    },
     progress::Progress,
-    report::{Exposure, Findings, LATENESS, UNREAD},
-    status::Failures,
-    trial::{Needs, SMALL, Trial},
-    usage::UsageMark,
+    report::{
+        Exposure, Findings,
+        metric_names::{LatencyForm, MetricNames},
+        status::Failures,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::phases::{close_all, plan_window},
+    server::service::Service,
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Open many connections in a short time, and measure how long each takes.
 
@@ -42,15 +53,15 @@ in the same way, as after the restart of a proxy. Latency `reopen` is measured a
 The run passes if each connection opens and finally closes with 1000, or was reset because of \
 --herd.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 10_000;
 
-/// The options of the connect.
+/// Options of connect.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Time over which the connects are spread evenly
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
@@ -65,39 +76,41 @@ pub(crate) struct Options {
     herd: bool,
 }
 
+/// Figures of connect.
 const FIGURES: FigureNames = &[("connect.rate", Unit::PerSecond)];
+/// Further figure with `--herd`.
 const HERD: FigureNames = &[("herd.rate", Unit::PerSecond)];
 
-/// What a connect needs.
-pub(crate) fn needs(options: &Options) -> Needs {
-    Needs {
+/// Returns the requirements of connect.
+pub(crate) fn requirements(options: &Options) -> Requirements {
+    Requirements {
         scenario: "connect",
         connections: CONNECTIONS,
         service: Service::Echo,
         deadlines: options.common.deadlines,
-        message_size: SMALL,
-        names: Names::of_all(&options.common)
+        message_size: MESSAGE_BYTES_DEFAULT,
+        names: MetricNames::of_all(&options.common)
             .server_window(&options.common)
             .server_end(&options.common)
-            .latencies(Counted::Twice, &["open"])
-            .latencies_if(options.herd, Counted::Twice, &["reopen"])
-            .latencies(Counted::Once, &[LATENESS, UNREAD])
+            .latencies(LatencyForm::WithUncorrected, &["open"])
+            .latencies_if(options.herd, LatencyForm::WithUncorrected, &["reopen"])
+            .latencies(LatencyForm::Corrected, &[LATENESS, UNREAD])
             .figures(FIGURES)
             .figures_if(options.herd, HERD),
     }
 }
 
-/// Runs the connect.
+/// Runs connect.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
     let mut lateness = Latency::new(LATENESS);
     let mut open = Latency::new("open");
-    let (plan, start) = approach_window(trial, options.window, trial.clients)?;
-    storm(options, &plan, trial, &mut open, &mut lateness)?;
-    let mut usage = start.until(&trial.server.mark(trial.clock.now())?);
+    let (plan, start) = plan_window(run, options.window, run.clients)?;
+    connect_all(options, &plan, run, &mut open, &mut lateness)?;
+    let mut usage = start.until(&run.server.mark(run.clock.now())?);
     figures.rate(
         "connect.rate",
         open.corrected.percentiles().count,
@@ -107,8 +120,8 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     let mut asked = vec![Outcome::Closed];
     if options.herd {
         let mut reopen = Latency::new("reopen");
-        let start = herd(options, trial, &mut reopen, &mut lateness)?;
-        usage = start.until(&trial.server.mark(trial.clock.now())?);
+        let start = reconnect_all(options, run, &mut reopen, &mut lateness)?;
+        usage = start.until(&run.server.mark(run.clock.now())?);
         figures.rate(
             "herd.rate",
             reopen.corrected.percentiles().count,
@@ -117,8 +130,8 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         latencies.push(reopen);
         asked.push(Outcome::Reset);
     }
-    let unread = trial.session.fleet.unread();
-    close_all(trial)?;
+    let unread = run.session.fleet.unread();
+    close_all(run)?;
     Ok(Findings {
         settings: vec![
             ("window", Span(options.window).to_string()),
@@ -132,32 +145,32 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         latencies,
         figures,
         failures: Failures::default(),
-        // To wait for one's turn is lateness too, and it is the server whose turn it is.
+        // A connect that waits for --under-way is late too, and the server is the cause of that.
         exposure: Exposure::Cpu,
     })
 }
 
 /// Connects all clients as planned.
-fn storm(
+fn connect_all(
     options: &Options,
     plan: &Plan,
-    trial: &mut Trial,
+    run: &mut Run,
     open: &mut Latency,
     lateness: &mut Latency,
 ) -> Result<(), RunError> {
-    let approach = trial.approach;
-    let session = &mut trial.session;
+    let opening = run.opening;
+    let session = &mut run.session;
     let count = plan.count();
     let mut progress = Progress::start("opened", u64::from(count), plan.start());
-    let mut begun = vec![plan.start(); count as usize];
+    let mut started = vec![plan.start(); count as usize];
     let mut next = 0;
     let mut now = session.clock.now();
     while next < count || session.opening() > 0 {
         let due = plan.due_by(now);
         while next < due && session.opening() < options.under_way as usize {
-            begun[next as usize] = now;
+            started[next as usize] = now;
             lateness.record_planned(now, plan.due(next));
-            session.connect(next, approach, now);
+            session.connect(next, opening, now);
             next += 1;
         }
         let wait = match next < count && next == due {
@@ -167,7 +180,7 @@ fn storm(
         now = session.turn(wait)?;
         for event in &session.events {
             if let Event::Opened { client } = *event {
-                open.record(now, plan.due(client), begun[client as usize]);
+                open.record(now, plan.due(client), started[client as usize]);
             }
         }
         progress.set(u64::from(next) - session.opening() as u64, now);
@@ -176,20 +189,21 @@ fn storm(
     Ok(())
 }
 
-/// Resets all that is open, at one moment, and connects all clients again; gives that moment.
-fn herd(
+/// Resets all open clients at one moment, and connects all clients again; returns the resources used
+/// before that moment.
+fn reconnect_all(
     options: &Options,
-    trial: &mut Trial,
+    run: &mut Run,
     reopen: &mut Latency,
     lateness: &mut Latency,
 ) -> Result<UsageMark, RunError> {
-    let (_, start) = approach_window(trial, Duration::ZERO, 0)?;
-    let session = &mut trial.session;
+    let (_, start) = plan_window(run, Duration::ZERO, 0)?;
+    let session = &mut run.session;
     for client in session.open_clients() {
         session.fleet.reset(client);
     }
     session.release_all(session.clock.now())?;
-    let plan = Plan::new(session.clock.now(), options.window, trial.clients);
-    storm(options, &plan, trial, reopen, lateness)?;
+    let plan = Plan::new(session.clock.now(), options.window, run.clients);
+    connect_all(options, &plan, run, reopen, lateness)?;
     Ok(start)
 }

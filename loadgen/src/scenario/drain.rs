@@ -1,34 +1,45 @@
-//! Drain: the server is told to end while it is under load.
+//! Drain: shutdown of the server under load, and restart.
 
+pub(crate) mod options;
+mod reconnect_schedule;
 mod restart;
-mod returns;
+mod shutdown;
 
-use std::{io, process::ExitStatus, time::Duration};
+use std::time::Duration;
 
-use clap::Args;
 use fastrand::Rng;
 use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 
 use crate::{
-    child::{ChildServer, Service},
-    cli::{Common, Deadlines, duration, rate, share},
-    clock::Moment,
-    error::RunError,
-    figures::{Figures, Unit},
-    fleet::Event,
-    latency::Latency,
-    names::{Counted, FigureNames, Names},
-    outcome::{Asked, Outcome},
-    plan::Plan,
-    report::{Exposure, Findings, LATENESS},
-    status::{Failures, Sign},
-    talk::{Pace, Talk},
-    trial::{Needs, SMALL, Trial},
-    usage::UsageMark,
+    fleet::outcome::{Asked, Outcome},
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        latency_names::LATENESS,
+        plan::Plan,
+        usage::UsageMark,
+    },
+    options::deadlines::Deadlines,
+    report::{
+        Exposure, Findings,
+        metric_names::{LatencyForm, MetricNames},
+        status::Failures,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::drain::{
+        options::Options,
+        shutdown::{EXIT_CHECK_INTERVAL, Shutdown},
+    },
+    server::service::Service,
+    session::{echo_exchange::EchoExchange, load_model::LoadModel},
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Shut the server down under load, and measure how it ends its connections.
 
@@ -49,77 +60,13 @@ connection ends; the server exits with status 0 within close timeout + 0.8 s; an
 may be lost. Because the server is shut down, it has to be a child (no --url) or started by \
 --server-cmd.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 1_000;
 
-/// The close timeout of a child, where none was given.
+/// Default close timeout of a child.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a server may take beyond its close timeout.
-const SLACK: Duration = Duration::from_millis(800);
-
-/// How often it is looked whether the server has ended.
-const RESOLUTION: Duration = Duration::from_millis(5);
-
-/// The options of the drain.
-#[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
-pub(crate) struct Options {
-    #[command(flatten)]
-    pub(crate) common: Common,
-
-    /// Time for which messages are sent before SIGTERM
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s")]
-    lead: Duration,
-
-    /// Messages to send in a second, over all clients
-    #[arg(long, value_name = "N", value_parser = rate, default_value = "1000")]
-    rate: u32,
-
-    /// Share of the clients that stop answering before SIGTERM
-    #[arg(long, value_name = "SHARE", value_parser = share, default_value = "50%")]
-    mute: f64,
-
-    /// Start another server at the same address, and let the clients reconnect to it
-    #[arg(long)]
-    restart: bool,
-
-    /// Time within which the clients reconnect
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s",
-          requires = "restart")]
-    back_within: Duration,
-}
-
-impl Options {
-    /// Whether they make sense together.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if !self.common.server_is_started() {
-            return Err(
-                "drain ends the server, and so needs one that is started here: leave --url out, or \
-                 add --server-cmd"
-                    .to_owned(),
-            );
-        }
-        Ok(())
-    }
-
-    /// The number of `clients` that answer nothing any more.
-    fn mute_of(&self, clients: usize) -> usize {
-        (clients as f64 * self.mute).round() as usize
-    }
-
-    fn settings(&self) -> Vec<(&'static str, String)> {
-        let mut settings = vec![
-            ("mute", format!("{:.0} %", self.mute * 100.0)),
-            ("rate", format!("{}/s", self.rate)),
-        ];
-        if self.restart {
-            settings.push(("back within", Span(self.back_within).to_string()));
-        }
-        settings
-    }
-}
-
+/// Figures of drain.
 const FIGURES: FigureNames = &[
     ("echo.messages", Unit::Count),
     ("echo.answered", Unit::Count),
@@ -129,6 +76,7 @@ const FIGURES: FigureNames = &[
     ("drain.exit_seconds", Unit::Seconds),
 ];
 
+/// Further figures with `--restart`.
 const RESTART: FigureNames = &[
     ("restart.serving_seconds", Unit::Seconds),
     ("restart.back", Unit::Count),
@@ -136,10 +84,10 @@ const RESTART: FigureNames = &[
     ("restart.seconds", Unit::Seconds),
 ];
 
-/// What a drain needs.
-pub(crate) fn needs(options: &Options) -> Needs {
+/// Returns the requirements of drain.
+pub(crate) fn requirements(options: &Options) -> Requirements {
     let deadlines = options.common.deadlines;
-    Needs {
+    Requirements {
         scenario: "drain",
         connections: CONNECTIONS,
         service: Service::Echo,
@@ -147,21 +95,21 @@ pub(crate) fn needs(options: &Options) -> Needs {
             close_timeout: deadlines.close_timeout.or(Some(CLOSE_TIMEOUT)),
             ..deadlines
         },
-        message_size: SMALL,
+        message_size: MESSAGE_BYTES_DEFAULT,
         names: names(options),
     }
 }
 
-fn names(options: &Options) -> Names {
+fn names(options: &Options) -> MetricNames {
     let common = &options.common;
     let connections = common.connections.unwrap_or(CONNECTIONS);
-    let some_answer = options.mute_of(connections as usize) < connections as usize;
-    let some_send = some_answer && (options.restart || !options.lead.is_zero());
-    let names = Names::of_all(common)
-        .latencies_if(some_send, Counted::Twice, &["echo"])
-        .latencies_if(some_answer, Counted::Once, &["goodbye", "fin"])
-        .latencies_if(options.restart, Counted::Once, &["outage"])
-        .latencies_if(some_send, Counted::Once, &[LATENESS])
+    let has_answering = options.mute_count(connections as usize) < connections as usize;
+    let has_messages = has_answering && (options.restart || !options.lead.is_zero());
+    let names = MetricNames::of_all(common)
+        .latencies_if(has_messages, LatencyForm::WithUncorrected, &["echo"])
+        .latencies_if(has_answering, LatencyForm::Corrected, &["goodbye", "fin"])
+        .latencies_if(options.restart, LatencyForm::Corrected, &["outage"])
+        .latencies_if(has_messages, LatencyForm::Corrected, &[LATENESS])
         .figures(FIGURES)
         .figures_if(options.restart, RESTART);
     match options.restart {
@@ -170,162 +118,74 @@ fn names(options: &Options) -> Names {
     }
 }
 
-/// Runs the drain.
+/// Runs drain.
 ///
 /// # Errors
-/// If there is nothing to report, or no child.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    if trial.server.child.is_none() {
+/// If there is no report, or the run does not start the server.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    if run.server.child.is_none() {
         return Err(RunError::NeedsChild("drain"));
     }
-    trial.session.open_all(trial.approach)?;
-    let mut clients = trial.session.open_clients();
-    Rng::with_seed(trial.seed).shuffle(&mut clients);
-    let mute = options.mute_of(clients.len());
+    run.session.open_all(run.opening)?;
+    let mut clients = run.session.open_clients();
+    Rng::with_seed(run.seed).shuffle(&mut clients);
+    let mute = options.mute_count(clients.len());
     let (mute, answering) = clients.split_at(mute);
-    let mut talk = Talk::new("echo", Pace::Open, trial.clients, 64, trial.seed);
+    let mut exchange = EchoExchange::new("echo", LoadModel::OpenLoop, run.clients, 64, run.seed);
     let messages = (f64::from(options.rate) * options.lead.as_secs_f64()) as u32;
-    let plan = Plan::new(trial.clock.now(), options.lead, messages);
+    let plan = Plan::new(run.clock.now(), options.lead, messages);
     if !answering.is_empty() {
-        let session = &mut trial.session;
-        talk.follow(session, answering, &plan, Duration::ZERO)?;
+        let session = &mut run.session;
+        exchange.run_plan(session, answering, &plan, Duration::ZERO)?;
     }
     for &client in mute {
-        trial.session.fleet.ask(client, Asked::Silence);
+        run.session.fleet.ask(client, Asked::Silence);
     }
     for &client in answering {
-        let goodbye = Asked::Goodbye(CloseCode::GOING_AWAY);
-        trial.session.fleet.ask(client, goodbye);
+        let going_away = Asked::Goodbye(CloseCode::GOING_AWAY);
+        run.session.fleet.ask(client, going_away);
     }
     match options.restart {
-        true => restart::run(options, trial, talk, answering, mute.len()),
-        false => end(options, trial, talk, mute.len()),
+        true => restart::run(options, run, exchange, answering, mute.len()),
+        false => shut_down(options, run, exchange, mute.len()),
     }
 }
 
-/// Ends the server, and waits for all that follows from it.
-fn end(
+/// Shuts the server down, and waits until all connections and the process have ended.
+fn shut_down(
     options: &Options,
-    trial: &mut Trial,
-    mut talk: Talk,
+    run: &mut Run,
+    mut exchange: EchoExchange,
     mute: usize,
 ) -> Result<Findings, RunError> {
-    let mut ending = Ending::begin(options, trial)?;
-    let mut now = ending.at;
-    let start = UsageMark::set(now, None, trial.server.generator_core())?;
-    while now < ending.limit && (ending.exit.is_none() || trial.session.live() > 0) {
-        let session = &mut trial.session;
-        now = talk.turn(session, Wait::For(RESOLUTION), |_, _, event, _, now| {
-            ending.note(event, now);
-        })?;
-        let child = trial.server.child.as_mut().expect("checked before");
-        ending.look(child, trial.clock.now())?;
+    let mut shutdown = Shutdown::start(options.common.timeout, run)?;
+    let mut now = shutdown.at;
+    let start = UsageMark::set(now, None, run.server.generator_core())?;
+    while now < shutdown.limit && (shutdown.exit.is_none() || run.session.live() > 0) {
+        let session = &mut run.session;
+        now = exchange.turn(
+            session,
+            Wait::For(EXIT_CHECK_INTERVAL),
+            |_, _, event, _, now| {
+                shutdown.handle(event, now);
+            },
+        )?;
+        let child = run.server.child.as_mut().expect("drain starts the server");
+        shutdown.check_exit(child, run.clock.now())?;
     }
-    let usage = start.until(&UsageMark::set(now, None, trial.server.generator_core())?);
+    let usage = start.until(&UsageMark::set(now, None, run.server.generator_core())?);
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    ending.tell(&talk, mute, &mut figures, &mut failures);
+    shutdown.report(&exchange, mute, &mut figures, &mut failures);
     Ok(Findings {
         settings: options.settings(),
         asked: vec![Outcome::Dismissed, Outcome::LetGo],
         usage,
-        lateness: talk.lateness,
+        lateness: exchange.lateness,
         unread: None,
-        latencies: vec![talk.echo, ending.goodbye, ending.fin],
+        latencies: vec![exchange.echo, shutdown.close, shutdown.fin],
         figures,
         failures,
         exposure: Exposure::Cpu,
     })
-}
-
-/// A server that has been told to end.
-#[derive(Debug)]
-struct Ending {
-    /// When it was told.
-    at: Moment,
-    /// How long it may take, if that is known.
-    bound: Option<Duration>,
-    /// Nothing is waited for any longer.
-    limit: Moment,
-    /// When it ended, and how.
-    exit: Option<(Moment, ExitStatus)>,
-    /// Until its Close, and until its FIN.
-    goodbye: Latency,
-    fin: Latency,
-}
-
-impl Ending {
-    /// Tells the child to end.
-    fn begin(options: &Options, trial: &Trial) -> io::Result<Self> {
-        let close_timeout = trial.server.deadlines.close_timeout;
-        let bound = close_timeout.map(|timeout| timeout + SLACK);
-        let at = trial.clock.now();
-        let child = trial.server.child.as_ref().expect("checked before");
-        child.terminate()?;
-        Ok(Self {
-            at,
-            bound,
-            limit: at + bound.unwrap_or_default() + options.common.timeout,
-            exit: None,
-            goodbye: Latency::new("goodbye"),
-            fin: Latency::new("fin"),
-        })
-    }
-
-    /// Writes down when a client has heard of it.
-    fn note(&mut self, event: &Event, now: Moment) {
-        match event {
-            Event::CloseReceived { .. } => self.goodbye.record_planned(now, self.at),
-            Event::Ended {
-                outcome: Outcome::Dismissed,
-                ..
-            } => self.fin.record_planned(now, self.at),
-            Event::Connected { .. }
-            | Event::Opened { .. }
-            | Event::Message { .. }
-            | Event::Ended { .. }
-            | Event::Released { .. } => {}
-        }
-    }
-
-    /// Looks whether it has ended.
-    fn look(&mut self, child: &mut ChildServer, now: Moment) -> io::Result<()> {
-        if self.exit.is_none() {
-            self.exit = child.try_wait()?.map(|status| (now, status));
-        }
-        Ok(())
-    }
-
-    /// What there is to tell, and what failed.
-    fn tell(&self, talk: &Talk, mute: usize, figures: &mut Figures, failures: &mut Failures) {
-        let counts = talk.counts();
-        figures.count("echo.messages", counts.sent);
-        figures.count("echo.answered", counts.answered);
-        figures.count("echo.cut_off", counts.cut_off + talk.outstanding());
-        figures.count("drain.mute", mute as u64);
-        if let Some(bound) = self.bound {
-            figures.seconds("drain.bound_seconds", bound);
-        }
-        match self.exit {
-            None => failures.push("the server has not ended".to_owned()),
-            Some((moment, status)) => {
-                let after = moment.since(self.at);
-                figures.seconds("drain.exit_seconds", after);
-                if let Some(bound) = self.bound
-                    && after > bound
-                {
-                    failures.push(format!(
-                        "the server ended after {after:.1?}; the bound is {bound:.1?}"
-                    ));
-                }
-                if !status.success() {
-                    failures.push(format!("the server ended with {status}"));
-                }
-            }
-        }
-        if counts.altered + counts.out_of_order > 0 {
-            let reason = "messages came back altered or out of order".to_owned();
-            failures.add(Sign::MessagesWrong, reason);
-        }
-    }
 }

@@ -1,28 +1,37 @@
-//! Echo: messages go out, and the same come back.
+//! Echo: messages to an echo server, in an open or a closed loop.
 
 use std::time::Duration;
 
 use clap::Args;
 use tidewheel::{cli::units::Span, ring::Wait};
 
-use super::{RESIDENT, close_all, names_per_million, per_million};
 use crate::{
-    child::Service,
-    cli::{Common, count, duration, rate, size, span},
-    error::RunError,
-    figures::{Figures, Unit},
-    names::{FigureNames, Names},
-    outcome::Outcome,
-    plan::Plan,
+    fleet::outcome::Outcome,
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        plan::Plan,
+        usage::{UsageMark, resident_bytes},
+    },
+    options::{
+        common::CommonOptions,
+        values::{count, duration, rate, size, span},
+    },
     progress::Progress,
-    report::{Exposure, Findings},
-    status::Failures,
-    talk::{MESSAGES, Pace, Talk},
-    template::Template,
-    trial::{Needs, Trial},
-    usage::resident_bytes,
+    report::{Exposure, Findings, metric_names::MetricNames, status::Failures},
+    run::{Run, error::RunError, requirements::Requirements},
+    scenario::{
+        costs::{RESIDENT, names_per_million, per_million},
+        phases::close_all,
+    },
+    server::service::Service,
+    session::{
+        echo_exchange::{EXCHANGE_FIGURES, EchoExchange},
+        load_model::LoadModel,
+        template::Template,
+    },
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Send messages that the server echoes, and measure latency, throughput and CPU time.
 
@@ -46,15 +55,15 @@ Messages of the warm-up are checked and count in echo.messages; latencies, echo.
 cover only the time after it. Costs are CPU seconds of server and generator for each million \
 messages.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 100;
 
-/// The options of the echo.
+/// Options of echo.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Time of the measurement, after the warm-up
     #[arg(long, value_name = "DURATION", value_parser = span, default_value = "10s")]
@@ -82,11 +91,12 @@ pub(crate) struct Options {
     message: Option<Template>,
 }
 
+/// Figures of echo.
 const FIGURES: FigureNames = &[("echo.rate", Unit::PerSecond)];
 
-/// What an echo needs.
-pub(crate) fn needs(options: &Options) -> Needs {
-    Needs {
+/// Returns the requirements of echo.
+pub(crate) fn requirements(options: &Options) -> Requirements {
+    Requirements {
         scenario: "echo",
         connections: CONNECTIONS,
         service: Service::Echo,
@@ -96,45 +106,47 @@ pub(crate) fn needs(options: &Options) -> Needs {
     }
 }
 
-fn names(options: &Options) -> Names {
+fn names(options: &Options) -> MetricNames {
     let common = &options.common;
-    let names = Names::of_messages(common, options.rate.is_some(), &["echo"])
-        .figures(MESSAGES)
+    let names = MetricNames::of_messages(common, options.rate.is_some(), &["echo"])
+        .figures(EXCHANGE_FIGURES)
         .figures(FIGURES)
         .figures_if(common.server_is_started(), RESIDENT);
     names_per_million(names, common)
 }
 
-/// Runs the echo.
+/// Runs echo.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    trial.session.open_all(trial.approach)?;
-    let clients = trial.session.open_clients();
-    let pace = options.rate.map_or(Pace::Closed, |_| Pace::Open);
-    let mut talk = Talk::new("echo", pace, trial.clients, options.size, trial.seed);
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    run.session.open_all(run.opening)?;
+    let clients = run.session.open_clients();
+    let load_model = options
+        .rate
+        .map_or(LoadModel::ClosedLoop, |_| LoadModel::OpenLoop);
+    let mut exchange = EchoExchange::new("echo", load_model, run.clients, options.size, run.seed);
     if let Some(template) = &options.message {
-        talk.use_template(template.clone(), &mut trial.session);
+        exchange.use_template(template.clone(), &mut run.session);
     }
     let start = match options.rate {
-        _ if clients.is_empty() => trial.server.mark(trial.clock.now())?,
-        Some(rate) => open_loop(options, rate, &clients, trial, &mut talk)?,
-        None => closed_loop(options, &clients, trial, &mut talk)?,
+        _ if clients.is_empty() => run.server.mark(run.clock.now())?,
+        Some(rate) => open_loop(options, rate, &clients, run, &mut exchange)?,
+        None => closed_loop(options, &clients, run, &mut exchange)?,
     };
-    let usage = start.until(&trial.server.mark(trial.clock.now())?);
-    let unread = trial.session.fleet.unread();
+    let usage = start.until(&run.server.mark(run.clock.now())?);
+    let unread = run.session.fleet.unread();
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    let counts = talk.counts();
-    talk.figures(&mut figures, &mut failures);
+    let counts = exchange.counts();
+    exchange.figures(&mut figures, &mut failures);
     figures.rate("echo.rate", counts.measured, usage.window);
     per_million(&mut figures, &usage, counts.measured);
-    if let Some(pid) = trial.server.pid() {
+    if let Some(pid) = run.server.pid() {
         figures.bytes("server.resident_bytes", resident_bytes(pid)? as f64);
     }
-    close_all(trial)?;
-    let echo = talk.echo.corrected.percentiles();
+    close_all(run)?;
+    let echo = exchange.echo.corrected.percentiles();
     Ok(Findings {
         settings: vec![
             match options.rate {
@@ -152,9 +164,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         ],
         asked: vec![Outcome::Closed],
         usage,
-        lateness: talk.lateness,
+        lateness: exchange.lateness,
         unread: Some(unread),
-        latencies: vec![talk.echo],
+        latencies: vec![exchange.echo],
         figures,
         failures,
         exposure: match options.rate {
@@ -164,49 +176,49 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     })
 }
 
-/// Sends as planned; gives the start of the measured window.
+/// Sends messages as planned; returns the resources used before the measured window.
 fn open_loop(
     options: &Options,
     rate: u32,
     clients: &[u32],
-    trial: &mut Trial,
-    talk: &mut Talk,
-) -> Result<crate::usage::UsageMark, RunError> {
-    let patience = options.common.timeout;
+    run: &mut Run,
+    exchange: &mut EchoExchange,
+) -> Result<UsageMark, RunError> {
+    let answer_wait_max = options.common.timeout;
     let messages = |span: Duration| (f64::from(rate) * span.as_secs_f64()) as u32;
-    let session = &mut trial.session;
+    let session = &mut run.session;
     let warm_up = Plan::new(
         session.clock.now(),
         options.warm_up,
         messages(options.warm_up),
     );
-    talk.measure_from(warm_up.start() + options.warm_up);
-    talk.follow(session, clients, &warm_up, Duration::ZERO)?;
-    // What the warm-up left unanswered is answered in the measured window, and not measured.
+    exchange.measure_from(warm_up.start() + options.warm_up);
+    exchange.run_plan(session, clients, &warm_up, Duration::ZERO)?;
+    // Answers to messages of the warm-up arrive in the measured window, and are not measured.
     let now = session.clock.now();
     let plan = Plan::new(now, options.duration, messages(options.duration));
-    talk.measure_from(plan.start());
-    let mark = trial.server.mark(plan.start())?;
-    trial.session.fleet.forget_unread();
-    talk.follow(&mut trial.session, clients, &plan, patience)?;
+    exchange.measure_from(plan.start());
+    let mark = run.server.mark(plan.start())?;
+    run.session.fleet.forget_unread();
+    exchange.run_plan(&mut run.session, clients, &plan, answer_wait_max)?;
     Ok(mark)
 }
 
-/// Keeps messages under way; gives the start of the measured window.
+/// Keeps a number of messages unanswered; returns the resources used before the measured window.
 fn closed_loop(
     options: &Options,
     clients: &[u32],
-    trial: &mut Trial,
-    talk: &mut Talk,
-) -> Result<crate::usage::UsageMark, RunError> {
-    let session = &mut trial.session;
+    run: &mut Run,
+    exchange: &mut EchoExchange,
+) -> Result<UsageMark, RunError> {
+    let session = &mut run.session;
     let begin = session.clock.now();
     let from = begin + options.warm_up;
     let until = from + options.duration;
-    talk.measure_from(from);
+    exchange.measure_from(from);
     for _ in 0..options.in_flight {
         for &client in clients {
-            talk.say(session, client, begin, begin);
+            exchange.send(session, client, begin, begin);
         }
     }
     let mut mark = None;
@@ -215,28 +227,29 @@ fn closed_loop(
     let mut progress = Progress::start_for("echoed", whole, begin);
     while now < until {
         if mark.is_none() && now >= from {
-            mark = Some(trial.server.mark(now)?);
-            trial.session.fleet.forget_unread();
+            mark = Some(run.server.mark(now)?);
+            run.session.fleet.forget_unread();
         }
-        let next = |talk: &mut Talk, session: &mut _, _: &_, answered: Option<u32>, now| {
-            if let Some(client) = answered
-                && now < until
-            {
-                talk.say(session, client, now, now);
-            }
-        };
-        now = talk.turn(&mut trial.session, Wait::For(until.since(now)), next)?;
-        progress.set(talk.counts().answered, now);
+        let next =
+            |exchange: &mut EchoExchange, session: &mut _, _: &_, answered: Option<u32>, now| {
+                if let Some(client) = answered
+                    && now < until
+                {
+                    exchange.send(session, client, now, now);
+                }
+            };
+        now = exchange.turn(&mut run.session, Wait::For(until.since(now)), next)?;
+        progress.set(exchange.counts().answered, now);
     }
-    progress.finish(talk.counts().answered, now);
+    progress.finish(exchange.counts().answered, now);
     let limit = until + options.common.timeout;
-    while talk.outstanding() > 0 && now < limit {
+    while exchange.outstanding() > 0 && now < limit {
         let wait = Wait::For(limit.since(now));
-        now = talk.turn(&mut trial.session, wait, |_, _, _, _, _| {})?;
+        now = exchange.turn(&mut run.session, wait, |_, _, _, _, _| {})?;
     }
     let mark = match mark {
         Some(mark) => mark,
-        None => trial.server.mark(from)?,
+        None => run.server.mark(from)?,
     };
     Ok(mark)
 }

@@ -1,30 +1,42 @@
-//! Fan-out: what one publishes, all subscribers of its topic get.
+//! Fan-out: messages of publishers to all subscribers of their topics.
 
 use std::time::Duration;
 
 use clap::Args;
 use tidewheel::{cli::units::Span, ring::Wait};
 
-use super::{close_all, names_per_million, per_million};
 use crate::{
-    child::Service,
-    cli::{Common, count, duration, rate, size, span},
-    clock::Moment,
-    error::RunError,
-    feed::{DELIVERIES, Feed, STAMP_SIZE, Topology},
-    figures::{Figures, Unit},
-    fleet::Approach,
-    names::{FigureNames, Names},
-    outcome::Outcome,
-    plan::Plan,
+    fleet::{event::Opening, outcome::Outcome},
+    measure::{
+        clock::Moment,
+        figures::{FigureNames, Figures, Unit},
+        plan::Plan,
+        usage::UsageMark,
+    },
+    options::{
+        common::CommonOptions,
+        values::{count, duration, rate, size, span},
+    },
     progress::Progress,
-    report::{Exposure, Findings},
-    status::{Failures, Sign},
-    talk::Pace,
-    trial::{Needs, Trial},
-    usage::UsageMark,
+    report::{
+        Exposure, Findings,
+        metric_names::MetricNames,
+        status::{Failures, Sign},
+    },
+    run::{Run, error::RunError, requirements::Requirements},
+    scenario::{
+        costs::{names_per_million, per_million},
+        phases::close_all,
+    },
+    server::service::Service,
+    session::{
+        deliveries::{DELIVERY_FIGURES, Deliveries, MESSAGE_ID_BYTES},
+        load_model::LoadModel,
+        topology::Topology,
+    },
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Publish messages to topics, and measure the time until each subscriber has each message.
 
@@ -48,18 +60,18 @@ The run passes if there are none of these, and each connection closes with 1000.
 warm-up are checked, not measured. Costs are CPU seconds of server and generator for each \
 million deliveries.";
 
-/// To each subscriber, and to the last of each message.
+/// Names of the latencies to each subscriber, and to the last subscriber of each message.
 const LATENCIES: [&str; 2] = ["delivery", "last"];
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 1_000;
 
-/// The options of the fan-out.
+/// Options of fanout.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Number of topics. The connections are divided among them
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
@@ -95,11 +107,14 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Whether they make sense together.
+    /// Checks that the options do not contradict each other.
+    ///
+    /// # Errors
+    /// A message for the command line.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.size < STAMP_SIZE {
+        if self.size < MESSAGE_ID_BYTES {
             return Err(
-                "--size is 8 at least: a message tells its publisher and its number".to_owned(),
+                "--size is at least 8: a message contains its publisher and its number".to_owned(),
             );
         }
         let connections = self.common.connections.unwrap_or(CONNECTIONS);
@@ -109,8 +124,8 @@ impl Options {
         ] {
             if count > connections {
                 return Err(format!(
-                    "{flag} is {count}, and there are {connections} connections: write {connections} at most, \
-                     or more --connections"
+                    "{flag} is {count}, but there are {connections} connections: write at most {connections}, \
+                     or raise --connections"
                 ));
             }
         }
@@ -118,11 +133,12 @@ impl Options {
     }
 }
 
+/// Figures of fanout.
 const FIGURES: FigureNames = &[("delivery.rate", Unit::PerSecond)];
 
-/// What a fan-out needs.
-pub(crate) fn needs(options: &Options) -> Needs {
-    Needs {
+/// Returns the requirements of fanout.
+pub(crate) fn requirements(options: &Options) -> Requirements {
+    Requirements {
         scenario: "fanout",
         connections: CONNECTIONS,
         service: Service::Topics {
@@ -135,52 +151,55 @@ pub(crate) fn needs(options: &Options) -> Needs {
     }
 }
 
-fn names(options: &Options) -> Names {
+fn names(options: &Options) -> MetricNames {
     let common = &options.common;
-    let names = Names::of_messages(common, options.in_flight.is_none(), &LATENCIES)
-        .figures(DELIVERIES)
+    let names = MetricNames::of_messages(common, options.in_flight.is_none(), &LATENCIES)
+        .figures(DELIVERY_FIGURES)
         .figures(FIGURES);
     names_per_million(names, common)
 }
 
-/// Runs the fan-out.
+/// Runs fanout.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    // What is sent comes to all, so that no echo tells whether a connection works.
-    let approach = Approach::Upgrade { check_echo: false };
-    trial.session.open_all(approach)?;
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    // Every message goes to all subscribers, so connections are not checked by an echo.
+    let opening = Opening::Upgrade { check_echo: false };
+    run.session.open_all(opening)?;
     let topology = Topology {
-        clients: trial.clients,
-        // All connections publish if the host allows fewer than the default.
+        clients: run.clients,
+        // The host may allow fewer connections than publishers.
         publishers: options
             .publishers
             .unwrap_or(options.topics)
-            .min(trial.clients),
+            .min(run.clients),
         topics: options.topics,
         sender_included: !options.sender_excluded,
     };
-    let pace = options.in_flight.map_or(Pace::Open, |_| Pace::Closed);
-    let (session, seed) = (&mut trial.session, trial.seed);
-    let mut feed = Feed::new(LATENCIES, topology, pace, options.size, session, seed);
+    let load_model = options
+        .in_flight
+        .map_or(LoadModel::OpenLoop, |_| LoadModel::ClosedLoop);
+    let (session, seed) = (&mut run.session, run.seed);
+    let mut deliveries =
+        Deliveries::new(LATENCIES, topology, load_model, options.size, session, seed);
     let start = match options.in_flight {
-        _ if trial.session.live() == 0 => trial.server.mark(trial.clock.now())?,
-        Some(in_flight) => closed_loop(options, in_flight, topology, trial, &mut feed)?,
-        None => open_loop(options, trial, &mut feed)?,
+        _ if run.session.live() == 0 => run.server.mark(run.clock.now())?,
+        Some(in_flight) => closed_loop(options, in_flight, topology, run, &mut deliveries)?,
+        None => open_loop(options, run, &mut deliveries)?,
     };
-    let usage = start.until(&trial.server.mark(trial.clock.now())?);
-    let unread = trial.session.fleet.unread();
+    let usage = start.until(&run.server.mark(run.clock.now())?);
+    let unread = run.session.fleet.unread();
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    feed.figures(&mut figures);
-    feed.failures(&mut failures);
-    hint(options, &mut feed, &mut failures);
-    let measured = feed.counts().measured;
+    deliveries.figures(&mut figures);
+    deliveries.failures(&mut failures);
+    add_hints(options, &mut deliveries, &mut failures);
+    let measured = deliveries.counts().measured;
     figures.rate("delivery.rate", measured, usage.window);
     per_million(&mut figures, &usage, measured);
-    close_all(trial)?;
-    let delivery = feed.delivery.corrected.percentiles();
+    close_all(run)?;
+    let delivery = deliveries.delivery.corrected.percentiles();
     Ok(Findings {
         settings: vec![
             match options.in_flight {
@@ -197,9 +216,9 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         ],
         asked: vec![Outcome::Closed],
         usage,
-        lateness: feed.lateness,
+        lateness: deliveries.lateness,
         unread: Some(unread),
-        latencies: vec![feed.delivery, feed.last],
+        latencies: vec![deliveries.delivery, deliveries.last],
         figures,
         failures,
         exposure: match options.in_flight {
@@ -209,56 +228,56 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     })
 }
 
-/// Says what may be the reason of what failed.
-fn hint(options: &Options, feed: &mut Feed, failures: &mut Failures) {
-    if feed.only_senders_lack_their_own() {
-        let hint = "exactly the messages to their own senders are missing: if the server leaves out \
+/// Adds hints at possible reasons of failures.
+fn add_hints(options: &Options, deliveries: &mut Deliveries, failures: &mut Failures) {
+    if deliveries.only_own_messages_are_missing() {
+        let hint = "exactly the messages to their own senders are missing: if the server excludes \
                     the sender, add --sender-excluded";
         failures.add(Sign::MessagesWrong, hint.to_owned());
     }
-    if feed.has_altered() && options.common.url_is_given() {
+    if deliveries.has_altered() && options.common.url_is_given() {
         let hint = "is the path of --url right? A client subscribes by its path, in which {topic} \
                     stands for the number of the topic";
         failures.add(Sign::MessagesWrong, hint.to_owned());
     }
 }
 
-/// Publishes as planned; gives the start of the measured window.
-fn open_loop(options: &Options, trial: &mut Trial, feed: &mut Feed) -> Result<UsageMark, RunError> {
+/// Publishes messages as planned; returns the resources used before the measured window.
+fn open_loop(
+    options: &Options,
+    run: &mut Run,
+    deliveries: &mut Deliveries,
+) -> Result<UsageMark, RunError> {
     let messages = |span: Duration| (f64::from(options.rate) * span.as_secs_f64()) as u32;
-    let warm_up = Plan::new(
-        trial.clock.now(),
-        options.warm_up,
-        messages(options.warm_up),
-    );
+    let warm_up = Plan::new(run.clock.now(), options.warm_up, messages(options.warm_up));
     let from = warm_up.start() + options.warm_up;
-    feed.measure_from(from);
-    follow("published to warm up", &warm_up, from, trial, feed)?;
+    deliveries.measure_from(from);
+    publish_plan("published to warm up", &warm_up, from, run, deliveries)?;
     let plan = Plan::new(from, options.duration, messages(options.duration));
-    let mark = trial.server.mark(from)?;
-    trial.session.fleet.forget_unread();
+    let mark = run.server.mark(from)?;
+    run.session.fleet.forget_unread();
     let end = from + options.duration;
-    let mut now = follow("published", &plan, end, trial, feed)?;
+    let mut now = publish_plan("published", &plan, end, run, deliveries)?;
     let limit = end + options.common.timeout;
-    while feed.outstanding() > 0 && now < limit {
-        now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;
+    while deliveries.outstanding() > 0 && now < limit {
+        now = deliveries.turn(&mut run.session, Wait::For(limit.since(now)))?;
     }
     Ok(mark)
 }
 
-/// Publishes what is planned until `end`.
-fn follow(
+/// Publishes the messages of a plan, and takes turns until `end`.
+fn publish_plan(
     verb: &'static str,
     plan: &Plan,
     end: Moment,
-    trial: &mut Trial,
-    feed: &mut Feed,
+    run: &mut Run,
+    deliveries: &mut Deliveries,
 ) -> Result<Moment, RunError> {
     let mut progress = Progress::start(verb, plan.count().into(), plan.start());
-    let mut now = trial.clock.now();
+    let mut now = run.clock.now();
     let mut next = 0;
     while next < plan.count() || now < end {
-        next = feed.publish_due(&mut trial.session, next, plan, now);
+        next = deliveries.publish_due(&mut run.session, next, plan, now);
         let until = match next < plan.count() {
             true => plan.due(next),
             false => end,
@@ -267,25 +286,25 @@ fn follow(
             Duration::ZERO => Wait::No,
             wait => Wait::For(wait),
         };
-        now = feed.turn(&mut trial.session, wait)?;
+        now = deliveries.turn(&mut run.session, wait)?;
         progress.set(next.into(), now);
     }
     progress.finish(next.into(), now);
     Ok(now)
 }
 
-/// Keeps messages under way; gives the start of the measured window.
+/// Keeps a number of messages undelivered; returns the resources used before the measured window.
 fn closed_loop(
     options: &Options,
     in_flight: u32,
     topology: Topology,
-    trial: &mut Trial,
-    feed: &mut Feed,
+    run: &mut Run,
+    deliveries: &mut Deliveries,
 ) -> Result<UsageMark, RunError> {
-    let begin = trial.clock.now();
+    let begin = run.clock.now();
     let from = begin + options.warm_up;
     let until = from + options.duration;
-    feed.measure_from(from);
+    deliveries.measure_from(from);
     let mut publishers = (0..topology.publishers).cycle();
     let mut mark = None;
     let mut now = begin;
@@ -293,29 +312,30 @@ fn closed_loop(
     let mut progress = Progress::start_for("delivered", whole, begin);
     while now < until {
         if mark.is_none() && now >= from {
-            mark = Some(trial.server.mark(now)?);
-            trial.session.fleet.forget_unread();
+            mark = Some(run.server.mark(now)?);
+            run.session.fleet.forget_unread();
         }
-        // Bounded, for who has ended publishes nothing, and what nobody is to get is nowhere.
+        // Bounded, because an ended publisher sends nothing, and a message without subscribers is
+        // complete at once.
         for publisher in publishers
             .by_ref()
             .take(in_flight.max(topology.publishers) as usize)
         {
-            if feed.in_flight() >= in_flight.into() {
+            if deliveries.in_flight() >= in_flight.into() {
                 break;
             }
-            feed.publish(&mut trial.session, publisher, now, now);
+            deliveries.publish(&mut run.session, publisher, now, now);
         }
-        now = feed.turn(&mut trial.session, Wait::For(until.since(now)))?;
-        progress.set(feed.counts().delivered, now);
+        now = deliveries.turn(&mut run.session, Wait::For(until.since(now)))?;
+        progress.set(deliveries.counts().delivered, now);
     }
-    progress.finish(feed.counts().delivered, now);
+    progress.finish(deliveries.counts().delivered, now);
     let limit = until + options.common.timeout;
-    while feed.outstanding() > 0 && now < limit {
-        now = feed.turn(&mut trial.session, Wait::For(limit.since(now)))?;
+    while deliveries.outstanding() > 0 && now < limit {
+        now = deliveries.turn(&mut run.session, Wait::For(limit.since(now)))?;
     }
     match mark {
         Some(mark) => Ok(mark),
-        None => Ok(trial.server.mark(from)?),
+        None => Ok(run.server.mark(from)?),
     }
 }

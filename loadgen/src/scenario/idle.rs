@@ -1,4 +1,4 @@
-//! Idle: connections are held, and nothing is said on them but pings.
+//! Idle: open connections without messages, except pings.
 
 use std::time::Duration;
 
@@ -6,22 +6,28 @@ use clap::Args;
 use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 
-use super::close_all;
 use crate::{
-    child::Service,
-    cli::{Common, Deadlines, duration},
-    error::RunError,
-    figures::{Figures, Unit},
-    latency::Latency,
-    memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
-    names::{FigureNames, Names},
-    outcome::Outcome,
+    fleet::outcome::Outcome,
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        latency::Latency,
+        latency_names::LATENESS,
+        memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
+        usage::Usage,
+    },
+    options::{common::CommonOptions, deadlines::Deadlines, values::duration},
     progress::Progress,
-    report::{Exposure, Findings, LATENESS},
-    status::Failures,
-    trial::{Needs, SMALL, Trial},
+    report::{Exposure, Findings, metric_names::MetricNames, status::Failures},
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::phases::close_all,
+    server::service::Service,
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Hold idle connections, and measure the memory and the CPU time that they cost.
 
@@ -39,43 +45,43 @@ of its keepalive. A child sends a ping every 5 s by default.
 The run passes if each connection stays open, the server sends the expected number of pings, and \
 finally each connection closes with 1000.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 10_000;
 
-/// The ping interval of a child, where none was given.
+/// Default ping interval of a child.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Buffers that were only needed to open connections are free again after so long.
-const REST: Duration = Duration::from_secs(1);
+/// Time after which buffers of the opening handshakes are free again.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
 
-/// A ping, its answer and the rounding of deadlines take no longer than this.
-const ANSWER: Duration = Duration::from_millis(200);
+/// Longest time of a ping, its answer, and the rounding of deadlines.
+const PING_ROUND_TRIP_MAX: Duration = Duration::from_millis(200);
 
-/// The options of the idle.
+/// Options of idle.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Time for which the connections are held
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "20s")]
     duration: Duration,
 }
 
-/// Figures of connections that are held, see [`hold`].
+/// Figures of held connections, see [`hold`].
 pub(super) const HELD: FigureNames = &[("pings", Unit::Count), ("held", Unit::Count)];
 
-/// Figures of their server if it is started here.
+/// Further figures of a server that the run starts.
 pub(super) const KEEPALIVE: FigureNames = &[
     ("keepalive.server_cpu", Unit::Share),
     ("keepalive.server_cpu_per_ping", Unit::Seconds),
 ];
 
-/// What an idle needs.
-pub(crate) fn needs(options: &Options) -> Needs {
+/// Returns the requirements of idle.
+pub(crate) fn requirements(options: &Options) -> Requirements {
     let deadlines = options.common.deadlines;
-    Needs {
+    Requirements {
         scenario: "idle",
         connections: CONNECTIONS,
         service: Service::Echo,
@@ -83,8 +89,8 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ping_interval: deadlines.ping_interval.or(Some(PING_INTERVAL)),
             ..deadlines
         },
-        message_size: SMALL,
-        names: Names::of_all(&options.common)
+        message_size: MESSAGE_BYTES_DEFAULT,
+        names: MetricNames::of_all(&options.common)
             .server_window(&options.common)
             .server_end(&options.common)
             .figures(CONNECTION_BYTES)
@@ -94,26 +100,23 @@ pub(crate) fn needs(options: &Options) -> Needs {
     }
 }
 
-/// Runs the idle.
+/// Runs idle.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    // With its first client the server has touched what it needs for any, such as its code.
-    trial.session.open(0..1, trial.approach)?;
-    trial
-        .memory_before
-        .take_server_of(&Memory::now(trial.server.pid())?);
-    trial
-        .session
-        .open(1..trial.session.capacity(), trial.approach)?;
-    trial.session.turn_until(trial.clock.now() + REST)?;
-    let open = trial.session.open_clients().len() as u64;
-    Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
-    let usage = hold(options.duration, trial, &mut figures, &mut failures)?;
-    close_all(trial)?;
+    // After its first client the server has touched the code and memory that any client needs.
+    run.session.open(0..1, run.opening)?;
+    run.memory_before
+        .set_server_from(&Memory::now(run.server.pid())?);
+    run.session.open(1..run.session.capacity(), run.opening)?;
+    run.session.turn_until(run.clock.now() + SETTLE_TIME)?;
+    let open = run.session.open_clients().len() as u64;
+    Memory::now(run.server.pid())?.growth_since(&run.memory_before, open, &mut figures);
+    let usage = hold(options.duration, run, &mut figures, &mut failures)?;
+    close_all(run)?;
     Ok(Findings {
         settings: vec![("duration", Span(options.duration).to_string())],
         asked: vec![Outcome::Closed],
@@ -128,29 +131,29 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
     })
 }
 
-/// Holds what is open, and tells what the keepalive costs.
+/// Holds the open connections, and adds the figures of their keepalive.
 pub(super) fn hold(
     duration: Duration,
-    trial: &mut Trial,
+    run: &mut Run,
     figures: &mut Figures,
     failures: &mut Failures,
-) -> Result<crate::usage::Usage, RunError> {
-    let open = u64::from(trial.session.live());
-    let pings_before = trial.session.fleet.pings();
-    let begin = trial.clock.now();
-    let start = trial.server.mark(begin)?;
+) -> Result<Usage, RunError> {
+    let open = u64::from(run.session.live());
+    let pings_before = run.session.fleet.pings();
+    let begin = run.clock.now();
+    let start = run.server.mark(begin)?;
     let end = begin + duration;
     let mut progress = Progress::start_for("pinged", duration, begin);
     let mut now = begin;
     while now < end {
-        now = trial.session.turn(Wait::For(end.since(now)))?;
-        progress.set(trial.session.fleet.pings() - pings_before, now);
+        now = run.session.turn(Wait::For(end.since(now)))?;
+        progress.set(run.session.fleet.pings() - pings_before, now);
     }
-    let pings = trial.session.fleet.pings() - pings_before;
+    let pings = run.session.fleet.pings() - pings_before;
     progress.finish(pings, now);
-    let usage = start.until(&trial.server.mark(now)?);
+    let usage = start.until(&run.server.mark(now)?);
     figures.count("pings", pings);
-    figures.count("held", u64::from(trial.session.live()));
+    figures.count("held", u64::from(run.session.live()));
     if usage.server.is_some() {
         let share = usage.server_cpu.as_secs_f64() / usage.window.as_secs_f64();
         figures.share("keepalive.server_cpu", share);
@@ -159,14 +162,14 @@ pub(super) fn hold(
             figures.seconds("keepalive.server_cpu_per_ping", each);
         }
     }
-    if let Some(interval) = trial.server.deadlines.ping_interval {
-        // Each comes an interval after what was heard last, which is the answer to the one before.
-        let round = interval + ANSWER;
+    if let Some(interval) = run.server.deadlines.ping_interval {
+        // A ping follows one interval after the last received bytes, which are the pong before.
+        let round = interval + PING_ROUND_TRIP_MAX;
         let rounds = (duration.as_secs_f64() / round.as_secs_f64()).floor() as u64;
-        let least = open * rounds;
-        if pings < least {
+        let pings_min = open * rounds;
+        if pings < pings_min {
             failures.push(format!(
-                "{pings} pings came; {open} connections should have had {least} at least"
+                "{pings} pings arrived; at least {pings_min} were expected for {open} connections"
             ));
         }
     }

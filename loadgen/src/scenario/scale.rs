@@ -1,4 +1,4 @@
-//! Scale: a million connections on one machine, and what is done with them.
+//! Scale: a million connections on one machine.
 
 mod broadcast;
 mod stall;
@@ -8,25 +8,37 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::cli::units::Span;
 
-use super::{
-    close_storm::close,
-    idle::{HELD, KEEPALIVE, hold},
-};
 use crate::{
-    child::Service,
-    cli::{Common, Deadlines, duration},
-    error::RunError,
-    figures::{Figures, Unit},
-    hiccup::{HICCUP, HiccupMeter},
-    memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
-    names::{Counted, FigureNames, Names},
-    plan::Plan,
-    report::{Findings, LATENESS, UNREAD},
-    status::Failures,
-    talk::{MESSAGES, Pace, Talk},
-    trial::{Needs, SMALL, Trial},
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        hiccup::HiccupMeter,
+        latency_names::{HICCUP, LATENESS, UNREAD},
+        memory::{CONNECTION_BYTES, Memory, SERVER_BYTES},
+        plan::Plan,
+    },
+    options::{common::CommonOptions, deadlines::Deadlines, values::duration},
+    report::{
+        Findings,
+        metric_names::{LatencyForm, MetricNames},
+        status::Failures,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::{
+        close_storm::close,
+        idle::{HELD, KEEPALIVE, hold},
+    },
+    server::service::Service,
+    session::{
+        echo_exchange::{EXCHANGE_FIGURES, EchoExchange},
+        load_model::LoadModel,
+    },
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Hold a million connections, and measure their memory, keepalive, echo, broadcast and close.
 
@@ -55,24 +67,24 @@ echoes, gets each broadcast exactly once, and closes with 1000, then FIN.
 The figures server.busy, generator.busy and window_seconds are those of step 6. With many rings \
 the generator polls one after the other, and sleeps for at most 0.5 ms between two rounds.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 1_000_000;
 
-/// Time for which answers of the sweep may have lain unread.
+/// Name of the latency of unread answers in the sweep.
 const SWEEP_UNREAD: &str = "sweep-unread";
 
-/// The deadlines of a child, where none were given.
+/// Default ping interval and ping timeout of a child.
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Buffers that were only needed to open connections are free again after so long.
-const REST: Duration = Duration::from_secs(2);
+/// Time after which buffers of the opening handshakes are free again.
+const SETTLE_TIME: Duration = Duration::from_secs(2);
 
-/// The options of the scale.
+/// Options of scale.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Time for which the connections are held
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
@@ -96,10 +108,12 @@ pub(crate) struct Options {
     window: Duration,
 }
 
+/// Figures of scale.
 const FIGURES: FigureNames = &[("open", Unit::Count), ("open.rate", Unit::PerSecond)];
+/// Further figure with `--stall`.
 const STALL: FigureNames = &[("stall.pings", Unit::Count)];
 
-/// Figures of broadcasts by a child.
+/// Further figures of broadcasts by a child.
 const BROADCASTS: FigureNames = &[
     ("broadcast.published", Unit::Count),
     ("broadcast.delivered", Unit::Count),
@@ -108,16 +122,19 @@ const BROADCASTS: FigureNames = &[
 ];
 
 impl Options {
-    /// Whether they make sense together.
+    /// Checks that the options do not contradict each other.
+    ///
+    /// # Errors
+    /// A message for the command line.
     pub(crate) fn check(&self) -> Result<(), String> {
         let interval = self.common.deadlines.ping_interval;
         let interval = interval.unwrap_or(PING_INTERVAL);
         match self.stall {
             Some(_) if self.common.url_is_given() && self.common.server_cmd.is_none() => Err(
-                "--stall needs a server that is started here: leave --url out, or add --server-cmd"
+                "--stall needs a server that loadgen starts: omit --url, or add --server-cmd"
                     .to_owned(),
             ),
-            // Pings may be an eighth of the interval early or late.
+            // Pings may be early or late by an eighth of the interval.
             Some(stall) if stall <= interval + interval / 8 => Err(format!(
                 "--stall {} is too short for all pings to be due: write more than {}, or a shorter \
                  --ping-interval",
@@ -129,10 +146,10 @@ impl Options {
     }
 }
 
-/// What scale needs.
-pub(crate) fn needs(options: &Options) -> Needs {
+/// Returns the requirements of scale.
+pub(crate) fn requirements(options: &Options) -> Requirements {
     let deadlines = options.common.deadlines;
-    Needs {
+    Requirements {
         scenario: "scale",
         connections: CONNECTIONS,
         service: Service::Broadcast,
@@ -141,70 +158,82 @@ pub(crate) fn needs(options: &Options) -> Needs {
             ping_timeout: deadlines.ping_timeout.or(Some(PING_INTERVAL)),
             ..deadlines
         },
-        message_size: SMALL,
+        message_size: MESSAGE_BYTES_DEFAULT,
         names: names(options),
     }
 }
 
-fn names(options: &Options) -> Names {
+fn names(options: &Options) -> MetricNames {
     let common = &options.common;
     let is_child = !common.url_is_given();
     let is_started = common.server_is_started();
     let has_stall = options.stall.is_some();
     let has_hiccups = has_stall && HiccupMeter::is_possible();
     let broadcasts = is_child && options.broadcasts > 0;
-    Names::of_all(common)
+    MetricNames::of_all(common)
         .server_window(common)
         .server_end(common)
-        .latencies_if(has_stall, Counted::Twice, &["probe"])
-        .latencies_if(has_hiccups, Counted::Once, &[HICCUP])
-        .latencies(Counted::Twice, &["sweep"])
-        .latencies(Counted::Once, &[SWEEP_UNREAD])
-        .latencies_if(broadcasts, Counted::Once, &broadcast::LATENCIES)
-        .latencies(Counted::Twice, &["close", "fin"])
-        .latencies(Counted::Once, &[LATENESS, UNREAD])
+        .latencies_if(has_stall, LatencyForm::WithUncorrected, &["probe"])
+        .latencies_if(has_hiccups, LatencyForm::Corrected, &[HICCUP])
+        .latencies(LatencyForm::WithUncorrected, &["sweep"])
+        .latencies(LatencyForm::Corrected, &[SWEEP_UNREAD])
+        .latencies_if(broadcasts, LatencyForm::Corrected, &broadcast::LATENCIES)
+        .latencies(LatencyForm::WithUncorrected, &["close", "fin"])
+        .latencies(LatencyForm::Corrected, &[LATENESS, UNREAD])
         .figures(FIGURES)
         .figures(CONNECTION_BYTES)
         .figures(HELD)
-        .figures(MESSAGES)
+        .figures(EXCHANGE_FIGURES)
         .figures_if(is_started, SERVER_BYTES)
         .figures_if(is_started, KEEPALIVE)
         .figures_if(has_stall, STALL)
         .figures_if(is_child, BROADCASTS)
 }
 
-/// Runs it.
+/// Runs scale.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    let begin = trial.clock.now();
-    trial.session.open_all(trial.approach)?;
-    let opened = trial.clock.now().since(begin);
-    trial.session.turn_until(trial.clock.now() + REST)?;
-    let clients = trial.session.open_clients();
+    let start = run.clock.now();
+    run.session.open_all(run.opening)?;
+    let opened = run.clock.now().since(start);
+    run.session.turn_until(run.clock.now() + SETTLE_TIME)?;
+    let clients = run.session.open_clients();
     let open = clients.len() as u64;
     figures.count("open", open);
     figures.rate("open.rate", open, opened);
-    Memory::now(trial.server.pid())?.since(&trial.memory_before, open, &mut figures);
-    hold(options.hold, trial, &mut figures, &mut failures)?;
-    let mut latencies = stall::run(options, trial, &mut figures, &mut failures)?;
-    let mut talk = Talk::new("sweep", Pace::Open, trial.clients, 64, trial.seed);
+    Memory::now(run.server.pid())?.growth_since(&run.memory_before, open, &mut figures);
+    hold(options.hold, run, &mut figures, &mut failures)?;
+    let mut latencies = stall::run(
+        options.stall,
+        options.common.timeout,
+        run,
+        &mut figures,
+        &mut failures,
+    )?;
+    let mut exchange = EchoExchange::new("sweep", LoadModel::OpenLoop, run.clients, 64, run.seed);
     let plan = Plan::new(
-        trial.clock.now(),
+        run.clock.now(),
         options.sweep,
         u32::try_from(open).expect("a fleet's size"),
     );
-    let session = &mut trial.session;
+    let session = &mut run.session;
     session.fleet.forget_unread();
-    talk.follow(session, &clients, &plan, options.common.timeout)?;
-    talk.figures(&mut figures, &mut failures);
-    latencies.extend([talk.echo, session.fleet.unread().named(SWEEP_UNREAD)]);
+    exchange.run_plan(session, &clients, &plan, options.common.timeout)?;
+    exchange.figures(&mut figures, &mut failures);
+    latencies.extend([exchange.echo, session.fleet.unread().named(SWEEP_UNREAD)]);
     drop(clients);
-    latencies.extend(broadcast::run(options, trial, &mut figures, &mut failures)?);
-    let mut findings = close::run(options.window, options.common.timeout, trial)?;
+    latencies.extend(broadcast::run(
+        options.broadcasts,
+        options.common.timeout,
+        run,
+        &mut figures,
+        &mut failures,
+    )?);
+    let mut findings = close::run(options.window, options.common.timeout, run)?;
     findings.latencies.splice(0..0, latencies);
     figures.append(findings.figures);
     findings.figures = figures;
@@ -214,7 +243,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         ("stall", Span(options.stall.unwrap_or_default()).to_string()),
         ("sweep", Span(options.sweep).to_string()),
         ("window", Span(options.window).to_string()),
-        ("addresses", trial.target.spread.to_string()),
+        ("addresses", run.target.spread.to_string()),
     ]);
     Ok(findings)
 }

@@ -1,4 +1,4 @@
-//! Slow consumers: some clients do not read, and the others must not notice.
+//! Slow consumers: some clients send without reading, and the other clients are measured.
 
 use std::time::Duration;
 
@@ -6,24 +6,41 @@ use clap::Args;
 use fastrand::Rng;
 use tidewheel::ring::Wait;
 
-use super::close_all;
 use crate::{
-    child::Service,
-    cli::{Common, rate, share, size, span},
-    error::RunError,
-    figures::{Figures, Unit},
-    fleet::Payload,
-    names::{Counted, FigureNames, Names},
-    outcome::{Asked, Outcome},
-    plan::Plan,
-    report::{Exposure, Findings, LATENESS, UNREAD},
-    session::SessionError,
-    status::Failures,
-    talk::{MESSAGES, Pace, Talk},
-    trial::{Needs, SMALL, Trial},
-    usage::{UsageMark, resident_bytes},
+    fleet::{
+        event::Payload,
+        outcome::{Asked, Outcome},
+    },
+    measure::{
+        figures::{FigureNames, Figures, Unit},
+        latency_names::{LATENESS, UNREAD},
+        plan::Plan,
+        usage::{UsageMark, resident_bytes},
+    },
+    options::{
+        common::CommonOptions,
+        values::{rate, share, size, span},
+    },
+    report::{
+        Exposure, Findings,
+        metric_names::{LatencyForm, MetricNames},
+        status::Failures,
+    },
+    run::{
+        Run,
+        error::RunError,
+        requirements::{MESSAGE_BYTES_DEFAULT, Requirements},
+    },
+    scenario::phases::close_all,
+    server::service::Service,
+    session::{
+        SessionError,
+        echo_exchange::{EXCHANGE_FIGURES, EchoExchange},
+        load_model::LoadModel,
+    },
 };
 
+/// Help text of the scenario.
 pub(crate) const ABOUT: &str = "\
 Let some clients send without reading, and measure the effect on the server and on the other \
 clients.
@@ -38,28 +55,28 @@ most twice that of `before` plus 20 ms; the server's memory grows by at most --m
 each slow client plus 32 MiB, which its allocator may keep; the other clients finally close with \
 1000; and the slow ones are reset.";
 
-/// Connections where nothing else was said.
+/// Default number of connections.
 const CONNECTIONS: u32 = 400;
 
-/// Bytes of each message of a flood.
-const FLOOD_MESSAGE: usize = 16 * 1024;
+/// Size in bytes of each message of a slow client.
+const FLOOD_MESSAGE_BYTES: usize = 16 * 1024;
 
-/// What a flood can move, it has moved in so long.
-const STANDSTILL: Duration = Duration::from_millis(500);
+/// Time after which a flood has filled all buffers.
+const FLOOD_TIME: Duration = Duration::from_millis(500);
 
-/// What an allocator may keep of buffers that have grown.
-const ALLOCATOR: u64 = 32 << 20;
+/// Memory of released buffers that an allocator may keep, in bytes.
+const ALLOCATOR_SLACK_BYTES: u64 = 32 << 20;
 
-/// Others may be slower by so much.
-const RATIO_MAX: u32 = 2;
-const FLOOR: Duration = Duration::from_millis(20);
+/// Bound of the 99th percentile of the other clients: a factor, and an addend.
+const LATENCY_RATIO_MAX: u32 = 2;
+const LATENCY_FLOOR: Duration = Duration::from_millis(20);
 
-/// The options of the slow consumers.
+/// Options of slow-consumers.
 #[derive(Args, Clone, Debug)]
-#[command(after_long_help = crate::cli::EXIT_STATUS)]
+#[command(after_long_help = crate::options::after_help::AFTER_HELP)]
 pub(crate) struct Options {
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) common: CommonOptions,
 
     /// Share of the clients that do not read
     #[arg(long, value_name = "SHARE", value_parser = share, default_value = "5%")]
@@ -82,9 +99,10 @@ pub(crate) struct Options {
     memory_bound: usize,
 }
 
+/// Figures of slow-consumers.
 const FIGURES: FigureNames = &[("slow.clients", Unit::Count)];
 
-/// Figures of a server that is started here.
+/// Further figures of a server that the run starts.
 const SERVER: FigureNames = &[
     ("server.resident_bytes", Unit::Bytes),
     ("server.resident_growth", Unit::Bytes),
@@ -92,56 +110,59 @@ const SERVER: FigureNames = &[
 ];
 
 impl Options {
-    /// Whether they make sense together.
+    /// Checks that the options do not contradict each other.
+    ///
+    /// # Errors
+    /// A message for the command line.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.slow >= 1.0 {
-            return Err("--slow is below 100%: the others are those that are measured".to_owned());
+            return Err("--slow is below 100%: the other clients are measured".to_owned());
         }
         Ok(())
     }
 }
 
-/// What slow consumers need.
-pub(crate) fn needs(options: &Options) -> Needs {
-    Needs {
+/// Returns the requirements of slow-consumers.
+pub(crate) fn requirements(options: &Options) -> Requirements {
+    Requirements {
         scenario: "slow-consumers",
         connections: CONNECTIONS,
         service: Service::Echo,
         deadlines: options.common.deadlines,
-        message_size: SMALL,
-        names: Names::of_all(&options.common)
+        message_size: MESSAGE_BYTES_DEFAULT,
+        names: MetricNames::of_all(&options.common)
             .server_window(&options.common)
             .server_end(&options.common)
-            .latencies(Counted::Twice, &["before", "during"])
-            .latencies(Counted::Once, &[LATENESS, UNREAD])
-            .figures(MESSAGES)
+            .latencies(LatencyForm::WithUncorrected, &["before", "during"])
+            .latencies(LatencyForm::Corrected, &[LATENESS, UNREAD])
+            .figures(EXCHANGE_FIGURES)
             .figures(FIGURES)
             .figures_if(options.common.server_is_started(), SERVER),
     }
 }
 
-/// Runs the slow consumers.
+/// Runs slow-consumers.
 ///
 /// # Errors
-/// If there is nothing to report.
-pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunError> {
-    trial.session.open_all(trial.approach)?;
-    let mut clients = trial.session.open_clients();
-    Rng::with_seed(trial.seed).shuffle(&mut clients);
+/// If there is no report.
+pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError> {
+    run.session.open_all(run.opening)?;
+    let mut clients = run.session.open_clients();
+    Rng::with_seed(run.seed).shuffle(&mut clients);
     let slow = (clients.len() as f64 * options.slow).ceil() as usize;
     let (slow, others) = clients.split_at(slow.min(clients.len().saturating_sub(1)));
-    let resident = |trial: &Trial| trial.server.pid().map(resident_bytes).transpose();
-    let (before, _) = talk("before", options, others, trial)?;
-    let resident_before = resident(trial)?;
-    flood(options.flood, slow, trial)?;
-    let (during, start) = talk("during", options, others, trial)?;
-    let usage = start.until(&trial.server.mark(trial.clock.now())?);
-    let unread = trial.session.fleet.unread();
-    let resident_after = resident(trial)?;
+    let resident = |run: &Run| run.server.pid().map(resident_bytes).transpose();
+    let (before, _) = measure_phase("before", options, others, run)?;
+    let resident_before = resident(run)?;
+    flood(options.flood, slow, run)?;
+    let (during, start) = measure_phase("during", options, others, run)?;
+    let usage = start.until(&run.server.mark(run.clock.now())?);
+    let unread = run.session.fleet.unread();
+    let resident_after = resident(run)?;
     for &client in slow {
-        trial.session.fleet.reset(client);
+        run.session.fleet.reset(client);
     }
-    close_all(trial)?;
+    close_all(run)?;
     let mut figures = Figures::default();
     let mut failures = Failures::default();
     during.figures(&mut figures, &mut failures);
@@ -153,7 +174,7 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
         figures.bytes("server.resident_bytes", after as f64);
         figures.bytes("server.resident_growth", grown as f64);
         figures.bytes("server.bytes_per_slow_client", (grown / count) as f64);
-        let bound = count * options.memory_bound as u64 + ALLOCATOR;
+        let bound = count * options.memory_bound as u64 + ALLOCATOR_SLACK_BYTES;
         if grown > bound {
             let mebibytes = |bytes: u64| bytes as f64 / 1048576.0;
             failures.push(format!(
@@ -163,14 +184,15 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
             ));
         }
     }
-    let p99 = |talk: &Talk| Duration::from_nanos(talk.echo.corrected.percentiles().p99);
-    let bound = p99(&before) * RATIO_MAX + FLOOR;
-    // A bound that is kept is kept, however late the generator was.
+    let p99 =
+        |exchange: &EchoExchange| Duration::from_nanos(exchange.echo.corrected.percentiles().p99);
+    let bound = p99(&before) * LATENCY_RATIO_MAX + LATENCY_FLOOR;
+    // A kept bound stays valid however late the generator was.
     let mut exposure = Exposure::None;
     if p99(&during) > bound {
         exposure = Exposure::Lateness(p99(&during));
         failures.push(format!(
-            "the others noticed: their 99th percentile is {:.1?}; the bound is {bound:.1?}",
+            "the 99th percentile of the other clients is {:.1?}; the bound is {bound:.1?}",
             p99(&during)
         ));
     }
@@ -192,36 +214,36 @@ pub(crate) fn run(options: &Options, trial: &mut Trial) -> Result<Findings, RunE
 }
 
 /// Exchanges messages for one phase.
-fn talk(
+fn measure_phase(
     name: &'static str,
     options: &Options,
     clients: &[u32],
-    trial: &mut Trial,
-) -> Result<(Talk, UsageMark), RunError> {
-    let mut talk = Talk::new(name, Pace::Open, trial.clients, 64, trial.seed);
-    let now = trial.clock.now();
+    run: &mut Run,
+) -> Result<(EchoExchange, UsageMark), RunError> {
+    let mut exchange = EchoExchange::new(name, LoadModel::OpenLoop, run.clients, 64, run.seed);
+    let now = run.clock.now();
     let messages = (f64::from(options.rate) * options.duration.as_secs_f64()) as u32;
     let plan = Plan::new(now, options.duration, messages);
-    let mark = trial.server.mark(now)?;
-    trial.session.fleet.forget_unread();
+    let mark = run.server.mark(now)?;
+    run.session.fleet.forget_unread();
     if !clients.is_empty() {
-        let session = &mut trial.session;
-        talk.follow(session, clients, &plan, options.common.timeout)?;
+        let session = &mut run.session;
+        exchange.run_plan(session, clients, &plan, options.common.timeout)?;
     }
-    Ok((talk, mark))
+    Ok((exchange, mark))
 }
 
-/// Lets clients send, and read nothing, until no more can be sent.
-fn flood(bytes: usize, clients: &[u32], trial: &mut Trial) -> Result<(), SessionError> {
-    let message = vec![0x5a; FLOOD_MESSAGE];
+/// Lets clients send without reading, until no more can be sent.
+fn flood(bytes: usize, clients: &[u32], run: &mut Run) -> Result<(), SessionError> {
+    let message = vec![0x5a; FLOOD_MESSAGE_BYTES];
     for &client in clients {
-        let fleet = &mut trial.session.fleet;
-        fleet.deafen(client);
+        let fleet = &mut run.session.fleet;
+        fleet.stop_receiving(client);
         fleet.ask(client, Asked::Silence);
-        for _ in 0..bytes.div_ceil(FLOOD_MESSAGE) {
+        for _ in 0..bytes.div_ceil(FLOOD_MESSAGE_BYTES) {
             fleet.send_message(client, Payload::Binary(&message));
         }
-        trial.session.turn(Wait::No)?;
+        run.session.turn(Wait::No)?;
     }
-    trial.session.turn_until(trial.clock.now() + STANDSTILL)
+    run.session.turn_until(run.clock.now() + FLOOD_TIME)
 }

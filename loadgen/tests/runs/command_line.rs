@@ -15,16 +15,16 @@ fn wrong_flags_and_values_are_refused() {
     assert_refused(&["--conections", "5"], "--conections");
     assert_refused(&["flood"], "flood");
     assert_refused(&["--mode", "fast"], "possible values: close, reset, silent");
-    assert_refused(&["--connections", "0"], "the least is 1");
+    assert_refused(&["--connections", "0"], "the smallest count is 1");
     assert_refused(&["--connections", "many"], "500, 10k or 1M");
     assert_refused(&["--timeout", "5"], "`5` has no unit; write 5s or 5ms");
     assert_refused(&["--url", "127.0.0.1:1"], "ws://");
     assert_refused(&["--url", "https://127.0.0.1:1"], "the scheme is https://");
     assert_refused(&["--insecure"], "--url");
     let without_tls = ["--url", "ws://127.0.0.1:1/", "--insecure"];
-    assert_refused(&without_tls, "no meaning without wss://");
+    assert_refused(&without_tls, "no effect without a wss:// URL");
     let silent_over_time = ["--mode", "silent", "--window", "1s"];
-    assert_refused(&silent_over_time, "no meaning with --mode silent");
+    assert_refused(&silent_over_time, "no effect with --mode silent");
     assert_refused(&["--admin", "127.0.0.1:1"], "--url");
     assert_refused(&["echo", "--rate", "5", "--in-flight", "2"], "--in-flight");
     assert_refused(&["drain", "--mute", "200%"], "a share is");
@@ -57,9 +57,9 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
         "`-1` is no size; write 65536, 64KiB",
     );
     assert_refused(&["scale", "--broadcasts", "-1"], "-1");
-    assert_refused(&["--timeout", "0s"], "the least is 1ms");
-    assert_refused(&["echo", "--duration", "0s"], "the least is 1ms");
-    assert_refused(&["--seed", "x"], "`x` is no seed; a whole number is");
+    assert_refused(&["--timeout", "0s"], "the shortest duration is 1ms");
+    assert_refused(&["echo", "--duration", "0s"], "the shortest duration is 1ms");
+    assert_refused(&["--seed", "x"], "`x` is not a seed; write a whole number");
     assert_refused(&["--shards", "0"], "1 to 65535");
     let base = ["--url", "ws://127.0.0.1:1/"];
     let header = [&base[..], &["--header", "foo"]].concat();
@@ -68,7 +68,7 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
     assert_refused(&protocol, "a subprotocol is one name without spaces");
     let admin = ["--url", "ws://127.0.0.1:1/", "--admin", "localhost:80"];
     assert_refused(&admin, "an address is IP:PORT, such as 127.0.0.1:9100");
-    assert_refused(&["fanout", "--size", "5"], "--size is 8 at least");
+    assert_refused(&["fanout", "--size", "5"], "--size is at least 8");
     assert_refused(&["fanout", "--size", "5"], "Usage: loadgen fanout");
     assert_refused(
         &["slow-consumers", "--slow", "100%"],
@@ -80,9 +80,9 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
 #[test]
 fn gates_are_checked_before_the_run() {
     assert_refused(&["--assert", "close.p99"], "a gate is a name");
-    assert_refused(&["--assert", "closed=5"], "`=` is no relation, write `==`");
+    assert_refused(&["--assert", "closed=5"], "`=` is not a relation, write `==`");
     assert_refused(&["--assert", "closed=<5"], "write `<=`");
-    assert_refused(&["--assert", "fin.p99<5parsecs"], "`parsecs` is no unit");
+    assert_refused(&["--assert", "fin.p99<5parsecs"], "`parsecs` is not a unit");
     assert_refused(&["--assert", "fin.p99<50"], "such as fin.p99<50ms");
     assert_refused(&["--assert", "closed<5ms"], "its limit has no unit");
     assert_refused(
@@ -140,15 +140,15 @@ fn more_publishers_or_topics_than_connections_are_refused() {
     for (arguments, message) in [
         (
             &["--connections", "10", "--publishers", "11"][..],
-            "--publishers is 11, and there are 10 connections: write 10 at most, or more --connections",
+            "--publishers is 11, but there are 10 connections: write at most 10, or raise --connections",
         ),
         (
             &["--publishers", "1001"],
-            "--publishers is 1001, and there are 1000 connections",
+            "--publishers is 1001, but there are 1000 connections",
         ),
         (
             &["--connections", "10", "--topics", "11"],
-            "--topics is 11, and there are 10 connections",
+            "--topics is 11, but there are 10 connections",
         ),
     ] {
         assert_refused(&[&["fanout"], arguments].concat(), message);
@@ -183,9 +183,9 @@ fn a_server_command_that_fails_is_reported() {
     for (command, message) in [
         (
             "false",
-            "the server failed (exit status: 1), and said nothing",
+            "the server failed (exit status: 1); its stderr is empty",
         ),
-        ("/no/such/server", "it said:"),
+        ("/no/such/server", "its stderr ends with:"),
         (
             "sleep 60",
             "does not listen at 127.0.0.1:9, the address of --url, after 300ms",
@@ -254,7 +254,7 @@ fn modes_reset_and_silent_need_a_local_server_with_known_deadlines() {
     for mode in ["reset", "silent"] {
         let arguments = ["--mode", mode, "--url", "ws://192.0.2.1:80/"];
         let arguments = [&arguments[..], &deadlines].concat();
-        assert_refused(&arguments, "cannot be known");
+        assert_refused(&arguments, "cannot be counted");
     }
     // Mode silent needs the deadlines of the server.
     let silent = ["--mode", "silent", "--url", "ws://127.0.0.1:1/"];

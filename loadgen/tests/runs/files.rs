@@ -199,7 +199,7 @@ fn a_baseline_is_compared_and_plotted() {
     // A ratio without a baseline.
     let output = loadgen(&["--assert", "fin.p99<=2x"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("'fin.p99<=2x' has a ratio, and needs --baseline"));
+    assert!(text(&output).contains("'fin.p99<=2x' compares with a baseline"));
     // A document of another kind, and a baseline with other settings.
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let output = loadgen(&["--baseline", readme]).output().unwrap();

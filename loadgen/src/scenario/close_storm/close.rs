@@ -3,39 +3,36 @@
 use std::time::Duration;
 
 use tidewheel::ring::Wait;
+use tidewheel_codec::CloseCode;
 
 use crate::{
-    clock::Moment,
-    error::RunError,
-    figures::Figures,
-    fleet::{Event, NORMAL},
-    latency::Latency,
-    outcome::Outcome,
-    plan::Plan,
+    fleet::{event::Event, outcome::Outcome},
+    measure::{
+        clock::Moment, figures::Figures, latency::Latency, latency_names::LATENESS, plan::Plan,
+    },
     progress::Progress,
-    report::{Exposure, Findings, LATENESS},
-    scenario::approach_window,
+    report::{Exposure, Findings, status::Failures},
+    run::{Run, error::RunError},
+    scenario::phases::plan_window,
     session::Session,
-    status::Failures,
-    trial::Trial,
 };
 
-/// Closes that are sent before answers are read again. The moment written down for all of them is
-/// that before the first; the last goes out about a millisecond later. With fewer the generator
-/// spends its time on answers, and the storm becomes a procession.
-const BATCH: u32 = 256;
+/// Largest number of closes that are sent between two turns. The recorded moment of all of them is that
+/// of the first; the last is sent about a millisecond later. With a smaller batch the generator would
+/// spend its time on answers, and the closes would not be simultaneous.
+const CLOSE_BATCH_MAX: u32 = 256;
 
-/// The clients that are to close, and what came of it.
+/// The planned closes of all clients, and their latencies.
 #[derive(Debug)]
 struct Storm {
     plan: Plan,
     /// The client of each event of the plan.
     clients: Vec<u32>,
-    /// The event of each client; of one that is not in the plan, none.
+    /// The event of each client that is in the plan.
     events: Vec<Option<u32>>,
-    /// When each event took place, in the order of the plan.
+    /// The actual moment of each event, in the order of the plan.
     sent: Vec<Moment>,
-    /// How many of those sent have had their time.
+    /// Number of sent closes whose timeout has passed.
     expired: usize,
     close: Latency,
     fin: Latency,
@@ -43,15 +40,15 @@ struct Storm {
 }
 
 /// Closes all open clients over `window`, and waits until each has ended, up to `timeout` for each.
-pub(in crate::scenario) fn run(
+pub(crate) fn run(
     window: Duration,
     timeout: Duration,
-    trial: &mut Trial,
+    run: &mut Run,
 ) -> Result<Findings, RunError> {
-    let clients = trial.session.open_clients();
+    let clients = run.session.open_clients();
     let count = u32::try_from(clients.len()).expect("a fleet's size");
-    let (plan, start) = approach_window(trial, window, count)?;
-    let session = &mut trial.session;
+    let (plan, start) = plan_window(run, window, count)?;
+    let session = &mut run.session;
     let mut storm = Storm::new(plan, clients);
     let mut progress = Progress::start("closed", u64::from(count), plan.start());
     let mut now = session.clock.now();
@@ -60,13 +57,13 @@ pub(in crate::scenario) fn run(
         storm.expire(session, now, timeout);
         now = session.turn(storm.wait(now))?;
         for event in &session.events {
-            storm.note(event, now);
+            storm.handle(event, now);
         }
         progress.set(u64::from(count - session.live()), now);
     }
     progress.finish(u64::from(count), now);
-    let usage = start.until(&trial.server.mark(now)?);
-    let unread = trial.session.fleet.unread();
+    let usage = start.until(&run.server.mark(now)?);
+    let unread = run.session.fleet.unread();
     let fin = storm.fin.corrected.percentiles();
     Ok(Findings {
         settings: Vec::new(),
@@ -104,25 +101,28 @@ impl Storm {
         }
     }
 
-    /// The event that is next.
+    /// Returns the next event.
     fn next(&self) -> u32 {
         u32::try_from(self.sent.len()).expect("a fleet's size")
     }
 
-    /// Sends the closes that are due, up to a batch of them.
+    /// Sends the closes that are due, up to [`CLOSE_BATCH_MAX`].
     fn send_due(&mut self, session: &mut Session, now: Moment) {
         let next = self.next();
-        let due = self.plan.due_by(now).min(next + BATCH);
+        let due = self.plan.due_by(now).min(next + CLOSE_BATCH_MAX);
         for event in next..due {
             let client = self.clients[event as usize];
-            if session.fleet.start_closing(client, NORMAL, now) {
+            if session
+                .fleet
+                .start_closing(client, CloseCode::NORMAL_CLOSURE, now)
+            {
                 self.lateness.record_planned(now, self.plan.due(event));
             }
             self.sent.push(now);
         }
     }
 
-    /// Gives up on the clients whose time is over.
+    /// Gives up the clients whose timeout has passed.
     fn expire(&mut self, session: &mut Session, now: Moment, timeout: Duration) {
         while let Some(&sent) = self.sent.get(self.expired)
             && sent + timeout <= now
@@ -132,7 +132,7 @@ impl Storm {
         }
     }
 
-    /// How long nothing needs to be sent.
+    /// Returns the wait until the next close is due.
     fn wait(&self, now: Moment) -> Wait {
         let next = self.next();
         if next as usize == self.clients.len() {
@@ -144,8 +144,8 @@ impl Storm {
         }
     }
 
-    /// Writes down the latency that an event tells of.
-    fn note(&mut self, event: &Event, now: Moment) {
+    /// Records the latency of an event.
+    fn handle(&mut self, event: &Event, now: Moment) {
         let (client, latency) = match event {
             Event::CloseReceived { client } => (*client, &mut self.close),
             Event::Ended {

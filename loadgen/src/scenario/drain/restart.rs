@@ -1,140 +1,156 @@
-//! A restart: another server takes over, and the clients come back.
+//! Restart: a second server takes over, and the clients reconnect.
 
 use tidewheel::ring::Wait;
 
-use super::{Ending, Options, RESOLUTION, returns::Returns};
 use crate::{
-    child::{ChildError, ChildServer},
-    clock::Moment,
-    error::RunError,
-    figures::Figures,
-    outcome::Outcome,
-    plan::Plan,
-    report::{Exposure, Findings},
-    scenario::close_all,
-    server::Server,
-    status::Failures,
-    talk::Talk,
-    trial::Trial,
-    usage::UsageMark,
+    fleet::outcome::Outcome,
+    measure::{clock::Moment, figures::Figures, plan::Plan, usage::UsageMark},
+    report::{Exposure, Findings, status::Failures},
+    run::{Run, error::RunError},
+    scenario::{
+        drain::{
+            options::Options,
+            reconnect_schedule::ReconnectSchedule,
+            shutdown::{EXIT_CHECK_INTERVAL, Shutdown},
+        },
+        phases::close_all,
+    },
+    server::{
+        Server,
+        child::{ChildError, ChildServer},
+    },
+    session::echo_exchange::EchoExchange,
 };
 
-/// Messages that are sent before answers are read again.
-const BATCH: u32 = 64;
+/// Largest number of messages that are sent between two turns.
+const SEND_BATCH_MAX: u32 = 64;
 
-/// The server that takes over.
+/// The second server.
 #[derive(Debug)]
 enum Successor {
-    /// It is to be started, for the first time or because the address was still taken.
-    Due,
+    /// It is started at the next step, for the first time or because the address was in use.
+    NotStarted,
+    /// It was started, and does not listen yet.
     Starting(ChildServer),
-    /// It listens; the one before may still have connections.
+    /// It listens; its predecessor may still have connections.
     Serving {
-        before: ChildServer,
+        predecessor: ChildServer,
         from: Moment,
     },
 }
 
 impl Successor {
-    /// Does the next step, if it is time for it.
+    /// Starts the server, or checks whether it listens.
     fn step(self, server: &mut Server, now: Moment) -> Result<Self, ChildError> {
         Ok(match self {
-            Self::Due => Self::Starting(server.spawn_successor()?),
+            Self::NotStarted => Self::Starting(server.spawn_successor()?),
             Self::Starting(mut child) => match child.is_ready() {
                 Ok(false) => Self::Starting(child),
                 Ok(true) => Self::Serving {
-                    before: server.succeed(child),
+                    predecessor: server.replace_child(child),
                     from: now,
                 },
-                Err(ChildError::Failed { .. }) => Self::Due,
+                Err(ChildError::Failed { .. }) => Self::NotStarted,
                 Err(error) => return Err(error),
             },
             serving @ Self::Serving { .. } => serving,
         })
     }
 
-    /// The server that ends.
-    fn before<'a>(&'a mut self, server: &'a mut Server) -> &'a mut ChildServer {
+    /// Returns the server that shuts down.
+    fn predecessor<'a>(&'a mut self, server: &'a mut Server) -> &'a mut ChildServer {
         match self {
-            Self::Due | Self::Starting(_) => server.child.as_mut().expect("it is yet to end"),
-            Self::Serving { before, .. } => before,
+            Self::NotStarted | Self::Starting(_) => {
+                server.child.as_mut().expect("drain starts the server")
+            }
+            Self::Serving { predecessor, .. } => predecessor,
         }
     }
 }
 
-/// Ends the server, starts another at the same address, and waits until all are back.
+/// Shuts the server down, starts another at the same address, and waits until all clients have
+/// reconnected.
 ///
 /// # Errors
-/// If there is nothing to report.
+/// If there is no report.
 pub(super) fn run(
     options: &Options,
-    trial: &mut Trial,
-    mut talk: Talk,
+    run: &mut Run,
+    mut exchange: EchoExchange,
     answering: &[u32],
     mute: usize,
 ) -> Result<Findings, RunError> {
-    let mut ending = Ending::begin(options, trial)?;
+    let mut shutdown = Shutdown::start(options.common.timeout, run)?;
     let all = answering.len() + mute;
-    let span = ending.limit.since(ending.at);
+    let span = shutdown.limit.since(shutdown.at);
     let messages = (f64::from(options.rate) * span.as_secs_f64()) as u32;
-    let plan = Plan::new(ending.at, span, messages);
+    let plan = Plan::new(shutdown.at, span, messages);
     let within = options.back_within;
-    let mut returns = Returns::new(trial.clients, trial.approach, within, trial.seed);
-    let mut successor = Successor::Due;
+    let mut reconnects = ReconnectSchedule::new(run.clients, run.opening, within, run.seed);
+    let mut successor = Successor::NotStarted;
     let mut next = 0;
-    let mut now = ending.at;
-    let start = UsageMark::set(now, None, trial.server.generator_core())?;
-    while now < ending.limit && (ending.exit.is_none() || returns.back < all) {
-        successor = successor.step(&mut trial.server, now)?;
-        let session = &mut trial.session;
-        returns.connect_due(session, now);
-        let due = plan.due_by(now).min(next + BATCH);
+    let mut now = shutdown.at;
+    let start = UsageMark::set(now, None, run.server.generator_core())?;
+    while now < shutdown.limit && (shutdown.exit.is_none() || reconnects.open_again < all) {
+        successor = successor.step(&mut run.server, now)?;
+        let session = &mut run.session;
+        reconnects.connect_due(session, now);
+        let due = plan.due_by(now).min(next + SEND_BATCH_MAX);
         for event in next..due {
             if let Some(&client) = answering.get(event as usize % answering.len().max(1)) {
-                talk.say(session, client, plan.due(event), now);
+                exchange.send(session, client, plan.due(event), now);
             }
         }
         next = due;
-        now = talk.turn(session, Wait::For(RESOLUTION), |_, _, event, _, now| {
-            ending.note(event, now);
-            returns.note(event, now);
-        })?;
-        ending.look(successor.before(&mut trial.server), trial.clock.now())?;
+        now = exchange.turn(
+            session,
+            Wait::For(EXIT_CHECK_INTERVAL),
+            |_, _, event, _, now| {
+                shutdown.handle(event, now);
+                reconnects.handle(event, now);
+            },
+        )?;
+        shutdown.check_exit(successor.predecessor(&mut run.server), run.clock.now())?;
     }
-    let usage = start.until(&UsageMark::set(now, None, trial.server.generator_core())?);
+    let usage = start.until(&UsageMark::set(now, None, run.server.generator_core())?);
     let mut figures = Figures::default();
     let mut failures = Failures::default();
-    ending.tell(&talk, mute, &mut figures, &mut failures);
+    shutdown.report(&exchange, mute, &mut figures, &mut failures);
     match &successor {
         Successor::Serving { from, .. } => {
-            figures.seconds("restart.serving_seconds", from.since(ending.at));
+            figures.seconds("restart.serving_seconds", from.since(shutdown.at));
         }
-        Successor::Due | Successor::Starting(_) => {
+        Successor::NotStarted | Successor::Starting(_) => {
             failures.push("no other server has taken over".to_owned());
         }
     }
-    figures.count("restart.back", returns.back as u64);
-    figures.count("restart.refused", returns.refused);
-    figures.seconds("restart.seconds", now.since(ending.at));
-    if returns.back < all {
-        let away = all - returns.back;
-        failures.push(format!("{away} of {all} clients are not back"));
+    figures.count("restart.back", reconnects.open_again as u64);
+    figures.count("restart.refused", reconnects.refused);
+    figures.seconds("restart.seconds", now.since(shutdown.at));
+    if reconnects.open_again < all {
+        let away = all - reconnects.open_again;
+        failures.push(format!("{away} of {all} clients have not reconnected"));
     }
-    close_all(trial)?;
+    close_all(run)?;
     Ok(Findings {
         settings: options.settings(),
         asked: vec![
             Outcome::Dismissed,
             Outcome::LetGo,
-            // While nobody listens.
+            // While no server listens.
             Outcome::Refused,
             Outcome::ConnectFailed,
             Outcome::Closed,
         ],
         usage,
-        lateness: talk.lateness,
+        lateness: exchange.lateness,
         unread: None,
-        latencies: vec![talk.echo, ending.goodbye, ending.fin, returns.outage],
+        latencies: vec![
+            exchange.echo,
+            shutdown.close,
+            shutdown.fin,
+            reconnects.outage,
+        ],
         figures,
         failures,
         exposure: Exposure::Cpu,

@@ -1,69 +1,75 @@
-//! Messages to all connections.
+//! Messages that are published to all connections.
+
+use std::time::Duration;
 
 use tidewheel::ring::Wait;
 
-use super::Options;
 use crate::{
-    error::RunError,
-    feed::{Feed, Topology},
-    figures::Figures,
-    latency::Latency,
+    measure::{figures::Figures, latency::Latency},
     progress::Progress,
-    status::Failures,
-    talk::Pace,
-    trial::{SMALL, Trial},
+    report::status::Failures,
+    run::{Run, error::RunError, requirements::MESSAGE_BYTES_DEFAULT},
+    session::{deliveries::Deliveries, load_model::LoadModel, topology::Topology},
 };
 
-/// To each connection, and to the last one of each message.
+/// Names of the latencies to each connection, and to the last connection of each message.
 pub(super) const LATENCIES: [&str; 2] = ["broadcast", "last"];
 
-/// Who publishes: nobody who is connected.
+/// Number of the publisher, which is the admin listener and not a client.
 const PUBLISHER: u32 = 0;
 
-/// Publishes to all connections, where the server can be asked to; each has a message before the
-/// next is published. The latencies are from when the server is asked.
+/// Publishes messages to all connections by a child's admin listener, one after the other is delivered.
+/// The latencies are measured from the request to the admin listener.
 ///
 /// # Errors
-/// If there is nothing to report.
+/// If there is no report.
 pub(super) fn run(
-    options: &Options,
-    trial: &mut Trial,
+    broadcasts: u32,
+    timeout: Duration,
+    run: &mut Run,
     figures: &mut Figures,
     failures: &mut Failures,
 ) -> Result<[Latency; 2], RunError> {
-    let Some(publisher) = &trial.server.publisher else {
+    let Some(publisher) = &run.server.publisher else {
         return Ok(LATENCIES.map(Latency::new));
     };
     let topology = Topology {
-        clients: trial.clients,
+        clients: run.clients,
         publishers: PUBLISHER + 1,
         topics: 1,
         sender_included: true,
     };
-    let session = &mut trial.session;
-    let pace = Pace::Closed;
-    let mut feed = Feed::new(LATENCIES, topology, pace, SMALL, session, trial.seed);
-    let mark = trial.server.mark(trial.clock.now())?;
-    let mut now = trial.clock.now();
-    let deliveries = u64::from(options.broadcasts) * u64::from(session.live());
+    let session = &mut run.session;
+    let load_model = LoadModel::ClosedLoop;
+    let mut deliveries = Deliveries::new(
+        LATENCIES,
+        topology,
+        load_model,
+        MESSAGE_BYTES_DEFAULT,
+        session,
+        run.seed,
+    );
+    let mark = run.server.mark(run.clock.now())?;
+    let mut now = run.clock.now();
+    let deliveries = u64::from(broadcasts) * u64::from(session.live());
     let mut progress = Progress::start("delivered", deliveries, now);
-    for _ in 0..options.broadcasts {
-        let publishing = publisher.publish(feed.next_message(PUBLISHER));
-        feed.note_published(PUBLISHER, now, now);
-        let limit = now + options.common.timeout;
-        while feed.outstanding() > 0 && now < limit {
-            now = feed.turn(session, Wait::For(limit.since(now)))?;
-            progress.set(feed.counts().delivered, now);
+    for _ in 0..broadcasts {
+        let publishing = publisher.publish(deliveries.next_message(PUBLISHER));
+        deliveries.record_published(PUBLISHER, now, now);
+        let limit = now + timeout;
+        while deliveries.outstanding() > 0 && now < limit {
+            now = deliveries.turn(session, Wait::For(limit.since(now)))?;
+            progress.set(deliveries.counts().delivered, now);
         }
         publishing.finish()?;
     }
-    let delivered = feed.counts().delivered;
+    let delivered = deliveries.counts().delivered;
     progress.finish(delivered, now);
-    let usage = mark.until(&trial.server.mark(now)?);
-    figures.count("broadcast.published", feed.counts().published);
+    let usage = mark.until(&run.server.mark(now)?);
+    figures.count("broadcast.published", deliveries.counts().published);
     figures.count("broadcast.delivered", delivered);
     figures.rate("broadcast.rate", delivered, usage.window);
     figures.seconds("broadcast.server_cpu_seconds", usage.server_cpu);
-    feed.failures(failures);
-    Ok([feed.delivery, feed.last])
+    deliveries.failures(failures);
+    Ok([deliveries.delivery, deliveries.last])
 }

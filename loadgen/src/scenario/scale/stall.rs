@@ -1,4 +1,4 @@
-//! A server that has stood still: when it goes on, the pings of all connections are due at once.
+//! Stall: the server is stopped for a while, and then the pings of all connections are due at once.
 
 use std::{
     sync::mpsc::{self, Receiver, Sender},
@@ -9,81 +9,75 @@ use std::{
 use rustix::process::setpriority_process;
 use tidewheel::ring::Wait;
 
-use super::Options;
 use crate::{
-    clock::Clock,
-    error::RunError,
-    figures::Figures,
-    fleet::{Approach, Fleet, Target},
-    hiccup::HiccupMeter,
+    fleet::{Fleet, event::Opening, target::Target},
     interrupt::{Interrupt, Interrupted},
-    latency::Latency,
-    plan::Plan,
+    measure::{clock::Clock, figures::Figures, hiccup::HiccupMeter, latency::Latency, plan::Plan},
     progress::Progress,
-    session::Session,
-    status::Failures,
-    talk::{Pace, Talk},
-    trial::{SMALL, Trial},
+    report::status::Failures,
+    run::{Run, error::RunError, requirements::MESSAGE_BYTES_DEFAULT},
+    session::{Session, echo_exchange::EchoExchange, load_model::LoadModel},
 };
 
-/// Connections of the probe, and the messages that they send in all in a second, for as long as the
-/// server has stood still, but no longer than this.
-const CLIENTS: u32 = 100;
-const RATE: f64 = 200.0;
-const WINDOW_MAX: Duration = Duration::from_secs(20);
+/// Connections of the probe, their messages per second, and the longest time for which they send; the
+/// time is that of the stall otherwise.
+const PROBE_CLIENTS: u32 = 100;
+const PROBE_RATE: f64 = 200.0;
+const PROBE_WINDOW_MAX: Duration = Duration::from_secs(20);
 
-/// The server first reads what arrived while it stood still: the answers to its last pings, some two
-/// thousand of a million.
-const BACKLOG: Duration = Duration::from_millis(100);
+/// Time for the server to read the pongs that arrived during the stall, about two thousand of a million
+/// connections.
+const BACKLOG_TIME: Duration = Duration::from_millis(100);
 
-/// The highest (nice(2)).
-const PRIORITY: i32 = -20;
+/// Highest priority (nice(2)).
+const PROBE_NICE: i32 = -20;
 
-/// Stops the server and lets it go on, where that was asked for, and waits until all have been
-/// pinged. The latencies are that of echoes soon after, to further connections, for those that are
-/// pinged are as busy with it as the server is, and the machine's own at that time.
+/// Stops the server for `stall` and continues it, and waits until all connections have been pinged.
+/// Returns the latency of echoes meanwhile, and the scheduling latency of the machine. The echoes use
+/// further connections, because the generator of the others is as busy with pings as the server.
 ///
 /// # Errors
-/// If there is nothing to report.
+/// If there is no report.
 pub(super) fn run(
-    options: &Options,
-    trial: &mut Trial,
+    stall: Option<Duration>,
+    timeout: Duration,
+    run: &mut Run,
     figures: &mut Figures,
     failures: &mut Failures,
 ) -> Result<Vec<Latency>, RunError> {
-    let (Some(stall), Some(child)) = (options.stall, &trial.server.child) else {
+    let (Some(stall), Some(child)) = (stall, &run.server.child) else {
         return Ok(Vec::new());
     };
-    let cores = trial.server.cores.as_ref();
-    let session = &mut trial.session;
+    let cores = run.server.cores.as_ref();
+    let session = &mut run.session;
     let probe = Probe {
-        target: trial.target,
-        approach: trial.approach,
-        clock: trial.clock,
-        interrupt: trial.interrupt.clone(),
-        timeout: options.common.timeout,
-        window: stall.min(WINDOW_MAX),
-        seed: trial.seed,
+        target: run.target,
+        opening: run.opening,
+        clock: run.clock,
+        interrupt: run.interrupt.clone(),
+        timeout,
+        window: stall.min(PROBE_WINDOW_MAX),
+        seed: run.seed,
     };
     thread::scope(|scope| {
         let (is_open, opened) = mpsc::channel();
-        let (go, gone) = mpsc::channel();
-        let probing = scope.spawn(move || probe.run(&is_open, &gone));
-        // If it did not come so far, it says so when it is joined.
+        let (go, start_signal) = mpsc::channel();
+        let probing = scope.spawn(move || probe.run(&is_open, &start_signal));
+        // An error of the probe is returned when it is joined.
         let _ = opened.recv();
         let pings_before = session.fleet.pings();
-        child.stand_still()?;
-        let stood = session.turn_until(session.clock.now() + stall);
-        child.go_on()?;
+        child.pause()?;
+        let stalled = session.turn_until(session.clock.now() + stall);
+        child.resume()?;
         let hiccups = HiccupMeter::start(cores, session.clock);
-        let begin = session.clock.now();
+        let resumed = session.clock.now();
         let _ = go.send(());
-        stood?;
+        stalled?;
 
         let due = u64::from(session.live());
-        let limit = begin + WINDOW_MAX + options.common.timeout;
-        let mut progress = Progress::start("pinged", due, begin);
-        let (mut now, mut pings) = (begin, 0);
+        let limit = resumed + PROBE_WINDOW_MAX + timeout;
+        let mut progress = Progress::start("pinged", due, resumed);
+        let (mut now, mut pings) = (resumed, 0);
         while (pings < due || !probing.is_finished()) && now < limit {
             now = session.turn(Wait::For(limit.since(now)))?;
             pings = session.fleet.pings() - pings_before;
@@ -94,18 +88,18 @@ pub(super) fn run(
         progress.finish(pings, now);
         figures.count("stall.pings", pings);
         if pings < due {
-            failures.push(format!("{pings} pings came, of {due} that were due"));
+            failures.push(format!("{pings} pings arrived of {due} that were due"));
         }
-        let talk = probing.join().expect("the probe does not panic")?;
-        talk.failures(failures);
-        Ok(vec![talk.echo, hiccups.stop()])
+        let exchange = probing.join().expect("the probe does not panic")?;
+        exchange.failures(failures);
+        Ok(vec![exchange.echo, hiccups.stop()])
     })
 }
 
-/// A generator of its own, on a thread of its own.
+/// A second session, which runs on another thread.
 struct Probe {
     target: &'static Target,
-    approach: Approach,
+    opening: Opening,
     clock: Clock,
     interrupt: Interrupt,
     timeout: Duration,
@@ -114,23 +108,36 @@ struct Probe {
 }
 
 impl Probe {
-    /// Connects, says that it has, and sends its messages when it is told to.
-    fn run(self, is_open: &Sender<()>, go: &Receiver<()>) -> Result<Talk, RunError> {
-        // What it measures is the server's delay, not that of the generator beside it. Without the right
-        // to that, it is a little of both.
-        let _ = setpriority_process(None, PRIORITY);
-        let fleet = Fleet::new(CLIENTS, CLIENTS, self.target, None, SMALL, self.seed)?;
+    /// Connects and reports that, and sends its messages after `go`.
+    fn run(self, is_open: &Sender<()>, go: &Receiver<()>) -> Result<EchoExchange, RunError> {
+        // With a high priority the probe measures the delay of the server, and not that of the generator
+        // on the same core. Without the right to it, the latency includes a little of both.
+        let _ = setpriority_process(None, PROBE_NICE);
+        let fleet = Fleet::new(
+            PROBE_CLIENTS,
+            PROBE_CLIENTS,
+            self.target,
+            None,
+            MESSAGE_BYTES_DEFAULT,
+            self.seed,
+        )?;
         let clock = self.clock;
-        let mut session = Session::new(clock, self.interrupt, fleet, CLIENTS, self.timeout);
-        session.open_all(self.approach)?;
+        let mut session = Session::new(clock, self.interrupt, fleet, PROBE_CLIENTS, self.timeout);
+        session.open_all(self.opening)?;
         let _ = is_open.send(());
         go.recv().map_err(|_| Interrupted)?;
-        let mut talk = Talk::new("probe", Pace::Open, CLIENTS, SMALL, self.seed);
-        let messages = self.window.as_secs_f64() * RATE;
-        let plan = Plan::new(clock.now() + BACKLOG, self.window, messages as u32);
+        let mut exchange = EchoExchange::new(
+            "probe",
+            LoadModel::OpenLoop,
+            PROBE_CLIENTS,
+            MESSAGE_BYTES_DEFAULT,
+            self.seed,
+        );
+        let messages = self.window.as_secs_f64() * PROBE_RATE;
+        let plan = Plan::new(clock.now() + BACKLOG_TIME, self.window, messages as u32);
         let clients = session.open_clients();
-        talk.follow(&mut session, &clients, &plan, self.timeout)?;
-        session.hang_up()?;
-        Ok(talk)
+        exchange.run_plan(&mut session, &clients, &plan, self.timeout)?;
+        session.close_sockets()?;
+        Ok(exchange)
     }
 }
