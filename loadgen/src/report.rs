@@ -19,7 +19,7 @@ use crate::{
     fleet::outcome::{Outcome, Tally},
     measure::{figures::Figures, latency::Latency, usage::Usage},
     report::{
-        judgement::{GeneratorDelay, Judgement, generator_limit, starvation},
+        judgement::{GeneratorDelay, Judgement, Verdict, generator_limit, starvation},
         metric_names::{LatencyForm, MetricNames},
         status::{Failures, Sign},
         summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
@@ -194,7 +194,7 @@ impl Report {
                 .map(|figure| (figure.name.to_owned(), figure.value))
                 .collect(),
             gates: Vec::new(),
-            verdict: crate::report::judgement::Verdict::Passed,
+            verdict: Verdict::Passed,
             reasons: Vec::new(),
             invalid,
             notes: parties.notes,
@@ -353,6 +353,7 @@ fn usage_figures(usage: &Usage) -> Figures {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::report::summary::tests::summary;
 
     /// Makes a report of `summary` and `failures`.
     pub(crate) fn report(summary: Summary, failures: Failures) -> Report {
@@ -371,10 +372,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failure_after_the_measurement_is_reported() {
-        let mut report = report(
-            crate::report::summary::tests::summary(10),
-            Failures::default(),
-        );
+        let mut report = report(summary(10), Failures::default());
         assert!(report.signs().is_empty());
         report.fail(Sign::ServerFault, "the server failed".to_owned());
         assert_eq!(report.signs(), [Sign::ServerFault]);
@@ -385,7 +383,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_failure_does_not_hide_that_the_run_is_invalid() {
-        let mut summary = crate::report::summary::tests::summary(10);
+        let mut summary = summary(10);
         summary.invalid = Some("the generator was the limit".to_owned());
         let mut failures = Failures::default();
         failures.add(

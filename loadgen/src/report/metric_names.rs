@@ -23,7 +23,7 @@ const SUGGESTIONS_MAX: usize = 3;
 pub(crate) const CONNECTIONS: &str = "connections";
 
 /// Names of the figures and latencies of one run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct MetricNames {
     figures: Vec<(&'static str, Unit)>,
     latencies: Vec<LatencyName>,

@@ -51,11 +51,9 @@ const TLS: FigureNames = &[
 impl MetricNames {
     /// Returns the names of every run with these options.
     pub(crate) fn of_all(common: &CommonOptions) -> Self {
-        let parts = [Some(ALWAYS), common.is_secure().then_some(TLS)];
-        Self {
-            figures: parts.into_iter().flatten().flatten().copied().collect(),
-            latencies: Vec::new(),
-        }
+        Self::default()
+            .figures(ALWAYS)
+            .figures_if(common.is_secure(), TLS)
     }
 
     /// Returns the names of a run that sends messages. In a closed loop there is no lateness, and the

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
+use tidewheel_codec::CloseCode;
 
 use crate::{
     fleet::outcome::Outcome,

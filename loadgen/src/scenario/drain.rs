@@ -8,7 +8,6 @@ mod shutdown;
 use std::time::Duration;
 
 use fastrand::Rng;
-use tidewheel::cli::units::Span;
 use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 

@@ -9,10 +9,7 @@ use crate::{
     },
     measure::{clock::Moment, latency::Latency, latency_names::LATENESS},
     run::Run,
-    scenario::churn::{
-        clients::SLACK,
-        endings::{self, Ending, EndingGenerator, PARTIAL_FRAME},
-    },
+    scenario::churn::endings::{self, Ending, EndingGenerator, PARTIAL_FRAME},
     session::Session,
 };
 

@@ -51,8 +51,8 @@ pub(super) fn run(
     );
     let mark = run.server.mark(run.clock.now())?;
     let mut now = run.clock.now();
-    let deliveries = u64::from(broadcasts) * u64::from(session.live());
-    let mut progress = Progress::start("delivered", deliveries, now);
+    let expected = u64::from(broadcasts) * u64::from(session.live());
+    let mut progress = Progress::start("delivered", expected, now);
     for _ in 0..broadcasts {
         let publishing = publisher.publish(deliveries.next_message(PUBLISHER));
         deliveries.record_published(PUBLISHER, now, now);
