@@ -238,7 +238,7 @@ fn more_connections_than_the_host_allows_are_refused_with_the_command_to_raise_t
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(2), "{printed}");
     let begin =
-        "loadgen: this host does not allow so many connections: 4000000000 connections need ";
+        "loadgen: this host does not allow that number of connections: 4000000000 connections need ";
     assert!(printed.starts_with(begin), "{printed}");
     assert!(
         printed.contains("`ulimit -n ") || printed.contains("`sysctl -w "),
@@ -260,11 +260,11 @@ fn modes_reset_and_silent_need_a_local_server_with_known_deadlines() {
     let silent = ["--mode", "silent", "--url", "ws://127.0.0.1:1/"];
     assert_refused(
         &silent,
-        "say what they are for the server of --url, with --ping-interval, --ping-timeout, \
+        "give those of the server of --url, with --ping-interval, --ping-timeout, \
          --close-timeout",
     );
     let some = [&silent[..], &deadlines[..4]].concat();
-    assert_refused(&some, "for the server of --url, with --close-timeout");
+    assert_refused(&some, "of the server of --url, with --close-timeout");
 }
 
 const SCENARIOS: [&str; 9] = [

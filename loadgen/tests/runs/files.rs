@@ -204,7 +204,7 @@ fn a_baseline_is_compared_and_plotted() {
     let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
     let output = loadgen(&["--baseline", readme]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output).contains("is not a summary.json as --out writes it"));
+    assert!(text(&output).contains("is not a summary.json of --out"));
     let other = ["--connections", "40", "--window", "200ms"];
     let other = [&other[..], &["--baseline", baseline]].concat();
     let gate = ["--assert", "closed<=1x"];
