@@ -19,7 +19,7 @@ pub enum Error {
     Config(#[from] InvalidConfig),
     /// The address cannot be resolved.
     #[error(
-        "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all of its own"
+        "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all its addresses"
     )]
     Resolve {
         /// The address as given.
@@ -29,8 +29,8 @@ pub enum Error {
     },
     /// Another process listens on the port.
     #[error(
-        "cannot listen on {address}: the port is taken; write another, or end its owner (`ss -ltnp 'sport = \
-         :{}'` shows it)",
+        "cannot listen on {address}: the port is taken; write another, or end the process that \
+         listens on it (`ss -ltnp 'sport = :{}'` shows it)",
         address.port()
     )]
     PortTaken {
@@ -49,7 +49,7 @@ pub enum Error {
     /// The host does not have the address.
     #[error(
         "cannot listen on {address}: this host does not have the address; write one that it has (`ip address` \
-         lists them), or {} for all of its own",
+         lists them), or {} for all its addresses",
         all_addresses(*address)
     )]
     NotOfThisHost {

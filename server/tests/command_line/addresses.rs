@@ -93,9 +93,12 @@ fn an_address_that_cannot_be_bound_is_an_error_that_names_its_option() {
     // No host has an address of TEST-NET-1 (RFC 5737) or of the documentation prefix (RFC 3849).
     for (address, part) in [
         (taken.as_str(), "the port is taken; write another"),
-        ("no.such.host.invalid:80", "0.0.0.0:PORT for all of its own"),
-        ("192.0.2.1:8080", "or 0.0.0.0:8080 for all of its own"),
-        ("[2001:db8::1]:8080", "or [::]:8080 for all of its own"),
+        (
+            "no.such.host.invalid:80",
+            "0.0.0.0:PORT for all its addresses",
+        ),
+        ("192.0.2.1:8080", "or 0.0.0.0:8080 for all its addresses"),
+        ("[2001:db8::1]:8080", "or [::]:8080 for all its addresses"),
     ] {
         for (option, variable) in [("listen", "TIDEWHEEL_LISTEN"), ("admin", "TIDEWHEEL_ADMIN")] {
             let other = match option {
