@@ -14,13 +14,15 @@ mod header;
 mod rejection;
 mod request;
 mod response;
+mod target;
 
 pub use accept::Accept;
 pub use client::ClientRequest;
 pub use header::{Header, is_token};
 pub use rejection::Rejection;
-pub use request::{Request, is_authority};
+pub use request::Request;
 pub use response::{Response, ResponseError};
+pub use target::is_authority;
 
 /// The version of the protocol that RFC 6455 defines.
 pub const VERSION: &str = "13";

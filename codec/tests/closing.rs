@@ -291,19 +291,8 @@ fn a_second_close_changes_nothing() {
 fn a_failure_is_reported_and_sends_fin_at_once() {
     let mut pair = Pair::with_server_pings();
     let now = pair.now;
-    let Side {
-        connection,
-        endpoint,
-        out,
-        ..
-    } = &mut pair.server;
-    connection.fail(
-        endpoint,
-        CloseCode::POLICY_VIOLATION,
-        Cause::SlowConsumer,
-        out,
-        now,
-    );
+    pair.server
+        .fail(CloseCode::POLICY_VIOLATION, Cause::SlowConsumer, now);
     pair.turn();
     assert_eq!(pair.server.finished, Some(now));
     assert_eq!(pair.server.end().cause, Cause::SlowConsumer);
@@ -325,23 +314,12 @@ fn a_failure_while_closing_sends_no_second_close() {
     let now = pair.now;
     pair.server
         .close(CloseCode::NORMAL_CLOSURE, Cause::LocalClose, now);
-    let Side {
-        connection,
-        endpoint,
-        out,
-        ..
-    } = &mut pair.server;
-    let close_size = out.len();
-    connection.fail(
-        endpoint,
-        CloseCode::POLICY_VIOLATION,
-        Cause::SlowConsumer,
-        out,
-        now,
-    );
-    assert_eq!(out.len(), close_size);
-    assert_eq!(connection.poll_transmit(), Transmit::Finish);
-    let disconnect = connection.poll_disconnect().unwrap();
+    let server = &mut pair.server;
+    let close_size = server.out.len();
+    server.fail(CloseCode::POLICY_VIOLATION, Cause::SlowConsumer, now);
+    assert_eq!(server.out.len(), close_size);
+    assert_eq!(server.connection.poll_transmit(), Transmit::Finish);
+    let disconnect = server.connection.poll_disconnect().unwrap();
     assert_eq!(disconnect.cause, Cause::SlowConsumer);
     assert_eq!(disconnect.sent.unwrap().code, CloseCode::NORMAL_CLOSURE);
 }

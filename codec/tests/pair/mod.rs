@@ -73,6 +73,12 @@ impl Side {
             .unwrap();
     }
 
+    /// Fails the connection.
+    pub(crate) fn fail(&mut self, code: CloseCode, cause: Cause, now: Time) {
+        let (endpoint, out) = (&mut self.endpoint, &mut self.out);
+        self.connection.fail(endpoint, code, cause, out, now);
+    }
+
     /// Returns the time of the next arrival or deadline.
     fn next(&self) -> Option<Time> {
         if self.ended.is_some() || self.is_suspended {
