@@ -58,7 +58,10 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
     );
     assert_refused(&["scale", "--broadcasts", "-1"], "-1");
     assert_refused(&["--timeout", "0s"], "the shortest duration is 1ms");
-    assert_refused(&["echo", "--duration", "0s"], "the shortest duration is 1ms");
+    assert_refused(
+        &["echo", "--duration", "0s"],
+        "the shortest duration is 1ms",
+    );
     assert_refused(&["--seed", "x"], "`x` is not a seed; write a whole number");
     assert_refused(&["--shards", "0"], "1 to 65535");
     let base = ["--url", "ws://127.0.0.1:1/"];
@@ -80,7 +83,10 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
 #[test]
 fn gates_are_checked_before_the_run() {
     assert_refused(&["--assert", "close.p99"], "a gate is a name");
-    assert_refused(&["--assert", "closed=5"], "`=` is not a relation, write `==`");
+    assert_refused(
+        &["--assert", "closed=5"],
+        "`=` is not a relation, write `==`",
+    );
     assert_refused(&["--assert", "closed=<5"], "write `<=`");
     assert_refused(&["--assert", "fin.p99<5parsecs"], "`parsecs` is not a unit");
     assert_refused(&["--assert", "fin.p99<50"], "such as fin.p99<50ms");
@@ -237,8 +243,7 @@ fn more_connections_than_the_host_allows_are_refused_with_the_command_to_raise_t
     let output = loadgen(&["--connections", "4000M"]).output().unwrap();
     let printed = text(&output);
     assert_eq!(output.status.code(), Some(2), "{printed}");
-    let begin =
-        "loadgen: this host does not allow that number of connections: 4000000000 connections need ";
+    let begin = "loadgen: this host does not allow that number of connections: 4000000000 connections need ";
     assert!(printed.starts_with(begin), "{printed}");
     assert!(
         printed.contains("`ulimit -n ") || printed.contains("`sysctl -w "),
