@@ -70,7 +70,7 @@ impl Fleet {
                 let (outcome, detail) = match Errno::from_raw_os_error(-result) {
                     Errno::CONNREFUSED => {
                         let address = self.target.address_of(client);
-                        (Outcome::Refused, format!("nobody listens at {address}"))
+                        (Outcome::Refused, format!("no server listens at {address}"))
                     }
                     error => (Outcome::ConnectFailed, io::Error::from(error).to_string()),
                 };

@@ -229,15 +229,15 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
     for (ending, count) in clients.counts() {
         figures.count(ending, count);
     }
-    let mut told = |name, value: Option<u64>| {
+    let mut add = |name, value: Option<u64>| {
         if let Some(value) = value {
             figures.count(name, value);
         }
     };
-    told("server.connections_left", after.connections);
-    told("server.sockets_left", after.sockets.map(u64::from));
-    told("server.descriptors_before", descriptors_before);
-    told("server.descriptors_after", after.descriptors);
+    add("server.connections_left", after.connections);
+    add("server.sockets_left", after.sockets.map(u64::from));
+    add("server.descriptors_before", descriptors_before);
+    add("server.descriptors_after", after.descriptors);
     if let (Some(before), Some(after)) = (before.resident, after.resident) {
         figures.bytes("server.resident_before", before as f64);
         figures.bytes("server.resident_bytes", after as f64);

@@ -87,7 +87,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     pub(crate) common: CommonOptions,
 
-    /// How the connections end
+    /// Way in which the connections end
     #[arg(long, value_enum, default_value_t = Mode::Close)]
     pub(crate) mode: Mode,
 

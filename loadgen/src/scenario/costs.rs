@@ -34,15 +34,15 @@ pub(super) fn names_per_million(names: MetricNames, common: &CommonOptions) -> M
 /// Adds the figures of the resources that server and generator used for a million messages.
 pub(super) fn per_million(figures: &mut Figures, usage: &Usage, messages: u64) {
     let millions = messages as f64 / 1e6;
-    let mut told = |name, cpu: Duration| {
+    let mut add = |name, cpu: Duration| {
         if messages > 0 {
             figures.seconds(name, cpu.div_f64(millions));
         }
     };
     if usage.server.is_some() {
-        told("server.cpu_seconds_per_million", usage.server_cpu);
+        add("server.cpu_seconds_per_million", usage.server_cpu);
     }
-    told("generator.cpu_seconds_per_million", usage.generator.running);
+    add("generator.cpu_seconds_per_million", usage.generator.running);
     if let Some(syscalls) = usage.syscalls
         && messages > 0
     {

@@ -311,7 +311,7 @@ fn an_address_without_a_server_refuses_each_connection() {
     let url = format!("ws://{address}/");
     let output = loadgen(&["--url", &url, "--connections", "3"]).output();
     let printed = text(&output.unwrap());
-    let line = format!("3 refused (nobody listens at {address})");
+    let line = format!("3 refused (no server listens at {address})");
     assert!(printed.contains(&line), "{printed}");
 }
 
