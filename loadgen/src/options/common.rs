@@ -18,8 +18,8 @@ use crate::{
 /// Options of all scenarios.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommonOptions {
-    /// Number of connections, such as 500, 10k or 1M [default: depends on the scenario, and on the
-    /// limits of this host]
+    /// Number of connections, such as 500, 10k or 1M [default: that of the scenario, or fewer if
+    /// the host does not allow it]
     #[arg(long, value_name = "N", value_parser = count)]
     pub(crate) connections: Option<u32>,
 
@@ -37,7 +37,7 @@ pub(crate) struct CommonOptions {
     #[arg(long, value_name = "N", value_parser = seed)]
     pub(crate) seed: Option<u64>,
 
-    /// Server to test. Without it loadgen starts a child server
+    /// URL of the server to test. Without it loadgen starts a child server
     #[arg(long, value_name = "ws[s]://HOST:PORT/PATH", value_parser = target, help_heading = "Server")]
     url: Option<Target>,
 
@@ -96,19 +96,20 @@ pub(crate) struct CommonOptions {
     #[command(flatten)]
     pub(crate) deadlines: Deadlines,
 
-    /// Print summary.json on stdout instead of the report
+    /// Print the JSON document (summary.json) on stdout instead of the report
     #[arg(long, help_heading = "Report")]
     pub(crate) json: bool,
 
-    /// Directory for summary.json, summary.md, junit.xml, histograms and plots
+    /// Write summary.json, summary.md, junit.xml, histograms and plots to this directory
     #[arg(long, value_name = "DIR", help_heading = "Report")]
     pub(crate) out: Option<PathBuf>,
 
-    /// summary.json of an earlier run of the same scenario, to compare with
+    /// Compare with this summary.json, of an earlier run of the same scenario
     #[arg(long, value_name = "FILE", help_heading = "Report")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Condition that the run has to meet, such as 'generator.busy<90%'. Can be repeated
+    /// Condition that the run has to meet, such as 'generator.busy<90%' (see Gates). Can be
+    /// repeated
     #[arg(long = "assert", value_name = "GATE", help_heading = "Report")]
     pub(crate) gates: Vec<Threshold>,
 }

@@ -9,23 +9,25 @@ use crate::options::values::duration;
 /// Deadlines of the server.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Deadlines {
-    /// Ping interval of the server: sets a child's, describes that of --url [child's default: 20s;
-    /// close-storm --mode silent and churn 1s; idle 5s; scale 60s]
+    /// Ping interval of the server. A child is started with it; for the server of --url, give the
+    /// value that it has [default of a child: 20s; in close-storm --mode silent and churn 1s, in
+    /// idle 5s, in scale 60s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_interval: Option<Duration>,
 
-    /// Ping timeout of the server: sets a child's, describes that of --url [child's default: 20s;
-    /// close-storm --mode silent and churn 1s]
+    /// Ping timeout of the server. A child is started with it; for the server of --url, give the
+    /// value that it has [default of a child: 20s; in close-storm --mode silent and churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) ping_timeout: Option<Duration>,
 
-    /// Close timeout of the server: sets a child's, describes that of --url [child's default: 10s;
-    /// close-storm --mode silent and churn 1s; drain 2s]
+    /// Close timeout of the server. A child is started with it; for the server of --url, give the
+    /// value that it has [default of a child: 10s; in close-storm --mode silent and churn 1s, in
+    /// drain 2s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) close_timeout: Option<Duration>,
 
-    /// Handshake timeout of the server: sets a child's, describes that of --url [child's default:
-    /// 10s; churn 1s]
+    /// Handshake timeout of the server. A child is started with it; for the server of --url, give
+    /// the value that it has [default of a child: 10s; in churn 1s]
     #[arg(long, value_name = "DURATION", value_parser = duration, help_heading = "Server")]
     pub(crate) handshake_timeout: Option<Duration>,
 }

@@ -44,7 +44,10 @@ impl fmt::Display for Report {
             writeln!(f, "{line}")?;
         }
         for (cause, count) in &server.causes {
-            writeln!(f, "{count:>12} reported by the server: {cause}")?;
+            writeln!(
+                f,
+                "{count:>12} closes with cause {cause} in the metrics of the server"
+            )?;
         }
         writeln!(f)?;
         for figure in self.figures.iter() {

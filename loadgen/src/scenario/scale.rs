@@ -90,8 +90,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "90s")]
     hold: Duration,
 
-    /// Time for which the server is stopped. Has to be above 9/8 of the ping interval [default: no
-    /// stall]
+    /// Time for which the server is stopped, so that the pings of all connections are due when it
+    /// continues. Above 9/8 of the ping interval [default: no stop]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     stall: Option<Duration>,
 
