@@ -140,7 +140,7 @@ pub(crate) fn told(error: &Error) -> String {
         }
         // No TLS record begins with this byte.
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "TLS: the server does not use TLS on this port; write ws://".to_owned()
+            "TLS: the server does not use TLS; write ws://".to_owned()
         }
         error => format!("TLS: {error}"),
     }

@@ -166,8 +166,7 @@ fn a_failed_run_prints_its_first_reason_first() {
     let output = loadgen(&["--url", "ws://127.0.0.1:1/", "--connections", "2"]).output();
     let output = output.unwrap();
     let printed = String::from_utf8_lossy(&output.stdout);
-    let message =
-        "FAILED: 2 of 2 connections were refused, because no server listens at 127.0.0.1:1";
+    let message = "FAILED: 2 of 2 connections were refused, because no server listens at";
     assert!(printed.starts_with(message), "{printed}");
     let reasons = printed.split("\nFAILED\n").nth(1).unwrap();
     assert!(reasons.starts_with("  2 of 2 connections were refused"));

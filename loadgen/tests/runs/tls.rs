@@ -234,7 +234,7 @@ fn a_server_without_tls_is_reported() {
     assert_handshake_fails(
         plain,
         &["--insecure"],
-        "the server does not use TLS on this port; write ws://",
+        "the server does not use TLS; write ws://",
     );
 }
 
