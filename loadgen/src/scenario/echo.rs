@@ -36,8 +36,8 @@ pub(crate) const ABOUT: &str = "\
 Send messages that the server echoes, and measure latency, throughput and CPU time.
 
 Closed loop (--in-flight, the default): each connection has this number of messages in flight, \
-and sends the next one when an echo arrives. This measures throughput. The latencies say little, \
-because a slow server slows the generator down. About 50 connections keep a server of one core \
+and sends the next one when an echo arrives. This measures throughput. The latencies are less \
+useful, because a slow server slows the generator down. About 50 connections keep a server of one core \
 busy.
 
 Open loop (--rate): this number of messages a second is planned, over all connections in turn. \
