@@ -1,13 +1,16 @@
-//! The control plane: signals, the admin listener, and the ends of shards, on a tokio-uring
-//! runtime of the calling thread. No message passes through here.
+//! The control plane: signals, the admin listener, and the ends of shards.
+//!
+//! It runs on a tokio-uring runtime of the calling thread. Messages between clients do not pass through it.
 
 pub(crate) mod admin;
 mod dashboard;
 mod media;
 mod metrics;
-mod places;
 mod process;
 pub(crate) mod publish;
+mod response;
+mod routes;
+mod slots;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -20,28 +23,32 @@ use tokio::{
 pub(crate) use self::admin::AdminListener;
 use crate::{Error, Remote, host, ring::RingError, stats::Stats};
 
-/// Submission queue entries of the control plane's ring: little goes through it, and its memory
-/// may count against RLIMIT_MEMLOCK.
-const SUBMISSIONS: u32 = 32;
+/// Number of submission queue entries of the control plane's ring. Its memory may count against
+/// `RLIMIT_MEMLOCK`.
+const SUBMISSION_ENTRIES: u32 = 32;
 
-/// Descriptors that the runtime opens, of which those for signals would be missed with a panic.
+/// Number of descriptors that the runtime opens. It panics if it cannot open the descriptors for signals, so they
+/// are reserved first.
 const DESCRIPTORS: usize = 10;
 
-/// Signals within such a time of the first count as one: process managers send two.
-const SAME_SIGNAL: Duration = Duration::from_millis(500);
+/// Signals within this time of the first one count as one, because some process managers send two.
+const SIGNAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
 /// The parts of a running server that the control plane watches.
 pub(crate) struct Watched<'a> {
-    /// Of each shard.
+    /// The counts of each shard.
     pub(crate) stats: Vec<Arc<Stats>>,
     pub(crate) remote: Remote,
-    /// Tells of each shard that has ended.
+    /// Receives the result of each shard that has ended.
     pub(crate) ends: &'a mut UnboundedReceiver<Result<(), Error>>,
     pub(crate) admin: Option<AdminListener>,
     pub(crate) release_memory: Option<fn()>,
 }
 
-/// Serves until all shards have ended. Calls `ready` when signals are heard.
+/// Runs the control plane until all shards have ended. Calls `ready` when signals are handled.
+///
+/// # Errors
+/// The error of the first shard that has failed, or [`Error::Interrupted`] after a second signal.
 pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Error> {
     host::reserve_descriptors(DESCRIPTORS).map_err(Error::descriptors)?;
     let Watched {
@@ -51,14 +58,14 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
         admin,
         release_memory,
     } = watched;
-    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(SUBMISSIONS))
+    let runtime = tokio_uring::Runtime::new(tokio_uring::builder().entries(SUBMISSION_ENTRIES))
         .map_err(|error| Error::ControlRing(RingError::setup(error)))?;
     let shards = stats.len();
     runtime.block_on(async {
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
         let mut hangup = match host::is_ignored(SignalKind::hangup()) {
-            // `nohup` has asked for that.
+            // As by `nohup`.
             true => None,
             false => Some(listen(SignalKind::hangup())?),
         };
@@ -71,7 +78,7 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
         }) = admin
         {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Control)?;
-            let admin = admin::Admin {
+            let routes = routes::Routes {
                 stats,
                 remote: remote.clone(),
                 hosts,
@@ -79,12 +86,12 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
                     .map(|token| publish::Publishing::new(token, message_bytes_max)),
                 log_lines_lost,
             };
-            tokio_uring::spawn(admin::serve(listener, admin));
+            tokio_uring::spawn(admin::serve(listener, routes));
         }
         ready();
         let mut signalled = None;
         let (mut left, mut result) = (shards, Ok(()));
-        let mut second = tokio::time::interval(Duration::from_secs(1));
+        let mut every_second = tokio::time::interval(Duration::from_secs(1));
         let mut bursts = 0;
         while left > 0 {
             tokio::select! {
@@ -92,10 +99,10 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
                     result = result.and(ended);
                     left -= 1;
                 }
-                _ = second.tick() => after_bursts(&remote, &mut bursts, release_memory),
+                _ = every_second.tick() => release_after_bursts(&remote, &mut bursts, release_memory),
                 _ = terminate.recv() => on_signal(&mut signalled, &remote)?,
                 _ = interrupt.recv() => on_signal(&mut signalled, &remote)?,
-                () = heard(&mut hangup) => on_signal(&mut signalled, &remote)?,
+                () = received(&mut hangup) => on_signal(&mut signalled, &remote)?,
             }
         }
         if let (Some(begun), true) = (signalled, result.is_ok()) {
@@ -110,16 +117,16 @@ fn listen(kind: SignalKind) -> Result<Signal, Error> {
     signal(kind).map_err(Error::Control)
 }
 
-/// Waits for a signal; for ever if it is not listened for.
-async fn heard(signal: &mut Option<Signal>) {
+/// Waits for a signal; for ever if the signal is ignored.
+async fn received(signal: &mut Option<Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,
         None => pending().await,
     }
 }
 
-/// Gives back what publishing by HTTP has needed, when a burst is over.
-fn after_bursts(remote: &Remote, bursts: &mut u64, release_memory: Option<fn()>) {
+/// Returns freed memory to the system after a burst of published messages.
+fn release_after_bursts(remote: &Remote, bursts: &mut u64, release_memory: Option<fn()>) {
     let ended = remote.bursts();
     if std::mem::replace(bursts, ended) != ended
         && let Some(release_memory) = release_memory
@@ -128,7 +135,7 @@ fn after_bursts(remote: &Remote, bursts: &mut u64, release_memory: Option<fn()>)
     }
 }
 
-/// The first signal drains, and a later one ends.
+/// Starts a drain at the first signal, and fails at a later one.
 fn on_signal(signalled: &mut Option<Instant>, remote: &Remote) -> Result<(), Error> {
     match signalled {
         None => {
@@ -136,7 +143,7 @@ fn on_signal(signalled: &mut Option<Instant>, remote: &Remote) -> Result<(), Err
             remote.drain();
             Ok(())
         }
-        Some(first) if first.elapsed() < SAME_SIGNAL => Ok(()),
+        Some(first) if first.elapsed() < SIGNAL_INTERVAL_MIN => Ok(()),
         Some(_) => Err(Error::Interrupted),
     }
 }

@@ -1,4 +1,4 @@
-//! What this host allows: cores, descriptors.
+//! The limits of this host and process: cores and descriptors.
 
 use std::io;
 
@@ -12,13 +12,13 @@ use tokio::signal::unix::SignalKind;
 
 use crate::{Config, capacity::Capacity, ring::raise_descriptors};
 
-/// The kernel's bound on a ring's table (`IORING_MAX_FIXED_FILES`).
-const TABLE_MAX: u32 = 1 << 20;
+/// Maximum number of direct descriptors of a ring (`IORING_MAX_FIXED_FILES` of the kernel).
+const RING_DESCRIPTORS_MAX: u32 = 1 << 20;
 
-/// By how much a small shard may have more than its share; large ones by a quarter.
-const UNEVEN: u32 = 256;
+/// Number of connections that a shard may have beyond its equal share and a quarter of it.
+const SHARE_EXCESS: u32 = 256;
 
-/// The cores that this process may use.
+/// The numbers of the cores that this process may use.
 pub(crate) fn core_ids() -> Vec<usize> {
     let Ok(set) = sched_getaffinity(None) else {
         return Vec::new();
@@ -28,21 +28,22 @@ pub(crate) fn core_ids() -> Vec<usize> {
         .collect()
 }
 
-/// How many cores this process may use.
+/// The number of cores that this process may use.
 pub(crate) fn cores() -> u16 {
     u16::try_from(core_ids().len().max(1)).unwrap_or(u16::MAX)
 }
 
-/// Keeps the calling thread on a core, as far as the system lets it.
+/// Pins the calling thread to a core. Logs a warning if that fails.
 pub(crate) fn pin(core: usize) {
     let mut set = CpuSet::new();
     set.set(core);
     if let Err(error) = sched_setaffinity(None, &set) {
-        tracing::warn!(core, %error, "the shard is not pinned to its core");
+        tracing::warn!(core, %error, "cannot pin the shard to its core");
     }
 }
 
-/// Raises the soft limit on descriptors to the hard one, which bounds the table of each ring.
+/// Raises the soft limit on descriptors to the hard limit, and returns it. It limits the direct descriptors of each
+/// ring.
 pub(crate) fn raise_descriptor_limit() -> u32 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -51,7 +52,7 @@ pub(crate) fn raise_descriptor_limit() -> u32 {
             maximum: limit.maximum,
         };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "RLIMIT_NOFILE is not raised to its hard limit");
+            tracing::warn!(%error, "cannot raise RLIMIT_NOFILE to its hard limit");
         }
     }
     let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
@@ -71,12 +72,12 @@ pub(crate) fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-/// Whether the process, or the system, has no descriptor left.
+/// Whether the error says that the process or the system has no free descriptor.
 pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
-/// Makes sure that so many descriptors can be opened, for those who would panic without.
+/// Checks that `count` descriptors can be opened, before calling code that would panic without them.
 pub(crate) fn reserve_descriptors(count: usize) -> io::Result<()> {
     let open = || eventfd(0, EventfdFlags::CLOEXEC);
     let reserved: Result<Vec<_>, _> = (0..count).map(|_| open()).collect();
@@ -84,10 +85,10 @@ pub(crate) fn reserve_descriptors(count: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// How many connections each shard has room for, where each ring may have `limit` descriptors.
+/// The capacity of each shard, if each ring may have `limit` direct descriptors.
 pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
     let shards = u32::from(config.shards.unwrap_or(1));
-    let table = limit.min(TABLE_MAX);
+    let table = limit.min(RING_DESCRIPTORS_MAX);
     let most = Capacity {
         places: table,
         connections: table - spare(table).min(table / 2),
@@ -96,17 +97,17 @@ pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
     let Some(wanted) = config.max_connections else {
         tracing::info!(
             connections = in_all,
-            "room for as many connections as RLIMIT_NOFILE ({limit}) allows on {shards} shards"
+            "RLIMIT_NOFILE ({limit}) limits the connections on {shards} shards"
         );
         return most;
     };
-    // The kernel spreads connections over the shards by chance: each has room for more than its
-    // share, and all together keep to the limit.
+    // The kernel distributes connections over the shards unevenly: each may have more than an equal share, and the
+    // limit applies to the sum.
     let share = if shards == 1 {
         wanted
     } else {
         let even = wanted.div_ceil(shards);
-        wanted.min(even + even / 4 + UNEVEN)
+        wanted.min(even + even / 4 + SHARE_EXCESS)
     };
     let places = share.saturating_add(spare(share));
     if places <= table {
@@ -118,25 +119,26 @@ pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
     if in_all < u64::from(wanted) {
         tracing::warn!(
             connections = in_all,
-            asked = wanted,
-            "RLIMIT_NOFILE is {limit}, which bounds the connections of each shard: there is \
-             room for {in_all} in all. {} more --shards make room for all",
+            wanted,
+            "RLIMIT_NOFILE is {limit}, which limits the connections to {in_all}. {} more --shards raise that",
             raise_or(places, limit)
         );
     }
     most
 }
 
-/// The beginning of the advice for a shard that is to have more places than `limit`.
+/// The beginning of the advice for a shard that needs `places` direct descriptors, but may have only `limit`.
 fn raise_or(places: u32, limit: u32) -> String {
-    match places <= TABLE_MAX {
+    match places <= RING_DESCRIPTORS_MAX {
         true => format!("{} or", raise_descriptors(places.into())),
-        false if limit < TABLE_MAX => format!("{} and", raise_descriptors(TABLE_MAX.into())),
-        false => format!("A shard has {TABLE_MAX} at most;"),
+        false if limit < RING_DESCRIPTORS_MAX => {
+            format!("{} and", raise_descriptors(RING_DESCRIPTORS_MAX.into()))
+        }
+        false => format!("A shard has at most {RING_DESCRIPTORS_MAX} connections;"),
     }
 }
 
-/// Places for those who are told that there are too many connections.
+/// Number of direct descriptors for connections over the limit, which get 503.
 fn spare(connections: u32) -> u32 {
     (connections / 16).clamp(8, 1024)
 }
@@ -146,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capacity_is_shared_out_and_bounded_by_the_table() {
+    fn the_capacity_of_a_shard_is_its_share_within_the_limit_of_a_ring() {
         let capacity = |shards, max, limit| {
             let config = Config {
                 shards: Some(shards),
@@ -163,27 +165,34 @@ mod tests {
         assert_eq!(
             capacity(2, Some(100), 20_000),
             (100, 108),
-            "any shard may have all"
+            "each shard may have all connections"
         );
         assert_eq!(capacity(2, Some(10_000), 20_000), (6506, 6912));
         assert_eq!(capacity(2, Some(100_000), 20_000), (18_976, 20_000));
-        assert_eq!(capacity(1, None, u32::MAX), (TABLE_MAX - 1024, TABLE_MAX));
+        assert_eq!(
+            capacity(1, None, u32::MAX),
+            (RING_DESCRIPTORS_MAX - 1024, RING_DESCRIPTORS_MAX)
+        );
         assert_eq!(capacity(1, None, 4), (2, 4));
     }
 
     #[test]
-    fn no_more_descriptors_are_advised_than_a_ring_can_have() {
-        for (places, limit, told) in [
+    fn the_advised_descriptor_limit_is_at_most_the_maximum_of_a_ring() {
+        for (places, limit, expected) in [
             (30_000, 20_000, "`ulimit -n 30000` (or LimitNOFILE=30000"),
             (
                 3_126_280,
                 20_000,
                 "`ulimit -n 1048576` (or LimitNOFILE=1048576",
             ),
-            (3_126_280, TABLE_MAX, "A shard has 1048576 at most;"),
+            (
+                3_126_280,
+                RING_DESCRIPTORS_MAX,
+                "A shard has at most 1048576 connections;",
+            ),
         ] {
             let advice = raise_or(places, limit);
-            assert!(advice.contains(told), "{advice}");
+            assert!(advice.contains(expected), "{advice}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Under which names the server may be reached.
+//! The accepted values of the `Host` header.
 
 use std::str::FromStr;
 
@@ -6,22 +6,22 @@ use tidewheel_codec::handshake::Rejection;
 
 use crate::site::{self, Site};
 
-/// The values of the header `Host` that are served.
+/// The accepted values of the `Host` header.
 ///
-/// This answers DNS rebinding: a page of `evil.example` connects to its own host, whose address has been
-/// changed to that of the server. Such a page has the origin that it connects to, which
-/// [`Origins`](crate::Origins) allows; but its `Host` is `evil.example`.
+/// A list prevents DNS rebinding: a page of `evil.example` connects to `evil.example` after its owner has changed
+/// the address of that name to the address of this server. [`Origins`](crate::Origins) allows such a page, because
+/// its origin is the host that it connects to; its `Host` is `evil.example`, which is not in the list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Hosts {
-    /// Any.
+    /// Accepts any value.
     #[default]
     Any,
-    /// Those listed.
+    /// Accepts the listed hosts.
     Listed(Vec<HostPattern>),
 }
 
-/// A host, with any port or with one: `example.com`, `example.com:8443`, `127.0.0.1`, `[::1]:8080`, or all
-/// hosts below a domain: `*.example.com` (not `example.com` itself).
+/// A host with any port (`example.com`, `127.0.0.1`) or with one port (`example.com:8443`, `[::1]:8080`), or all
+/// hosts below a domain (`*.example.com`, without `example.com` itself).
 ///
 /// ```
 /// use tidewheel::HostPattern;
@@ -32,15 +32,15 @@ pub enum Hosts {
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HostPattern {
-    /// The host; or its end, from a dot on, if `is_domain`.
+    /// The host, or with `is_domain` the end of the host, from a dot.
     host: String,
     is_domain: bool,
     port: Option<u16>,
 }
 
-/// A text that is not a host, so that no client would ever name it.
+/// A text that is not a host. No client can send it in `Host`.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{text}` is not a host that a client can name; {advice}")]
+#[error("`{text}` is not a host name; {advice}")]
 pub struct InvalidHost {
     text: String,
     advice: String,
@@ -49,7 +49,7 @@ pub struct InvalidHost {
 impl FromStr for HostPattern {
     type Err = InvalidHost;
 
-    /// Reads a host; spaces around it are ignored.
+    /// Parses a host. Spaces around it are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidHost> {
         let text = text.trim();
         let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -60,8 +60,8 @@ impl FromStr for HostPattern {
             advice,
         };
         match site {
-            None => Err(invalid(site::cause(authority).unwrap_or(
-                "write one such as example.com, or example.com:8443".to_owned(),
+            None => Err(invalid(site::advice(authority).unwrap_or(
+                "write a name such as example.com or example.com:8443".to_owned(),
             ))),
             Some(_) if authority != text => Err(invalid(format!("write {authority}"))),
             Some(site) => Ok(Self {
@@ -75,7 +75,7 @@ impl FromStr for HostPattern {
 
 impl HostPattern {
     fn matches(&self, site: &Site<'_>) -> bool {
-        // A client leaves out the port that is its scheme's default.
+        // Clients leave out the default port of the scheme.
         let is_port = match (self.port, site.port) {
             (None, _) | (Some(80 | 443), None) => true,
             (port, given) => port == given,
@@ -85,10 +85,10 @@ impl HostPattern {
 }
 
 impl Hosts {
-    /// Checks the value of a request's `Host`.
+    /// Checks the `Host` of a request.
     ///
     /// # Errors
-    /// 421, if it is not served (RFC 9110 15.5.20).
+    /// A rejection with status 421 if it is not accepted (RFC 9110 15.5.20).
     pub fn check(&self, host: &str) -> Result<(), Rejection> {
         let Self::Listed(allowed) = self else {
             return Ok(());
@@ -98,16 +98,19 @@ impl Hosts {
             .is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
         match (is_allowed, host.trim()) {
             (true, _) => Ok(()),
-            (false, "") => Err(Rejection::new(421, "the request names no host; see --host")),
+            (false, "") => Err(Rejection::new(
+                421,
+                "the request has an empty Host header; see --host",
+            )),
             (false, _) => Err(Rejection::new(
                 421,
-                format!("{host} is not served here; see --host"),
+                format!("this server does not serve the host {host}; see --host"),
             )),
         }
     }
 }
 
-/// A host and a port. The name of the root of all domains at its end, a dot, says nothing (RFC 1034 3.1).
+/// Parses a host and a port. A dot at the end, which stands for the root domain, is removed (RFC 1034 3.1).
 fn parse(host: &str) -> Option<Site<'_>> {
     let site = Site::parse("", host.trim())?;
     Some(Site {
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_listed_are_served_and_no_others() {
+    fn only_listed_hosts_are_accepted() {
         let hosts = [
             "a.example",
             "b.example:8443",
@@ -168,23 +171,23 @@ mod tests {
     }
 
     #[test]
-    fn what_no_client_can_name_is_refused_with_what_is_meant() {
-        let example = "write one such as example.com, or example.com:8443";
-        let star = "`*` stands in front of a domain, as in *.example.com";
-        for (text, meant) in [
+    fn the_error_for_a_wrong_host_says_what_to_write() {
+        let example = "write a name such as example.com or example.com:8443";
+        let star = "`*` is allowed only before a domain, as in *.example.com";
+        for (text, expected) in [
             ("", example),
             ("*", example),
             ("a b", example),
-            ("a.example:x", "`x` is no port; write one from 1 to 65535"),
+            (
+                "a.example:x",
+                "`x` is not a port; write one from 1 to 65535",
+            ),
             (
                 "a.example:+80",
-                "`+80` is no port; write one from 1 to 65535",
+                "`+80` is not a port; write one from 1 to 65535",
             ),
-            ("::1", "an IPv6 address stands in brackets; write [::1]"),
-            (
-                "'a.example'",
-                "the quotes are not part of it; leave them out",
-            ),
+            ("::1", "an IPv6 address needs brackets; write [::1]"),
+            ("'a.example'", "the value has quotes in it; leave them out"),
             (
                 "b\u{fc}cher.example",
                 "the name is not ASCII; write its xn-- form",
@@ -199,7 +202,7 @@ mod tests {
             ("http://a.example:81/x", "write a.example:81"),
         ] {
             let error = text.parse::<HostPattern>().unwrap_err();
-            assert_eq!(error.advice, meant, "{text}");
+            assert_eq!(error.advice, expected, "{text}");
         }
     }
 }

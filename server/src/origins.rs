@@ -1,4 +1,4 @@
-//! Which pages may connect.
+//! The origins of the pages that may connect.
 
 use std::str::FromStr;
 
@@ -6,28 +6,29 @@ use tidewheel_codec::handshake::{Rejection, Request};
 
 use crate::site::{self, Site};
 
-/// The pages whose scripts may connect (RFC 6455 10.2). A browser sends the cookies of a site's
-/// user along with a connection that another site's page has opened; what a page cannot do is hide
-/// its origin.
+/// The origins of the pages whose scripts may connect (RFC 6455 10.2).
 ///
-/// A client that sends no `Origin` is no browser, and may connect.
+/// A page of any site can open a connection, and the browser sends the cookies of its user. But the page cannot
+/// change the `Origin` header. A client without an `Origin` is not a browser, and may connect.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Origins {
-    /// Any page.
+    /// Any page may connect.
     #[default]
     Any,
-    /// Pages that came from the host and port that they connect to, if `same`, and those listed.
+    /// Pages of the listed origins may connect.
     Listed {
-        /// Whether pages of the server's own origin may connect.
+        /// Whether pages may connect whose host and port are those that they connect to.
         same: bool,
-        /// Which others may.
+        /// Other origins that may connect.
         others: Vec<OriginPattern>,
     },
 }
 
-/// An origin (RFC 6454), or all origins below a domain: `https://example.com`, `http://localhost:3000`,
-/// `https://*.example.com` (not `https://example.com` itself), `chrome-extension://abc`, or `null`, which
-/// pages without an origin send. A default port may be given or left out.
+/// An origin (RFC 6454), or all origins below a domain.
+///
+/// Examples are `https://example.com`, `http://localhost:3000`, `chrome-extension://abc`, `https://*.example.com`
+/// (without `https://example.com` itself), and `null`, which pages without an origin send. A default port can be
+/// left out.
 ///
 /// ```
 /// use tidewheel::OriginPattern;
@@ -41,20 +42,20 @@ pub struct OriginPattern(Pattern);
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Pattern {
-    /// The origin of pages that have none.
+    /// `null`, the origin of pages without one.
     Null,
     Site {
         scheme: String,
-        /// The host; or its end, from a dot on, if `is_domain`.
+        /// The host, or with `is_domain` the end of the host, from a dot.
         host: String,
         is_domain: bool,
         port: Option<u16>,
     },
 }
 
-/// A text that is not an origin, so that no page would ever match it.
+/// A text that is not an origin. No page can send it in `Origin`.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("`{text}` is not an origin that a page can have; {advice}")]
+#[error("`{text}` is not an origin; {advice}")]
 pub struct InvalidOrigin {
     text: String,
     advice: String,
@@ -63,17 +64,17 @@ pub struct InvalidOrigin {
 impl FromStr for OriginPattern {
     type Err = InvalidOrigin;
 
-    /// Reads an origin; spaces around it are ignored.
+    /// Parses an origin. Spaces around it are ignored.
     fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
         let text = text.trim();
-        let example = || "any, same, null or one such as https://example.com".to_owned();
-        let told = |advice: String| InvalidOrigin {
+        let example = || "any, same, null or an origin such as https://example.com".to_owned();
+        let with_advice = |advice: String| InvalidOrigin {
             text: text.to_owned(),
             advice,
         };
-        let invalid = |meant: String| told(format!("write {meant}"));
-        let no_site = |site: &str| match site::cause(site) {
-            Some(cause) => told(cause.replace("*.example", "https://*.example")),
+        let invalid = |suggestion: String| with_advice(format!("write {suggestion}"));
+        let not_a_site = |site: &str| match site::advice(site) {
+            Some(advice) => with_advice(advice.replace("*.example", "https://*.example")),
             None => invalid(example()),
         };
         if text.eq_ignore_ascii_case("null") {
@@ -87,17 +88,17 @@ impl FromStr for OriginPattern {
             return Err(match site {
                 Some(site) if site.is_local() => invalid(format!("http://{text}")),
                 Some(_) => invalid(format!("https://{text}")),
-                None => no_site(text),
+                None => not_a_site(text),
             });
         };
         match scheme.to_ascii_lowercase().as_str() {
-            // Pages are not served by WebSocket.
+            // Pages are served over HTTP.
             "ws" => return Err(invalid(format!("http://{rest}"))),
             "wss" => return Err(invalid(format!("https://{rest}"))),
             "file" | "data" | "about" => return Err(invalid("null".to_owned())),
             "javascript" | "blob" => return Err(invalid(example())),
             scheme if is_scheme(scheme) => {}
-            _ => return Err(no_site(rest)),
+            _ => return Err(not_a_site(rest)),
         }
         if let Some(end) = rest.find(['/', '?', '#'])
             && end > 0
@@ -105,7 +106,7 @@ impl FromStr for OriginPattern {
             return Err(invalid(format!("{scheme}://{}", &rest[..end])));
         }
         let Some(site) = Site::parse(scheme, rest).filter(Site::is_pattern) else {
-            return Err(no_site(rest));
+            return Err(not_a_site(rest));
         };
         Ok(Self(Pattern::Site {
             scheme: scheme.to_ascii_lowercase(),
@@ -117,7 +118,7 @@ impl FromStr for OriginPattern {
 }
 
 impl OriginPattern {
-    /// Whether an `Origin` header is of this kind.
+    /// Whether the value of an `Origin` header matches.
     fn matches(&self, origin: &str) -> bool {
         let Pattern::Site {
             scheme,
@@ -137,28 +138,28 @@ impl OriginPattern {
     }
 }
 
-/// RFC 3986 3.1.
+/// Whether a text is a scheme (RFC 3986 3.1).
 fn is_scheme(text: &str) -> bool {
     let is_in_scheme = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     text.starts_with(|c: char| c.is_ascii_alphabetic()) && text.chars().all(is_in_scheme)
 }
 
 impl Origins {
-    /// Pages of the server's own origin alone.
+    /// Only pages whose host and port are those that they connect to.
     pub const SAME: Self = Self::Listed {
         same: true,
         others: Vec::new(),
     };
 
-    /// Checks a request's origin.
+    /// Checks the origin of a request.
     ///
     /// # Errors
-    /// 403, if its page may not connect.
+    /// A rejection with status 403 if its page may not connect.
     pub fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
         let (Self::Listed { same, others }, Some(origin)) = (self, request.origin()) else {
             return Ok(());
         };
-        // A proxy may have ended TLS: the scheme is that of the page.
+        // The scheme of the page, because a proxy may terminate TLS.
         let page = Site::of_origin(origin).filter(|page| page.is_host() && page.is_of_web());
         let is_same = *same
             && page.is_some_and(|page| {
@@ -170,7 +171,7 @@ impl Origins {
         } else {
             Err(Rejection::new(
                 403,
-                format!("pages of {origin} may not connect here; see --origin"),
+                format!("pages of {origin} may not connect to this server; see --origin"),
             ))
         }
     }
@@ -196,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_may_connect_to_where_it_came_from() {
+    fn a_page_may_connect_to_its_own_host_and_port() {
         let same = Origins::SAME;
         assert!(is_allowed(&same, "a.example", Some("https://a.example")));
         assert!(is_allowed(
@@ -204,7 +205,10 @@ mod tests {
             "A.example:81",
             Some("http://a.example:81")
         ));
-        assert!(is_allowed(&same, "a.example", None), "no browser");
+        assert!(
+            is_allowed(&same, "a.example", None),
+            "a client without an origin"
+        );
         for origin in [
             "https://b.example",
             "http://a.example:81",
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_listed_may_connect_and_no_others() {
+    fn only_pages_of_listed_origins_may_connect() {
         let listed = Origins::Listed {
             same: false,
             others: ["https://a.example", "https://*.b.example", "null"]
@@ -252,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_port_may_be_given_or_left_out() {
+    fn a_default_port_can_be_left_out() {
         for (host, origin) in [
             ("a.example:443", "https://a.example"),
             ("a.example", "https://a.example:443"),
@@ -283,11 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn what_no_page_can_match_is_refused_with_what_is_meant() {
-        let example = "write any, same, null or one such as https://example.com";
-        let star = "`*` stands in front of a domain, as in https://*.example.com";
-        let quotes = "the quotes are not part of it; leave them out";
-        for (text, meant) in [
+    fn the_error_for_a_wrong_origin_says_what_to_write() {
+        let example = "write any, same, null or an origin such as https://example.com";
+        let star = "`*` is allowed only before a domain, as in https://*.example.com";
+        let quotes = "the value has quotes in it; leave them out";
+        for (text, expected) in [
             ("", example),
             ("*", "write any"),
             ("a.example", "write https://a.example"),
@@ -296,10 +300,7 @@ mod tests {
             ("127.0.0.1:3000", "write http://127.0.0.1:3000"),
             ("app.localhost", "write http://app.localhost"),
             ("'https://a.example'", quotes),
-            (
-                "https://::1",
-                "an IPv6 address stands in brackets; write [::1]",
-            ),
+            ("https://::1", "an IPv6 address needs brackets; write [::1]"),
             ("https://a.example/", "write https://a.example"),
             ("https://a.example/chat?x", "write https://a.example"),
             ("https://", example),
@@ -308,7 +309,7 @@ mod tests {
             ("https://a.*.example", star),
             (
                 "https://a.example:99999",
-                "`99999` is no port; write one from 1 to 65535",
+                "`99999` is not a port; write one from 1 to 65535",
             ),
             ("https://user@a.example", example),
             (
@@ -326,7 +327,7 @@ mod tests {
             ("https://*.[::1]", example),
             (
                 "https://a.example:+443",
-                "`+443` is no port; write one from 1 to 65535",
+                "`+443` is not a port; write one from 1 to 65535",
             ),
             ("javascript://x", example),
             ("file://x", "write null"),
@@ -334,7 +335,7 @@ mod tests {
             ("ws://a.example:81", "write http://a.example:81"),
         ] {
             let error = text.parse::<OriginPattern>().unwrap_err();
-            assert_eq!(error.advice, meant, "{text}");
+            assert_eq!(error.advice, expected, "{text}");
         }
         for text in [
             " https://a.example ",

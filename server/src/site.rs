@@ -1,8 +1,8 @@
-//! Schemes, hosts and ports in the headers `Origin` and `Host`.
+//! Hosts and ports in the headers `Origin` and `Host`.
 
 use std::net::IpAddr;
 
-/// A scheme, a host and a port. The port is `None` if it is the scheme's default.
+/// A scheme, a host and a port. The port is `None` if it is the default of the scheme.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Site<'a> {
     pub(crate) scheme: &'a str,
@@ -17,11 +17,11 @@ impl<'a> Site<'a> {
         Self::parse(scheme, rest)
     }
 
-    /// Splits the host from the port.
+    /// Splits a host and a port.
     pub(crate) fn parse(scheme: &'a str, rest: &'a str) -> Option<Self> {
         // The colons of an IPv6 address are in brackets.
         let colon = rest.rfind(':').filter(|at| !rest[*at..].contains(']'));
-        // An empty port is the default port (RFC 3986 3.2.3).
+        // An empty port stands for the default one (RFC 3986 3.2.3).
         let (host, port) = match colon {
             Some(at) if at + 1 == rest.len() => (&rest[..at], None),
             Some(at) => (&rest[..at], Some(port(&rest[at + 1..])?)),
@@ -44,8 +44,8 @@ impl<'a> Site<'a> {
         self.host.strip_prefix('*')
     }
 
-    /// Returns whether a browser or a client can send this host. Browsers send names in ASCII (RFC 5890), and
-    /// addresses in canonical form.
+    /// Whether it is a host in the form that browsers send: a name in ASCII (RFC 5890), or an address in its
+    /// canonical form.
     pub(crate) fn is_host(&self) -> bool {
         match self.address() {
             Some(_) => true,
@@ -53,7 +53,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Returns whether it is a host, or `*.` and a name.
+    /// Whether it is a host, or `*.` before a name.
     pub(crate) fn is_pattern(&self) -> bool {
         match self.domain() {
             Some(domain) => domain.strip_prefix('.').is_some_and(is_name),
@@ -61,14 +61,13 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Returns whether it is typical of a page in development, which is served without TLS: an address, or
-    /// localhost.
+    /// Whether it is an address or a name below `localhost`: the host of a page in development, without TLS.
     pub(crate) fn is_local(&self) -> bool {
         let name = self.host.to_ascii_lowercase();
         self.address().is_some() || name == "localhost" || name.ends_with(".localhost")
     }
 
-    /// Returns whether the scheme is that of a web page.
+    /// Whether the scheme is `http` or `https`.
     pub(crate) fn is_of_web(&self) -> bool {
         let schemes = ["http", "https"];
         schemes
@@ -76,7 +75,7 @@ impl<'a> Site<'a> {
             .any(|it| self.scheme.eq_ignore_ascii_case(it))
     }
 
-    /// The address, if the host is one.
+    /// The host as an IP address; `None` if it is a name.
     fn address(&self) -> Option<IpAddr> {
         let inner = self.host.strip_prefix('[');
         match inner.and_then(|inner| inner.strip_suffix(']')) {
@@ -85,7 +84,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Returns whether the host is `host`, or ends with it if `is_domain`.
+    /// Whether its host is `host`, or with `is_domain` ends with it.
     pub(crate) fn is_of(&self, host: &str, is_domain: bool) -> bool {
         if let Some(address) = self.address() {
             return !is_domain && Site { host, ..*self }.address() == Some(address);
@@ -102,15 +101,13 @@ impl<'a> Site<'a> {
     }
 }
 
-/// The reason why a host and port is invalid, if it is a known one.
-pub(crate) fn cause(text: &str) -> Option<String> {
+/// Advice for an invalid host and port, for common mistakes.
+pub(crate) fn advice(text: &str) -> Option<String> {
     if text.contains(['\'', '"']) {
-        return Some("the quotes are not part of it; leave them out".to_owned());
+        return Some("the value has quotes in it; leave them out".to_owned());
     }
     if text.parse::<std::net::Ipv6Addr>().is_ok() {
-        return Some(format!(
-            "an IPv6 address stands in brackets; write [{text}]"
-        ));
+        return Some(format!("an IPv6 address needs brackets; write [{text}]"));
     }
     if !text.is_ascii() {
         return Some("the name is not ASCII; write its xn-- form".to_owned());
@@ -119,22 +116,24 @@ pub(crate) fn cause(text: &str) -> Option<String> {
     let (host, number) = text.split_at(at.unwrap_or(text.len()));
     let number = number.strip_prefix(':').filter(|it| !it.is_empty());
     if let Some(number) = number.filter(|it| port(it).is_none()) {
-        return Some(format!("`{number}` is no port; write one from 1 to 65535"));
+        return Some(format!(
+            "`{number}` is not a port; write one from 1 to 65535"
+        ));
     }
     if host.strip_prefix("*.").unwrap_or(host).contains('*') && host != "*" {
-        return Some("`*` stands in front of a domain, as in *.example.com".to_owned());
+        return Some("`*` is allowed only before a domain, as in *.example.com".to_owned());
     }
     None
 }
 
-/// Parses a port, which has digits only.
+/// Parses a port of digits only; `u16::from_str` also accepts a sign.
 fn port(text: &str) -> Option<u16> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()
 }
 
-/// Returns whether it is a name (RFC 1123 2.1, and with underscores, which are in use), and not an address in a
-/// form that browsers rewrite.
+/// Whether a text is a name (RFC 1123 2.1, and underscores, which are in use), and not an address in another form
+/// than the canonical one.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         let is_in_label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');

@@ -1,4 +1,4 @@
-//! `tidewheel check`: what this host allows.
+//! `tidewheel check`: the limits of this host, and the commands that raise them.
 
 use std::{io::Write, process::ExitCode};
 
@@ -9,14 +9,15 @@ use crate::{
     ring::{RingError, kernel_release, raise_descriptors},
 };
 
-/// One thing that was looked at.
+/// A limit of the host.
 struct Finding {
-    about: &'static str,
+    name: &'static str,
     value: String,
+    /// `None`: the limit is high enough.
     advice: Option<String>,
 }
 
-/// A handler for a server that nobody connects to.
+/// The handler of the trial server, which gets no connections.
 struct Trial;
 
 impl Handler for Trial {
@@ -29,14 +30,14 @@ impl Handler for Trial {
     fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
 }
 
-/// Starts a server as `serve` does, and ends it at once.
+/// Starts a server with the default configuration, and drains it at once.
 fn try_server() -> Result<(), Error> {
     let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Trial)?;
     let remote = running.remote();
     running.until_signal_once_ready(|| remote.drain())
 }
 
-/// The reason for which io_uring is not usable. Too few descriptors are no fault of it.
+/// The error of io_uring, if the trial failed for one. A lack of descriptors is another cause.
 fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
     match tried {
         Err(Error::Ring { error, .. } | Error::ControlRing(error)) => {
@@ -46,66 +47,20 @@ fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
     }
 }
 
-/// Prints what was found; the status is 1 if a server cannot run here.
+/// Prints the limits, and a verdict. The exit status is 1 if a server cannot run here.
 pub(super) fn run() -> ExitCode {
-    let limit = host::raise_descriptor_limit();
+    let descriptor_limit = host::raise_descriptor_limit();
     let tried = try_server();
-    let findings = [
-        Finding {
-            about: "kernel",
-            value: kernel_release(),
-            advice: None,
-        },
-        match ring_error(&tried) {
-            Some(error) => Finding {
-                about: "io_uring",
-                value: "not usable".to_owned(),
-                advice: Some(error.to_string()),
-            },
-            None => Finding {
-                about: "io_uring",
-                value: "allowed".to_owned(),
-                advice: None,
-            },
-        },
-        Finding {
-            about: "cores",
-            value: host::cores().to_string(),
-            advice: None,
-        },
-        descriptors(limit),
-        memory(),
-        sysctl(
-            "backlog",
-            "net/core/somaxconn",
-            4096,
-            "clients that wait to be accepted are dropped beyond it",
-        ),
-        sysctl(
-            "SYN backlog",
-            "net/ipv4/tcp_max_syn_backlog",
-            1024,
-            "handshakes under way are dropped beyond it",
-        ),
-        sysctl(
-            "files",
-            "fs/file-max",
-            1 << 20,
-            "all sockets of the host count against it",
-        ),
-        established(),
-        huge_pages(),
-    ];
-    let findings: Vec<Finding> = findings.into_iter().chain(tracked()).collect();
+    let findings = findings(descriptor_limit, ring_error(&tried));
     let mut out = std::io::stdout().lock();
     for Finding {
-        about,
+        name,
         value,
         advice,
     } in &findings
     {
-        // Who closed standard output does not want to know.
-        let _ = writeln!(out, "{about:<16}{value}");
+        // Errors are ignored, because standard output may be closed.
+        let _ = writeln!(out, "{name:<16}{value}");
         if let Some(advice) = advice {
             let _ = writeln!(out, "{:<16}{advice}", "");
         }
@@ -118,20 +73,67 @@ pub(super) fn run() -> ExitCode {
     }
 }
 
-/// The last line: whether a server can run here, and to how many points there is advice.
+fn findings(descriptor_limit: u32, ring_error: Option<&RingError>) -> Vec<Finding> {
+    let mut findings = vec![
+        Finding {
+            name: "kernel",
+            value: kernel_release(),
+            advice: None,
+        },
+        Finding {
+            name: "io_uring",
+            value: match ring_error {
+                Some(_) => "not usable".to_owned(),
+                None => "allowed".to_owned(),
+            },
+            advice: ring_error.map(ToString::to_string),
+        },
+        Finding {
+            name: "cores",
+            value: host::cores().to_string(),
+            advice: None,
+        },
+        descriptors(descriptor_limit),
+        memory(),
+        sysctl(
+            "backlog",
+            "net/core/somaxconn",
+            4096,
+            "clients over this number that wait to be accepted are dropped",
+        ),
+        sysctl(
+            "SYN backlog",
+            "net/ipv4/tcp_max_syn_backlog",
+            1024,
+            "TCP handshakes in progress over this number are dropped",
+        ),
+        sysctl(
+            "files",
+            "fs/file-max",
+            1 << 20,
+            "it limits the open files and sockets of the whole host",
+        ),
+        established(),
+        huge_pages(),
+    ];
+    findings.extend(tracked());
+    findings
+}
+
+/// The last line: whether a server can run here, and the number of limits with advice.
 fn verdict(tried: &Result<(), Error>, advised: usize) -> String {
-    let points = match advised {
-        1 => "1 point".to_owned(),
-        more => format!("{more} points"),
+    let limits = match advised {
+        1 => "1 limit".to_owned(),
+        more => format!("{more} limits"),
     };
     match (tried, advised) {
         _ if ring_error(tried).is_some() => {
             "A server cannot run here: io_uring is not usable.".to_owned()
         }
         (Err(error), _) => format!("A server cannot run here: {error}."),
-        (Ok(()), 0) => "Nothing stands in the way of a server.".to_owned(),
+        (Ok(()), 0) => "A server runs here, and no limit is low.".to_owned(),
         (Ok(()), _) => {
-            format!("A server runs here; for very many connections see the advice on {points}.")
+            format!("A server runs here. For very many connections, follow the advice on {limits}.")
         }
     }
 }
@@ -145,32 +147,32 @@ fn descriptors(limit: u32) -> Finding {
         };
         let each = host::capacity(&config, limit).connections;
         format!(
-            "there is room for {} connections on {shards} shards, {each} on each; {} or more --shards make \
-             room for more",
+            "it limits the connections to {} on {shards} shards, {each} on each; {} or more --shards raise \
+             that",
             u64::from(each) * u64::from(shards),
             raise_descriptors(1 << 20)
         )
     });
     Finding {
-        about: "RLIMIT_NOFILE",
+        name: "RLIMIT_NOFILE",
         value: limit.to_string(),
         advice,
     }
 }
 
 fn memory() -> Finding {
-    let about = "RLIMIT_MEMLOCK";
+    let name = "RLIMIT_MEMLOCK";
     match getrlimit(Resource::Memlock).current {
         None => Finding {
-            about,
+            name,
             value: "unlimited".to_owned(),
             advice: None,
         },
         Some(limit) => Finding {
-            about,
+            name,
             value: format!("{limit} bytes"),
             advice: (limit < 8 << 20).then(|| {
-                "rings count against it where CAP_IPC_LOCK is missing; `ulimit -l unlimited` (or \
+                "it limits the memory of io_uring without CAP_IPC_LOCK; `ulimit -l unlimited` (or \
                  LimitMEMLOCK=infinity in the systemd unit) raises it"
                     .to_owned()
             }),
@@ -178,60 +180,60 @@ fn memory() -> Finding {
     }
 }
 
-/// The table in which the kernel looks up the connection of each packet; beyond one of each of its
-/// chains, a look-up is a walk.
+/// The hash table in which the kernel looks up the connection of each packet. With more connections than
+/// buckets, a look-up walks a chain.
 fn established() -> Finding {
-    const ENOUGH: i64 = 1 << 20;
-    let about = "TCP table";
-    let name = "net.ipv4.tcp_ehash_entries";
-    // Negative in a network namespace that shares the table of the first one.
-    let Some(chains) = read("net/ipv4/tcp_ehash_entries").and_then(|text| text.parse::<i64>().ok())
+    const BUCKETS_MIN: i64 = 1 << 20;
+    let name = "TCP table";
+    let setting = "net.ipv4.tcp_ehash_entries";
+    // Negative in a network namespace that shares the table of the initial namespace.
+    let Some(buckets) =
+        read("net/ipv4/tcp_ehash_entries").and_then(|text| text.parse::<i64>().ok())
     else {
         return Finding {
-            about,
-            value: format!("{name} cannot be read"),
+            name,
+            value: format!("{setting} cannot be read"),
             advice: None,
         };
     };
     Finding {
-        about,
-        value: format!("{} ({name})", chains.abs()),
-        advice: (chains.abs() < ENOUGH).then(|| {
+        name,
+        value: format!("{} ({setting})", buckets.abs()),
+        advice: (buckets.abs() < BUCKETS_MIN).then(|| {
             format!(
-                "with more connections each packet takes longer to find its own; \
-                 `thash_entries={ENOUGH}` on the kernel's command line raises it, and `sysctl -w \
-                 net.ipv4.tcp_child_ehash_entries={ENOUGH}` gives network namespaces that are made \
-                 later tables of their own"
+                "with more connections, the kernel takes longer to find the connection of a packet; \
+                 `thash_entries={BUCKETS_MIN}` on the kernel's command line raises it, and `sysctl -w \
+                 net.ipv4.tcp_child_ehash_entries={BUCKETS_MIN}` gives each new network namespace a table"
             )
         }),
     }
 }
 
-/// What the kernel does unasked. Our allocator does not ask.
+/// The policy for transparent huge pages. The allocator of this program does not ask for them.
 fn huge_pages() -> Finding {
-    let about = "huge pages";
+    let name = "huge pages";
     let path = "/sys/kernel/mm/transparent_hugepage/enabled";
     let Ok(text) = std::fs::read_to_string(path) else {
         return Finding {
-            about,
+            name,
             value: "none".to_owned(),
             advice: None,
         };
     };
     let always = text.contains("[always]");
     Finding {
-        about,
+        name,
         value: text.trim().to_owned(),
         advice: always.then(|| {
             format!(
-                "memory is taken in pieces of 2 MiB, the first touch of which may take \
-                 milliseconds; `echo madvise > {path}` leaves them to those that ask"
+                "the first access to a huge page of 2 MiB may take milliseconds; `echo madvise > {path}` \
+                 limits huge pages to programs that ask for them"
             )
         }),
     }
 }
 
-/// Where the host tracks connections, there is a bound on them.
+/// The limit on tracked connections, if the host tracks connections.
 fn tracked() -> Option<Finding> {
     let tracked = read("net/netfilter/nf_conntrack_count")?;
     (tracked != "0").then(|| {
@@ -239,32 +241,32 @@ fn tracked() -> Option<Finding> {
             "tracking",
             "net/netfilter/nf_conntrack_max",
             1 << 20,
-            "packets of connections beyond it are dropped, unless a `notrack` rule exempts the port",
+            "packets of connections over this number are dropped, unless a `notrack` rule exempts the port",
         )
     })
 }
 
-/// A setting of the kernel, as it is.
+/// The value of a kernel setting.
 fn read(path: &str) -> Option<String> {
     let text = std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?;
     Some(text.trim().to_owned())
 }
 
-/// A setting of the kernel, and the advice to raise it where it is below `enough`.
-fn sysctl(about: &'static str, path: &str, enough: u64, why: &str) -> Finding {
-    let name = path.replace('/', ".");
+/// A kernel setting, with advice to raise it if it is below `min`. `effect` is the effect of a low value.
+fn sysctl(name: &'static str, path: &str, min: u64, effect: &str) -> Finding {
+    let setting = path.replace('/', ".");
     let Some(value) = read(path) else {
         return Finding {
-            about,
-            value: format!("{name} cannot be read"),
+            name,
+            value: format!("{setting} cannot be read"),
             advice: None,
         };
     };
-    let low = value.parse::<u64>().is_ok_and(|value| value < enough);
-    let advice = low.then(|| format!("{why}; `sysctl -w {name}={enough}` raises it"));
+    let is_low = value.parse::<u64>().is_ok_and(|value| value < min);
+    let advice = is_low.then(|| format!("{effect}; `sysctl -w {setting}={min}` raises it"));
     Finding {
-        about,
-        value: format!("{value} ({name})"),
+        name,
+        value: format!("{value} ({setting})"),
         advice,
     }
 }
@@ -274,15 +276,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_is_a_verdict() {
-        for (tried, advised, told) in [
-            (Ok(()), 0, "Nothing stands in the way of a server."),
-            (Ok(()), 1, "advice on 1 point."),
-            (Ok(()), 3, "advice on 3 points."),
+    fn the_last_line_says_whether_a_server_runs_and_counts_the_limits_with_advice() {
+        for (tried, advised, expected) in [
+            (Ok(()), 0, "A server runs here, and no limit is low."),
+            (Ok(()), 1, "advice on 1 limit."),
+            (Ok(()), 3, "advice on 3 limits."),
             (Err(Error::Interrupted), 1, "A server cannot run here: "),
         ] {
             let verdict = verdict(&tried, advised);
-            assert!(verdict.contains(told), "{verdict}");
+            assert!(verdict.contains(expected), "{verdict}");
         }
     }
 }

@@ -1,17 +1,18 @@
-//! `tidewheel echo`
+//! `tidewheel echo`: every message goes back to its client.
 
 use std::sync::Arc;
 
-use super::{RunError, options::Settled};
+use super::{error::RunError, run, settings::Settings};
 use crate::{Conn, Handler, Message, Request, Verdict};
 
-/// What all connections are subscribed to, if anybody may publish.
-const EVERYBODY: &str = "all";
+/// The topic that all connections subscribe to if there is a publish token.
+const TOPIC: &str = "all";
 
 #[derive(Clone, Debug)]
 struct Echo {
-    /// Whether anybody may publish.
+    /// Whether connections subscribe to [`TOPIC`].
     subscribes: bool,
+    /// In order of preference.
     subprotocols: Arc<[String]>,
 }
 
@@ -19,26 +20,26 @@ impl Handler for Echo {
     type State = ();
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<()> {
-        super::accept(request, &self.subprotocols, ())
+        run::accept(request, &self.subprotocols, ())
     }
 
     fn open(&mut self, conn: &mut Conn<'_, ()>) {
         if self.subscribes {
-            conn.subscribe(EVERYBODY).expect("it is a topic");
+            conn.subscribe(TOPIC).expect("the name is a valid topic");
         }
     }
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        // What a slow reader does not take is dealt with by the policy for such.
+        // If the send queue is full, the slow-consumer policy has been applied.
         let _ = conn.send(message);
     }
 }
 
-/// Serves until a signal, having said on standard output where.
-pub(super) fn run(options: &Settled) -> Result<(), RunError> {
+/// Serves until a signal has drained the server.
+pub(super) fn run(settings: &Settings) -> Result<(), RunError> {
     let echo = Echo {
-        subscribes: options.publish_token.is_some(),
-        subprotocols: Arc::clone(&options.subprotocols),
+        subscribes: settings.publish_token.is_some(),
+        subprotocols: Arc::clone(&settings.subprotocols),
     };
-    super::run(options, move |_| echo.clone())
+    run::run(settings, move |_| echo.clone())
 }

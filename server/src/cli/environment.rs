@@ -1,17 +1,17 @@
-//! Variables that look like options, and are none.
+//! Environment variables that look like options but are not.
 
 use std::ffi::OsString;
 
-use super::{command, log};
+use super::{command::command, log};
 
-/// The beginning of every variable of this program.
+/// The prefix of every variable of this program.
 const PREFIX: &str = "TIDEWHEEL_";
 
-/// The likeness of two names, of 1, if one may have been meant by the other.
-const LIKENESS_MIN: f64 = 0.8;
+/// The minimum Jaro similarity, 0 to 1, at which a name is suggested for another one.
+const SIMILARITY_MIN: f64 = 0.8;
 
-/// Names the variables that no option has, if there are any. They may be another program's: Kubernetes sets
-/// `TIDEWHEEL_PORT` for a service of the name tidewheel.
+/// A warning that names the variables with the prefix that belong to no option; `None` if there are none.
+/// They may belong to another program: Kubernetes sets `TIDEWHEEL_PORT` for a service with the name tidewheel.
 pub(super) fn unknown(names: impl Iterator<Item = OsString>) -> Option<String> {
     let known = known();
     let names = names.map(|name| name.to_string_lossy().into_owned());
@@ -19,18 +19,18 @@ pub(super) fn unknown(names: impl Iterator<Item = OsString>) -> Option<String> {
     let mut unknown: Vec<String> = names.filter(is_unknown).collect();
     unknown.sort();
     for name in &mut unknown {
-        let tails = known.iter().map(|known| &known[PREFIX.len()..]);
-        if let Some(meant) = nearest(&name[PREFIX.len()..], tails) {
-            name.push_str(&format!(" (did you mean {PREFIX}{meant}?)"));
+        let suffixes = known.iter().map(|known| &known[PREFIX.len()..]);
+        if let Some(suggestion) = nearest(&name[PREFIX.len()..], suffixes) {
+            name.push_str(&format!(" (did you mean {PREFIX}{suggestion}?)"));
         }
     }
     (!unknown.is_empty()).then(|| {
         let names = unknown.join(", ");
-        format!("no option has these variables, which have no effect: {names}")
+        format!("these variables belong to no option and have no effect: {names}")
     })
 }
 
-/// The variables of all options, and that of the log.
+/// The variables of all options, and the variable of the log.
 fn known() -> Vec<String> {
     let command = command();
     let commands = command.get_subcommands();
@@ -42,11 +42,11 @@ fn known() -> Vec<String> {
         .collect()
 }
 
-/// The known name that is most like another one.
+/// The known name that is most similar to `name`, if one is similar enough.
 pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let likely = known.map(|known| (strsim::jaro(name, known), known));
-    let likely = likely.filter(|(likeness, _)| *likeness >= LIKENESS_MIN);
-    let best = likely.max_by(|(one, _), (other, _)| one.total_cmp(other));
+    let candidates = known.map(|known| (strsim::jaro(name, known), known));
+    let candidates = candidates.filter(|(similarity, _)| *similarity >= SIMILARITY_MIN);
+    let best = candidates.max_by(|(one, _), (other, _)| one.total_cmp(other));
     best.map(|(_, known)| known)
 }
 
@@ -54,23 +54,23 @@ pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
 mod tests {
     use super::*;
 
-    fn told(names: &[&str]) -> Option<String> {
+    fn warning(names: &[&str]) -> Option<String> {
         unknown(names.iter().map(OsString::from))
     }
 
     #[test]
-    fn variables_of_options_and_of_other_programs_are_known() {
-        assert_eq!(told(&[]), None);
+    fn variables_of_options_and_without_the_prefix_are_not_warned_of() {
+        assert_eq!(warning(&[]), None);
         let known: Vec<String> = known();
         assert!(known.iter().any(|name| name == "TIDEWHEEL_PING_INTERVAL"));
         let mut names: Vec<&str> = known.iter().map(String::as_str).collect();
         names.extend(["PATH", "TIDEWHEEL", "LISTEN"]);
-        assert_eq!(told(&names), None);
+        assert_eq!(warning(&names), None);
     }
 
     #[test]
-    fn a_misspelt_variable_is_told_with_what_is_meant() {
-        for (name, meant) in [
+    fn the_warning_for_a_misspelt_variable_suggests_the_right_one() {
+        for (name, suggestion) in [
             ("TIDEWHEEL_PING_INTERVALL", Some("TIDEWHEEL_PING_INTERVAL")),
             ("TIDEWHEEL_PINGINTERVAL", Some("TIDEWHEEL_PING_INTERVAL")),
             ("TIDEWHEEL_LISTN", Some("TIDEWHEEL_LISTEN")),
@@ -81,19 +81,21 @@ mod tests {
             ("TIDEWHEEL_SERVICE_HOST", None),
             ("TIDEWHEEL_", None),
         ] {
-            let hint = meant.map(|meant| format!(" (did you mean {meant}?)"));
+            let hint = suggestion.map(|suggestion| format!(" (did you mean {suggestion}?)"));
             let expected = format!(
-                "no option has these variables, which have no effect: {name}{}",
+                "these variables belong to no option and have no effect: {name}{}",
                 hint.unwrap_or_default()
             );
-            assert_eq!(told(&[name]), Some(expected));
+            assert_eq!(warning(&[name]), Some(expected));
         }
     }
 
     #[test]
-    fn several_stand_in_one_line() {
-        let told = told(&["TIDEWHEEL_PORT", "TIDEWHEEL_LOGS"]).unwrap();
-        assert!(told.ends_with(": TIDEWHEEL_LOGS (did you mean TIDEWHEEL_LOG?), TIDEWHEEL_PORT"));
-        assert_eq!(told.lines().count(), 1);
+    fn several_variables_are_named_in_one_line() {
+        let warning = warning(&["TIDEWHEEL_PORT", "TIDEWHEEL_LOGS"]).unwrap();
+        assert!(
+            warning.ends_with(": TIDEWHEEL_LOGS (did you mean TIDEWHEEL_LOG?), TIDEWHEEL_PORT")
+        );
+        assert_eq!(warning.lines().count(), 1);
     }
 }

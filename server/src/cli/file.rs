@@ -1,4 +1,4 @@
-//! The file of `--config`, whose errors name the entry.
+//! The file of `--config`.
 
 use std::{
     io::{self, Read as _},
@@ -7,13 +7,9 @@ use std::{
 
 use serde::Deserialize as _;
 
-use super::{
-    command,
-    environment::nearest,
-    options::{Options, OptionsError},
-};
+use super::{command::command, environment::nearest, error::OptionsError, options::Options};
 
-/// The file of `--config`; with no path if there is none.
+/// A parsed configuration file. By default an empty one without a path.
 #[derive(Debug, Default)]
 pub(super) struct File {
     path: PathBuf,
@@ -22,10 +18,13 @@ pub(super) struct File {
 }
 
 impl File {
-    /// Reads a file that a flag or variable names: `source`.
-    pub(super) fn read(path: &Path, source: &str) -> Result<Self, OptionsError> {
+    /// Reads a file. `source_name` is the flag or variable that names it.
+    ///
+    /// # Errors
+    /// If it cannot be read or parsed, or has an unknown entry or a wrong value.
+    pub(super) fn read(path: &Path, source_name: &str) -> Result<Self, OptionsError> {
         let text = read(path).map_err(|error| OptionsError::Read {
-            place: source.to_owned(),
+            source_name: source_name.to_owned(),
             path: path.to_owned(),
             error,
         })?;
@@ -37,18 +36,18 @@ impl File {
         };
         let mut options = Options::default();
         for (key, value) in &file.entries {
-            if let Some(message) = unknown(key, value) {
+            if let Some(message) = unknown_key_advice(key, value) {
                 return Err(OptionsError::Value {
-                    place: place(path, key),
+                    source_name: entry_name(path, key),
                     message,
                 });
             }
-            match entry(key, value) {
+            match parse_entry(key, value) {
                 Ok(entry) => options = options.or(entry),
                 Err(error) => {
                     return Err(OptionsError::Value {
-                        place: place(path, key),
-                        message: in_file(error.message(), value),
+                        source_name: entry_name(path, key),
+                        message: with_quotes_hint(error.message(), value),
                     });
                 }
             }
@@ -57,57 +56,56 @@ impl File {
         Ok(file)
     }
 
-    /// The file and the key of an entry; `None` if there is none.
-    pub(super) fn place(&self, key: &str) -> Option<String> {
+    /// The path and the key of an entry; `None` if there is no such entry.
+    pub(super) fn entry_name(&self, key: &str) -> Option<String> {
         self.entries
             .contains_key(key)
-            .then(|| place(&self.path, key))
+            .then(|| entry_name(&self.path, key))
     }
 }
 
 /// An entry of a file, as errors name it.
-fn place(path: &Path, key: &str) -> String {
+fn entry_name(path: &Path, key: &str) -> String {
     format!("{}: {key}", path.display())
 }
 
-/// The entry whose value nobody is told.
+/// The entry whose value is not part of any error.
 const SECRET: &str = "publish-token";
 
-/// Bytes of a file that is one, at most.
-const FILE_SIZE_MAX: u64 = 1 << 20;
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let file = std::fs::File::open(path)?;
-    file.take(FILE_SIZE_MAX + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > FILE_SIZE_MAX {
-        return Err(io::Error::other("it has more than 1 MiB"));
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        return Err(io::Error::other("the file is larger than 1 MiB"));
     }
     Ok(text)
 }
 
-/// A message about a value, as it concerns a file: a number stands there as it is, other values in quotes.
-fn in_file(message: &str, value: &toml::Value) -> String {
-    let meant = message.split_once("; write ").map(|(_, meant)| meant);
+/// Adds `(in quotes)` to advice on a value that has no quotes but needs them.
+fn with_quotes_hint(message: &str, value: &toml::Value) -> String {
+    let advice = message.split_once("; write ").map(|(_, advice)| advice);
     let has_quotes = value.is_str() || value.is_array();
     let is_number = |text: &str| {
         let word = text.split([' ', ',']).next().unwrap_or_default();
         word.parse::<u64>().is_ok()
     };
-    match meant {
-        Some(meant) if !has_quotes && !is_number(meant) => format!("{message} (in quotes)"),
+    match advice {
+        Some(advice) if !has_quotes && !is_number(advice) => format!("{message} (in quotes)"),
         Some(_) | None => message.to_owned(),
     }
 }
 
-/// The options of a file that has only this entry.
-fn entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
+/// The options of a file with only this entry.
+fn parse_entry(key: &str, value: &toml::Value) -> Result<Options, toml::de::Error> {
     let entry = [(key.to_owned(), value.clone())];
     Options::deserialize(toml::Table::from_iter(entry))
 }
 
-/// The advice for an unknown key, if there is any.
-fn unknown(key: &str, value: &toml::Value) -> Option<String> {
+/// Advice for an unknown key, if there is any.
+fn unknown_key_advice(key: &str, value: &toml::Value) -> Option<String> {
     let command = command();
     let options = command
         .find_subcommand("serve")?
@@ -119,7 +117,8 @@ fn unknown(key: &str, value: &toml::Value) -> Option<String> {
         return None;
     }
     if value.is_table() {
-        return Some("the file has no sections; write the options without one".to_owned());
+        let advice = "the file has no sections; remove the section header";
+        return Some(advice.to_owned());
     }
     let mut name = String::new();
     for c in key.chars() {
@@ -130,14 +129,17 @@ fn unknown(key: &str, value: &toml::Value) -> Option<String> {
         }
     }
     if matches!(name.as_str(), "log" | "log-level" | "verbose") {
-        let told = "the variable TIDEWHEEL_LOG says how much is logged, as in TIDEWHEEL_LOG=debug";
-        return Some(told.to_owned());
+        let advice =
+            "the variable TIDEWHEEL_LOG sets the level of the log, as in TIDEWHEEL_LOG=debug";
+        return Some(advice.to_owned());
     }
-    let meant = nearest(&name, known.into_iter())?;
-    Some(format!("there is no such option; did you mean {meant}?"))
+    let suggestion = nearest(&name, known.into_iter())?;
+    Some(format!(
+        "there is no such option; did you mean {suggestion}?"
+    ))
 }
 
-/// An error of syntax, with what to write if a text stands without quotes. A secret is not told.
+/// An error of syntax, with advice if a text lacks quotes. Does not contain the value of [`SECRET`].
 fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
@@ -147,14 +149,14 @@ fn syntax_error(path: &Path, text: &str, error: toml::de::Error) -> OptionsError
     let (key, value) = (key.trim(), value.trim());
     if key.trim_matches(['"', '\'']) == SECRET {
         return OptionsError::Value {
-            place: place(path, SECRET),
-            message: "it is no text in quotes".to_owned(),
+            source_name: entry_name(path, SECRET),
+            message: "the value is not a text in quotes".to_owned(),
         };
     }
     let has_quotes = !value.starts_with(|c: char| c.is_alphanumeric());
     let hint = match has_quotes || key.is_empty() || error.message().contains("duplicate") {
         true => String::new(),
-        false => format!("\ntext stands in quotes: {key} = \"{value}\""),
+        false => format!("\na text needs quotes: {key} = \"{value}\""),
     };
     OptionsError::Syntax {
         path: path.to_owned(),
@@ -168,19 +170,25 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::{Origins, cli::given::Given};
+    use crate::{
+        Origins,
+        cli::{settings::Settings, sources::Sources},
+    };
 
     fn error_of(text: &str) -> String {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let options = Options::with_file(file.path());
-        let settled = options.settle(Origins::Any, &Given::default());
-        settled.unwrap_err().to_string()
+        let options = Options {
+            config: Some(file.path().to_owned()),
+            ..Options::default()
+        };
+        let settings = Settings::resolve(options, Origins::Any, &Sources::default());
+        settings.unwrap_err().to_string()
     }
 
     #[test]
-    fn a_file_with_an_unknown_or_wrong_entry_is_refused_by_file_and_key_and_value() {
-        for (text, told) in [
+    fn the_error_for_an_unknown_or_wrong_entry_names_the_file_and_the_key_and_the_value() {
+        for (text, expected) in [
             (
                 "pong-interval = '1s'",
                 "pong-interval: there is no such option; did you mean ping-interval?",
@@ -196,12 +204,12 @@ mod tests {
             ("zzz = 1", "zzz: unknown field `zzz`, expected one of"),
             (
                 "log = 'debug'",
-                "log: the variable TIDEWHEEL_LOG says how much is logged",
+                "log: the variable TIDEWHEEL_LOG sets the level of the log",
             ),
             ("[server]\nshards = 1", "server: the file has no sections"),
             (
                 "ping-interval = '1x'",
-                "ping-interval: `1x` is no duration; write 20s, ",
+                "ping-interval: `1x` is not a duration; write 20s, ",
             ),
             (
                 "ping-interval = 15",
@@ -225,11 +233,11 @@ mod tests {
             ),
             (
                 "admin = true",
-                "admin: `true` is no address; write 127.0.0.1:9090, or ",
+                "admin: `true` is not an address; write 127.0.0.1:9090, or ",
             ),
             (
                 "shards = 0",
-                "shards: `0` is no number of shards; write 1 to 65535, or auto",
+                "shards: `0` is not a number of shards; write 1 to 65535, or auto",
             ),
             (
                 "origin = 'https://a/'",
@@ -245,11 +253,11 @@ mod tests {
             ),
             (
                 "topic-policy = 'a'",
-                "topic-policy: `a` is no rule; write a pattern and a policy",
+                "topic-policy: `a` is not a topic policy; write a pattern and a policy",
             ),
             (
                 "topic-policy = '/a=close'",
-                "topic-policy: `/a` is no pattern of topics",
+                "topic-policy: `/a` is not a topic pattern",
             ),
             (
                 "compression = 'yes'",
@@ -261,7 +269,7 @@ mod tests {
             ),
             (
                 "max-message-size = '64k'",
-                "max-message-size: `64k` is no size; write 64KiB or 64000",
+                "max-message-size: `64k` is not a size; write 64KiB or 64000",
             ),
             (
                 "max-message-size = 0",
@@ -273,7 +281,7 @@ mod tests {
             ),
             (
                 "drain-code = 1000",
-                "drain-code: `1000` is no code for a drain; write 1001 ",
+                "drain-code: `1000` is not a drain code; write 1001 ",
             ),
             (
                 "drain-interval = '1h'",
@@ -285,7 +293,7 @@ mod tests {
             ),
             (
                 "max-connections = 1\nshards = 2",
-                "max-connections: the maximum of connections is 1; least is one for each of 2",
+                "max-connections: the maximum number of connections is 1; the minimum is one for each of 2",
             ),
             (
                 "close-timeout = '500ms'\ndrain-interval = '300ms'",
@@ -297,11 +305,11 @@ mod tests {
             ),
             (
                 "ping-interval = 'off'\nping-timeout = '1s'",
-                "ping-timeout: the ping timeout is set, and the ping interval is off",
+                "ping-timeout: the ping timeout has no effect, because the ping interval is off",
             ),
             (
                 "ping-interval = ['1s']",
-                "ping-interval: it has one value; write it without brackets",
+                "ping-interval: the option has one value; write it without brackets",
             ),
             (
                 "subprotocol = 7",
@@ -309,8 +317,10 @@ mod tests {
             ),
         ] {
             let error = error_of(text);
-            let (_, after) = error.split_once(": ").expect("the file's name comes first");
-            assert!(after.starts_with(told), "{text}: {error}");
+            let (_, after) = error
+                .split_once(": ")
+                .expect("the error begins with the file name");
+            assert!(after.starts_with(expected), "{text}: {error}");
         }
         for text in ["origin = ['*']", "listen = '8080'", "drain-code = 1000"] {
             let error = error_of(text);
@@ -319,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_quotes_is_told_with_quotes() {
+    fn the_error_for_a_text_without_quotes_shows_the_quotes() {
         for (text, hint) in [
             (
                 "listen = 127.0.0.1:8080",
@@ -336,14 +346,14 @@ mod tests {
             ("listen = 'a", None),
         ] {
             let error = error_of(text);
-            assert!(error.contains(" is wrong: "), "{error}");
-            let told = error.split_once("text stands in quotes: ");
-            assert_eq!(told.map(|(_, told)| told), hint, "{text}");
+            assert!(error.contains(" cannot be parsed: "), "{error}");
+            let advice = error.split_once("a text needs quotes: ");
+            assert_eq!(advice.map(|(_, advice)| advice), hint, "{text}");
         }
     }
 
     #[test]
-    fn a_token_without_quotes_is_not_told() {
+    fn the_error_for_a_token_without_quotes_does_not_contain_the_token() {
         for text in [
             "publish-token = s3cret",
             "listen = '127.0.0.1:0'\npublish-token = s3cret # x",
@@ -357,15 +367,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_end_is_no_file() {
+    fn a_file_of_more_than_1_mib_is_refused() {
         let error = File::read(Path::new("/dev/zero"), "--config")
             .unwrap_err()
             .to_string();
-        assert!(error.contains("it has more than 1 MiB"), "{error}");
+        assert!(error.contains("the file is larger than 1 MiB"), "{error}");
     }
 
     #[test]
-    fn what_stands_twice_needs_no_quotes() {
+    fn the_error_for_a_duplicate_key_does_not_suggest_quotes() {
         let error = error_of("compression = true\ncompression = false");
         assert!(error.contains("duplicate key"), "{error}");
         assert!(!error.contains("quotes"), "{error}");

@@ -1,47 +1,49 @@
-//! `tidewheel serve`
+//! `tidewheel serve`: the path of a client is its topic.
 
 use std::{borrow::Cow, sync::Arc};
 
 use percent_encoding::percent_decode_str;
 
-use super::{RunError, options::Settled};
+use super::{error::RunError, run, settings::Settings};
 use crate::{
     CloseCode, Conn, Handler, Message, PublishError, Rejection, Request, Verdict,
     topic::check_pattern,
 };
 
-/// A client of `/a/b` has subscribed to `a/b`, and what it sends is published there.
+/// A handler that subscribes a client of `/a/b` to `a/b`, and publishes its messages there.
 #[derive(Clone, Debug)]
 pub(super) struct Serve {
+    /// In order of preference.
     subprotocols: Arc<[String]>,
 }
 
-/// What a client has asked for.
+/// The subscription that a client asks for with its path and query.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Subscription {
+    /// A topic, or a pattern.
     topic: Box<str>,
-    /// Whether it gets what it sends itself.
+    /// Whether the client receives its own messages.
     echo: bool,
 }
 
 impl Handler for Serve {
-    type State = Place;
+    type State = Subscription;
 
-    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Place> {
-        match place(request) {
-            Ok(place) => super::accept(request, &self.subprotocols, place),
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Subscription> {
+        match subscription(request) {
+            Ok(subscription) => run::accept(request, &self.subprotocols, subscription),
             Err(rejection) => Verdict::reject(rejection),
         }
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, Place>) {
+    fn open(&mut self, conn: &mut Conn<'_, Subscription>) {
         let topic = conn.state().topic.clone();
-        // It is a pattern, as was seen when it was asked for.
+        // Cannot fail: `upgrade` has checked the pattern.
         let _ = conn.subscribe(&topic);
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, Place>, message: Message<'_>) {
-        let Place { topic, echo } = conn.state();
+    fn message(&mut self, conn: &mut Conn<'_, Subscription>, message: Message<'_>) {
+        let Subscription { topic, echo } = conn.state();
         let (topic, echo) = (topic.clone(), *echo);
         let published = if echo {
             conn.publish(&topic, message)
@@ -52,17 +54,17 @@ impl Handler for Serve {
             return;
         };
         let code = match error {
-            // The path is a pattern: there is nothing to publish to.
+            // The path is a pattern, which is not a topic to publish to.
             PublishError::Topic(_) => CloseCode::POLICY_VIOLATION,
             PublishError::Busy => CloseCode::TRY_AGAIN_LATER,
         };
-        // The reason fits a Close.
+        // Cannot fail: the reason is short enough for a Close frame.
         let _ = conn.close(code, &error.to_string());
     }
 }
 
-/// What the request's path and query ask for.
-fn place(request: &Request<'_>) -> Result<Place, Rejection> {
+/// Parses the path and the query of a request.
+fn subscription(request: &Request<'_>) -> Result<Subscription, Rejection> {
     let path = request.path().trim_start_matches('/');
     let topic: Cow<'_, str> = percent_decode_str(path)
         .decode_utf8()
@@ -73,14 +75,14 @@ fn place(request: &Request<'_>) -> Result<Place, Rejection> {
             format!("the path is the topic, as in /orders/eu: {error}"),
         )
     })?;
-    Ok(Place {
+    Ok(Subscription {
         topic: topic.into(),
         echo: echo(request.query().unwrap_or_default())?,
     })
 }
 
-/// Whether a query asks for a client's own messages. Proxies and clients add parameters of their own, which
-/// are not looked at.
+/// Whether a query asks for a client's own messages. Other parameters are ignored, because proxies and clients
+/// add some.
 fn echo(query: &str) -> Result<bool, Rejection> {
     let decode = |text| percent_decode_str(text).decode_utf8_lossy();
     let mut echo = None;
@@ -97,19 +99,23 @@ fn echo(query: &str) -> Result<bool, Rejection> {
         let value = match decode(value).to_ascii_lowercase().as_str() {
             "true" => true,
             "false" => false,
-            _ => return Err(Rejection::new(400, "echo is true or false")),
+            _ => {
+                let message = "the parameter echo must be true or false";
+                return Err(Rejection::new(400, message));
+            }
         };
         if echo.replace(value).is_some() {
-            return Err(Rejection::new(400, "echo stands twice in the query"));
+            let message = "the query has the parameter echo twice";
+            return Err(Rejection::new(400, message));
         }
     }
     Ok(echo.unwrap_or(true))
 }
 
-/// Serves until a signal, having said on standard output where.
-pub(super) fn run(options: &Settled) -> Result<(), RunError> {
+/// Serves until a signal has drained the server.
+pub(super) fn run(settings: &Settings) -> Result<(), RunError> {
     let serve = Serve {
-        subprotocols: Arc::clone(&options.subprotocols),
+        subprotocols: Arc::clone(&settings.subprotocols),
     };
-    super::run(options, move |_| serve.clone())
+    run::run(settings, move |_| serve.clone())
 }

@@ -1,17 +1,9 @@
-//! The admin listener: HTTP for whoever watches the server.
+//! The admin listener: HTTP/1 for dashboards, metrics, health checks and publishers.
 
-use std::{borrow::Cow, convert::Infallible, io, rc::Rc, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, rc::Rc, time::Duration};
 
-use http_body_util::Full;
-use hyper::{
-    Method, Request, Response, StatusCode, Version,
-    body::{Body, Bytes},
-    header,
-    server::conn::http1,
-    service::service_fn,
-};
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tidewheel_codec::handshake::is_authority;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpListener,
@@ -19,287 +11,137 @@ use tokio::{
 };
 
 use super::{
-    dashboard,
-    media::MetricsFormat,
-    metrics,
-    places::{IDLE_TIMEOUT, Place, Places},
-    publish::{self, Publishing},
+    routes::Routes,
+    slots::{IDLE_TIMEOUT, Slot, Slots},
 };
-use crate::{Hosts, PublishToken, Remote, fanout::Readiness, host, stats::Stats};
+use crate::{Hosts, PublishToken, host};
 
-/// Connections at a time.
+/// Maximum number of connections.
 pub(crate) const CONNECTIONS_MAX: usize = 64;
 
-/// The part of the process's descriptors that they may take, if that is less.
-const DESCRIPTORS_PART: u64 = 8;
+/// Maximum part of the process's descriptors that connections take: one of this number.
+const DESCRIPTORS_DIVISOR: u64 = 8;
 
-/// Bytes that are buffered of what a connection sends: the head of a request is shorter.
+/// Maximum number of buffered bytes of a connection, and so of the head of a request.
 pub(crate) const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// After an accept has failed for want of descriptors or memory.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Pause after an accept has failed for lack of descriptors or memory.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Between two lines of the log about failed accepts.
+/// Minimum time between two log lines about failed accepts.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The listener of the admin HTTP server.
+/// The socket and the settings of the admin listener.
 #[derive(Debug)]
 pub(crate) struct AdminListener {
     pub(crate) listener: std::net::TcpListener,
-    /// Required to publish; without one, nobody can.
+    /// The token required to publish. `None`: publishing is refused.
     pub(crate) publish_token: Option<PublishToken>,
-    /// Bytes of a published message at most.
+    /// Maximum size of a published message in bytes.
     pub(crate) message_bytes_max: usize,
-    /// Under which names it may be reached.
+    /// The accepted values of `Host`.
     pub(crate) hosts: Hosts,
-    /// Tells how many lines of the log were lost.
+    /// Returns the number of lost log lines.
     pub(crate) log_lines_lost: fn() -> u64,
 }
 
-/// What it answers from.
-pub(super) struct Admin {
-    pub(super) stats: Vec<Arc<Stats>>,
-    pub(super) remote: Remote,
-    /// Under which names it may be reached.
-    pub(super) hosts: Hosts,
-    /// `None`: nobody can publish.
-    pub(super) publishing: Option<Publishing>,
-    /// Tells how many lines of the log were lost.
-    pub(super) log_lines_lost: fn() -> u64,
-}
-
-/// Answers requests for as long as the control plane runs.
-pub(super) async fn serve(listener: TcpListener, admin: Admin) {
-    let admin = Rc::new(admin);
+/// Accepts connections, and responds to their requests, for as long as the control plane runs.
+pub(super) async fn serve(listener: TcpListener, routes: Routes) {
+    let routes = Rc::new(routes);
     let connections_max = connections_max(host::descriptor_limit());
-    let places = Rc::new(Places::new(connections_max));
+    let slots = Rc::new(Slots::new(connections_max));
     let mut failures = AcceptFailures::default();
-    // So a new connection is looked at for some turns before it could be the one that gives way.
+    // So a new connection has some turns of the runtime to send a request before it could be evicted.
     let accepts_per_turn = (connections_max / 4).max(1);
     for accepts in 1_u64.. {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
                 failures.note(&error, Instant::now());
-                // It may be a descriptor that is wanted.
-                let _ = places.revoke_longest_idle();
-                tokio::time::sleep(RETRY_AFTER).await;
+                // Frees a descriptor.
+                let _ = slots.evict_longest_idle();
+                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        // An answer that nobody reads is not kept by the kernel either.
+        // Also limits the time for which the kernel keeps a response that the client does not read.
         let socket = socket2::SockRef::from(&stream);
         if let Err(error) = socket.set_tcp_user_timeout(Some(IDLE_TIMEOUT)) {
-            tracing::debug!(%error, "the kernel does not bound an admin connection");
+            tracing::debug!(%error, "cannot set TCP_USER_TIMEOUT of an admin connection");
         }
-        let place = places.take().await;
-        let admin = Rc::clone(&admin);
-        tokio::task::spawn_local(async move { converse(stream, &admin, &place).await });
+        let slot = slots.take().await;
+        let routes = Rc::clone(&routes);
+        tokio::task::spawn_local(async move { serve_connection(stream, &routes, &slot).await });
         if accepts.is_multiple_of(accepts_per_turn as u64) {
-            // The runtime looks at its sockets, and ends the connections that gave way.
+            // The runtime polls its sockets, and ends evicted connections.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// The number of connections that there may be in a process with so many descriptors.
-fn connections_max(descriptors: u64) -> usize {
-    let part = usize::try_from(descriptors / DESCRIPTORS_PART);
+/// The maximum number of connections in a process with this descriptor limit.
+fn connections_max(descriptor_limit: u64) -> usize {
+    let part = usize::try_from(descriptor_limit / DESCRIPTORS_DIVISOR);
     part.unwrap_or(usize::MAX).clamp(1, CONNECTIONS_MAX)
 }
 
-/// Accepts that have failed, of which the log tells now and then.
+/// Counts failed accepts, and logs them at most once per [`WARNING_INTERVAL`].
 #[derive(Debug, Default)]
 struct AcceptFailures {
-    /// Since the log told of them.
+    /// Failures since the last log line.
     count: u64,
-    told: Option<Instant>,
+    logged_at: Option<Instant>,
 }
 
 impl AcceptFailures {
-    /// Notes one; returns how many the log tells of now.
+    /// Counts a failure. Returns the number of failures in the log line, if it logs one.
     fn note(&mut self, error: &io::Error, now: Instant) -> Option<u64> {
         self.count += 1;
-        if self.told.is_some_and(|told| now < told + WARNING_INTERVAL) {
+        if self.logged_at.is_some_and(|at| now < at + WARNING_INTERVAL) {
             return None;
         }
-        self.told = Some(now);
+        self.logged_at = Some(now);
         let count = std::mem::take(&mut self.count);
-        tracing::warn!(%error, count, "the admin listener cannot accept");
+        tracing::warn!(%error, count, "the admin listener cannot accept connections");
         Some(count)
     }
 }
 
-/// Answers the requests of a connection until it ends, or [has to](Place::over).
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, admin: &Admin, place: &Place) {
-    let conversation = async {
+/// Responds to the requests of a connection until it ends or its slot [expires](Slot::expired).
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    routes: &Routes,
+    slot: &Slot,
+) {
+    let requests = async {
         let service = service_fn(|request| async move {
-            // A connection has one request answered in each turn of the runtime, however many it sends.
+            // One request per turn of the runtime, so that pipelined requests do not delay other connections.
             tokio::task::yield_now().await;
-            let response = admin.answer(request, place).await;
-            place.answered();
+            let response = routes.respond(request, slot).await;
+            slot.answered();
             Ok::<_, Infallible>(response)
         });
         let served = http1::Builder::new()
-            // The place has a deadline for it.
+            // The slot has the deadline.
             .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
-            // The answer to a request behind which nothing follows.
+            // A client that has sent FIN still gets its response.
             .half_close(true)
             .serve_connection(TokioIo::new(&mut stream), service)
             .await;
         if let Err(error) = served {
             tracing::debug!(%error, "an admin connection has failed");
         }
-        // The last answer may have come before all of the request. If the rest of the request is not read,
-        // the kernel resets the connection, and the client may lose the answer.
+        // The response may precede the end of the request. If the rest of the request were not read, the kernel
+        // would reset the connection, and the client could lose the response.
         let _ = stream.shutdown().await;
         let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     };
     tokio::select! {
         biased;
-        () = place.over() => {}
-        () = conversation => {}
+        () = slot.expired() => {}
+        () = requests => {}
     }
-}
-
-/// Methods of `GET` pages, and of topics.
-const PAGE_METHODS: &str = "GET, HEAD, OPTIONS";
-const TOPIC_METHODS: &str = "OPTIONS, POST";
-
-/// The host that a request is for: that of its target if it names one (RFC 9112 3.2.2), or else `Host`.
-fn named_host<B>(request: &Request<B>) -> Option<Cow<'_, str>> {
-    if let Some(authority) = request.uri().authority() {
-        return Some(authority.as_str().into());
-    }
-    let host = request.headers().get(header::HOST)?;
-    Some(String::from_utf8_lossy(host.as_bytes()))
-}
-
-impl Admin {
-    async fn answer<B>(&self, request: Request<B>, place: &Place) -> Response<Full<Bytes>>
-    where
-        B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
-    {
-        // RFC 9112 3.2. A client of HTTP/1.0 that names none is no browser.
-        let hosts = request.headers().get_all(header::HOST).iter().count();
-        if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
-            return text(StatusCode::BAD_REQUEST, "one Host is required\n");
-        }
-        if let Some(host) = named_host(&request) {
-            if !is_authority(&host) {
-                return text(StatusCode::BAD_REQUEST, "the host is not valid\n");
-            }
-            if let Err(rejection) = self.hosts.check(&host) {
-                let status = StatusCode::MISDIRECTED_REQUEST;
-                return text(status, format!("{}\n", rejection.message()));
-            }
-        }
-        let path = request.uri().path();
-        let method = request.method();
-        if path.starts_with(publish::PREFIX) {
-            return match (method, &self.publishing) {
-                (&Method::OPTIONS, _) => options(StatusCode::OK, TOPIC_METHODS),
-                (&Method::POST, Some(publishing)) => {
-                    publishing.publish(&self.remote, place, request).await
-                }
-                (&Method::POST, None) => text(
-                    StatusCode::FORBIDDEN,
-                    "nobody can publish here: the server has no --publish-token\n",
-                ),
-                _ => not_allowed(TOPIC_METHODS),
-            };
-        }
-        // `OPTIONS *` is about the server as a whole (RFC 9110 9.3.7).
-        if method == Method::OPTIONS && path == "*" {
-            return options(StatusCode::OK, "GET, HEAD, OPTIONS, POST");
-        }
-        let Some(page) = self.page(&request) else {
-            return text(
-                StatusCode::NOT_FOUND,
-                "there are / (a dashboard), /metrics, /healthz, /readyz and, to publish, \
-                 POST /publish/TOPIC\n",
-            );
-        };
-        match *method {
-            // The connection leaves the body of an answer to HEAD out.
-            Method::GET | Method::HEAD => page,
-            // Health checks ask this way, too, and look at the status.
-            Method::OPTIONS => options(page.status(), PAGE_METHODS),
-            _ => not_allowed(PAGE_METHODS),
-        }
-    }
-
-    /// The page at a path; `None` if there is none.
-    fn page<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
-        let page = match request.uri().path() {
-            "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.remote.readiness() {
-                Readiness::Serving => text(StatusCode::OK, "ready\n"),
-                Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
-                Readiness::Failed => text(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "draining, because a shard has failed\n",
-                ),
-            },
-            "/metrics" => {
-                let server = metrics::Totals {
-                    remote_publishes: self.remote.publishes(),
-                    log_lines_lost: (self.log_lines_lost)(),
-                    readiness: self.remote.readiness(),
-                };
-                let format = MetricsFormat::preferred(request.headers());
-                let metrics = metrics::encode(&self.stats, &server, format);
-                let mut page = answer(StatusCode::OK, format.content_type(), metrics);
-                let varies = header::HeaderValue::from_static("Accept");
-                page.headers_mut().insert(header::VARY, varies);
-                page
-            }
-            path => return dashboard::answer(path),
-        };
-        Some(page)
-    }
-}
-
-fn not_allowed(methods: &'static str) -> Response<Full<Bytes>> {
-    let reason = format!("the methods here are {methods}\n");
-    with_allow(text(StatusCode::METHOD_NOT_ALLOWED, reason), methods)
-}
-
-/// Tells the methods of a path.
-fn options(status: StatusCode, methods: &'static str) -> Response<Full<Bytes>> {
-    let mut response = Response::default();
-    *response.status_mut() = status;
-    with_allow(response, methods)
-}
-
-fn with_allow(mut response: Response<Full<Bytes>>, methods: &'static str) -> Response<Full<Bytes>> {
-    let methods = header::HeaderValue::from_static(methods);
-    response.headers_mut().insert(header::ALLOW, methods);
-    response
-}
-
-pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    answer(status, "text/plain; charset=utf-8", body)
-}
-
-/// An answer that is true at this moment only, and is what its type says.
-pub(super) fn answer(
-    status: StatusCode,
-    kind: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
-    *response.status_mut() = status;
-    for (name, value) in [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ] {
-        let value = header::HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
-    }
-    response
 }
 
 #[cfg(test)]
@@ -312,19 +154,19 @@ mod tests {
     };
 
     use super::*;
-    use crate::{Config, PublishToken, shard::Parts};
+    use crate::{Config, control::publish::Publishing, shard::Parts};
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn admin() -> Admin {
+    fn routes() -> Routes {
         let config = Config {
             shards: Some(1),
             ..Config::default()
         };
         let parts = Parts::of_server(&config, 100);
         let token = PublishToken::new("s3cret").unwrap();
-        Admin {
-            stats: vec![Arc::clone(&parts[0].stats)],
+        Routes {
+            stats: vec![std::sync::Arc::clone(&parts[0].stats)],
             remote: parts[0].remote(),
             hosts: config.hosts.clone(),
             publishing: Some(Publishing::new(token, config.max_message_size)),
@@ -332,16 +174,16 @@ mod tests {
         }
     }
 
-    /// Runs a connection whose client does `script`, and tells when the connection was over.
+    /// Runs a connection with this client. Returns the duration of the connection, and the output of the client.
     async fn lasts<F: Future>(
         script: impl FnOnce(DuplexStream) -> F,
     ) -> (Duration, Option<F::Output>) {
         let (client, server) = duplex(8 << 10);
-        let admin = admin();
-        let place = Rc::new(Places::new(1)).take().await;
+        let routes = routes();
+        let slot = Rc::new(Slots::new(1)).take().await;
         let start = Instant::now();
         let (mut script, mut output) = (std::pin::pin!(script(client)), None);
-        let mut connection = std::pin::pin!(converse(server, &admin, &place));
+        let mut connection = std::pin::pin!(serve_connection(server, &routes, &slot));
         loop {
             tokio::select! {
                 () = &mut connection => break,
@@ -352,14 +194,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_that_says_nothing_or_half_a_head_is_closed_after_ten_seconds() {
-        for said in ["", "GET /metrics HTTP/1.1\r\nHost: a\r\n"] {
+    async fn a_connection_without_a_whole_request_head_is_closed_after_ten_seconds() {
+        for sent in ["", "GET /metrics HTTP/1.1\r\nHost: a\r\n"] {
             let (lasted, _) = lasts(|mut client| async move {
-                client.write_all(said.as_bytes()).await.unwrap();
+                client.write_all(sent.as_bytes()).await.unwrap();
                 pending::<()>().await;
             })
             .await;
-            assert_eq!(lasted, IDLE_TIMEOUT, "{said:?}");
+            assert_eq!(lasted, IDLE_TIMEOUT, "{sent:?}");
         }
         let (lasted, _) = lasts(|mut client| async move {
             for byte in b"GET /metrics HTTP/1.1\r\nHost: a".iter().cycle() {
@@ -372,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stops_or_trickles_is_answered_with_408_after_ten_seconds() {
+    async fn a_request_whose_body_is_incomplete_after_ten_seconds_gets_408() {
         let head = "POST /publish/a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer s3cret\r\n\
                     Content-Length: 10000\r\n\r\nabc";
         for pause in [2 * SECOND, 1000 * SECOND] {
@@ -394,14 +236,14 @@ mod tests {
             })
             .await;
             assert_eq!(lasted, Duration::from_secs(10));
-            let answer = answer.expect("the connection ends after the answer");
+            let answer = answer.expect("the connection ends after the response");
             assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
             assert!(answer.contains("connection: close\r\n"), "{answer}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answers_that_nobody_reads_are_given_up_after_ten_seconds() {
+    async fn a_connection_that_does_not_read_its_responses_is_closed_after_ten_seconds() {
         let (lasted, _) = lasts(|mut client| async move {
             loop {
                 let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -413,7 +255,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_request_is_read_to_its_end_and_not_for_ever() {
+    async fn the_body_of_a_refused_request_is_read_for_at_most_ten_seconds() {
         let head = "POST /publish/a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n";
         let (lasted, sent) = lasts(|client| async move {
             let (mut read, mut write) = tokio::io::split(client);
@@ -434,7 +276,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_goes_on_asking_is_never_cut() {
+    async fn a_connection_with_a_request_within_each_idle_timeout_stays_open() {
         let (lasted, _) = lasts(|mut client| async move {
             for _ in 0..100 {
                 sleep(IDLE_TIMEOUT - SECOND).await;
@@ -451,18 +293,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_has_one_request_answered_in_a_turn() {
+    async fn a_connection_gets_one_response_per_turn() {
         let (mut client, server) = duplex(1 << 20);
         let requests = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100);
         client.write_all(requests.as_bytes()).await.unwrap();
-        let admin = admin();
-        let place = Rc::new(Places::new(1)).take().await;
+        let routes = routes();
+        let slot = Rc::new(Slots::new(1)).take().await;
         let turns = async {
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }
         };
-        let connection = converse(server, &admin, &place);
+        let connection = serve_connection(server, &routes, &slot);
         let ended = timeout(SECOND, async {
             tokio::select! {
                 biased;
@@ -474,22 +316,22 @@ mod tests {
         let mut answers = String::new();
         client.read_to_string(&mut answers).await.unwrap();
         let count = answers.matches("HTTP/1.1 200 OK").count();
-        assert!((1..=11).contains(&count), "{count} answers in 10 turns");
+        assert!((1..=11).contains(&count), "{count} responses in 10 turns");
     }
 
     #[test]
-    fn failed_accepts_are_told_once_a_minute_with_their_number() {
+    fn failed_accepts_are_logged_once_a_minute_with_their_number() {
         let mut failures = AcceptFailures::default();
         let error = io::Error::from_raw_os_error(libc::EMFILE);
-        let (start, mut told) = (Instant::now(), Vec::new());
+        let (start, mut logged) = (Instant::now(), Vec::new());
         for at in 0..=1200 {
-            told.extend(failures.note(&error, start + at * RETRY_AFTER));
+            logged.extend(failures.note(&error, start + at * ACCEPT_RETRY_DELAY));
         }
-        assert_eq!(told, [1, 600, 600]);
+        assert_eq!(logged, [1, 600, 600]);
     }
 
     #[test]
-    fn connections_take_an_eighth_of_the_descriptors_at_most() {
+    fn connections_take_at_most_an_eighth_of_the_descriptors() {
         for (descriptors, connections) in [
             (0, 1),
             (16, 2),

@@ -1,19 +1,18 @@
-//! A page that shows what `/metrics` tells. It is the whole of it: nothing is loaded from
-//! elsewhere, and nothing could be.
+//! The dashboard, a page that shows `/metrics`. It loads nothing from other hosts.
 
 use http_body_util::Full;
 use hyper::{Response, StatusCode, body::Bytes, header};
 
-use super::admin;
+use super::response;
 
-/// What the page may do: run our script, use our style, ask us, and show the icon it carries.
+/// Content Security Policy of the page: its script, its style, its icon, and requests to this server.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// The page, or a part of it; `None` if `path` names none.
-pub(super) fn answer(path: &str) -> Option<Response<Full<Bytes>>> {
-    let (kind, body) = match path {
+/// The response with the page, its style or its script; `None` for any other path.
+pub(super) fn respond(path: &str) -> Option<Response<Full<Bytes>>> {
+    let (media_type, body) = match path {
         "/" => (
             "text/html; charset=utf-8",
             include_str!("dashboard/page.html"),
@@ -28,13 +27,8 @@ pub(super) fn answer(path: &str) -> Option<Response<Full<Bytes>>> {
         ),
         _ => return None,
     };
-    let mut response = admin::answer(StatusCode::OK, kind, body);
-    for (name, value) in [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
-        (header::REFERRER_POLICY, "no-referrer"),
-    ] {
-        let value = header::HeaderValue::from_static(value);
-        response.headers_mut().insert(name, value);
-    }
-    Some(response)
+    let mut page = response::with_body(StatusCode::OK, media_type, body);
+    response::set(&mut page, header::CONTENT_SECURITY_POLICY, POLICY);
+    response::set(&mut page, header::REFERRER_POLICY, "no-referrer");
+    Some(page)
 }

@@ -1,4 +1,4 @@
-//! Media types (RFC 9110 8.3, 12.5.1): of the messages that are published, and of the metrics.
+//! Media types of published messages (`Content-Type`, RFC 9110 8.3) and of metrics (`Accept`, RFC 9110 12.5.1).
 
 use hyper::{HeaderMap, header};
 use mediatype::{
@@ -15,19 +15,22 @@ pub(super) enum MessageKind {
     Binary,
 }
 
-/// Why a `Content-Type` says nothing about a message.
+/// A `Content-Type` from which the kind of a message cannot be derived.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum Unsupported {
-    #[error("Content-Type is no media type, such as text/plain")]
+    #[error("Content-Type is not a media type, such as text/plain")]
     NoMediaType,
-    #[error("there is more than one Content-Type")]
+    #[error("the request has several Content-Type headers")]
     Several,
-    #[error("text is published in UTF-8; the charset is {charset}")]
+    #[error("the charset is {charset}; it must be UTF-8")]
     Charset { charset: String },
 }
 
 impl MessageKind {
-    /// `text/...`, `application/json` and `.../...+json` are text, everything else is binary.
+    /// Returns the kind of a message: text for `text/...`, `application/json` and `.../...+json`, otherwise binary.
+    ///
+    /// # Errors
+    /// If `Content-Type` is malformed or repeated, or a text has a charset other than UTF-8 or ASCII.
     pub(super) fn of_message(headers: &HeaderMap) -> Result<Self, Unsupported> {
         let mut values = headers.get_all(header::CONTENT_TYPE).iter();
         let Some(value) = values.next().filter(|value| !value.is_empty()) else {
@@ -53,7 +56,7 @@ impl MessageKind {
     }
 }
 
-/// Whether text in this charset is UTF-8 as it is.
+/// Whether every text in this charset is UTF-8.
 fn is_utf8(charset: &str) -> bool {
     let names = ["utf-8", "utf8", "us-ascii", "ascii"];
     names.iter().any(|it| charset.eq_ignore_ascii_case(it))
@@ -76,7 +79,7 @@ struct Preference {
     specificity: Specificity,
 }
 
-/// The precision with which a media range describes a format: the closest range counts (RFC 9110 12.5.1).
+/// The specificity of a media range: the most specific range that matches applies (RFC 9110 12.5.1).
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 enum Specificity {
     #[default]
@@ -87,8 +90,8 @@ enum Specificity {
 }
 
 impl MetricsFormat {
-    /// The format that a client prefers by its `Accept`; [`MetricsFormat::Prometheus`] if it prefers
-    /// neither.
+    /// The format that a client prefers by its `Accept` headers; [`MetricsFormat::Prometheus`] without a
+    /// preference.
     pub(super) fn preferred(headers: &HeaderMap) -> Self {
         let preference = |format: Self| {
             let values = headers.get_all(header::ACCEPT).iter();
@@ -123,7 +126,8 @@ impl MetricsFormat {
         }
     }
 
-    /// The weight that a media range gives to this format; `None` if it is about others, or its weight is none.
+    /// The weight that a media range gives to this format; `None` if the range does not match, or its weight is
+    /// malformed.
     fn preference(self, range: &MediaType<'_>) -> Option<Preference> {
         let weight: f64 = match range.get_param(Q) {
             Some(weight) => weight.as_str().parse().ok()?,
@@ -131,11 +135,11 @@ impl MetricsFormat {
         };
         let weight = (0.0..=1.0).contains(&weight).then_some(weight)?;
         let [ty, subty, version] = self.names();
-        let asked = range.get_param(VERSION);
+        let requested = range.get_param(VERSION);
         let is_it = range.ty == ty && range.subty == subty && range.suffix.is_none();
         let specificity = match (range.ty.as_str(), range.subty.as_str()) {
-            _ if is_it => match asked.as_ref().map(|it| it.unquoted_str()) {
-                Some(asked) if asked == version => Specificity::Version,
+            _ if is_it => match requested.as_ref().map(|it| it.unquoted_str()) {
+                Some(requested) if requested == version => Specificity::Version,
                 Some(_) => return None,
                 None => Specificity::Subtype,
             },
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_json_are_text_in_whatever_case_and_with_parameters() {
+    fn text_and_json_are_text_in_any_case_and_with_parameters() {
         for text in [
             "text/plain",
             "Text/Plain",
@@ -182,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_binary() {
+    fn other_media_types_are_binary() {
         for binary in [
             &[][..],
             &[""],
@@ -203,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_type_that_says_nothing_is_unsupported() {
+    fn a_malformed_or_repeated_content_type_is_unsupported() {
         let of = |values: &[&str]| MessageKind::of_message(&headers(header::CONTENT_TYPE, values));
         for wrong in [
             "text",
@@ -242,7 +246,7 @@ mod tests {
             (&["application/openmetrics-text; version=0.0.1"], TEXT),
             (&["application/*"], OPEN),
             (&["application/json"], TEXT),
-            // What Prometheus 2 and 3 ask for.
+            // The headers of Prometheus 2 and 3.
             (
                 &[
                     "application/openmetrics-text;version=1.0.0,application/openmetrics-text;\
@@ -265,7 +269,7 @@ mod tests {
                 ],
                 TEXT,
             ),
-            // Weights decide, whatever the order.
+            // The weight decides, not the order.
             (
                 &["application/openmetrics-text;q=0.3, text/plain;q=0.4"],
                 TEXT,
@@ -283,13 +287,13 @@ mod tests {
             (&["text/plain;q=0, */*"], OPEN),
             (&["*/*, application/openmetrics-text"], OPEN),
             (&["*/*;q=0"], TEXT),
-            // The closest range counts, not the heaviest.
+            // The most specific range applies, not the one with the largest weight.
             (&["text/*, text/plain;q=0.1, application/*;q=0.5"], OPEN),
             (
                 &["text/plain;version=0.0.4;q=0.2, text/plain, application/openmetrics-text;q=0.5"],
                 OPEN,
             ),
-            // What is no weight or no range says nothing.
+            // Malformed weights and ranges are ignored.
             (
                 &["application/openmetrics-text;q=2, text/plain;q=0.1"],
                 TEXT,

@@ -1,4 +1,4 @@
-//! The counts of all shards, and of the process, in the text formats of Prometheus.
+//! The metrics of all shards and of the process, in the text formats of Prometheus.
 
 use std::{fmt, sync::Arc};
 
@@ -15,16 +15,16 @@ use crate::{
     stats::{Count, Histogram, Stats},
 };
 
-/// What is counted for the whole server.
+/// Values of the whole server.
 pub(super) struct Totals {
-    /// Messages that other threads have published.
+    /// Messages published by HTTP and by [`Remote`](crate::Remote).
     pub(super) remote_publishes: u64,
-    /// Lines of the log that were lost.
+    /// Log lines that were lost.
     pub(super) log_lines_lost: u64,
     pub(super) readiness: Readiness,
 }
 
-/// Everything that is counted, as text.
+/// Encodes all metrics in this format.
 pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals, format: MetricsFormat) -> String {
     let open_metrics = open_metrics(stats, totals);
     match format {
@@ -33,9 +33,9 @@ pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals, format: MetricsForma
     }
 }
 
-/// The same metrics in the Prometheus text format 0.0.4. Its samples are written as in OpenMetrics. Its
-/// metadata names the samples, not the metric family, and it knows neither units, nor the type `info`,
-/// nor an end.
+/// Converts OpenMetrics to the Prometheus text format 0.0.4. Samples are the same in both. The metadata of the
+/// Prometheus format names the samples and not the metric family, and the format has no units, no type `info`
+/// and no end mark.
 fn prometheus(open_metrics: &str) -> String {
     let mut out = String::with_capacity(open_metrics.len());
     let mut help = "";
@@ -43,7 +43,7 @@ fn prometheus(open_metrics: &str) -> String {
         let mut words = line.splitn(4, ' ');
         let words = [(); 4].map(|()| words.next().unwrap_or_default());
         match words {
-            // The type comes next.
+            // Written with the type, which is in the next line.
             ["#", "HELP", _, text] => help = text,
             ["#", "TYPE", family, kind] => {
                 let (suffix, kind) = match kind {
@@ -69,29 +69,33 @@ fn open_metrics(stats: &[Arc<Stats>], totals: &Totals) -> String {
     all.register_collector(Box::new(ProcessMetrics));
     let registry = all.sub_registry_with_prefix("tidewheel");
     let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "The program", version);
+    registry.register("build", "Version of the program", version);
     let draining = ConstGauge::new(i64::from(totals.readiness != Readiness::Serving));
-    registry.register("draining", "Whether the server shuts down", draining);
+    registry.register(
+        "draining",
+        "1 while the server drains, otherwise 0",
+        draining,
+    );
     registry.register(
         "remote_publishes",
-        "Messages published by HTTP and by other threads, in none of the shards' counts",
+        "Messages published by HTTP and by other threads, not included in tidewheel_publishes",
         ConstCounter::new(totals.remote_publishes),
     );
     registry.register(
         "log_lines_lost",
-        "Lines of the log that could not be written, or for which there was no room",
+        "Log lines lost because the log was full or could not be written",
         ConstCounter::new(totals.log_lines_lost),
     );
     registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
-    text::encode(&mut out, &all).expect("a string takes all that is written to it");
+    text::encode(&mut out, &all).expect("writing to a string cannot fail");
     out
 }
 
 #[derive(Debug)]
 struct Shards(Vec<Arc<Stats>>);
 
-/// A metric of each shard.
+/// The name, help, unit and value of a metric that each shard has.
 type Family = (
     &'static str,
     &'static str,
@@ -102,13 +106,13 @@ type Family = (
 const GAUGES: [Family; 7] = [
     (
         "connections",
-        "Connections that hold a descriptor, in whatever state",
+        "Open connections, in any state",
         None,
         |stats| &stats.connections,
     ),
     (
         "send_queue",
-        "Bytes that wait because clients have not read what was sent before",
+        "Bytes in the send queues of connections",
         Some(Unit::Bytes),
         |stats| &stats.send_queue_bytes,
     ),
@@ -120,19 +124,19 @@ const GAUGES: [Family; 7] = [
     ),
     (
         "timer_entries",
-        "Entries of the timer wheel: deadlines, and what is left of those that are over",
+        "Entries of the timer wheel: deadlines, and entries of past deadlines that are not yet removed",
         None,
         |stats| &stats.timer_entries,
     ),
     (
         "receive_buffers_held",
-        "Receive buffers with bytes that are yet to be read, or sent from there",
+        "Receive buffers in use by received bytes that are not yet processed, or not yet sent",
         None,
         |stats| &stats.receive_buffers_held,
     ),
     (
         "topics",
-        "Topics and patterns with a subscriber",
+        "Topics and patterns with at least one subscriber",
         None,
         |stats| &stats.topics,
     ),
@@ -150,7 +154,7 @@ const COUNTERS: [Family; 16] = [
     }),
     (
         "hand_overs",
-        "Connections accepted by a shard that was full, and handed over to one that had room",
+        "Accepted connections that a full shard handed over to another shard",
         None,
         |stats| &stats.hand_overs,
     ),
@@ -177,25 +181,25 @@ const COUNTERS: [Family; 16] = [
     ),
     (
         "receive_pauses",
-        "Times that a client was no longer read, because it did not read",
+        "Pauses in reading from a client that did not read its messages",
         None,
         |stats| &stats.receive_pauses,
     ),
     (
         "handshake_timeouts",
-        "Connections ended because no request came in time",
+        "Connections closed because the opening handshake request was not complete in time",
         None,
         |stats| &stats.handshake_timeouts,
     ),
     (
         "deadline_resets",
-        "Connections reset at the deadline of their closing",
+        "Connections reset at the close timeout",
         None,
         |stats| &stats.deadline_resets,
     ),
     (
         "starvations",
-        "Receives that found no free buffer",
+        "Receives that found no free receive buffer",
         None,
         |stats| &stats.starvations,
     ),
@@ -207,25 +211,25 @@ const COUNTERS: [Family; 16] = [
     ),
     (
         "deliveries",
-        "Messages on their way to a subscriber",
+        "Messages queued for a subscriber, counted once for each subscriber",
         None,
         |stats| &stats.deliveries,
     ),
     (
         "publisher_pauses",
-        "Times that a client was no longer read, because what it publishes had to wait",
+        "Pauses in reading from a client because of the messages that it published",
         None,
         |stats| &stats.publisher_pauses,
     ),
     (
         "handler_panics",
-        "Panics of the application that were caught",
+        "Caught panics of the handler",
         None,
         |stats| &stats.handler_panics,
     ),
     (
         "accept_pauses",
-        "Times that accepting stood still because of its rate",
+        "Pauses in accepting because of the maximum accept rate",
         None,
         |stats| &stats.accept_pauses,
     ),
@@ -246,29 +250,29 @@ impl Collector for Shards {
                 ConstCounter::new(pick(stats).get()).encode(metric)
             })?;
         }
-        let help = "Opening handshakes refused, by reason";
+        let help = "Refused opening handshakes, by reason";
         let family = encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
         self.each_labelled(family, "reason", |stats| stats.rejections().collect())?;
-        let help = "Messages dropped because their reader was slow, by policy";
+        let help = "Messages dropped because a client read too slowly, by policy";
         let family = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
         self.each_labelled(family, "policy", |stats| stats.drops().collect())?;
-        let help = "Connections ended, by cause";
+        let help = "Closed connections, by cause";
         let family = encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
         self.each_labelled(family, "cause", |stats| stats.closes().collect())?;
-        let help = "From a ping to the pong that answers it, in whole milliseconds";
+        let help = "Time from a ping to its pong, with a resolution of 1 ms";
         let (unit, kind) = (Some(&Unit::Seconds), MetricType::Histogram);
         let family = encoder.encode_descriptor("ping_round_trip", help, unit, kind)?;
         self.each(family, |stats, metric| {
             histogram(&stats.ping_round_trips, metric)
         })?;
-        let help = "A turn of a shard, without the system call that submits and waits";
+        let help = "Duration of a turn of a shard, without the system call that submits and waits";
         let family = encoder.encode_descriptor("turn", help, unit, kind)?;
         self.each(family, |stats, metric| histogram(&stats.turns, metric))
     }
 }
 
 impl Shards {
-    /// One metric for each shard.
+    /// Encodes one metric for each shard.
     fn each(
         &self,
         mut family: MetricEncoder<'_>,
@@ -283,7 +287,7 @@ impl Shards {
         Ok(())
     }
 
-    /// One counter for each shard and value of a label.
+    /// Encodes one counter for each shard and each value of a label.
     fn each_labelled(
         &self,
         mut family: MetricEncoder<'_>,
@@ -316,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_told_by_shard_and_cause() {
+    fn metrics_have_labels_for_the_shard_and_the_cause() {
         let stats = [Arc::new(Stats::default()), Arc::new(Stats::default())];
         stats[1].connections.set(7);
         stats[0].closed(tidewheel_codec::Cause::PingTimeout);
@@ -339,7 +343,7 @@ mod tests {
         assert_eq!(
             samples(&other),
             samples(&text),
-            "both have the same samples"
+            "both formats have the same samples"
         );
         for line in [
             concat!(
@@ -374,7 +378,7 @@ mod tests {
         }
     }
 
-    /// A few of each type, against the letter of the format 0.0.4.
+    /// One metric of each type, against the specification of the format 0.0.4.
     #[test]
     fn the_metadata_of_the_prometheus_format_names_the_samples() {
         let open_metrics = "\

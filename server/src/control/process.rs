@@ -1,4 +1,4 @@
-//! The metrics `process_*`, named and counted as by the client libraries of Prometheus.
+//! The `process_*` metrics, with the names and units of the Prometheus client libraries.
 
 use std::{fmt, sync::OnceLock};
 
@@ -12,18 +12,18 @@ use prometheus_client::{
 
 use crate::host;
 
-/// Reads what the kernel tells about this process, each time it is asked.
+/// Reads the metrics of this process from `/proc`, each time that it is collected.
 #[derive(Debug)]
 pub(super) struct ProcessMetrics;
 
-/// Figures of this process, from the kernel.
+/// The metrics of this process.
 struct Figures {
     cpu_seconds: f64,
     resident_bytes: u64,
     virtual_bytes: u64,
     descriptors: u64,
     threads: u64,
-    /// Since the epoch.
+    /// Since the Unix epoch.
     start_seconds: f64,
 }
 
@@ -43,7 +43,7 @@ impl Figures {
     }
 }
 
-/// The time since the epoch at which the system was booted. It is read once, because its file is long.
+/// The time of the boot in seconds since the Unix epoch. Read once, because `/proc/stat` is long.
 fn boot_seconds() -> ProcResult<f64> {
     static BOOT_SECONDS: OnceLock<f64> = OnceLock::new();
     if let Some(seconds) = BOOT_SECONDS.get() {
@@ -55,36 +55,36 @@ fn boot_seconds() -> ProcResult<f64> {
 
 impl Collector for ProcessMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        // Without /proc there are none.
+        // /proc may not be mounted.
         let Ok(figures) = Figures::read() else {
             return Ok(());
         };
-        let help = "User and system CPU time spent";
+        let help = "CPU time of the process, user and system";
         let unit = Some(&Unit::Seconds);
         let metric = encoder.encode_descriptor("process_cpu", help, unit, MetricType::Counter)?;
         ConstCounter::new(figures.cpu_seconds).encode(metric)?;
         for (name, help, unit, value) in [
             (
                 "process_resident_memory",
-                "Resident memory size",
+                "Resident memory",
                 Some(Unit::Bytes),
                 figures.resident_bytes,
             ),
             (
                 "process_virtual_memory",
-                "Virtual memory size",
+                "Virtual memory",
                 Some(Unit::Bytes),
                 figures.virtual_bytes,
             ),
             (
                 "process_open_fds",
-                "Open file descriptors, without those that only rings hold",
+                "Open file descriptors, without the direct descriptors of rings",
                 None,
                 figures.descriptors,
             ),
             (
                 "process_max_fds",
-                "File descriptors at most, which also bounds the connections of each shard",
+                "Maximum number of open file descriptors (RLIMIT_NOFILE), which also limits the connections of each shard",
                 None,
                 host::descriptor_limit(),
             ),
@@ -98,7 +98,7 @@ impl Collector for ProcessMetrics {
             let metric = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
             ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)).encode(metric)?;
         }
-        let help = "Start of the process since the Unix epoch";
+        let help = "Start time of the process since the Unix epoch";
         let metric =
             encoder.encode_descriptor("process_start_time", help, unit, MetricType::Gauge)?;
         ConstGauge::new(figures.start_seconds).encode(metric)

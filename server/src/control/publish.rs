@@ -1,4 +1,4 @@
-//! `POST /publish/TOPIC`: the body is the message.
+//! `POST /publish/TOPIC`: publishes the body of the request.
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -12,34 +12,36 @@ use tokio::{
     time::{Duration, timeout},
 };
 
-use super::{admin::text, media::MessageKind, places::Place};
+use super::{
+    media::MessageKind,
+    response::{self, busy, closing, text},
+    slots::Slot,
+};
 use crate::{PublishToken, Remote, RemoteError, fanout::Readiness};
 
-/// The path of a topic begins with this.
+/// The path before the topic.
 pub(super) const PREFIX: &str = "/publish/";
 
-/// Time that the body of a request may take.
+/// Maximum time for the body of a request to arrive.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of all bodies at a time; or one message, if that may be larger.
+/// Budget of all bodies in bytes, unless a single message may be larger.
 pub(crate) const BODIES_BYTES_MAX: usize = 16 << 20;
 
-/// The memory of a body grows by multiples of this.
+/// The memory of a body in bytes is a multiple of this.
 const BLOCK_BYTES: usize = 4 << 10;
 
-/// Seconds after which a publisher that was told 503 may try again: what is queued then is gone.
-const RETRY_AFTER: &str = "1";
-
-/// The token and the budget that publishing needs.
+/// Receives and publishes messages.
 #[derive(Debug)]
 pub(super) struct Publishing {
     token: PublishToken,
     message_bytes_max: usize,
-    /// The rest of the budget of all bodies, in blocks.
+    /// The free part of the budget of all bodies, in blocks of [`BLOCK_BYTES`].
     blocks: Semaphore,
 }
 
 impl Publishing {
+    /// Returns one that requires `token`, and accepts messages of up to `message_bytes_max` bytes.
     pub(super) fn new(token: PublishToken, message_bytes_max: usize) -> Self {
         let blocks = message_bytes_max
             .max(BODIES_BYTES_MAX)
@@ -51,11 +53,12 @@ impl Publishing {
         }
     }
 
-    /// Publishes the body as text if its type [says so](MessageKind), as binary otherwise.
+    /// Publishes the body of a request, as text or binary by its [media type](MessageKind), and returns the
+    /// response.
     pub(super) async fn publish<B>(
         &self,
         remote: &Remote,
-        place: &Place,
+        slot: &Slot,
         request: Request<B>,
     ) -> Response<Full<Bytes>>
     where
@@ -69,26 +72,26 @@ impl Publishing {
             return text(StatusCode::BAD_REQUEST, "the topic is not UTF-8\n");
         };
         let topic = topic.into_owned();
-        if !is_plain(request.headers()) {
-            let reason = "a body is sent as it is, or chunked, without another Transfer-Encoding\n";
-            return closing(text(StatusCode::NOT_IMPLEMENTED, reason));
+        if !is_chunked_only(request.headers()) {
+            let message = "the only supported Transfer-Encoding is chunked\n";
+            return closing(text(StatusCode::NOT_IMPLEMENTED, message));
         }
         let kind = match message_kind(request.headers()) {
             Ok(kind) => kind,
-            Err(reason) => return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason),
+            Err(message) => return text(StatusCode::UNSUPPORTED_MEDIA_TYPE, message),
         };
-        let body = timeout(BODY_TIMEOUT, self.receive(place, request.into_body()));
+        let body = timeout(BODY_TIMEOUT, self.receive(slot, request.into_body()));
         let body = match body.await {
             Ok(Ok(body)) => body,
             Ok(Err(refusal)) => return self.refuse(refusal),
             Err(_) => {
-                let reason = "the message did not arrive in time\n";
-                return closing(text(StatusCode::REQUEST_TIMEOUT, reason));
+                let message = "the message did not arrive in time\n";
+                return closing(text(StatusCode::REQUEST_TIMEOUT, message));
             }
         };
-        // Its subscribers are told to leave, or have left.
+        // During a drain the subscribers disconnect, so a message would not reach all of them.
         if remote.readiness() != Readiness::Serving {
-            return busy("the server shuts down: publish to the next one\n");
+            return busy("the server is shutting down; publish to another server\n");
         }
         let published = match kind {
             MessageKind::Binary => remote.publish(&topic, body.bytes.as_slice()),
@@ -104,34 +107,32 @@ impl Publishing {
         }
     }
 
-    /// The answer to a request without the right token (RFC 6750 3); `None` if it has that.
+    /// The response to a request without the right token (RFC 6750 3); `None` if the token is right.
     fn challenge(&self, headers: &HeaderMap) -> Option<Response<Full<Bytes>>> {
-        let (reason, challenge) = match bearer(headers) {
+        let (message, challenge) = match bearer(headers) {
             Some(token) if self.token.matches(token) => return None,
             Some(_) => (
-                "the token is not that of --publish-token\n",
+                "the token is not the one of --publish-token\n",
                 "Bearer realm=\"publish\", error=\"invalid_token\"",
             ),
             None => (
-                "`Authorization: Bearer` with the token of --publish-token is missing\n",
+                "the request needs `Authorization: Bearer` with the token of --publish-token\n",
                 "Bearer realm=\"publish\"",
             ),
         };
-        let mut response = text(StatusCode::UNAUTHORIZED, reason);
-        let challenge = header::HeaderValue::from_static(challenge);
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
+        let mut response = text(StatusCode::UNAUTHORIZED, message);
+        response::set(&mut response, header::WWW_AUTHENTICATE, challenge);
         Some(response)
     }
 
-    /// Receives a body, in memory of the budget.
-    async fn receive<B>(&self, place: &Place, mut body: B) -> Result<Received<'_>, Refusal>
+    /// Receives a body into memory of the budget.
+    async fn receive<B>(&self, slot: &Slot, mut body: B) -> Result<Received<'_>, Refusal>
     where
         B: Body<Data = Bytes, Error: std::fmt::Display> + Unpin,
     {
         let limit = self.message_bytes_max;
-        // Its length, where the request tells that. It is not asked for if it is too large.
+        // Known if the request has a Content-Length. A body that is too large is not even asked for, with
+        // `Expect: 100-continue`.
         let announced = body.size_hint();
         if announced.lower() > limit as u64 {
             return Err(Refusal::TooLarge);
@@ -140,19 +141,19 @@ impl Publishing {
             .upper()
             .and_then(|length| usize::try_from(length).ok())
             .map_or(limit, |length| length.min(limit));
-        let room = self.blocks.try_acquire_many(0);
+        let permit = self.blocks.try_acquire_many(0);
         let mut received = Received {
             bytes: Vec::new(),
-            room: room.map_err(|_| Refusal::NoRoom)?,
+            permit: permit.map_err(|_| Refusal::OverBudget)?,
         };
-        place.received();
+        slot.received();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| Refusal::Broken(error.to_string()))?;
+            let frame = frame.map_err(|error| Refusal::Malformed(error.to_string()))?;
             // Trailers are not part of the message.
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            place.received();
+            slot.received();
             if data.len() > limit - received.bytes.len() {
                 return Err(Refusal::TooLarge);
             }
@@ -164,50 +165,56 @@ impl Publishing {
     fn refuse(&self, refusal: Refusal) -> Response<Full<Bytes>> {
         match refusal {
             Refusal::TooLarge => {
-                let reason = format!(
-                    "a message has {} bytes at most (--max-message-size)\n",
+                let message = format!(
+                    "the message is larger than {} bytes (--max-message-size)\n",
                     self.message_bytes_max
                 );
-                closing(text(StatusCode::PAYLOAD_TOO_LARGE, reason))
+                closing(text(StatusCode::PAYLOAD_TOO_LARGE, message))
             }
-            Refusal::NoRoom => busy("too many messages are on their way: try again later\n"),
-            Refusal::Broken(error) => closing(text(StatusCode::BAD_REQUEST, format!("{error}\n"))),
+            Refusal::OverBudget => busy("too many messages are arriving; try again later\n"),
+            Refusal::Malformed(error) => {
+                closing(text(StatusCode::BAD_REQUEST, format!("{error}\n")))
+            }
         }
     }
 }
 
-/// Why a body is not received.
+/// The reason for refusing a body.
 #[derive(Debug)]
 enum Refusal {
     /// It is larger than a message may be.
     TooLarge,
     /// The budget of all bodies is used up.
-    NoRoom,
-    /// It is not encoded as HTTP demands.
-    Broken(String),
+    OverBudget,
+    /// It violates HTTP.
+    Malformed(String),
 }
 
-/// The part of a body that has come. It is copied out of the connection's buffer, because many small parts would
-/// keep much more memory than they have bytes.
+/// The received part of a body.
+///
+/// It is copied out of the buffers of the connection, because many small parts would keep much more memory than
+/// they have bytes.
 #[derive(Debug)]
 struct Received<'a> {
     bytes: Vec<u8>,
-    /// The capacity of `bytes`, at least.
-    room: SemaphorePermit<'a>,
+    /// At least as many blocks of the budget as `bytes` has capacity for.
+    permit: SemaphorePermit<'a>,
 }
 
 impl<'a> Received<'a> {
-    /// Appends a part of a body of `limit` bytes at most.
+    /// Appends a part of a body of at most `limit` bytes.
     fn append(&mut self, data: &[u8], limit: usize, blocks: &'a Semaphore) -> Result<(), Refusal> {
         let needed = self.bytes.len() + data.len();
-        let held = self.room.num_permits();
+        let held = self.permit.num_permits();
         if needed > held * BLOCK_BYTES {
-            // Doubling keeps the copying in proportion.
+            // Doubling makes the cost of copying linear.
             let wanted = needed.max((2 * held * BLOCK_BYTES).min(limit));
             let wanted = wanted.div_ceil(BLOCK_BYTES);
-            let more = u32::try_from(wanted - held).map_err(|_| Refusal::NoRoom)?;
-            let more = blocks.try_acquire_many(more).map_err(|_| Refusal::NoRoom)?;
-            self.room.merge(more);
+            let more = u32::try_from(wanted - held).map_err(|_| Refusal::OverBudget)?;
+            let more = blocks
+                .try_acquire_many(more)
+                .map_err(|_| Refusal::OverBudget)?;
+            self.permit.merge(more);
             let capacity = wanted * BLOCK_BYTES;
             self.bytes.reserve_exact(capacity - self.bytes.len());
         }
@@ -216,11 +223,12 @@ impl<'a> Received<'a> {
     }
 }
 
-/// The token of `Authorization: Bearer`. The scheme has no case (RFC 9110 11.1), and spaces follow it.
+/// The token of `Authorization: Bearer`. The case of the scheme does not matter (RFC 9110 11.1), and spaces
+/// follow it.
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = values.next()?.as_bytes();
-    // Several say nothing: it is not known which of them other servers on the way have looked at.
+    // Several values are refused, because a proxy may have checked another one.
     if values.next().is_some() {
         return None;
     }
@@ -230,36 +238,20 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     is_bearer.then_some(rest.trim_ascii_start())
 }
 
-/// Whether a body has no transfer coding but chunks, of which nothing is left when it has been received
-/// (RFC 9112 6.1).
-fn is_plain(headers: &HeaderMap) -> bool {
+/// Whether a body has no transfer coding other than chunked, which hyper removes (RFC 9112 6.1).
+fn is_chunked_only(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     codings.all(|it| it.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
-/// The kind of the message, or why that cannot be known.
+/// The kind of the message, or the message of the error.
 fn message_kind(headers: &HeaderMap) -> Result<MessageKind, String> {
     let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let is_identity = |it: &header::HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"identity");
     if !codings.all(is_identity) {
-        return Err("a message is published as it is, without Content-Encoding\n".to_owned());
+        return Err("Content-Encoding is not supported\n".to_owned());
     }
     MessageKind::of_message(headers).map_err(|error| format!("{error}\n"))
-}
-
-/// The rest of the request is not read, so the connection cannot carry another one.
-fn closing(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    let close = header::HeaderValue::from_static("close");
-    response.headers_mut().insert(header::CONNECTION, close);
-    response
-}
-
-/// There is no room now.
-fn busy(reason: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, reason);
-    let seconds = header::HeaderValue::from_static(RETRY_AFTER);
-    response.headers_mut().insert(header::RETRY_AFTER, seconds);
-    response
 }
 
 #[cfg(test)]
@@ -268,31 +260,31 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
-    use crate::control::places::Places;
+    use crate::control::slots::Slots;
 
     fn publishing(message_bytes_max: usize) -> Publishing {
         Publishing::new(PublishToken::new("s3cret").unwrap(), message_bytes_max)
     }
 
-    /// A body in parts, whose length is not told.
+    /// A body in parts, without a Content-Length.
     fn chunked(parts: usize, size: usize) -> impl Body<Data = Bytes, Error = String> + Unpin {
         let part = move |_| Ok(Frame::data(Bytes::from(vec![7; size])));
         StreamBody::new(futures_util::stream::iter((0..parts).map(part)))
     }
 
-    async fn place() -> Place {
-        std::rc::Rc::new(Places::new(1)).take().await
+    async fn slot() -> Slot {
+        std::rc::Rc::new(Slots::new(1)).take().await
     }
 
     #[tokio::test]
-    async fn the_memory_of_a_body_is_within_what_it_has_of_the_budget() {
-        let (publishing, place) = (publishing(1 << 20), place().await);
+    async fn the_capacity_of_a_body_is_within_its_part_of_the_budget() {
+        let (publishing, slot) = (publishing(1 << 20), slot().await);
         for (parts, size) in [(0, 0), (1, 1), (1 << 20, 1), (17, 4097), (1, 1 << 20)] {
             let all = publishing.blocks.available_permits();
-            let received = publishing.receive(&place, chunked(parts, size)).await;
-            let received = received.expect("there is room");
+            let received = publishing.receive(&slot, chunked(parts, size)).await;
+            let received = received.expect("the budget suffices");
             assert_eq!(received.bytes.len(), parts * size);
-            let held = received.room.num_permits();
+            let held = received.permit.num_permits();
             assert_eq!(publishing.blocks.available_permits(), all - held);
             assert!(received.bytes.capacity() <= held * BLOCK_BYTES);
             let needed = (parts * size).div_ceil(BLOCK_BYTES);
@@ -304,48 +296,48 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_of_the_limit_is_received_and_one_byte_more_is_not() {
-        let place = place().await;
+        let slot = slot().await;
         for limit in [0, 1, 4095, 4096, 4097, 1 << 20, 20 << 20] {
             let publishing = publishing(limit);
-            let most = publishing.receive(&place, chunked(1, limit)).await;
-            assert_eq!(most.expect("it is not too large").bytes.len(), limit);
+            let most = publishing.receive(&slot, chunked(1, limit)).await;
+            assert_eq!(most.expect("the body is not too large").bytes.len(), limit);
             let sized = Full::new(Bytes::from(vec![0; limit + 1]));
-            let more = publishing.receive(&place, sized).await;
+            let more = publishing.receive(&slot, sized).await;
             assert!(matches!(more, Err(Refusal::TooLarge)), "{more:?}");
-            let more = publishing.receive(&place, chunked(2, limit / 2 + 1)).await;
+            let more = publishing.receive(&slot, chunked(2, limit / 2 + 1)).await;
             assert!(matches!(more, Err(Refusal::TooLarge)), "{more:?}");
         }
     }
 
     #[tokio::test]
-    async fn bodies_beyond_the_budget_find_no_room() {
-        let place = place().await;
-        // The budget has room for 16 of these, for one of those, and for one of the largest.
+    async fn bodies_over_the_budget_are_refused() {
+        let slot = slot().await;
+        // The number of bodies of each size that fit into the budget.
         for (size, fit) in [(1 << 20, 16), (9 << 20, 1), (40 << 20, 1)] {
             let publishing = publishing(size);
             let mut received = Vec::new();
             for _ in 0..fit {
-                let body = publishing.receive(&place, chunked(1, size)).await;
-                received.push(body.expect("there is room"));
+                let body = publishing.receive(&slot, chunked(1, size)).await;
+                received.push(body.expect("the budget suffices"));
             }
-            let more = publishing.receive(&place, chunked(1, size)).await;
-            assert!(matches!(more, Err(Refusal::NoRoom)), "{more:?}");
+            let more = publishing.receive(&slot, chunked(1, size)).await;
+            assert!(matches!(more, Err(Refusal::OverBudget)), "{more:?}");
             received.pop();
-            let body = publishing.receive(&place, chunked(1, size)).await;
-            assert!(body.is_ok(), "there is room again");
+            let body = publishing.receive(&slot, chunked(1, size)).await;
+            assert!(body.is_ok(), "the budget suffices again");
         }
     }
 
     #[tokio::test]
-    async fn what_has_not_arrived_takes_nothing_of_the_budget() {
-        let (publishing, place) = (publishing(1 << 20), place().await);
+    async fn a_body_takes_budget_only_for_the_bytes_that_have_arrived() {
+        let (publishing, slot) = (publishing(1 << 20), slot().await);
         let all = publishing.blocks.available_permits();
         let never = futures_util::stream::pending::<Result<Frame<Bytes>, String>>();
-        let receive = publishing.receive(&place, StreamBody::new(never));
+        let receive = publishing.receive(&slot, StreamBody::new(never));
         let mut receive = std::pin::pin!(receive);
         tokio::select! {
             biased;
-            received = &mut receive => panic!("nothing comes: {received:?}"),
+            received = &mut receive => panic!("the body never ends: {received:?}"),
             () = tokio::task::yield_now() => {}
         }
         assert_eq!(publishing.blocks.available_permits(), all);
@@ -358,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_has_no_case_and_the_token_has() {
+    fn the_case_of_the_token_matters_and_of_the_scheme_does_not() {
         let publishing = publishing(1);
         for right in [
             "Bearer s3cret",
@@ -369,7 +361,7 @@ mod tests {
             let answer = publishing.challenge(&authorization(&[right]));
             assert!(answer.is_none(), "{right}");
         }
-        for (wrong, says_invalid) in [
+        for (wrong, expects_invalid_token) in [
             (&[][..], false),
             (&[""], false),
             (&["Bearer"], false),
@@ -384,13 +376,13 @@ mod tests {
             (&["Bearer s3cret,"], true),
         ] {
             let answer = publishing.challenge(&authorization(wrong));
-            let answer = answer.expect("it has no right token");
+            let answer = answer.expect("the token is wrong");
             assert_eq!(answer.status(), StatusCode::UNAUTHORIZED, "{wrong:?}");
-            // RFC 6750 3: the scheme, and a parameter at least.
+            // RFC 6750 3: the scheme and at least one parameter.
             let challenge = answer.headers()[header::WWW_AUTHENTICATE].to_str().unwrap();
             assert!(challenge.starts_with("Bearer realm="), "{challenge}");
             let invalid = challenge.contains("error=\"invalid_token\"");
-            assert_eq!(invalid, says_invalid, "{wrong:?}: {challenge}");
+            assert_eq!(invalid, expects_invalid_token, "{wrong:?}: {challenge}");
         }
     }
 }

@@ -138,7 +138,7 @@ const phases = {
     assert.equal(await page.evaluate("document.title"), "not reachable – Tidewheel");
     console.log("restart");
     await until("state", state, "serving");
-    assert.match(await shown("status"), /^Serving, anew since \d\d:\d\d:\d\d\.$/);
+    assert.match(await shown("status"), /^Serving\. Restarted at \d\d:\d\d:\d\d\.$/);
     await until("opens", () => shown("opens"), "0");
     // The counters start again, and no rate is negative.
     const cells = (name) => table(name).then((rows) => Object.values(rows).flat());

@@ -1,30 +1,30 @@
-// Asks for /metrics once a second, keeps two minutes of it, and shows what it comes to.
+// Polls /metrics once a second, keeps two minutes of samples, and shows rates and quantiles.
 "use strict";
 
 const POLL_MS = 1000;
-/** An answer that takes longer is none. */
-const PATIENCE_MS = 4000;
-/** As far back as charts reach, and what is kept. */
+/** A poll without a response in this time has failed. */
+const POLL_TIMEOUT_MS = 4000;
+/** The time span of charts, and of the samples that are kept. */
 const HISTORY_S = 120;
 const MINUTE_S = 60;
-/** Turns are many: the times of fewer seconds tell what is now. */
+/** The time span of the quantiles of turns. It is short, because turns are frequent. */
 const TURNS_S = 10;
 
 const EVENTS = {
-  handshake_timeouts_total: "no request in time",
-  deadline_resets_total: "reset at the close deadline",
+  handshake_timeouts_total: "handshake timeout",
+  deadline_resets_total: "reset at the close timeout",
   receive_pauses_total: "reading paused",
-  starvations_total: "no receive buffer free",
+  starvations_total: "no free receive buffer",
   accept_pauses_total: "accepting paused",
 };
 
-// What the server says.
+// Parsing of metrics.
 
 const LINE = /^tidewheel_(\w+)(?:\{(.*)\})? (\S+)$/;
 const LABEL = /(\w+)="([^"]*)"/g;
 
-/** The figures of one moment: for each shard, and summed up. Besides its shard a figure has at
- * most one label, whose value becomes part of its name: `closes_total{reset}`. */
+/** Parses a sample: the value of each metric, for each shard and summed up. A metric has at most one label
+ * beside its shard, whose value becomes part of the name: `closes_total{reset}`. */
 function parse(text, at) {
   const sample = { at, all: new Map(), shards: new Map() };
   for (const line of text.split("\n")) {
@@ -47,13 +47,13 @@ function parse(text, at) {
 
 const isCounter = (name) => /_(total|count|bucket)(\{|$)/.test(name);
 
-/** Whether `after` is of another process than `before`: something counted went backwards. */
+/** Whether `after` is from another process than `before`: a counter has decreased. */
 function isRestart(before, after) {
   if (before.shards.size !== after.shards.size) return true;
-  for (const [shard, figures] of before.shards) {
+  for (const [shard, values] of before.shards) {
     const later = after.shards.get(shard);
     if (!later) return true;
-    for (const [name, value] of figures) {
+    for (const [name, value] of values) {
       if (isCounter(name) && !(later.get(name) >= value)) return true;
     }
   }
@@ -69,13 +69,13 @@ function byLabel(sample, metric) {
   return values;
 }
 
-/** What a counter has grown by between two moments. */
-const grown = (before, after, name) => after.get(name) - before.get(name);
+/** The increase of a counter between two samples. */
+const increase = (before, after, name) => after.get(name) - before.get(name);
 
 const sum = (values) => [...values].reduce((total, value) => total + value, 0);
 
-/** The upper bound of the bucket that holds the quantile `q` of what was counted meanwhile; and
- * the bound below it, which is what is known where there is no upper one. */
+/** The quantile `q` of a histogram between two samples: the upper bound of its bucket, and the bound below it,
+ * which is all that is known of the last bucket. */
 function quantile(before, after, metric, q) {
   const old = byLabel(before, `${metric}_bucket`);
   const buckets = [...byLabel(after, `${metric}_bucket`)].map(([bound, count]) => ({
@@ -88,7 +88,7 @@ function quantile(before, after, metric, q) {
   return { bound: buckets[at].bound, below: at > 0 ? buckets[at - 1].bound : 0 };
 }
 
-// How figures are written.
+// Formatting.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const tenths = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });
@@ -114,21 +114,21 @@ function seconds(value) {
 const upTo = ({ bound, below }) =>
   bound === Infinity ? `> ${seconds(below)}` : `≤ ${seconds(bound)}`;
 
-// Where figures are shown.
+// Display of values.
 
 const find = (attribute, value) => document.querySelector(`[data-${attribute}="${value}"]`);
 
 function show(name, text) {
   const element = find("value", name);
-  // Left alone while it says the same, so that it can be selected, and is not told again.
+  // An equal text is left alone, so that it can be selected, and screen readers do not repeat it.
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Shows a figure; what is not known yet is a dash. */
-const told = (value, format) => (value === null || value === undefined ? "–" : format(value));
-const figure = (name, value, format) => show(name, told(value, format));
+/** Formats a value; a dash stands for an unknown one. */
+const formatted = (value, format) => (value === null || value === undefined ? "–" : format(value));
+const showValue = (name, value, format) => show(name, formatted(value, format));
 
-/** Rows of a table, by the name that each begins with; `cells` are texts, or what makes a cell. */
+/** Fills a table: a row for each name, with the name and the texts that `cells` returns. */
 function rows(table, names, cells) {
   const body = find("table", table).tBodies[0];
   while (body.rows.length > names.length) body.deleteRow(-1);
@@ -150,8 +150,7 @@ function rows(table, names, cells) {
 
 // Charts.
 
-/** The least round figure that is not below `value`: of bytes a power of two, of others one of 1,
- * 2, 5, 10 and so on. */
+/** Rounds up: bytes to a power of two, other values to 1, 2 or 5 times a power of ten. */
 function ceiling(value, format) {
   if (format === bytes) return 2 ** Math.ceil(Math.log2(value));
   const decade = 10 ** Math.floor(Math.log10(value));
@@ -159,9 +158,9 @@ function ceiling(value, format) {
 }
 
 class Chart {
-  /** `lines` are names of figures in the card; `least` is what the scale ends with at least. */
-  constructor(card, lines, format, least) {
-    Object.assign(this, { lines, format, least, points: [] });
+  /** `lines` are the names of the values; `topMin` is the minimum of the upper end of the scale. */
+  constructor(card, lines, format, topMin) {
+    Object.assign(this, { lines, format, topMin, points: [] });
     const element = find("card", card);
     const box = element.querySelector(".chart");
     const title = element.querySelector("h2").textContent;
@@ -184,7 +183,7 @@ class Chart {
     box.append(this.scale);
   }
 
-  /** Adds what was at `at`; a value that is not known leaves a gap. */
+  /** Adds the values at a time; an unknown value leaves a gap. */
   add(at, values) {
     this.points.push({ at, values: values.map((value) => value ?? null) });
     while (this.points[0].at < at - HISTORY_S) this.points.shift();
@@ -192,7 +191,7 @@ class Chart {
 
   draw(now) {
     const known = this.points.flatMap(({ values }) => values).filter((value) => value !== null);
-    const top = Math.max(this.least, ceiling(Math.max(...known, this.least), this.format));
+    const top = Math.max(this.topMin, ceiling(Math.max(...known, this.topMin), this.format));
     this.scale.textContent = this.format(top);
     const x = (point) => (HISTORY_S + point.at - now).toFixed(2);
     this.paths.forEach((path, line) => {
@@ -232,23 +231,23 @@ const charts = {
   queues: new Chart("queues", ["send_queue_bytes"], bytes, 1024),
 };
 
-// From samples to figures.
+// From samples to values.
 
-/** Of the running process, oldest first. */
+/** The samples of the running process, oldest first. */
 let samples = [];
 
-/** The newest sample that is at least so many seconds older than the last, or the oldest. */
+/** The newest sample that is at least `age` seconds older than the last, or the oldest. */
 function before(age) {
   const limit = samples.at(-1).at - age;
   return samples.findLast(({ at }) => at <= limit) ?? samples[0];
 }
 
-/** What is known of the last second. */
-function recent(now, last) {
+/** The rates between the last two samples. */
+function rates(now, last) {
   const elapsed = now.at - last.at;
-  const perSecond = (name) => grown(last.all, now.all, name) / elapsed;
+  const perSecond = (name) => increase(last.all, now.all, name) / elapsed;
   const busy = [...now.shards].map(
-    ([shard, figures]) => grown(last.shards.get(shard), figures, "turn_seconds_sum") / elapsed,
+    ([shard, values]) => increase(last.shards.get(shard), values, "turn_seconds_sum") / elapsed,
   );
   const closes = (sample) => sum(byLabel(sample, "closes_total").values());
   return {
@@ -264,15 +263,15 @@ function recent(now, last) {
   };
 }
 
-function showFigures(now, last) {
-  const figures = last ? recent(now, last) : {};
-  figure("connections", now.all.get("connections"), count);
-  figure("send_queue_bytes", now.all.get("send_queue_bytes"), bytes);
+function showValues(now, last) {
+  const values = last ? rates(now, last) : {};
+  showValue("connections", now.all.get("connections"), count);
+  showValue("send_queue_bytes", now.all.get("send_queue_bytes"), bytes);
   for (const name of ["opens", "closes", "messages_received", "messages_sent", "turns"]) {
-    figure(name, figures[name], rate);
+    showValue(name, values[name], rate);
   }
-  for (const name of ["received_bytes", "sent_bytes"]) figure(name, figures[name], bytes);
-  for (const name of ["busy_mean", "busy_max"]) figure(name, figures[name], percent);
+  for (const name of ["received_bytes", "sent_bytes"]) showValue(name, values[name], bytes);
+  for (const name of ["busy_mean", "busy_max"]) showValue(name, values[name], percent);
 
   const minute = before(MINUTE_S);
   const ping = (q) => quantile(minute, now, "ping_round_trip_seconds", q);
@@ -284,19 +283,19 @@ function showFigures(now, last) {
     turn_p50: turn(0.5),
     turn_p99: turn(0.99),
   };
-  for (const [name, time] of Object.entries(times)) figure(name, time, upTo);
+  for (const [name, time] of Object.entries(times)) showValue(name, time, upTo);
 
   const drawn = (name) => {
     const time = times[name];
     return time && (time.bound === Infinity ? time.below : time.bound);
   };
   charts.connections.add(now.at, [now.all.get("connections")]);
-  charts.turnover.add(now.at, [figures.opens, figures.closes]);
-  charts.messages.add(now.at, [figures.messages_received, figures.messages_sent]);
-  charts.payload.add(now.at, [figures.received_bytes, figures.sent_bytes]);
+  charts.turnover.add(now.at, [values.opens, values.closes]);
+  charts.messages.add(now.at, [values.messages_received, values.messages_sent]);
+  charts.payload.add(now.at, [values.received_bytes, values.sent_bytes]);
   charts.pings.add(now.at, [drawn("ping_p50"), drawn("ping_p99")]);
   charts.turns.add(now.at, [drawn("turn_p50"), drawn("turn_p99")]);
-  charts.busy.add(now.at, [figures.busy_mean, figures.busy_max]);
+  charts.busy.add(now.at, [values.busy_mean, values.busy_max]);
   charts.queues.add(now.at, [now.all.get("send_queue_bytes")]);
 }
 
@@ -305,7 +304,7 @@ function showTables(now, last) {
   const counted = (name, row) => {
     const total = now.all.get(name);
     row.classList.toggle("nothing", total === 0);
-    return [count(grown(minute.all, now.all, name)), count(total)];
+    return [count(increase(minute.all, now.all, name)), count(total)];
   };
   for (const metric of ["closes_total", "rejections_total"]) {
     const labels = [...byLabel(now, metric).keys()];
@@ -316,20 +315,20 @@ function showTables(now, last) {
 
   const most = Math.max(1, ...[...now.shards.values()].map((shard) => shard.get("connections")));
   rows("shards", [...now.shards.keys()], (shard, row) => {
-    const figures = now.shards.get(shard);
-    share(row, figures.get("connections"), most);
+    const values = now.shards.get(shard);
+    share(row, values.get("connections"), most);
     const perSecond = (name) =>
-      last ? grown(last.shards.get(shard), figures, name) / (now.at - last.at) : null;
+      last ? increase(last.shards.get(shard), values, name) / (now.at - last.at) : null;
     return [
-      count(figures.get("connections")),
-      told(perSecond("messages_received_total"), rate),
-      told(perSecond("messages_sent_total"), rate),
-      told(perSecond("turn_seconds_sum"), percent),
+      count(values.get("connections")),
+      formatted(perSecond("messages_received_total"), rate),
+      formatted(perSecond("messages_sent_total"), rate),
+      formatted(perSecond("turn_seconds_sum"), percent),
     ];
   });
 }
 
-/** A bar beside a shard's connections, that tells how evenly they are spread. */
+/** Shows a bar beside the connections of a shard, in proportion to the largest number. */
 function share(row, value, most) {
   let meter = row.querySelector("meter");
   if (!meter) {
@@ -345,28 +344,28 @@ function share(row, value, most) {
 
 const clock = () => performance.now() / 1000;
 const timeOfDay = () => new Date().toTimeString().slice(0, 8);
-const DRAINING = "Draining: it takes nobody any more, and closes every connection.";
+const DRAINING = "Draining: new connections are refused, and all connections are being closed.";
 const title = (state) => (document.title = state ? `${state} – Tidewheel` : "Tidewheel");
 
-/** When the server did not answer for the first time, since it last did. */
-let goneSince = null;
-/** When another process was first seen in its place. */
-let anewSince = null;
+/** The time of the first failed poll since the last response. */
+let unreachableSince = null;
+/** The time at which a restart was noticed. */
+let restartedAt = null;
 
 function received(sample) {
   const restarted = samples.length > 0 && isRestart(samples.at(-1), sample);
   if (restarted) {
     samples = [];
-    anewSince = timeOfDay();
+    restartedAt = timeOfDay();
   }
-  if (restarted || goneSince !== null) gap();
-  goneSince = null;
+  if (restarted || unreachableSince !== null) gap();
+  unreachableSince = null;
   const last = samples.at(-1);
   samples.push(sample);
   while (samples[0].at < sample.at - HISTORY_S) samples.shift();
-  showFigures(sample, last);
+  showValues(sample, last);
   showTables(sample, last);
-  // Only the newest is asked for its shards.
+  // Only the newest sample needs the values of single shards.
   if (last) last.shards = null;
 
   const [version] = byLabel(sample, "build_info").keys();
@@ -374,32 +373,32 @@ function received(sample) {
   show("time", timeOfDay());
   const draining = sample.all.get("draining") === 1;
   document.body.dataset.state = draining ? "draining" : "serving";
-  const serving = anewSince ? `Serving, anew since ${anewSince}.` : "Serving.";
+  const serving = restartedAt ? `Serving. Restarted at ${restartedAt}.` : "Serving.";
   show("status", draining ? DRAINING : serving);
   title(draining ? "draining" : "");
 }
 
 function failed() {
-  goneSince ??= timeOfDay();
+  unreachableSince ??= timeOfDay();
   document.body.dataset.state = "gone";
-  const known = samples.length > 0 ? " What is shown is what was last known." : "";
-  show("status", `Not reachable since ${goneSince}.${known}`);
+  const known = samples.length > 0 ? " The values are the last known ones." : "";
+  show("status", `Not reachable since ${unreachableSince}.${known}`);
   title("not reachable");
 }
 
-/** Nothing is known of the time before now. */
+/** Adds a gap to all charts. */
 function gap() {
   const now = clock();
   for (const chart of Object.values(charts)) chart.add(now, chart.lines.map(() => null));
 }
 
-/** The figures of this moment; null if there is no answer, or half of one. */
-async function ask() {
+/** Fetches a sample; null if the response is missing or incomplete. */
+async function fetchSample() {
   try {
-    const signal = AbortSignal.timeout(PATIENCE_MS);
+    const signal = AbortSignal.timeout(POLL_TIMEOUT_MS);
     const response = await fetch("/metrics", {
       cache: "no-store",
-      // It ends with a mark, so that an answer that was cut short is known as such.
+      // OpenMetrics ends with `# EOF`, which shows that the response is complete.
       headers: { Accept: "application/openmetrics-text; version=1.0.0" },
       signal,
     });
@@ -413,7 +412,7 @@ async function ask() {
 async function poll() {
   const began = clock();
   try {
-    const sample = await ask();
+    const sample = await fetchSample();
     if (sample) received(sample);
     else failed();
     for (const chart of Object.values(charts)) chart.draw(clock());

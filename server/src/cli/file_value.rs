@@ -1,25 +1,25 @@
-//! Values of a file, as they would stand on the command line.
+//! Values of the configuration file, in the notation of the command line.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, de};
 
-/// One value: a text, or a number or a truth value in the form of the command line.
+/// A text, a number or a boolean, as the text that the command line would have.
 #[derive(Debug)]
 pub(super) struct Text(pub(super) String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
-        file.deserialize_any(One)
+        file.deserialize_any(OneVisitor)
     }
 }
 
-/// Reads values of these types from a file as on the command line: from a text, a number or a truth value.
+/// Implements `Deserialize` by `FromStr`: from a text, a number or a boolean.
 macro_rules! from_file {
     ($($({ $($generics:tt)* })? $name:ty),*) => {$(
         impl<'de $(, $($generics)*)?> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(file: D) -> Result<Self, D::Error> {
-                let text = <$crate::cli::text::Text as serde::Deserialize>::deserialize(file)?;
+                let text = <$crate::cli::file_value::Text as serde::Deserialize>::deserialize(file)?;
                 text.0.parse().map_err(serde::de::Error::custom)
             }
         }
@@ -27,24 +27,24 @@ macro_rules! from_file {
 }
 pub(super) use from_file;
 
-/// Reads one value.
+/// Reads one text.
 pub(super) fn one<'de, D: Deserializer<'de>>(file: D) -> Result<Option<String>, D::Error> {
     Text::deserialize(file).map(|text| Some(text.0))
 }
 
-/// Reads several values: a list, or a text with commas.
+/// Reads a list: an array, or a text with commas.
 pub(super) fn list<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: FromStr<Err: fmt::Display>,
     D: Deserializer<'de>,
 {
-    let texts = file.deserialize_any(Several)?;
+    let texts = file.deserialize_any(ListVisitor)?;
     let values = texts.iter().map(|text| text.parse());
     let values: Result<Vec<T>, _> = values.collect();
     values.map(Some).map_err(de::Error::custom)
 }
 
-/// The same; one at least.
+/// Reads a list that is not empty.
 pub(super) fn some<'de, T, D>(file: D) -> Result<Option<Vec<T>>, D::Error>
 where
     T: FromStr<Err: fmt::Display>,
@@ -52,20 +52,15 @@ where
 {
     match list(file)? {
         Some(values) if values.is_empty() => Err(de::Error::custom(
-            "the list is empty; leave the entry out, or list one at least",
+            "the list is empty; leave the entry out, or list at least one value",
         )),
         values => Ok(values),
     }
 }
 
-/// Whether a text says that something is not wanted.
-pub(super) fn is_off(text: &str) -> bool {
-    text.eq_ignore_ascii_case("off") || text.eq_ignore_ascii_case("false")
-}
+struct OneVisitor;
 
-struct One;
-
-impl<'de> de::Visitor<'de> for One {
+impl<'de> de::Visitor<'de> for OneVisitor {
     type Value = Text;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,14 +85,14 @@ impl<'de> de::Visitor<'de> for One {
 
     fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<Text, A::Error> {
         Err(de::Error::custom(
-            "it has one value; write it without brackets",
+            "the option has one value; write it without brackets",
         ))
     }
 }
 
-struct Several;
+struct ListVisitor;
 
-impl<'de> de::Visitor<'de> for Several {
+impl<'de> de::Visitor<'de> for ListVisitor {
     type Value = Vec<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
