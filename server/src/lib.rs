@@ -1,38 +1,57 @@
-//! A WebSocket server runtime for Linux on io_uring.
+//! A WebSocket server runtime for Linux, on io_uring.
 //!
-//! It is for servers that hold very many connections, fan messages out to them, and stay in
-//! control when a great many go away at once: every connection has a deadline that holds,
-//! whatever the network does. It needs Linux 6.1 or newer.
+//! Tidewheel is for servers with very many connections that send the same messages to many of them. It stays
+//! responsive when most of them disconnect at the same moment: every wait has a deadline that does not depend on
+//! the network. It needs Linux 6.1 or newer.
+//!
+//! A chat server: a client of `/chat/ROOM` receives every message that a client of the same room sends.
 //!
 //! ```no_run
-//! use tidewheel::{Config, Conn, Error, Handler, Message, Request, Sent, Server, Verdict};
+//! use tidewheel::{
+//!     Config, Conn, Error, Handler, Message, Rejection, Request, Sent, Server, Verdict,
+//! };
 //!
-//! struct Echo;
+//! struct Chat;
 //!
-//! impl Handler for Echo {
-//!     type State = ();
-//!     fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
-//!         Verdict::accept(())
+//! impl Handler for Chat {
+//!     /// The topic of a connection.
+//!     type State = String;
+//!
+//!     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
+//!         match request.path().strip_prefix("/chat/") {
+//!             Some(room) => Verdict::accept(format!("chat/{room}")),
+//!             None => Verdict::reject(Rejection::new(404, "the path is /chat/ROOM")),
+//!         }
 //!     }
-//!     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-//!         let _: Sent = conn.send(message);
+//!
+//!     fn open(&mut self, conn: &mut Conn<'_, String>) {
+//!         let topic = conn.state().clone();
+//!         if conn.subscribe(&topic).is_err() {
+//!             let _: Sent = conn.send("the room is not a valid topic");
+//!         }
+//!     }
+//!
+//!     fn message(&mut self, conn: &mut Conn<'_, String>, message: Message<'_>) {
+//!         let topic = conn.state().clone();
+//!         if let Err(error) = conn.publish(&topic, message) {
+//!             let _: Sent = conn.send(error.to_string().as_str());
+//!         }
 //!     }
 //! }
 //!
 //! fn main() -> Result<(), Error> {
-//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Echo)
+//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Chat)
 //! }
 //! ```
 //!
-//! # The parts
+//! # Structure
 //!
-//! A [`Server`] runs one [shard] on each core: a thread that owns a ring, the connections
-//! that it accepted, and one value of the application's [`Handler`]. A handler is called by
-//! its own shard only, so it needs no lock. How shards reach each other's clients, [`Conn::publish`] and
-//! [`Remote`] say. [`Config`] has the limits and deadlines, each with a
-//! default. How a connection ended, [`Disconnect`] tells: who, why, and the codes both ways.
+//! A [`Server`] runs one [shard] per core: a thread with an io_uring instance, the connections that it has
+//! accepted, and one value of the application's [`Handler`]. Only that thread calls the handler, so the handler
+//! needs no lock. [`Conn::publish`] and [`Remote`] reach the connections of other shards. [`Config`] has the limits
+//! and deadlines, each with a default. [`Disconnect`] reports how a connection ended.
 //!
-//! Underneath, the [`ring`] is a trait: io_uring, or (feature `sim`) a simulated kernel and
+//! The trait [`ring::Ring`] abstracts the kernel: io_uring, or, with the feature `sim`, a simulated kernel and
 //! network in virtual time, for tests.
 #![deny(unsafe_code)]
 
@@ -92,7 +111,7 @@ pub use tidewheel_codec::{
 };
 pub use topic::TopicError;
 
-/// The programs in the documents compile.
+/// Compiles the programs in the documents.
 #[cfg(doctest)]
 mod documents {
     #[doc = include_str!("../../README.md")]

@@ -1,4 +1,4 @@
-//! The program `tidewheel`; all of it is in [`tidewheel::cli`].
+//! The program `tidewheel`, which runs [`tidewheel::cli::main`].
 
 use std::process::ExitCode;
 
@@ -9,8 +9,8 @@ fn main() -> ExitCode {
     tidewheel::cli::main(std::env::args_os(), Some(release_memory))
 }
 
-/// Gives memory that the calling thread has freed back to the system.
+/// Returns memory that the calling thread has freed to the system.
 fn release_memory() {
-    // SAFETY: it is called like any function of C, and takes locks of its own.
+    // SAFETY: the function has no preconditions, and is safe to call from any thread.
     unsafe { libmimalloc_sys::mi_collect(true) };
 }

@@ -1,4 +1,4 @@
-//! A server: its listeners, and the start of its shards.
+//! A server: its listeners and its shards.
 
 mod running;
 mod thread;
@@ -19,7 +19,7 @@ use crate::{
     shard::Parts,
 };
 
-/// A server that listens, and does not accept yet.
+/// A server that listens, but does not accept connections yet.
 #[derive(Debug)]
 pub struct Server {
     config: Config,
@@ -29,18 +29,20 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens on `address`, with port 0 on one of the kernel's choosing. An address that belonged to a
-    /// process that has just ended is waited for, up to 5 s.
+    /// Listens on `address`. With port 0 the kernel chooses a free port. Waits up to 5 s for an address whose
+    /// owner has just ended.
     ///
     /// # Errors
-    /// If the configuration is out of bounds, or the address cannot be listened on.
+    /// If a setting is out of bounds, or the address cannot be listened on.
     pub fn bind(address: impl ToSocketAddrs + ToString, config: Config) -> Result<Self, Error> {
         config.check()?;
         let resolved = listen::resolve(&address)?;
-        // Each shard has room for a connection.
+        // Each shard holds at least one connection.
         let connections_max = config.max_connections.unwrap_or(u32::MAX);
-        let useful = u16::try_from(connections_max).unwrap_or(u16::MAX);
-        let shards = config.shards.unwrap_or_else(|| host::cores().min(useful));
+        let shards_max = u16::try_from(connections_max).unwrap_or(u16::MAX);
+        let shards = config
+            .shards
+            .unwrap_or_else(|| host::cores().min(shards_max));
         let (listeners, address) = listen::shards(resolved, shards)?;
         let config = Config {
             shards: Some(shards),
@@ -54,10 +56,11 @@ impl Server {
         })
     }
 
-    /// Also serves HTTP on `address`, while [`Running::until_signal`] or [`Server::run`] runs: `/metrics`,
-    /// `/healthz`, `/readyz`, and a page that shows the metrics. With a token, `POST /publish/TOPIC`
-    /// publishes the body of a request that has the token (`Authorization: Bearer`, RFC 6750), up to
-    /// [`Config::max_message_size`] bytes.
+    /// Adds an admin listener on `address`. It serves HTTP while [`Running::until_signal`] or [`Server::run`] runs:
+    /// `/metrics`, `/healthz`, `/readyz`, and a dashboard.
+    ///
+    /// With a token, `POST /publish/TOPIC` publishes the body of a request, of up to
+    /// [`Config::max_message_size`] bytes. The request must have the token (`Authorization: Bearer`, RFC 6750).
     ///
     /// # Errors
     /// If the address cannot be listened on.
@@ -77,7 +80,7 @@ impl Server {
         Ok(self)
     }
 
-    /// Also tells on the admin listener how many lines of the log were lost.
+    /// Adds the number of lost log lines, which `count` returns, to the metrics of the admin listener.
     #[cfg(feature = "cli")]
     pub(crate) fn count_lost_lines(&mut self, count: fn() -> u64) {
         if let Some(admin) = &mut self.admin {
@@ -85,7 +88,7 @@ impl Server {
         }
     }
 
-    /// The address, with the real port.
+    /// The address that the server listens on, with the real port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -99,10 +102,10 @@ impl Server {
             .and_then(|admin| admin.listener.local_addr().ok())
     }
 
-    /// Starts the shards; `make` makes the handler of each, on its thread.
+    /// Starts the shards. `make` is called with the number of each shard, on its thread, and returns its handler.
     ///
     /// # Errors
-    /// If a shard cannot start; those that could are stopped.
+    /// If a shard cannot start. Shards that have started are stopped.
     pub fn start<H: Handler>(
         self,
         make: impl Fn(u16) -> H + Clone + Send + 'static,
@@ -123,12 +126,12 @@ impl Server {
         for (mut parts, listener) in parts.into_iter().zip(self.listeners) {
             parts.core_shards = core_shards;
             let index = parts.index;
-            let place = usize::from(index) % cores.len().max(1);
+            let core = usize::from(index) % cores.len().max(1);
             let plan = driver::Plan {
                 index,
                 listener,
-                core: cores.get(place).copied(),
-                shared_core: shared_cores.get(place).filter(|_| core_shards > 1).cloned(),
+                core: cores.get(core).copied(),
+                shared_core: shared_cores.get(core).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
             match ShardThread::start(plan, parts, make.clone(), ended.clone(), running.remote()) {
@@ -142,11 +145,11 @@ impl Server {
         Ok(running)
     }
 
-    /// Starts, and serves until SIGTERM, SIGINT or SIGHUP, then drains: [`Server::start`] and
+    /// Starts the shards, serves until SIGTERM, SIGINT or SIGHUP, and drains: [`Server::start`] and
     /// [`Running::until_signal`].
     ///
     /// # Errors
-    /// As those.
+    /// Those of [`Server::start`] and [`Running::until_signal`].
     pub fn run<H: Handler>(
         self,
         make: impl Fn(u16) -> H + Clone + Send + 'static,

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// The folders with the code of libraries and programs.
@@ -99,4 +100,40 @@ fn every_rule_of_rules_md_has_a_test_in_the_listed_files() {
         assert!(stated.insert(rule), "R{number} is listed twice");
     }
     assert_eq!(stated, cited);
+}
+
+/// The names of options in a text, such as `--listen`.
+fn option_names(text: &str) -> impl Iterator<Item = String> + '_ {
+    let is_in_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let words = text.split(move |c| !is_in_name(c));
+    let names = words.filter(|word| word.starts_with("--"));
+    names.map(str::to_owned)
+}
+
+/// The options in the help of a command, without `--help` and `--version`.
+fn help_options(command: &str) -> BTreeSet<String> {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_tidewheel"));
+    let output = program.args([command, "--help"]).output();
+    let help = output.expect("the program starts").stdout;
+    let help = String::from_utf8(help).expect("the help is UTF-8");
+    // The indentation of options without a short form.
+    let lines = help.lines().filter(|line| line.starts_with("      --"));
+    let options: BTreeSet<String> = lines
+        .filter_map(|line| option_names(line).next())
+        .collect();
+    assert!(options.contains("--listen"), "{help}");
+    options
+}
+
+#[test]
+fn the_configuration_page_lists_exactly_the_options_of_the_help() {
+    let document = document("configuration.md");
+    let rows = document.lines().filter_map(|line| line.strip_prefix("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let mut listed = BTreeSet::new();
+    for option in cells.flat_map(option_names) {
+        assert!(listed.insert(option.clone()), "{option} is listed twice");
+    }
+    assert_eq!(listed, help_options("serve"));
+    assert_eq!(listed, help_options("echo"));
 }

@@ -1,4 +1,4 @@
-//! A server whose shards run.
+//! A running server.
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -9,7 +9,7 @@ use crate::{
     control::{self, AdminListener, Watched},
 };
 
-/// A server whose shards run.
+/// A server with running shards. Dropping it stops all shards.
 #[derive(Debug)]
 pub struct Running {
     pub(super) shards: Vec<ShardThread>,
@@ -20,20 +20,20 @@ pub struct Running {
 }
 
 impl Running {
-    /// Serves until SIGTERM, SIGINT or SIGHUP; then closes every connection with 1001, and returns when
-    /// all are gone, which is within the close timeout. A second signal ends that at once. A process that
-    /// was started to ignore SIGHUP, as by `nohup`, goes on ignoring it.
+    /// Serves until SIGTERM, SIGINT or SIGHUP, then drains: closes every connection with the code of
+    /// [`Drain`](crate::Drain), and returns when all have ended, within the close timeout. A second signal ends
+    /// the drain at once. A process that was started to ignore SIGHUP, as by `nohup`, still ignores it.
     ///
-    /// The calling thread becomes the control plane, on a runtime of its own.
+    /// The calling thread runs the control plane, on an asynchronous runtime that is created for it.
     ///
     /// # Errors
-    /// If a shard fails, or a second signal came.
+    /// If a shard fails, or a second signal arrives.
     pub fn until_signal(self) -> Result<(), Error> {
         self.until_signal_once_ready(|| ())
     }
 
-    /// The same; `ready` is called when a signal would be heard, which is the moment to tell
-    /// others that the server is there.
+    /// Like [`Running::until_signal`], and calls `ready` when signals are handled: from then on, other programs may
+    /// be told that the server is ready.
     ///
     /// # Errors
     /// As [`Running::until_signal`].
@@ -50,14 +50,14 @@ impl Running {
         result
     }
 
-    /// Waits until all shards have ended, and takes no signal: because they have [drained](Self::drain) or were
-    /// [stopped](Self::stop), or because one of them has failed: then the others drain with 1012.
+    /// Waits until all shards have ended, without handling signals. They end after a [drain](Self::drain), or when
+    /// one of them fails: the others then drain with 1012.
     ///
     /// # Errors
-    /// The error of the first shard that has failed, if one has.
+    /// The error of the first shard that has failed.
     ///
     /// # Panics
-    /// Within an asynchronous runtime of tokio: [`Running::wait`] is for that.
+    /// Within an asynchronous runtime of tokio, where [`Running::wait`] is to be used.
     pub fn join(mut self) -> Result<(), Error> {
         let mut result = Ok(());
         for _ in 0..self.shards.len() {
@@ -68,7 +68,7 @@ impl Running {
         result
     }
 
-    /// The same from any asynchronous runtime. Dropping the future stops all shards.
+    /// Like [`Running::join`], for any asynchronous runtime. Dropping the future stops all shards.
     ///
     /// # Errors
     /// As [`Running::join`].
@@ -82,18 +82,18 @@ impl Running {
         result
     }
 
-    /// A handle by which any thread publishes, sends and closes.
+    /// Returns a handle with which any thread can publish, send and close.
     #[must_use]
     pub fn remote(&self) -> Remote {
         self.remote.clone()
     }
 
-    /// Begins to drain, without waiting for a signal.
+    /// Starts a drain, and returns at once.
     pub fn drain(&self) {
         self.remote.drain();
     }
 
-    /// Ends all shards now, and waits for their threads. What is open is reset.
+    /// Stops all shards, and waits for their threads. Open connections are reset.
     pub fn stop(&mut self) {
         self.remote.command(Command::Stop);
         self.shards.iter_mut().for_each(ShardThread::join);

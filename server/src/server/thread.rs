@@ -15,10 +15,10 @@ use crate::{
     stats::Stats,
 };
 
-/// The end of a shard's thread.
+/// The result of a shard.
 pub(super) type Ended = Result<(), Error>;
 
-/// The thread of a shard, as other threads see it.
+/// A handle to the thread of a shard.
 #[derive(Debug)]
 pub(super) struct ShardThread {
     stats: Arc<Stats>,
@@ -26,6 +26,8 @@ pub(super) struct ShardThread {
 }
 
 impl ShardThread {
+    /// Starts the thread, and waits until the shard has started or failed. `ended` receives the result of a shard
+    /// that had started.
     pub(super) fn start<H: Handler>(
         plan: driver::Plan,
         parts: Parts,
@@ -41,7 +43,7 @@ impl ShardThread {
             .name(format!("shard-{shard}"))
             .spawn(move || {
                 contain::catch_on_this_thread();
-                // The starting thread waits until it is ready, or has failed.
+                // Taken when the shard is ready.
                 let mut start = Some(start);
                 let ready = || {
                     if let Some(start) = start.take() {
@@ -59,10 +61,10 @@ impl ShardThread {
                     return;
                 }
                 if let Err(error) = &result {
-                    tracing::error!(shard, %error, "a shard has failed; the others drain");
+                    tracing::error!(shard, %error, "a shard has failed; the other shards drain");
                     remote.drain_for_restart(error);
                 }
-                // Nobody listens any more if the server was stopped.
+                // Fails if the server was stopped and dropped.
                 let _ = ended.send(result);
             })
             .map_err(|error| Error::Thread { shard, error })?;
@@ -71,7 +73,7 @@ impl ShardThread {
                 stats,
                 thread: Some(thread),
             }),
-            Err(mpsc::RecvError) => unreachable!("the thread says whether it has started"),
+            Err(mpsc::RecvError) => unreachable!("the thread sends its start or its failure"),
         }
     }
 
@@ -79,10 +81,10 @@ impl ShardThread {
         Arc::clone(&self.stats)
     }
 
-    /// Waits until it has ended.
+    /// Waits for the end of the thread.
     pub(super) fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // It catches what panics in it.
+            // Cannot fail: the thread catches panics.
             let _ = thread.join();
         }
     }
