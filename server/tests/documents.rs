@@ -118,9 +118,7 @@ fn help_options(command: &str) -> BTreeSet<String> {
     let help = String::from_utf8(help).expect("the help is UTF-8");
     // The indentation of options without a short form.
     let lines = help.lines().filter(|line| line.starts_with("      --"));
-    let options: BTreeSet<String> = lines
-        .filter_map(|line| option_names(line).next())
-        .collect();
+    let options: BTreeSet<String> = lines.filter_map(|line| option_names(line).next()).collect();
     assert!(options.contains("--listen"), "{help}");
     options
 }

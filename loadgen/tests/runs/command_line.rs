@@ -47,14 +47,14 @@ fn an_invalid_value_is_refused_with_a_valid_example() {
     // A negative number is parsed as a value, not as an option.
     assert_refused(
         &["--timeout", "-5s"],
-        "`-5s` is no duration; write 20s, 500ms",
+        "`-5s` is not a duration; write 20s, 500ms",
     );
-    assert_refused(&["echo", "--duration", "-5s"], "`-5s` is no duration");
+    assert_refused(&["echo", "--duration", "-5s"], "`-5s` is not a duration");
     assert_refused(&["echo", "--rate", "-5"], "a count is a whole number");
     assert_refused(&["drain", "--mute", "-5%"], "a share is 0% to 100%");
     assert_refused(
         &["echo", "--size", "-1"],
-        "`-1` is no size; write 65536, 64KiB",
+        "`-1` is not a size; write 65536, 64KiB",
     );
     assert_refused(&["scale", "--broadcasts", "-1"], "-1");
     assert_refused(&["--timeout", "0s"], "the shortest duration is 1ms");

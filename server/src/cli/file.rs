@@ -178,10 +178,8 @@ mod tests {
     fn error_of(text: &str) -> String {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let options = Options {
-            config: Some(file.path().to_owned()),
-            ..Options::default()
-        };
+        let mut options = Options::default();
+        options.config.replace(file.path().to_owned());
         let settings = Settings::resolve(options, Origins::Any, &Sources::default());
         settings.unwrap_err().to_string()
     }

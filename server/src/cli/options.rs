@@ -83,11 +83,11 @@ pub(super) struct Options {
     /// Time without any bytes from a client after which the server sends a ping, or off; at least 8ms
     /// [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_INTERVAL", value_name = "DURATION", help_heading = DEADLINES)]
-    pub(super) ping_interval: Option<PingInterval>,
+    ping_interval: Option<PingInterval>,
     /// Time after the ping interval within which a client must send any bytes, or its connection is closed
     /// with code 1011; or off [default: 20s]
     #[arg(long, env = "TIDEWHEEL_PING_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]
-    pub(super) ping_timeout: Option<SpanOrOff>,
+    ping_timeout: Option<SpanOrOff>,
     /// Time without progress after which a closing connection is reset. A drain ends within this time
     /// [default: 10s]
     #[arg(long, env = "TIDEWHEEL_CLOSE_TIMEOUT", value_name = "DURATION", help_heading = DEADLINES)]

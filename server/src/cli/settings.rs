@@ -96,31 +96,26 @@ mod tests {
     use std::{io::Write, time::Duration};
 
     use super::*;
-    use crate::{CloseCode, SlowConsumer, TopicRule, cli::units::SpanOrOff};
+    use crate::{CloseCode, SlowConsumer, TopicRule};
 
-    fn with_file(text: &str, flags: Options) -> Result<Settings, OptionsError> {
+    /// The settings of a file and of flags, which are written like a file.
+    fn with_flags(text: &str, flags: &str) -> Result<Settings, OptionsError> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
-        let options = Options {
-            config: Some(file.path().to_owned()),
-            ..flags
-        };
+        let mut options: Options = toml::from_str(flags).unwrap();
+        options.config = Some(file.path().to_owned());
         Settings::resolve(options, Origins::Any, &Sources::default())
     }
 
     fn settings(text: &str) -> Settings {
-        with_file(text, Options::default()).unwrap_or_else(|error| panic!("{text}: {error}"))
+        with_flags(text, "").unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     #[test]
     fn flags_take_precedence_over_the_file_and_the_file_over_defaults() {
-        let flags = Options {
-            ping_interval: Some(SpanOrOff(None)),
-            ..Options::default()
-        };
         let text =
             "ping-interval = '1s'\nping-timeout = '3s'\nshards = 2\nmax-message-size = '2KiB'";
-        let settings = with_file(text, flags).unwrap();
+        let settings = with_flags(text, "ping-interval = 'off'").unwrap();
         assert_eq!(settings.config.ping_interval, None);
         assert_eq!(settings.config.ping_timeout, Some(Duration::from_secs(3)));
         assert_eq!(settings.config.shards, Some(2));
@@ -147,7 +142,7 @@ mod tests {
             "origin = ['https://a.example', 'Any']",
             "host = 'any,a.example'",
         ] {
-            let error = with_file(text, Options::default()).unwrap_err().to_string();
+            let error = with_flags(text, "").unwrap_err().to_string();
             assert!(
                 error.ends_with(": any includes every other value; leave the others out"),
                 "{error}"
@@ -231,34 +226,25 @@ mod tests {
 
     #[test]
     fn a_ping_timeout_without_pings_is_refused() {
-        let (off, second) = (Some(None), Some(Some(Duration::from_secs(1))));
-        let in_file = "ping-timeout = '1s'";
-        let both_in_file = "ping-interval = 'off'\nping-timeout = '1s'";
-        // The interval and the timeout set by flags, and the file.
-        for (ping_interval, ping_timeout, text, is_allowed) in [
-            (None, None, "", true),
-            (None, second, "", true),
-            (off, None, "", true),
-            (off, off, "", true),
-            (second, second, "", true),
-            (off, second, "", false),
-            (off, None, in_file, true),
-            (off, second, in_file, false),
-            (None, None, both_in_file, false),
-            (second, None, both_in_file, true),
-            (None, off, both_in_file, true),
-            (None, second, "ping-interval = 'off'", false),
+        let (interval_off, timeout) = ("ping-interval = 'off'", "ping-timeout = '1s'");
+        let both = "ping-interval = 'off'\nping-timeout = '1s'";
+        for (flags, file, is_allowed) in [
+            ("", "", true),
+            (timeout, "", true),
+            (interval_off, "", true),
+            ("ping-interval = 'off'\nping-timeout = 'off'", "", true),
+            ("ping-interval = '1s'\nping-timeout = '1s'", "", true),
+            (both, "", false),
+            // A flag that disables pings also disables the timeout of the file.
+            (interval_off, timeout, true),
+            (both, timeout, false),
+            ("", both, false),
+            ("ping-interval = '1s'", both, true),
+            ("ping-timeout = 'off'", both, true),
+            (timeout, interval_off, false),
         ] {
-            let flags = Options {
-                ping_interval: ping_interval.map(SpanOrOff),
-                ping_timeout: ping_timeout.map(SpanOrOff),
-                ..Options::default()
-            };
-            let is_accepted = with_file(text, flags).is_ok();
-            assert_eq!(
-                is_accepted, is_allowed,
-                "{ping_interval:?} {ping_timeout:?} {text}"
-            );
+            let is_accepted = with_flags(file, flags).is_ok();
+            assert_eq!(is_accepted, is_allowed, "flags: {flags}; file: {file}");
         }
     }
 
@@ -286,9 +272,7 @@ mod tests {
             ("\"s3cret\\n\"", "character 7 of the publish token"),
         ] {
             let file = format!("publish-token = {token}");
-            let error = with_file(&file, Options::default())
-                .unwrap_err()
-                .to_string();
+            let error = with_flags(&file, "").unwrap_err().to_string();
             // The random file name may contain any letters.
             let (_, message) = error
                 .split_once(": ")
@@ -296,7 +280,7 @@ mod tests {
             assert!(message.contains(expected), "{message}");
             assert!(!message.contains("s3"), "{message}");
         }
-        let settings = with_file("publish-token = 's3cret'", Options::default()).unwrap();
+        let settings = with_flags("publish-token = 's3cret'", "").unwrap();
         assert!(settings.publish_token.unwrap().matches(b"s3cret"));
     }
 }

@@ -8,7 +8,7 @@ use crate::{
 #[test]
 fn an_address_without_a_host_or_a_port_is_an_error_with_an_example() {
     let any =
-        |port: u16| format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} to serve other hosts too");
+        |port: u16| format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} to accept clients from other hosts");
     for (address, part) in [
         ("8080", format!("`8080` has no host; {}", any(8080))),
         (":8080", format!("`:8080` has no host; {}", any(8080))),
@@ -24,9 +24,9 @@ fn an_address_without_a_host_or_a_port_is_an_error_with_an_example() {
         ("::1", "`::1` has no port; write [::1]:".to_owned()),
         (
             "127.0.0.1:99999",
-            "`99999` is no port; write one from 1 to 65535".to_owned(),
+            "`99999` is not a port; write one from 1 to 65535".to_owned(),
         ),
-        ("localhost:http", "`http` is no port".to_owned()),
+        ("localhost:http", "`http` is not a port".to_owned()),
         (
             "ws://localhost:8080/",
             "is a URL; write localhost:8080".to_owned(),

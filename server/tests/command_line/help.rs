@@ -65,8 +65,8 @@ fn help_of_a_subcommand_does_not_mention_the_other_subcommand() {
 fn help_lists_the_log_levels() {
     for subcommand in ["serve", "echo"] {
         let help = help(subcommand);
-        let levels = "TIDEWHEEL_LOG says how much of it there is: off, error, warn, info (the default), \
-                      debug or trace";
+        let levels = "TIDEWHEEL_LOG sets the level: off, error, warn, info (the default), debug or \
+                      trace";
         assert!(help.contains(levels), "{help}");
         assert!(help.contains("tidewheel::close=debug"), "{help}");
     }

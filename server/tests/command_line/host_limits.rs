@@ -30,9 +30,9 @@ fn check_reports_the_limits_of_the_host() {
     // Lines of advice begin with spaces.
     let advised = stdout.lines().filter(|line| line.starts_with(' ')).count();
     let expected = match advised {
-        0 => "Nothing stands in the way".to_owned(),
-        1 => "advice on 1 point.".to_owned(),
-        more => format!("advice on {more} points."),
+        0 => "no limit is low".to_owned(),
+        1 => "advice on 1 limit.".to_owned(),
+        more => format!("advice on {more} limits."),
     };
     assert!(
         verdict.contains(&expected),
@@ -103,7 +103,7 @@ fn a_low_descriptor_limit_lowers_max_connections_and_logs_a_warning() {
     for part in [
         "WARN",
         "RLIMIT_NOFILE is 64",
-        "room for 56 in all",
+        "limits the connections to 56",
         "ulimit -n 5312",
     ] {
         assert!(log.contains(part), "`{part}` is not in:\n{log}");

@@ -41,8 +41,8 @@ fn a_flag_overrides_a_variable_and_a_variable_overrides_the_file() {
 fn an_unknown_key_or_invalid_value_in_the_file_is_an_error_with_status_2() {
     for (text, part) in [
         ("pong-interval = '1s'", "did you mean ping-interval?"),
-        ("ping-interval = '1x'", "`1x` is no duration"),
-        ("ping-interval", "is wrong"),
+        ("ping-interval = '1x'", "`1x` is not a duration"),
+        ("ping-interval", "cannot be parsed"),
         (
             "ping-interval = 15",
             "ping-interval: `15` has no unit; write 15s or 15ms",
@@ -64,7 +64,7 @@ fn an_unknown_key_or_invalid_value_in_the_file_is_an_error_with_status_2() {
     let invalid = &mut echo("");
     invalid.env("TIDEWHEEL_PING_INTERVAL", "soon");
     let parts = [
-        "`soon` is no duration",
+        "`soon` is not a duration",
         "--ping-interval",
         "TIDEWHEEL_PING_INTERVAL",
     ];
