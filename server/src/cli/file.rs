@@ -239,15 +239,15 @@ mod tests {
             ),
             (
                 "origin = 'https://a/'",
-                "origin: `https://a/` is not an origin that a page can have; write https://a",
+                "origin: `https://a/` is not an origin; write https://a",
             ),
             (
                 "origin = ['same', '*']",
-                "origin: `*` is not an origin that a page can have; write any",
+                "origin: `*` is not an origin; write any",
             ),
             (
                 "origin = 'a,b'",
-                "origin: `a` is not an origin that a page can have; write https://a",
+                "origin: `a` is not an origin; write https://a",
             ),
             (
                 "topic-policy = 'a'",

@@ -55,7 +55,7 @@ fn warn(settings: &Settings) {
     }
 }
 
-/// Prints the addresses on standard output, on a thread of its own: a pipe that nobody reads does not delay
+/// Prints the addresses on standard output. A new thread does it, so that a full pipe does not delay
 /// the server.
 fn announce(address: SocketAddr, admin: Option<SocketAddr>) {
     let print = move || {

@@ -7,8 +7,9 @@ use crate::{
 
 #[test]
 fn an_address_without_a_host_or_a_port_is_an_error_with_an_example() {
-    let any =
-        |port: u16| format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} to accept clients from other hosts");
+    let any = |port: u16| {
+        format!("write 127.0.0.1:{port}, or 0.0.0.0:{port} to accept clients from other hosts")
+    };
     for (address, part) in [
         ("8080", format!("`8080` has no host; {}", any(8080))),
         (":8080", format!("`:8080` has no host; {}", any(8080))),

@@ -24,7 +24,10 @@ fn an_invalid_log_level_is_an_error_with_status_2() {
     for (value, part) in [
         ("warning", "write warn"),
         ("info,", "an extra comma in `info,`"),
-        ("info;tidewheel::close=debug", "separate targets with commas"),
+        (
+            "info;tidewheel::close=debug",
+            "separate targets with commas",
+        ),
         ("close=debug", "write tidewheel::close=debug"),
         ("warn,error", "two levels"),
     ] {
@@ -33,7 +36,11 @@ fn an_invalid_log_level_is_an_error_with_status_2() {
     }
     for value in ["tidewheel::clsoe=debug", "tidewheell=debug"] {
         let (target, _) = value.split_once('=').expect("a target and a level");
-        let parts = ["TIDEWHEEL_LOG", &format!("`{target}` is not a log target"), "close"];
+        let parts = [
+            "TIDEWHEEL_LOG",
+            &format!("`{target}` is not a log target"),
+            "close",
+        ];
         assert_fails(echo("").env("TIDEWHEEL_LOG", value), 2, &parts);
     }
     for (value, is_logged) in [

@@ -19,8 +19,14 @@ const INVALID_VALUES: &[(&str, &str)] = &[
         "--close-timeout 1.5",
         "`1.5` has no unit; write 1.5s or 1.5ms",
     ),
-    ("--ping-interval -1s", "`-1s` is not a duration; write 20s, "),
-    ("--ping-interval=-1s", "`-1s` is not a duration; write 20s, "),
+    (
+        "--ping-interval -1s",
+        "`-1s` is not a duration; write 20s, ",
+    ),
+    (
+        "--ping-interval=-1s",
+        "`-1s` is not a duration; write 20s, ",
+    ),
     ("--max-connections -5", "`-5` is not a count; write 1 to "),
     ("--shards -1", "`-1` is not a number of shards; write 1 to "),
     (
@@ -51,7 +57,10 @@ const INVALID_VALUES: &[(&str, &str)] = &[
         "--ping-interval 1ms",
         "the ping interval is 1ms; the minimum is 8ms",
     ),
-    ("--ping-timeout 0s", "the ping timeout is 0s; the minimum is 1ms"),
+    (
+        "--ping-timeout 0s",
+        "the ping timeout is 0s; the minimum is 1ms",
+    ),
     ("--close-timeout off", "`off` is not a duration"),
     (
         "--close-timeout 0s",
@@ -108,7 +117,10 @@ const INVALID_VALUES: &[(&str, &str)] = &[
         "--max-request-headers 129",
         "request headers is 129; the range is 5 to 128",
     ),
-    ("--max-request-headers 0", "`0` is not a count; write 5 to 128"),
+    (
+        "--max-request-headers 0",
+        "`0` is not a count; write 5 to 128",
+    ),
     (
         "--max-connections many",
         "`many` is not a count; write 1 to 4294967295, or off",
@@ -119,7 +131,10 @@ const INVALID_VALUES: &[(&str, &str)] = &[
         "`10k` is not a count; write 10000, or off",
     ),
     ("--drain-batch 1e4", "`1e4` is not a count; write 10000"),
-    ("--max-connections 4294967296", "`4294967296` is not a count"),
+    (
+        "--max-connections 4294967296",
+        "`4294967296` is not a count",
+    ),
     ("--max-connections-per-address 0", "`0` is not a count"),
     ("--max-accept-rate 0", "`0` is not a count"),
     ("--max-message-rate 0.5", "`0.5` is not a count"),
@@ -162,22 +177,28 @@ const INVALID_VALUES: &[(&str, &str)] = &[
         "--drain-code restart",
         "`restart` is not a drain code; write 1001",
     ),
-    (
-        "--ping-timeout 5s --ping-interval off",
-        "no ping is sent",
-    ),
+    ("--ping-timeout 5s --ping-interval off", "no ping is sent"),
     (
         "--subprotocol a/b",
         "`a/b` is not a subprotocol; write a name such as chat.v1",
     ),
     ("--subprotocol a,,b", "there is an extra comma in `a,,b`"),
-    ("--subprotocol 'a'", "`'a'` is not a subprotocol; the value has quotes in it"),
+    (
+        "--subprotocol 'a'",
+        "`'a'` is not a subprotocol; the value has quotes in it",
+    ),
     (
         "--origin https://a.com,",
         "there is an extra comma in `https://a.com,`",
     ),
-    ("--origin any,https://a.com", "any includes every other value"),
-    ("--host any,a.com", "any includes every other value; leave the others out"),
+    (
+        "--origin any,https://a.com",
+        "any includes every other value",
+    ),
+    (
+        "--host any,a.com",
+        "any includes every other value; leave the others out",
+    ),
     ("--host ::1", "write [::1]"),
     (
         "--origin https://a.com:99999",

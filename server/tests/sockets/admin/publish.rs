@@ -19,7 +19,7 @@ fn publishing_while_the_server_drains_gets_503_with_retry_after() {
     assert_eq!(response.header("retry-after"), Some("1"));
     assert_eq!(
         response.body,
-        "the server shuts down: publish to the next one\n"
+        "the server is shutting down; publish to another server\n"
     );
 }
 
