@@ -188,7 +188,7 @@ impl Bench {
                 unreachable!("nobody has told it to end")
             };
             self.shard.enter(wait).expect("a simulation never fails");
-            let reached = self.network.reached();
+            let reached = self.network.take_reached();
             for client in &reached {
                 while self.network.read(*client).is_some() {}
             }

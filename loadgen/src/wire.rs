@@ -248,13 +248,13 @@ impl Wire {
         completion
     }
 
-    /// See [`Uring::has_news`].
+    /// See [`Uring::has_pending_completions`].
     pub(crate) fn has_news(&mut self) -> bool {
-        self.ring.has_news()
+        self.ring.has_pending_completions()
     }
 
-    /// See [`Uring::catch_up`].
+    /// See [`Uring::run_task_work`].
     pub(crate) fn catch_up(&mut self) -> bool {
-        self.ring.catch_up()
+        self.ring.run_task_work()
     }
 }

@@ -81,15 +81,15 @@ fn the_table_of_work_has_the_values_of_the_code() {
         ("bytes of messages read", bytes(turn.bytes())),
         ("work of compression", bytes(turn.deflate_work())),
         (
-            "frames read of one connection in one go, if others wait",
+            "frames read of one connection at a time, if others wait",
             connection.frames().to_string(),
         ),
         (
-            "bytes of messages read of one connection in one go, if others wait",
+            "bytes of messages read of one connection at a time, if others wait",
             bytes(connection.bytes()),
         ),
         (
-            "work of compression of one connection in one go, if others wait",
+            "work of compression of one connection at a time, if others wait",
             bytes(connection.deflate_work()),
         ),
         (
@@ -97,16 +97,16 @@ fn the_table_of_work_has_the_values_of_the_code() {
             shard::fan_out::DELIVERIES_PER_TURN.to_string(),
         ),
         (
-            "connections that get what was published",
+            "connections that published messages are sent to",
             shard::fan_out::FANNED_OUT_PER_TURN.to_string(),
         ),
         (
-            "bytes that they get",
+            "bytes of published messages sent",
             bytes(shard::fan_out::FANNED_OUT_BYTES_PER_TURN),
         ),
-        ("jobs done", shard::jobs::JOBS_PER_TURN.to_string()),
+        ("jobs of other threads", shard::jobs::JOBS_PER_TURN.to_string()),
         (
-            "deadlines that pass",
+            "expired deadlines",
             shard::core::expiries_per_turn(Config::default().receive_buffers).to_string(),
         ),
         (

@@ -8,19 +8,19 @@ use tidewheel_codec::{
     Time,
 };
 
-use crate::ring::{Buffer, Keeper, Kept};
+use crate::ring::{Buffer, BufferPart, BufferRef};
 
 /// Received bytes that are not parsed yet.
 pub(crate) struct Arrived<'b> {
     bytes: &'b mut [u8],
     /// Keeps parts of the receive buffer, if the bytes lie in one.
-    keeper: Keeper<'b>,
+    keeper: BufferRef<'b>,
 }
 
 /// Reads the frames of received bytes.
 pub(crate) struct Frames<'b> {
     input: Input<'b>,
-    keeper: Keeper<'b>,
+    keeper: BufferRef<'b>,
 }
 
 /// A message, or a control frame.
@@ -43,7 +43,7 @@ impl<'b> Arrived<'b> {
     pub(crate) fn elsewhere(bytes: &'b mut [u8]) -> Self {
         Self {
             bytes,
-            keeper: Keeper::NONE,
+            keeper: BufferRef::NONE,
         }
     }
 
@@ -123,13 +123,13 @@ pub struct Message<'m> {
     /// receive buffer.
     received: Received<'m>,
     /// Keeps parts of the receive buffer in which the message may lie.
-    keeper: Keeper<'m>,
+    keeper: BufferRef<'m>,
 }
 
 /// A message as one unmasked frame.
 pub(crate) enum Frame<'m> {
     /// A frame in its receive buffer.
-    Kept(Kept),
+    Kept(BufferPart),
     /// A frame in a pooled buffer, and the size of the buffer's allocation in bytes.
     Assembled(Bytes, usize),
     /// A frame in memory that will be reused, so it must be copied.

@@ -10,7 +10,7 @@ mod harness;
 
 use std::{fs, path::PathBuf, sync::Once};
 
-use harness::{Act, Connect, Habit, Outcome, place};
+use harness::{Action, Behavior, Connect, Outcome, offset};
 
 /// Number of random inputs.
 const RANDOM_INPUTS: u64 = 400;
@@ -18,7 +18,7 @@ const RANDOM_INPUTS: u64 = 400;
 const CHANGED_INPUTS: u64 = 40;
 
 /// Settings that enable every fault at the second of three rates.
-const FAULTY: [(usize, u8); 2] = [(place::FAULTS, 0b1010_1010), (place::FAULTS + 1, 0b1010)];
+const FAULTY: [(usize, u8); 2] = [(offset::FAULTS, 0b1010_1010), (offset::FAULTS + 1, 0b1010)];
 
 /// Runs an input, and suppresses the messages of the panics that it requests.
 fn shard(bytes: &[u8]) -> Outcome {
@@ -32,20 +32,20 @@ struct Script(Vec<u8>);
 
 impl Script {
     fn new(settings: &[(usize, u8)]) -> Self {
-        let mut setup = vec![0; place::COUNT];
+        let mut setup = vec![0; offset::COUNT];
         for (place, value) in settings {
             setup[*place] = *value;
         }
         Self(setup)
     }
 
-    fn act(mut self, client: u8, act: Act<'_>) -> Self {
+    fn act(mut self, client: u8, act: Action<'_>) -> Self {
         act.write(client, &mut self.0);
         self
     }
 
-    /// Adds the act for all clients below `count`.
-    fn each(mut self, count: u8, act: Act<'_>) -> Self {
+    /// Adds the action for all clients below `count`.
+    fn each(mut self, count: u8, act: Action<'_>) -> Self {
         for client in 0..count {
             self = self.act(client, act);
         }
@@ -54,21 +54,22 @@ impl Script {
 
     /// Connects all clients below `count`.
     fn connect(self, count: u8, options: u8) -> Self {
-        let habits = 0;
-        self.each(count, Act::Connect { options, habits }).pass(30)
+        let behavior = 0;
+        self.each(count, Action::Connect { options, behavior })
+            .pass(30)
     }
 
     fn pass(self, time: u8) -> Self {
-        self.act(0, Act::Pass { time })
+        self.act(0, Action::Pass { time })
     }
 
     fn echo(self, client: u8, length: u16) -> Self {
         let is_text = length % 2 == 1;
-        self.act(client, Act::Echo { length, is_text })
+        self.act(client, Action::Echo { length, is_text })
     }
 
     fn command(self, client: u8, letter: u8, argument: u8, length: u16) -> Self {
-        let command = Act::Command {
+        let command = Action::Command {
             letter,
             argument,
             length,
@@ -77,19 +78,19 @@ impl Script {
     }
 
     fn raw(self, client: u8, piece: u8, bytes: &[u8]) -> Self {
-        self.act(client, Act::Raw { piece, bytes })
+        self.act(client, Action::Raw { piece, bytes })
     }
 }
 
 /// Returns the stored inputs: scenarios that a fuzzer would find only after a long time.
 fn scenarios() -> Vec<(&'static str, Script)> {
-    let reads = |is_reading| Act::Read { is_reading };
-    let remote = |what, argument| Act::Remote { what, argument };
+    let reads = |is_reading| Action::Read { is_reading };
+    let remote = |what, argument| Action::Remote { what, argument };
     let small = [
-        (place::BUFFERS, 3),
-        (place::BUFFER_SIZE, 4),
-        (place::SEND_BUFFER, 3),
-        (place::SEND_QUEUE, 3),
+        (offset::BUFFERS, 3),
+        (offset::BUFFER_SIZE, 4),
+        (offset::SEND_BUFFER, 3),
+        (offset::SEND_QUEUE, 3),
     ];
     vec![
         (
@@ -99,21 +100,21 @@ fn scenarios() -> Vec<(&'static str, Script)> {
                 .echo(0, 20)
                 .echo(1, 5000)
                 .echo(2, 20_001)
-                .act(0, Act::Burst { count: 30, length: 40 })
-                .act(1, Act::Fragments { length: 60, frame_size: 6 })
-                .act(2, Act::Ping { length: 100 })
+                .act(0, Action::Burst { count: 30, length: 40 })
+                .act(1, Action::Fragments { length: 60, frame_size: 6 })
+                .act(2, Action::Ping { length: 100 })
                 .pass(100)
-                .act(0, Act::Close)
+                .act(0, Action::Close)
                 .pass(20),
         ),
         (
             "faults",
-            Script::new(&[&FAULTY[..], &small, &[(place::COMPLETIONS, 3)]].concat())
+            Script::new(&[&FAULTY[..], &small, &[(offset::COMPLETIONS, 3)]].concat())
                 .connect(5, 0)
                 .echo(0, 3000)
                 .echo(1, 4001)
-                .act(2, Act::Burst { count: 60, length: 10 })
-                .act(3, Act::Fragments { length: 40, frame_size: 0 })
+                .act(2, Action::Burst { count: 60, length: 10 })
+                .act(3, Action::Fragments { length: 40, frame_size: 0 })
                 .pass(40)
                 .act(4, reads(false))
                 .echo(4, 9000)
@@ -124,7 +125,7 @@ fn scenarios() -> Vec<(&'static str, Script)> {
             "fan_out",
             Script::new(&[])
                 .connect(6, 0)
-                .each(4, Act::Command { letter: b's', argument: 5, length: 2 })
+                .each(4, Action::Command { letter: b's', argument: 5, length: 2 })
                 .command(4, b's', 2, 2)
                 .pass(10)
                 .command(5, b'p', 6 * 5, 3000)
@@ -141,7 +142,7 @@ fn scenarios() -> Vec<(&'static str, Script)> {
             "slow_close",
             Script::new(&small)
                 .connect(4, 0)
-                .each(3, Act::Command { letter: b's', argument: 5, length: 2 })
+                .each(3, Action::Command { letter: b's', argument: 5, length: 2 })
                 .pass(10)
                 .act(0, reads(false))
                 .act(1, reads(false))
@@ -153,9 +154,9 @@ fn scenarios() -> Vec<(&'static str, Script)> {
         ),
         (
             "slow_conflate",
-            Script::new(&[&small[..], &[(place::SLOW_CONSUMER, 3), (place::SLOW_CONSUMER_KEPT, 2)]].concat())
+            Script::new(&[&small[..], &[(offset::SLOW_CONSUMER, 3), (offset::SLOW_CONSUMER_KEPT, 2)]].concat())
                 .connect(4, 0)
-                .each(3, Act::Command { letter: b's', argument: 5, length: 2 })
+                .each(3, Action::Command { letter: b's', argument: 5, length: 2 })
                 .pass(10)
                 .act(0, reads(false))
                 .command(3, b'p', 6 * 15, 900)
@@ -167,9 +168,9 @@ fn scenarios() -> Vec<(&'static str, Script)> {
         ),
         (
             "flood",
-            Script::new(&[(place::SLOW_CONSUMER, 2), (place::SEND_BUFFER, 1), (place::SEND_QUEUE, 1)])
+            Script::new(&[(offset::SLOW_CONSUMER, 2), (offset::SEND_BUFFER, 1), (offset::SEND_QUEUE, 1)])
                 .connect(3, 0)
-                .each(2, Act::Command { letter: b's', argument: 0, length: 2 })
+                .each(2, Action::Command { letter: b's', argument: 0, length: 2 })
                 .pass(10)
                 .act(0, reads(false))
                 .command(2, b'p', 6 * 15, 16_000)
@@ -182,24 +183,24 @@ fn scenarios() -> Vec<(&'static str, Script)> {
         ),
         (
             "deflate",
-            Script::new(&[(place::COMPRESSION, 2), (place::SEED, 3)])
+            Script::new(&[(offset::COMPRESSION, 2), (offset::SEED, 3)])
                 .connect(3, Connect::DEFLATES)
                 .echo(0, 5001)
-                .act(1, Act::Burst { count: 10, length: 90 })
-                .each(3, Act::Command { letter: b's', argument: 0, length: 2 })
+                .act(1, Action::Burst { count: 10, length: 90 })
+                .each(3, Action::Command { letter: b's', argument: 0, length: 2 })
                 .pass(20)
                 .command(1, b'p', 6 * 4, 2000)
                 .pass(30)
-                .act(0, Act::Frame { first: 0xc2, length: 40 })
+                .act(0, Action::Frame { first: 0xc2, length: 40 })
                 .pass(20),
         ),
         (
             "takeover",
-            Script::new(&[&FAULTY[..], &[(place::COMPRESSION, 3), (place::SLOW_CONSUMER, 4)]].concat())
+            Script::new(&[&FAULTY[..], &[(offset::COMPRESSION, 3), (offset::SLOW_CONSUMER, 4)]].concat())
                 .connect(3, Connect::DEFLATES)
                 .echo(0, 5001)
                 .echo(0, 5001)
-                .act(1, Act::Burst { count: 10, length: 90 })
+                .act(1, Action::Burst { count: 10, length: 90 })
                 .command(2, b's', 0, 2)
                 .pass(20)
                 .command(1, b'p', 6 * 4, 2000)
@@ -207,47 +208,47 @@ fn scenarios() -> Vec<(&'static str, Script)> {
         ),
         (
             "ends",
-            Script::new(&[(place::PING_INTERVAL, 1), (place::PING_TIMEOUT, 1)])
+            Script::new(&[(offset::PING_INTERVAL, 1), (offset::PING_TIMEOUT, 1)])
                 .connect(10, 0)
                 .echo(0, 100)
-                .act(0, Act::Finish)
+                .act(0, Action::Finish)
                 .echo(1, 100)
-                .act(1, Act::Reset)
-                .act(2, Act::Vanish)
-                .act(3, Act::Close)
-                .act(3, Act::Reset)
+                .act(1, Action::Reset)
+                .act(2, Action::Vanish)
+                .act(3, Action::Close)
+                .act(3, Action::Reset)
                 .act(4, reads(false))
                 .command(5, b'c', 1, 2)
                 .echo(5, 30)
                 .command(6, b'!', 0, 30)
                 .echo(6, 30)
-                .act(7, Act::Frame { first: 0x88, length: 1 })
-                .act(8, Act::Frame { first: 0x83, length: 5 })
+                .act(7, Action::Frame { first: 0x88, length: 1 })
+                .act(8, Action::Frame { first: 0x83, length: 5 })
                 .act(0, remote(200, 9))
                 .pass(170),
         ),
         (
             "panics",
             Script::new(&[])
-                .act(0, Act::Connect { options: 0, habits: Habit::REJECTS })
-                .act(1, Act::Connect { options: 0, habits: Habit::UPGRADE_PANICS })
-                .act(2, Act::Connect { options: Connect::HASTENS, habits: Habit::OPEN_PANICS | Habit::GREETS })
-                .act(3, Act::Connect { options: Connect::WAITS, habits: Habit::CLOSE_PANICS | Habit::SUBSCRIBES })
-                .act(4, Act::Connect { options: Connect::WAITS, habits: Habit::DROP_PANICS | Habit::CLOSE_PANICS })
-                .act(5, Act::Connect { options: Connect::HASTENS, habits: 0 })
+                .act(0, Action::Connect { options: 0, behavior: Behavior::REJECTS })
+                .act(1, Action::Connect { options: 0, behavior: Behavior::UPGRADE_PANICS })
+                .act(2, Action::Connect { options: Connect::SENDS_EARLY, behavior: Behavior::OPEN_PANICS | Behavior::GREETS })
+                .act(3, Action::Connect { options: Connect::WAITS, behavior: Behavior::CLOSE_PANICS | Behavior::SUBSCRIBES })
+                .act(4, Action::Connect { options: Connect::WAITS, behavior: Behavior::DROP_PANICS | Behavior::CLOSE_PANICS })
+                .act(5, Action::Connect { options: Connect::SENDS_EARLY, behavior: 0 })
                 .pass(30)
                 .command(5, b'p', 6, 100)
                 .command(3, b'!', 0, 2)
-                .act(4, Act::Close)
+                .act(4, Action::Close)
                 .pass(60),
         ),
         (
             "handshakes",
-            Script::new(&[(place::SOCKETS, 12), (place::CONNECTIONS, 2), (place::OPTIONS, 0b1_0110), (place::HANDSHAKE_TIMEOUT, 1)])
-                .act(0, Act::ConnectRaw { bytes: b"" })
-                .act(1, Act::ConnectRaw { bytes: b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web" })
-                .act(2, Act::ConnectRaw { bytes: b"\x16\x03\x01 junk \r\n\r\n" })
-                .act(3, Act::ConnectRaw {
+            Script::new(&[(offset::SOCKETS, 12), (offset::CONNECTIONS, 2), (offset::OPTIONS, 0b1_0110), (offset::HANDSHAKE_TIMEOUT, 1)])
+                .act(0, Action::ConnectRaw { bytes: b"" })
+                .act(1, Action::ConnectRaw { bytes: b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web" })
+                .act(2, Action::ConnectRaw { bytes: b"\x16\x03\x01 junk \r\n\r\n" })
+                .act(3, Action::ConnectRaw {
                     bytes: b"GET /99/0 HTTP/1.1\r\nHost: s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\
                         \x82\x85\0\0\0\0hello",
@@ -259,46 +260,46 @@ fn scenarios() -> Vec<(&'static str, Script)> {
         ),
         (
             "deadlines",
-            Script::new(&[(place::IDLE_TIMEOUT, 2), (place::LIFETIME, 2), (place::OPTIONS, 0b1001), (place::CLOSE_TIMEOUT, 1)])
+            Script::new(&[(offset::IDLE_TIMEOUT, 2), (offset::LIFETIME, 2), (offset::OPTIONS, 0b1001), (offset::CLOSE_TIMEOUT, 1)])
                 .connect(6, 0)
-                .act(0, Act::Burst { count: 8, length: 5 })
+                .act(0, Action::Burst { count: 8, length: 5 })
                 .pass(150)
                 .echo(1, 40)
                 .act(2, reads(false))
                 .pass(150)
-                .act(3, Act::Vanish)
+                .act(3, Action::Vanish)
                 .pass(160),
         ),
         (
             "drain",
-            Script::new(&[(place::OPTIONS, 0b1000), (place::PING_INTERVAL, 2)])
+            Script::new(&[(offset::OPTIONS, 0b1000), (offset::PING_INTERVAL, 2)])
                 .connect(8, 0)
                 .echo(0, 3000)
                 .act(1, reads(false))
-                .act(2, Act::Vanish)
-                .act(9, Act::ConnectRaw { bytes: b"GET /" })
+                .act(2, Action::Vanish)
+                .act(9, Action::ConnectRaw { bytes: b"GET /" })
                 .act(0, remote(250, 0))
-                .act(10, Act::Connect { options: 0, habits: 0 })
+                .act(10, Action::Connect { options: 0, behavior: 0 })
                 .pass(60)
                 .echo(3, 40)
                 .pass(90),
         ),
         (
             "ring_failure",
-            Script::new(&[&FAULTY[..], &[(place::ENDING, 7)]].concat())
+            Script::new(&[&FAULTY[..], &[(offset::ENDING, 7)]].concat())
                 .connect(5, 0)
                 .echo(0, 3000)
                 .act(1, reads(false))
                 .command(2, b's', 0, 2)
-                .act(3, Act::Close)
-                .act(4, Act::Finish)
+                .act(3, Action::Close)
+                .act(4, Action::Finish)
                 .command(0, b'p', 0, 200)
                 .pass(6)
                 .echo(0, 4000),
         ),
         (
             "large",
-            Script::new(&[(place::BUFFER_SIZE, 4), (place::BUFFERS, 2), (place::SEND_BUFFER, 2)])
+            Script::new(&[(offset::BUFFER_SIZE, 4), (offset::BUFFERS, 2), (offset::SEND_BUFFER, 2)])
                 .connect(2, 0)
                 .echo(0, 20_000)
                 .echo(1, 15_001)
@@ -307,7 +308,7 @@ fn scenarios() -> Vec<(&'static str, Script)> {
                 .echo(1, 12_000)
                 .pass(50)
                 .echo(0, 9000)
-                .act(0, Act::Finish),
+                .act(0, Action::Finish),
         ),
     ]
 }

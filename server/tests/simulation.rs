@@ -1,15 +1,17 @@
-//! The shard on a simulated kernel and network, in virtual time.
+//! A shard on a simulated kernel and network, in virtual time.
 //!
-//! A failing seed is named; the same seed gives the same run again.
+//! A failing test prints its seed. The same seed gives the same run.
 
 mod simulation {
     pub(crate) mod bench;
+    pub(crate) mod client;
     mod close_storm;
     mod deadlines;
-    mod ends;
+    pub(crate) mod echo;
     mod fanout;
     mod faults;
     mod hand_over;
+    mod handler_close;
     mod large;
     mod oracle;
     mod overflow;

@@ -1,4 +1,4 @@
-//! The application under the shard: it does what messages ask for, and keeps a record.
+//! The handler: it follows the commands in messages, and keeps a record.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,13 +10,13 @@ use tidewheel::{
     CloseCode, Conn, ConnectionId, Disconnect, Handler, Message, Rejection, Request, Verdict,
 };
 
-/// Bytes that the handler sends and publishes of its own accord in a run.
-const OUTPUT_MAX: usize = 1 << 20;
+/// Maximum number of bytes that the handler sends and publishes in a run, beside echoes.
+const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
-/// Patterns to subscribe to; the last two are not valid.
+/// Patterns to subscribe to; the last two are invalid.
 const PATTERNS: [&str; 8] = ["a", "a/b", "a/*", "kept/x", "kept/>", ">", "a//b", "a/b*"];
 
-/// Topics to publish to; the last two are not valid.
+/// Topics to publish to; the last two are invalid.
 const TOPICS: [&str; 6] = ["a", "a/b", "kept/x", "kept/y", "a/*", ""];
 
 /// First byte of a message to be echoed.
@@ -25,14 +25,14 @@ pub(crate) const ECHO: u8 = b'e';
 /// First byte of a message to be published.
 pub(crate) const PUBLISH: u8 = b'p';
 
-/// First byte of a message to be published to all others.
+/// First byte of a message to be published to all other connections.
 pub(crate) const PUBLISH_TO_OTHERS: u8 = b'o';
 
-/// Bits of what the handler does for one connection, by its request.
+/// Bits of the handler's behavior for one connection, from the path of its request.
 #[derive(Debug)]
-pub struct Habit;
+pub struct Behavior;
 
-impl Habit {
+impl Behavior {
     /// The request is refused.
     pub const REJECTS: u8 = 1;
     /// `upgrade` panics.
@@ -41,55 +41,57 @@ impl Habit {
     pub const OPEN_PANICS: u8 = 4;
     /// `close` panics.
     pub const CLOSE_PANICS: u8 = 8;
-    /// The destructor of the state panics.
+    /// Dropping the state panics.
     pub const DROP_PANICS: u8 = 16;
     /// `drained` and `gap` panic.
     pub const DRAINED_PANICS: u8 = 32;
     /// `open` sends a message.
     pub const GREETS: u8 = 64;
-    /// `open` subscribes to everything, and `close` does so again.
+    /// `open` subscribes to all topics, and `close` tries to do so again.
     pub const SUBSCRIBES: u8 = 128;
 }
 
-/// The payload of a panic that the input has asked for.
-pub(crate) struct Requested;
+/// The payload of a panic that the input requests.
+pub(crate) struct RequestedPanic;
 
-/// A connection as the handler saw it.
+/// The handler's record of a connection.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct ConnectionRecord {
     pub(crate) id: ConnectionId,
-    /// Which client it is, by its request.
+    /// The client's index, from the path of its request.
     pub(crate) client: Option<usize>,
+    /// Number of `open` calls.
     pub(crate) opens: usize,
+    /// The arguments of the `close` calls.
     pub(crate) ends: Vec<Disconnect>,
 }
 
-/// Everything that the handler saw.
+/// The handler's record of a run.
 #[derive(Debug, Default)]
 pub(crate) struct Record {
-    pub(crate) visits: RefCell<Vec<Visit>>,
-    /// Messages that `gap` told of.
+    pub(crate) connections: RefCell<Vec<ConnectionRecord>>,
+    /// Number of dropped messages that `gap` reported.
     pub(crate) missed: Cell<u64>,
-    /// Panics of callbacks that nobody has asked for.
+    /// Number of panics in callbacks that were not requested.
     pub(crate) unexpected_panics: Cell<usize>,
-    /// The panic under way was asked for.
-    is_requested: Cell<bool>,
-    /// Bytes of output so far.
+    /// Whether the current panic was requested.
+    is_panic_requested: Cell<bool>,
+    /// Number of bytes sent beside echoes.
     output: Cell<usize>,
 }
 
 impl Record {
     fn panic(&self) -> ! {
-        self.is_requested.set(true);
-        panic_any(Requested)
+        self.is_panic_requested.set(true);
+        panic_any(RequestedPanic)
     }
 
-    /// Runs a callback, and counts a panic that nobody has asked for: the shard contains it.
+    /// Runs a callback, and counts a panic that was not requested, because the shard contains it.
     fn watch<T>(&self, callback: impl FnOnce() -> T) -> T {
         struct Watch<'a>(&'a Record);
         impl Drop for Watch<'_> {
             fn drop(&mut self) {
-                if std::thread::panicking() && !self.0.is_requested.replace(false) {
+                if std::thread::panicking() && !self.0.is_panic_requested.replace(false) {
                     self.0
                         .unexpected_panics
                         .set(self.0.unexpected_panics.get() + 1);
@@ -100,10 +102,10 @@ impl Record {
         callback()
     }
 
-    /// Whether so many bytes may be sent beside echoes.
-    fn may_send(&self, bytes: usize) -> bool {
+    /// Counts `bytes` of output, unless that exceeds the limit; returns whether they may be sent.
+    fn take_quota(&self, bytes: usize) -> bool {
         let output = self.output.get() + bytes;
-        let is_allowed = output <= OUTPUT_MAX;
+        let is_allowed = output <= OUTPUT_BYTES_MAX;
         if is_allowed {
             self.output.set(output);
         }
@@ -114,45 +116,48 @@ impl Record {
 /// The application's state of a connection.
 pub(crate) struct State {
     client: Option<usize>,
-    habits: u8,
+    behavior: u8,
 }
 
 impl State {
-    fn does(&self, habit: u8) -> bool {
-        self.habits & habit != 0
+    fn does(&self, bit: u8) -> bool {
+        self.behavior & bit != 0
     }
 }
 
 impl Drop for State {
     fn drop(&mut self) {
-        if self.does(Habit::DROP_PANICS) && !std::thread::panicking() {
-            // Nobody watches a destructor, so there is nothing to note.
-            panic_any(Requested);
+        if self.does(Behavior::DROP_PANICS) && !std::thread::panicking() {
+            // Destructors do not run within `watch`.
+            panic_any(RequestedPanic);
         }
     }
 }
 
-/// Does what a message asks for by its first byte, with the second as argument:
+/// The handler. The first byte of a message is a command, the second its argument:
 ///
-/// | byte | what |
+/// | byte | command |
 /// |---|---|
-/// | `s`, `u` | subscribes to a pattern, or unsubscribes |
-/// | `p`, `o` | publishes the message to a topic up to 16 times, to all or to all others |
-/// | `m` | sends the message up to 64 times |
-/// | `c` | closes |
-/// | `g` | sends a Ping |
-/// | `!` | sends the message and panics |
-/// | others | echoes |
+/// | `s`, `u` | subscribe to a pattern, or unsubscribe |
+/// | `p`, `o` | publish the message up to 16 times, to all connections or to all others |
+/// | `m` | send the message up to 64 times |
+/// | `c` | close |
+/// | `g` | send a Ping |
+/// | `!` | send the message and panic |
+/// | others | echo |
 pub(crate) struct Application {
     pub(crate) record: Rc<Record>,
-    /// Bytes that wait for a client at most when one of its messages is read.
+    /// Maximum length of a client's send queue in bytes when a message is read.
     pub(crate) unsent_max: usize,
 }
 
 impl Application {
     fn answer(&self, conn: &mut Conn<'_, State>, message: Message<'_>) {
-        assert!(conn.unsent() < self.unsent_max, "the queue is bounded");
-        assert!(conn.is_open(), "nothing is read once it closes");
+        assert!(conn.unsent() < self.unsent_max, "the send queue is bounded");
+        assert!(
+            conn.is_open(),
+            "messages are read only while the connection is open"
+        );
         let [letter, argument, ..] = *message.payload() else {
             let _ = conn.send(message);
             return;
@@ -176,14 +181,14 @@ impl Application {
                     argument / TOPICS.len() % 16,
                 );
                 for _ in 0..=count {
-                    if self.record.may_send(length) {
+                    if self.record.take_quota(length) {
                         publish(conn, letter, topic, &message);
                     }
                 }
             }
             b'm' => {
                 for _ in 0..=argument % 64 {
-                    if self.record.may_send(length) {
+                    if self.record.take_quota(length) {
                         let _ = match message.as_text() {
                             Some(text) => conn.send(text),
                             None => conn.send(message.payload()),
@@ -193,7 +198,7 @@ impl Application {
             }
             b'c' => {
                 let code = [1000, 4000, 1005, 1011][argument % 4];
-                let closed = conn.close(CloseCode(code), "as asked");
+                let closed = conn.close(CloseCode(code), "requested");
                 assert_eq!(closed.is_ok(), code != 1005);
             }
             b'g' => {
@@ -212,7 +217,7 @@ impl Application {
 }
 
 fn publish(conn: &mut Conn<'_, State>, letter: u8, topic: &str, message: &Message<'_>) {
-    // Busy, or no topic: the fuzzer may try.
+    // Errors are allowed: Busy, and invalid topics.
     let _ = match (message.as_text(), letter) {
         (Some(text), PUBLISH) => conn.publish(topic, text),
         (Some(text), _) => conn.publish_to_others(topic, text),
@@ -222,13 +227,13 @@ fn publish(conn: &mut Conn<'_, State>, letter: u8, topic: &str, message: &Messag
 }
 
 /// The path of a client's request.
-pub(crate) fn path(client: usize, habits: u8) -> String {
-    format!("/{client}/{habits}")
+pub(crate) fn path(client: usize, behavior: u8) -> String {
+    format!("/{client}/{behavior}")
 }
 
 fn parse_path(path: &str) -> Option<(usize, u8)> {
-    let (client, habits) = path.strip_prefix('/')?.split_once('/')?;
-    Some((client.parse().ok()?, habits.parse().ok()?))
+    let (client, behavior) = path.strip_prefix('/')?.split_once('/')?;
+    Some((client.parse().ok()?, behavior.parse().ok()?))
 }
 
 impl Handler for Application {
@@ -237,16 +242,16 @@ impl Handler for Application {
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<State> {
         self.record.watch(|| {
             let parsed = parse_path(request.path());
-            let habits = parsed.map_or(0, |(_, habits)| habits);
-            if habits & Habit::UPGRADE_PANICS != 0 {
+            let behavior = parsed.map_or(0, |(_, behavior)| behavior);
+            if behavior & Behavior::UPGRADE_PANICS != 0 {
                 self.record.panic();
             }
-            if habits & Habit::REJECTS != 0 {
-                return Verdict::reject(Rejection::new(403, "as asked"));
+            if behavior & Behavior::REJECTS != 0 {
+                return Verdict::reject(Rejection::new(403, "requested"));
             }
             Verdict::accept(State {
                 client: parsed.map(|(client, _)| client),
-                habits,
+                behavior,
             })
         })
     }
@@ -254,24 +259,27 @@ impl Handler for Application {
     fn open(&mut self, conn: &mut Conn<'_, State>) {
         self.record.watch(|| {
             let id = conn.id();
-            let mut visits = self.record.visits.borrow_mut();
-            match visits.iter_mut().find(|visit| visit.id == id) {
-                Some(visit) => visit.opens += 1,
-                None => visits.push(Visit {
+            let mut connections = self.record.connections.borrow_mut();
+            match connections
+                .iter_mut()
+                .find(|connection| connection.id == id)
+            {
+                Some(connection) => connection.opens += 1,
+                None => connections.push(ConnectionRecord {
                     id,
                     client: conn.state().client,
                     opens: 1,
                     ends: Vec::new(),
                 }),
             }
-            drop(visits);
-            if conn.state().does(Habit::SUBSCRIBES) {
+            drop(connections);
+            if conn.state().does(Behavior::SUBSCRIBES) {
                 assert!(conn.subscribe(">").is_ok());
             }
-            if conn.state().does(Habit::GREETS) {
+            if conn.state().does(Behavior::GREETS) {
                 let _ = conn.send("hello");
             }
-            if conn.state().does(Habit::OPEN_PANICS) {
+            if conn.state().does(Behavior::OPEN_PANICS) {
                 self.record.panic();
             }
         });
@@ -283,7 +291,7 @@ impl Handler for Application {
 
     fn drained(&mut self, conn: &mut Conn<'_, State>) {
         self.record.watch(|| {
-            if conn.state().does(Habit::DRAINED_PANICS) {
+            if conn.state().does(Behavior::DRAINED_PANICS) {
                 self.record.panic();
             }
         });
@@ -291,9 +299,9 @@ impl Handler for Application {
 
     fn gap(&mut self, conn: &mut Conn<'_, State>, missed: u64) {
         self.record.watch(|| {
-            assert!(missed > 0, "a gap has messages");
+            assert!(missed > 0, "`gap` reports at least one message");
             self.record.missed.set(self.record.missed.get() + missed);
-            if conn.state().does(Habit::DRAINED_PANICS) {
+            if conn.state().does(Behavior::DRAINED_PANICS) {
                 self.record.panic();
             }
         });
@@ -302,16 +310,21 @@ impl Handler for Application {
     fn close(&mut self, conn: &mut Conn<'_, State>, end: &Disconnect) {
         self.record.watch(|| {
             let id = conn.id();
-            let mut visits = self.record.visits.borrow_mut();
-            let visit = visits.iter_mut().find(|visit| visit.id == id);
-            visit.expect("it was opened").ends.push(end.clone());
-            drop(visits);
-            assert!(!conn.is_open(), "it has ended");
-            if conn.state().does(Habit::SUBSCRIBES) {
+            let mut connections = self.record.connections.borrow_mut();
+            let connection = connections
+                .iter_mut()
+                .find(|connection| connection.id == id);
+            connection
+                .expect("`open` was called before")
+                .ends
+                .push(end.clone());
+            drop(connections);
+            assert!(!conn.is_open(), "the connection has ended");
+            if conn.state().does(Behavior::SUBSCRIBES) {
                 let _ = conn.subscribe(">");
             }
             let _ = conn.send("too late");
-            if conn.state().does(Habit::CLOSE_PANICS) {
+            if conn.state().does(Behavior::CLOSE_PANICS) {
                 self.record.panic();
             }
         });

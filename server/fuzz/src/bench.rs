@@ -1,38 +1,41 @@
-//! A shard, its network, and the clients.
+//! A shard, its simulated network, and the clients.
+
+mod invariants;
 
 use std::{rc::Rc, time::Duration};
 
 use tidewheel::{
-    Cause, CloseCode, Config, Handler, Remote, SlowConsumer, Time,
+    CloseCode, Config, Handler, Remote, Time,
     ring::{
         Wait,
         sim::{ClientId, Network, SimRing},
     },
-    shard::{Capacity, End, Heaviest, Next, Parts, Shard},
+    shard::{Capacity, End, Next, Parts, Shard},
 };
-use tidewheel_codec::{Endpoint, Role, deflate::wire_size_max, handshake::ClientRequest};
+use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
 
+use self::invariants::check_record;
 use super::{
     Outcome,
     application::{Application, Record, path},
     client::{Client, Phase, frame},
-    input::{Act, CLIENTS, Connect, Setup},
+    input::{Action, CLIENTS, Connect, Setup},
 };
 
-/// Bytes that all clients of a run send, beside requests.
-const INPUT_MAX: usize = 64 << 10;
+/// Maximum number of bytes that the clients of a run send, beside requests.
+const INPUT_BYTES_MAX: usize = 64 << 10;
 
-/// Turns that a shard takes without waiting, and without the passing of time.
-const IDLE_TURNS_MAX: usize = 20_000;
+/// Maximum number of successive turns at the same time.
+const TURNS_WITHOUT_TIME_MAX: usize = 20_000;
 
-/// Long enough that everything arrives that is under way, and all accepts have had their turn.
+/// Time in which all segments under way arrive, and all clients are accepted.
 const SETTLE_TIME: Duration = Duration::from_secs(3);
 
-/// Every run goes on for so long beyond the sum of its deadlines.
+/// Time that a run continues after the sum of its deadlines.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Submits what the shard has queued, and waits; not forever, because operations that take time may
-/// have taken it until after the bench wanted to act.
+/// Enters the ring. The wait is limited, because slow operations may have advanced the time beyond the alarm of
+/// the network.
 fn enter<H: Handler>(shard: &mut Shard<SimRing, H>, wait: Wait) {
     let wait = match wait {
         Wait::Forever => Wait::For(SLACK),
@@ -41,26 +44,26 @@ fn enter<H: Handler>(shard: &mut Shard<SimRing, H>, wait: Wait) {
     shard.enter(wait).expect("a simulated ring does not fail");
 }
 
-/// Everything together.
+/// A shard on a simulated ring, its clients, and its record.
 pub(crate) struct Bench {
     shard: Shard<SimRing, Application>,
     network: Network,
     record: Rc<Record>,
     clients: [Option<Client>; CLIENTS],
-    /// Bytes have reached them since they last read.
-    reached: [bool; CLIENTS],
+    /// Whether segments have reached each client since it last read.
+    has_unread: [bool; CLIENTS],
     client_endpoint: Endpoint,
     remote: Remote,
     config: Config,
     sockets: u32,
-    /// Operations take no time, so that deadlines of clients hold.
-    is_prompt: bool,
-    /// Bytes that clients may still send.
-    input_left: usize,
+    /// Whether operations take no time, so that clients answer before their deadlines.
+    operations_take_no_time: bool,
+    /// Number of bytes that clients may still send.
+    input_bytes_left: usize,
     is_draining: bool,
     is_finished: bool,
-    /// Turns since time has last passed.
-    idle_turns: usize,
+    /// Number of turns since time last advanced.
+    turns_without_time: usize,
 }
 
 impl Bench {
@@ -71,7 +74,7 @@ impl Bench {
             connections,
             ending: _,
         } = setup;
-        let ring = SimRing::new(simulation).expect("memory for a few buffers");
+        let ring = SimRing::new(simulation).expect("there is memory for the buffers");
         let network = ring.network();
         let capacity = Capacity {
             places: simulation.sockets,
@@ -85,32 +88,33 @@ impl Bench {
             unsent_max: config.max_send_queue,
         };
         let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed);
-        let endpoint = endpoint.expect("it is valid");
+        let endpoint = endpoint.expect("the configuration is valid");
         let shard = Shard::new(ring, handler, &config, endpoint, parts, network.now())
-            .expect("it is valid");
+            .expect("the configuration is valid");
         let mut client = tidewheel_codec::Config::new(Role::Client);
         client.ping_interval = None;
         client.deflate.clone_from(&config.compression);
-        let client_endpoint = Endpoint::with_seed(client, simulation.seed).expect("it is valid");
+        let client_endpoint =
+            Endpoint::with_seed(client, simulation.seed).expect("the configuration is valid");
         Self {
             shard,
             network,
             record,
             clients: [const { None }; CLIENTS],
-            reached: [false; CLIENTS],
+            has_unread: [false; CLIENTS],
             client_endpoint,
             remote,
             config,
             sockets: simulation.sockets,
-            is_prompt: simulation.operation_ms == 0,
-            input_left: INPUT_MAX,
+            operations_take_no_time: simulation.operation_ms == 0,
+            input_bytes_left: INPUT_BYTES_MAX,
             is_draining: false,
             is_finished: false,
-            idle_turns: 0,
+            turns_without_time: 0,
         }
     }
 
-    /// Takes turns until `until`; clients read and answer whenever the shard has entered.
+    /// Runs the shard until `until`, or until `is_done` returns true; clients read after each enter.
     fn run(&mut self, until: Time, is_done: impl Fn(&Self) -> bool) {
         self.network.wake_at(until);
         while !self.is_finished && self.network.now() < until && !is_done(self) {
@@ -119,15 +123,18 @@ impl Bench {
                 Next::Finished => self.is_finished = true,
                 Next::Enter(wait) => enter(&mut self.shard, wait),
             }
-            self.idle_turns = if self.network.now() == now {
-                self.idle_turns + 1
+            self.turns_without_time = if self.network.now() == now {
+                self.turns_without_time + 1
             } else {
                 0
             };
-            assert!(self.idle_turns < IDLE_TURNS_MAX, "the shard comes to rest");
-            for id in self.network.reached() {
+            assert!(
+                self.turns_without_time < TURNS_WITHOUT_TIME_MAX,
+                "the shard waits when it has no work"
+            );
+            for id in self.network.take_reached() {
                 if let Some(index) = self.index_of(id) {
-                    self.reached[index] = true;
+                    self.has_unread[index] = true;
                 }
             }
             self.read();
@@ -143,10 +150,10 @@ impl Bench {
         self.clients.iter().position(is_it)
     }
 
-    /// Lets all clients read that do.
+    /// Lets all clients that have not stopped reading read.
     fn read(&mut self) {
         let now = self.network.now();
-        for (client, reached) in self.clients.iter_mut().zip(&mut self.reached) {
+        for (client, reached) in self.clients.iter_mut().zip(&mut self.has_unread) {
             if let Some(client) = client
                 && client.is_reading
                 && std::mem::take(reached)
@@ -156,33 +163,33 @@ impl Bench {
         }
     }
 
-    /// Whether clients may send so many bytes more.
-    fn may_send(&mut self, bytes: usize) -> bool {
-        let left = self.input_left.checked_sub(bytes);
-        self.input_left = left.unwrap_or(self.input_left);
+    /// Counts `bytes` of input, unless that exceeds the limit; returns whether they may be sent.
+    fn take_quota(&mut self, bytes: usize) -> bool {
+        let left = self.input_bytes_left.checked_sub(bytes);
+        self.input_bytes_left = left.unwrap_or(self.input_bytes_left);
         left.is_some()
     }
 
-    /// Does what the input says.
-    pub(crate) fn act(&mut self, index: usize, act: Act<'_>) {
-        match act {
-            Act::Connect { options, habits } => self.connect(index, options, habits),
-            Act::ConnectRaw { bytes } => self.connect_raw(index, bytes),
-            Act::Remote { what, argument } => self.act_remotely(what, argument),
-            Act::Pass { time } => {
-                self.run_for(Duration::from_millis(Act::pass_ms(time)));
+    /// Carries out an action.
+    pub(crate) fn act(&mut self, index: usize, action: Action<'_>) {
+        match action {
+            Action::Connect { options, behavior } => self.connect(index, options, behavior),
+            Action::ConnectRaw { bytes } => self.connect_raw(index, bytes),
+            Action::Remote { what, argument } => self.act_remotely(what, argument),
+            Action::Pass { time } => {
+                self.run_for(Duration::from_millis(Action::pass_ms(time)));
                 self.check_memory();
             }
-            _ => self.act_as_client(index, act),
+            _ => self.act_as_client(index, action),
         }
     }
 
-    fn connect(&mut self, index: usize, options: u8, habits: u8) {
+    fn connect(&mut self, index: usize, options: u8, behavior: u8) {
         if self.clients[index].is_some() {
             return;
         }
         let nonce = self.client_endpoint.handshake_nonce();
-        let mut request = ClientRequest::new("sim", path(index, habits), nonce);
+        let mut request = ClientRequest::new("sim", path(index, behavior), nonce);
         if options & Connect::DEFLATES != 0
             && let Some(offer) = self.client_endpoint.offer_deflate()
         {
@@ -193,10 +200,10 @@ impl Bench {
         let id = self.network.connect();
         let head = Vec::new();
         let mut client = Client::new(id, index, Phase::Handshake { head, request });
-        client.is_disturbed = habits != 0;
+        client.is_disturbed = behavior != 0;
         client.send(&bytes, &self.network);
-        if options & Connect::HASTENS != 0 {
-            client.hasten(&self.network);
+        if options & Connect::SENDS_EARLY != 0 {
+            client.send_early(&self.network);
         }
         self.clients[index] = Some(client);
         if options & Connect::WAITS != 0 {
@@ -212,121 +219,104 @@ impl Bench {
             return;
         }
         let mut client = Client::new(self.network.connect(), index, Phase::Ignoring);
-        client.is_disturbed = true;
-        client.is_raw = true;
-        client.send(bytes, &self.network);
+        client.send_raw(bytes, &self.network);
         self.clients[index] = Some(client);
     }
 
-    fn act_as_client(&mut self, index: usize, act: Act<'_>) {
+    fn act_as_client(&mut self, index: usize, action: Action<'_>) {
         let now = self.network.now();
         let length_max = self.config.max_message_size;
-        let sent = match act {
-            Act::Echo { length, .. } => usize::from(length),
-            // Each frame has a header, and a Ping in front of it.
-            Act::Fragments { length, .. } => usize::from(length) * 21,
-            Act::Burst { count, length } => (usize::from(count) + 1) * (usize::from(length) + 8),
-            Act::Command { length, .. } | Act::Frame { length, .. } => usize::from(length),
-            _ => 0,
-        };
-        let may_send = self.may_send(sent);
+        let is_within_limit = self.take_quota(action.client_bytes());
         let Some(client) = &mut self.clients[index] else {
             return;
         };
-        if !may_send {
+        if !is_within_limit {
             return;
         }
         let (endpoint, network) = (&mut self.client_endpoint, &self.network);
-        match act {
-            Act::Echo { length, is_text } => {
+        match action {
+            Action::Echo { length, is_text } => {
                 let lengths = std::iter::once(usize::from(length).min(length_max));
                 client.echo(lengths, is_text, endpoint, network);
             }
-            Act::Fragments { length, frame_size } => {
+            Action::Fragments { length, frame_size } => {
                 let frame_size = usize::from(frame_size % 16) + 1;
                 let length = usize::from(length).min(length_max);
                 client.echo_in_frames(length, frame_size, network);
             }
-            Act::Burst { count, length } => {
+            Action::Burst { count, length } => {
                 let length = usize::from(length).min(length_max);
                 let lengths = std::iter::repeat_n(length, usize::from(count) + 1);
                 client.echo(lengths, false, endpoint, network);
             }
-            Act::Command {
+            Action::Command {
                 letter,
                 argument,
                 length,
             } => {
-                let mut message = vec![letter, argument];
-                message.resize(usize::from(length).clamp(2, length_max), b'.');
-                // A subscription may be too much for the client; the other commands may end its connection.
-                client.is_disturbed |= !matches!(letter, b'p' | b'o' | b'u' | b'g');
-                client.say(&message, endpoint, network);
+                let length = usize::from(length).clamp(2, length_max);
+                client.command([letter, argument], length, endpoint, network);
             }
-            Act::Raw { piece, bytes } => {
-                client.is_disturbed = true;
-                client.is_raw = true;
-                match usize::from(piece) {
-                    0 => client.send(bytes, network),
-                    size => bytes.chunks(size).for_each(|it| client.send(it, network)),
-                }
-            }
-            Act::Frame { first, length } => {
-                client.is_disturbed = true;
-                client.is_raw = true;
+            Action::Raw { piece, bytes } => match usize::from(piece) {
+                0 => client.send_raw(bytes, network),
+                size => bytes
+                    .chunks(size)
+                    .for_each(|it| client.send_raw(it, network)),
+            },
+            Action::Frame { first, length } => {
                 let payload = vec![first | 0x20; usize::from(length)];
                 let mut out = Vec::new();
                 frame(first, &payload, &mut out);
-                client.send(&out, network);
+                client.send_raw(&out, network);
             }
-            Act::Finish => {
+            Action::Finish => {
                 client.is_disturbed = true;
                 client.finish(network);
             }
-            Act::Reset => {
+            Action::Reset => {
                 client.is_disturbed = true;
                 client.reset(network);
             }
-            Act::Vanish => {
+            Action::Vanish => {
                 client.is_disturbed = true;
                 network.vanish(client.id);
             }
-            Act::Read { is_reading } => {
+            Action::Read { is_reading } => {
                 client.is_disturbed |= !is_reading;
                 client.is_reading = is_reading;
                 self.read();
             }
-            Act::Close => client.close(endpoint, network, now),
-            Act::Ping { length } => {
+            Action::Close => client.close(endpoint, network, now),
+            Action::Ping { length } => {
                 client.ping(&vec![b'.'; usize::from(length % 126)], endpoint, network);
             }
-            Act::Connect { .. }
-            | Act::ConnectRaw { .. }
-            | Act::Remote { .. }
-            | Act::Pass { .. } => {}
+            Action::Connect { .. }
+            | Action::ConnectRaw { .. }
+            | Action::Remote { .. }
+            | Action::Pass { .. } => {}
         }
     }
 
-    /// Another thread publishes, sends or closes; or, seldom, drains.
+    /// Another thread publishes, sends, closes or drains.
     fn act_remotely(&mut self, what: u8, argument: u8) {
-        let visits = self.record.visits.borrow();
-        let whom = visits.get(usize::from(argument) % visits.len().max(1));
-        let whom = whom.map(|visit| (visit.id, visit.client));
-        drop(visits);
+        let connections = self.record.connections.borrow();
+        let target = connections.get(usize::from(argument) % connections.len().max(1));
+        let target = target.map(|connection| (connection.id, connection.client));
+        drop(connections);
         let message = vec![b'r'; usize::from(argument) * 16];
-        match (what, whom) {
+        match (what, target) {
             (0..80, _) => {
                 let topic = ["a", "a/b", "kept/x", ""][usize::from(argument) % 4];
                 let _ = self.remote.publish(topic, &message[..]);
             }
             (80..160, Some((id, client))) => {
-                self.disturb(client);
+                self.mark_disturbed(client);
                 let _ = self.remote.send(id, &message[..]);
             }
             (160..240, Some((id, client))) => {
-                self.disturb(client);
+                self.mark_disturbed(client);
                 let code = CloseCode(if argument < 250 { 4000 } else { 1006 });
-                let _ = self.remote.close(id, code, "from outside");
+                let _ = self.remote.close(id, code, "by another thread");
             }
             (240.., _) => {
                 self.is_draining = true;
@@ -336,27 +326,13 @@ impl Bench {
         }
     }
 
-    fn disturb(&mut self, client: Option<usize>) {
+    fn mark_disturbed(&mut self, client: Option<usize>) {
         if let Some(client) = client.and_then(|index| self.clients.get_mut(index)?.as_mut()) {
             client.is_disturbed = true;
         }
     }
 
-    /// No connection keeps more than the limits allow.
-    fn check_memory(&self) {
-        let Heaviest {
-            queue: _,
-            unread,
-            assembly,
-        } = self.shard.heaviest();
-        let receive_memory =
-            usize::from(self.config.receive_buffers) * self.config.receive_buffer_size as usize;
-        assert!(unread <= receive_memory, "{unread} bytes unread");
-        let arriving = 2 * wire_size_max(self.config.max_message_size) + 1024;
-        assert!(assembly <= arriving, "{assembly} bytes of a message");
-    }
-
-    /// All clients go, every deadline passes, and the shard drains.
+    /// Ends all clients, waits for every deadline, and drains the shard.
     pub(crate) fn end_quietly(mut self) -> Outcome {
         self.run_for(SETTLE_TIME);
         self.check_memory();
@@ -364,14 +340,14 @@ impl Bench {
         if !self.is_draining {
             self.check_undisturbed();
         }
-        self.dismiss();
-        // A client that has vanished is never missed without keepalive.
+        self.end_all();
+        // Without keepalive, the shard does not detect vanished clients.
         let is_kept_alive = self.config.ping_interval.and(self.config.ping_timeout);
         if is_kept_alive.is_none() {
             self.remote.drain();
         }
-        let longest = self.longest();
-        self.run_for(longest);
+        let deadlines_total = self.deadlines_total();
+        self.run_for(deadlines_total);
         self.check_echoes();
         self.check_nothing_is_left();
         if !self.is_finished {
@@ -390,7 +366,7 @@ impl Bench {
         outcome
     }
 
-    /// The ring fails, now.
+    /// Ends the shard as after a failure of the ring.
     pub(crate) fn fail_ring(self) -> Outcome {
         self.check_echoes();
         let (now, outcome) = (self.network.now(), self.outcome());
@@ -403,15 +379,15 @@ impl Bench {
     fn outcome(&self) -> Outcome {
         let clients = self.clients.iter().flatten();
         Outcome {
-            connections: self.record.visits.borrow().len(),
+            connections: self.record.connections.borrow().len(),
             echoes: clients.map(|client| client.echoes.len()).sum(),
             deliveries: self.shard.deliveries(),
             missed: self.record.missed.get(),
         }
     }
 
-    /// Each client ends its connection in some way, or falls silent; all read.
-    fn dismiss(&mut self) {
+    /// Ends each client by FIN, RST, Close or silence.
+    fn end_all(&mut self) {
         let now = self.network.now();
         for (index, client) in self.clients.iter_mut().enumerate() {
             let Some(client) = client else {
@@ -431,118 +407,21 @@ impl Bench {
         self.read();
     }
 
-    /// The time after which no client is left that goes now.
-    fn longest(&self) -> Duration {
+    /// The time after which all clients that end now are gone.
+    fn deadlines_total(&self) -> Duration {
         let config = &self.config;
         let one = config.handshake_timeout
             + config.ping_interval.unwrap_or_default()
             + config.ping_timeout.unwrap_or_default()
-            // For the handshake and for the peer's FIN.
+            // For the closing handshake and for the peer's FIN.
             + 2 * config.close_timeout;
-        // Those that have found no place come in when others have gone.
-        let waves = CLIENTS as u32 / self.sockets + 1;
-        let slow = if self.is_prompt {
+        // Clients in the backlog are accepted when others have ended.
+        let rounds = CLIENTS as u32 / self.sockets + 1;
+        let slow = if self.operations_take_no_time {
             Duration::ZERO
         } else {
             20 * SLACK
         };
-        one * waves + 2 * SLACK + slow
+        one * rounds + 2 * SLACK + slow
     }
-
-    /// Echoes come in order, and nothing comes that is not valid.
-    fn check_echoes(&self) {
-        let drops = match self.config.slow_consumer {
-            SlowConsumer::Close | SlowConsumer::CloseTryAgain => false,
-            SlowConsumer::DropOldest | SlowConsumer::Conflate | SlowConsumer::DropNewest => true,
-        };
-        for client in self.clients.iter().flatten() {
-            if let Some(end) = &client.end {
-                let is_valid = !matches!(end.cause, Cause::ProtocolError(_) | Cause::TooBig);
-                assert!(is_valid, "the server sent: {end:?}");
-            }
-            if client.is_raw {
-                continue;
-            }
-            let Client { said, echoes, .. } = client;
-            if drops {
-                let mut said = said.iter();
-                let is_said = echoes.iter().all(|echo| said.any(|it| it == echo));
-                assert!(is_said, "echoes in order");
-            } else {
-                assert!(said.starts_with(echoes), "echoes in order, and no gap");
-            }
-        }
-    }
-
-    /// Clients that did nothing but send messages, and read, are still there, or were closed for a
-    /// reason that the configuration gives; and they got all echoes.
-    fn check_undisturbed(&self) {
-        let visits = self.record.visits.borrow();
-        for (index, client) in self.clients.iter().enumerate() {
-            let Some(client) = client.as_ref().filter(|client| !client.is_disturbed) else {
-                continue;
-            };
-            let mut own = visits.iter().filter(|visit| visit.client == Some(index));
-            // Bytes that another has sent may look like this client's request.
-            let (Some(visit), None, true) = (own.next(), own.next(), self.is_prompt) else {
-                continue;
-            };
-            let is_allowed = |cause: Cause| match cause {
-                Cause::PeerClose => client.closes,
-                Cause::IdleTimeout => self.config.idle_timeout.is_some(),
-                Cause::Lifetime => self.config.max_lifetime.is_some(),
-                Cause::MessageRate => self.config.max_message_rate.is_some(),
-                Cause::LocalClose
-                | Cause::PingTimeout
-                | Cause::EofWithoutClose
-                | Cause::Reset
-                | Cause::ProtocolError(_)
-                | Cause::TooBig
-                | Cause::SlowConsumer
-                | Cause::CloseTimeout
-                | Cause::Shutdown
-                | Cause::HandlerPanic => false,
-            };
-            for end in &visit.ends {
-                assert!(is_allowed(end.cause), "client {index} was closed: {end:?}");
-            }
-            if visit.ends.is_empty() {
-                assert!(
-                    client.is_open(),
-                    "client {index} has ended: {:?}",
-                    client.end
-                );
-                let (said, echoes) = (client.said.len(), client.echoes.len());
-                assert_eq!(said, echoes, "echoes to client {index}");
-            }
-        }
-    }
-
-    fn check_nothing_is_left(&self) {
-        let left = self.shard.holdings();
-        assert_eq!(left.connections, 0, "every deadline is over");
-        if !self.is_finished {
-            // A shard that has ended does not wait for what has been superseded, and does not read what
-            // was published since: `Shard::end` drops it.
-            assert_eq!(left.wheel_entries, 0, "timers");
-            assert_eq!(left.fanout_bytes, 0, "bytes to fan out");
-        }
-        assert_eq!(left.subscriptions, 0, "subscriptions");
-        assert_eq!(left.queued_bytes, 0, "queued bytes");
-        assert_eq!(self.shard.heaviest(), Heaviest::default());
-        assert_eq!(self.network.open_sockets(), 0, "descriptors");
-        assert_eq!(self.network.dropped_clients(), 0, "clients dropped");
-        let buffers = usize::from(self.config.receive_buffers);
-        assert_eq!(self.network.buffers_free(), buffers, "receive buffers");
-        check_record(&self.record);
-    }
-}
-
-/// Every connection that was opened has ended, once.
-fn check_record(record: &Record) {
-    for visit in record.visits.borrow().iter() {
-        let counts = (visit.opens, visit.ends.len());
-        assert_eq!(counts, (1, 1), "opens and ends of {}: {visit:?}", visit.id);
-    }
-    assert_eq!(record.unexpected_panics.get(), 0, "panics in callbacks");
 }

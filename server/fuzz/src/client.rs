@@ -1,4 +1,4 @@
-//! One client of the simulation, which answers everything as long as it reads.
+//! A simulated client. It reads and answers everything, unless it has stopped reading.
 
 use tidewheel::{
     Cause, CloseCode, Time,
@@ -11,24 +11,24 @@ use tidewheel_codec::{
 
 use super::application::ECHO;
 
-/// Bytes of the shortest message to be echoed: a letter, a client, a number.
+/// Minimum size in bytes of a message to be echoed: a letter, two digits of the client, five of a number.
 const MESSAGE_SIZE_MIN: usize = 8;
 
-/// A key that changes every byte.
+/// The masking key of all frames; it changes every byte.
 const KEY: [u8; 4] = [0x81, 0x42, 0x24, 0x18];
 
-/// How far a client has come.
+/// The state of a client.
 #[derive(Debug)]
 pub(crate) enum Phase {
-    /// The response to this request is awaited; `head` is what has come of it.
+    /// The client waits for the response to `request`; `head` is the received part of it.
     Handshake {
         head: Vec<u8>,
         request: ClientRequest<'static>,
     },
     Open(Protocol),
-    /// Ignores everything that comes: its request was refused, or it has sent none.
+    /// The client ignores all bytes: its request was refused, or it has sent raw bytes.
     Ignoring,
-    /// FIN or RST came last, or it sent RST.
+    /// FIN or RST has arrived, or the client has sent RST.
     Ended,
 }
 
@@ -39,17 +39,18 @@ pub(crate) struct Client {
     index: usize,
     pub(crate) phase: Phase,
     pub(crate) is_reading: bool,
-    /// Its sending direction is open.
+    /// Whether the client's sending direction is open.
     can_send: bool,
-    /// It did something that may end its connection, or keep echoes from it.
+    /// Whether the client did something that may end its connection, or prevent echoes.
     pub(crate) is_disturbed: bool,
-    /// It sent bytes that may have been messages.
-    pub(crate) is_raw: bool,
-    /// It has begun to close.
-    pub(crate) closes: bool,
+    /// Whether the client sent raw bytes, which may contain messages.
+    pub(crate) has_sent_raw_bytes: bool,
+    /// Whether the client has started the closing handshake.
+    pub(crate) is_closing: bool,
     pub(crate) end: Option<Disconnect>,
-    /// Messages to be echoed, and those that were.
-    pub(crate) said: Vec<Vec<u8>>,
+    /// Sent messages that the handler echoes.
+    pub(crate) sent_messages: Vec<Vec<u8>>,
+    /// Received echoes.
     pub(crate) echoes: Vec<Vec<u8>>,
 }
 
@@ -62,10 +63,10 @@ impl Client {
             is_reading: true,
             can_send: true,
             is_disturbed: false,
-            is_raw: false,
-            closes: false,
+            has_sent_raw_bytes: false,
+            is_closing: false,
             end: None,
-            said: Vec::new(),
+            sent_messages: Vec::new(),
             echoes: Vec::new(),
         }
     }
@@ -74,10 +75,10 @@ impl Client {
         matches!(&self.phase, Phase::Open(protocol) if protocol.is_open())
     }
 
-    /// The next message to be echoed: no other is like it.
+    /// The next message to be echoed, distinct from all others.
     fn next_echo(&self, length: usize) -> Vec<u8> {
         let mut message = self.echo_prefix().into_bytes();
-        message.extend_from_slice(format!("{:05}", self.said.len()).as_bytes());
+        message.extend_from_slice(format!("{:05}", self.sent_messages.len()).as_bytes());
         let letters = b"the quick brown fox jumps over the lazy dog ";
         message.extend(letters.repeat(length / letters.len() + 1));
         message.truncate(length.max(MESSAGE_SIZE_MIN));
@@ -88,14 +89,42 @@ impl Client {
         format!("{}{:02}", char::from(ECHO), self.index)
     }
 
-    /// Sends bytes, unless it has shut down its sending direction.
+    /// Sends bytes, unless the sending direction is shut down.
     pub(crate) fn send(&self, bytes: &[u8], network: &Network) {
         if self.can_send {
             network.send(self.id, bytes);
         }
     }
 
-    /// Sends by its protocol.
+    /// Sends bytes that may violate the protocol or contain messages.
+    pub(crate) fn send_raw(&mut self, bytes: &[u8], network: &Network) {
+        self.is_disturbed = true;
+        self.has_sent_raw_bytes = true;
+        self.send(bytes, network);
+    }
+
+    /// Sends a command of `length` bytes to the handler.
+    pub(crate) fn command(
+        &mut self,
+        [letter, argument]: [u8; 2],
+        length: usize,
+        endpoint: &mut Endpoint,
+        network: &Network,
+    ) {
+        let mut message = vec![letter, argument];
+        message.resize(length, b'.');
+        // A subscription may overflow the client's send queue; other commands may end its connection.
+        self.is_disturbed |= !matches!(letter, b'p' | b'o' | b'u' | b'g');
+        self.send_with(network, |protocol, out| {
+            let sent = match std::str::from_utf8(&message) {
+                Ok(text) => protocol.send_text(endpoint, text, out),
+                Err(_) => protocol.send_binary(endpoint, &message, out),
+            };
+            sent.expect("the connection is open");
+        });
+    }
+
+    /// Sends frames that `encode` writes, if the connection is open; returns whether it is.
     fn send_with(
         &mut self,
         network: &Network,
@@ -112,6 +141,7 @@ impl Client {
         is_able
     }
 
+    /// Sends messages to be echoed in one segment.
     pub(crate) fn echo(
         &mut self,
         lengths: impl Iterator<Item = usize>,
@@ -119,29 +149,28 @@ impl Client {
         endpoint: &mut Endpoint,
         network: &Network,
     ) {
-        let mut said = Vec::new();
+        let first = self.sent_messages.len();
         for length in lengths {
-            self.said.push(self.next_echo(length));
-            said.push(self.said.len() - 1);
+            self.sent_messages.push(self.next_echo(length));
         }
-        let messages: Vec<Vec<u8>> = said.iter().map(|at| self.said[*at].clone()).collect();
+        let messages = self.sent_messages[first..].to_vec();
         let is_sent = self.send_with(network, |protocol, out| {
             for message in &messages {
                 let sent = if is_text {
-                    let text = std::str::from_utf8(message).expect("letters");
+                    let text = std::str::from_utf8(message).expect("the message is ASCII");
                     protocol.send_text(endpoint, text, out)
                 } else {
                     protocol.send_binary(endpoint, message, out)
                 };
-                sent.expect("it is open");
+                sent.expect("the connection is open");
             }
         });
         if !is_sent {
-            self.said.truncate(self.said.len() - said.len());
+            self.sent_messages.truncate(first);
         }
     }
 
-    /// Sends a message to be echoed in frames, with a Ping between any two.
+    /// Sends a message to be echoed as frames of `frame_size` bytes, with a Ping between two frames.
     pub(crate) fn echo_in_frames(&mut self, length: usize, frame_size: usize, network: &Network) {
         let message = self.next_echo(length);
         let mut out = Vec::new();
@@ -155,43 +184,33 @@ impl Client {
             frame(fin | opcode, fragment, &mut out);
         }
         if self.send_with(network, |_, bytes| bytes.extend_from_slice(&out)) {
-            self.said.push(message);
+            self.sent_messages.push(message);
         }
     }
 
-    /// Sends a message to be echoed behind a request that is not yet answered.
-    pub(crate) fn hasten(&mut self, network: &Network) {
+    /// Sends a message to be echoed before the response to the request has arrived.
+    pub(crate) fn send_early(&mut self, network: &Network) {
         let message = self.next_echo(0);
         let mut out = Vec::new();
         frame(0x82, &message, &mut out);
         self.send(&out, network);
-        self.said.push(message);
-    }
-
-    pub(crate) fn say(&mut self, message: &[u8], endpoint: &mut Endpoint, network: &Network) {
-        self.send_with(network, |protocol, out| {
-            let sent = match std::str::from_utf8(message) {
-                Ok(text) => protocol.send_text(endpoint, text, out),
-                Err(_) => protocol.send_binary(endpoint, message, out),
-            };
-            sent.expect("it is open");
-        });
+        self.sent_messages.push(message);
     }
 
     pub(crate) fn ping(&mut self, payload: &[u8], endpoint: &mut Endpoint, network: &Network) {
         self.send_with(network, |protocol, out| {
             let sent = protocol.ping(endpoint, payload, out);
-            sent.expect("it is open, and the payload is short");
+            sent.expect("the connection is open, and the payload has at most 125 bytes");
         });
     }
 
     /// Starts the closing handshake.
     pub(crate) fn close(&mut self, endpoint: &mut Endpoint, network: &Network, now: Time) {
-        self.closes |= self.send_with(network, |protocol, out| {
+        self.is_closing |= self.send_with(network, |protocol, out| {
             let (code, cause) = (CloseCode::NORMAL_CLOSURE, Cause::LocalClose);
             protocol
                 .start_closing_handshake(endpoint, code, "", cause, out, now)
-                .expect("a code that may be sent");
+                .expect("the code is valid");
         });
     }
 
@@ -210,7 +229,7 @@ impl Client {
         self.phase = Phase::Ended;
     }
 
-    /// Reads everything that has come, and answers it.
+    /// Reads and answers all segments that have arrived.
     pub(crate) fn read(&mut self, endpoint: &mut Endpoint, network: &Network, now: Time) {
         while let Some(arrival) = network.read(self.id) {
             match arrival {
@@ -246,7 +265,7 @@ impl Client {
             head.extend_from_slice(&bytes);
             match Response::parse(head, &Limits::default(), request) {
                 Ok(None) => return,
-                // It is refused; raw bytes may have ended its request in another way.
+                // A refusal. Raw bytes may have completed the request in another manner.
                 Err(_) => {
                     self.phase = Phase::Ignoring;
                     return;
@@ -258,7 +277,7 @@ impl Client {
                     } else {
                         Ok(None)
                     };
-                    if let Some(agreement) = agreement.expect("the answer fits the offer") {
+                    if let Some(agreement) = agreement.expect("the response fits the offer") {
                         protocol = protocol.with_deflate(agreement);
                     }
                     bytes = head.split_off(size);

@@ -1,4 +1,4 @@
-//! The meaning of the bytes of an input: the setup comes first, then acts until the bytes end.
+//! The format of an input: a setup, then actions until the bytes end.
 
 use std::time::Duration;
 
@@ -7,16 +7,16 @@ use tidewheel::{
     ring::sim::{Faults, Simulation},
 };
 
-/// Acts of an input; the bytes behind the last one are ignored.
-const ACTS_MAX: usize = 64;
+/// Maximum number of actions; later bytes are ignored.
+const ACTIONS_MAX: usize = 64;
 
-/// Clients that an act can name.
+/// Number of clients that actions can name.
 pub(crate) const CLIENTS: usize = 16;
 
-/// Milliseconds that all acts of an input together let pass.
+/// Maximum sum of the times of all [`Action::Pass`] in milliseconds.
 const PASS_MS_MAX: u64 = 10_000;
 
-/// Reads an input from its start. Zeros follow its end.
+/// Reads an input from its start. After its end, all bytes are zero.
 struct Input<'a> {
     rest: &'a [u8],
 }
@@ -34,7 +34,7 @@ impl<'a> Input<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// As many bytes as the next byte says, or all that are left.
+    /// Reads a length byte and that number of bytes, or all that are left.
     fn bytes(&mut self) -> &'a [u8] {
         let length = usize::from(self.byte()).min(self.rest.len());
         let (bytes, rest) = self.rest.split_at(length);
@@ -47,35 +47,35 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The way a run ends.
+/// The end of a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Ending {
-    /// All clients go, every deadline passes, and the shard drains.
+    /// All clients end, every deadline passes, and the shard drains.
     Quiet,
-    /// The ring fails behind the last act.
+    /// The ring fails after the last action.
     RingFailure,
 }
 
-/// The simulated kernel, the configuration, and the way the run ends. A setup of zeros is an
-/// ordinary server on a kernel without faults.
+/// The settings of the simulated kernel and the server, and the end of the run. A setup of zeros is a server
+/// with default settings on a kernel without faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) simulation: Simulation,
     pub(crate) config: Config,
-    /// Connections that may stay, at most as many as there are sockets.
+    /// Maximum number of connections, at most the number of sockets.
     pub(crate) connections: u32,
     pub(crate) ending: Ending,
 }
 
-/// Places of the settings in a setup, each one byte unless it says otherwise.
-pub mod place {
+/// Offsets of the settings in a setup. Each takes one byte unless stated otherwise.
+pub mod offset {
     /// Two bytes.
     pub const SEED: usize = 0;
-    /// Two bytes, with two bits for each chance.
+    /// Two bytes, with two bits for each probability.
     pub const FAULTS: usize = 2;
-    /// Sockets fewer than 16.
+    /// 16 minus the number of sockets.
     pub const SOCKETS: usize = 4;
-    /// Connections fewer than sockets.
+    /// Number of sockets minus the limit on connections.
     pub const CONNECTIONS: usize = 5;
     pub const BUFFERS: usize = 6;
     pub const BUFFER_SIZE: usize = 7;
@@ -86,7 +86,7 @@ pub mod place {
     pub const SEND_QUEUE: usize = 12;
     pub const MESSAGE_SIZE: usize = 13;
     pub const SLOW_CONSUMER: usize = 14;
-    /// The same for topics below `kept`.
+    /// The policy for topics that match `kept/>`.
     pub const SLOW_CONSUMER_KEPT: usize = 15;
     pub const PING_INTERVAL: usize = 16;
     pub const PING_TIMEOUT: usize = 17;
@@ -95,100 +95,18 @@ pub mod place {
     pub const IDLE_TIMEOUT: usize = 20;
     pub const LIFETIME: usize = 21;
     pub const COMPRESSION: usize = 22;
-    /// Bits for rates and limits.
+    /// Bits that switch on rates and limits.
     pub const OPTIONS: usize = 23;
-    /// 7: the ring fails.
+    /// 7 modulo 8: the ring fails.
     pub const ENDING: usize = 24;
-    /// Bytes of a setup.
+    /// Size of a setup in bytes.
     pub const COUNT: usize = 25;
 }
 
 impl Setup {
     fn read(input: &mut Input<'_>) -> Self {
-        let ms = Duration::from_millis;
-        let seed = u64::from(input.short());
-        let faults = input.short();
-        let chance = |fault: u32| [0.0, 0.05, 0.2, 0.5][usize::from(faults >> (2 * fault) & 3)];
-        let faults = Faults {
-            short_send: chance(0),
-            no_buffers: chance(1),
-            multishot_end: chance(2),
-            late: chance(3),
-            small_pieces: chance(4),
-            full_queue: chance(5),
-        };
-        let sockets = 16 - u32::from(input.byte() % 16);
-        let connections = sockets - u32::from(input.byte()) % sockets;
-        let simulation = Simulation {
-            seed,
-            sockets,
-            buffers: input.pick(&[16, 8, 4, 2, 1]),
-            buffer_size: input.pick(&[4096, 1024, 512, 300, 256]),
-            completions: input.pick(&[8192, 16, 4, 2, 1]),
-            send_buffer: input.pick(&[64 << 10, 8 << 10, 2 << 10, 512]),
-            latency_ms_max: input.pick(&[3, 0, 20]),
-            operation_ms: input.pick(&[0, 0, 0, 1]),
-            faults,
-        };
-        let policies = [
-            SlowConsumer::Close,
-            SlowConsumer::CloseTryAgain,
-            SlowConsumer::DropOldest,
-            SlowConsumer::Conflate,
-            SlowConsumer::DropNewest,
-        ];
-        let mut config = Config {
-            receive_buffers: simulation.buffers,
-            receive_buffer_size: simulation.buffer_size,
-            max_send_queue: input.pick(&[1 << 20, 64 << 10, 8 << 10, 1 << 10, 1]),
-            max_message_size: input.pick(&[1 << 20, 16 << 10, 4 << 10, 1000, 125]),
-            slow_consumer: input.pick(&policies),
-            topics: vec![TopicRule {
-                pattern: "kept/>".to_owned(),
-                slow_consumer: input.pick(&policies),
-            }],
-            fanout_memory: 1 << 20,
-            ping_interval: input.pick(&[Some(ms(1000)), Some(ms(100)), None]),
-            ping_timeout: input.pick(&[Some(ms(1000)), Some(ms(300)), None]),
-            close_timeout: input.pick(&[ms(1000), ms(100)]),
-            handshake_timeout: input.pick(&[ms(1000), ms(200)]),
-            idle_timeout: input.pick(&[None, None, Some(ms(700))]),
-            max_lifetime: input.pick(&[None, None, Some(ms(1500))]),
-            ..Config::default()
-        };
-        let deflate = |context_takeover, takeover_budget, window_bits| {
-            Some(Deflate {
-                threshold: 0,
-                context_takeover,
-                takeover_budget,
-                max_window_bits: window_bits,
-                peer_max_window_bits: window_bits,
-                ..Deflate::default()
-            })
-        };
-        config.compression = input.pick(&[
-            None,
-            None,
-            deflate(false, 0, 15),
-            deflate(true, 64 << 20, 15),
-            deflate(true, 1 << 20, 9),
-        ]);
-        let options = input.byte();
-        let option = |bit: u32| options >> bit & 1 == 1;
-        config.max_message_rate = option(0).then_some(5);
-        config.max_accept_rate = option(1).then_some(10);
-        config.max_connections_per_address = option(2).then_some(1);
-        if option(3) {
-            config.drain = Drain {
-                batch: 1,
-                interval: ms(50),
-                ..Drain::default()
-            };
-        }
-        if option(4) {
-            config.request_limits.max_bytes = 300;
-            config.request_limits.max_headers = 7;
-        }
+        let (simulation, connections) = read_simulation(input);
+        let config = read_config(input, &simulation);
         let ending = match input.byte() % 8 {
             7 => Ending::RingFailure,
             _ => Ending::Quiet,
@@ -202,30 +120,128 @@ impl Setup {
     }
 }
 
-/// Something that a client does, or that happens.
+/// Reads the settings of the simulated kernel, and the maximum number of connections.
+fn read_simulation(input: &mut Input<'_>) -> (Simulation, u32) {
+    let seed = u64::from(input.short());
+    let faults = input.short();
+    let probability = |fault: u32| [0.0, 0.05, 0.2, 0.5][usize::from(faults >> (2 * fault) & 3)];
+    let faults = Faults {
+        short_send: probability(0),
+        no_buffers: probability(1),
+        multishot_end: probability(2),
+        late: probability(3),
+        small_pieces: probability(4),
+        full_queue: probability(5),
+    };
+    let sockets = 16 - u32::from(input.byte() % 16);
+    let connections = sockets - u32::from(input.byte()) % sockets;
+    let simulation = Simulation {
+        seed,
+        sockets,
+        buffers: input.pick(&[16, 8, 4, 2, 1]),
+        buffer_size: input.pick(&[4096, 1024, 512, 300, 256]),
+        completions: input.pick(&[8192, 16, 4, 2, 1]),
+        send_buffer: input.pick(&[64 << 10, 8 << 10, 2 << 10, 512]),
+        latency_ms_max: input.pick(&[3, 0, 20]),
+        operation_ms: input.pick(&[0, 0, 0, 1]),
+        faults,
+    };
+    (simulation, connections)
+}
+
+fn read_config(input: &mut Input<'_>, simulation: &Simulation) -> Config {
+    let ms = Duration::from_millis;
+    let policies = [
+        SlowConsumer::Close,
+        SlowConsumer::CloseTryAgain,
+        SlowConsumer::DropOldest,
+        SlowConsumer::Conflate,
+        SlowConsumer::DropNewest,
+    ];
+    let mut config = Config {
+        receive_buffers: simulation.buffers,
+        receive_buffer_size: simulation.buffer_size,
+        max_send_queue: input.pick(&[1 << 20, 64 << 10, 8 << 10, 1 << 10, 1]),
+        max_message_size: input.pick(&[1 << 20, 16 << 10, 4 << 10, 1000, 125]),
+        slow_consumer: input.pick(&policies),
+        topics: vec![TopicRule {
+            pattern: "kept/>".to_owned(),
+            slow_consumer: input.pick(&policies),
+        }],
+        fanout_memory: 1 << 20,
+        ping_interval: input.pick(&[Some(ms(1000)), Some(ms(100)), None]),
+        ping_timeout: input.pick(&[Some(ms(1000)), Some(ms(300)), None]),
+        close_timeout: input.pick(&[ms(1000), ms(100)]),
+        handshake_timeout: input.pick(&[ms(1000), ms(200)]),
+        idle_timeout: input.pick(&[None, None, Some(ms(700))]),
+        max_lifetime: input.pick(&[None, None, Some(ms(1500))]),
+        compression: read_compression(input),
+        ..Config::default()
+    };
+    let options = input.byte();
+    let option = |bit: u32| options >> bit & 1 == 1;
+    config.max_message_rate = option(0).then_some(5);
+    config.max_accept_rate = option(1).then_some(10);
+    config.max_connections_per_address = option(2).then_some(1);
+    if option(3) {
+        config.drain = Drain {
+            batch: 1,
+            interval: ms(50),
+            ..Drain::default()
+        };
+    }
+    if option(4) {
+        config.request_limits.max_bytes = 300;
+        config.request_limits.max_headers = 7;
+    }
+    config
+}
+
+fn read_compression(input: &mut Input<'_>) -> Option<Deflate> {
+    let deflate = |context_takeover, takeover_budget, window_bits| {
+        Some(Deflate {
+            threshold: 0,
+            context_takeover,
+            takeover_budget,
+            max_window_bits: window_bits,
+            peer_max_window_bits: window_bits,
+            ..Deflate::default()
+        })
+    };
+    input.pick(&[
+        None,
+        None,
+        deflate(false, 0, 15),
+        deflate(true, 64 << 20, 15),
+        deflate(true, 1 << 20, 9),
+    ])
+}
+
+/// An action of a client, of another thread, or the passing of time.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Act<'a> {
-    /// The client connects and sends a request; with `options` as bits of [`Connect`].
+pub enum Action<'a> {
+    /// The client connects and sends a request.
     Connect {
+        /// Bits of [`Connect`].
         options: u8,
-        /// Bits of what the handler does for this connection, see [`Habit`](super::Habit).
-        habits: u8,
+        /// Bits of [`Behavior`](super::Behavior) for this connection.
+        behavior: u8,
     },
     /// The client connects and sends these bytes.
     ConnectRaw { bytes: &'a [u8] },
-    /// The client sends a message to be echoed, of this length or the longest allowed.
+    /// The client sends a message to be echoed, of this length, or of `max_message_size` if that is less.
     Echo { length: u16, is_text: bool },
-    /// The same, in frames of 1 to 16 of these bytes, with a Ping between any two.
+    /// The client sends a message to be echoed in frames of 1 to 16 bytes, with a Ping between two frames.
     Fragments { length: u16, frame_size: u8 },
-    /// The client sends several messages to be echoed at once.
+    /// The client sends `count` + 1 messages to be echoed in one segment.
     Burst { count: u8, length: u8 },
-    /// The client asks the handler for something, see [`Application`](super::Application).
+    /// The client sends a command to the handler, see [`Application`](super::Application).
     Command {
         letter: u8,
         argument: u8,
         length: u16,
     },
-    /// The client sends bytes, in pieces of this size; 0: in one.
+    /// The client sends bytes in segments of `piece` bytes; 0: in one segment.
     Raw { piece: u8, bytes: &'a [u8] },
     /// The client sends a masked frame with this first byte.
     Frame { first: u8, length: u16 },
@@ -233,39 +249,39 @@ pub enum Act<'a> {
     Finish,
     /// The client resets its connection.
     Reset,
-    /// Nothing passes any more between this client and the server.
+    /// All later segments between this client and the server are dropped.
     Vanish,
-    /// The client reads from now on, or does not.
+    /// The client starts or stops reading.
     Read { is_reading: bool },
     /// The client starts the closing handshake.
     Close,
     /// The client sends a Ping.
     Ping { length: u8 },
-    /// Time passes: up to 127 in milliseconds; beyond, in steps of 16 ms up to 2160 ms.
+    /// Time passes: values up to 127 are milliseconds; higher values are steps of 16 ms from 128 to 2160 ms.
     Pass { time: u8 },
-    /// Another thread does something: publishes, sends, closes or drains.
+    /// Another thread publishes, sends, closes or drains, depending on `what`.
     Remote { what: u8, argument: u8 },
 }
 
-/// Bits of [`Act::Connect`]'s options.
+/// Bits of [`Action::Connect`]'s options.
 #[derive(Debug)]
 pub struct Connect;
 
 impl Connect {
-    /// Time passes until the connection is open, or 30 ms.
+    /// Time passes until the connection is open, at most 30 ms.
     pub const WAITS: u8 = 1;
-    /// It offers compression.
+    /// The client offers compression.
     pub const DEFLATES: u8 = 2;
-    /// A message to be echoed follows the request at once.
-    pub const HASTENS: u8 = 4;
+    /// A message to be echoed follows the request directly.
+    pub const SENDS_EARLY: u8 = 4;
 }
 
-impl<'a> Act<'a> {
+impl<'a> Action<'a> {
     fn read(kind: u8, input: &mut Input<'a>) -> Self {
         match kind {
             0 => Self::Connect {
                 options: input.byte(),
-                habits: input.byte(),
+                behavior: input.byte(),
             },
             1 => Self::ConnectRaw {
                 bytes: input.bytes(),
@@ -319,7 +335,7 @@ impl<'a> Act<'a> {
         }
     }
 
-    /// Appends the bytes by which `client` does this, which is how stored inputs are made.
+    /// Appends the encoding of this action of `client`, to make stored inputs.
     pub fn write(&self, client: u8, out: &mut Vec<u8>) {
         let mut put = |kind: u8, rest: &[u8]| {
             out.push(client << 4 | kind);
@@ -328,11 +344,11 @@ impl<'a> Act<'a> {
         let low = |length: u16| length.to_le_bytes()[0];
         let high = |length: u16| length.to_le_bytes()[1];
         let counted = |bytes: &[u8]| {
-            let length = u8::try_from(bytes.len()).expect("at most 255 bytes");
+            let length = u8::try_from(bytes.len()).expect("an action has at most 255 bytes");
             [&[length], bytes].concat()
         };
         match *self {
-            Self::Connect { options, habits } => put(0, &[options, habits]),
+            Self::Connect { options, behavior } => put(0, &[options, behavior]),
             Self::ConnectRaw { bytes } => put(1, &counted(bytes)),
             Self::Echo { length, is_text } => {
                 put(2 + u8::from(is_text), &[low(length), high(length)]);
@@ -359,7 +375,30 @@ impl<'a> Act<'a> {
         }
     }
 
-    /// The time that passes by itself.
+    /// Upper bound of the bytes of the messages and frames that the client sends.
+    pub(crate) fn client_bytes(&self) -> usize {
+        match *self {
+            Self::Echo { length, .. }
+            | Self::Command { length, .. }
+            | Self::Frame { length, .. } => usize::from(length),
+            // Each frame has a header, and a Ping before it.
+            Self::Fragments { length, .. } => usize::from(length) * 21,
+            Self::Burst { count, length } => (usize::from(count) + 1) * (usize::from(length) + 8),
+            Self::Connect { .. }
+            | Self::ConnectRaw { .. }
+            | Self::Raw { .. }
+            | Self::Finish
+            | Self::Reset
+            | Self::Vanish
+            | Self::Read { .. }
+            | Self::Close
+            | Self::Ping { .. }
+            | Self::Pass { .. }
+            | Self::Remote { .. } => 0,
+        }
+    }
+
+    /// The time of an [`Action::Pass`] in milliseconds.
     pub(crate) fn pass_ms(time: u8) -> u64 {
         match time {
             0..128 => u64::from(time),
@@ -368,29 +407,29 @@ impl<'a> Act<'a> {
     }
 }
 
-/// A whole input: a setup, and which client does what.
+/// A decoded input: a setup, and actions with the index of their client.
 pub(crate) struct Script<'a> {
     pub(crate) setup: Setup,
-    pub(crate) acts: Vec<(usize, Act<'a>)>,
+    pub(crate) actions: Vec<(usize, Action<'a>)>,
 }
 
 impl<'a> Script<'a> {
     pub(crate) fn read(bytes: &'a [u8]) -> Self {
         let mut input = Input { rest: bytes };
         let setup = Setup::read(&mut input);
-        let mut acts = Vec::new();
+        let mut actions = Vec::new();
         let mut pass_ms = 0;
-        while !input.rest.is_empty() && acts.len() < ACTS_MAX {
+        while !input.rest.is_empty() && actions.len() < ACTIONS_MAX {
             let first = input.byte();
-            let act = Act::read(first & 15, &mut input);
-            if let Act::Pass { time } = act {
-                pass_ms += Act::pass_ms(time);
+            let action = Action::read(first & 15, &mut input);
+            if let Action::Pass { time } = action {
+                pass_ms += Action::pass_ms(time);
                 if pass_ms > PASS_MS_MAX {
                     continue;
                 }
             }
-            acts.push((usize::from(first >> 4), act));
+            actions.push((usize::from(first >> 4), action));
         }
-        Self { setup, acts }
+        Self { setup, actions }
     }
 }

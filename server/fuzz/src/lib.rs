@@ -1,61 +1,60 @@
-//! The harness of the fuzz target: a whole shard with an application, a simulated kernel, and clients
-//! that do whatever the bytes say. The crate's tests run the same function over the stored corpus
-//! and over random bytes.
+//! The harness of the fuzz target: a shard with an application, a simulated kernel, and clients. The input
+//! determines their actions. The tests of the crate `tidewheel` run the same function with the stored corpus
+//! and with random bytes.
 
 mod application;
 mod bench;
 mod client;
 mod input;
 
-pub use application::Habit;
-pub use input::{Act, Connect, place};
+pub use application::Behavior;
+pub use input::{Action, Connect, offset};
 
-use application::Requested;
+use application::RequestedPanic;
 use bench::Bench;
 use input::{Ending, Script};
 
-/// Keeps panics that an input has asked the handler for from the panic hook, which ends a fuzzer.
+/// Hides the panics that an input requests from the panic hook, which would end the fuzzer.
 pub fn ignore_requested_panics() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<Requested>() {
+        if !info.payload().is::<RequestedPanic>() {
             previous(info);
         }
     }));
 }
 
-/// Counts of a run, by which a test sees that something has happened.
+/// Counts of a run, by which a test checks that an input had an effect.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outcome {
-    /// Connections that were opened.
+    /// Number of connections that were opened.
     pub connections: usize,
-    /// Messages that were echoed to their clients.
+    /// Number of echoes that clients received.
     pub echoes: usize,
-    /// How often a published message was put behind what waits for a subscriber.
+    /// Number of deliveries of published messages to subscribers.
     pub deliveries: u64,
-    /// Messages that the handler was told of as dropped.
+    /// Number of dropped messages that `gap` reported.
     pub missed: u64,
 }
 
-/// Runs a shard as the bytes say.
+/// Runs a shard with the actions of an input.
 ///
 /// # Panics
-/// If something does not hold that must hold of every run:
+/// If one of these invariants is violated:
 ///
-/// - Neither the shard nor the simulation panics; of the handler's panics only those that were
-///   asked for reach the shard.
+/// - Neither the shard nor the simulation panics. The handler panics only when an input requests it.
 /// - `close` is called once for each `open`.
-/// - What the server sends is valid, and echoes come in order. A client that did nothing else than
-///   send messages within the limits, and read, gets all of them.
-/// - When all clients are gone and every deadline has passed, the shard holds no connection, no
-///   subscription, no timer, no queued byte, no byte to fan out, and no receive buffer.
-/// - Then it drains at once. A drain ends in time, whatever the clients do.
+/// - The server's output is valid, and echoes are in order. A client that only sends messages within the
+///   limits, and reads, gets every echo.
+/// - After all clients have ended and every deadline has passed, the shard holds no connection,
+///   subscription, timer, queued byte, byte to fan out, or receive buffer.
+/// - After that, a drain ends at once. Any other drain ends in time.
 pub fn shard(bytes: &[u8]) -> Outcome {
-    let Script { setup, acts } = Script::read(bytes);
+    let Script { setup, actions } = Script::read(bytes);
     let ending = setup.ending;
     let mut bench = Bench::new(setup);
-    for (client, act) in acts {
-        bench.act(client, act);
+    for (client, action) in actions {
+        bench.act(client, action);
     }
     match ending {
         Ending::Quiet => bench.end_quietly(),

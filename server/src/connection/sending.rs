@@ -175,7 +175,7 @@ impl Sending {
                     _,
                 ) => {
                     let (flight, mode) = match is_awaited || !is_whole {
-                        true => (Flight::Told, SendMode::Told),
+                        true => (Flight::Told, SendMode::Reported),
                         false => (Flight::Silent, SendMode::Silent),
                     };
                     let finish = is_whole && fin == Fin::Wanted;
@@ -374,7 +374,7 @@ mod tests {
             })
         };
         let send = |mode, finish| SendAction::Send { mode, finish };
-        let (silent, told) = (SendMode::Silent, SendMode::Told);
+        let (silent, told) = (SendMode::Silent, SendMode::Reported);
         for (flight, fin, event, expected) in [
             (
                 Flight::Idle,

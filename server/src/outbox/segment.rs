@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tidewheel_codec::frame::FrameHeader;
 
-use crate::ring::Kept;
+use crate::ring::BufferPart;
 
 /// A run of frames in a send queue, or a frame.
 pub(super) struct Segment {
@@ -19,7 +19,7 @@ pub(super) enum Storage {
     /// memory alive.
     Shared { bytes: Bytes, allocation: usize },
     /// A frame in the receive buffer in which it arrived.
-    Received(Kept),
+    Received(BufferPart),
 }
 
 /// The class of a segment: it decides which segments it overtakes, and whether it may be dropped.

@@ -1,8 +1,8 @@
-//! Receive buffers: memory that the kernel fills, and that has one owner at a time.
+//! Receive buffers: memory that the kernel fills, with one owner at a time.
 //!
-//! Every buffer is in one of three places: with the kernel, which may write to it; with the owner of a
-//! [`Buffer`], or of the [`Kept`] parts of one; or on the list of buffers that were given up and are yet to
-//! be lent to the kernel again. Dropping the last owner puts a buffer on that list, so no buffer is lost.
+//! Every buffer is in one of three states. The kernel owns it and may write to it; or a [`Buffer`] or
+//! several [`BufferPart`]s own it; or it was returned and waits on a list to be lent to the kernel again.
+//! Dropping the last owner puts a buffer on that list.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,7 +14,7 @@ use std::{
 
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// Pages that the kernel may write to, unmapped when the last owner is gone.
+/// An anonymous memory mapping, unmapped when dropped.
 #[derive(Debug)]
 pub(super) struct Pages {
     start: NonNull<u8>,
@@ -23,8 +23,7 @@ pub(super) struct Pages {
 
 impl Pages {
     pub(super) fn new(length: usize) -> io::Result<Self> {
-        // SAFETY: an anonymous private mapping at an address of the kernel's choosing aliases
-        // nothing.
+        // SAFETY: an anonymous private mapping at an address that the kernel chooses aliases nothing.
         let start = unsafe {
             mmap_anonymous(
                 std::ptr::null_mut(),
@@ -33,7 +32,7 @@ impl Pages {
                 MapFlags::PRIVATE,
             )?
         };
-        let start = NonNull::new(start.cast()).expect("mmap gives no null");
+        let start = NonNull::new(start.cast()).expect("mmap returns a non-null address");
         Ok(Self { start, length })
     }
 
@@ -45,116 +44,119 @@ impl Pages {
 impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: `start` and `length` are those of a mapping that only this value unmaps.
-        // It fails only for a range that is no mapping, which this is.
+        // It fails only for a range that is not a mapping.
         let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
     }
 }
 
-/// As long as all that arrives is shorter, buffers are lent so short: they lie close together, in
-/// fewer pages and in less of the cache.
-const SHORT: u32 = 1024;
+/// Length of a short buffer in bytes. Short buffers are lent while all receives are shorter: they are
+/// adjacent, and touch fewer pages and cache lines.
+const SHORT_BUFFER_BYTES: u32 = 1024;
 
-/// Buffers that were filled with no more than that before they are lent short again.
-const CALM: u32 = 1024;
+/// Number of successive receives below [`SHORT_BUFFER_BYTES`] before short buffers are lent again.
+const SHORT_RECEIVES_MIN: u32 = 1024;
 
-/// The number of a buffer that the kernel has.
-const WITH_KERNEL: u32 = 0;
+/// Owner count of a buffer that the kernel owns.
+const OWNED_BY_KERNEL: u32 = 0;
 
-/// The number of a buffer that nobody has.
-const GIVEN_UP: u32 = u32::MAX;
+/// Owner count of a buffer that was returned.
+const RETURNED: u32 = u32::MAX;
 
-/// The owners of all buffers.
+/// The memory of all buffers, and the owner count of each.
 #[derive(Debug)]
 struct Pool {
     pages: Pages,
     size: u32,
-    /// For each buffer [`WITH_KERNEL`], [`GIVEN_UP`], or the number of its owners.
+    /// For each buffer [`OWNED_BY_KERNEL`], [`RETURNED`], or its number of owners.
     owners: Box<[Cell<u32>]>,
-    given_up: RefCell<Vec<u16>>,
-    /// Buffers that have no owner.
+    returned: RefCell<Vec<u16>>,
+    /// Number of buffers that the kernel owns or that were returned.
     free: Cell<usize>,
 }
 
 impl Pool {
-    /// One owner less; the last one gives the buffer up.
+    /// Removes one owner; removing the last one returns the buffer.
     #[inline]
     fn release(&self, id: u16) {
         let owners = &self.owners[usize::from(id)];
         match owners.get() {
             1 => {
-                owners.set(GIVEN_UP);
+                owners.set(RETURNED);
                 self.free.set(self.free.get() + 1);
-                self.given_up.borrow_mut().push(id);
+                self.returned.borrow_mut().push(id);
             }
             count => owners.set(count - 1),
         }
     }
 }
 
-/// The memory of all receive buffers of a ring: `count` of `size` bytes each, and as many short ones,
-/// in their place.
+/// The memory of all receive buffers of a ring.
+///
+/// There are `count` buffers of `size` bytes, and `count` short ones. Each buffer id is lent either at full
+/// size or short.
 #[derive(Debug)]
 pub struct BufferMemory {
     pool: Rc<Pool>,
-    /// Which buffers are lent short.
-    short: Vec<bool>,
-    /// Buffers that are yet to be filled with little before they are lent short.
-    unrest: u32,
+    /// For each buffer whether it is lent short.
+    is_short: Vec<bool>,
+    /// Number of further short receives before buffers are lent short.
+    full_size_receives_left: u32,
 }
 
 impl BufferMemory {
-    /// Maps memory for `count` buffers of `size` bytes; untouched pages cost nothing. Nobody has any of
-    /// them yet.
+    /// Maps memory for `count` buffers of `size` bytes, none of which is lent yet. Untouched pages use no
+    /// memory.
     ///
     /// # Errors
-    /// Those of mmap(2), and `InvalidInput` if there are no bytes, or more than can be addressed.
+    /// Those of mmap(2), and `InvalidInput` if the total is zero or cannot be addressed.
     pub fn new(count: u16, size: u32) -> io::Result<Self> {
-        let each = (size as usize).checked_add(SHORT as usize);
+        let each = (size as usize).checked_add(SHORT_BUFFER_BYTES as usize);
         let length = each.and_then(|each| each.checked_mul(usize::from(count)));
         let length = length.filter(|length| *length > 0 && size > 0);
         let length = length.ok_or(io::ErrorKind::InvalidInput)?;
         let pool = Pool {
             pages: Pages::new(length)?,
             size,
-            owners: vec![Cell::new(GIVEN_UP); usize::from(count)].into(),
-            given_up: RefCell::new((0..count).rev().collect()),
+            owners: vec![Cell::new(RETURNED); usize::from(count)].into(),
+            returned: RefCell::new((0..count).rev().collect()),
             free: Cell::new(usize::from(count)),
         };
         Ok(Self {
             pool: Rc::new(pool),
-            short: vec![false; usize::from(count)],
-            unrest: 0,
+            is_short: vec![false; usize::from(count)],
+            full_size_receives_left: 0,
         })
     }
 
     /// The number of buffers.
     #[must_use]
     pub fn count(&self) -> u16 {
-        self.short.len() as u16
+        self.is_short.len() as u16
     }
 
-    /// The bytes in each.
+    /// The size of each buffer in bytes.
     #[must_use]
     pub fn size(&self) -> u32 {
         self.pool.size
     }
 
-    /// The bytes of all of them, and of the short ones in their place.
+    /// The size of the mapping in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.pool.pages.length
     }
 
-    /// How many the kernel has, or is about to be lent.
+    /// The number of buffers that the kernel owns or that were returned.
     #[must_use]
     pub fn free(&self) -> usize {
         self.pool.free.get()
     }
 
-    /// Lends a buffer that nobody has to the kernel; `None` if the kernel has all that have no owner.
+    /// Lends a returned buffer to the kernel; `None` if there is none.
     pub(super) fn lend(&mut self) -> Option<Lent> {
-        let id = self.pool.given_up.borrow_mut().pop()?;
-        self.pool.owners[usize::from(id)].set(WITH_KERNEL);
-        self.short[usize::from(id)] = self.unrest == 0 && SHORT < self.pool.size;
+        let id = self.pool.returned.borrow_mut().pop()?;
+        self.pool.owners[usize::from(id)].set(OWNED_BY_KERNEL);
+        self.is_short[usize::from(id)] =
+            self.full_size_receives_left == 0 && SHORT_BUFFER_BYTES < self.pool.size;
         Some(Lent {
             id,
             start: self.address(id),
@@ -162,46 +164,52 @@ impl BufferMemory {
         })
     }
 
-    /// Lends a buffer that nobody has, of its whole length, whatever has arrived before.
+    /// Lends a returned buffer at full size.
     #[cfg(any(test, feature = "sim"))]
-    pub(super) fn lend_long(&mut self) -> Option<Lent> {
-        self.unrest = CALM;
+    pub(super) fn lend_full_size(&mut self) -> Option<Lent> {
+        self.full_size_receives_left = SHORT_RECEIVES_MIN;
         self.lend()
     }
 
     fn length(&self, id: u16) -> u32 {
-        match self.short[usize::from(id)] {
-            true => SHORT,
+        match self.is_short[usize::from(id)] {
+            true => SHORT_BUFFER_BYTES,
             false => self.pool.size,
         }
     }
 
     fn address(&self, id: u16) -> NonNull<u8> {
-        let (count, id) = (self.short.len(), usize::from(id));
+        let (count, id) = (self.is_short.len(), usize::from(id));
         let size = self.pool.size as usize;
-        let offset = match self.short[id] {
-            true => count * size + id * SHORT as usize,
+        let offset = match self.is_short[id] {
+            true => count * size + id * SHORT_BUFFER_BYTES as usize,
             false => id * size,
         };
-        // SAFETY: `id` is below `count` (it indexes `short`), so the offset lies within the mapping:
-        // `count` buffers of `size` bytes, and as many short ones behind them.
+        // SAFETY: `id` is below `count` (it indexes `is_short`), so the offset lies within the mapping:
+        // `count` buffers of `size` bytes, and `count` short ones behind them.
         unsafe { self.pool.pages.start().add(offset) }
     }
 
-    /// Takes buffer `id`, of which the kernel has filled the first `length` bytes.
+    /// Takes buffer `id`, whose first `length` bytes the kernel has filled.
     ///
     /// # Panics
-    /// If the kernel does not have it, or it is shorter than that: then the ring is broken.
+    /// If the kernel does not own the buffer, or the buffer is shorter than `length`.
     #[inline]
     pub(super) fn take(&mut self, id: u16, length: u32) -> Buffer {
         let owners = &self.pool.owners[usize::from(id)];
-        assert!(owners.get() == WITH_KERNEL, "buffer {id} is taken twice");
+        assert!(
+            owners.get() == OWNED_BY_KERNEL,
+            "buffer {id} is taken twice"
+        );
         let size = self.length(id);
-        assert!(length <= size, "{length} bytes in a buffer of {size}");
-        self.unrest = match length < SHORT {
-            true => self.unrest.saturating_sub(1),
-            // There may have been more than fitted.
-            false => CALM,
+        assert!(
+            length <= size,
+            "received {length} bytes into a buffer of {size}"
+        );
+        self.full_size_receives_left = match length < SHORT_BUFFER_BYTES {
+            true => self.full_size_receives_left.saturating_sub(1),
+            // More bytes may have arrived than fitted.
+            false => SHORT_RECEIVES_MIN,
         };
         owners.set(1);
         self.pool.free.set(self.pool.free.get() - 1);
@@ -213,10 +221,10 @@ impl BufferMemory {
         })
     }
 
-    /// A buffer as if the kernel had filled `length` bytes of it, for tests outside the ring.
+    /// Returns a buffer as if the kernel had filled `length` bytes of it.
     #[cfg(test)]
     pub(crate) fn take_for_test(&mut self, length: u32) -> Buffer {
-        let lent = self.lend_long().expect("a buffer is free");
+        let lent = self.lend_full_size().expect("a buffer is free");
         self.take(lent.id, length)
     }
 }
@@ -229,7 +237,7 @@ pub(super) struct Lent {
     pub(super) length: u32,
 }
 
-/// Bytes of a receive buffer, and one of its owners. No byte belongs to two of these.
+/// Bytes of a receive buffer, and one of its owners. No byte belongs to two shares.
 #[derive(Debug)]
 struct Share {
     start: NonNull<u8>,
@@ -244,7 +252,7 @@ impl Drop for Share {
     }
 }
 
-/// A filled receive buffer. The ring has it again when it is dropped, and every part that is kept.
+/// A filled receive buffer. Dropping it and all parts kept from it returns it to the ring.
 #[derive(Debug)]
 pub struct Buffer(Share);
 
@@ -252,46 +260,47 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: the pages live as long as the pool; the kernel does not write to a buffer that has an
-        // owner, and this is the only one of these bytes.
+        // SAFETY: the pages live as long as the pool. The kernel does not write to a buffer that has an
+        // owner, and this is the only owner of these bytes.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.length as usize) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above.
+        // SAFETY: as in `deref`.
         unsafe { std::slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.length as usize) }
     }
 }
 
 impl Buffer {
-    /// Gives the bytes to `read`, which may keep parts of them. The rest is given up.
-    pub(crate) fn read<T>(self, read: impl FnOnce(&mut [u8], Keeper<'_>) -> T) -> T {
+    /// Passes the bytes to `read`, which may keep parts of them. The buffer is returned when no part is left.
+    pub(crate) fn read<T>(self, read: impl FnOnce(&mut [u8], BufferRef<'_>) -> T) -> T {
         let Share { start, length, .. } = &self.0;
-        // SAFETY: as above. Nothing else reaches the bytes through this value, which is consumed, but
-        // `Keeper::keep`, by its own promise.
+        // SAFETY: as in `deref`. This value is consumed, so only `BufferRef::keep` can reach the bytes, and
+        // its caller guarantees that the slice of the part is not used any more.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), *length as usize) };
-        read(bytes, Keeper(Some(&self.0)))
+        read(bytes, BufferRef(Some(&self.0)))
     }
 }
 
-/// Keeps parts of a receive buffer that is being read.
+/// A reference to a receive buffer that is being read, by which parts of it are kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Keeper<'a>(Option<&'a Share>);
+pub(crate) struct BufferRef<'a>(Option<&'a Share>);
 
-impl Keeper<'_> {
-    /// For bytes that lie in no receive buffer: keeps nothing.
+impl BufferRef<'_> {
+    /// For bytes outside receive buffers: [`BufferRef::keep`] returns `None`.
     pub(crate) const NONE: Self = Self(None);
 
     /// Keeps `part`, if it lies within the buffer.
     ///
     /// # Safety
-    /// From now on nothing but the [`Kept`] may reach these bytes: whoever had the slice has given it up.
-    pub(crate) unsafe fn keep(self, part: &mut [u8]) -> Option<Kept> {
+    /// From now on only the [`BufferPart`] may access these bytes: the caller must not access them through the
+    /// slice, or through another one, again.
+    pub(crate) unsafe fn keep(self, part: &mut [u8]) -> Option<BufferPart> {
         let share = self.0?;
-        let buffer = share.start.addr().get();
-        let start = part.as_ptr().addr().checked_sub(buffer)?;
+        let base = share.start.addr().get();
+        let start = part.as_ptr().addr().checked_sub(base)?;
         let end = start.checked_add(part.len())?;
         if end > share.length as usize {
             return None;
@@ -299,9 +308,9 @@ impl Keeper<'_> {
         let owners = &share.pool.owners[usize::from(share.id)];
         owners.set(owners.get() + 1);
         let length = part.len() as u32;
-        Some(Kept(Share {
-            // Of the slice, which may be written through until the closure of `Buffer::read` has returned:
-            // a pointer of the buffer's must not be used meanwhile.
+        Some(BufferPart(Share {
+            // A pointer from the slice, not from the buffer: the closure of `Buffer::read` has a mutable
+            // slice of the whole buffer until it returns.
             start: NonNull::from(part).cast(),
             length,
             id: share.id,
@@ -310,15 +319,16 @@ impl Keeper<'_> {
     }
 }
 
-/// Part of a receive buffer, which the kernel does not get before this is dropped.
+/// Part of a receive buffer. The kernel does not get the buffer before all parts are dropped.
 #[derive(Debug)]
-pub(crate) struct Kept(Share);
+pub(crate) struct BufferPart(Share);
 
-impl Deref for Kept {
+impl Deref for BufferPart {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: as for `Buffer`; that nobody else reaches the bytes was promised to `Keeper::keep`.
+        // SAFETY: as for `Buffer`; the caller of `BufferRef::keep` guaranteed that nothing else accesses the
+        // bytes.
         unsafe { std::slice::from_raw_parts(self.0.start.as_ptr(), self.0.length as usize) }
     }
 }
@@ -327,7 +337,7 @@ impl Deref for Kept {
 mod tests {
     use super::*;
 
-    /// All of whose buffers are with the kernel.
+    /// Memory whose buffers are all lent to the kernel.
     fn memory(count: u16, size: u32) -> BufferMemory {
         let mut memory = BufferMemory::new(count, size).unwrap();
         while memory.lend().is_some() {}
@@ -353,22 +363,29 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "taken twice")]
-    fn a_buffer_that_was_given_up_is_not_taken_before_it_is_lent() {
+    fn a_returned_buffer_is_not_taken_before_it_is_lent() {
         let mut memory = memory(4, 4096);
         drop(memory.take(1, 1));
         let _ = memory.take(1, 1);
     }
 
     #[test]
-    fn sizes_that_cannot_be_are_errors() {
+    fn impossible_sizes_are_errors() {
         for (count, size) in [(0, 4096), (4, 0), (0, 0)] {
             let error = BufferMemory::new(count, size).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
-        // No sum wraps around: it is mapped, or there is no memory for it.
-        for size in [u32::MAX, u32::MAX - SHORT, u32::MAX - SHORT + 1] {
+        // No sum wraps around: the memory is mapped, or mmap fails.
+        for size in [
+            u32::MAX,
+            u32::MAX - SHORT_BUFFER_BYTES,
+            u32::MAX - SHORT_BUFFER_BYTES + 1,
+        ] {
             if let Ok(memory) = BufferMemory::new(2, size) {
-                assert_eq!(memory.bytes(), 2 * (size as usize + SHORT as usize));
+                assert_eq!(
+                    memory.bytes(),
+                    2 * (size as usize + SHORT_BUFFER_BYTES as usize)
+                );
             }
         }
     }
@@ -378,10 +395,10 @@ mod tests {
         let mut memory = memory(2, 4096);
         let mut buffer = memory.take(0, 8);
         buffer.copy_from_slice(b"abcdefgh");
-        let (front, back) = buffer.read(|bytes, keeper| {
+        let (front, back) = buffer.read(|bytes, buffer| {
             let (front, back) = bytes.split_at_mut(4);
             // SAFETY: neither slice is used again.
-            unsafe { (keeper.keep(front).unwrap(), keeper.keep(back).unwrap()) }
+            unsafe { (buffer.keep(front).unwrap(), buffer.keep(back).unwrap()) }
         });
         assert_eq!((&*front, &*back), (&b"abcd"[..], &b"efgh"[..]));
         assert_eq!(memory.free(), 1);
@@ -394,44 +411,47 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_elsewhere_is_not_kept() {
+    fn bytes_outside_the_buffer_are_not_kept() {
         let mut memory = memory(2, 4096);
         let mut other = memory.take(1, 8);
-        memory.take(0, 8).read(|bytes, keeper| {
+        memory.take(0, 8).read(|bytes, buffer| {
             // SAFETY: none of the slices is used again.
             unsafe {
-                assert!(keeper.keep(&mut [0; 3]).is_none());
-                assert!(keeper.keep(&mut other).is_none());
-                assert!(Keeper::NONE.keep(&mut bytes[1..]).is_none());
+                assert!(buffer.keep(&mut [0; 3]).is_none());
+                assert!(buffer.keep(&mut other).is_none());
+                assert!(BufferRef::NONE.keep(&mut bytes[1..]).is_none());
             }
         });
         assert_eq!(memory.free(), 1);
     }
 
     #[test]
-    fn buffers_are_short_until_one_is_full_and_again_when_little_has_come_for_a_while() {
+    fn buffers_are_short_until_one_is_full_and_again_after_many_short_receives() {
         let mut memory = BufferMemory::new(2, 4096).unwrap();
         let first = memory.lend().unwrap();
         let second = memory.lend().unwrap();
-        assert_eq!((first.length, second.length), (SHORT, SHORT));
-        memory.take(first.id, SHORT).fill(1);
+        assert_eq!(
+            (first.length, second.length),
+            (SHORT_BUFFER_BYTES, SHORT_BUFFER_BYTES)
+        );
+        memory.take(first.id, SHORT_BUFFER_BYTES).fill(1);
         assert_eq!(memory.lend().unwrap().length, 4096);
-        let little = memory.take(second.id, 3);
-        assert_eq!(second.start.as_ptr().cast_const(), little.as_ptr());
-        drop(little);
-        for _ in 1..CALM {
+        let few_bytes = memory.take(second.id, 3);
+        assert_eq!(second.start.as_ptr().cast_const(), few_bytes.as_ptr());
+        drop(few_bytes);
+        for _ in 1..SHORT_RECEIVES_MIN {
             assert_eq!(memory.lend().unwrap().length, 4096);
             drop(memory.take(second.id, 1));
         }
-        assert_eq!(memory.lend().unwrap().length, SHORT);
+        assert_eq!(memory.lend().unwrap().length, SHORT_BUFFER_BYTES);
     }
 
     #[test]
-    fn buffers_of_a_page_and_short_ones_do_not_overlap() {
+    fn full_size_and_short_buffers_do_not_overlap() {
         let mut memory = BufferMemory::new(4, 4096).unwrap();
         let mut spans: Vec<(usize, u32)> = Vec::new();
-        for unrest in [0, CALM] {
-            memory.unrest = unrest;
+        for full_size_receives_left in [0, SHORT_RECEIVES_MIN] {
+            memory.full_size_receives_left = full_size_receives_left;
             while let Some(lent) = memory.lend() {
                 spans.push((lent.start.addr().get(), lent.length));
             }

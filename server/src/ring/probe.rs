@@ -1,16 +1,16 @@
-//! What this host's io_uring can do, and why it cannot.
+//! Support of io_uring on this host, and the causes of its absence.
 
 use std::{io, path::Path};
 
 use io_uring::{IoUring, Probe, opcode};
 
-/// The oldest kernel that has all that a shard needs.
-const KERNEL_FLOOR: (u32, u32) = (6, 1);
+/// The oldest kernel that supports every operation that a shard needs.
+const KERNEL_MIN: (u32, u32) = (6, 1);
 
-/// Why there is no ring: the likely cause, and the command that mends it.
+/// A failure to create a ring. The message names the likely cause, and the command that fixes it.
 #[derive(Debug, thiserror::Error)]
 pub enum RingError {
-    /// The system administrator has forbidden io_uring.
+    /// The sysctl `kernel.io_uring_disabled` forbids io_uring.
     #[error(
         "io_uring is forbidden here: kernel.io_uring_disabled is {setting}; \
          `sysctl -w kernel.io_uring_disabled=0` allows it"
@@ -19,61 +19,61 @@ pub enum RingError {
         /// The value of the sysctl: 1 (only for a group) or 2 (for all).
         setting: String,
     },
-    /// The kernel allows it, so a system call filter stands in between.
+    /// A system call filter forbids io_uring, which the sysctl allows.
     #[error(
-        "io_uring is forbidden here: io_uring_setup says {error}, though the kernel allows it; \
+        "io_uring is forbidden here: io_uring_setup fails with {error}, though the sysctl allows it; \
          most likely a container's seccomp profile blocks it. Allow io_uring_setup, \
          io_uring_enter and io_uring_register in it, or run with \
          `--security-opt seccomp=unconfined`"
     )]
     Filtered {
-        /// What the system call said.
+        /// The error of the system call.
         error: io::Error,
     },
     /// The kernel is older than this runtime needs.
     #[error(
         "Linux {release} is too old: {missing} is missing; Tidewheel needs Linux 6.1 or newer \
-         (`uname -r` tells what runs)"
+         (`uname -r` prints the version)"
     )]
     KernelTooOld {
-        /// What `uname -r` says.
+        /// The output of `uname -r`.
         release: String,
-        /// What is missing.
+        /// The missing feature.
         missing: &'static str,
     },
-    /// Memory for the ring was refused.
+    /// The kernel has no memory for the ring.
     #[error(
         "no memory for the ring: {error}; RLIMIT_MEMLOCK is {limit}. \
          `ulimit -l unlimited` (or LimitMEMLOCK=infinity in the systemd unit) raises it, \
-         fewer --shards need less"
+         fewer --shards need less memory"
     )]
     Memory {
-        /// What the system call said.
+        /// The error of the system call.
         error: io::Error,
-        /// The soft limit, in bytes, or `unlimited`.
+        /// The soft limit `RLIMIT_MEMLOCK` in bytes, or `unlimited`.
         limit: String,
     },
-    /// The table of sockets is larger than the process may have.
+    /// The table of sockets is larger than `RLIMIT_NOFILE`.
     #[error(
         "no table of {sockets} sockets: {error}; RLIMIT_NOFILE is {limit}. \
          {} raises it",
         raise_descriptors((*sockets).into())
     )]
     Sockets {
-        /// What the system call said.
+        /// The error of the system call.
         error: io::Error,
-        /// How many were asked for.
+        /// The requested number of sockets.
         sockets: u32,
-        /// The soft limit.
+        /// The soft limit `RLIMIT_NOFILE`, or `unlimited`.
         limit: String,
     },
-    /// Anything else.
+    /// Any other error.
     #[error("io_uring cannot be set up: {0}")]
     Other(io::Error),
 }
 
 impl RingError {
-    /// The cause of a failed io_uring_setup(2) or eventfd(2).
+    /// Maps an error of io_uring_setup(2), eventfd(2) or dup(2).
     pub(crate) fn setup(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => match disabled() {
@@ -93,6 +93,7 @@ impl RingError {
         }
     }
 
+    /// Maps an error of mmap(2) or of registering the buffer ring.
     pub(super) fn memory(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ENOMEM) => Self::Memory {
@@ -104,6 +105,7 @@ impl RingError {
         }
     }
 
+    /// Maps an error of registering the table of sockets.
     pub(super) fn sockets(error: io::Error, sockets: u32) -> Self {
         match error.raw_os_error() {
             Some(libc::EMFILE) => Self::Sockets {
@@ -124,7 +126,7 @@ impl RingError {
     }
 }
 
-/// Checks that the kernel knows every operation that a shard must have; tells of all others.
+/// Checks that the kernel supports every operation that a shard needs; returns what else it supports.
 pub(super) fn require(ring: &IoUring) -> Result<Probe, RingError> {
     if kernel_is_old() {
         return Err(RingError::too_old(
@@ -156,24 +158,24 @@ pub(super) fn require(ring: &IoUring) -> Result<Probe, RingError> {
     }
 }
 
-/// The commands that let a process have so many descriptors, to be read by people.
+/// Returns the commands that raise the descriptor limit of a process to `count`, as text for messages.
 #[must_use]
 pub fn raise_descriptors(count: u64) -> String {
-    let most = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
-    let most = most.and_then(|text| text.trim().parse().ok());
-    raise_beyond(most.unwrap_or(u64::MAX), count)
+    let nr_open = std::fs::read_to_string("/proc/sys/fs/nr_open").ok();
+    let nr_open = nr_open.and_then(|text| text.trim().parse().ok());
+    raise_commands(nr_open.unwrap_or(u64::MAX), count)
 }
 
-/// The same, where the kernel allows `most` descriptors to a process.
-fn raise_beyond(most: u64, count: u64) -> String {
+/// Returns the commands for a host whose `fs.nr_open` is `nr_open`.
+fn raise_commands(nr_open: u64, count: u64) -> String {
     let raise = format!("`ulimit -n {count}` (or LimitNOFILE={count} in the systemd unit)");
-    match count > most {
+    match count > nr_open {
         true => format!("`sysctl -w fs.nr_open={count}` and {raise}"),
         false => raise,
     }
 }
 
-/// What `uname -r` says.
+/// Returns the kernel release, as `uname -r` prints it.
 #[must_use]
 pub fn kernel_release() -> String {
     rustix::system::uname()
@@ -183,7 +185,7 @@ pub fn kernel_release() -> String {
 }
 
 fn kernel_is_old() -> bool {
-    version(&kernel_release()).is_some_and(|version| version < KERNEL_FLOOR)
+    version(&kernel_release()).is_some_and(|version| version < KERNEL_MIN)
 }
 
 /// The first two numbers of a kernel release.
@@ -192,7 +194,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// The sysctl's value, where it forbids io_uring.
+/// Returns the value of the sysctl if it forbids io_uring.
 fn disabled() -> Option<String> {
     let setting = std::fs::read_to_string(Path::new("/proc/sys/kernel/io_uring_disabled")).ok()?;
     let setting = setting.trim();
@@ -211,12 +213,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_descriptors_than_the_kernel_allows_need_its_setting_first() {
+    fn a_limit_above_nr_open_needs_the_sysctl_first() {
         let raise = "`ulimit -n 1048577` (or LimitNOFILE=1048577 in the systemd unit)";
-        assert_eq!(raise_beyond(1 << 21, 1_048_577), raise);
-        assert_eq!(raise_beyond(1_048_577, 1_048_577), raise);
+        assert_eq!(raise_commands(1 << 21, 1_048_577), raise);
+        assert_eq!(raise_commands(1_048_577, 1_048_577), raise);
         let setting = format!("`sysctl -w fs.nr_open=1048577` and {raise}");
-        assert_eq!(raise_beyond(1 << 20, 1_048_577), setting);
+        assert_eq!(raise_commands(1 << 20, 1_048_577), setting);
     }
 
     #[test]
@@ -224,7 +226,7 @@ mod tests {
         assert_eq!(version("6.18.44-cloud"), Some((6, 18)));
         assert_eq!(version("5.15.0-139-generic"), Some((5, 15)));
         assert_eq!(version("mainline"), None);
-        assert!(version("6.10.1") > Some(KERNEL_FLOOR));
-        assert!(version("5.15.0") < Some(KERNEL_FLOOR));
+        assert!(version("6.10.1") > Some(KERNEL_MIN));
+        assert!(version("5.15.0") < Some(KERNEL_MIN));
     }
 }

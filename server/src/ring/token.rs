@@ -1,6 +1,6 @@
-//! Identifies an operation and the slot that it belongs to when it completes.
+//! The identity of an operation: its kind, and the slot that it belongs to.
 
-/// The kind of operation that completed.
+/// The kind of an operation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[repr(u8)]
 pub enum OpCode {
@@ -12,7 +12,7 @@ pub enum OpCode {
     Send,
     /// [`Op::SendAll`](super::Op::SendAll)
     SendAll,
-    /// [`Op::ShutdownWrite`](super::Op::ShutdownWrite), and a send with `finish`
+    /// [`Op::ShutdownWrite`](super::Op::ShutdownWrite), and the shutdown behind a send with `finish`
     ShutdownWrite,
     /// [`Op::Cancel`](super::Op::Cancel), [`Op::Reset`](super::Op::Reset)
     Cancel,
@@ -30,22 +30,23 @@ pub enum OpCode {
     QueryUnacked,
     /// [`Op::QueryError`](super::Op::QueryError)
     QueryError,
-    /// [`Op::Wake`](super::Op::Wake) that failed
+    /// An [`Op::Wake`](super::Op::Wake) that failed
     Wake,
-    /// Another ring's [`Op::Wake`](super::Op::Wake) that woke this ring
+    /// A wake-up by another ring's [`Op::Wake`](super::Op::Wake)
     Woken,
     /// [`Op::Fill`](super::Op::Fill)
     Fill,
     /// [`Op::HandOver`](super::Op::HandOver)
     HandOver,
-    /// Another ring's [`Op::HandOver`](super::Op::HandOver); `result` is the socket that it gave to this ring
+    /// A socket from another ring's [`Op::HandOver`](super::Op::HandOver); `result` is the
+    /// [`Socket`](super::Socket) in this ring
     Arrive,
 }
 
-/// Whose operation it is: a slot, and the generation of the slot's user.
+/// The owner of an operation: a slot, and the generation of the slot's user.
 ///
-/// The kind of the operation is not part of it. The ring takes that from the [`Op`](super::Op) itself, so
-/// that no completion can be taken for one of another kind.
+/// The ring takes the kind of an operation from the [`Op`](super::Op) itself, so a caller cannot mix up
+/// completions of different kinds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub struct Token {
     generation: u32,
@@ -53,10 +54,10 @@ pub struct Token {
 }
 
 impl Token {
-    /// Generations count modulo this.
+    /// The number of generations; they wrap around.
     pub const GENERATIONS: u32 = 1 << 24;
 
-    /// A token for the user of `slot` with this `generation`.
+    /// Creates a token for the user of `slot` with this `generation`.
     ///
     /// # Panics
     /// If `generation` is not below [`Token::GENERATIONS`].

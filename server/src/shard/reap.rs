@@ -43,7 +43,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             OpCode::Close => self.visit_completed(token, now, |visit| visit.handle_closed()),
             OpCode::Writable => self.visit_completed(token, now, |visit| visit.writable()),
             OpCode::QueryTcpInfo => {
-                let taken = self.core.ring.taken(token);
+                let taken = self.core.ring.ack_progress(token);
                 self.visit_completed(token, now, |visit| visit.handle_tcp_info(result, taken));
             }
             OpCode::QueryUnacked => {

@@ -128,7 +128,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             socket: self.connection.socket(),
             buffer,
             limit: space.min(to_come),
-            gather,
+            coalesce: gather,
         });
         true
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     contain::{self, Callback},
     outbox::Lane,
-    ring::{Op, Ring, Socket, Taken},
+    ring::{AckProgress, Op, Ring, Socket},
     stats::Rejected,
 };
 
@@ -218,7 +218,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Handles the answer to [`query_tcp_info`](Self::query_tcp_info): milliseconds since the peer's last
     /// bytes, and what it has acknowledged; an error if the kernel cannot tell.
-    pub(super) fn handle_tcp_info(&mut self, result: i32, taken: Option<Taken>) {
+    pub(super) fn handle_tcp_info(&mut self, result: i32, taken: Option<AckProgress>) {
         self.connection.end_asking();
         let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
         let queue = self.connection.queue.as_ref();

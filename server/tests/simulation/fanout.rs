@@ -1,4 +1,4 @@
-//! What is published reaches all subscribers in order, and slow ones hurt nobody else.
+//! Published messages reach all subscribers in order, and slow subscribers do not delay the others.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -7,7 +7,10 @@ use tidewheel::{
     ring::sim::{Faults, Simulation},
 };
 
-use super::bench::{Bench, PUBLISH, SECOND, SUBSCRIBE, config, each_seed};
+use super::{
+    bench::{Bench, SECOND, config, each_seed},
+    echo::{PUBLISH, SUBSCRIBE},
+};
 
 const SUBSCRIBERS: usize = 40;
 const PUBLISHERS: usize = 3;
@@ -26,16 +29,18 @@ fn simulation(seed: u64) -> Simulation {
     }
 }
 
-/// The numbers that each publisher's messages had, in the order in which they came.
+/// The numbers in each publisher's messages, in order of arrival.
 fn numbers(messages: &[Vec<u8>]) -> HashMap<String, Vec<usize>> {
     let mut numbers: HashMap<String, Vec<usize>> = HashMap::new();
     for message in messages {
-        let text = std::str::from_utf8(message).expect("what was published is text");
-        let (publisher, number) = text.split_once(':').expect("a publisher and a number");
+        let text = std::str::from_utf8(message).expect("published messages are text");
+        let (publisher, number) = text
+            .split_once(':')
+            .expect("a message has a publisher and a number");
         numbers
             .entry(publisher.to_owned())
             .or_default()
-            .push(number.trim_end().parse().expect("a number"));
+            .push(number.trim_end().parse().expect("the number is valid"));
     }
     numbers
 }
@@ -51,17 +56,17 @@ fn open(seed: u64, config: &Config) -> Bench {
 
 fn publish(bench: &mut Bench, publisher: usize, topic: &str, number: usize, padding: usize) {
     let text = format!("{PUBLISH}{topic} {publisher}:{number}{:padding$}", "");
-    bench.say(SUBSCRIBERS + publisher, text.as_bytes());
+    bench.send(SUBSCRIBERS + publisher, text.as_bytes());
 }
 
 #[test]
-fn everybody_gets_what_it_subscribed_to_in_the_order_of_each_publisher() {
+fn subscribers_get_the_messages_of_their_topics_in_the_order_of_each_publisher() {
     each_seed(200, |seed| {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut bench = open(seed, &config());
         for at in 0..SUBSCRIBERS {
             let pattern = ["a/1", "a/*", ">", "b/1"][at % 4];
-            bench.say(at, format!("{SUBSCRIBE}{pattern}").as_bytes());
+            bench.send(at, format!("{SUBSCRIBE}{pattern}").as_bytes());
         }
         bench.run_for(Duration::from_millis(100));
         let mut published: HashMap<&str, Vec<(usize, usize)>> = HashMap::new();
@@ -91,7 +96,7 @@ fn everybody_gets_what_it_subscribed_to_in_the_order_of_each_publisher() {
                 let mut expected: Vec<usize> = topics
                     .iter()
                     .flat_map(|topic| published.get(topic).into_iter().flatten())
-                    .filter(|(who, _)| *who == publisher)
+                    .filter(|(from, _)| *from == publisher)
                     .map(|(_, number)| *number)
                     .collect();
                 expected.sort_unstable();
@@ -105,8 +110,7 @@ fn everybody_gets_what_it_subscribed_to_in_the_order_of_each_publisher() {
     });
 }
 
-/// One of the subscribers reads nothing while others publish 200 KB; gives what it got when it
-/// read on.
+/// Client 0 does not read while others publish 200 KB; then it reads again. Returns its messages.
 fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
     let config = Config {
         max_send_queue: 16 * 1024,
@@ -117,10 +121,10 @@ fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
     };
     let mut bench = open(seed, &config);
     for at in 0..SUBSCRIBERS {
-        bench.say(at, format!("{SUBSCRIBE}t/>").as_bytes());
+        bench.send(at, format!("{SUBSCRIBE}t/>").as_bytes());
     }
     bench.run_for(Duration::from_millis(100));
-    bench.clients[0].silent = true;
+    bench.clients[0].is_silent = true;
     for number in 0..200 {
         for publisher in 0..2 {
             publish(
@@ -134,18 +138,25 @@ fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
         bench.run_for(Duration::from_millis(5));
         for at in 1..SUBSCRIBERS {
             let behind = 2 * (number + 1) - bench.clients[at].echoes.len();
-            // Publishers wait up to 50 ms, 20 messages, until it is clear that one does not read.
-            assert!(behind < 36, "the others hardly notice: {behind} behind");
+            // Publishers pause for up to 50 ms, 20 messages, until the server treats the client as slow.
+            assert!(
+                behind < 36,
+                "another subscriber is {behind} messages behind"
+            );
         }
     }
-    bench.clients[0].silent = false;
+    bench.clients[0].is_silent = false;
     bench.run_for(SECOND);
     let got = bench.clients[0].echoes.clone();
     let missed = bench.record.borrow().missed;
     if bench.is_open(0) {
         let received: usize = bench.clients.iter().map(|client| client.echoes.len()).sum();
         let sent = 400 * SUBSCRIBERS as u64;
-        assert_eq!(received as u64 + missed, sent, "each came or is told of");
+        assert_eq!(
+            received as u64 + missed,
+            sent,
+            "each message is received or reported as dropped"
+        );
     }
     (bench, got)
 }
@@ -158,7 +169,7 @@ fn rule(pattern: &str, slow_consumer: SlowConsumer) -> TopicRule {
 }
 
 #[test]
-fn a_topic_that_conflates_keeps_the_latest_of_each_topic() {
+fn the_conflate_policy_keeps_the_latest_message_of_each_topic() {
     for seed in 0..20 {
         let rules = vec![rule("t/*", SlowConsumer::Conflate)];
         let (_, got) = stall_one(rules, seed);
@@ -166,29 +177,37 @@ fn a_topic_that_conflates_keeps_the_latest_of_each_topic() {
         for publisher in ["0", "1"] {
             let numbers = &got[publisher];
             assert!(numbers.is_sorted_by(|a, b| a < b));
-            assert_eq!(numbers.last(), Some(&199), "the latest is there");
-            let at_once = numbers.iter().zip(0..).take_while(|(got, at)| *got == at);
-            let late = numbers.len() - at_once.count();
-            assert!(late <= 3, "and few that waited before it: {numbers:?}");
+            assert_eq!(numbers.last(), Some(&199), "the latest message is received");
+            let before_stall = numbers.iter().zip(0..).take_while(|(got, at)| *got == at);
+            let late = numbers.len() - before_stall.count();
+            assert!(late <= 3, "at most two others waited: {numbers:?}");
         }
     }
 }
 
 #[test]
-fn the_first_rule_that_matches_counts() {
+fn the_first_matching_topic_rule_applies() {
     let rules = vec![
         rule("t/x", SlowConsumer::DropNewest),
         rule("t/>", SlowConsumer::DropOldest),
     ];
     let (_, got) = stall_one(rules, 3);
     let got = numbers(&got);
-    assert_ne!(got["0"].last(), Some(&199), "the newest of t/x had no room");
-    assert_eq!(got["1"].last(), Some(&199), "the oldest of t/y made room");
+    assert_ne!(
+        got["0"].last(),
+        Some(&199),
+        "the newest message of t/x was dropped"
+    );
+    assert_eq!(
+        got["1"].last(),
+        Some(&199),
+        "the newest message of t/y is received"
+    );
 }
 
-/// Whatever the policy of the server, a topic whose readers are to be closed loses no message before.
+/// A topic with the policy `Close` loses no message, regardless of the server's policy.
 #[test]
-fn the_strictest_policy_of_what_leaves_together_counts() {
+fn the_strictest_policy_applies_to_messages_that_are_sent_together() {
     for (server, seed) in [SlowConsumer::DropOldest, SlowConsumer::Conflate]
         .into_iter()
         .zip(0..)
@@ -202,46 +221,46 @@ fn the_strictest_policy_of_what_leaves_together_counts() {
         };
         let mut bench = open(seed, &config);
         for topic in ["kept", "dropped"] {
-            bench.say(0, format!("{SUBSCRIBE}{topic}").as_bytes());
+            bench.send(0, format!("{SUBSCRIBE}{topic}").as_bytes());
         }
         bench.run_for(Duration::from_millis(100));
-        bench.clients[0].silent = true;
-        // These leave together, and are more than the socket takes.
+        bench.clients[0].is_silent = true;
+        // These are sent together, and are longer than the socket's send buffer.
         let together = (0..50).flat_map(|number| {
             ["kept 1", "dropped 2"].map(|to| format!("{PUBLISH}{to}:{number}{:100}", ""))
         });
-        bench.say_at_once(SUBSCRIBERS, together);
+        bench.send_together(SUBSCRIBERS, together);
         bench.run_for(Duration::from_millis(50));
         for number in 50..400 {
             publish(&mut bench, 2, "dropped", number, 400);
             bench.run_for(Duration::from_millis(5));
         }
-        bench.clients[0].silent = false;
+        bench.clients[0].is_silent = false;
         bench.run_for(SECOND);
-        assert!(bench.is_open(0), "{server:?}: the kept ones fit");
+        assert!(bench.is_open(0), "{server:?}: the messages of `kept` fit");
         let got = numbers(&bench.clients[0].echoes);
         let all: Vec<usize> = (0..50).collect();
         assert_eq!(got["1"], all, "{server:?}");
-        assert!(got["2"].len() < 400, "others are dropped");
+        assert!(got["2"].len() < 400, "messages of `dropped` are dropped");
     }
 }
 
 #[test]
-fn a_topic_without_rule_closes_a_slow_reader() {
+fn the_servers_policy_applies_to_a_topic_without_a_rule() {
     let (bench, _) = stall_one(Vec::new(), 5);
     assert!(!bench.is_open(0));
     let record = bench.record.borrow();
-    assert_eq!(record.ends.len(), 1, "and nobody else");
+    assert_eq!(record.ends.len(), 1, "only the slow client is closed");
     assert_eq!(record.ends[0].2.cause, tidewheel::Cause::SlowConsumer);
 }
 
 #[test]
-fn mail_from_another_thread_is_published_sent_and_closes() {
+fn another_thread_can_publish_send_and_close() {
     let mut bench = open(1, &config());
-    bench.say(0, format!("{SUBSCRIBE}news").as_bytes());
+    bench.send(0, format!("{SUBSCRIBE}news").as_bytes());
     bench.run_for(Duration::from_millis(50));
     bench.remote.publish("news", "to all").unwrap();
-    assert!(bench.remote.publish("news/*", "to whom?").is_err());
+    assert!(bench.remote.publish("news/*", "to a pattern").is_err());
     let ids: Vec<_> = bench.record.borrow().open.keys().copied().collect();
     for id in &ids {
         bench.remote.send(*id, &b"to one"[..]).unwrap();

@@ -1,4 +1,4 @@
-//! Clients that talk, stall, vanish, reset and close, in any mix, on a kernel at its rudest.
+//! Random clients that send, stall, vanish, reset and close, on a kernel with frequent faults.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -13,30 +13,34 @@ use tidewheel::{
 
 use super::{
     bench::{Bench, SECOND, config, each_seed},
-    close_storm::nothing_is_left,
+    close_storm::assert_nothing_left,
     oracle::{Drained, History, Undisturbed, assert_end, assert_served},
 };
 
 const CLIENTS: usize = 60;
 
-/// Bytes of a message.
+/// Maximum size of a message in bytes.
 const MESSAGE_MAX: usize = 6000;
 
-/// Messages of a burst, and bytes of each.
+/// Number of messages of a burst.
 const BURST: usize = 8;
+
+/// Maximum size of a message of a burst in bytes.
 const BURST_MESSAGE_MAX: usize = 500;
 
-/// Seeds of a run, unless `TIDEWHEEL_SEEDS` says how many.
+/// Number of seeds; `TIDEWHEEL_SEEDS` overrides it.
 const SEEDS: u64 = 2000;
 
 /// Virtual time in which every reading client receives all its echoes.
 const SERVED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Undisturbed clients of a run, and their messages, averaged over all seeds: lower bounds.
+/// Lower bound of the undisturbed clients of a run, averaged over all seeds.
 const UNDISTURBED_MIN: usize = 8;
+
+/// Lower bound of their messages, averaged over all seeds.
 const MESSAGES_MIN: usize = 300;
 
-const RUDE: Faults = Faults {
+const FREQUENT_FAULTS: Faults = Faults {
     short_send: 0.3,
     no_buffers: 0.2,
     multishot_end: 0.2,
@@ -45,9 +49,8 @@ const RUDE: Faults = Faults {
     full_queue: 0.1,
 };
 
-/// A table that fills up, few buffers, sockets that take little, and a completion queue that is
-/// too small for what completes at once, or large enough. With the smaller buffers, many messages are
-/// large.
+/// A small descriptor table, few buffers, small send buffers, and a completion queue from tiny to large.
+/// With the smaller buffers, many messages are received as large messages.
 pub(crate) fn simulation(seed: u64) -> Simulation {
     let mut random = fastrand::Rng::with_seed(seed);
     let completions = random.choice([1, 2, 4, 16, 8192]);
@@ -56,15 +59,15 @@ pub(crate) fn simulation(seed: u64) -> Simulation {
         seed,
         sockets: 50,
         buffers: 4,
-        buffer_size: buffer_size.expect("one of them"),
-        completions: completions.expect("one of them"),
+        buffer_size: buffer_size.expect("the list is not empty"),
+        completions: completions.expect("the list is not empty"),
         send_buffer: 2048,
-        faults: RUDE,
+        faults: FREQUENT_FAULTS,
         ..Simulation::default()
     }
 }
 
-/// How a run ends: the seed decides.
+/// The end of a run, chosen by the seed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Ending {
     /// Every reading client receives its echoes; then all clients close.
@@ -88,9 +91,8 @@ impl Ending {
     }
 }
 
-/// One run; everything that must hold is asserted. Returns the trace and the counts of undisturbed
-/// clients.
-pub(crate) fn mayhem(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
+/// Runs one simulation, and asserts the results. Returns the trace and the counts of undisturbed clients.
+pub(crate) fn random_run(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
     let mut random = fastrand::Rng::with_seed(simulation.seed);
     // With a short send queue, unread bytes are read in parts. With a short ping interval, pings overtake
     // the queued echoes of clients that do not read.
@@ -101,24 +103,24 @@ pub(crate) fn mayhem(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
         ..config()
     };
     let mut bench = Bench::new(simulation, &config);
-    // Whoever drives a shard may forget to enter the ring: nothing that is lent is freed by that.
+    // A shard must not free lent bytes in a second turn without an enter.
     bench.turns_per_enter = 1 + u32::from(random.u8(..8) == 0);
     let mut histories = Vec::new();
     for round in 0..40 {
         if bench.clients.len() < CLIENTS {
             for _ in 0..3 {
-                arrive(&mut bench, &mut histories, &mut random);
+                connect_random(&mut bench, &mut histories, &mut random);
             }
         }
         for (at, history) in histories.iter_mut().enumerate() {
             act(&mut bench, at, history, &mut random);
         }
         bench.run(Time::from_millis((round + 1) * 20), |_| false);
-        nobody_costs_more(&bench, &config);
+        assert_memory_limits(&bench, &config);
     }
     let ending = Ending::of(simulation.seed);
     for (client, history) in bench.clients.iter_mut().zip(&histories) {
-        client.silent &= !history.is_well_behaved;
+        client.is_silent &= !history.is_well_behaved;
     }
     match ending {
         Ending::ServeAndClose | Ending::ServeAndDrain => serve(&mut bench, &histories),
@@ -135,20 +137,13 @@ pub(crate) fn mayhem(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
         Ending::Drain => Drained::AtOnce,
         Ending::ServeAndClose | Ending::Close => Drained::Never,
     };
-    // The rest close, if they still can, or are told to; those that do not are cut in time.
-    if drained == Drained::Never {
-        // Some have waited for a place, and come in only now.
-        for _ in 0..20 {
-            for (at, history) in histories.iter_mut().enumerate() {
-                history.close(&mut bench, at);
-            }
-            bench.run_for(SECOND / 10);
-        }
-    } else {
-        bench.drain();
+    // All open clients close, or the server drains; deadlines end the others.
+    match drained {
+        Drained::Never => close_all(&mut bench, &mut histories),
+        Drained::AtOnce | Drained::WhenServed => bench.drain(),
     }
     bench.run_for(5 * SECOND);
-    assert_eq!(bench.shard.connections(), 0, "every deadline is over");
+    assert_eq!(bench.shard.connections(), 0, "all deadlines have passed");
     let mut undisturbed = Undisturbed::default();
     for (at, history) in histories.iter().enumerate() {
         assert_end(&bench, at, history, drained, &mut undisturbed);
@@ -158,15 +153,25 @@ pub(crate) fn mayhem(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
         assert_eq!(
             record.open.len(),
             record.ends.len(),
-            "as many ends as beginnings"
+            "`close` is called once for each `open`"
         );
         assert!(
             record.open.values().all(|opens| *opens == 1),
-            "each opened once"
+            "each connection opened once"
         );
     }
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
     (bench.network.trace(), undisturbed)
+}
+
+/// Closes every open client, repeatedly: some are in the backlog until others have ended.
+fn close_all(bench: &mut Bench, histories: &mut [History]) {
+    for _ in 0..20 {
+        for (at, history) in histories.iter_mut().enumerate() {
+            history.close(bench, at);
+        }
+        bench.run_for(SECOND / 10);
+    }
 }
 
 /// Runs until every reading client has received all its echoes.
@@ -181,8 +186,8 @@ fn serve(bench: &mut Bench, histories: &[History]) {
     }
 }
 
-/// R12, piece by piece.
-fn nobody_costs_more(bench: &Bench, config: &Config) {
+/// Asserts the memory limits of a connection (R12).
+fn assert_memory_limits(bench: &Bench, config: &Config) {
     let Heaviest {
         queue,
         unread,
@@ -190,32 +195,36 @@ fn nobody_costs_more(bench: &Bench, config: &Config) {
     } = bench.shard.heaviest();
     assert!(unread <= bench.receive_memory, "{unread} bytes unread");
     let arriving = 2 * config.max_message_size + 1024;
-    assert!(assembly <= arriving, "{assembly} bytes of a message");
-    // As much again for an empty vector that is kept, and the queue's own memory.
+    assert!(
+        assembly <= arriving,
+        "{assembly} bytes in an assembly buffer"
+    );
+    // Twice, because an empty vector may be kept, and the queue's own memory.
     let queue_max = 2 * (config.max_send_queue + 2 * MESSAGE_MAX) + 2048;
     assert!(queue <= queue_max, "{queue} bytes queued");
 }
 
-/// A client comes, and completes its request, or does not.
-fn arrive(bench: &mut Bench, histories: &mut Vec<History>, random: &mut fastrand::Rng) {
+/// Connects a client that sends a whole request, part of one, or other bytes.
+fn connect_random(bench: &mut Bench, histories: &mut Vec<History>, random: &mut fastrand::Rng) {
     let request: &[u8] = b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: web";
     match random.u32(0..12) {
-        0 => bench.connect_rudely(b""),
-        1 => bench.connect_rudely(&request[..random.usize(1..request.len())]),
-        2 => bench.connect_rudely(b"\x16\x03\x01 junk \r\n\r\n"),
+        0 => bench.connect_raw(b""),
+        1 => bench.connect_raw(&request[..random.usize(1..request.len())]),
+        2 => bench.connect_raw(b"\x16\x03\x01 junk \r\n\r\n"),
         kind => {
             let at = bench.connect();
             histories.resize_with(at, History::default);
             let mut history = History::new(random.bool());
             if kind == 3 {
-                vanish_somehow(bench, at, &mut history, random);
+                end_abruptly(bench, at, &mut history, random);
             }
             histories.push(history);
         }
     }
 }
 
-fn vanish_somehow(bench: &Bench, at: usize, history: &mut History, random: &mut fastrand::Rng) {
+/// Ends a connection by silence, RST or FIN, without Close.
+fn end_abruptly(bench: &Bench, at: usize, history: &mut History, random: &mut fastrand::Rng) {
     history.is_gone = true;
     let id = bench.clients[at].id;
     match random.u32(0..3) {
@@ -225,7 +234,7 @@ fn vanish_somehow(bench: &Bench, at: usize, history: &mut History, random: &mut 
     }
 }
 
-fn say(
+fn send(
     bench: &mut Bench,
     at: usize,
     history: &mut History,
@@ -234,7 +243,7 @@ fn say(
 ) {
     let mut message = vec![0; random.usize(0..size_max)];
     random.fill(&mut message);
-    history.say(bench, at, message);
+    history.send(bench, at, message);
 }
 
 fn act(bench: &mut Bench, at: usize, history: &mut History, random: &mut fastrand::Rng) {
@@ -243,19 +252,19 @@ fn act(bench: &mut Bench, at: usize, history: &mut History, random: &mut fastran
     }
     let id = bench.clients[at].id;
     match random.u32(0..100) {
-        0..30 => say(bench, at, history, MESSAGE_MAX, random),
-        // Several fit into one receive buffer.
-        30..40 => (0..BURST).for_each(|_| say(bench, at, history, BURST_MESSAGE_MAX, random)),
-        40..43 => bench.clients[at].silent = true,
-        43..46 => bench.clients[at].silent = false,
+        0..30 => send(bench, at, history, MESSAGE_MAX, random),
+        // Several of these messages fit into one receive buffer.
+        30..40 => (0..BURST).for_each(|_| send(bench, at, history, BURST_MESSAGE_MAX, random)),
+        40..43 => bench.clients[at].is_silent = true,
+        43..46 => bench.clients[at].is_silent = false,
         46..48 => bench.network.send(id, &b"\x89\x80keys".repeat(200)),
-        // Only the other clients break the connection or the protocol.
+        // Well-behaved clients neither end the connection nor violate the protocol.
         _ if history.is_well_behaved => {}
-        48..52 => vanish_somehow(bench, at, history, random),
+        48..52 => end_abruptly(bench, at, history, random),
         52..54 => {
-            // In the middle of a closing handshake.
+            // During the closing handshake.
             history.close(bench, at);
-            vanish_somehow(bench, at, history, random);
+            end_abruptly(bench, at, history, random);
         }
         54..56 => history.close(bench, at),
         56..58 => {
@@ -263,8 +272,10 @@ fn act(bench: &mut Bench, at: usize, history: &mut History, random: &mut fastran
             bench.network.send(id, &[0xff; 30]);
         }
         58..60 => {
-            // The beginning of a long frame, and no more.
-            history.unfinished.get_or_insert(history.said.len());
+            // The beginning of a long frame, whose rest never follows.
+            history
+                .unfinished
+                .get_or_insert(history.sent_messages.len());
             bench.network.send(id, b"\x82\xff\0\0\0\0\0\x0f\0\0keys");
         }
         _ => {}
@@ -272,13 +283,13 @@ fn act(bench: &mut Bench, at: usize, history: &mut History, random: &mut fastran
 }
 
 #[test]
-fn any_mix_of_ends_leaves_nothing_behind_and_undisturbed_clients_get_every_echo() {
+fn random_ends_leave_no_resources_and_undisturbed_clients_get_every_echo() {
     let seeds = std::env::var("TIDEWHEEL_SEEDS").map_or(SEEDS, |seeds| {
         seeds.parse().expect("TIDEWHEEL_SEEDS is a number")
     });
     let (clients, messages) = (AtomicUsize::new(0), AtomicUsize::new(0));
     each_seed(seeds, |seed| {
-        let run = || std::panic::catch_unwind(|| mayhem(simulation(seed)));
+        let run = || std::panic::catch_unwind(|| random_run(simulation(seed)));
         let Ok((trace, undisturbed)) = run() else {
             panic!("seed {seed} fails")
         };
@@ -293,15 +304,15 @@ fn any_mix_of_ends_leaves_nothing_behind_and_undisturbed_clients_get_every_echo(
     });
     let (clients, messages) = (clients.into_inner(), messages.into_inner());
     println!("{clients} clients undisturbed, {messages} messages, over {seeds} seeds");
-    // Fewer would mean that the run demands too little.
-    let seeds = usize::try_from(seeds).expect("a number of runs");
+    // With fewer undisturbed clients, the test would check too little.
+    let seeds = usize::try_from(seeds).expect("the number of seeds fits usize");
     assert!(clients >= UNDISTURBED_MIN * seeds, "{clients} clients");
     assert!(messages >= MESSAGES_MIN * seeds, "{messages} messages");
 }
 
 #[test]
-fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
-    const LAPS: usize = 100;
+fn r19_a_thousand_rounds_on_one_shard_leave_no_more_resources_than_the_first() {
+    const GROUPS: usize = 100;
     const ROUNDS: usize = 10;
     let mut random = fastrand::Rng::with_seed(19);
     let simulation = Simulation {
@@ -310,11 +321,11 @@ fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
     };
     let mut bench = Bench::new(simulation, &config());
     let mut first = None;
-    for lap in 0..LAPS {
+    for group in 0..GROUPS {
         let begin = bench.clients.len();
         let mut histories = Vec::new();
         for _ in 0..ROUNDS {
-            (0..3).for_each(|_| arrive(&mut bench, &mut histories, &mut random));
+            (0..3).for_each(|_| connect_random(&mut bench, &mut histories, &mut random));
             for (at, history) in histories.iter_mut().enumerate().skip(begin) {
                 act(&mut bench, at, history, &mut random);
             }
@@ -325,22 +336,22 @@ fn r19_a_thousand_rounds_on_one_shard_leave_what_the_first_left() {
         bench.run_for(5 * SECOND);
         let left = bench.shard.holdings();
         let counts = (left.connections, left.wheel_entries, left.queued_bytes);
-        assert_eq!(counts, (0, 0, 0), "lap {lap}");
+        assert_eq!(counts, (0, 0, 0), "group {group}");
         assert_eq!(bench.shard.heaviest(), Heaviest::default());
         assert_eq!(bench.network.open_sockets(), 0);
         assert_eq!(bench.network.buffers_free(), bench.buffers);
-        assert_eq!(left, *first.get_or_insert(left), "lap {lap}");
+        assert_eq!(left, *first.get_or_insert(left), "group {group}");
     }
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }
 
 #[test]
-fn a_client_that_never_speaks_is_cut_at_the_handshake_timeout() {
+fn a_client_that_sends_nothing_is_reset_at_the_handshake_timeout() {
     let mut bench = Bench::new(Simulation::default(), &config());
     let _ = bench.network.connect();
     bench.run_for(Duration::from_millis(990));
-    assert_eq!(bench.shard.connections(), 1, "not early");
+    assert_eq!(bench.shard.connections(), 1, "the timeout is not early");
     bench.run_for(Duration::from_millis(60));
-    assert_eq!(bench.shard.connections(), 0, "not late");
-    nothing_is_left(&mut bench);
+    assert_eq!(bench.shard.connections(), 0, "the timeout is not late");
+    assert_nothing_left(&mut bench);
 }

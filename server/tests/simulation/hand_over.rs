@@ -1,4 +1,4 @@
-//! Connections that a full shard cannot hand over.
+//! Connections that a full shard fails to hand over.
 
 use tidewheel::{
     Config,
@@ -12,12 +12,12 @@ const REQUEST: &[u8] =
     b"GET / HTTP/1.1\r\nHost: sim\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// There is another shard that has room; but its kernel is another one, so that nothing gets there.
+/// Another shard has room, but its ring belongs to another simulated kernel, so every handover fails.
 #[test]
-fn who_cannot_be_handed_over_is_refused_and_not_counted() {
-    const PLACES: u32 = 16;
+fn a_connection_whose_handover_fails_is_refused_and_not_counted() {
+    const SOCKETS: u32 = 16;
     let simulation = Simulation {
-        sockets: PLACES,
+        sockets: SOCKETS,
         faults: Faults::NONE,
         ..Simulation::default()
     };
@@ -26,7 +26,7 @@ fn who_cannot_be_handed_over_is_refused_and_not_counted() {
         max_connections: Some(16),
         ..config()
     };
-    let [parts, others] = Parts::of_server(&config, PLACES)
+    let [parts, others] = Parts::of_server(&config, SOCKETS)
         .try_into()
         .expect("two shards");
     let room = parts.capacity.connections as usize;
@@ -36,15 +36,19 @@ fn who_cannot_be_handed_over_is_refused_and_not_counted() {
     let clients: Vec<usize> = (0..room).map(|_| bench.connect()).collect();
     bench.run_for(SECOND / 10);
     for _ in 0..3 * room {
-        bench.connect_rudely(REQUEST);
+        bench.connect_raw(REQUEST);
         bench.run_for(SECOND / 100);
     }
-    // They stay until the close timeout, which is a second, as many at a time as there are places for.
+    // Refused connections occupy the spare descriptors until the close timeout of a second.
     bench.run_for(5 * SECOND);
-    assert_eq!(bench.shard.connections(), room, "who was refused is gone");
+    assert_eq!(
+        bench.shard.connections(),
+        room,
+        "refused connections have ended"
+    );
     assert_eq!(bench.record.borrow().open.len(), room);
     assert!(clients.iter().all(|&client| bench.is_open(client)));
-    let theirs: Vec<usize> = (0..room).map(|_| other.connect()).collect();
+    let other_clients: Vec<usize> = (0..room).map(|_| other.connect()).collect();
     other.run_for(SECOND / 10);
-    assert!(theirs.iter().all(|&client| other.is_open(client)));
+    assert!(other_clients.iter().all(|&client| other.is_open(client)));
 }

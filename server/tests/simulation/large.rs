@@ -1,4 +1,4 @@
-//! Large messages: the kernel receives what is to come of one into the buffer in which it is assembled.
+//! Large messages, which the kernel receives into the assembly buffer.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use tidewheel::{
     Config,
     ring::{
         OpCode,
-        sim::{Faults, Simulation, What},
+        sim::{EventKind, Faults, Simulation},
     },
 };
 
 use super::{
     bench::{Bench, SECOND, config, each_seed},
-    close_storm::nothing_is_left,
+    close_storm::assert_nothing_left,
     faults,
 };
 
 const SEEDS: u64 = 200;
 
-/// Bytes of a large message, which fills hundreds of receive buffers.
+/// Size of a large message in bytes: hundreds of receive buffers.
 const LARGE: usize = 200_000;
 
 const SIMULATION: Simulation = Simulation {
@@ -33,14 +33,14 @@ const SIMULATION: Simulation = Simulation {
     faults: Faults::NONE,
 };
 
-/// Bytes that were received into messages.
+/// Number of bytes that were received into assembly buffers.
 fn filled(bench: &Bench) -> usize {
     let fills = bench
         .network
         .trace()
         .into_iter()
-        .filter_map(|event| match event.what {
-            What::Completed {
+        .filter_map(|event| match event.kind {
+            EventKind::Completed {
                 op: OpCode::Fill,
                 result,
                 ..
@@ -52,8 +52,8 @@ fn filled(bench: &Bench) -> usize {
         .sum()
 }
 
-/// A client that is open, and has sent so many bytes of a large message.
-fn begun(simulation: Simulation, config: &Config, sent: usize) -> (Bench, usize) {
+/// An open client that has sent the first `sent` bytes of a large message.
+fn partly_sent(simulation: Simulation, config: &Config, sent: usize) -> (Bench, usize) {
     let mut bench = Bench::new(simulation, config);
     let client = bench.connect();
     bench.run_for(SECOND / 20);
@@ -72,13 +72,13 @@ fn message(seed: u64, length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn all_but_the_beginning_is_received_where_it_is_assembled() {
+fn large_messages_are_received_into_the_assembly_buffer_except_their_beginning() {
     let mut bench = Bench::new(SIMULATION, &config());
     let client = bench.connect();
     bench.run_for(SECOND / 20);
     let lengths = [100, LARGE, LARGE, 100, LARGE, 5, LARGE];
     for (seed, length) in (0..).zip(lengths) {
-        bench.say(client, &message(seed, length));
+        bench.send(client, &message(seed, length));
         bench.run_for(SECOND / 2);
     }
     let echoes: Vec<_> = (0..)
@@ -86,7 +86,7 @@ fn all_but_the_beginning_is_received_where_it_is_assembled() {
         .map(|(seed, length)| message(seed, length))
         .collect();
     assert_eq!(bench.clients[client].echoes, echoes);
-    // The first one arrived while a multishot receive was armed, which takes what there is.
+    // The multishot receive that is armed for the first message takes all bytes that have arrived.
     let large = 4 * LARGE;
     assert!(
         filled(&bench) > large / 2,
@@ -95,11 +95,11 @@ fn all_but_the_beginning_is_received_where_it_is_assembled() {
     );
     bench.close(client);
     bench.run_for(SECOND);
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }
 
-/// Everything that is said comes back, in order, also to those who read late.
-fn echoes_at_its_rudest(seed: u64) {
+/// Asserts that all messages are echoed in order, also to clients that read late.
+fn echo_with_frequent_faults(seed: u64) {
     const CLIENTS: usize = 6;
     let config = Config {
         max_send_queue: 64 * 1024,
@@ -118,48 +118,48 @@ fn echoes_at_its_rudest(seed: u64) {
         bench.connect();
     }
     bench.run_for(SECOND / 5);
-    let mut said = vec![Vec::new(); CLIENTS];
+    let mut sent = vec![Vec::new(); CLIENTS];
     for _ in 0..20 {
-        for (at, said) in said.iter_mut().enumerate() {
-            bench.clients[at].silent = random.u32(0..4) == 0;
+        for (at, sent) in sent.iter_mut().enumerate() {
+            bench.clients[at].is_silent = random.u32(0..4) == 0;
             let length = match random.u32(0..6) {
                 0 => random.usize(0..200),
                 1 => random.usize(0..50_000),
                 _ => continue,
             };
             let message = message(random.u64(..), length);
-            bench.say(at, &message);
-            said.push(message);
+            bench.send(at, &message);
+            sent.push(message);
         }
         bench.run_for(Duration::from_millis(random.u64(1..50)));
     }
     for at in 0..CLIENTS {
-        bench.clients[at].silent = false;
+        bench.clients[at].is_silent = false;
     }
     bench.run_for(60 * SECOND);
-    for (client, said) in bench.clients.iter().zip(&said) {
+    for (client, sent) in bench.clients.iter().zip(&sent) {
         assert!(client.end.is_none(), "{:?}", client.end);
-        assert!(client.echoes == *said, "all of it, in order");
+        assert!(client.echoes == *sent, "all messages are echoed in order");
     }
     for at in 0..CLIENTS {
         bench.close(at);
     }
     bench.run_for(5 * SECOND);
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }
 
 #[test]
-fn what_was_said_comes_back_whatever_the_kernel_does() {
+fn all_messages_are_echoed_with_frequent_faults() {
     each_seed(SEEDS, |seed| {
         assert!(
-            std::panic::catch_unwind(|| echoes_at_its_rudest(seed)).is_ok(),
+            std::panic::catch_unwind(|| echo_with_frequent_faults(seed)).is_ok(),
             "seed {seed} fails"
         );
     });
 }
 
 #[test]
-fn who_ends_in_the_middle_of_a_large_message_leaves_nothing() {
+fn a_connection_that_ends_during_a_large_message_leaves_no_resources() {
     for seed in 0..SEEDS {
         for end in [
             |bench: &mut Bench, at: usize| bench.network.finish(bench.clients[at].id),
@@ -171,24 +171,24 @@ fn who_ends_in_the_middle_of_a_large_message_leaves_nothing() {
                 seed,
                 ..faults::simulation(seed)
             };
-            let (mut bench, client) = begun(simulation, &config(), LARGE / 2);
+            let (mut bench, client) = partly_sent(simulation, &config(), LARGE / 2);
             end(&mut bench, client);
             // Silence for ping interval, ping timeout and close timeout.
             bench.run_for(4 * SECOND);
             assert_eq!(bench.shard.connections(), 0, "seed {seed}");
             assert_eq!(bench.record.borrow().ends.len(), 1, "seed {seed}");
-            nothing_is_left(&mut bench);
+            assert_nothing_left(&mut bench);
         }
     }
 }
 
 #[test]
-fn who_sends_a_large_message_slowly_is_alive() {
-    let (mut bench, client) = begun(SIMULATION, &config(), 50_000);
+fn a_client_that_sends_a_large_message_slowly_is_not_silent() {
+    let (mut bench, client) = partly_sent(SIMULATION, &config(), 50_000);
     let before = filled(&bench);
     for _ in 0..10 {
         bench.network.send(bench.clients[client].id, &[7; 1000]);
-        // Most of the time after which a silent client is pinged.
+        // Most of the ping interval.
         bench.run_for(SECOND * 4 / 5);
         assert!(bench.is_open(client));
     }
@@ -200,14 +200,14 @@ fn who_sends_a_large_message_slowly_is_alive() {
 }
 
 #[test]
-fn of_a_large_message_behind_another_one_buffer_arrives_elsewhere_however_that_ended() {
+fn the_first_buffer_of_a_large_message_after_another_is_not_received_into_the_assembly_buffer() {
     for tail in [1, 100, 5_000] {
-        let (mut bench, client) = begun(SIMULATION, &config(), LARGE + 14 - tail);
+        let (mut bench, client) = partly_sent(SIMULATION, &config(), LARGE + 14 - tail);
         bench.network.send(bench.clients[client].id, &vec![7; tail]);
         bench.run_for(SECOND / 20);
         assert_eq!(bench.clients[client].echoes.len(), 1);
         let before = filled(&bench);
-        bench.say(client, &message(1, LARGE));
+        bench.send(client, &message(1, LARGE));
         bench.run_for(SECOND / 2);
         assert_eq!(bench.clients[client].echoes[1], message(1, LARGE));
         let elsewhere = LARGE + 14 - (filled(&bench) - before);
@@ -216,14 +216,13 @@ fn of_a_large_message_behind_another_one_buffer_arrives_elsewhere_however_that_e
 }
 
 #[test]
-fn a_connection_is_closed_in_order_while_a_large_message_arrives() {
-    let (mut bench, client) = begun(SIMULATION, &config(), LARGE / 2);
+fn a_drain_closes_a_connection_during_a_large_message() {
+    let (mut bench, client) = partly_sent(SIMULATION, &config(), LARGE / 2);
     bench.drain();
     bench.run_for(SECOND / 20);
-    assert!(!bench.is_open(client), "the server's Close has come");
-    // The rest of the message, which is dropped, and the answer that the client has given already
-    // are not what ends it: the deadline is.
+    assert!(!bench.is_open(client), "the server's Close has arrived");
+    // The client's answer is part of the frame that never ends, so the connection ends at the deadline.
     bench.run_for(2 * SECOND);
     assert_eq!(bench.shard.connections(), 0);
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }

@@ -1,4 +1,4 @@
-//! A completion queue that is too small for what completes at once.
+//! A completion queue that is too small for the completions of an enter.
 
 use std::{
     io,
@@ -9,59 +9,59 @@ use std::{
 
 use bytes::BytesMut;
 use tidewheel::ring::{
-    Completion, Op, OpCode, Ring, Taken, Token, Wait, Waker,
-    sim::{Event, Faults, Network, SimRing, Simulation, What},
+    AckProgress, Completion, Op, OpCode, Ring, Token, Wait, Waker,
+    sim::{Event, EventKind, Faults, Network, SimRing, Simulation},
 };
 
 use super::{
     bench::{Bench, SECOND, config, each_seed},
-    close_storm::nothing_is_left,
+    close_storm::assert_nothing_left,
     faults,
 };
 
 const SEEDS: u64 = 200;
 
-/// Completions of these operations that did not fit, so that the operation, multishot, ended.
+/// Number of multishot operations of kind `op` that ended because a completion did not fit.
 fn ended_by_overflow(trace: &[Event], op: OpCode) -> usize {
-    let cut = trace.windows(2).filter(|pair| {
+    let ended = trace.windows(2).filter(|pair| {
         let [before, after] = pair else {
-            unreachable!("windows of two")
+            unreachable!("each window has two events")
         };
-        let what_ended = match after.what {
-            What::Completed { op, result, .. } if result > 0 => Some(op),
+        let ended = match after.kind {
+            EventKind::Completed { op, result, .. } if result > 0 => Some(op),
             _ => None,
         };
-        before.what == What::Overflowed && what_ended == Some(op)
+        before.kind == EventKind::Overflowed && ended == Some(op)
     });
-    cut.count()
+    ended.count()
 }
 
 #[test]
-fn any_mix_of_ends_leaves_nothing_behind_where_completions_overflow() {
+fn random_ends_leave_no_resources_when_completions_overflow() {
     let receives_ended = AtomicUsize::new(0);
     each_seed(SEEDS, |seed| {
         let simulation = Simulation {
             completions: 1 + seed as usize % 4,
             ..faults::simulation(seed)
         };
-        let run = || std::panic::catch_unwind(|| faults::mayhem(simulation));
+        let run = || std::panic::catch_unwind(|| faults::random_run(simulation));
         let Ok((trace, _)) = run() else {
             panic!("seed {seed} fails")
         };
-        let overflowed = |event: &&Event| event.what == What::Overflowed;
+        let overflowed = |event: &&Event| event.kind == EventKind::Overflowed;
         let overflowed = trace.iter().filter(overflowed).count();
         assert!(overflowed > 100, "seed {seed}: {overflowed} completions");
         let ended = ended_by_overflow(&trace, OpCode::Receive);
         receives_ended.fetch_add(ended, Ordering::Relaxed);
     });
-    assert!(receives_ended.into_inner() > 1000, "receives end by it");
+    assert!(receives_ended.into_inner() > 1000, "overflow ends receives");
 }
 
 #[test]
-fn a_multishot_accept_that_overflow_ends_goes_on() {
+fn a_multishot_accept_that_overflow_ended_is_armed_again() {
     const CLIENTS: usize = 1000;
     let simulation = Simulation {
-        // So many that there is ample room for all that come.
+        // More than 8,192 free descriptors, for which a shard uses a multishot accept.
         sockets: 10_000,
         buffers: 1024,
         completions: 8,
@@ -73,28 +73,31 @@ fn a_multishot_accept_that_overflow_ends_goes_on() {
         bench.connect();
     }
     bench.run_for(Duration::from_millis(100));
-    assert!((0..CLIENTS).all(|at| bench.is_open(at)), "all are open");
+    assert!(
+        (0..CLIENTS).all(|at| bench.is_open(at)),
+        "all connections are open"
+    );
     let ended = ended_by_overflow(&bench.network.trace(), OpCode::Accept);
-    assert!(ended > 10, "it ended {ended} times");
+    assert!(ended > 10, "the accept ended {ended} times");
     assert!(bench.network.overflowed() > ended as u64);
     for at in 0..CLIENTS {
         bench.close(at);
     }
     bench.run_for(SECOND);
     assert_eq!(bench.shard.connections(), 0);
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }
 
-/// A ring that has nothing more to tell as soon as its completion queue is empty, though the kernel
-/// has.
-struct Forgetful {
+/// A ring whose `reap` returns `None` when the completion queue is empty, although the kernel keeps more
+/// completions.
+struct WithoutOverflow {
     ring: SimRing,
     network: Network,
 }
 
-// SAFETY: it does not keep the promise about `reap`, which does no harm here: the simulation reads what is
-// lent in `enter` alone.
-unsafe impl Ring for Forgetful {
+// SAFETY: it violates the guarantee about `reap`. This is sound here, because the simulation reads lent bytes
+// only before `enter` returns.
+unsafe impl Ring for WithoutOverflow {
     fn push(&mut self, op: Op, token: Token) {
         self.ring.push(op, token);
     }
@@ -126,8 +129,8 @@ unsafe impl Ring for Forgetful {
         self.ring.peer(accept)
     }
 
-    fn taken(&self, quiet: Token) -> Option<Taken> {
-        self.ring.taken(quiet)
+    fn ack_progress(&self, query: Token) -> Option<AckProgress> {
+        self.ring.ack_progress(query)
     }
 
     fn waker(&self) -> Waker {
@@ -135,17 +138,17 @@ unsafe impl Ring for Forgetful {
     }
 }
 
-/// Its shard takes a send for whole that was short.
+/// The shard treats a short send as complete.
 #[test]
 #[should_panic(expected = "a send has a queue")]
-fn a_ring_that_leaves_what_overflowed_with_the_kernel_is_found_out() {
+fn a_ring_that_does_not_return_overflowed_completions_is_detected() {
     let simulation = Simulation {
         completions: 1,
         send_buffer: 1000,
         faults: Faults::NONE,
         ..Simulation::default()
     };
-    let wrap = |ring: SimRing| Forgetful {
+    let wrap = |ring: SimRing| WithoutOverflow {
         network: ring.network(),
         ring,
     };
@@ -155,7 +158,7 @@ fn a_ring_that_leaves_what_overflowed_with_the_kernel_is_found_out() {
     }
     bench.run_for(SECOND / 10);
     for at in 0..10 {
-        bench.say(at, &[7; 3000]);
+        bench.send(at, &[7; 3000]);
     }
     bench.run_for(SECOND);
 }

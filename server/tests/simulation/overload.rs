@@ -1,4 +1,4 @@
-//! More than can be done at once: publishers wait, nobody is cut, and everything comes in order.
+//! Overload: publishers wait, no connection is closed, and messages arrive in order.
 
 use std::time::Duration;
 
@@ -7,7 +7,10 @@ use tidewheel::{
     ring::sim::{Faults, Simulation},
 };
 
-use super::bench::{Bench, PUBLISH, SECOND, SUBSCRIBE, config, each_seed};
+use super::{
+    bench::{Bench, SECOND, config, each_seed},
+    echo::{PUBLISH, SUBSCRIBE},
+};
 
 const SUBSCRIBERS: usize = 20;
 const PUBLISHERS: usize = 3;
@@ -15,7 +18,7 @@ const MESSAGES: usize = 200;
 const SIZE: usize = 8 << 10;
 const FANOUT_MEMORY: usize = 1 << 20;
 
-/// Opens connections, of which the first `SUBSCRIBERS` subscribe to `all`.
+/// Opens connections; the first `SUBSCRIBERS` subscribe to `all`.
 fn open(simulation: Simulation, config: &Config) -> Bench {
     let mut bench = Bench::new(simulation, config);
     for _ in 0..SUBSCRIBERS + PUBLISHERS {
@@ -23,19 +26,19 @@ fn open(simulation: Simulation, config: &Config) -> Bench {
     }
     bench.run_for(SECOND);
     for at in 0..SUBSCRIBERS {
-        bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+        bench.send(at, format!("{SUBSCRIBE}all").as_bytes());
     }
     bench.run_for(SECOND);
     bench
 }
 
-/// Clients publish some ten times as much as the kernel takes in the same time.
+/// Clients publish about ten times as much as the kernel takes in the same time.
 #[test]
 fn r25_memory_is_bounded_while_publishers_wait() {
     each_seed(4, |seed| {
         let simulation = Simulation {
             seed,
-            // A round to all subscribers takes 20 ms.
+            // A message to all subscribers takes 20 ms.
             operation_ms: 1,
             buffers: 64,
             send_buffer: 16 << 10,
@@ -57,14 +60,14 @@ fn r25_memory_is_bounded_while_publishers_wait() {
             for publisher in 0..PUBLISHERS {
                 let mut message = format!("{PUBLISH}all {publisher} {number} ").into_bytes();
                 message.resize(SIZE, b'.');
-                bench.say(SUBSCRIBERS + publisher, &message);
+                bench.send(SUBSCRIBERS + publisher, &message);
             }
             if number % 10 == 0 {
                 bench.run_for(Duration::from_millis(1));
                 held.push(bench.shard.holdings().fanout_bytes);
             }
         }
-        // It goes on, without a word from the test.
+        // The shard continues while the clients send nothing.
         for _ in 0..MESSAGES {
             bench.run_for(Duration::from_millis(20));
             held.push(bench.shard.holdings().fanout_bytes);
@@ -74,12 +77,15 @@ fn r25_memory_is_bounded_while_publishers_wait() {
             held.iter().filter(is_busy).count() > 10,
             "seed {seed}: {held:?}"
         );
-        let most = held.iter().max().expect("a sample");
-        assert!(*most < FANOUT_MEMORY, "seed {seed}: {held:?}");
+        let held_max = held.iter().max().expect("there are samples");
+        assert!(*held_max < FANOUT_MEMORY, "seed {seed}: {held:?}");
         bench.run_for(60 * SECOND);
         assert_eq!(bench.shard.holdings().fanout_bytes, 0, "seed {seed}");
         for at in 0..SUBSCRIBERS {
-            assert!(bench.is_open(at), "seed {seed}: who reads is not cut");
+            assert!(
+                bench.is_open(at),
+                "seed {seed}: a subscriber that reads is not closed"
+            );
             let mut next = [0; PUBLISHERS];
             for message in &bench.clients[at].echoes {
                 let text = std::str::from_utf8(message).expect("text");
@@ -94,9 +100,9 @@ fn r25_memory_is_bounded_while_publishers_wait() {
     });
 }
 
-/// The server does not read publishers while there is no room, so that their pongs cannot arrive.
+/// While there is no room, the server does not read from publishers, so it does not get their pongs.
 #[test]
-fn r21_publishers_that_are_held_back_are_not_cut_for_silence() {
+fn r21_paused_publishers_are_not_closed_for_a_ping_timeout() {
     each_seed(4, |seed| {
         let simulation = Simulation {
             seed,
@@ -117,25 +123,25 @@ fn r21_publishers_that_are_held_back_are_not_cut_for_silence() {
         message.resize(SIZE, b'.');
         for publisher in SUBSCRIBERS..SUBSCRIBERS + PUBLISHERS {
             for _ in 0..MESSAGES {
-                bench.say(publisher, &message);
+                bench.send(publisher, &message);
             }
-            bench.clients[publisher].silent = true;
+            bench.clients[publisher].is_silent = true;
         }
         bench.run_for(60 * SECOND);
         for client in &bench.clients[..SUBSCRIBERS] {
-            let came = client.echoes.len();
-            assert_eq!(came, PUBLISHERS * MESSAGES, "seed {seed}");
+            let received = client.echoes.len();
+            assert_eq!(received, PUBLISHERS * MESSAGES, "seed {seed}");
         }
-        // When everything was read, they are as silent as others.
+        // After all of their messages were read, silent publishers time out.
         let record = bench.record.borrow();
         let causes: Vec<Cause> = record.ends.iter().map(|(.., end)| end.cause).collect();
         assert_eq!(causes, [Cause::PingTimeout; PUBLISHERS], "seed {seed}");
     });
 }
 
-/// Another thread publishes without pause: it is told when that is too much, and what was taken comes.
+/// Another thread publishes without a pause. It gets `Busy` over the budget, and accepted messages arrive.
 #[test]
-fn r25_other_threads_are_told_busy_and_nothing_that_was_taken_is_lost() {
+fn r25_other_threads_get_busy_over_the_budget_and_no_accepted_message_is_lost() {
     each_seed(4, |seed| {
         let simulation = Simulation {
             seed,
@@ -152,26 +158,31 @@ fn r25_other_threads_are_told_busy_and_nothing_that_was_taken_is_lost() {
         for at in 0..SUBSCRIBERS {
             bench.connect();
             bench.run_for(SECOND / 10);
-            bench.say(at, format!("{SUBSCRIBE}all").as_bytes());
+            bench.send(at, format!("{SUBSCRIBE}all").as_bytes());
         }
         bench.run_for(SECOND);
-        let (mut taken, mut busy, mut most) = (Vec::new(), 0, 0);
+        let (mut accepted, mut busy, mut bytes_max) = (Vec::new(), 0, 0);
         for number in 0..1000_usize {
             let mut message = number.to_string().into_bytes();
             message.resize(SIZE, b' ');
             match bench.remote.publish("all", message.as_slice()) {
-                Ok(()) => taken.push(number),
+                Ok(()) => accepted.push(number),
                 Err(RemoteError::Busy) => busy += 1,
                 Err(error) => panic!("{error}"),
             }
             if number % 10 == 9 {
                 bench.run_for(Duration::from_millis(1));
             }
-            most = most.max(bench.shard.holdings().fanout_bytes);
+            bytes_max = bytes_max.max(bench.shard.holdings().fanout_bytes);
         }
-        assert!(busy > 100 && taken.len() > 100, "{busy}, {}", taken.len());
-        // A burst is taken whole before the shard has seen it.
-        assert!(most < FANOUT_MEMORY / 2 + 10 * SIZE, "seed {seed}: {most}");
+        assert!(
+            busy > 100 && accepted.len() > 100,
+            "{busy} busy, {} accepted",
+            accepted.len()
+        );
+        // A burst is accepted before the shard has seen it.
+        let bound = FANOUT_MEMORY / 2 + 10 * SIZE;
+        assert!(bytes_max < bound, "seed {seed}: {bytes_max}");
         bench.run_for(60 * SECOND);
         assert_eq!(bench.shard.holdings().fanout_bytes, 0, "seed {seed}");
         for client in &bench.clients {
@@ -179,13 +190,13 @@ fn r25_other_threads_are_told_busy_and_nothing_that_was_taken_is_lost() {
                 let text = std::str::from_utf8(message).expect("text");
                 text.trim_end().parse::<usize>().expect("a number")
             });
-            assert!(numbers.eq(taken.iter().copied()), "seed {seed}");
+            assert!(numbers.eq(accepted.iter().copied()), "seed {seed}");
         }
         assert_eq!(bench.remote.publish("all", "again"), Ok(()));
     });
 }
 
-/// Clients send far more frames at once than a turn reads.
+/// Clients send far more frames in one segment than a turn reads.
 #[test]
 fn a_flood_of_small_messages_is_answered_in_order_over_many_turns() {
     each_seed(10, |seed| {
@@ -205,14 +216,17 @@ fn a_flood_of_small_messages_is_answered_in_order_over_many_turns() {
         let clients = [bench.connect(), bench.connect(), bench.connect()];
         bench.run_for(SECOND / 2);
         for client in clients {
-            bench.say_at_once(client, (0..EACH).map(u32::to_be_bytes));
+            bench.send_together(client, (0..EACH).map(u32::to_be_bytes));
         }
         bench.run_for(30 * SECOND);
-        let most = bench.messages_per_turn;
-        // A turn's share, a connection's beyond it, and a small one for each buffer.
+        let per_turn = bench.messages_per_turn;
+        // The limit of a turn, of one connection beyond it, and the minimum for each buffer.
         let bound = (16 << 10) + (1 << 10) + 64 * 64;
-        assert!(most <= bound, "seed {seed}: {most} in a turn");
-        assert!(most > bound / 4, "seed {seed}: {most}, which is no flood");
+        assert!(per_turn <= bound, "seed {seed}: {per_turn} in a turn");
+        assert!(
+            per_turn > bound / 4,
+            "seed {seed}: {per_turn} in a turn is not a flood"
+        );
         for client in clients {
             let numbers = bench.clients[client].echoes.iter();
             let numbers = numbers.map(|echo| u32::from_be_bytes(echo[..].try_into().unwrap()));

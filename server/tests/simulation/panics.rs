@@ -1,4 +1,4 @@
-//! R24: a callback that panics ends its own connection.
+//! R24: a panic in a callback ends its connection.
 
 use std::{
     fmt,
@@ -12,9 +12,12 @@ use tracing::{
     span,
 };
 
-use super::bench::{Bench, PANIC, SECOND, config, each_seed};
+use super::{
+    bench::{Bench, SECOND, config, each_seed},
+    echo::PANIC,
+};
 
-/// Takes the errors of a log.
+/// Collects the error events of a log.
 #[derive(Clone, Default)]
 struct Errors(Arc<Mutex<Vec<String>>>);
 
@@ -45,7 +48,7 @@ impl Subscriber for Errors {
 }
 
 #[test]
-fn r24_a_panic_is_logged_with_message_and_place_and_ends_one_connection_after_its_answers() {
+fn r24_a_panic_is_logged_with_message_and_location_and_ends_its_connection_after_earlier_echoes() {
     each_seed(20, |seed| {
         let errors = Errors::default();
         tracing::subscriber::with_default(errors.clone(), || {
@@ -57,19 +60,22 @@ fn r24_a_panic_is_logged_with_message_and_place_and_ends_one_connection_after_it
             let clients: Vec<usize> = (0..10).map(|_| bench.connect()).collect();
             bench.run_for(SECOND / 2);
             for &client in &clients {
-                bench.say(client, b"before");
+                bench.send(client, b"before");
             }
-            bench.say(clients[3], PANIC.as_bytes());
-            bench.say(clients[3], b"behind");
+            bench.send(clients[3], PANIC.as_bytes());
+            bench.send(clients[3], b"after the panic");
             bench.run_for(SECOND / 10);
-            let end = bench.clients[3].end.clone().expect("it has ended");
-            let close = end.received.expect("a Close");
+            let end = bench.clients[3]
+                .end
+                .clone()
+                .expect("the connection has ended");
+            let close = end.received.expect("the server sends Close");
             assert_eq!(close.code, CloseCode::INTERNAL_ERROR, "seed {seed}");
             assert_eq!(bench.clients[3].echoes, [b"before"], "seed {seed}");
             bench.run_for(SECOND);
             for &client in clients.iter().filter(|client| **client != 3) {
                 assert!(bench.is_open(client), "seed {seed}");
-                bench.say(client, b"after");
+                bench.send(client, b"after");
             }
             bench.run_for(SECOND / 2);
             for &client in clients.iter().filter(|client| **client != 3) {
@@ -85,10 +91,14 @@ fn r24_a_panic_is_logged_with_message_and_place_and_ends_one_connection_after_it
         assert_eq!(errors.len(), 1, "{errors:?}");
         for part in [
             "callback=\"message\"",
-            "location=\"server/tests/simulation/bench.rs:",
-            "asked to panic",
+            "location=\"server/tests/simulation/echo.rs:",
+            "a message requests a panic",
         ] {
-            assert!(errors[0].contains(part), "{part} is in {}", errors[0]);
+            assert!(
+                errors[0].contains(part),
+                "{part} is missing in {}",
+                errors[0]
+            );
         }
     });
 }

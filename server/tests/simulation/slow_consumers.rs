@@ -1,4 +1,4 @@
-//! Clients that do not read what they asked for, under each policy.
+//! Clients that do not read, under each policy for slow consumers.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tidewheel::{
 
 use super::bench::{Bench, SECOND, config};
 
-/// Messages that a client asks for, each of 100 bytes and its number.
-const ASKED: u16 = 4000;
-const QUEUE: usize = 64 * 1024;
+/// Number of messages that a client requests, each of 100 bytes.
+const MESSAGES: u16 = 4000;
+const SEND_QUEUE: usize = 64 * 1024;
 
-/// A client asks for far more than may wait for it, and reads late. Gives the numbers that it got,
-/// and how many the handler was told of as missed.
-fn ask_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u64) {
+/// A client requests far more messages than its send queue holds, and reads late. Returns the numbers of the
+/// messages that it got, and the number of messages that `gap` reported.
+fn request_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u64) {
     let simulation = Simulation {
         seed,
         send_buffer: 16 * 1024,
@@ -27,7 +27,7 @@ fn ask_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u64) 
     };
     let config = Config {
         slow_consumer: policy,
-        max_send_queue: QUEUE,
+        max_send_queue: SEND_QUEUE,
         ping_timeout: None,
         ..config()
     };
@@ -35,10 +35,10 @@ fn ask_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u64) 
     let client = bench.connect();
     bench.run_for(Duration::from_millis(50));
     assert!(bench.is_open(client));
-    bench.clients[client].silent = true;
-    bench.ask(client, 0, ASKED);
+    bench.clients[client].is_silent = true;
+    bench.request_messages(client, 0, MESSAGES);
     bench.run_for(2 * SECOND);
-    bench.clients[client].silent = false;
+    bench.clients[client].is_silent = false;
     bench.run_for(SECOND);
     let numbers = bench.clients[client]
         .echoes
@@ -49,57 +49,68 @@ fn ask_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u64) 
     (bench, numbers, missed)
 }
 
-/// Those that were read are in order and whole, and those that were not are told of.
-fn add_up(numbers: &[u16], missed: u64) {
-    assert!(numbers.is_sorted_by(|a, b| a < b), "in order: {numbers:?}");
+/// Asserts that the received messages are in order, and that all others were reported.
+fn assert_complete(numbers: &[u16], missed: u64) {
+    assert!(
+        numbers.is_sorted_by(|a, b| a < b),
+        "messages out of order: {numbers:?}"
+    );
     assert_eq!(
         numbers.len() as u64 + missed,
-        u64::from(ASKED),
-        "each was read or is told of as missed"
+        u64::from(MESSAGES),
+        "each message is received or reported as dropped"
     );
-    assert!(missed > 0, "not all had room");
+    assert!(missed > 0, "some messages were dropped");
 }
 
 #[test]
-fn the_oldest_are_dropped() {
+fn drop_oldest_drops_the_oldest_messages() {
     for seed in 0..50 {
-        let (_, numbers, missed) = ask_and_read_late(SlowConsumer::DropOldest, seed);
-        add_up(&numbers, missed);
-        assert_eq!(numbers.last(), Some(&(ASKED - 1)), "the newest is there");
-    }
-}
-
-#[test]
-fn the_newest_are_dropped() {
-    for seed in 0..50 {
-        let (_, numbers, missed) = ask_and_read_late(SlowConsumer::DropNewest, seed);
-        add_up(&numbers, missed);
-        let held = numbers.iter().zip(0..).take_while(|(got, at)| *got == at);
+        let (_, numbers, missed) = request_and_read_late(SlowConsumer::DropOldest, seed);
+        assert_complete(&numbers, missed);
         assert_eq!(
-            held.count(),
-            numbers.len(),
-            "the first are there without a gap"
+            numbers.last(),
+            Some(&(MESSAGES - 1)),
+            "the newest message is received"
         );
     }
 }
 
 #[test]
-fn the_latest_is_there_where_each_replaces_what_waits() {
+fn drop_newest_drops_the_newest_messages() {
     for seed in 0..50 {
-        let (_, numbers, missed) = ask_and_read_late(SlowConsumer::Conflate, seed);
-        add_up(&numbers, missed);
-        assert_eq!(numbers.last(), Some(&(ASKED - 1)), "the newest is there");
+        let (_, numbers, missed) = request_and_read_late(SlowConsumer::DropNewest, seed);
+        assert_complete(&numbers, missed);
+        let first = numbers.iter().zip(0..).take_while(|(got, at)| *got == at);
+        assert_eq!(
+            first.count(),
+            numbers.len(),
+            "the first messages are received without a gap"
+        );
     }
 }
 
 #[test]
-fn a_slow_reader_is_closed() {
+fn conflate_keeps_the_latest_message() {
+    for seed in 0..50 {
+        let (_, numbers, missed) = request_and_read_late(SlowConsumer::Conflate, seed);
+        assert_complete(&numbers, missed);
+        assert_eq!(
+            numbers.last(),
+            Some(&(MESSAGES - 1)),
+            "the newest message is received"
+        );
+    }
+}
+
+#[test]
+fn the_close_policies_close_a_slow_client() {
     for (policy, code) in [
         (SlowConsumer::Close, 1008),
         (SlowConsumer::CloseTryAgain, 1013),
     ] {
-        let (bench, numbers, _) = ask_and_read_late(policy, 7);
-        assert!(numbers.len() < usize::from(ASKED));
+        let (bench, numbers, _) = request_and_read_late(policy, 7);
+        assert!(numbers.len() < usize::from(MESSAGES));
         let record = bench.record.borrow();
         let (.., end) = &record.ends[0];
         assert_eq!(end.cause, Cause::SlowConsumer);
@@ -107,13 +118,13 @@ fn a_slow_reader_is_closed() {
         assert_eq!(
             bench.shard.connections(),
             0,
-            "and is gone at the close timeout"
+            "the connection has ended at the close timeout"
         );
     }
 }
 
 #[test]
-fn r12_a_short_message_that_waits_keeps_no_memory_of_a_long_one_before() {
+fn r12_a_queued_short_message_does_not_keep_the_assembly_buffer_of_a_long_one() {
     const LONG: usize = 500_000;
     const SHORT: usize = 5000;
     let simulation = Simulation {
@@ -122,26 +133,26 @@ fn r12_a_short_message_that_waits_keeps_no_memory_of_a_long_one_before() {
         ..Simulation::default()
     };
     let mut bench = Bench::new(simulation, &config());
-    let (reads, is_deaf) = (bench.connect(), bench.connect());
+    let (reading, silent) = (bench.connect(), bench.connect());
     bench.run_for(Duration::from_millis(50));
-    // It is assembled in a buffer that is used again when it has been sent.
-    bench.say(reads, &[1; LONG]);
+    // The assembly buffer of this message is reused after the echo was sent.
+    bench.send(reading, &[1; LONG]);
     bench.run(bench.network.now() + 5 * SECOND, |bench| {
-        !bench.clients[reads].echoes.is_empty()
+        !bench.clients[reading].echoes.is_empty()
     });
-    assert_eq!(bench.clients[reads].echoes[0].len(), LONG);
-    bench.clients[is_deaf].silent = true;
-    bench.say(is_deaf, &[2; SHORT]);
+    assert_eq!(bench.clients[reading].echoes[0].len(), LONG);
+    bench.clients[silent].is_silent = true;
+    bench.send(silent, &[2; SHORT]);
     bench.run_for(SECOND / 4);
-    let waiting = bench.shard.heaviest().queue;
+    let queued = bench.shard.heaviest().queue;
     assert!(
-        (SHORT - 2048..3 * SHORT).contains(&waiting),
-        "{waiting} bytes for a message of {SHORT}"
+        (SHORT - 2048..3 * SHORT).contains(&queued),
+        "{queued} bytes for a message of {SHORT}"
     );
 }
 
 #[test]
-fn one_ping_waits_for_a_client_that_does_not_read_however_long() {
+fn at_most_one_ping_is_queued_for_a_client_that_does_not_read() {
     let simulation = Simulation {
         send_buffer: 2048,
         faults: Faults::NONE,
@@ -154,10 +165,10 @@ fn one_ping_waits_for_a_client_that_does_not_read_however_long() {
     let mut bench = Bench::new(simulation, &config);
     let client = bench.connect();
     bench.run_for(Duration::from_millis(50));
-    bench.clients[client].silent = true;
-    bench.ask(client, 0, 100);
+    bench.clients[client].is_silent = true;
+    bench.request_messages(client, 0, 100);
     bench.run_for(5 * SECOND);
-    let waiting = bench.shard.heaviest().queue;
+    let queued = bench.shard.heaviest().queue;
     bench.run_for(1000 * SECOND);
-    assert_eq!(bench.shard.heaviest().queue, waiting);
+    assert_eq!(bench.shard.heaviest().queue, queued);
 }

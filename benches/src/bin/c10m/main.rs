@@ -4,7 +4,7 @@
 //! `cargo run --release -p benches --bin c10m`
 //!
 //! The shards are the server's own, with their mailboxes between them, on one thread and in virtual
-//! time. Below them is [`CrowdRing`](tidewheel::ring::sim::CrowdRing), which takes few bytes for a
+//! time. Below them is [`PopulationRing`](tidewheel::ring::sim::PopulationRing), which takes few bytes for a
 //! client, and works only when it is entered. So what a turn of a shard takes is the server's CPU,
 //! and what is allocated in it is the server's memory, but for what the ring does in calls from the
 //! turn: that is told apart ([`watched`]).

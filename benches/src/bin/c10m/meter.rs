@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tidewheel::ring::{
     Op, Ring, Token, Wait,
-    sim::{CrowdRing, Population},
+    sim::{Population, PopulationRing},
 };
 
 use crate::{
@@ -71,7 +71,7 @@ const OPERATIONS: u32 = 64;
 
 impl Overhead {
     pub(crate) fn measure() -> Self {
-        let ring = CrowdRing::new(Population {
+        let ring = PopulationRing::new(Population {
             seed: 1,
             sockets: 1,
             buffers: 1,

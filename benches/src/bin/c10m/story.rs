@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use tidewheel::{
     CloseCode, Time,
-    ring::sim::{Tally, Word},
+    ring::sim::{ClientCounts, ClientMessage},
     shard::{Holdings, TICK_MS},
 };
 
@@ -41,7 +41,7 @@ pub(crate) fn tell(options: &Options) -> Report {
     let mut story = Story {
         connections: options.connections,
         world: World::new(options, &published),
-        expected: Tally::default(),
+        expected: ClientCounts::default(),
         expected_ends: Ends::default(),
         phases: Vec::new(),
     };
@@ -82,7 +82,7 @@ struct Story {
     connections: u32,
     world: World,
     /// What the clients must have seen so far.
-    expected: Tally,
+    expected: ClientCounts,
     /// What the application must have been told so far.
     expected_ends: Ends,
     phases: Vec<Phase>,
@@ -155,14 +155,14 @@ impl Story {
     fn echo(&mut self) {
         self.expected.echoes += self.all();
         self.phase("echo sweep", |story| {
-            story.world.say(Word::Message);
+            story.world.say(ClientMessage::Echo);
             story.world.settle();
         });
     }
 
     fn subscribe(&mut self) {
         self.phase("subscribe", |story| {
-            story.world.say(Word::Text(SUBSCRIBE));
+            story.world.say(ClientMessage::Text(SUBSCRIBE));
             story.world.settle();
         });
         assert_eq!(self.world.holdings().subscriptions, self.all());
@@ -172,7 +172,7 @@ impl Story {
     fn broadcast(&mut self) {
         self.expected.published += self.all();
         self.phase("broadcast", |story| {
-            story.world.say_one(Word::Text(PUBLISH));
+            story.world.say_one(ClientMessage::Text(PUBLISH));
             story.world.settle();
         });
     }
@@ -195,7 +195,9 @@ impl Story {
         self.expected.ended_in_order += self.all();
         self.expected_ends.by_peer += self.all();
         self.phase("close storm", |story| {
-            story.world.say(Word::Close(CloseCode::NORMAL_CLOSURE));
+            story
+                .world
+                .say(ClientMessage::Close(CloseCode::NORMAL_CLOSURE));
             story.world.settle();
         });
     }

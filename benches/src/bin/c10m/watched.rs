@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tidewheel::ring::{Completion, Op, Ring, Taken, Token, Wait, Waker};
+use tidewheel::ring::{AckProgress, Completion, Op, Ring, Token, Wait, Waker};
 
 use crate::ledger::{Owner, on_behalf_of};
 
@@ -80,8 +80,8 @@ unsafe impl<R: Ring> Ring for Watched<R> {
         self.ring.borrow().peer(accept)
     }
 
-    fn taken(&self, quiet: Token) -> Option<Taken> {
-        self.ring.borrow().taken(quiet)
+    fn ack_progress(&self, query: Token) -> Option<AckProgress> {
+        self.ring.borrow().ack_progress(query)
     }
 
     fn waker(&self) -> Waker {

@@ -6,7 +6,7 @@ use tidewheel::{
     Config, Remote, Time,
     ring::{
         Ring, Wait,
-        sim::{CrowdRing, Population, Tally, Word},
+        sim::{ClientCounts, ClientMessage, Population, PopulationRing},
     },
     shard::{Capacity, Holdings, Next, Parts, Shard},
 };
@@ -40,7 +40,7 @@ pub(crate) struct World {
 }
 
 struct Member {
-    shard: Shard<Watched<CrowdRing>, Application>,
+    shard: Shard<Watched<PopulationRing>, Application>,
     next: Next,
 }
 
@@ -161,19 +161,22 @@ impl World {
     }
 
     /// Every client says a word.
-    pub(crate) fn say(&mut self, word: Word) {
+    pub(crate) fn say(&mut self, word: ClientMessage) {
         for member in &mut self.members {
-            member.shard.ring().ring().say(word);
+            member.shard.ring().ring().send_from_all(word);
         }
     }
 
     /// One client says a word.
-    pub(crate) fn say_one(&mut self, word: Word) {
+    pub(crate) fn say_one(&mut self, word: ClientMessage) {
         let mut rings = self
             .members
             .iter_mut()
             .map(|member| member.shard.ring().ring());
-        assert!(rings.any(|mut ring| ring.say_one(word)), "somebody is open");
+        assert!(
+            rings.any(|mut ring| ring.send_from_one(word)),
+            "somebody is open"
+        );
     }
 
     /// The network of all clients is cut.
@@ -184,10 +187,10 @@ impl World {
     }
 
     /// What the clients have seen, all shards together.
-    pub(crate) fn tally(&mut self) -> Tally {
-        let mut sum = Tally::default();
+    pub(crate) fn tally(&mut self) -> ClientCounts {
+        let mut sum = ClientCounts::default();
         for member in &mut self.members {
-            sum.add(member.shard.ring().ring().tally());
+            sum.add(member.shard.ring().ring().counts());
         }
         sum
     }
@@ -261,8 +264,8 @@ fn make_shard(
     config: &Config,
     published: &str,
     now: Time,
-) -> Shard<Watched<CrowdRing>, Application> {
-    let ring = CrowdRing::new(Population {
+) -> Shard<Watched<PopulationRing>, Application> {
+    let ring = PopulationRing::new(Population {
         seed: options.seed + u64::from(parts.index),
         sockets: parts.capacity.places,
         buffers: config.receive_buffers,

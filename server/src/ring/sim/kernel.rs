@@ -1,11 +1,15 @@
-//! The simulated kernel: operations in, events in virtual time, completions out.
+//! The simulated kernel.
 
-mod completions;
-mod operations;
+mod completion;
+mod completion_queue;
+mod event_queue;
+mod network;
+mod operation;
+mod receive;
+mod send;
 
 use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     io,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
@@ -14,76 +18,69 @@ use std::{
 use bytes::BytesMut;
 use tidewheel_codec::Time;
 
-use super::{
-    super::{BufferMemory, Completion, Op, OpCode, Taken, Token},
-    Event, Simulation, What,
-    client::{Client, ClientId},
-    socket::{PeerState, SimSocket},
+use self::{
+    completion_queue::CompletionQueue,
+    event_queue::{EventQueue, Scheduled},
 };
-
-/// Something that is to happen.
-#[derive(Debug)]
-pub(super) enum Due {
-    Completion(Completion),
-    /// What was to happen was taken back.
-    Nothing,
-    /// The FIN of a client's connection goes out.
-    Finish(ClientId, Token),
-    /// A client's connection is ready to be accepted.
-    Connect(ClientId),
-    /// From a client to the server.
-    ToServer(ClientId, Segment),
-    /// From the server to a client.
-    ToClient(ClientId, Segment),
-}
-
-#[derive(Debug)]
-pub(super) enum Segment {
-    Bytes(Vec<u8>),
-    Finish,
-    Reset,
-}
+use super::{
+    super::{AckProgress, BufferMemory, Completion, Op, OpCode, Token},
+    client::{Client, ClientId, Segment},
+    settings::Simulation,
+    socket::SimSocket,
+    trace::{Event, EventKind},
+};
 
 #[derive(Debug)]
 pub(super) struct Kernel {
-    pub(super) simulation: Simulation,
-    pub(super) random: fastrand::Rng,
+    simulation: Simulation,
+    random: fastrand::Rng,
     now_ms: u64,
-    /// When something happens, its place among what happens then, and which it is.
-    due: BinaryHeap<Reverse<(u64, u64, u64)>>,
-    events: BTreeMap<u64, Due>,
-    /// For each receive that is yet to complete.
-    coming: HashMap<(OpCode, Token), completions::Coming>,
-    serial: u64,
-    /// The completion queue.
-    ready: VecDeque<Completion>,
-    /// What did not fit into it, and what came behind that.
-    overflow: VecDeque<Completion>,
-    /// How many did not fit.
-    overflowed: u64,
-    /// Queued since the last enter; and of a send the bytes, as they were then.
-    submitted: Vec<(Op, Token, Vec<u8>)>,
-    /// Buffers of receives that have completed, or are about to.
-    filled: HashMap<Token, BytesMut>,
+    events: EventQueue,
+    completions: CompletionQueue,
+    /// Operations pushed since the last submission, and the bytes of a send at that time.
+    submissions: Vec<(Op, Token, Vec<u8>)>,
     sockets: Vec<Option<SimSocket>>,
     vacant: BTreeSet<u32>,
+    /// Armed accepts, and whether each is multishot.
     accepts: VecDeque<(Token, bool)>,
     backlog: VecDeque<ClientId>,
-    listens: bool,
-    /// The answers about what clients had taken.
-    taken: HashMap<Token, Taken>,
-    /// Whom a single accept has accepted last.
+    is_listening: bool,
+    /// Receives with scheduled completions.
+    pending_receives: HashMap<(OpCode, Token), PendingReceive>,
+    /// Buffers of fills that have completed, or whose completion is scheduled.
+    filled: HashMap<Token, BytesMut>,
+    /// Answers to `QueryTcpInfo`.
+    ack_progress: HashMap<Token, AckProgress>,
+    /// The client of each single accept that has completed.
     accepted: HashMap<Token, ClientId>,
-    pub(super) clients: Vec<Client>,
+    clients: Vec<Client>,
     memory: BufferMemory,
+    /// Ids of the provided buffers that the kernel owns.
     provided: VecDeque<u16>,
-    /// Clients that something has reached, so that they may answer, since the test last asked.
-    pub(super) arrived: Vec<ClientId>,
-    /// How many of them the shard has been woken for.
-    woken_for: usize,
-    /// The test wants to act then.
-    pub(super) alarm_ms: Option<u64>,
-    pub(super) trace: Vec<Event>,
+    /// The clients of segments that have arrived since the test last took this list.
+    reached: Vec<ClientId>,
+    /// The length of `reached` at the last return of `enter`.
+    reached_before: usize,
+    /// The time at which `enter` returns for the test to act.
+    alarm_ms: Option<u64>,
+    trace: Vec<Event>,
+}
+
+/// The scheduled completions of a receive.
+#[derive(Debug)]
+struct PendingReceive {
+    socket: u32,
+    /// Event numbers, in order.
+    completions: VecDeque<u64>,
+}
+
+impl PendingReceive {
+    fn new(socket: u32) -> Self {
+        Self {
+            socket,
+            completions: VecDeque::new(),
+        }
+    }
 }
 
 impl Kernel {
@@ -91,27 +88,23 @@ impl Kernel {
         Ok(Self {
             random: fastrand::Rng::with_seed(simulation.seed),
             now_ms: 0,
-            due: BinaryHeap::new(),
-            events: BTreeMap::new(),
-            coming: HashMap::new(),
-            serial: 0,
-            ready: VecDeque::new(),
-            overflow: VecDeque::new(),
-            overflowed: 0,
-            submitted: Vec::new(),
-            filled: HashMap::new(),
+            events: EventQueue::default(),
+            completions: CompletionQueue::new(simulation.completions),
+            submissions: Vec::new(),
             sockets: (0..simulation.sockets).map(|_| None).collect(),
             vacant: (0..simulation.sockets).collect(),
             accepts: VecDeque::new(),
             backlog: VecDeque::new(),
-            listens: true,
-            taken: HashMap::new(),
+            is_listening: true,
+            pending_receives: HashMap::new(),
+            filled: HashMap::new(),
+            ack_progress: HashMap::new(),
             accepted: HashMap::new(),
             clients: Vec::new(),
             memory: BufferMemory::new(simulation.buffers, simulation.buffer_size)?,
             provided: VecDeque::new(),
-            arrived: Vec::new(),
-            woken_for: 0,
+            reached: Vec::new(),
+            reached_before: 0,
             alarm_ms: None,
             trace: Vec::new(),
             simulation,
@@ -122,7 +115,14 @@ impl Kernel {
         Time::from_millis(self.now_ms)
     }
 
-    /// Descriptors in use.
+    pub(super) fn set_alarm(&mut self, time: Time) {
+        self.alarm_ms = Some(time.as_millis());
+    }
+
+    pub(super) fn set_operation_ms(&mut self, operation_ms: u64) {
+        self.simulation.operation_ms = operation_ms;
+    }
+
     pub(super) fn open_sockets(&self) -> usize {
         self.sockets.len() - self.vacant.len()
     }
@@ -131,151 +131,161 @@ impl Kernel {
         self.memory.free()
     }
 
-    pub(super) fn take_arrived(&mut self) -> Vec<ClientId> {
-        self.woken_for = 0;
-        std::mem::take(&mut self.arrived)
+    pub(super) fn overflowed(&self) -> u64 {
+        self.completions.overflowed()
     }
 
-    /// Every client has an address of its own.
+    pub(super) fn queue_is_empty(&self) -> bool {
+        self.completions.is_empty()
+    }
+
+    pub(super) fn dropped_clients(&self) -> usize {
+        let dropped = self.clients.iter().filter(|client| client.is_dropped);
+        dropped.count()
+    }
+
+    pub(super) fn trace(&self) -> Vec<Event> {
+        self.trace.clone()
+    }
+
+    pub(super) fn take_reached(&mut self) -> Vec<ClientId> {
+        self.reached_before = 0;
+        std::mem::take(&mut self.reached)
+    }
+
+    /// The address of an accepted client: 10.0.0.0 plus the client's number.
     pub(super) fn peer(&self, accept: Token) -> Option<IpAddr> {
         let client = self.accepted.get(&accept)?;
-        let number = u32::try_from(client.0).expect("below 2^32 clients");
+        let number = u32::try_from(client.0).expect("a client's number is below 2^32");
         Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
     }
 
-    pub(super) fn taken(&self, quiet: Token) -> Option<Taken> {
-        self.taken.get(&quiet).copied()
+    pub(super) fn ack_progress(&self, query: Token) -> Option<AckProgress> {
+        self.ack_progress.get(&query).copied()
     }
 
-    pub(super) fn note(&mut self, what: What) {
-        self.trace.push(Event {
-            at_ms: self.now_ms,
-            what,
-        });
+    /// Takes the next completion.
+    pub(super) fn reap(&mut self) -> Option<Completion> {
+        self.completions.pop()
     }
 
-    fn chance(&mut self, probability: f64) -> bool {
-        probability > 0.0 && self.random.f64() < probability
+    /// Takes the buffer of a fill that has completed.
+    pub(super) fn take_filled(&mut self, fill: Token) -> BytesMut {
+        let is_pending = self.pending_receives.contains_key(&(OpCode::Fill, fill));
+        assert!(
+            !is_pending,
+            "the kernel owns the buffer until the Fill has completed"
+        );
+        self.filled
+            .remove(&fill)
+            .expect("take_filled follows the completion of a Fill")
     }
 
-    /// A time for something that travels, not before `after_ms`.
-    pub(super) fn arrival_ms(&mut self, after_ms: u64) -> u64 {
-        let latency = self.random.u64(0..=self.simulation.latency_ms_max);
-        (self.now_ms + latency).max(after_ms)
-    }
-
-    /// Gives the event's number.
-    pub(super) fn schedule(&mut self, at_ms: u64, place: u64, due: Due) -> u64 {
-        self.serial += 1;
-        self.due.push(Reverse((at_ms, place, self.serial)));
-        self.events.insert(self.serial, due);
-        self.serial
-    }
-
-    /// Takes the buffers that were given up.
-    fn refill(&mut self) {
-        while let Some(lent) = self.memory.lend_long() {
-            self.provided.push_back(lent.id);
-        }
-    }
-
-    /// Lets happen what is due; if nothing completes by it, time passes until something does, but
-    /// no longer than `limit`, or until the test's alarm.
+    /// Submits the queued operations, and processes the events that are due. If nothing completes, time
+    /// advances until something does, `limit` has passed, or the alarm is due.
     pub(super) fn enter(&mut self, limit: Option<Duration>) {
         self.refill();
         let until = limit.map(|limit| {
-            let whole = limit.as_micros().div_ceil(1000);
-            self.now_ms + u64::try_from(whole).expect("a wait in milliseconds")
+            let limit_ms = limit.as_micros().div_ceil(1000);
+            self.now_ms + u64::try_from(limit_ms).expect("a wait fits into 64 bits")
         });
         self.submit();
         loop {
-            self.happen();
-            self.flush_overflow();
-            let has_arrived = self.arrived.len() > self.woken_for;
-            self.woken_for = self.arrived.len();
-            if has_arrived
-                || !self.ready.is_empty()
+            self.process_due();
+            self.completions.flush();
+            let is_reached = self.reached.len() > self.reached_before;
+            self.reached_before = self.reached.len();
+            if is_reached
+                || !self.completions.is_empty()
                 || until.is_some_and(|until| until <= self.now_ms)
             {
                 return;
             }
-            let next = self.due.peek().map(|Reverse((at_ms, ..))| *at_ms);
             let alarm = self.alarm_ms.filter(|alarm| *alarm > self.now_ms);
-            let wake = [next, until, alarm].into_iter().flatten().min();
-            let Some(wake) = wake else {
-                panic!("the shard waits for what never happens")
-            };
-            self.now_ms = wake.max(self.now_ms);
-            if alarm == Some(wake) {
-                self.happen();
-                self.flush_overflow();
+            let next = [self.events.next_ms(), until, alarm].into_iter();
+            let next = next.flatten().min();
+            let next = next.expect("a shard that waits forever has an operation under way");
+            self.now_ms = next.max(self.now_ms);
+            if alarm == Some(next) {
+                self.process_due();
+                self.completions.flush();
                 return;
             }
         }
     }
 
-    /// Lets time pass, and happen what is due by then.
-    fn pass(&mut self, millis: u64) {
+    /// Advances the time, and processes the events that are due.
+    fn advance(&mut self, millis: u64) {
         self.now_ms += millis;
-        self.happen();
+        self.process_due();
     }
 
-    /// Lets everything happen that is due by now.
-    fn happen(&mut self) {
-        while let Some(Reverse((at_ms, _, serial))) = self.due.peek().copied() {
-            if at_ms > self.now_ms {
-                return;
-            }
-            self.due.pop();
-            match self.events.remove(&serial).expect("each is scheduled once") {
-                Due::Completion(completion) => self.post(completion),
-                Due::Nothing => {}
-                Due::Connect(client) if !self.listens => self.refuse(client),
-                Due::Connect(client) => {
+    fn process_due(&mut self) {
+        while let Some(event) = self.events.pop_due(self.now_ms) {
+            match event {
+                Scheduled::Completion(completion) => self.post(completion),
+                Scheduled::Cancelled => {}
+                Scheduled::Connect(client) if !self.is_listening => self.refuse(client),
+                Scheduled::Connect(client) => {
                     self.backlog.push_back(client);
                     self.accept();
                 }
-                Due::Finish(client, token) => self.shutdown_now(client, token),
-                Due::ToServer(client, segment) => self.reach_server(client, segment),
-                Due::ToClient(client, segment) => self.reach_client(client, segment),
+                Scheduled::Finish(client, token) => self.shutdown_now(client, token),
+                Scheduled::ToServer(client, segment) => self.arrive_at_server(client, segment),
+                Scheduled::ToClient(client, segment) => self.arrive_at_client(client, segment),
             }
         }
     }
 
     pub(super) fn stop_listening(&mut self) {
-        self.listens = false;
+        self.is_listening = false;
         while let Some(client) = self.backlog.pop_front() {
             self.refuse(client);
         }
     }
 
     fn refuse(&mut self, client: ClientId) {
-        self.carry_to_client(client, Segment::Reset);
-        self.clients[client.0].gone = true;
+        self.send_to_client(client, Segment::Reset);
+        self.clients[client.0].is_closed = true;
     }
 
-    fn reach_server(&mut self, client: ClientId, segment: Segment) {
-        let Some(index) = self.clients[client.0].socket else {
-            if !self.clients[client.0].gone {
-                // Not accepted yet: the kernel keeps it.
-                self.clients[client.0].early.push_back(segment);
-            }
-            return;
-        };
-        let now_ms = self.now_ms;
-        let socket = self.socket(index);
-        match segment {
-            Segment::Bytes(bytes) => {
-                socket.heard_ms = now_ms;
-                socket.inbound.extend(bytes);
-            }
-            Segment::Finish => socket.peer = PeerState::Finished,
-            Segment::Reset => {
-                socket.peer = PeerState::Reset;
-                socket.inbound.clear();
-            }
+    /// Takes the receive buffers that were returned.
+    fn refill(&mut self) {
+        while let Some(lent) = self.memory.lend_full_size() {
+            self.provided.push_back(lent.id);
         }
-        self.pump(index);
-        self.wake_writer(index);
+    }
+
+    fn socket(&mut self, index: u32) -> &mut SimSocket {
+        self.sockets[index as usize]
+            .as_mut()
+            .unwrap_or_else(|| panic!("socket {index} is not open"))
+    }
+
+    fn record(&mut self, kind: EventKind) {
+        self.trace.push(Event {
+            at_ms: self.now_ms,
+            kind,
+        });
+    }
+
+    /// Returns true with this probability.
+    fn chance(&mut self, probability: f64) -> bool {
+        probability > 0.0 && self.random.f64() < probability
+    }
+
+    /// The delay of an operation: zero, or up to two milliseconds if the fault `late` occurs.
+    fn random_delay_ms(&mut self) -> u64 {
+        let late = self.simulation.faults.late;
+        if self.chance(late) {
+            self.random.u64(0..=2)
+        } else {
+            0
+        }
+    }
+
+    /// A random order among the events of the same time, below 2^63.
+    fn random_order(&mut self) -> u64 {
+        self.random.u64(..) >> 1
     }
 }

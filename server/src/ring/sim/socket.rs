@@ -1,4 +1,4 @@
-//! One TCP connection between the server and a client.
+//! The server's end of a simulated connection.
 
 use std::{collections::VecDeque, mem::MaybeUninit};
 
@@ -13,78 +13,84 @@ use super::{
 #[derive(Debug)]
 pub(super) struct SimSocket {
     pub(super) client: ClientId,
-    /// Received and not yet read.
+    /// Received bytes that the shard has not read.
     pub(super) inbound: VecDeque<u8>,
     pub(super) peer: PeerState,
     pub(super) receive: Option<Receiving>,
-    /// The receive that is armed, or was last.
+    /// The token of the newest receive, armed or not.
     pub(super) received_by: Option<Token>,
-    /// Waits for room to send.
+    /// The token of an armed [`Op::Writable`](crate::ring::Op::Writable).
     pub(super) poll: Option<Token>,
-    /// When bytes last arrived.
+    /// Time when bytes last arrived.
     pub(super) heard_ms: u64,
-    pub(super) finished: bool,
-    /// Bytes sent that the client has not read.
+    /// Whether FIN was sent.
+    pub(super) is_finished: bool,
+    /// Sent bytes that the client has not read.
     pub(super) unread: usize,
-    /// Bytes sent.
+    /// All sent bytes.
     pub(super) sent_bytes: u64,
-    /// The last time at which bytes were sent, and the last at which the client read some.
+    /// Time when bytes were last sent.
     pub(super) sent_ms: u64,
+    /// Time when the client last read bytes.
     pub(super) read_ms: u64,
-    /// When the newest completion of the receive comes, and its place among those of that time.
-    pub(super) newest: (u64, u64),
+    /// Time and order of the newest scheduled completion of a receive.
+    pub(super) newest_receive: (u64, u64),
 }
 
-/// A receive that is armed.
+/// An armed receive.
 #[derive(Debug)]
 pub(super) struct Receiving {
     pub(super) token: Token,
-    pub(super) into: Into,
+    pub(super) target: Target,
 }
 
-/// Where received bytes go.
+/// The memory that a receive writes to.
 #[derive(Debug)]
-pub(super) enum Into {
-    /// Into provided buffers.
+pub(super) enum Target {
+    /// Provided buffers.
     Provided { multishot: bool },
-    /// Into this one, once, and so many at most.
+    /// The buffer of an [`Op::Fill`](crate::ring::Op::Fill).
     Own { buffer: BytesMut, limit: usize },
 }
 
 impl Receiving {
-    /// The kind of operation that it is.
+    /// The kind of the operation.
     pub(super) fn op(&self) -> OpCode {
-        match self.into {
-            Into::Provided { .. } => OpCode::Receive,
-            Into::Own { .. } => OpCode::Fill,
+        match self.target {
+            Target::Provided { .. } => OpCode::Receive,
+            Target::Own { .. } => OpCode::Fill,
         }
     }
 
-    /// Into `buffer`, of whose room every byte that is not received is rubbish.
+    /// A receive into `buffer`, whose spare capacity is overwritten: a shard must not rely on its contents.
     pub(super) fn filling(mut buffer: BytesMut, limit: usize, token: Token) -> Self {
-        const RUBBISH: u8 = 0x5a;
+        const GARBAGE: u8 = 0x5a;
         let room = buffer.spare_capacity_mut();
-        assert!((1..=room.len()).contains(&limit), "room for {limit} bytes");
-        room.fill(MaybeUninit::new(RUBBISH));
+        assert!(
+            (1..=room.len()).contains(&limit),
+            "limit is {limit} bytes; the buffer has room for {}",
+            room.len()
+        );
+        room.fill(MaybeUninit::new(GARBAGE));
         Self {
             token,
-            into: Into::Own { buffer, limit },
+            target: Target::Own { buffer, limit },
         }
     }
 }
 
-/// What is known of the other end.
+/// The state of the peer's sending direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum PeerState {
     Open,
-    /// Its FIN is here.
+    /// FIN has arrived.
     Finished,
-    /// Its RST is here.
+    /// RST has arrived, or the server has sent RST.
     Reset,
 }
 
 impl SimSocket {
-    pub(super) fn new(client: ClientId, heard_ms: u64) -> Self {
+    pub(super) fn new(client: ClientId, now_ms: u64) -> Self {
         Self {
             client,
             inbound: VecDeque::new(),
@@ -92,13 +98,13 @@ impl SimSocket {
             receive: None,
             received_by: None,
             poll: None,
-            heard_ms,
-            finished: false,
+            heard_ms: now_ms,
+            is_finished: false,
             unread: 0,
             sent_bytes: 0,
-            sent_ms: heard_ms,
-            read_ms: heard_ms,
-            newest: (0, 0),
+            sent_ms: now_ms,
+            read_ms: now_ms,
+            newest_receive: (0, 0),
         }
     }
 }

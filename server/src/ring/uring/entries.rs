@@ -6,10 +6,9 @@ use io_uring::{opcode, squeue, types};
 use socket2::SockAddr;
 
 use super::BUFFER_GROUP;
-use crate::ring::{Data, Outbound, SendMode, Socket};
+use crate::ring::{Outbound, SendMode, Socket, outbound::Data};
 
-/// Sends never raise SIGPIPE; a short one counts as failed, so that what is linked to it is not
-/// done.
+/// No SIGPIPE; and a short send counts as failed, which cancels the entry linked to it.
 const SEND_FLAGS: i32 = libc::MSG_NOSIGNAL | libc::MSG_WAITALL;
 
 /// The value of `TCP_NODELAY`.
@@ -18,16 +17,17 @@ static NO_DELAY: libc::c_int = 1;
 /// `SOCKET_URING_OP_SIOCOUTQ` (include/uapi/linux/io_uring.h).
 const QUERY_UNACKED: u32 = 1;
 
-/// Connecting to no family of addresses dissolves a connection (connect(2)): TCP resets it, and
-/// wakes whoever waits for it, at a constant cost. Cancelling by descriptor does as well, but
-/// walks every armed operation of the ring; shutting down goes through a thread of the kernel's.
+/// Connecting to an address of family `AF_UNSPEC` dissolves a connection (connect(2)): TCP resets it and
+/// completes its operations, in constant time. Cancelling by descriptor walks every armed operation of
+/// the ring; shutting down runs on a kernel worker.
 static UNSPECIFIED_ADDRESS: libc::sa_family_t = libc::AF_UNSPEC as libc::sa_family_t;
 
+/// Names a direct descriptor in an entry.
 pub(super) fn fixed(socket: Socket) -> types::Fixed {
     types::Fixed(socket.0)
 }
 
-/// Sets a socket's option to a value, which is read when this is submitted.
+/// Sets a socket option. The kernel reads `value` on submission.
 pub(super) fn set_option<T>(
     socket: Socket,
     level: libc::c_int,
@@ -45,7 +45,7 @@ pub(super) fn set_option<T>(
     .build()
 }
 
-/// Receives into provided buffers, as much as fits in one, once or any number of times.
+/// Receives into provided buffers, up to one buffer at a time.
 pub(super) fn receive(socket: Socket, multishot: bool) -> squeue::Entry {
     if multishot {
         return opcode::RecvMulti::new(fixed(socket), BUFFER_GROUP).build();
@@ -56,7 +56,7 @@ pub(super) fn receive(socket: Socket, multishot: bool) -> squeue::Entry {
         .flags(squeue::Flags::BUFFER_SELECT)
 }
 
-/// Sends as much as the socket has room for, and does not wait.
+/// Sends the bytes that the socket has room for, and does not wait.
 pub(super) fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeue::Entry {
     let flags = SEND_FLAGS | libc::MSG_DONTWAIT;
     let entry = match outbound.data {
@@ -69,11 +69,11 @@ pub(super) fn send(socket: Socket, outbound: &Outbound, mode: SendMode) -> squeu
     };
     match mode {
         SendMode::Silent => entry.flags(squeue::Flags::SKIP_SUCCESS),
-        SendMode::Told => entry,
+        SendMode::Reported => entry,
     }
 }
 
-/// Resets a connection: it dissolves it.
+/// Resets a connection.
 pub(super) fn reset(socket: Socket) -> squeue::Entry {
     let (address, length) = (
         (&raw const UNSPECIFIED_ADDRESS).cast(),
@@ -82,12 +82,12 @@ pub(super) fn reset(socket: Socket) -> squeue::Entry {
     opcode::Connect::new(fixed(socket), address, length).build()
 }
 
-/// Asks how many bytes the peer has not acknowledged.
+/// Queries the number of bytes that the peer has not acknowledged.
 pub(super) fn query_unacked(socket: Socket) -> squeue::Entry {
     opcode::UringCmd16::new(fixed(socket), QUERY_UNACKED).build()
 }
 
-/// Sends all of these bytes, or 4 GiB of them, and waits for room.
+/// Sends all of these bytes, 4 GiB at most, and waits for room.
 pub(super) fn send_all(socket: Socket, bytes: &[u8]) -> squeue::Entry {
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     opcode::Send::new(fixed(socket), bytes.as_ptr(), length)
@@ -95,8 +95,8 @@ pub(super) fn send_all(socket: Socket, bytes: &[u8]) -> squeue::Entry {
         .build()
 }
 
-/// MSG_RING and CLOSE as a chain, of which one completes: the first if it fails, for which the
-/// kernel says nothing of the other (io_uring_enter(2), `IOSQE_CQE_SKIP_SUCCESS`).
+/// Links MSG_RING and CLOSE. One of them completes: MSG_RING if it fails, which cancels CLOSE without a
+/// completion (io_uring_enter(2), `IOSQE_CQE_SKIP_SUCCESS`), otherwise CLOSE.
 pub(super) fn hand_over(
     socket: Socket,
     ring: RawFd,
@@ -104,17 +104,17 @@ pub(super) fn hand_over(
     user_data: u64,
 ) -> [squeue::Entry; 2] {
     let anywhere = types::DestinationSlot::auto_target();
-    let give = opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival);
-    let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
-    let give = give.build().user_data(user_data).flags(quiet);
+    let send = opcode::MsgRingSendFd::new(types::Fd(ring), fixed(socket), anywhere, arrival);
+    let silent = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
+    let send = send.build().user_data(user_data).flags(silent);
     let close = opcode::Close::new(fixed(socket)).build();
-    [give, close.user_data(user_data)]
+    [send, close.user_data(user_data)]
 }
 
-/// Entries that make a connection.
+/// The number of entries of [`connect`].
 pub(super) const CONNECT_ENTRIES: usize = 3;
 
-/// SOCKET, the socket option, and CONNECT as a chain. The address is read when they are submitted.
+/// Links SOCKET, the socket option and CONNECT. The kernel reads the address on submission.
 pub(super) fn connect(
     socket: Socket,
     address: &SockAddr,
@@ -122,18 +122,18 @@ pub(super) fn connect(
 ) -> [squeue::Entry; CONNECT_ENTRIES] {
     let slot = types::DestinationSlot::try_from_slot_target(socket.0)
         .expect("a direct descriptor is below 2^32 - 2");
-    let quiet = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
+    let silent = squeue::Flags::SKIP_SUCCESS | squeue::Flags::IO_LINK;
     let open = opcode::Socket::new(address.family().into(), libc::SOCK_STREAM, 0)
         .file_index(Some(slot))
         .build();
-    let open = open.user_data(user_data).flags(quiet);
+    let open = open.user_data(user_data).flags(silent);
     let no_delay = set_option(
         socket,
         libc::IPPROTO_TCP,
         libc::TCP_NODELAY,
         &raw const NO_DELAY,
     );
-    let no_delay = no_delay.user_data(user_data).flags(quiet);
+    let no_delay = no_delay.user_data(user_data).flags(silent);
     let connect = opcode::Connect::new(fixed(socket), address.as_ptr().cast(), address.len());
     [open, no_delay, connect.build().user_data(user_data)]
 }

@@ -1,4 +1,4 @@
-//! The receive buffers that the kernel may fill.
+//! The ring of provided buffers.
 
 use std::{
     io,
@@ -10,21 +10,21 @@ use io_uring::types;
 
 use super::super::{BufferMemory, buffers::Pages};
 
-/// Entries of a ring of buffers, at most (io_uring_register_buf_ring(3)).
+/// Maximum number of entries (io_uring_register_buf_ring(3)).
 const ENTRIES_MAX: u16 = 1 << 15;
 
-/// The ring of buffers that the kernel takes from (io_uring_register_buf_ring(3)).
+/// The ring by which buffers are lent to the kernel (io_uring_register_buf_ring(3)).
 pub(super) struct BufferEntries {
-    pub(super) pages: Pages,
+    pages: Pages,
     mask: u16,
     tail: u16,
 }
 
 impl BufferEntries {
-    /// Entries for `count` buffers.
+    /// Creates entries for `count` buffers.
     ///
     /// # Errors
-    /// Those of mmap(2), and `InvalidInput` if `count` is not a power of two that the kernel takes.
+    /// Those of mmap(2), and `InvalidInput` if `count` is not a power of two of at most 32768.
     pub(super) fn new(count: u16) -> io::Result<Self> {
         if !count.is_power_of_two() || count > ENTRIES_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -37,13 +37,18 @@ impl BufferEntries {
         })
     }
 
-    /// Lends the kernel every buffer that nobody has. There are as many entries as buffers.
+    /// The address of the first entry, for the kernel.
+    pub(super) fn address(&self) -> u64 {
+        self.pages.start().as_ptr() as u64
+    }
+
+    /// Lends every returned buffer to the kernel. There are as many entries as buffers.
     pub(super) fn refill(&mut self, memory: &mut BufferMemory) {
         let base: NonNull<types::BufRingEntry> = self.pages.start().cast();
         let before = self.tail;
         while let Some(lent) = memory.lend() {
-            // SAFETY: the index is masked to the number of entries. The kernel reads an entry only
-            // once the tail, published below, has passed it, so nobody else looks at this one.
+            // SAFETY: the index is masked to the number of entries. The kernel reads an entry only after the
+            // tail, published below, has passed it, so this reference is the only access to the entry.
             let entry = unsafe { base.add(usize::from(self.tail & self.mask)).as_mut() };
             entry.set_addr(lent.start.as_ptr() as u64);
             entry.set_len(lent.length);
@@ -53,8 +58,8 @@ impl BufferEntries {
         if self.tail == before {
             return;
         }
-        // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2; the kernel
-        // only reads it, and this thread alone writes it.
+        // SAFETY: the tail lies in the first entry's reserved bytes, aligned to 2. The kernel only reads it,
+        // and only this thread writes it.
         unsafe {
             let tail = types::BufRingEntry::tail(base.as_ptr())
                 .cast_mut()

@@ -1,4 +1,4 @@
-//! Giving a ring back to the kernel, and freeing only the memory that the kernel no longer uses.
+//! Dropping a ring, and freeing its memory only when the kernel no longer uses it.
 
 use std::{
     io,
@@ -14,23 +14,23 @@ use super::{
 };
 use crate::ring::Ring;
 
-/// Rounds of cancelling at most. The first one finds nearly everything; what a completion of the
-/// first has brought about is found by the second.
-const ROUNDS_MAX: u32 = 64;
+/// Maximum number of cancellations of all operations. The second one finds the operations that completions
+/// of the first have started.
+const CANCEL_ROUNDS_MAX: u32 = 64;
 
-/// Enters at most that run the work which the kernel has put off for this thread; each runs 20 pieces.
+/// Maximum number of enters for the kernel's deferred task work; each runs up to 20 items.
 const TASK_WORK_RUNS_MAX: u32 = 1 << 20;
 
-/// How long the kernel may take for operations that it cannot cancel at once, in seconds.
+/// Maximum time in seconds that the kernel waits for operations that it cannot cancel at once.
 const CANCEL_TIMEOUT_SECONDS: i64 = 1;
 
 /// `IORING_REGISTER_SYNC_CANCEL` (io_uring_register(2)).
 const REGISTER_SYNC_CANCEL: libc::c_uint = 24;
 
-/// `IORING_ASYNC_CANCEL_ANY`: whatever the operation.
+/// `IORING_ASYNC_CANCEL_ANY`: matches every operation.
 const CANCEL_ANY: u32 = 4;
 
-/// `struct io_uring_sync_cancel_reg` of the kernel's interface.
+/// `struct io_uring_sync_cancel_reg` (include/uapi/linux/io_uring.h).
 #[repr(C)]
 struct SyncCancel {
     address: u64,
@@ -45,27 +45,27 @@ struct SyncCancel {
 const _: () = assert!(size_of::<SyncCancel>() == 64);
 
 impl Drop for Uring {
-    /// Ends the listener, every operation and every connection.
+    /// Stops the listener, cancels every operation and closes every connection.
     ///
-    /// Others may hold the ring's waker, and with it a descriptor of the ring. It is replaced, so that
-    /// the kernel lets go of the ring as soon as this value is gone.
+    /// Clones of the ring's waker hold a descriptor of the ring. It is replaced, so that the kernel frees
+    /// the ring as soon as this value is dropped.
     fn drop(&mut self) {
         self.stop_listening();
         let cancelled = self.cancel_all();
         if let Err(error) = self.waker.detach() {
-            tracing::error!(%error, "the ring stays with whoever can wake it");
+            tracing::error!(%error, "the ring stays open until its last waker is dropped");
         }
         match cancelled {
             Ok(()) => {
                 let submitter = self.ring.submitter();
-                // They fail only if nothing is registered.
+                // Both fail only if nothing is registered.
                 let _ = submitter.unregister_files();
                 let _ = submitter.unregister_buf_ring(BUFFER_GROUP);
-                // SAFETY: no operation is left, and each is dropped once, here.
+                // SAFETY: no operation is left, and each field is dropped only here.
                 unsafe {
                     ManuallyDrop::drop(&mut self.fills);
-                    ManuallyDrop::drop(&mut self.parcels);
-                    ManuallyDrop::drop(&mut self.accepted);
+                    ManuallyDrop::drop(&mut self.send_all_bytes);
+                    ManuallyDrop::drop(&mut self.accepted_peers);
                     ManuallyDrop::drop(&mut self.entries);
                     ManuallyDrop::drop(&mut self.buffers);
                 }
@@ -83,10 +83,10 @@ impl Drop for Uring {
 impl Uring {
     /// Cancels every operation, and waits until the last has completed.
     fn cancel_all(&mut self) -> io::Result<()> {
-        // What is queued must not be submitted, and the ring may be out of order.
+        // A failed ring must not submit its queued entries.
         self.check()?;
-        for _ in 0..ROUNDS_MAX {
-            self.run_task_work()?;
+        for _ in 0..CANCEL_ROUNDS_MAX {
+            self.finish_task_work()?;
             let found = sync_cancel(self.ring.as_raw_fd())?;
             if found == 0 && !self.ring.submission().taskrun() {
                 return Ok(());
@@ -95,15 +95,15 @@ impl Uring {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Lets the kernel complete what it has put off for this thread (`IORING_SETUP_DEFER_TASKRUN`).
-    fn run_task_work(&mut self) -> io::Result<()> {
+    /// Runs all deferred task work of the kernel (`IORING_SETUP_DEFER_TASKRUN`).
+    fn finish_task_work(&mut self) -> io::Result<()> {
         for _ in 0..TASK_WORK_RUNS_MAX {
             self.discard_completions();
             if !self.ring.submission().taskrun() {
                 return Ok(());
             }
             const GET_EVENTS: u32 = 1; // IORING_ENTER_GETEVENTS
-            // SAFETY: nothing is pointed to, and nothing is submitted.
+            // SAFETY: the call passes no pointer, and submits nothing.
             let entered = unsafe { self.ring.submitter().enter::<()>(0, 0, GET_EVENTS, None) };
             match entered {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
@@ -113,7 +113,7 @@ impl Uring {
         Err(io::ErrorKind::TimedOut.into())
     }
 
-    /// Drops completions that nobody waits for any more.
+    /// Drops all completions, and closes the descriptors that they installed.
     fn discard_completions(&mut self) {
         for entry in self.ring.completion() {
             let is_install = match user_data::decode(entry.user_data()).0 {
@@ -121,14 +121,14 @@ impl Uring {
                 Purpose::Op(_) => false,
             };
             if is_install && entry.result() >= 0 {
-                // SAFETY: the kernel has made this descriptor for us, and nobody else knows it.
+                // SAFETY: the kernel has created this descriptor, and nothing else owns it.
                 drop(unsafe { OwnedFd::from_raw_fd(entry.result()) });
             }
         }
     }
 }
 
-/// Cancels what is under way on a ring; says how many operations were found.
+/// Cancels the operations under way on a ring; returns their number.
 fn sync_cancel(ring: RawFd) -> io::Result<u32> {
     let argument = SyncCancel {
         address: 0,
@@ -139,8 +139,7 @@ fn sync_cancel(ring: RawFd) -> io::Result<u32> {
         padding: [0; 7],
         reserved: [0; 3],
     };
-    // SAFETY: the kernel reads the argument, which is of the type that it expects and lives until the
-    // call has returned.
+    // SAFETY: the argument has the type that the kernel expects, and lives until the call has returned.
     let result = unsafe {
         libc::syscall(
             libc::SYS_io_uring_register,

@@ -1,19 +1,19 @@
-//! The 64 bits that the kernel returns with a completion.
+//! `user_data`: the 64 bits that a completion carries over from its submission.
 
 use crate::ring::{OpCode, Token};
 
 /// The purpose of a submission queue entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Purpose {
-    /// An operation that its owner is told of.
+    /// An operation that the caller pushed.
     Op(OpCode),
-    /// Installs a descriptor to shut down the sending direction by; its owner is told of [`OpCode::ShutdownWrite`].
+    /// Installs a descriptor for shutdown(2); the caller gets an [`OpCode::ShutdownWrite`] completion.
     InstallToShutdown,
-    /// Installs a descriptor to query `TCP_INFO` by; its owner is told of [`OpCode::QueryTcpInfo`].
+    /// Installs a descriptor for querying `TCP_INFO`; the caller gets an [`OpCode::QueryTcpInfo`] completion.
     InstallToQuery,
 }
 
-/// Every op code; the place of each is its number less one.
+/// All op codes; the index of each is its number minus one.
 const OP_CODES: [OpCode; 18] = [
     OpCode::Accept,
     OpCode::Receive,
@@ -48,20 +48,20 @@ impl Purpose {
     }
 }
 
-/// `user_data`: purpose (8 bits), generation (24 bits), slot (32 bits).
+/// Encodes purpose (8 bits), generation (24 bits) and slot (32 bits).
 pub(super) const fn encode(purpose: Purpose, token: Token) -> u64 {
     (purpose.number() as u64) << 56 | (token.generation() as u64) << 32 | token.slot() as u64
 }
 
-/// `user_data` of an operation.
+/// Encodes an operation.
 pub(super) const fn of(op: OpCode, token: Token) -> u64 {
     encode(Purpose::Op(op), token)
 }
 
-/// The purpose and the token in `user_data`.
+/// Decodes the purpose and the token.
 ///
 /// # Panics
-/// If [`encode`] never gave this value: then the ring is broken.
+/// If [`encode`] never returns this value.
 pub(super) fn decode(user_data: u64) -> (Purpose, Token) {
     let purpose = match (user_data >> 56) as u8 {
         INSTALL_TO_SHUTDOWN => Purpose::InstallToShutdown,
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn decoding_reverses_encoding() {
         let token = Token::new(0xab_cdef, u32::MAX - 1);
         for (op, number) in OP_CODES.into_iter().zip(1..) {
             assert_eq!(op as u8, number);

@@ -1,4 +1,4 @@
-//! What is told of ends that the application begins.
+//! Reports of connections that the application closes.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use tidewheel::{
 
 use super::{
     bench::{Bench, SECOND, config},
-    close_storm::nothing_is_left,
+    close_storm::assert_nothing_left,
 };
 
 #[test]
-fn r18_a_close_of_ours_is_told_when_it_is_answered_or_at_the_close_timeout() {
+fn r18_a_close_of_the_server_is_reported_when_the_client_answers_or_at_the_close_timeout() {
     let simulation = Simulation {
         faults: Faults::NONE,
         ..Simulation::default()
     };
     let mut bench = Bench::new(simulation, &config());
-    let answers = bench.connect();
+    let answering = bench.connect();
     bench.run_for(Duration::from_millis(20));
     let silent = bench.connect();
     bench.run_for(Duration::from_millis(20));
-    assert!(bench.is_open(answers) && bench.is_open(silent));
-    bench.clients[silent].silent = true;
+    assert!(bench.is_open(answering) && bench.is_open(silent));
+    bench.clients[silent].is_silent = true;
     let ids: Vec<_> = bench.record.borrow().open.keys().copied().collect();
     let begin = bench.network.now();
     for id in &ids {
         let code = CloseCode(4001);
-        bench.remote.close(*id, code, "enough of that").unwrap();
+        bench.remote.close(*id, code, "closed by the test").unwrap();
     }
     bench.run_for(2 * SECOND);
     let record = bench.record.borrow();
     let [(_, first_at, first), (_, second_at, second)] = record.ends.as_slice() else {
-        panic!("two ends, not {:?}", record.ends);
+        panic!("`close` was not called twice: {:?}", record.ends);
     };
     assert_eq!(
         (first.initiator, first.cause),
@@ -47,7 +47,7 @@ fn r18_a_close_of_ours_is_told_when_it_is_answered_or_at_the_close_timeout() {
     );
     assert!(
         *first_at < begin + Duration::from_millis(50),
-        "as soon as it has answered"
+        "the report follows the answer"
     );
     assert_eq!(
         (second.initiator, second.cause),
@@ -59,7 +59,7 @@ fn r18_a_close_of_ours_is_told_when_it_is_answered_or_at_the_close_timeout() {
     );
     for end in [first, second] {
         let sent = end.sent.as_ref().unwrap();
-        assert_eq!((sent.code.0, &*sent.reason), (4001, "enough of that"));
+        assert_eq!((sent.code.0, &*sent.reason), (4001, "closed by the test"));
     }
     let deadline = begin + SECOND;
     let latest = deadline + Duration::from_millis(2 * TICK_MS);
@@ -68,5 +68,5 @@ fn r18_a_close_of_ours_is_told_when_it_is_answered_or_at_the_close_timeout() {
         "{second_at:?}"
     );
     drop(record);
-    nothing_is_left(&mut bench);
+    assert_nothing_left(&mut bench);
 }

@@ -1,0 +1,148 @@
+//! Assertions about the state of a run.
+
+use tidewheel::{Cause, SlowConsumer, shard::Heaviest};
+use tidewheel_codec::deflate::wire_size_max;
+
+use super::{
+    super::{application::Record, client::Client},
+    Bench,
+};
+
+impl Bench {
+    /// Asserts that no connection uses more memory than the limits allow.
+    pub(super) fn check_memory(&self) {
+        let Heaviest {
+            queue: _,
+            unread,
+            assembly,
+        } = self.shard.heaviest();
+        let receive_memory =
+            usize::from(self.config.receive_buffers) * self.config.receive_buffer_size as usize;
+        assert!(unread <= receive_memory, "{unread} bytes unread");
+        let arriving = 2 * wire_size_max(self.config.max_message_size) + 1024;
+        assert!(
+            assembly <= arriving,
+            "{assembly} bytes in an assembly buffer"
+        );
+    }
+
+    /// Asserts that the server's output is valid, and that echoes are in order.
+    pub(super) fn check_echoes(&self) {
+        let drops = match self.config.slow_consumer {
+            SlowConsumer::Close | SlowConsumer::CloseTryAgain => false,
+            SlowConsumer::DropOldest | SlowConsumer::Conflate | SlowConsumer::DropNewest => true,
+        };
+        for client in self.clients.iter().flatten() {
+            if let Some(end) = &client.end {
+                let is_valid = !matches!(end.cause, Cause::ProtocolError(_) | Cause::TooBig);
+                assert!(is_valid, "the server's output is invalid: {end:?}");
+            }
+            if client.has_sent_raw_bytes {
+                continue;
+            }
+            let Client {
+                sent_messages,
+                echoes,
+                ..
+            } = client;
+            if drops {
+                let mut sent = sent_messages.iter();
+                let is_in_order = echoes
+                    .iter()
+                    .all(|echo| sent.any(|message| message == echo));
+                assert!(is_in_order, "echoes are in order");
+            } else {
+                assert!(
+                    sent_messages.starts_with(echoes),
+                    "echoes are in order, without a gap"
+                );
+            }
+        }
+    }
+
+    /// Asserts that clients which only sent messages, and read, are open and have every echo, or were closed for
+    /// a reason in the configuration.
+    pub(super) fn check_undisturbed(&self) {
+        let connections = self.record.connections.borrow();
+        for (index, client) in self.clients.iter().enumerate() {
+            let Some(client) = client.as_ref().filter(|client| !client.is_disturbed) else {
+                continue;
+            };
+            let mut own = connections
+                .iter()
+                .filter(|connection| connection.client == Some(index));
+            // Raw bytes of another client may contain this client's path.
+            let (Some(connection), None, true) =
+                (own.next(), own.next(), self.operations_take_no_time)
+            else {
+                continue;
+            };
+            let is_allowed = |cause: Cause| match cause {
+                Cause::PeerClose => client.is_closing,
+                Cause::IdleTimeout => self.config.idle_timeout.is_some(),
+                Cause::Lifetime => self.config.max_lifetime.is_some(),
+                Cause::MessageRate => self.config.max_message_rate.is_some(),
+                Cause::LocalClose
+                | Cause::PingTimeout
+                | Cause::EofWithoutClose
+                | Cause::Reset
+                | Cause::ProtocolError(_)
+                | Cause::TooBig
+                | Cause::SlowConsumer
+                | Cause::CloseTimeout
+                | Cause::Shutdown
+                | Cause::HandlerPanic => false,
+            };
+            for end in &connection.ends {
+                assert!(is_allowed(end.cause), "client {index} was closed: {end:?}");
+            }
+            if connection.ends.is_empty() {
+                assert!(
+                    client.is_open(),
+                    "client {index} is not open: {:?}",
+                    client.end
+                );
+                let (sent, received) = (client.sent_messages.len(), client.echoes.len());
+                assert_eq!(sent, received, "echoes to client {index}");
+            }
+        }
+    }
+
+    /// Asserts that the shard and the kernel have released every resource.
+    pub(super) fn check_nothing_is_left(&self) {
+        let left = self.shard.holdings();
+        assert_eq!(left.connections, 0, "connections after all deadlines");
+        if !self.is_finished {
+            // A shard that has finished keeps superseded wheel entries and unread jobs, until `Shard::end` drops
+            // them.
+            assert_eq!(left.wheel_entries, 0, "timer wheel entries");
+            assert_eq!(left.fanout_bytes, 0, "bytes to fan out");
+        }
+        assert_eq!(left.subscriptions, 0, "subscriptions");
+        assert_eq!(left.queued_bytes, 0, "queued bytes");
+        assert_eq!(self.shard.heaviest(), Heaviest::default());
+        assert_eq!(self.network.open_sockets(), 0, "open descriptors");
+        assert_eq!(self.network.dropped_clients(), 0, "dropped clients");
+        let buffers = usize::from(self.config.receive_buffers);
+        assert_eq!(self.network.buffers_free(), buffers, "free receive buffers");
+        check_record(&self.record);
+    }
+}
+
+/// Asserts that every connection opened once and ended once, and that only requested panics occurred.
+pub(super) fn check_record(record: &Record) {
+    for connection in record.connections.borrow().iter() {
+        let counts = (connection.opens, connection.ends.len());
+        assert_eq!(
+            counts,
+            (1, 1),
+            "opens and ends of {}: {connection:?}",
+            connection.id
+        );
+    }
+    assert_eq!(
+        record.unexpected_panics.get(),
+        0,
+        "panics that were not requested"
+    );
+}
