@@ -104,7 +104,10 @@ fn the_table_of_work_has_the_values_of_the_code() {
             "bytes of published messages sent",
             bytes(shard::fan_out::FANNED_OUT_BYTES_PER_TURN),
         ),
-        ("jobs of other threads", shard::jobs::JOBS_PER_TURN.to_string()),
+        (
+            "jobs of other threads",
+            shard::jobs::JOBS_PER_TURN.to_string(),
+        ),
         (
             "expired deadlines",
             shard::core::expiries_per_turn(Config::default().receive_buffers).to_string(),

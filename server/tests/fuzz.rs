@@ -405,7 +405,7 @@ fn concatenated_stored_inputs_pass() {
     for _ in 0..RANDOM_INPUTS / 4 {
         let (first, second) = (random.choice(&corpus), random.choice(&corpus));
         let (first, second) = (first.expect("at least one"), second.expect("some"));
-        let from = place::COUNT.min(second.len());
+        let from = offset::COUNT.min(second.len());
         shard(&[&first[..], &second[from..]].concat());
     }
 }
