@@ -1,5 +1,5 @@
-// Bun's WebSocket server, which is uWebSockets, for the load generator to compare with: below /fanout
-// what one connection sends, all of them get, itself included; elsewhere it is sent back.
+// Bun's WebSocket server, which is uWebSockets, for comparisons by the load generator. Below /fanout it sends each
+// message to all connections, the sender's included; elsewhere it echoes.
 // bun benches/bun.js, then ws://127.0.0.1:9011/echo or ws://127.0.0.1:9011/fanout/0
 
 Bun.serve({

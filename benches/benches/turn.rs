@@ -1,11 +1,10 @@
-//! Instructions of a shard's turn, by callgrind: what a turn with one message costs, and each message
-//! more, alone on its connection or behind others. Needs valgrind.
+//! Instructions of a shard's turn under callgrind, with one message or many, on one connection or many. Needs valgrind.
 //!
-//! `cargo bench -p benches --bench turn`. The ring is a simulated one. What it does with an operation that
-//! is pushed is not counted.
+//! `cargo bench -p benches --bench turn`. The ring is simulated, and its work for a pushed operation is not counted.
 
 use std::process::Command;
 
+use benches::results::{Figure, Output, Run, host::command};
 use clap::Parser;
 use tidewheel::{
     Config, Conn, Handler, Message, Request, Sent, Time, Verdict,
@@ -14,16 +13,16 @@ use tidewheel::{
 };
 use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
 
-/// A masked text frame of 8 bytes, with a key of zeroes.
+/// A text frame of 8 bytes whose masking key is zero.
 const FRAME: [u8; 14] = *b"\x81\x88\0\0\0\0publish!";
 
-/// Number of receive buffers: one for each connection.
-const BUFFERS: u16 = 1024;
+/// Receive buffers: one for each connection.
+const RECEIVE_BUFFERS: u16 = 1024;
 
-/// Turns of a child, and of one that is compared with it.
-const ROUNDS: u32 = 16;
+/// Turns of a child process; a second one has twice as many.
+const TURNS: u32 = 16;
 
-/// The cases: connections, frames that each sends in a turn, subscribers of the messages.
+/// Cases: name, connections, frames of each connection in a turn, subscribers of the messages.
 const CASES: [(&str, u32, u32, u32); 6] = [
     ("echo, 1 connection x 1 message", 1, 1, 0),
     ("echo, 64 connections x 1 message", 64, 1, 0),
@@ -35,31 +34,36 @@ const CASES: [(&str, u32, u32, u32); 6] = [
 
 #[derive(Parser)]
 struct Arguments {
-    /// Given by `cargo bench`
+    /// Set by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
-    /// Take so many turns of one case: connections, frames, subscribers, turns
+    /// Run one case as a child process: connections, frames, subscribers, turns
     #[arg(long, hide = true, num_args = 4)]
     child: Option<Vec<u32>>,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() {
     let arguments = Arguments::parse();
-    if let Some([connections, frames, subscribers, rounds]) = arguments.child.as_deref() {
-        return Bench::new(*connections, *subscribers).run(*frames, *rounds);
+    if let Some([connections, frames, subscribers, turns]) = arguments.child.as_deref() {
+        return Bench::new(*connections, *subscribers).run(*frames, *turns);
     }
     println!("| turn | instructions | for each message |\n|---|--:|--:|");
+    let mut run = Run::new("turn", command("bench -p benches --bench turn"));
     for (name, connections, frames, subscribers) in CASES {
-        let instructions = |rounds: u32| {
-            trace([connections, frames, subscribers, rounds].map(|number| number.to_string()))
+        let instructions = |turns: u32| {
+            trace([connections, frames, subscribers, turns].map(|number| number.to_string()))
         };
-        let turn = (instructions(2 * ROUNDS) - instructions(ROUNDS)) / f64::from(ROUNDS);
+        let turn = (instructions(2 * TURNS) - instructions(TURNS)) / f64::from(TURNS);
         let messages = f64::from((connections * frames).max(subscribers));
         println!("| {name} | {turn:.0} | {:.0} |", turn / messages);
+        run.add(name, 1, "instructions", Figure::median(turn / messages));
     }
+    arguments.output.save(&run);
 }
 
-/// Runs a child under callgrind; instructions within turns.
+/// Runs a child process under callgrind. Returns the instructions of its turns.
 fn trace(child: [String; 4]) -> f64 {
     let program = std::env::current_exe().expect("this program has a path");
     let child = Command::new("valgrind")
@@ -77,16 +81,19 @@ fn trace(child: [String; 4]) -> f64 {
         .lines()
         .find_map(|line| line.split_once("Collected : "));
     let (_, instructions) = collected.expect("callgrind prints what it collected");
-    instructions.trim().parse().expect("it is a number")
+    instructions
+        .trim()
+        .parse()
+        .expect("callgrind prints a number")
 }
 
-/// Echoes messages, or publishes them to all other connections.
+/// A handler that echoes messages, or publishes them to all connections that do not send.
 struct Application {
     publishes: bool,
 }
 
 impl Handler for Application {
-    /// Whether this connection sends.
+    /// Whether the client of this connection sends.
     type State = bool;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<bool> {
@@ -95,28 +102,29 @@ impl Handler for Application {
 
     fn open(&mut self, conn: &mut Conn<'_, bool>) {
         if self.publishes && !*conn.state() {
-            conn.subscribe("all").expect("a topic");
+            conn.subscribe("all").expect("the topic is valid");
         }
     }
 
     fn message(&mut self, conn: &mut Conn<'_, bool>, message: Message<'_>) {
         if self.publishes {
-            conn.publish("all", message.as_text().expect("a text"))
-                .expect("there is room");
+            conn.publish("all", message.as_text().expect("clients send text"))
+                .expect("the memory for messages has room");
         } else {
             let _: Sent = conn.send(message);
         }
     }
 }
 
+/// A shard with its simulated network.
 struct Bench {
     shard: Shard<SimRing, Application>,
     network: Network,
-    /// The clients that send.
+    /// Clients that send.
     senders: Vec<ClientId>,
 }
 
-/// Takes one turn. Callgrind counts the instructions of this function alone.
+/// Takes one turn. Callgrind counts the instructions of this function only.
 #[inline(never)]
 fn take_turn(shard: &mut Shard<SimRing, Application>, now: Time) -> Next {
     shard.turn(now)
@@ -125,18 +133,18 @@ fn take_turn(shard: &mut Shard<SimRing, Application>, now: Time) -> Next {
 impl Bench {
     fn new(connections: u32, subscribers: u32) -> Self {
         let config = Config {
-            receive_buffers: BUFFERS,
+            receive_buffers: RECEIVE_BUFFERS,
             ..Config::default()
         };
         let ring = SimRing::new(Simulation {
             sockets: 4096,
-            buffers: BUFFERS,
+            buffers: RECEIVE_BUFFERS,
             buffer_size: config.receive_buffer_size,
             latency_ms_max: 0,
             faults: Faults::NONE,
             ..Simulation::default()
         });
-        let ring = ring.expect("there is memory for receive buffers");
+        let ring = ring.expect("receive buffers can be allocated");
         let network = ring.network();
         let capacity = Capacity {
             places: 4096,
@@ -178,16 +186,18 @@ impl Bench {
         bench
     }
 
-    /// Takes turns until there is nothing to do; clients read what they get.
+    /// Takes turns until the shard has nothing to do. Clients read all that they receive.
     fn settle(&mut self) {
         loop {
             let now = self.network.now();
             self.network.wake_at(Time::from_millis(now.as_millis() + 1));
             let next = take_turn(&mut self.shard, now);
             let Next::Enter(wait) = next else {
-                unreachable!("nobody has told it to end")
+                unreachable!("the shard was not stopped")
             };
-            self.shard.enter(wait).expect("a simulation never fails");
+            self.shard
+                .enter(wait)
+                .expect("a simulated ring never fails");
             let reached = self.network.take_reached();
             for client in &reached {
                 while self.network.read(*client).is_some() {}
@@ -198,9 +208,10 @@ impl Bench {
         }
     }
 
-    fn run(&mut self, frames: u32, rounds: u32) {
+    /// Sends `frames` frames from each sender and handles them, `turns` times.
+    fn run(&mut self, frames: u32, turns: u32) {
         let bytes = FRAME.repeat(frames as usize);
-        for _ in 0..rounds {
+        for _ in 0..turns {
             for client in &self.senders {
                 self.network.send(*client, &bytes);
             }

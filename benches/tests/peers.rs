@@ -1,5 +1,4 @@
-//! Each comparison comes to a table with every server in it. Each run of it makes sure that what
-//! comes back is what was sent.
+//! Each comparison prints a table with every server. Each run checks that echoes and deliveries are the messages.
 
 use std::process::Command;
 
@@ -11,7 +10,7 @@ const ECHO: [&str; 5] = [
     "actix-ws",
 ];
 
-/// The rows of the tables that a comparison of one round prints, each as its cells.
+/// Runs a comparison of one round, and returns the cells of the rows that it prints.
 fn compare(arguments: &[&str]) -> Vec<Vec<String>> {
     let output = Command::new(env!("CARGO_BIN_EXE_peers"))
         .args(arguments)
@@ -19,8 +18,8 @@ fn compare(arguments: &[&str]) -> Vec<Vec<String>> {
         .output()
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{text}{said}");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{text}{errors}");
     let rows = text.lines().filter(|line| line.starts_with("| "));
     rows.map(|row| {
         let row = row.trim_matches('|').split('|');
@@ -29,8 +28,7 @@ fn compare(arguments: &[&str]) -> Vec<Vec<String>> {
     .collect()
 }
 
-/// Checks that the rows below the head are of these servers, named in this column, each with a
-/// cost above zero in the next.
+/// Checks that a column has the names of these servers, and the next column a cost above zero.
 fn assert_costs(rows: &[Vec<String>], servers: &[&str], column: usize) {
     let named: Vec<&str> = rows.iter().map(|row| &*row[column]).collect();
     assert_eq!(named, servers);
@@ -41,7 +39,7 @@ fn assert_costs(rows: &[Vec<String>], servers: &[&str], column: usize) {
 }
 
 #[test]
-fn all_echo() {
+fn every_server_echoes() {
     let short = ["echo", "--duration", "200ms", "--warm-up", "50ms"];
     let shapes = ["--shape", "20:3:16", "--shape", "1MiB:2:1"];
     let rows = compare(&[&short[..], &shapes].concat());
@@ -49,23 +47,23 @@ fn all_echo() {
     let (small, large) = rows[1..].split_at(all.len());
     assert_costs(small, &all, 1);
     assert_costs(large, &all, 1);
-    assert_eq!(small[2][4], "1.000", "the baseline is compared with itself");
+    assert_eq!(small[2][4], "1.000", "the ratio of the baseline to itself");
 }
 
 #[test]
-fn all_let_clients_connect() {
+fn every_server_completes_handshakes() {
     let rows = compare(&["connect", "--connections", "300"]);
     assert_costs(&rows[1..], &ECHO, 0);
 }
 
 #[test]
-fn all_hold_idle_connections() {
+fn every_server_holds_idle_connections() {
     let rows = compare(&["idle", "--connections", "500", "--duration", "100ms"]);
     assert_costs(&rows[1..], &ECHO, 0);
 }
 
 #[test]
-fn all_close_and_tidewheel_notices_silence() {
+fn every_server_closes_and_only_tidewheel_closes_silent_clients() {
     let storm = ["close-storm", "--connections", "300", "--silent", "5"];
     let rows = compare(
         &[
@@ -77,15 +75,12 @@ fn all_close_and_tidewheel_notices_silence() {
     );
     assert_costs(&rows[1..], &["tidewheel", "actix-ws"], 0);
     let silent = |row: &[String]| row.last().unwrap().clone();
-    assert!(silent(&rows[1]).starts_with("all gone after "), "{rows:?}");
-    assert!(
-        silent(&rows[2]).starts_with("still held after "),
-        "{rows:?}"
-    );
+    assert!(silent(&rows[1]).starts_with("gone after "), "{rows:?}");
+    assert!(silent(&rows[2]).starts_with("held after "), "{rows:?}");
 }
 
 #[test]
-fn all_fan_out() {
+fn every_server_fans_out() {
     let short = ["fanout", "--subscribers", "10", "--messages", "20"];
     let rows = compare(&[&short[..], &["--paced", "2"]].concat());
     let servers = [
@@ -100,4 +95,25 @@ fn all_fan_out() {
     let latencies = rows.len() - servers.len();
     assert_costs(&rows[1..=servers.len()], &servers, 0);
     assert_eq!(latencies, servers.len() + 2, "{rows:?}");
+}
+
+#[test]
+fn a_comparison_saves_its_run() {
+    let directory = std::env::temp_dir().join(format!("tidewheel-peers-{}", std::process::id()));
+    let results = directory.to_str().unwrap();
+    compare(&[
+        "connect",
+        "--connections",
+        "20",
+        "--only",
+        "tidewheel",
+        "--results",
+        results,
+    ]);
+    let runs = benches::results::load(&directory).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0].columns, ["tidewheel"]);
+    assert_eq!(runs[0].rows[0].n, Some(1));
+    assert!(!runs[0].command.contains(results), "{}", runs[0].command);
 }

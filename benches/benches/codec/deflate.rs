@@ -1,12 +1,12 @@
-//! permessage-deflate at level 1 without context takeover, and flate2 on zlib-rs called directly.
+//! permessage-deflate at level 1 without context takeover, compared with direct calls of flate2 on zlib-rs.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
 use tidewheel_codec::deflate::Deflate;
 use tidewheel_codec::{Config, Connection, Endpoint, Event, Role, Time};
 
-use crate::rounds::{Candidate, print_table};
+use crate::comparison::{Candidate, print_table};
 
-/// What a flush ends with, and a message is sent without (RFC 7692 7.2.1).
+/// End of a flush, which a message leaves out (RFC 7692 7.2.1).
 const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 
 pub fn run(rounds: usize) {
@@ -18,7 +18,7 @@ pub fn run(rounds: usize) {
     }
 }
 
-/// Objects that are alike, but not the same.
+/// Returns a JSON text of similar objects.
 fn json(size: usize) -> String {
     let mut text = String::new();
     for i in 0_u32.. {
@@ -41,14 +41,16 @@ fn json(size: usize) -> String {
 fn endpoint(role: Role) -> (Endpoint, Connection) {
     let mut config = Config::new(role);
     config.deflate = Some(Deflate::default());
-    let endpoint = Endpoint::new(config).expect("it is valid");
+    let endpoint = Endpoint::new(config).expect("the configuration is valid");
     let none = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
     let agreement = match role {
         Role::Server => endpoint.accept_deflate([none]),
-        Role::Client => endpoint.confirm_deflate([none]).expect("it fits"),
+        Role::Client => endpoint
+            .confirm_deflate([none])
+            .expect("the response fits the offer"),
     };
     let connection = Connection::new(Time::from_millis(0), 0);
-    let connection = connection.with_deflate(agreement.expect("it is possible"));
+    let connection = connection.with_deflate(agreement.expect("the offer is acceptable"));
     (endpoint, connection)
 }
 
@@ -63,7 +65,7 @@ fn compress(text: &str, messages: usize, rounds: usize) {
                 out.clear();
                 connection
                     .send_text(&mut server, text, &mut out)
-                    .expect("it is open");
+                    .expect("the connection is open");
                 assert!(out[0] == 0xc1 && out.len() < text.len());
             }
             messages
@@ -74,7 +76,7 @@ fn compress(text: &str, messages: usize, rounds: usize) {
                 direct.reset();
                 direct
                     .compress_vec(text.as_bytes(), &mut direct_out, FlushCompress::Sync)
-                    .expect("it compresses");
+                    .expect("flate2 compresses");
                 assert!(direct_out.len() < text.len() && direct_out.ends_with(&TAIL));
             }
             messages
@@ -92,7 +94,7 @@ fn decompress(text: &str, messages: usize, rounds: usize) {
     let mut wire = Vec::new();
     connection
         .send_text(&mut server, text, &mut wire)
-        .expect("it is open");
+        .expect("the connection is open");
     let (mut receiver, mut receiving) = endpoint(Role::Server);
     let (mut buffer, mut out) = (wire.clone(), Vec::new());
     let mut direct = Decompress::new(false);
@@ -100,7 +102,7 @@ fn decompress(text: &str, messages: usize, rounds: usize) {
     let mut compressor = Compress::new(Compression::new(1), false);
     compressor
         .compress_vec(text.as_bytes(), &mut compressed, FlushCompress::Sync)
-        .expect("it compresses");
+        .expect("flate2 compresses");
     let mut received = compressed.clone();
     let mut direct_out = Vec::with_capacity(2 * text.len());
     let mut candidates = [
@@ -115,7 +117,7 @@ fn decompress(text: &str, messages: usize, rounds: usize) {
             }
             messages
         }),
-        // With what everybody needs: bytes received, and a text that is valid.
+        // Includes the copy of received bytes and the validation of UTF-8, which every server needs.
         Candidate::new("flate2", || {
             for _ in 0..messages {
                 received.copy_from_slice(&compressed);
@@ -123,7 +125,7 @@ fn decompress(text: &str, messages: usize, rounds: usize) {
                 direct.reset(false);
                 direct
                     .decompress_vec(&received, &mut direct_out, FlushDecompress::Sync)
-                    .expect("it decompresses");
+                    .expect("flate2 decompresses");
                 assert!(
                     simdutf8::basic::from_utf8(&direct_out)
                         .is_ok_and(|direct| direct.len() == text.len())

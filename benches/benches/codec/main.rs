@@ -1,45 +1,48 @@
-//! The codec and its peers under the same work, side by side in one run.
+//! Compares the codec with other implementations, under the same work and in the same run.
 //!
-//! `cargo bench -p benches --bench codec`; with `--callgrind`, instructions in place of times.
+//! `cargo bench -p benches --bench codec` measures times; with `--callgrind` it counts instructions.
 
 #![allow(missing_docs, unreachable_pub, reason = "a program")]
 
+mod comparison;
 mod deflate;
+mod frame_stream;
 mod receivers;
-mod rounds;
-mod wire;
 
 use std::hint::black_box;
 use std::process::Command;
 
+use benches::results::{Output, Run, host::command};
 use clap::Parser;
 use tidewheel_codec::mask::mask;
 use tidewheel_codec::{Config, Connection, Endpoint, Role, Time};
 
+use comparison::{Candidate, print_table};
+use frame_stream::FrameStream;
 use receivers::Receiver as _;
-use rounds::{Candidate, print_table};
-use wire::Wire;
 
-/// Bytes of whole frames that are received at a time.
+/// Bytes of complete frames that are received at once.
 const RECEIVE_BUFFER_SIZE: usize = 16 << 10;
 
-/// Frames under callgrind.
-const TRACED: usize = 100_000;
+/// Frames of a run under callgrind.
+const CALLGRIND_FRAMES: usize = 100_000;
 
 #[derive(Parser)]
 struct Arguments {
-    /// Rounds, in each of which every candidate has its turn, and of which the median is printed
+    /// Rounds; each measures every candidate once, and the median is printed
     #[arg(long, default_value_t = 51)]
     rounds: usize,
-    /// Count the instructions of a frame of 20 bytes (needs valgrind)
+    /// Count the instructions of a frame of 20 bytes; needs valgrind
     #[arg(long)]
     callgrind: bool,
-    /// The work of a child process under callgrind: receive so many frames
+    /// Receive a number of frames, as a child process under callgrind
     #[arg(long, hide = true)]
     traced: Option<usize>,
-    /// Given by `cargo bench`, and by `cargo test` not: then a round is enough
+    /// Set by `cargo bench`; without it, as under `cargo test`, there is one round
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() {
@@ -53,13 +56,14 @@ fn main() {
         print_instructions();
     } else {
         unmask(arguments.rounds);
-        receive(arguments.rounds);
+        let run = receive(arguments.rounds);
+        arguments.output.save(&run);
         send(arguments.rounds);
         deflate::run(arguments.rounds);
     }
 }
 
-/// Payloads of clients' frames, where they lie behind their headers in a receive buffer.
+/// Measures unmasking of payloads, which follow their headers in a receive buffer.
 fn unmask(rounds: usize) {
     for (size, header_size) in [(125, 6), (1 << 10, 8), (16 << 10, 8)] {
         let key = [0x37, 0xfa, 0x21, 0x3d];
@@ -97,7 +101,7 @@ fn unmask(rounds: usize) {
     }
 }
 
-/// Both mask as RFC 6455 5.3 says.
+/// Checks that both implementations mask as in RFC 6455 5.3.
 fn assert_masks(size: usize, key: [u8; 4]) {
     let expected: Vec<u8> = key.iter().copied().cycle().take(size).collect();
     for mask in [mask, fastwebsockets::unmask] {
@@ -107,8 +111,9 @@ fn assert_masks(size: usize, key: [u8; 4]) {
     }
 }
 
-/// Whole masked text messages: parsed, unmasked, validated, and handed over.
-fn receive(rounds: usize) {
+/// Measures complete masked text messages: parsing, unmasking, validation, and the call of the application.
+fn receive(rounds: usize) -> Run {
+    let mut run = Run::new("codec", command("bench -p benches --bench codec"));
     let ascii = |size: usize| "tide wheel ".chars().cycle().take(size).collect::<String>();
     let cjk = |size: usize| {
         "潮の車輪は回る"
@@ -125,11 +130,11 @@ fn receive(rounds: usize) {
         ("16 KiB, ASCII", ascii(16 << 10)),
         ("16 KiB, CJK", cjk(16 << 10)),
     ] {
-        let wire = Wire::new(&text, RECEIVE_BUFFER_SIZE);
-        // Whole buffers, so that all have the same work.
-        let messages = (1_usize << 20).div_ceil(wire.bytes().len()) * wire.frames();
+        let stream = FrameStream::new(&text, RECEIVE_BUFFER_SIZE);
+        // Complete buffers, so that all candidates have the same work.
+        let messages = (1_usize << 20).div_ceil(stream.bytes().len()) * stream.frames();
         let size = text.len();
-        let mut candidates: Vec<_> = receivers::all(&wire)
+        let mut candidates: Vec<_> = receivers::all(&stream)
             .into_iter()
             .map(|mut receiver| {
                 Candidate::new(receiver.name(), move || {
@@ -144,11 +149,15 @@ fn receive(rounds: usize) {
             rounds,
             &mut candidates,
         );
+        for candidate in &candidates {
+            run.add(name, rounds, candidate.name(), candidate.figure());
+        }
     }
+    run
 }
 
-/// A client's frames. How far in its page the payload is to lie, compared with where it is, decides
-/// what a copy costs: above a few KiB `memcpy` of glibc may be `rep movsb`.
+/// Measures the encoding of a client's frames. Above a few KiB, `memcpy` of glibc may be `rep movsb`, whose time depends
+/// on the places of source and destination in their pages.
 fn send(rounds: usize) {
     const PAGE: usize = 4096;
     const HEADER_SIZE: usize = 8;
@@ -172,7 +181,7 @@ fn send(rounds: usize) {
                         ours.clear();
                         connection
                             .send_binary(&mut endpoint, black_box(payload), &mut ours)
-                            .expect("it is open");
+                            .expect("the connection is open");
                         assert_eq!(black_box(&ours).len(), HEADER_SIZE + size);
                     }
                     FRAMES
@@ -189,7 +198,9 @@ fn send(rounds: usize) {
                 }),
             ];
             print_table(
-                &format!("client's frame, {size} bytes, {further} bytes further in its page"),
+                &format!(
+                    "client's frame, {size} bytes, destination {further} bytes further in its page"
+                ),
                 rounds,
                 &mut candidates,
             );
@@ -197,25 +208,25 @@ fn send(rounds: usize) {
     }
 }
 
-/// What a child process does for [`print_instructions`].
+/// Receives frames in a child process of [`print_instructions`].
 fn receive_traced(frames: usize) {
-    let wire = Wire::new(&"x".repeat(20), RECEIVE_BUFFER_SIZE);
-    let mut receiver = receivers::Tidewheel::new(wire);
+    let stream = FrameStream::new(&"x".repeat(20), RECEIVE_BUFFER_SIZE);
+    let mut receiver = receivers::Tidewheel::new(stream);
     let (received, bytes) = receiver.receive(frames);
     assert_eq!(bytes, received * 20);
     println!("{received}");
 }
 
-/// Instructions of a masked text frame of 20 bytes, the loop around it and its share of the copy
-/// of all frames included: what one run takes more than a shorter one.
+/// Prints the instructions of a masked text frame of 20 bytes, with its share of the loop and of the copy of all frames:
+/// the difference between two runs, divided by that of their frames.
 fn print_instructions() {
-    let (few, before) = trace(TRACED);
-    let (many, after) = trace(2 * TRACED);
+    let (few, before) = trace(CALLGRIND_FRAMES);
+    let (many, after) = trace(2 * CALLGRIND_FRAMES);
     let each = (after - before) / (many - few);
     println!("masked text frame, 20 bytes: {each:.1} instructions");
 }
 
-/// Runs a child under callgrind; frames and instructions.
+/// Runs a child process under callgrind. Returns its frames and instructions.
 fn trace(frames: usize) -> (f64, f64) {
     let program = std::env::current_exe().expect("this program has a path");
     let child = Command::new("valgrind")
@@ -236,6 +247,9 @@ fn trace(frames: usize) -> (f64, f64) {
     let (_, instructions) = collected.expect("callgrind prints what it collected");
     (
         received,
-        instructions.trim().parse().expect("it is a number"),
+        instructions
+            .trim()
+            .parse()
+            .expect("callgrind prints a number"),
     )
 }

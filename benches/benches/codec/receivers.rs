@@ -1,4 +1,4 @@
-//! Servers' halves that receive text messages: ours and the peers'.
+//! Receivers of text messages: the codec and other implementations.
 
 use std::future::Future;
 use std::pin::pin;
@@ -9,41 +9,41 @@ use futures_core::Stream;
 use tidewheel_codec::{Config, Connection, Endpoint, Event, Role, Time};
 use tungstenite::protocol::{Role as TungsteniteRole, WebSocket as TungsteniteWebSocket};
 
-use crate::wire::Wire;
+use crate::frame_stream::FrameStream;
 
-/// One candidate, with a connection that is open.
+/// An implementation, with an open connection.
 pub trait Receiver {
     fn name(&self) -> &'static str;
 
-    /// Receives `messages` text messages at least, and gives their number and bytes.
+    /// Receives at least `messages` text messages. Returns their number and their bytes.
     fn receive(&mut self, messages: usize) -> (usize, usize);
 }
 
-/// All of them.
-pub fn all(wire: &Wire) -> Vec<Box<dyn Receiver>> {
+/// Returns all receivers.
+pub fn all(stream: &FrameStream) -> Vec<Box<dyn Receiver>> {
     vec![
-        Box::new(Tidewheel::new(wire.clone())),
-        Box::new(Fast::new(wire.clone())),
-        Box::new(Tungstenite::new(wire.clone())),
-        Box::new(TokioWebsockets::new(wire.clone())),
+        Box::new(Tidewheel::new(stream.clone())),
+        Box::new(Fast::new(stream.clone())),
+        Box::new(Tungstenite::new(stream.clone())),
+        Box::new(TokioWebsockets::new(stream.clone())),
     ]
 }
 
 pub struct Tidewheel {
     endpoint: Endpoint,
     connection: Connection,
-    wire: Wire,
+    stream: FrameStream,
     buffer: Vec<u8>,
     out: Vec<u8>,
 }
 
 impl Tidewheel {
-    pub fn new(wire: Wire) -> Self {
+    pub fn new(stream: FrameStream) -> Self {
         Self {
             endpoint: Endpoint::new(Config::new(Role::Server)).expect("the default is valid"),
             connection: Connection::new(Time::from_millis(0), 0),
-            buffer: vec![0; wire.bytes().len()],
-            wire,
+            buffer: vec![0; stream.bytes().len()],
+            stream,
             out: Vec::new(),
         }
     }
@@ -54,11 +54,11 @@ impl Receiver for Tidewheel {
         "tidewheel"
     }
 
-    /// The copy stands for the kernel's: the peers' readers have it, too.
+    /// Copies the frames first, as the kernel does. The readers of the other implementations copy, too.
     fn receive(&mut self, messages: usize) -> (usize, usize) {
         let (mut count, mut bytes) = (0, 0);
         while count < messages {
-            self.buffer.copy_from_slice(self.wire.bytes());
+            self.buffer.copy_from_slice(self.stream.bytes());
             let mut input = self
                 .connection
                 .receive(&mut self.buffer, Time::from_millis(1));
@@ -68,7 +68,7 @@ impl Receiver for Tidewheel {
             {
                 if let Event::Message(message) = event {
                     count += 1;
-                    bytes += message.as_text().expect("text was sent").len();
+                    bytes += message.as_text().expect("the client sends text").len();
                 }
             }
         }
@@ -78,12 +78,12 @@ impl Receiver for Tidewheel {
 }
 
 struct Fast {
-    socket: FragmentCollector<Wire>,
+    socket: FragmentCollector<FrameStream>,
 }
 
 impl Fast {
-    fn new(wire: Wire) -> Self {
-        let socket = FastWebSocket::after_handshake(wire, fastwebsockets::Role::Server);
+    fn new(stream: FrameStream) -> Self {
+        let socket = FastWebSocket::after_handshake(stream, fastwebsockets::Role::Server);
         Self {
             socket: FragmentCollector::new(socket),
         }
@@ -107,13 +107,13 @@ impl Receiver for Fast {
 }
 
 struct Tungstenite {
-    socket: TungsteniteWebSocket<Wire>,
+    socket: TungsteniteWebSocket<FrameStream>,
 }
 
 impl Tungstenite {
-    fn new(wire: Wire) -> Self {
+    fn new(stream: FrameStream) -> Self {
         Self {
-            socket: TungsteniteWebSocket::from_raw_socket(wire, TungsteniteRole::Server, None),
+            socket: TungsteniteWebSocket::from_raw_socket(stream, TungsteniteRole::Server, None),
         }
     }
 }
@@ -135,13 +135,13 @@ impl Receiver for Tungstenite {
 }
 
 struct TokioWebsockets {
-    socket: tokio_websockets::WebSocketStream<Wire>,
+    socket: tokio_websockets::WebSocketStream<FrameStream>,
 }
 
 impl TokioWebsockets {
-    fn new(wire: Wire) -> Self {
+    fn new(stream: FrameStream) -> Self {
         Self {
-            socket: tokio_websockets::ServerBuilder::new().serve(wire),
+            socket: tokio_websockets::ServerBuilder::new().serve(stream),
         }
     }
 }
@@ -156,15 +156,15 @@ impl Receiver for TokioWebsockets {
         for _ in 0..messages {
             let next = std::future::poll_fn(|context| pin!(&mut self.socket).poll_next(context));
             let message = ready(next)
-                .expect("the wire is endless")
+                .expect("the stream is endless")
                 .expect("the frames are valid");
-            bytes += message.as_text().expect("text was sent").len();
+            bytes += message.as_text().expect("the client sends text").len();
         }
         (messages, bytes)
     }
 }
 
-/// The output of a future that waits for nothing but its turn.
+/// Polls a future until it is ready. The future waits for no event.
 fn ready<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

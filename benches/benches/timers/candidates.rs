@@ -1,4 +1,4 @@
-//! What is compared. Each candidate keeps a record of one cache line for each timer, and touches it in every operation.
+//! The compared structures. Each keeps a record of one cache line for each timer, and touches it in every operation.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
@@ -19,23 +19,28 @@ use tokio_util::time::delay_queue::Key;
 
 use crate::TICK;
 
-/// Timers of ids from 0 to a count; deadlines and `now` in ticks from 0.
+/// A structure of timers, whose ids are the numbers below a count. Deadlines and `now` are ticks from 0.
 pub(crate) trait Candidate {
-    /// Bytes in the caller's record.
+    /// Bytes of each timer in the caller's record.
     const RECORD_BYTES: f64;
 
+    /// Creates the structure for `count` timers, none of which is set.
     fn new(count: u32) -> Self;
+    /// Sets or reschedules a timer.
     fn set(&mut self, id: u32, deadline: u32);
+    /// Clears a timer.
     fn clear(&mut self, id: u32);
-    /// Lets time pass, where that is the work of somebody else. Not measured.
-    fn pass(&mut self, now: u32) {
+    /// Advances an external clock, whose cost is not measured.
+    fn advance_clock(&mut self, now: u32) {
         let _ = now;
     }
-    /// A step towards `now`, which is one tick later than the last one. Returns whether it has been reached.
+    /// Takes a step towards `now`, which is one tick after the previous `now`. Returns whether `now` is reached.
     fn advance(&mut self, now: u32) -> bool;
+    /// Returns the number of expiries so far.
     fn expired(&self) -> u64;
 }
 
+/// A caller's record of a timer.
 #[derive(Default)]
 #[repr(align(64))]
 pub(crate) struct Record<T> {
@@ -51,6 +56,7 @@ impl<T> Record<T> {
     }
 }
 
+/// The records of all timers.
 pub(crate) struct Records<T>(Vec<Record<T>>);
 
 impl<T: Default> Records<T> {
@@ -76,7 +82,7 @@ impl<T: Default> Records<T> {
     }
 }
 
-/// No timer at all: what it costs to touch the record.
+/// No structure: only touches the record, which is the cost that all others include.
 pub(crate) struct Touch(Records<u32>);
 
 impl Candidate for Touch {
@@ -103,14 +109,15 @@ impl Candidate for Touch {
     }
 }
 
+/// The wheel of this project.
 pub(crate) struct Tidewheel {
     wheel: Wheel,
     records: Records<Timer>,
 }
 
 impl Tidewheel {
-    /// Entries looked at in one `advance`.
-    const BUDGET: usize = 8192;
+    /// Entries that one `advance` checks at most.
+    const ADVANCE_ENTRIES_MAX: usize = 8192;
 }
 
 impl Candidate for Tidewheel {
@@ -134,7 +141,7 @@ impl Candidate for Tidewheel {
 
     fn advance(&mut self, now: u32) -> bool {
         self.wheel
-            .advance(Tick::new(now), Self::BUDGET, &mut self.records)
+            .advance(Tick::new(now), Self::ADVANCE_ENTRIES_MAX, &mut self.records)
     }
 
     fn expired(&self) -> u64 {
@@ -164,14 +171,14 @@ fn prefetch<T>(record: Option<&T>) {
     #[cfg(target_arch = "x86_64")]
     if let Some(record) = record {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that the program can observe, and the address is that of a live reference.
+        // SAFETY: a prefetch has no effect that the program can observe, and the address is that of a live reference.
         unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(record).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = record;
 }
 
-/// tokio-util's `DelayQueue` on a paused clock. The clock itself is moved in `pass`, at nobody's cost.
+/// `DelayQueue` of tokio-util with a paused clock, which `advance_clock` advances.
 pub(crate) struct DelayQueueTimers {
     runtime: Runtime,
     start: Instant,
@@ -188,7 +195,7 @@ impl Candidate for DelayQueueTimers {
             .enable_time()
             .start_paused(true)
             .build()
-            .expect("a runtime");
+            .expect("a runtime can be built");
         let (start, queue) = runtime.block_on(async { (Instant::now(), DelayQueue::new()) });
         Self {
             runtime,
@@ -215,7 +222,7 @@ impl Candidate for DelayQueueTimers {
         }
     }
 
-    fn pass(&mut self, now: u32) {
+    fn advance_clock(&mut self, now: u32) {
         let ticks = now - self.passed;
         self.passed = now;
         self.runtime.block_on(async {
@@ -243,7 +250,7 @@ impl Candidate for DelayQueueTimers {
     }
 }
 
-/// A `BinaryHeap` from which nothing is removed but at the top: the record says whether an entry still counts.
+/// A `BinaryHeap` whose entries are removed at the top only. An entry is valid if its deadline is that of the record.
 pub(crate) struct Heap {
     heap: BinaryHeap<Reverse<(u32, u32)>>,
     records: Records<u32>,
@@ -285,6 +292,7 @@ impl Candidate for Heap {
     }
 }
 
+/// A `BTreeSet` of deadlines and ids.
 pub(crate) struct Tree {
     tree: BTreeSet<(u32, u32)>,
     records: Records<u32>,
@@ -328,7 +336,7 @@ impl Candidate for Tree {
     }
 }
 
-/// `hierarchical_hash_wheel_timer`, its cancellable wheel; one of its milliseconds is one tick here.
+/// The cancellable wheel of `hierarchical_hash_wheel_timer`, in which a millisecond stands for a tick.
 pub(crate) struct Hierarchical {
     wheel: QuadWheelWithOverflow<IdOnlyTimerEntry<u32>>,
     now: u32,
@@ -338,7 +346,7 @@ pub(crate) struct Hierarchical {
 impl Hierarchical {
     fn cancel(&mut self, id: u32) {
         let done: Result<(), TimerError<Infallible>> = self.wheel.cancel(&id);
-        done.expect("the record says that it is set");
+        done.expect("the timer is set");
     }
 }
 

@@ -1,4 +1,5 @@
-//! The textbook's wheel: each slot a doubly linked list through the records, each timer moved at once.
+//! The hashed wheel of textbooks: each slot is a doubly linked list through the records, and a reschedule moves the timer
+//! at once.
 
 use crate::candidates::{Candidate, Record};
 
@@ -9,7 +10,7 @@ const NIL: u32 = u32::MAX;
 pub(crate) struct Links {
     next: u32,
     previous: u32,
-    /// 0 if not set.
+    /// Deadline in ticks; 0 if the timer is not set.
     deadline: u32,
 }
 
@@ -92,7 +93,7 @@ impl Candidate for ListWheel {
         let mut id = self.heads[slot];
         while id != NIL {
             let Links { next, deadline, .. } = *self.records[id as usize].touch();
-            // No workload goes beyond one turn of the wheel.
+            // No deadline of the workload is further away than one revolution.
             assert!(deadline <= now);
             self.unlink(id);
             self.expired += 1;

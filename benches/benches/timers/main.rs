@@ -1,19 +1,20 @@
-//! The timer wheel and what else could keep the deadlines, under the same workload, side by side in one run.
+//! Compares the timer wheel with other structures, under the same workload and in the same run.
 //!
-//! `cargo bench -p benches --bench timers -- --count 1000000`; with `--cachegrind`, instructions and cache misses of
-//! a reschedule in place of times. Each candidate runs in a process of its own, so that none inherits another's heap.
+//! `cargo bench -p benches --bench timers -- --count 1000000` measures times; with `--cachegrind` it counts instructions
+//! and cache misses of a reschedule. Each candidate runs in its own process, with a new heap.
 
 #![allow(missing_docs, reason = "a program")]
 
-mod allocated;
 mod blocks;
 mod candidates;
+mod counting_allocator;
 mod list_wheel;
 mod workload;
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use benches::results::{Figure, Output, Run, host::command};
 use clap::Parser;
 
 use blocks::BlockWheel;
@@ -22,17 +23,17 @@ use list_wheel::ListWheel;
 use workload::Figures;
 
 #[global_allocator]
-static ALLOCATOR: allocated::Counting = allocated::Counting;
+static ALLOCATOR: counting_allocator::CountingAllocator = counting_allocator::CountingAllocator;
 
 const TICK: Duration = Duration::from_millis(16);
 
-/// Timers in the run that only shows that everything works, as `cargo test` asks for.
-const SMOKE_COUNT: u32 = 2000;
+/// Timers of a run under `cargo test`, which only checks that all candidates work.
+const TEST_COUNT: u32 = 2000;
 
-/// Reschedules under cachegrind.
-const TRACED: u32 = 200_000;
+/// Reschedules of a run under cachegrind.
+const CACHEGRIND_RESCHEDULES: u32 = 200_000;
 
-/// Caches that cachegrind is to simulate: 32 KiB and 1 MiB, whatever the machine has.
+/// Caches that cachegrind simulates: 32 KiB and 1 MiB on every machine.
 const CACHES: [&str; 2] = ["--D1=32768,8,64", "--LL=1048576,16,64"];
 
 const CANDIDATES: [&str; 8] = [
@@ -48,27 +49,29 @@ const CANDIDATES: [&str; 8] = [
 
 #[derive(Parser)]
 struct Arguments {
-    /// Timers
+    /// Number of timers; each is measured
     #[arg(long, default_values_t = [100_000, 1_000_000])]
     count: Vec<u32>,
-    /// Candidates, by the beginning of their names; all, if none is given
+    /// Candidates, by the beginning of their names; all if none is given
     #[arg(long)]
     only: Vec<String>,
-    /// Runs, of which the best is printed, figure by figure
+    /// Runs; the smallest value of each figure is printed
     #[arg(long, default_value_t = 3)]
     runs: usize,
     /// Count instructions and cache misses of a reschedule
     #[arg(long)]
     cachegrind: bool,
-    /// The work of a child process: print the figures of one candidate
+    /// Print the figures of one candidate, as a child process
     #[arg(long, hide = true)]
     child: Option<String>,
-    /// The same, but only reschedule so often
+    /// Only reschedule this many times, as a child process under cachegrind
     #[arg(long, hide = true)]
     reschedules: Option<u32>,
-    /// Given by `cargo bench`
+    /// Set by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn main() {
@@ -77,7 +80,7 @@ fn main() {
         return child(name, arguments.count[0], arguments.reschedules);
     }
     if !arguments.bench {
-        (arguments.count, arguments.runs) = (vec![SMOKE_COUNT], 1);
+        (arguments.count, arguments.runs) = (vec![TEST_COUNT], 1);
     }
     let wanted = |name: &&&str| {
         **name == "touch"
@@ -85,13 +88,15 @@ fn main() {
             || arguments.only.iter().any(|only| name.starts_with(only))
     };
     let names: Vec<&str> = CANDIDATES.iter().filter(wanted).copied().collect();
+    let mut run = Run::new("timers", command("bench -p benches --bench timers"));
     for &count in &arguments.count {
         if arguments.cachegrind {
             trace(count, &names);
         } else {
-            compare(count, &names, arguments.runs);
+            compare(count, &names, arguments.runs, &mut run);
         }
     }
+    arguments.output.save(&run);
 }
 
 fn child(name: &str, count: u32, reschedules: Option<u32>) {
@@ -110,12 +115,13 @@ fn child(name: &str, count: u32, reschedules: Option<u32>) {
         "BTreeSet" => run::<Tree>,
         "list wheel, eager" => run::<ListWheel>,
         "hierarchical_hash_wheel_timer" => run::<Hierarchical>,
-        other => panic!("there is no candidate {other:?}"),
+        other => panic!("unknown candidate {other:?}"),
     };
     run(count, reschedules);
 }
 
-/// Runs this program again, maybe under another, as the child that does the work; returns what it printed.
+/// Runs this program as a child process, under `wrapper` if that is not empty. Returns standard output and standard
+/// error.
 fn spawn(wrapper: &[&str], name: &str, count: u32, reschedules: Option<u32>) -> (String, String) {
     let program = std::env::current_exe()
         .expect("this program has a path")
@@ -136,22 +142,22 @@ fn spawn(wrapper: &[&str], name: &str, count: u32, reschedules: Option<u32>) -> 
         .args(&line[1..])
         .stdin(Stdio::null())
         .output()
-        .expect("it can be started");
+        .expect("the child can be started");
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{name} failed: {stderr}");
     (String::from_utf8_lossy(&output.stdout).into_owned(), stderr)
 }
 
-fn compare(count: u32, names: &[&str], runs: usize) {
+fn compare(count: u32, names: &[&str], runs: usize, run: &mut Run) {
     println!(
-        "\n### {count} timers, best of {runs} runs, ns over the touch cost (which the first line shows)\n"
+        "\n### {count} timers, best of {runs} runs, ns beyond the cost of touching the record, which is the first row\n"
     );
     println!(
         "| | insert | reschedule | its sweep | ratio | clear | idle tick | expiry, 1 s | expiry, 1 tick | longest \
          step, us: keepalive | 1 s | 1 tick | bytes/timer |"
     );
     println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|");
-    // Round by round, so that a drift of the clock or a noisy neighbour hits all alike.
+    // Each round measures all candidates, so that a change of the machine's speed affects all of them.
     let mut rounds = vec![Vec::new(); names.len()];
     for _ in 0..runs {
         for (name, figures) in names.iter().zip(&mut rounds) {
@@ -177,6 +183,9 @@ fn compare(count: u32, names: &[&str], runs: usize) {
             Some(baseline) if *name != "touch" => format!("{:.1}x", baseline / cost(figures)),
             Some(_) | None => String::new(),
         };
+        if *name != "touch" {
+            record(name, count, runs, figures, touch, run);
+        }
         println!(
             "| {name} | {:.1} | {:.1} | {:.1} | {ratio} | {:.1} | {:.0} | {:.1} | {:.1} | {:.0} | {:.0} | {:.0} | {:.1} |",
             over(figures.insert, touch.insert),
@@ -195,7 +204,7 @@ fn compare(count: u32, names: &[&str], runs: usize) {
     let expired: Vec<f64> = all[1..].iter().map(|figures| figures.expired).collect();
     assert!(
         expired.iter().all(|&each| each == expired[0]),
-        "they disagree on what expired: {expired:?}"
+        "the candidates have different numbers of expiries: {expired:?}"
     );
     assert!(
         expired
@@ -204,9 +213,24 @@ fn compare(count: u32, names: &[&str], runs: usize) {
     );
 }
 
+/// Adds a candidate to the run.
+fn record(name: &str, count: u32, runs: usize, figures: &Figures, touch: &Figures, run: &mut Run) {
+    let row = format!("{name}, {count} timers");
+    let reschedule = figures.reschedule - touch.reschedule + figures.sweep;
+    for (column, value) in [
+        ("insert", figures.insert - touch.insert),
+        ("reschedule and sweep", reschedule),
+        ("expiry within 1 s", figures.expiry_second),
+        ("longest step, us", figures.longest_second_us),
+        ("bytes", figures.bytes),
+    ] {
+        run.add(&row, runs, column, Figure::least(value));
+    }
+}
+
 fn trace(count: u32, names: &[&str]) {
     println!(
-        "\n### {count} timers: a reschedule under cachegrind ({}), over the touch cost\n",
+        "\n### {count} timers: a reschedule under cachegrind ({}), beyond the cost of touching the record\n",
         CACHES.join(" ")
     );
     println!("| | instructions | D1 misses | LL misses |\n|---|--:|--:|--:|");
@@ -223,8 +247,8 @@ fn trace(count: u32, names: &[&str]) {
             let report = spawn(&wrapper, name, count, Some(reschedules)).1;
             ["I refs:", "D1 misses:", "LLd misses:"].map(|line| counter(&report, line))
         };
-        let (without, with) = (run(0), run(TRACED));
-        let each = [0, 1, 2].map(|i| (with[i] - without[i]) / f64::from(TRACED));
+        let (without, with) = (run(0), run(CACHEGRIND_RESCHEDULES));
+        let each = [0, 1, 2].map(|i| (with[i] - without[i]) / f64::from(CACHEGRIND_RESCHEDULES));
         let base = *touch.get_or_insert(each);
         let over = if *name == "touch" {
             each
@@ -238,7 +262,7 @@ fn trace(count: u32, names: &[&str]) {
     }
 }
 
-/// The first number after `name` in cachegrind's report, whose columns are filled up with spaces.
+/// Returns the first number after `name` in the report of cachegrind.
 fn counter(report: &str, name: &str) -> f64 {
     let words = report.split_whitespace().collect::<Vec<_>>().join(" ");
     let after = words

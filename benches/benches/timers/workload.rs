@@ -1,34 +1,34 @@
-//! The same operations in the same order for every candidate.
+//! The workload, which is the same for every candidate.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::allocated;
 use crate::candidates::Candidate;
+use crate::counting_allocator;
 
-/// Ticks of 16 ms in 20 s: the keepalive.
-const KEEPALIVE: u32 = 1250;
-/// And in 2 s: how much it varies, and how often on average each timer is rescheduled.
-const TWO_SECONDS: u32 = 125;
-/// And in one.
-const ONE_SECOND: u32 = 62;
-/// One timer in so many belongs to a connection that has gone silent, and expires.
-const SILENT: u32 = 1000;
-/// Ticks of keepalive that are measured: 24 s, so that each entry comes up at least once.
-const MEASURED: u32 = 1500;
+/// Ticks of the keepalive interval: 20 s in ticks of 16 ms.
+const KEEPALIVE_TICKS: u32 = 1250;
+/// Ticks of 2 s: the variation of the interval in both directions, and the mean time between two reschedules of a timer.
+const TWO_SECONDS_TICKS: u32 = 125;
+/// Ticks of a second.
+const ONE_SECOND_TICKS: u32 = 62;
+/// Timers for each one that is never rescheduled, and so expires.
+const TIMERS_PER_SILENT: u32 = 1000;
+/// Ticks of the measured keepalive: 24 s, so that each entry is due at least once.
+const MEASURED_TICKS: u32 = 1500;
 
-/// Ticks that are let pass before the first timer is due.
-const IDLE: u32 = 1000;
+/// Ticks before the first timer is due.
+const IDLE_TICKS: u32 = 1000;
 
-/// Nanoseconds each, unless they say otherwise.
+/// Figures of a candidate, in nanoseconds for each operation if nothing else is said.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Figures {
     pub insert: f64,
-    /// An `advance` by one tick when no timer is due and none has been moved.
+    /// An `advance` by one tick when no timer is due and none was rescheduled.
     pub idle_tick: f64,
     pub reschedule: f64,
-    /// What `advance` cost during the keepalive, for each reschedule.
+    /// `advance` during the keepalive, for each reschedule.
     pub sweep: f64,
     pub longest_keepalive_us: f64,
     pub clear: f64,
@@ -36,7 +36,7 @@ pub(crate) struct Figures {
     pub longest_second_us: f64,
     pub expiry_tick: f64,
     pub longest_tick_us: f64,
-    /// Bytes for each timer after the keepalive, those in the caller's record included.
+    /// Memory of each timer after the keepalive in bytes, with the part of the caller's record.
     pub bytes: f64,
     pub expired: f64,
 }
@@ -75,7 +75,7 @@ impl Figures {
         figures
     }
 
-    /// The least of each figure by itself: what disturbs a run only ever adds to it.
+    /// Returns the smallest value of each figure: other load only ever adds to a figure.
     pub(crate) fn least(mut runs: Vec<Self>) -> Self {
         let mut least = runs.pop().expect("one run at least");
         for mut run in runs {
@@ -87,7 +87,7 @@ impl Figures {
     }
 }
 
-/// The processor time of this thread, which a busy machine distorts far less than the time of day.
+/// Returns the CPU time of this thread, which other load affects less than the monotonic clock.
 fn clock() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
@@ -105,20 +105,20 @@ struct Run<C> {
 
 impl<C: Candidate> Run<C> {
     fn keepalive_deadline(&mut self) -> u32 {
-        self.now + KEEPALIVE - TWO_SECONDS + self.random.u32(0..=2 * TWO_SECONDS)
+        self.now + KEEPALIVE_TICKS - TWO_SECONDS_TICKS + self.random.u32(0..=2 * TWO_SECONDS_TICKS)
     }
 
-    /// All ids, each once, far from the one before.
+    /// Returns each id once, in an order in which neighbours are far apart.
     fn shuffled(&self) -> impl Iterator<Item = u32> + use<C> {
         let count = u64::from(self.count);
-        // Coprime to every count, as a prime greater than all of them.
+        // A prime that is larger than every count, and so coprime to it.
         (0..count).map(move |i| (i * 2_654_435_761 % count) as u32)
     }
 
-    /// One tick; the time of all steps, and that of the longest.
+    /// Advances by one tick. Returns the time of all steps and the time of the longest.
     fn tick(&mut self) -> (Duration, Duration) {
         self.now += 1;
-        self.candidate.pass(self.now);
+        self.candidate.advance_clock(self.now);
         let (mut all, mut longest) = (Duration::ZERO, Duration::ZERO);
         loop {
             let start = clock();
@@ -150,12 +150,12 @@ impl<C: Candidate> Run<C> {
         }
     }
 
-    /// Reschedules as many timers as a tick brings traffic for; returns their number.
-    fn traffic(&mut self) -> u32 {
-        let reschedules = (self.count / TWO_SECONDS).max(1);
+    /// Reschedules the timers of a tick, and returns their number.
+    fn reschedule_some(&mut self) -> u32 {
+        let reschedules = (self.count / TWO_SECONDS_TICKS).max(1);
         for _ in 0..reschedules {
             let id = self.random.u32(0..self.count);
-            let id = if id.is_multiple_of(SILENT) {
+            let id = if id.is_multiple_of(TIMERS_PER_SILENT) {
                 id + 1
             } else {
                 id
@@ -167,7 +167,7 @@ impl<C: Candidate> Run<C> {
     }
 }
 
-/// Keepalive, then mass expiry, over `count` timers.
+/// Measures keepalive, and then mass expiry, with `count` timers.
 pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
     let mut run = Run {
         candidate: C::new(count),
@@ -176,20 +176,20 @@ pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
         random: fastrand::Rng::with_seed(1),
     };
     let mut figures = Figures::default();
-    let heap = allocated::bytes();
+    let heap = counting_allocator::bytes();
 
     let start = clock();
     run.fill(Run::keepalive_deadline);
     figures.insert = run.per_timer(clock() - start);
 
-    figures.idle_tick = run.ticks(IDLE).0.as_nanos() as f64 / f64::from(IDLE);
+    figures.idle_tick = run.ticks(IDLE_TICKS).0.as_nanos() as f64 / f64::from(IDLE_TICKS);
     run.fill(Run::keepalive_deadline);
 
     let (mut rescheduled, mut moving, mut sweeping) = (0, Duration::ZERO, Duration::ZERO);
     let mut longest = Duration::ZERO;
-    for _ in 0..MEASURED {
+    for _ in 0..MEASURED_TICKS {
         let start = clock();
-        rescheduled += run.traffic();
+        rescheduled += run.reschedule_some();
         moving += clock() - start;
         let (took, step) = run.tick();
         sweeping += took;
@@ -198,7 +198,8 @@ pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
     figures.reschedule = moving.as_nanos() as f64 / f64::from(rescheduled);
     figures.sweep = sweeping.as_nanos() as f64 / f64::from(rescheduled);
     figures.longest_keepalive_us = longest.as_nanos() as f64 / 1e3;
-    figures.bytes = (allocated::bytes() - heap) as f64 / f64::from(count) + C::RECORD_BYTES;
+    figures.bytes =
+        (counting_allocator::bytes() - heap) as f64 / f64::from(count) + C::RECORD_BYTES;
 
     let start = clock();
     for id in run.shuffled() {
@@ -206,12 +207,12 @@ pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
     }
     figures.clear = run.per_timer(clock() - start);
     let expired = run.candidate.expired();
-    run.ticks(KEEPALIVE + TWO_SECONDS);
+    run.ticks(KEEPALIVE_TICKS + TWO_SECONDS_TICKS);
     assert_eq!(run.candidate.expired(), expired, "a cleared timer expired");
 
-    run.fill(|run| run.now + 100 + run.random.u32(0..ONE_SECOND));
+    run.fill(|run| run.now + 100 + run.random.u32(0..ONE_SECOND_TICKS));
     run.ticks(99);
-    let (took, longest) = run.ticks(ONE_SECOND);
+    let (took, longest) = run.ticks(ONE_SECOND_TICKS);
     figures.expiry_second = run.per_timer(took);
     figures.longest_second_us = longest.as_nanos() as f64 / 1e3;
 
@@ -225,7 +226,7 @@ pub(crate) fn measure<C: Candidate>(count: u32) -> Figures {
     figures
 }
 
-/// Sets every timer, and then reschedules `reschedules` of them: a run for cachegrind, to be compared with one of 0.
+/// Sets every timer, then reschedules `reschedules` of them. Cachegrind compares such a run with one of 0.
 pub(crate) fn reschedule_only<C: Candidate>(count: u32, reschedules: u32) {
     let mut run = Run {
         candidate: C::new(count),
@@ -236,6 +237,6 @@ pub(crate) fn reschedule_only<C: Candidate>(count: u32, reschedules: u32) {
     run.fill(Run::keepalive_deadline);
     for _ in 0..reschedules {
         let id = run.random.u32(0..count);
-        run.candidate.set(id, 2 * KEEPALIVE);
+        run.candidate.set(id, 2 * KEEPALIVE_TICKS);
     }
 }

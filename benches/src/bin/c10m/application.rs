@@ -1,28 +1,28 @@
-//! What the server does: echo what is binary, and publish to all.
+//! The application of the server: it echoes binary messages, and publishes to all subscribers.
 
 use tidewheel::{Cause, CloseCode, Conn, Disconnect, Handler, Message, Request, Sent, Verdict};
 
-/// The text that subscribes whoever says it.
+/// Text message that subscribes its sender.
 pub(crate) const SUBSCRIBE: &str = "subscribe";
 
-/// The text that has [`Application::published`] published.
+/// Text message that publishes [`Application::published`].
 pub(crate) const PUBLISH: &str = "publish";
 
-/// The topic of all.
+/// Topic of all subscriptions.
 pub(crate) const TOPIC: &str = "all";
 
-/// How connections have ended.
+/// Numbers of ended connections by cause.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Ends {
-    /// By the client's Close 1000.
+    /// Ended by the client's Close 1000.
     pub(crate) by_peer: u64,
-    /// Because nothing was heard: Close 1011 was sent, and nothing came back.
+    /// Ended by the ping timeout: Close 1011 was sent, and no Close was received.
     pub(crate) silent: u64,
-    /// By the drain: Close 1001 both ways.
+    /// Ended by the drain: Close 1001 in both directions.
     pub(crate) drained: u64,
 }
 
-/// The application of each shard. It keeps nothing for a connection.
+/// Application of a shard, which keeps no state of a connection.
 pub(crate) struct Application {
     pub(crate) published: String,
     pub(crate) ends: Ends,
@@ -40,7 +40,7 @@ impl Handler for Application {
             None => assert_eq!(conn.send(message), Sent::Sent),
             Some(SUBSCRIBE) => assert_eq!(conn.subscribe(TOPIC), Ok(true)),
             Some(PUBLISH) => assert_eq!(conn.publish(TOPIC, self.published.as_str()), Ok(())),
-            Some(text) => panic!("nobody says {text:?}"),
+            Some(text) => panic!("no client sends {text:?}"),
         }
     }
 
@@ -57,7 +57,7 @@ impl Handler for Application {
             (Cause::Shutdown, Some(CloseCode::GOING_AWAY), Some(CloseCode::GOING_AWAY)) => {
                 self.ends.drained += 1;
             }
-            _ => panic!("no connection ends so: {end:?}"),
+            _ => panic!("unexpected end of a connection: {end:?}"),
         }
     }
 }

@@ -1,42 +1,43 @@
-//! Ten million connections on the shards of one server, over a simulated kernel: what they cost in
-//! user space.
+//! Memory and CPU in user space of ten million connections, on a simulated kernel.
 //!
 //! `cargo run --release -p benches --bin c10m`
 //!
-//! The shards are the server's own, with their mailboxes between them, on one thread and in virtual
-//! time. Below them is [`PopulationRing`](tidewheel::ring::sim::PopulationRing), which takes few bytes for a
-//! client, and works only when it is entered. So what a turn of a shard takes is the server's CPU,
-//! and what is allocated in it is the server's memory, but for what the ring does in calls from the
-//! turn: that is told apart ([`watched`]).
+//! The shards are those of the server, with the mailboxes between them, on one thread and in virtual time. Their ring is
+//! [`PopulationRing`](tidewheel::ring::sim::PopulationRing), which needs few bytes for a client, and works only when it is
+//! entered. So the CPU of a turn is that of the server, and memory that is allocated in a turn is that of the server,
+//! except in calls of the ring, which [`counting_ring`] counts apart.
 
 mod application;
-mod ledger;
-mod meter;
+mod counting_ring;
+mod memory_accounts;
+mod phases;
 mod report;
-mod story;
-mod watched;
-mod world;
+mod server;
+mod turn_times;
 
+use benches::results::Output;
 use clap::Parser;
 
 #[global_allocator]
-static ALLOCATOR: ledger::Ledger = ledger::Ledger;
+static ALLOCATOR: memory_accounts::AccountingAllocator = memory_accounts::AccountingAllocator;
 
-/// What ten million connections cost in user space, over a simulated kernel
+/// Measure memory and CPU in user space of ten million connections, on a simulated kernel
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// Connections: a number, in thousands with k, in millions with M
+    /// Number of connections; k stands for thousands, M for millions
     #[arg(long, default_value = "10M", value_parser = count)]
     connections: u32,
-    /// Shards of the server, among which the connections are spread evenly
+    /// Shards of the server, each with the same number of connections
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     shards: u16,
     /// Bytes of each message
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(8..=4096))]
     message_size: u16,
-    /// Decides what is left to chance: nonces, masking keys
+    /// Seed of nonces and masking keys
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    output: Output,
 }
 
 fn count(text: &str) -> Result<u32, String> {
@@ -54,7 +55,9 @@ fn count(text: &str) -> Result<u32, String> {
 
 fn main() {
     let options = Options::parse();
-    println!("{}", story::tell(&options));
+    let report = phases::run(&options);
+    println!("{report}");
+    options.output.save(&report.to_run());
 }
 
 #[cfg(test)]
@@ -62,25 +65,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forty_thousand_connections_go_through_every_phase() {
+    fn forty_thousand_connections_pass_every_phase() {
         let options = Options {
-            // Enough for a shard to put off some of what is published at once.
+            // With so many subscribers, a shard delivers in several turns.
             connections: 40_000,
             shards: 2,
             message_size: 64,
             seed: 7,
+            output: Output::default(),
         };
-        // The story asserts what each phase has come to.
-        let report = story::tell(&options);
+        // Each phase asserts its outcome.
+        let report = phases::run(&options);
         let bytes = report.idle_bytes();
         assert!(
             (100.0..=200.0).contains(&bytes),
-            "{bytes} bytes for an idle connection"
+            "{bytes} bytes for each idle connection"
         );
     }
 
     #[test]
-    fn counts_are_read() {
+    fn a_count_may_have_a_unit_and_is_bounded() {
         assert_eq!(count("10M"), Ok(10_000_000));
         assert_eq!(count("20k"), Ok(20_000));
         assert_eq!(count("7"), Ok(7));

@@ -1,38 +1,40 @@
-//! The tables.
+//! The tables of the measurements.
 
 use std::{fmt, fs, time::Duration};
 
+use benches::results::{Figure, Run, host::command};
+
 use crate::{
-    Options, ledger,
-    meter::{Meter, Overhead},
-    world::World,
+    Options, memory_accounts, phases,
+    server::Server,
+    turn_times::{Overhead, TurnTimes},
 };
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// Memory at one moment, in bytes.
+/// Memory of the server at one time, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory {
-    /// Allocated by the server, places that are reserved for further connections included.
+    /// Allocated memory, with the memory that is reserved for more connections.
     pub(crate) allocated: usize,
-    /// The same without places that no connection has ever had.
+    /// Allocated memory that was ever used.
     used: usize,
-    /// Of that, the timer wheels'.
+    /// Memory of the timer wheels.
     wheel: usize,
-    /// Resident in the process, less what the simulation has allocated, all of which is touched.
-    /// The kernel gives memory in huge pages, so this is coarse where there are few connections.
+    /// Resident memory of the process, less the allocated memory of the simulation, all of which was touched. The kernel
+    /// may use huge pages, so that this is coarse for few connections.
     resident: usize,
 }
 
 impl Memory {
-    /// When so many connections at most have been open at a time.
-    pub(crate) fn now(world: &World, connections_max: u32) -> Self {
-        let allocated = ledger::server_bytes();
+    /// Reads the memory of a server that has had `connections_max` connections open at the same time.
+    pub(crate) fn now(server: &Server, connections_max: u32) -> Self {
+        let allocated = memory_accounts::server_bytes();
         Self {
             allocated,
-            used: allocated - world.untouched_bytes(connections_max),
-            wheel: world.holdings().wheel_bytes,
-            resident: resident().saturating_sub(ledger::simulation_bytes()),
+            used: allocated - server.untouched_bytes(connections_max),
+            wheel: server.holdings().wheel_bytes,
+            resident: resident().saturating_sub(memory_accounts::simulation_bytes()),
         }
     }
 }
@@ -42,23 +44,23 @@ fn resident() -> usize {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("VmRSS:"));
     let kib = lines.next().map(|line| line.trim().trim_end_matches(" kB"));
     kib.and_then(|kib| kib.parse::<usize>().ok())
-        .expect("VmRSS is told")
+        .expect("status has VmRSS")
         * 1024
 }
 
-/// What a phase has taken.
+/// Measurements of a phase.
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
-    pub(crate) meter: Meter,
-    /// Time that it took, simulation included.
+    pub(crate) turn_times: TurnTimes,
+    /// Duration, with the simulation.
     pub(crate) total: Duration,
-    /// Time that passed in the simulation.
+    /// Virtual time.
     pub(crate) simulated: Duration,
-    /// The most that the server had allocated.
+    /// Peak of the server's allocated memory.
     pub(crate) peak_bytes: usize,
 }
 
-/// Everything that was measured.
+/// All measurements.
 pub(crate) struct Report {
     pub(crate) options: Options,
     pub(crate) overhead: Overhead,
@@ -75,10 +77,29 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Bytes that each idle connection has added.
+    /// Returns the memory of each idle connection, in bytes.
     #[cfg(test)]
     pub(crate) fn idle_bytes(&self) -> f64 {
         self.each(self.idle.used, self.empty.used)
+    }
+
+    /// Returns the run for the file of results.
+    pub(crate) fn to_run(&self) -> Run {
+        let mut run = Run::new("c10m", command("run --release -p benches --bin c10m"));
+        let row = format!("{} connections", self.options.connections);
+        for (column, memory) in [("idle, B", self.idle), ("subscribed, B", self.subscribed)] {
+            let bytes = self.each(memory.used, self.empty.used);
+            run.add(&row, 1, column, Figure::median(bytes));
+        }
+        let connections = f64::from(self.options.connections);
+        for phase in &self.phases {
+            let column = format!("{}, us", phase.name);
+            let cpu = phase.turn_times.total.as_secs_f64() * 1e6 / connections;
+            if phase.name != phases::EMPTY_WHEEL && !run.columns.contains(&column) {
+                run.add(&row, 1, &column, Figure::median(cpu));
+            }
+        }
+        run
     }
 
     fn each(&self, bytes: usize, less: usize) -> f64 {
@@ -97,7 +118,7 @@ impl Report {
             ("idle", self.idle),
             ("after a keepalive round", self.pinged),
             ("one subscription each", self.subscribed),
-            ("all gone", self.left),
+            ("all ended", self.left),
         ] {
             writeln!(
                 f,
@@ -111,7 +132,7 @@ impl Report {
         }
         writeln!(
             f,
-            "\nA place takes {} bytes. Receive buffers, mapped: {:.1} MiB.\n",
+            "\nA connection reserves {} bytes. Receive buffers, mapped: {:.1} MiB.\n",
             self.slot_bytes,
             self.buffer_bytes as f64 / MIB
         )
@@ -125,25 +146,25 @@ impl Report {
         )?;
         writeln!(f, "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")?;
         for phase in &self.phases {
-            let Meter {
-                turns_time,
+            let TurnTimes {
+                total,
                 turns,
                 longest,
-                longest_unasked,
-                calls,
-            } = &phase.meter;
+                longest_without_completions,
+                ring_calls,
+            } = &phase.turn_times;
             let each =
                 |time: Duration| time.as_secs_f64() * 1e6 / f64::from(self.options.connections);
-            let calls = *calls as f64 / f64::from(self.options.connections);
+            let calls = *ring_calls as f64 / f64::from(self.options.connections);
             writeln!(
                 f,
                 "| {} | {:.3} | {calls:.1} | {:.2} | {:.1} | {turns} | {:.3} | {:.3} | {:.1} | {:.1} |",
                 phase.name,
-                each(*turns_time),
-                turns_time.as_secs_f64(),
+                each(*total),
+                total.as_secs_f64(),
                 phase.simulated.as_secs_f64(),
                 longest.as_secs_f64() * 1e3,
-                longest_unasked.as_secs_f64() * 1e3,
+                longest_without_completions.as_secs_f64() * 1e3,
                 phase.peak_bytes as f64 / MIB,
                 phase.total.as_secs_f64(),
             )?;
@@ -159,6 +180,7 @@ impl fmt::Display for Report {
             shards,
             message_size,
             seed,
+            ..
         } = self.options;
         writeln!(
             f,
@@ -170,8 +192,8 @@ impl fmt::Display for Report {
         self.write_phases(f)?;
         write!(
             f,
-            "\nCPU is that of the turns. In it are a look at the clock for each, {:?}, and the calls of the ring for each \
-             connection: {:?} each where the cache has everything.",
+            "\nCPU is that of the turns. It includes a read of the clock in each turn, {:?}, and the calls of the ring, {:?} \
+             each if the caches have all data.",
             self.overhead.clock, self.overhead.call
         )
     }

@@ -1,65 +1,72 @@
-//! Close storm: all clients leave at one moment, by Close or without a word.
+//! Close storm: CPU and latency when all clients send Close at the same moment, and the detection of silent clients.
 
+use benches::results::Run;
 use clap::Args;
 
 use crate::{
-    cost::Cost,
-    figure::Figure,
+    cost::{Cost, figure},
     generator,
-    rounds::Rounds,
+    schedule::{Measurements, Schedule},
     servers::{Kind, Settings},
 };
 
-/// Those that ping do so after so many seconds of silence, wait as long for a pong, and then for a
-/// Close.
-const DEADLINE: u32 = 1;
+/// Ping interval, ping timeout and close timeout in seconds, of servers that have them.
+const DEADLINE_S: u32 = 1;
 
-/// Who does not let go of silent clients so many seconds after the last deadline, does not notice.
-const PATIENCE: u32 = 10;
+/// Seconds after the last deadline in which a server must have closed silent clients.
+const DETECTION_S_MAX: u32 = 10;
 
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    rounds: Rounds,
+    schedule: Schedule,
     /// Connections that close
     #[arg(long, value_name = "N", default_value = "10k")]
     connections: String,
-    /// Connections that fall silent, in one round of their own; 0 for none
+    /// Connections that fall silent, in one more run of each server; 0 for none
     #[arg(long, value_name = "N", default_value = "1k")]
     silent: String,
 }
 
-/// What was measured of one server in one round.
+/// Measurements of one server in one round.
 struct Storm {
     cost: Cost,
-    /// From the plan to FIN, in milliseconds.
-    p50: f64,
-    p99: f64,
+    /// Time from the planned moment of a close to FIN, in milliseconds.
+    p50_ms: f64,
+    p99_ms: f64,
 }
 
-/// Lets all servers have their turn in each round, and prints a table.
+/// Measures all servers, and prints a table.
 pub(crate) fn compare(options: &Options) {
-    let what = format!("Close storm, {} connections", options.connections);
-    options.rounds.report(&what, || {
-        let measured = options.rounds.measure(Kind::SERVERS, |kind, turn| {
+    let title = format!("Close storm, {} connections", options.connections);
+    options.schedule.report("close-storm", &title, |run| {
+        let measured = options.schedule.measure(Kind::SERVERS, |kind, round| {
             let storm = measure(kind, options);
-            turn.tell(kind, &storm.cost.told());
+            round.log(kind, &storm.cost.summary());
             storm
         });
-        println!(
-            "| |{} plan to FIN: p50, ms | p99, ms | when {} fall silent |",
-            Cost::head("close"),
-            options.silent
-        );
-        println!("|---|{}", "--:|".repeat(Cost::COLUMNS + 3));
-        for (kind, rounds) in measured.iter() {
-            let cost = Cost::cells(rounds, &measured, |it| &it.cost);
-            let p50 = Figure::new(rounds, |it| it.p50);
-            let p99 = Figure::new(rounds, |it| it.p99);
-            let silent = silence(kind, options);
-            println!("| {kind} |{cost} {p50:.1} | {p99:.1} | {silent} |");
-        }
+        print(&measured, options, run);
     });
+}
+
+fn print(measured: &Measurements<Storm>, options: &Options, run: &mut Run) {
+    println!(
+        "| |{} plan to FIN: p50, ms | p99, ms | when {} fall silent |",
+        Cost::head("close"),
+        options.silent
+    );
+    println!("|---|{}", "--:|".repeat(Cost::COLUMNS + 3));
+    for (kind, rounds) in measured.iter() {
+        let cost = Cost::cells(rounds, measured, |it| &it.cost);
+        let p50 = figure(rounds, |it| it.p50_ms);
+        let p99 = figure(rounds, |it| it.p99_ms);
+        let silent = silent_clients(kind, options);
+        println!("| {kind} |{cost} {p50:.1} | {p99:.1} | {silent} |");
+        let (n, column) = (rounds.len(), kind.to_string());
+        run.add("close, us", n, &column, figure(rounds, |it| it.cost.cpu_us));
+        run.add("plan to FIN, p99, ms", n, &column, p99);
+        run.add("silent clients", 1, &column, silent);
+    }
 }
 
 fn measure(kind: Kind, options: &Options) -> Storm {
@@ -71,17 +78,17 @@ fn measure(kind: Kind, options: &Options) -> Storm {
     let report = generator::run(kind, settings, &scenario).checked(kind);
     Storm {
         cost: Cost::of(&report, report.latency("fin", "count")),
-        p50: report.latency("fin", "p50") / 1e6,
-        p99: report.latency("fin", "p99") / 1e6,
+        p50_ms: report.latency("fin", "p50") / 1e6,
+        p99_ms: report.latency("fin", "p99") / 1e6,
     }
 }
 
-/// Until when a server holds clients that have fallen silent, as text.
-fn silence(kind: Kind, options: &Options) -> String {
+/// Returns the time after which a server has closed all silent clients, or that it still has them.
+fn silent_clients(kind: Kind, options: &Options) -> String {
     if options.silent == "0" {
         return String::new();
     }
-    let (deadline, timeout) = (format!("{DEADLINE}s"), format!("{PATIENCE}s"));
+    let (deadline, timeout) = (format!("{DEADLINE_S}s"), format!("{DETECTION_S_MAX}s"));
     let scenario = [
         "close-storm",
         "--mode",
@@ -99,19 +106,19 @@ fn silence(kind: Kind, options: &Options) -> String {
     ];
     let settings = Settings {
         many: true,
-        ping_interval: Some(DEADLINE),
-        patience: Some(DEADLINE),
+        ping_interval: Some(DEADLINE_S),
+        timeout: Some(DEADLINE_S),
     };
     let report = generator::run(kind, settings, &scenario);
     match report.find("emptied.seconds") {
-        Some(seconds) => format!("all gone after {seconds:.2} s"),
+        Some(seconds) => format!("gone after {seconds:.2} s"),
         None => {
             let holds = |reason: &str| reason.contains("still holds connections");
             assert!(
                 report.reasons().any(holds),
-                "{kind} holds none, or was not asked"
+                "{kind}: the report has neither the time nor the reason of a failure"
             );
-            format!("still held after {PATIENCE} s")
+            format!("held after {DETECTION_S_MAX} s")
         }
     }
 }

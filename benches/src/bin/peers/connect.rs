@@ -1,54 +1,54 @@
-//! Connect: what each opening handshake costs.
+//! Connect: CPU of each opening handshake.
 
 use clap::Args;
 
 use crate::{
-    cost::Cost,
-    figure::Figure,
+    cost::{Cost, figure, median},
     generator,
-    rounds::Rounds,
+    schedule::Schedule,
     servers::{Kind, Settings},
 };
 
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(flatten)]
-    rounds: Rounds,
-    /// Connections to open, as fast as they open with 256 of them under way
+    schedule: Schedule,
+    /// Connections to open without a pause, at most 256 of them at the same time
     #[arg(long, value_name = "N", default_value = "10k")]
     connections: String,
 }
 
-/// What was measured of one server in one round.
-struct Opened {
+/// Measurements of one server in one round.
+struct Handshakes {
     cost: Cost,
-    /// Connections in a second.
+    /// Handshakes a second.
     rate: f64,
 }
 
-/// Lets all servers have their turn in each round, and prints a table.
+/// Measures all servers, and prints a table.
 pub(crate) fn compare(options: &Options) {
-    let what = format!(
+    let title = format!(
         "Connect, {} connections, the opening handshake and nothing else",
         options.connections
     );
-    options.rounds.report(&what, || {
-        let measured = options.rounds.measure(Kind::SERVERS, |kind, turn| {
-            let opened = measure(kind, options);
-            turn.tell(kind, &opened.cost.told());
-            opened
+    options.schedule.report("connect", &title, |run| {
+        let measured = options.schedule.measure(Kind::SERVERS, |kind, round| {
+            let handshakes = measure(kind, options);
+            round.log(kind, &handshakes.cost.summary());
+            handshakes
         });
         println!("| |{} connections/s |", Cost::head("connection"));
         println!("|---|{}", "--:|".repeat(Cost::COLUMNS + 1));
         for (kind, rounds) in measured.iter() {
             let cost = Cost::cells(rounds, &measured, |it| &it.cost);
-            let rate = Figure::new(rounds, |it| it.rate).median;
-            println!("| {kind} |{cost} {rate:.0} |");
+            println!("| {kind} |{cost} {:.0} |", median(rounds, |it| it.rate));
+            let cpu = figure(rounds, |it| it.cost.cpu_us);
+            run.add("handshake, us", rounds.len(), &kind.to_string(), cpu);
         }
     });
 }
 
-fn measure(kind: Kind, options: &Options) -> Opened {
+fn measure(kind: Kind, options: &Options) -> Handshakes {
     let scenario = [
         "connect",
         "--no-echo",
@@ -62,7 +62,7 @@ fn measure(kind: Kind, options: &Options) -> Opened {
         ..Settings::default()
     };
     let report = generator::run(kind, settings, &scenario).checked(kind);
-    Opened {
+    Handshakes {
         cost: Cost::of(&report, report.latency("open", "count")),
         rate: report.figure("connect.rate"),
     }

@@ -1,5 +1,4 @@
-//! The load generator, as a child of the comparison: it starts the server, keeps it to a core of
-//! its own, and accounts for it.
+//! The load generator as a child process of a comparison. It starts the server on another core, and measures its CPU.
 
 use std::{
     env,
@@ -14,37 +13,37 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    child::stolen,
-    cores,
+    host,
+    server_process::stolen,
     servers::{self, Kind, Settings},
 };
 
-/// The subcommand that turns this program into the generator.
+/// Subcommand that runs the load generator.
 pub(crate) const ARGUMENT: &str = "generator";
 
-/// Servers listen on these ports; clients' own are above them, as the kernel is set by default.
+/// Ports of servers. By default the kernel gives clients higher ports.
 const PORTS: Range<u16> = 10_000..32_000;
 
-/// What a run has found.
+/// Report of a run of the load generator.
 pub(crate) struct Report {
-    /// Its summary.json.
+    /// Text of its `summary.json`.
     document: Value,
-    /// For how long the server's core was not let run.
+    /// Time in which the hypervisor did not run the server's core.
     pub(crate) stolen: Duration,
 }
 
-/// Runs the generator in this process; `arguments` are those behind [`ARGUMENT`].
+/// Runs the load generator in this process. `arguments` are those after [`ARGUMENT`].
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     loadgen::main(std::iter::once(OsString::from("loadgen")).chain(arguments))
 }
 
-/// Lets the generator start a server that echoes, and run a scenario on it.
+/// Runs a scenario of the load generator against an echo server that it starts.
 ///
 /// # Panics
-/// If there is nothing to report.
+/// If the load generator prints no report.
 pub(crate) fn run(kind: Kind, settings: Settings, scenario: &[&str]) -> Report {
-    let (server_core, _) = cores::pick();
-    let program = env::current_exe().expect("this program is a file");
+    let (server_core, _) = host::server_and_client_core();
+    let program = env::current_exe().expect("this program has a path");
     let address = free_address();
     let server = format!(
         "'{}' {} {kind} echo --listen {address}{}",
@@ -59,10 +58,10 @@ pub(crate) fn run(kind: Kind, settings: Settings, scenario: &[&str]) -> Report {
         .args(["--json", "--url", &format!("ws://{address}/")])
         .args(["--server-cmd", &server])
         .output()
-        .expect("this program can be run");
+        .expect("this program can be started");
     let document = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| {
-        let said = String::from_utf8_lossy(&output.stderr);
-        panic!("{kind}: {scenario:?} has no result:\n{said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        panic!("{kind}: {scenario:?} has no report:\n{stderr}");
     });
     Report {
         document,
@@ -70,27 +69,26 @@ pub(crate) fn run(kind: Kind, settings: Settings, scenario: &[&str]) -> Report {
     }
 }
 
-/// An address that nobody listens at, another each time: what is left of the last run's connections
-/// (TIME_WAIT) is of no concern to the next.
+/// Returns a free loopback address with another port each time, so that connections in TIME_WAIT of one run do not
+/// affect the next.
 fn free_address() -> SocketAddr {
     static TAKEN: AtomicU16 = AtomicU16::new(0);
-    // Others that compare at the same time begin elsewhere.
+    // Another process of this program begins at another port.
     let first = PORTS.start + (process::id() % u32::from(PORTS.end - PORTS.start)) as u16;
     let ports = (first..PORTS.end).chain(PORTS);
     let mut addresses = ports
         .skip(usize::from(TAKEN.fetch_add(1, Ordering::Relaxed)))
         .map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
     let free = addresses.find(|address| TcpListener::bind(address).is_ok());
-    free.expect("not all ports are taken")
+    free.expect("a port is free")
 }
 
 impl Report {
-    /// Makes sure that the server did all that was asked of it, but that it may have left out FIN
-    /// where clients closed; who does that is told of. That the generator was the limit is no
-    /// failure of the server's; what it costs is what was measured all the same.
+    /// Checks that the server did not fail. A run that was limited by the generator passes, because its CPU is still
+    /// the CPU of the server. Closes without FIN pass with a message on standard error.
     ///
     /// # Panics
-    /// If it did not.
+    /// If the server failed.
     pub(crate) fn checked(self, kind: Kind) -> Self {
         let outcome = |name: &str| self.document["outcomes"][name].as_u64();
         let (closed, without_fin) = (outcome("closed"), outcome("fin_timed_out"));
@@ -110,32 +108,31 @@ impl Report {
         self
     }
 
-    /// Why it was not as asked for.
+    /// Returns the reasons of failures.
     pub(crate) fn reasons(&self) -> impl Iterator<Item = &str> {
         let reasons = self.document["reasons"].as_array();
         let reasons = reasons.expect("a summary has reasons");
         reasons.iter().filter_map(Value::as_str)
     }
 
-    /// The figure of this name, if there is such.
+    /// Returns the figure of this name, if the report has it.
     pub(crate) fn find(&self, name: &str) -> Option<f64> {
         self.document["figures"][name].as_f64()
     }
 
-    /// The figure of this name.
+    /// Returns the figure of this name.
     ///
     /// # Panics
-    /// If the scenario does not tell it.
+    /// If the report does not have it.
     pub(crate) fn figure(&self, name: &str) -> f64 {
         let figure = self.find(name);
         figure.unwrap_or_else(|| panic!("{name} is missing in {:#}", self.document))
     }
 
-    /// A number of the latency of this name, counted from the plan: `count`, or a percentile in
-    /// nanoseconds.
+    /// Returns a number of a latency that counts from the plan: `count`, or a percentile in nanoseconds.
     ///
     /// # Panics
-    /// If the scenario does not tell it.
+    /// If the report does not have it.
     pub(crate) fn latency(&self, name: &str, number: &str) -> f64 {
         let number = self.document["latencies"][name]["corrected"][number].as_f64();
         number.unwrap_or_else(|| panic!("{name} is missing in {:#}", self.document))

@@ -1,99 +1,99 @@
-//! Servers under the same work, side by side in one run: Tidewheel, its peers, and what the kernel alone costs.
+//! Compares Tidewheel with other servers and with bare system calls, under the same load and in the same run.
 //!
-//! `cargo run --release -p benches --bin peers` compares everything; `-- echo` and the others one thing.
+//! `cargo run --release -p benches --bin peers` runs the comparisons that `benches/RESULTS.md` shows; `-- echo` and
+//! the other subcommands run one of them.
 
-mod beside;
-mod child;
-mod client;
 mod close_storm;
 mod connect;
-mod cores;
 mod cost;
-mod crowd;
 mod echo;
+mod echo_during_fanout;
 mod fanout;
-mod figure;
 mod generator;
+mod handshake;
+mod host;
 mod idle;
 mod publisher;
-mod rounds;
+mod schedule;
+mod server_process;
 mod servers;
 mod shards;
+mod subscribers;
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::{Args, Command, FromArgMatches, Parser, Subcommand};
 use mimalloc::MiMalloc;
 
-use crate::rounds::Rounds;
+use crate::schedule::Schedule;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
-/// Compares servers: each in a process on a core of its own, the clients on another
+/// Compare servers, each in a process on its own core, with the clients on another core
 #[derive(Parser)]
 #[command(
     args_conflicts_with_subcommands = true,
-    after_help = "Without a comparison: all of them."
+    after_help = "Without a comparison: echo, connect, idle, close-storm and fanout."
 )]
 struct Arguments {
     #[command(subcommand)]
     comparison: Option<Comparison>,
     #[command(flatten)]
-    rounds: Rounds,
+    schedule: Schedule,
 }
 
 #[derive(Subcommand)]
 enum Comparison {
-    /// Messages that come back: CPU for each
+    /// CPU of each echoed message
     Echo(echo::Options),
-    /// Opening handshakes: CPU for each
+    /// CPU of each opening handshake
     Connect(connect::Options),
-    /// Connections on which nothing is said: memory of each, and CPU
+    /// Memory and CPU of each idle connection
     Idle(idle::Options),
-    /// All clients leave at one moment: CPU for each, latency, and whether silence is noticed
+    /// CPU and latency of closes at the same moment, and the detection of silent clients
     CloseStorm(close_storm::Options),
-    /// One message to very many subscribers: CPU for each delivery, and latency
+    /// CPU and latency of each delivery of a message to many subscribers
     Fanout(fanout::Options),
-    /// A server, as a child of this program or of the generator
+    /// Round trip of an echo with and without fan-outs on the same server
+    EchoDuringFanout(echo_during_fanout::Options),
+    /// Deliveries a second of several shards, divided by those of one
+    Shards(shards::Options),
+    /// Run a server, as a child of this program or of the load generator
     #[command(name = servers::ARGUMENT, hide = true)]
-    Server(servers::Order),
-    /// The generator, as a child of this program
+    Server(servers::Invocation),
+    /// Run the load generator, as a child of this program
     #[command(name = generator::ARGUMENT, hide = true, disable_help_flag = true)]
     Generator {
-        /// Those of `loadgen`
+        /// Arguments of `loadgen`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
     },
-    /// An echo beside a fan-out to very many: its round trip with and without
-    Beside(beside::Options),
-    /// The server of `beside`, as a child of this program
-    #[command(name = beside::SERVER_ARGUMENT, hide = true)]
-    BesideServer {
-        /// Its shards
+    /// Run the server of `echo-during-fanout`, as a child of this program
+    #[command(name = echo_during_fanout::SERVER_ARGUMENT, hide = true)]
+    EchoDuringFanoutServer {
+        /// Number of shards
         shards: u16,
-        /// The core that they keep to
+        /// Core of all shards
         core: usize,
     },
-    /// Two shards against one: deliveries in a second, to subscribers that take no CPU
-    Shards(shards::Options),
-    /// A server of `shards`, as a child of this program
+    /// Run a server of `shards`, as a child of this program
     #[command(name = shards::SERVER_ARGUMENT, hide = true)]
     ShardsServer {
-        /// Which one
+        /// Kind of the server
         kind: shards::Kind,
-        /// Its shards, or threads
+        /// Number of shards or threads
         shards: u16,
-        /// The core of the first
+        /// Core of the first shard or thread
         core: usize,
     },
-    /// Subscribers in a process of their own
-    #[command(name = crowd::ARGUMENT, hide = true)]
-    Crowd(crowd::Seats),
+    /// Run some of the subscribers, as a child of this program
+    #[command(name = subscribers::ARGUMENT, hide = true)]
+    Subscribers(subscribers::Range),
 }
 
 fn main() -> ExitCode {
-    cores::raise_descriptor_limit();
+    host::raise_descriptor_limit();
     match Arguments::parse().comparison {
         None => compare_all(),
         Some(Comparison::Echo(options)) => echo::compare(&options),
@@ -101,21 +101,21 @@ fn main() -> ExitCode {
         Some(Comparison::Idle(options)) => idle::compare(&options),
         Some(Comparison::CloseStorm(options)) => close_storm::compare(&options),
         Some(Comparison::Fanout(options)) => fanout::compare(&options),
-        Some(Comparison::Server(order)) => return servers::serve(order),
-        Some(Comparison::Generator { arguments }) => return generator::main(arguments),
-        Some(Comparison::Beside(options)) => beside::compare(&options),
-        Some(Comparison::BesideServer { shards, core }) => {
-            child::become_one(core);
-            beside::serve(shards);
-        }
+        Some(Comparison::EchoDuringFanout(options)) => echo_during_fanout::compare(&options),
         Some(Comparison::Shards(options)) => shards::compare(&options),
+        Some(Comparison::Server(invocation)) => return servers::serve(invocation),
+        Some(Comparison::Generator { arguments }) => return generator::main(arguments),
+        Some(Comparison::EchoDuringFanoutServer { shards, core }) => {
+            server_process::pin_and_end_with_parent(core);
+            echo_during_fanout::serve(shards);
+        }
         Some(Comparison::ShardsServer { kind, shards, core }) => shards::serve(kind, shards, core),
-        Some(Comparison::Crowd(seats)) => crowd::sit(&seats),
+        Some(Comparison::Subscribers(range)) => subscribers::run(&range),
     }
     ExitCode::SUCCESS
 }
 
-/// All comparisons, as many rounds of each as this process's arguments say, otherwise as by default.
+/// Runs the five comparisons with other servers, with the schedule of the command line and default options.
 fn compare_all() {
     echo::compare(&options());
     connect::compare(&options());
@@ -124,8 +124,8 @@ fn compare_all() {
     fanout::compare(&options());
 }
 
-/// The options of a comparison, of this process's arguments.
+/// Parses the command line as the options of a comparison.
 fn options<T: Args + FromArgMatches>() -> T {
     let matches = T::augment_args(Command::new("peers")).get_matches();
-    T::from_arg_matches(&matches).expect("they were parsed for it")
+    T::from_arg_matches(&matches).expect("the arguments were parsed as these options")
 }

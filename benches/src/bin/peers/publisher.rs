@@ -1,62 +1,71 @@
-//! A client that publishes, and knows when all have got it.
+//! A client that publishes, and waits until its messages are delivered.
 
 use std::{
     io::{Read, Write},
     net::TcpStream,
 };
 
-use crate::{child::Child, client, fanout::message};
+use crate::{fanout::message, handshake, server_process::ServerProcess};
 
-/// For each shard: so many that none is without, as the kernel spreads them by chance.
-const SENTINELS: u16 = 12;
+/// Sentinels for each shard. The kernel distributes them at random; with so many, each shard has one.
+const SENTINELS_PER_SHARD: u16 = 12;
 
-/// The path of a client that gets what is published.
-pub(crate) const LISTENS: &str = "/listen";
+/// Path of a subscriber.
+pub(crate) const SUBSCRIBER_PATH: &str = "/listen";
 
-/// The path of a client that publishes what it sends.
-pub(crate) const PUBLISHES: &str = "/publish";
+/// Path of a publisher.
+pub(crate) const PUBLISHER_PATH: &str = "/publish";
 
+/// A client that publishes.
 pub(crate) struct Publisher {
     socket: TcpStream,
+    /// Subscribers that read at once.
     sentinels: Vec<TcpStream>,
     published: u64,
 }
 
-/// Subscribers that read at once. A shard delivers last to those that came last; but if they are so
-/// many that it does so in slices, these begin with the last, and those that came first are in the
-/// last slice, which is a small one.
-pub(crate) fn sentinels(child: &Child, shards: u16) -> impl Iterator<Item = TcpStream> {
-    (0..SENTINELS * shards).map(|_| client::open(child.address, LISTENS, None))
+/// Connects subscribers that read at once, and so report when a message is delivered.
+///
+/// A shard delivers in the order of subscription, but the slices of a large fan-out begin with the newest subscribers.
+/// So sentinels have to connect before all other subscribers, and after them.
+pub(crate) fn sentinels(server: &ServerProcess, shards: u16) -> impl Iterator<Item = TcpStream> {
+    (0..SENTINELS_PER_SHARD * shards)
+        .map(|_| handshake::open(server.address, SUBSCRIBER_PATH, None))
 }
 
 impl Publisher {
-    /// Connects to a server; when all `sentinels` have a message, all others have it, too.
-    pub(crate) fn connect(child: &Child, sentinels: Vec<TcpStream>) -> Self {
+    /// Connects to a server. A message counts as delivered when all `sentinels` have received it.
+    pub(crate) fn connect(server: &ServerProcess, sentinels: Vec<TcpStream>) -> Self {
         Self {
-            socket: client::open(child.address, PUBLISHES, None),
+            socket: handshake::open(server.address, PUBLISHER_PATH, None),
             sentinels,
             published: 0,
         }
     }
 
-    /// Publishes `count` messages at once, and waits until they are delivered.
+    /// Publishes `count` messages in one write, and waits until they are delivered.
     pub(crate) fn publish(&mut self, count: u64) {
         let mut frames = Vec::new();
         let numbers = self.published..self.published + count;
         for number in numbers.clone() {
             message::write_masked(number, &mut frames);
         }
-        self.socket.write_all(&frames).expect("it is open");
+        self.socket.write_all(&frames).expect("the socket is open");
         let expected: Vec<u8> = numbers.flat_map(message::delivered).collect();
         let mut frames = vec![0; expected.len()];
         for sentinel in &mut self.sentinels {
-            sentinel.read_exact(&mut frames).expect("it is delivered");
-            assert!(frames == expected, "what is delivered was not published");
+            sentinel
+                .read_exact(&mut frames)
+                .expect("the messages are delivered");
+            assert!(
+                frames == expected,
+                "the delivered frames are the published ones"
+            );
         }
         self.published += count;
     }
 
-    /// Messages published so far.
+    /// Returns the number of messages published so far.
     pub(crate) const fn published(&self) -> u64 {
         self.published
     }

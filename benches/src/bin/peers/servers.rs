@@ -1,5 +1,5 @@
-//! The servers, each as its own users would write it well: on one thread, with the fast path that
-//! its documentation names, `TCP_NODELAY`, and the same allocator for all.
+//! The servers that are compared. Each runs on one thread, as its documentation advises for speed, with `TCP_NODELAY`
+//! and the same allocator.
 
 mod actix_ws;
 mod echo_loop;
@@ -26,28 +26,28 @@ use tidewheel_codec::{
     mask::mask,
 };
 
-use crate::child::{announce, become_one};
+use crate::server_process::{pin_and_end_with_parent, report_listening};
 
-/// The subcommand that turns this program into a server.
+/// Subcommand that runs a server.
 pub(crate) const ARGUMENT: &str = "server";
 
-/// Messages that a broadcast channel keeps for the slowest task: more than are ever in flight.
+/// Messages that a broadcast channel keeps for the slowest task, which is more than are in flight.
 pub(crate) const CHANNEL_CAPACITY: usize = 64;
 
 /// A server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Kind {
-    /// For fan-out: one send(2) for each subscriber and message, and nothing else
+    /// For fan-out: send(2) for each subscriber and message, and nothing else
     SendLoop,
-    /// For echo: one read(2), unmasking where the frames lie, and one write(2), and nothing else
+    /// For echo: read(2), unmasking in place, write(2), and nothing else
     EchoLoop,
     /// Tidewheel: `tidewheel echo`, or a handler like that of `tidewheel serve`
     Tidewheel,
     /// fastwebsockets, on hyper
     Fastwebsockets,
-    /// tokio-tungstenite; for fan-out a task for each connection, which sends message by message
+    /// tokio-tungstenite; for fan-out, a task for each connection that awaits `send` for each message
     TokioTungstenite,
-    /// The same with `StreamExt::forward`, which flushes when there is no next message
+    /// tokio-tungstenite with `StreamExt::forward`, which flushes when no message waits
     TokioTungsteniteForward,
     /// sockudo-ws
     SockudoWs,
@@ -55,7 +55,7 @@ pub(crate) enum Kind {
     ActixWs,
 }
 
-/// What a server is to do.
+/// Work of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Work {
     /// Send each message back
@@ -65,7 +65,7 @@ pub(crate) enum Work {
 }
 
 impl Kind {
-    /// Those that echo. What forwards does so by itself.
+    /// Servers of the echo comparison.
     pub(crate) const ECHO: &[Self] = &[
         Self::EchoLoop,
         Self::Tidewheel,
@@ -75,7 +75,7 @@ impl Kind {
         Self::ActixWs,
     ];
 
-    /// Those that do everything else that is asked of a server of echoes.
+    /// Servers of the comparisons of handshakes, idle connections and closes.
     pub(crate) const SERVERS: &[Self] = &[
         Self::Tidewheel,
         Self::Fastwebsockets,
@@ -84,7 +84,7 @@ impl Kind {
         Self::ActixWs,
     ];
 
-    /// Those that fan out.
+    /// Servers of the fan-out comparison.
     pub(crate) const FANOUT: &[Self] = &[
         Self::SendLoop,
         Self::Tidewheel,
@@ -98,45 +98,45 @@ impl Kind {
 
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = self.to_possible_value().expect("none is skipped");
+        let value = self.to_possible_value().expect("every kind has a name");
         f.write_str(value.get_name())
     }
 }
 
-/// What the server is told by who starts it.
+/// Arguments of a server.
 #[derive(Args, Clone, Copy, Debug)]
-pub(crate) struct Order {
-    /// Which one
+pub(crate) struct Invocation {
+    /// Kind of the server
     kind: Kind,
-    /// What it is to do
+    /// Work of the server
     work: Work,
-    /// Where it listens
+    /// Address of the listener
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// The core that it keeps to; it ends when its standard input does. Without, it is on that of
-    /// its parent, and ends by a signal
+    /// Core of the server, which then ends with its standard input; without it, the server keeps its parent's core and
+    /// ends by a signal
     #[arg(long)]
     core: Option<usize>,
     #[command(flatten)]
     settings: Settings,
 }
 
-/// What is not as by default.
+/// Settings that differ from the defaults.
 #[derive(Args, Clone, Copy, Debug, Default)]
 pub(crate) struct Settings {
-    /// Very many connections that say little, where the server's documentation has a word on that
+    /// Use the settings that the server's documentation advises for many connections
     #[arg(long)]
     pub(crate) many: bool,
-    /// Seconds of silence before a ping, for those that ping
+    /// Silence in seconds before a Ping, for servers that ping
     #[arg(long)]
     pub(crate) ping_interval: Option<u32>,
-    /// Seconds to wait for a pong, and then for a Close, for those that ping
+    /// Ping timeout and close timeout in seconds, for servers that ping
     #[arg(long)]
-    pub(crate) patience: Option<u32>,
+    pub(crate) timeout: Option<u32>,
 }
 
 impl Settings {
-    /// As on the command line.
+    /// Returns the settings as arguments of the command line.
     pub(crate) fn arguments(self) -> String {
         let mut text = String::new();
         if self.many {
@@ -144,7 +144,7 @@ impl Settings {
         }
         for (name, seconds) in [
             ("ping-interval", self.ping_interval),
-            ("patience", self.patience),
+            ("timeout", self.timeout),
         ] {
             if let Some(seconds) = seconds {
                 text += &format!(" --{name} {seconds}");
@@ -155,16 +155,16 @@ impl Settings {
 }
 
 /// Serves until the process ends.
-pub(crate) fn serve(order: Order) -> ExitCode {
-    match order.core {
-        Some(core) => become_one(core),
-        // Whatever becomes of the generator, the server does not outlive it.
-        None => set_parent_process_death_signal(Some(Signal::TERM)).expect("it is a signal"),
+pub(crate) fn serve(invocation: Invocation) -> ExitCode {
+    match invocation.core {
+        Some(core) => pin_and_end_with_parent(core),
+        // The server ends with the load generator, even if that is killed.
+        None => set_parent_process_death_signal(Some(Signal::TERM)).expect("SIGTERM is a signal"),
     }
-    let Order {
+    let Invocation {
         listen, settings, ..
-    } = order;
-    match (order.work, order.kind) {
+    } = invocation;
+    match (invocation.work, invocation.kind) {
         (Work::Echo, Kind::Tidewheel) => return tidewheel::echo(listen, settings),
         (Work::Echo, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::echo),
         (Work::Echo, Kind::TokioTungstenite | Kind::TokioTungsteniteForward) => {
@@ -173,8 +173,8 @@ pub(crate) fn serve(order: Order) -> ExitCode {
         (Work::Echo, Kind::SockudoWs) => on_tokio(listen, |it| sockudo_ws::echo(it, settings)),
         (Work::Echo, Kind::ActixWs) => actix_ws::echo(listen),
         (Work::Echo, Kind::EchoLoop) => echo_loop::echo(&bind(listen)),
-        (Work::Echo, Kind::SendLoop) => panic!("it is for fan-out only"),
-        (Work::Fanout, Kind::EchoLoop) => panic!("it is for echo only"),
+        (Work::Echo, Kind::SendLoop) => panic!("send-loop is for fan-out only"),
+        (Work::Fanout, Kind::EchoLoop) => panic!("echo-loop is for echo only"),
         (Work::Fanout, Kind::SendLoop) => send_loop::fan_out(&bind(listen)),
         (Work::Fanout, Kind::Tidewheel) => tidewheel::fan_out(listen),
         (Work::Fanout, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::fan_out),
@@ -194,10 +194,10 @@ pub(crate) fn serve(order: Order) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A blocking listener.
+/// Binds a blocking listener, and reports its address.
 fn bind(listen: SocketAddr) -> TcpListener {
     let listener = TcpListener::bind(listen).expect("the address is free");
-    announce(listener.local_addr().expect("it is bound"));
+    report_listening(listener.local_addr().expect("the listener is bound"));
     listener
 }
 
@@ -206,58 +206,62 @@ fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpLis
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .expect("a runtime needs some descriptors only");
+        .expect("descriptors are left");
     runtime.block_on(async {
-        // With a backlog of 1024, where the standard library has 128.
+        // tokio has a backlog of 1024; the standard library has 128.
         let listener = tokio::net::TcpListener::bind(listen).await;
         let listener = listener.expect("the address is free");
-        announce(listener.local_addr().expect("it is bound"));
+        report_listening(listener.local_addr().expect("the listener is bound"));
         serve(listener).await;
     });
 }
 
-/// A blocking client, once its request is answered, and the path that it asked for; `None` if it has
-/// left without asking for anything.
+/// Accepts a client, answers its handshake, and returns its blocking socket and its path; `None` if it left before its
+/// request was complete.
 pub(crate) fn accept(listener: &TcpListener) -> Option<(TcpStream, String)> {
-    let (mut client, _) = listener.accept().expect("one is there");
-    client.set_nodelay(true).expect("it is a TCP socket");
+    let (mut client, _) = listener.accept().expect("accept succeeds");
+    client.set_nodelay(true).expect("the socket is TCP");
     let mut request = Vec::new();
     loop {
         let mut buffer = [0; 1024];
         let length = client.read(&mut buffer).ok().filter(|length| *length > 0)?;
         request.extend_from_slice(&buffer[..length]);
         if let Some((path, answer)) = answer(&request) {
-            client.write_all(&answer).expect("it is open");
+            client.write_all(&answer).expect("the socket is open");
             return Some((client, path));
         }
     }
 }
 
-/// The messages of a publisher, which come whole, as the frames that go out.
+/// Converts a publisher's frames, which are complete, into frames for subscribers.
 pub(crate) fn frames(mut messages: &mut [u8]) -> Vec<Bytes> {
     let mut frames = Vec::new();
     while !messages.is_empty() {
-        let header = FrameHeader::parse(messages).expect("clients are well-behaved");
-        let header = header.expect("messages come whole");
+        let header = FrameHeader::parse(messages).expect("clients send valid frames and requests");
+        let header = header.expect("frames are complete");
         let (message, others) = messages.split_at_mut(header.size() + header.payload_len as usize);
         let payload = &mut message[header.size()..];
-        mask(payload, header.masking_key.expect("clients mask"));
+        mask(
+            payload,
+            header.masking_key.expect("clients mask their frames"),
+        );
         frames.push(encode_frame(Opcode::Text, payload));
         messages = others;
     }
     frames
 }
 
-/// The clients leave, and this process with them.
-pub(crate) fn wait_for_the_end() -> ! {
+/// Waits for the end of this process.
+pub(crate) fn wait_for_exit() -> ! {
     loop {
         thread::park();
     }
 }
 
-/// The path of the request at the start of `bytes`, if it is whole, and the answer to it.
+/// Returns the path of the request in `bytes` and the response to it, if the request is complete.
 fn answer(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
-    let parsed = Request::parse(bytes, &Limits::default()).expect("clients are well-behaved");
+    let parsed =
+        Request::parse(bytes, &Limits::default()).expect("clients send valid frames and requests");
     let (request, _) = parsed?;
     let mut answer = Vec::new();
     request.accept().write(&mut answer);

@@ -1,24 +1,26 @@
-//! The messages: what the publisher sends, and what arrives.
+//! Messages of a fan-out, as the publisher sends them and as subscribers receive them.
 
 use tidewheel_codec::{
     frame::{FrameHeader, Opcode},
     mask::mask,
 };
 
-/// The bytes of a message.
+/// Bytes of a message.
 pub(crate) const PAYLOAD_SIZE: usize = 64;
 
-/// The bytes of a frame from a server: two of header, no masking key (RFC 6455 5.2).
+/// Bytes of a server's frame: a header of two bytes without a masking key (RFC 6455 5.2), and the payload.
 pub(crate) const FRAME_SIZE: usize = 2 + PAYLOAD_SIZE;
 
 const MASKING_KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 fn payload(number: u64) -> [u8; PAYLOAD_SIZE] {
     let text = format!("{number:0PAYLOAD_SIZE$}");
-    text.into_bytes().try_into().expect("it is padded")
+    text.into_bytes()
+        .try_into()
+        .expect("the text is padded to the size")
 }
 
-/// Appends a message as its publisher sends it.
+/// Appends the frame of the publisher.
 pub(crate) fn write_masked(number: u64, out: &mut Vec<u8>) {
     FrameHeader::new(Opcode::Text, Some(MASKING_KEY), PAYLOAD_SIZE as u64).encode(out);
     let mut payload = payload(number);
@@ -26,7 +28,7 @@ pub(crate) fn write_masked(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&payload);
 }
 
-/// A message as each subscriber gets it.
+/// Returns the frame that each subscriber receives.
 pub(crate) fn delivered(number: u64) -> [u8; FRAME_SIZE] {
     let mut frame = [0; FRAME_SIZE];
     frame[0] = 0x81;

@@ -1,15 +1,16 @@
+//! actix-ws on actix-web, with one worker.
+
 use std::{cell::RefCell, net::SocketAddr, rc::Rc};
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, rt, web};
 use actix_ws::{Message, Session};
 
-use crate::child::announce;
+use crate::server_process::report_listening;
 
-/// The largest frame that is taken; by default it is of 64 KiB.
-const FRAME_SIZE_MAX: usize = 2 << 20;
+/// Largest accepted frame in bytes; the default is 64 KiB.
+const FRAME_BYTES_MAX: usize = 2 << 20;
 
-/// As in its README, with one worker. The crate writes at once what its channel to the connection
-/// holds.
+/// Echoes as in the README of the crate, which writes all messages in its channel to the connection at once.
 pub(super) fn echo(listen: SocketAddr) {
     serve(listen, |config| {
         config.route("/", web::get().to(accept));
@@ -18,7 +19,7 @@ pub(super) fn echo(listen: SocketAddr) {
 
 async fn accept(request: HttpRequest, body: web::Payload) -> actix_web::Result<HttpResponse> {
     let (response, mut session, messages) = actix_ws::handle(&request, body)?;
-    let mut messages = messages.max_frame_size(FRAME_SIZE_MAX);
+    let mut messages = messages.max_frame_size(FRAME_BYTES_MAX);
     rt::spawn(async move {
         while let Some(Ok(message)) = messages.recv().await {
             let sent = match message {
@@ -36,10 +37,10 @@ async fn accept(request: HttpRequest, body: web::Payload) -> actix_web::Result<H
     Ok(response)
 }
 
-/// The sessions of all subscribers.
+/// Sessions of all subscribers.
 type Sessions = Rc<RefCell<Vec<Session>>>;
 
-/// As in the example of the crate: a list of all sessions.
+/// Sends to a list of all sessions, as in the example of the crate.
 pub(super) fn fan_out(listen: SocketAddr) {
     thread_local! {
         static SESSIONS: Sessions = Sessions::default();
@@ -63,7 +64,7 @@ async fn subscribe(
             if let Message::Text(text) = message {
                 let all = sessions.borrow().clone();
                 for mut session in all {
-                    // They all leave together, and this process with them.
+                    // All clients leave at the end, when this process ends.
                     let _ = session.text(text.clone()).await;
                 }
             }
@@ -79,12 +80,12 @@ fn serve(listen: SocketAddr, configure: impl Fn(&mut web::ServiceConfig) + Copy 
         let server = HttpServer::new(move || App::new().configure(configure))
             .workers(1)
             .tcp_nodelay(true)
-            // A signal ends the process, as it does the others'.
+            // A signal ends the process, like the other servers.
             .disable_signals()
             .bind(listen)
             .expect("the address is free");
-        announce(server.addrs()[0]);
+        report_listening(server.addrs()[0]);
         server.run().await
     });
-    served.expect("it runs until the process ends");
+    served.expect("the server runs until the process ends");
 }

@@ -1,3 +1,5 @@
+//! The cost of the system calls of an echo: read(2), unmasking in place, write(2), and nothing else.
+
 use std::{
     io::{Read, Write},
     mem::MaybeUninit,
@@ -13,25 +15,25 @@ use tidewheel_codec::{
 
 use super::accept;
 
-/// What epoll tells of the listener; of a client it tells its place.
+/// Data of the listener's epoll events. A client's events have the index of the client.
 const LISTENER: u64 = u64::MAX;
 
-/// The room of a client for what has arrived, which doubles while a frame does not fit.
-const ROOM: usize = 16 << 10;
+/// First size of a client's buffer in bytes, which doubles while a frame does not fit.
+const BUFFER_BYTES: usize = 16 << 10;
 
 struct Client {
     socket: TcpStream,
-    /// What has arrived and is not answered: so many bytes at the start.
+    /// The first `filled` bytes have arrived and are not answered.
     buffer: Vec<u8>,
     filled: usize,
 }
 
-/// Blocking sockets, and epoll only to hear who has something to say. Frames are unmasked where they
-/// lie, and all that arrived whole is written back from there at once.
+/// Serves blocking sockets. epoll names the clients that can be read. All complete frames of a read are unmasked in
+/// place and written back with one write(2).
 pub(super) fn echo(listener: &TcpListener) {
     let epoll = epoll::create(CreateFlags::CLOEXEC).expect("a descriptor is left");
     let data = EventData::new_u64(LISTENER);
-    epoll::add(&epoll, listener, data, EventFlags::IN).expect("it is added once");
+    epoll::add(&epoll, listener, data, EventFlags::IN).expect("each socket is added once");
     let mut clients: Vec<Option<Client>> = Vec::new();
     let mut events = [MaybeUninit::uninit(); 256];
     loop {
@@ -42,7 +44,8 @@ pub(super) fn echo(listener: &TcpListener) {
                     continue;
                 };
                 let data = EventData::new_u64(clients.len() as u64);
-                epoll::add(&epoll, &socket, data, EventFlags::IN).expect("it is added once");
+                epoll::add(&epoll, &socket, data, EventFlags::IN)
+                    .expect("each socket is added once");
                 clients.push(Some(Client::new(socket)));
             } else {
                 let client = &mut clients[event.data.u64() as usize];
@@ -58,13 +61,13 @@ impl Client {
     fn new(socket: TcpStream) -> Self {
         Self {
             socket,
-            buffer: vec![0; ROOM],
+            buffer: vec![0; BUFFER_BYTES],
             filled: 0,
         }
     }
 
-    /// Reads once, and writes back what is whole; `None` if the client is gone, or has said Close,
-    /// which is its own answer.
+    /// Reads once, and writes the complete frames back. Returns `None` if the client has left or has sent Close, whose
+    /// echo is the answer to it.
     fn answer(&mut self) -> Option<()> {
         let length = self.socket.read(&mut self.buffer[self.filled..]).ok()?;
         self.filled += length;
@@ -86,29 +89,30 @@ impl Client {
     }
 }
 
-/// Answers to whole frames.
+/// Answers to complete frames, in the buffer of the frames.
 struct Answers {
-    /// Where they lie.
+    /// Bytes of the answers.
     place: Range<usize>,
-    /// How long the frames were.
+    /// Bytes of the frames.
     consumed: usize,
-    /// Whether one is to a Close.
+    /// Whether a frame was a Close.
     is_last: bool,
 }
 
 impl Answers {
-    /// Makes them of the whole frames at the start of `bytes`.
+    /// Converts the complete frames at the start of `bytes`.
     fn make(bytes: &mut [u8]) -> Self {
         let (mut place, mut consumed, mut is_last) = (0..0, 0, false);
         loop {
-            let header = FrameHeader::parse(&bytes[consumed..]).expect("clients are well-behaved");
+            let header = FrameHeader::parse(&bytes[consumed..])
+                .expect("clients send valid frames and requests");
             let Some(header) = header else { break };
             let begin = consumed + header.size();
             let payload = begin..begin + header.payload_len as usize;
             if payload.end > bytes.len() {
                 break;
             }
-            let key = header.masking_key.expect("clients mask");
+            let key = header.masking_key.expect("clients mask their frames");
             mask(&mut bytes[payload.clone()], key);
             is_last |= header.opcode == Opcode::Close;
             let mut answer = Vec::with_capacity(10);
@@ -118,7 +122,7 @@ impl Answers {
             }
             .encode(&mut answer);
             if place.is_empty() {
-                // Shorter by the masking key, so there is room for it.
+                // The answer's header has no masking key, so it fits before the payload.
                 place = payload.start - answer.len()..payload.start - answer.len();
             }
             let start = place.end + answer.len();

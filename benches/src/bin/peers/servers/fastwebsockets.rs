@@ -1,3 +1,5 @@
+//! fastwebsockets on hyper.
+
 use bytes::Bytes;
 use fastwebsockets::{
     Frame, OpCode, Payload, Role, WebSocket, WebSocketError,
@@ -16,12 +18,12 @@ use tokio::{
 
 use super::CHANNEL_CAPACITY;
 
-/// As in the example of the crate, with its hyper: messages are not collected of fragments, since
-/// none comes in fragments. Each frame is written at once; there is no other way.
+/// Echoes as in the example of the crate. Fragments are not collected, because no client sends any. The crate writes
+/// each frame at once.
 pub(super) async fn echo(listener: TcpListener) {
     while let Ok((socket, _)) = listener.accept().await {
         tokio::spawn(async move {
-            // A client may be gone already.
+            // The client may have left.
             let _ = socket.set_nodelay(true);
             let connection = http1::Builder::new()
                 .serve_connection(TokioIo::new(socket), service_fn(accept))
@@ -37,14 +39,14 @@ async fn accept(mut request: Request<Incoming>) -> Result<Response<Empty<Bytes>>
     Ok(response)
 }
 
-/// Pings and Closes are answered by the crate.
+/// Echoes frames. The crate answers Ping and Close.
 async fn send_back(socket: UpgradeFut) -> Result<(), WebSocketError> {
     let mut socket = socket.await?;
     loop {
         let frame = socket.read_frame().await?;
         match frame.opcode {
             OpCode::Text | OpCode::Binary | OpCode::Continuation => {
-                // Without the client's masking key.
+                // A server's frame has no masking key.
                 let reply = Frame::new(frame.fin, frame.opcode, None, frame.payload);
                 socket.write_frame(reply).await?;
             }
@@ -54,31 +56,36 @@ async fn send_back(socket: UpgradeFut) -> Result<(), WebSocketError> {
     }
 }
 
+/// Has a task for each connection, which takes messages from a broadcast channel.
 pub(super) async fn fan_out(listener: TcpListener) {
     let (sender, _) = broadcast::channel(CHANNEL_CAPACITY);
     while let Ok((socket, _)) = listener.accept().await {
         let receiver = sender.subscribe();
-        tokio::spawn(converse(socket, sender.clone(), receiver));
+        tokio::spawn(serve_connection(socket, sender.clone(), receiver));
     }
 }
 
-async fn converse(mut socket: TcpStream, sender: Sender<Bytes>, mut receiver: Receiver<Bytes>) {
-    socket.set_nodelay(true).expect("it is a TCP socket");
+async fn serve_connection(
+    mut socket: TcpStream,
+    sender: Sender<Bytes>,
+    mut receiver: Receiver<Bytes>,
+) {
+    socket.set_nodelay(true).expect("the socket is TCP");
     let mut request = Vec::new();
     let answer = loop {
         let read = socket.read_buf(&mut request).await;
-        read.expect("clients are well-behaved");
+        read.expect("clients send valid frames and requests");
         if let Some((_, answer)) = super::answer(&request) {
             break answer;
         }
     };
-    socket.write_all(&answer).await.expect("it is open");
+    socket.write_all(&answer).await.expect("the socket is open");
     let mut socket = WebSocket::after_handshake(socket, Role::Server);
     loop {
         select! {
             frame = socket.read_frame() => match frame {
                 Ok(frame) if frame.opcode == OpCode::Text => {
-                    // There is a receiver at least: our own.
+                    // This task has a receiver, so that the send succeeds.
                     let _ = sender.send(Bytes::copy_from_slice(&frame.payload));
                 }
                 Ok(_) => {}

@@ -1,3 +1,5 @@
+//! sockudo-ws.
+
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use sockudo_ws::{Config, Message, Role, WebSocketStream, handshake::server_handshake};
@@ -10,14 +12,14 @@ use tokio::{
 use super::CHANNEL_CAPACITY;
 use super::Settings;
 
-/// As in its README, on one thread; with `feed` in place of `send`, which its documentation has for
-/// batches: what was fed is flushed before more is read from the socket.
+/// Echoes as in the README of the crate, with `feed` in place of `send`, as its documentation advises for batches: the
+/// crate flushes before it reads from the socket again.
 pub(super) async fn echo(listener: TcpListener, settings: Settings) {
     let mut config = Config::default();
     if let Some(seconds) = settings.ping_interval {
         config.ping_interval = seconds;
     }
-    if let Some(seconds) = settings.patience {
+    if let Some(seconds) = settings.timeout {
         (config.pong_timeout, config.close_timeout) = (seconds, seconds);
     }
     while let Ok((socket, _)) = listener.accept().await {
@@ -51,36 +53,41 @@ async fn send_back(config: Config, socket: TcpStream) {
                 }
             }
             Message::Close(_) => break,
-            // Answered by the crate.
+            // The crate answers Ping.
             Message::Ping(_) | Message::Pong(_) => {}
         }
     }
 }
 
-/// A task for each connection, which flushes when the channel is empty.
+/// Has a task for each connection, which flushes when its broadcast channel is empty.
 pub(super) async fn fan_out(listener: TcpListener) {
-    // The others do not ping, and the clients do not answer.
+    // The other servers do not ping, and the clients do not answer.
     let config = Config::builder().auto_ping(false).idle_timeout(0).build();
     let (sender, _) = broadcast::channel(CHANNEL_CAPACITY);
     while let Ok((socket, _)) = listener.accept().await {
         let receiver = sender.subscribe();
-        tokio::spawn(converse(config.clone(), socket, sender.clone(), receiver));
+        tokio::spawn(serve_connection(
+            config.clone(),
+            socket,
+            sender.clone(),
+            receiver,
+        ));
     }
 }
 
-async fn converse(
+async fn serve_connection(
     config: Config,
     socket: TcpStream,
     sender: Sender<Bytes>,
     mut receiver: Receiver<Bytes>,
 ) {
     let accepted = accept(config, socket).await;
-    let mut socket = accepted.expect("clients are well-behaved");
+    let mut socket = accepted.expect("clients send valid frames and requests");
     loop {
         select! {
             message = socket.next() => match message {
                 Some(Ok(Message::Text(text))) => {
-                    // There is a receiver at least: our own.
+                    // This task has a receiver, so that the send succeeds.
                     let _ = sender.send(text);
                 }
                 Some(Ok(_)) => {}

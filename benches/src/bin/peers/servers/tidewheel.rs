@@ -1,12 +1,13 @@
+//! Tidewheel.
+
 use std::{net::SocketAddr, process::ExitCode, thread};
 
 use tidewheel::{Config, Conn, Handler, Message, Request, Server, Verdict};
 
 use super::Settings;
-use crate::child::announce;
+use crate::server_process::report_listening;
 
-/// `tidewheel echo` on one shard, otherwise as by default; the admin listener is off, because
-/// several servers of a host would want the same port.
+/// Runs `tidewheel echo` on one shard. The admin listener is off, because its default port may be in use.
 pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
     let mut arguments: Vec<String> = ["tidewheel", "echo", "--shards", "1", "--admin", "off"]
         .map(str::to_owned)
@@ -14,8 +15,8 @@ pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
     arguments.extend(["--listen".to_owned(), listen.to_string()]);
     for (name, seconds) in [
         ("--ping-interval", settings.ping_interval),
-        ("--ping-timeout", settings.patience),
-        ("--close-timeout", settings.patience),
+        ("--ping-timeout", settings.timeout),
+        ("--close-timeout", settings.timeout),
     ] {
         if let Some(seconds) = seconds {
             arguments.extend([name.to_owned(), format!("{seconds}s")]);
@@ -24,7 +25,7 @@ pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
     tidewheel::cli::main(arguments, None)
 }
 
-/// As `tidewheel serve`: the path is the topic.
+/// A handler like that of `tidewheel serve`: the path is the topic.
 struct Serve;
 
 impl Handler for Serve {
@@ -45,17 +46,18 @@ impl Handler for Serve {
     }
 }
 
+/// Runs a server of one shard with [`Serve`].
 pub(super) fn fan_out(listen: SocketAddr) {
     let config = Config {
         shards: Some(1),
-        // The others do not ping, and the clients do not answer.
+        // The other servers do not ping, and the clients do not answer.
         ping_interval: None,
         ..Config::default()
     };
     let server = Server::bind(listen, config).expect("the address is free");
     let address = server.address();
-    let _running = server.start(|_shard| Serve).expect("there is io_uring");
-    announce(address);
+    let _running = server.start(|_shard| Serve).expect("io_uring is available");
+    report_listening(address);
     loop {
         thread::park();
     }

@@ -1,3 +1,5 @@
+//! tokio-tungstenite.
+
 use std::pin::pin;
 
 use futures_util::{
@@ -16,14 +18,14 @@ use tokio_tungstenite::{
 use super::CHANNEL_CAPACITY;
 use super::Settings;
 
-/// The read buffer of each connection where there are very many, as the documentation of
-/// `WebSocketConfig` has it; otherwise it is of 128 KiB, as the write buffer always is.
-const READ_BUFFER_OF_MANY: usize = 4 * 1024;
+/// Read buffer in bytes of each of many connections, as the documentation of `WebSocketConfig` advises. The default is
+/// 128 KiB.
+const SMALL_READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// As in the example of the crate: `forward` flushes when there is no next message.
+/// Echoes as in the example of the crate, by `forward`, which flushes when no message waits.
 pub(super) async fn echo(listener: TcpListener, settings: Settings) {
     let config = match settings.many {
-        true => WebSocketConfig::default().read_buffer_size(READ_BUFFER_OF_MANY),
+        true => WebSocketConfig::default().read_buffer_size(SMALL_READ_BUFFER_BYTES),
         false => WebSocketConfig::default(),
     };
     while let Ok((socket, _)) = listener.accept().await {
@@ -32,7 +34,7 @@ pub(super) async fn echo(listener: TcpListener, settings: Settings) {
 }
 
 async fn send_back(socket: TcpStream, config: WebSocketConfig) {
-    // A client may be gone already.
+    // The client may have left.
     let _ = socket.set_nodelay(true);
     let Ok(socket) = accept_async_with_config(socket, Some(config)).await else {
         return;
@@ -43,36 +45,37 @@ async fn send_back(socket: TcpStream, config: WebSocketConfig) {
     let _ = messages.forward(outgoing).await;
 }
 
-/// How messages get from the channel to the socket.
+/// The way from the broadcast channel to the socket.
 #[derive(Clone, Copy)]
 pub(super) enum Sending {
-    /// `send(message).await` for each.
+    /// Awaits `send` for each message.
     Each,
-    /// `forward`, as in the example of the crate.
+    /// `StreamExt::forward`, as in the example of the crate.
     Forward,
 }
 
+/// Has a task for each connection, which takes messages from a broadcast channel.
 pub(super) async fn fan_out(listener: TcpListener, sending: Sending) {
     let (sender, _) = broadcast::channel(CHANNEL_CAPACITY);
     while let Ok((socket, _)) = listener.accept().await {
         let receiver = sender.subscribe();
-        tokio::spawn(converse(socket, sender.clone(), receiver, sending));
+        tokio::spawn(serve_connection(socket, sender.clone(), receiver, sending));
     }
 }
 
-async fn converse(
+async fn serve_connection(
     socket: TcpStream,
     sender: Sender<Message>,
     mut receiver: Receiver<Message>,
     sending: Sending,
 ) {
-    socket.set_nodelay(true).expect("it is a TCP socket");
+    socket.set_nodelay(true).expect("the socket is TCP");
     let socket = accept_async(socket)
         .await
-        .expect("clients are well-behaved");
+        .expect("clients send valid frames and requests");
     let (mut outgoing, incoming) = socket.split();
     let publish = incoming.try_for_each(|message| {
-        // There is a receiver at least: our own.
+        // This task has a receiver, so that the send succeeds.
         let _ = sender.send(message);
         future::ok(())
     });

@@ -1,4 +1,4 @@
-//! What the machine gives: threads that do nothing but send(2), to a share of the subscribers each.
+//! The scaling of the machine: threads that do nothing but send(2), each to its share of the subscribers.
 
 use std::{
     io::{Read, Write},
@@ -8,63 +8,67 @@ use std::{
 };
 
 use crate::{
-    child::announce,
-    cores,
-    publisher::PUBLISHES,
-    servers::{accept, frames, wait_for_the_end},
+    host,
+    publisher::PUBLISHER_PATH,
+    server_process::report_listening,
+    servers::{accept, frames, wait_for_exit},
 };
 
-/// What is asked of a thread.
-enum Order {
-    /// One more subscriber.
+/// Command to a thread.
+enum Command {
+    /// Adds a subscriber.
     Take(TcpStream),
-    /// Frames that each is to get, in one send.
+    /// Sends these frames to each subscriber with one send(2).
     Send(Arc<[u8]>),
 }
 
-/// Serves with a thread on each of the first `threads` cores, until the process ends. Who publishes
-/// comes last.
+/// Serves with `threads` threads, each on a core of its own, until the process ends. The publisher connects last.
 pub(crate) fn serve(threads: u16, first_core: usize) {
-    // One address has too few ports for all.
-    let listener = TcpListener::bind("0.0.0.0:0").expect("there is a loopback");
-    let address = listener.local_addr().expect("it is bound");
-    announce(([127, 0, 0, 1], address.port()).into());
+    // One loopback address has too few ports for all subscribers.
+    let listener = TcpListener::bind("0.0.0.0:0").expect("loopback is up");
+    let address = listener.local_addr().expect("the listener is bound");
+    report_listening(([127, 0, 0, 1], address.port()).into());
     let cores = first_core..first_core + usize::from(threads);
     let threads: Vec<_> = cores.map(start).collect();
-    cores::pin(first_core);
+    host::pin(first_core);
     let mut next = threads.iter().cycle();
     let mut publisher = loop {
         match accept(&listener) {
-            Some((client, path)) if path == PUBLISHES => break client,
-            Some((client, _)) => tell(next.next().expect("one at least"), Order::Take(client)),
+            Some((client, path)) if path == PUBLISHER_PATH => break client,
+            Some((client, _)) => send(
+                next.next().expect("there is one thread at least"),
+                Command::Take(client),
+            ),
             None => {}
         }
     };
     let mut buffer = [0; 16 << 10];
     loop {
-        let length = publisher.read(&mut buffer).expect("it is well-behaved");
+        let length = publisher
+            .read(&mut buffer)
+            .expect("the publisher is connected");
         if length == 0 {
-            wait_for_the_end();
+            wait_for_exit();
         }
         let frames: Arc<[u8]> = frames(&mut buffer[..length]).concat().into();
         for thread in &threads {
-            tell(thread, Order::Send(Arc::clone(&frames)));
+            send(thread, Command::Send(Arc::clone(&frames)));
         }
     }
 }
 
-fn start(core: usize) -> mpsc::Sender<Order> {
-    let (sender, orders) = mpsc::channel();
+fn start(core: usize) -> mpsc::Sender<Command> {
+    let (sender, commands) = mpsc::channel();
     thread::spawn(move || {
-        cores::pin(core);
+        host::pin(core);
         let mut clients: Vec<TcpStream> = Vec::new();
-        for order in orders {
-            match order {
-                Order::Take(client) => clients.push(client),
-                Order::Send(frames) => {
+        for command in commands {
+            match command {
+                Command::Take(client) => clients.push(client),
+                Command::Send(frames) => {
                     for client in &mut clients {
-                        let sent = client.write(&frames).expect("it is open");
-                        assert_eq!(sent, frames.len(), "a blocking socket takes everything");
+                        let sent = client.write(&frames).expect("the socket is open");
+                        assert_eq!(sent, frames.len(), "a blocking send is complete");
                     }
                 }
             }
@@ -73,6 +77,6 @@ fn start(core: usize) -> mpsc::Sender<Order> {
     sender
 }
 
-fn tell(thread: &mpsc::Sender<Order>, order: Order) {
-    assert!(thread.send(order).is_ok(), "a thread has failed");
+fn send(thread: &mpsc::Sender<Command>, command: Command) {
+    assert!(thread.send(command).is_ok(), "a thread failed");
 }
