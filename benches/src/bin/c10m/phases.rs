@@ -164,7 +164,7 @@ impl Benchmark {
     fn echo(&mut self) {
         self.expected.echoes += self.all();
         self.phase("echo sweep", |benchmark| {
-            benchmark.server.say(ClientMessage::Message);
+            benchmark.server.say(ClientMessage::Echo);
             benchmark.server.settle();
         });
     }
@@ -205,7 +205,9 @@ impl Benchmark {
         self.expected.ended_in_order += self.all();
         self.expected_ends.by_peer += self.all();
         self.phase("close storm", |benchmark| {
-            benchmark.server.say(ClientMessage::Close(CloseCode::NORMAL_CLOSURE));
+            benchmark
+                .server
+                .say(ClientMessage::Close(CloseCode::NORMAL_CLOSURE));
             benchmark.server.settle();
         });
     }

@@ -6,7 +6,7 @@ use tidewheel::{
     Config, Remote, Time,
     ring::{
         Ring, Wait,
-        sim::{PopulationRing, Population, ClientCounts, ClientMessage},
+        sim::{ClientCounts, ClientMessage, Population, PopulationRing},
     },
     shard::{Capacity, Holdings, Next, Parts, Shard},
 };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tidewheel::ring::{
     Op, Ring, Token, Wait,
-    sim::{PopulationRing, Population},
+    sim::{Population, PopulationRing},
 };
 
 use crate::{
