@@ -12,7 +12,7 @@ use crate::{
     Options,
     application::{Ends, PUBLISH, SUBSCRIBE, TOPIC},
     memory_accounts,
-    report::{Memory, Phase, Report},
+    report::{EMPTY_WHEEL, Memory, Phase, Report},
     server::Server,
     turn_times::{Overhead, TurnTimes, wall_time},
 };
@@ -26,9 +26,6 @@ const BURST_MESSAGES: u64 = 16;
 
 /// Time after which the timer wheel has dropped all old entries: more than one revolution.
 const WHEEL_REVOLUTION: Duration = Duration::from_secs(120);
-
-/// Name of the phase that waits for the timer wheel, whose CPU is of no interest.
-pub(crate) const EMPTY_WHEEL: &str = "until the wheel is empty";
 
 /// Bytes that a shard may keep after all connections have ended: lists that have grown, and pooled queues.
 const KEPT_BYTES_MAX: usize = 16 << 20;

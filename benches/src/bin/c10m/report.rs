@@ -5,10 +5,13 @@ use std::{fmt, fs, time::Duration};
 use benches::results::{Figure, Run, host::command};
 
 use crate::{
-    Options, memory_accounts, phases,
+    Options, memory_accounts,
     server::Server,
     turn_times::{Overhead, TurnTimes},
 };
+
+/// Name of the phase that waits for the timer wheel. Its CPU is not a result.
+pub(crate) const EMPTY_WHEEL: &str = "until the wheel is empty";
 
 const MIB: f64 = (1 << 20) as f64;
 
@@ -95,7 +98,7 @@ impl Report {
         for phase in &self.phases {
             let column = format!("{}, us", phase.name);
             let cpu = phase.turn_times.total.as_secs_f64() * 1e6 / connections;
-            if phase.name != phases::EMPTY_WHEEL && !run.columns.contains(&column) {
+            if phase.name != EMPTY_WHEEL && !run.columns.contains(&column) {
                 run.add(&row, 1, &column, Figure::median(cpu));
             }
         }
