@@ -23,8 +23,8 @@ use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use crate::{
     cli::Cli,
-    progress::say,
-    report::{files::write_files, status::Sign},
+    progress::print_line,
+    report::{files::write_files, status::Problem},
     scenario::Scenario,
 };
 
@@ -56,27 +56,27 @@ fn run_scenario(scenario: &Scenario) -> ExitCode {
     let report = match scenario::run(scenario) {
         Ok(report) => report,
         Err(error) => {
-            say(format_args!("loadgen: {error}"));
-            return report::status::decide([error.sign()]).into();
+            print_line(format_args!("loadgen: {error}"));
+            return report::status::decide([error.problem()]).into();
         }
     };
-    let mut signs = report.signs();
+    let mut problems = report.problems();
     // A report that cannot be written to files is still printed.
     if let Some(directory) = &common.out
         && let Err(error) = write_files(&report, directory)
     {
-        say(format_args!("loadgen: {error}"));
-        signs.push(Sign::Unable);
+        print_line(format_args!("loadgen: {error}"));
+        problems.push(Problem::Unable);
     }
     let text = match common.json {
         true => report.summary.to_json(),
         false => report.to_string(),
     };
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
-        say(format_args!(
+        print_line(format_args!(
             "loadgen: the report cannot be printed: {error}"
         ));
-        signs.push(Sign::Unable);
+        problems.push(Problem::Unable);
     }
-    report::status::decide(signs).into()
+    report::status::decide(problems).into()
 }

@@ -106,12 +106,12 @@ impl Progress {
 
     fn print(&self, done: u64, now: Moment) {
         let passed = now.since(self.started);
-        say(format_args!("{}", line(self.verb, self.end, done, passed)));
+        print_line(format_args!("{}", line(self.verb, self.end, done, passed)));
     }
 }
 
 /// Prints a line on stderr. Errors are ignored: progress is not part of the result.
-pub(crate) fn say(line: fmt::Arguments<'_>) {
+pub(crate) fn print_line(line: fmt::Arguments<'_>) {
     let _ = writeln!(stderr(), "{line}");
 }
 

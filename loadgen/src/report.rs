@@ -21,7 +21,7 @@ use crate::{
     report::{
         judgement::{GeneratorDelay, Judgement, Verdict, generator_limit, starvation},
         metric_names::{LatencyForm, MetricNames},
-        status::{Failures, Sign},
+        status::{Failures, Problem},
         summary::{GeneratorIdentity, LatencySummary, SCHEMA, ServerIdentity, Summary},
         text::outcome_lines,
         threshold::Threshold,
@@ -34,7 +34,7 @@ pub(crate) struct Findings {
     /// Options to show in the report, by name.
     pub(crate) settings: Vec<(&'static str, String)>,
     /// The expected outcomes. Any other is a failure.
-    pub(crate) asked: Vec<Outcome>,
+    pub(crate) expected: Vec<Outcome>,
     /// Resource use in the measured window.
     pub(crate) usage: Usage,
     /// Time from the planned moment to the actual send.
@@ -69,7 +69,7 @@ pub(crate) enum Exposure {
 
 /// Server and generator of a run.
 #[derive(Debug)]
-pub(crate) struct Parties {
+pub(crate) struct Participants {
     pub(crate) scenario: &'static str,
     pub(crate) address: SocketAddr,
     pub(crate) child: bool,
@@ -99,13 +99,13 @@ pub(crate) struct Report {
     /// All failures, including unexpected outcomes and failed gates.
     failures: Failures,
     /// The problems that decide the exit status.
-    signs: Vec<Sign>,
+    problems: Vec<Problem>,
 }
 
 impl Report {
     /// Makes the report of a run, and judges the run.
     pub(crate) fn new(
-        parties: Parties,
+        participants: Participants,
         findings: Findings,
         tally: &Tally,
         gates: &[Threshold],
@@ -122,7 +122,7 @@ impl Report {
                 "figure {figure:?} is not declared by the scenario"
             );
         });
-        let unexpected = tally.other_than(&findings.asked);
+        let unexpected = tally.other_than(&findings.expected);
         let invalid = match findings.exposure {
             Exposure::Deadlines { .. } if unexpected == 0 => None,
             exposure => {
@@ -138,7 +138,7 @@ impl Report {
         let mut failures = findings.failures;
         if unexpected > 0 {
             let total = tally.total();
-            explain_unexpected_ends(tally, &findings.asked, &parties, &mut failures);
+            explain_unexpected_ends(tally, &findings.expected, &participants, &mut failures);
             failures.push(format!(
                 "{unexpected} of {total} connections ended unexpectedly"
             ));
@@ -163,23 +163,23 @@ impl Report {
         let mut summary = Summary {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            scenario: parties.scenario.to_owned(),
+            scenario: participants.scenario.to_owned(),
             settings: findings
                 .settings
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             server: ServerIdentity {
-                address: parties.address,
-                child: parties.child,
-                process_id: parties.process_id,
-                core: parties.cores.map(|(server, _)| server),
-                causes: parties.causes,
+                address: participants.address,
+                child: participants.child,
+                process_id: participants.process_id,
+                core: participants.cores.map(|(server, _)| server),
+                causes: participants.causes,
             },
             generator: GeneratorIdentity {
-                core: parties.cores.map(|(_, generator)| generator),
-                seed: parties.seed,
-                rings: parties.rings,
+                core: participants.cores.map(|(_, generator)| generator),
+                seed: participants.seed,
+                rings: participants.rings,
             },
             connections: tally.total(),
             outcomes: outcomes
@@ -197,7 +197,7 @@ impl Report {
             verdict: Verdict::Passed,
             reasons: Vec::new(),
             invalid,
-            notes: parties.notes,
+            notes: participants.notes,
             discarded: Vec::new(),
         };
         if let Some(baseline) = &baseline {
@@ -209,7 +209,7 @@ impl Report {
             .map(|gate| summary.evaluate(gate, baseline.as_ref(), names))
             .collect();
         for gate in summary.gates.iter().filter(|gate| !gate.passed) {
-            failures.add(Sign::GateFailed, format!("gate {gate}"));
+            failures.add(Problem::GateFailed, format!("gate {gate}"));
         }
         let mut report = Self {
             summary,
@@ -218,15 +218,15 @@ impl Report {
             outcome_lines: outcome_lines(tally),
             baseline,
             failures,
-            signs: Vec::new(),
+            problems: Vec::new(),
         };
         report.judge();
         report
     }
 
     /// Adds a failure that occurred after the measurement, and judges again.
-    pub(crate) fn fail(&mut self, sign: Sign, reason: String) {
-        self.failures.add(sign, reason);
+    pub(crate) fn fail(&mut self, problem: Problem, reason: String) {
+        self.failures.add(problem, reason);
         self.judge();
     }
 
@@ -234,12 +234,12 @@ impl Report {
         let summary = &mut self.summary;
         let judgement = Judgement::new(&self.failures, summary.invalid.as_deref());
         (summary.verdict, summary.reasons) = (judgement.verdict, judgement.reasons);
-        self.signs = judgement.signs;
+        self.problems = judgement.problems;
     }
 
     /// The problems that decide the exit status.
-    pub(crate) fn signs(&self) -> Vec<Sign> {
-        self.signs.clone()
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        self.problems.clone()
     }
 }
 
@@ -250,38 +250,38 @@ const TOO_BIG: &str = "Close 1009";
 /// Adds a failure for each common cause of unexpected ends, with advice.
 fn explain_unexpected_ends(
     tally: &Tally,
-    asked: &[Outcome],
-    parties: &Parties,
+    expected: &[Outcome],
+    participants: &Participants,
     failures: &mut Failures,
 ) {
-    let address = parties.address;
-    let count = |outcome| match asked.contains(&outcome) {
+    let address = participants.address;
+    let count = |outcome| match expected.contains(&outcome) {
         true => 0,
         false => tally.count(outcome),
     };
     let total = tally.total();
     let refused = count(Outcome::Refused);
     if refused > 0 {
-        let advice = match parties.has_url {
+        let advice = match participants.has_url {
             true => ": start the server, or correct --url",
             false => "",
         };
         let reason = format!(
             "{refused} of {total} connections were refused, because no server listens at {address}{advice}"
         );
-        failures.add(Sign::ServerFault, reason);
+        failures.add(Problem::ServerFault, reason);
     }
     let broken = count(Outcome::ProtocolError);
     if broken > 0 {
         let reason = format!("the server violated the protocol on {broken} of {total} connections");
-        failures.add(Sign::ServerFault, reason);
+        failures.add(Problem::ServerFault, reason);
     }
     let failed = count(Outcome::HandshakeFailed);
     let first = tally.first(Outcome::HandshakeFailed).unwrap_or_default();
     // The first line of the report ends at a semicolon.
     let first = first.replace("; ", ", ");
     if failed == total {
-        let settings = match parties.has_url {
+        let settings = match participants.has_url {
             true => {
                 "is there a WebSocket server at --url, and are its scheme and path, --header and \
                      --subprotocol right?"
@@ -364,7 +364,7 @@ pub(crate) mod tests {
             outcome_lines: Vec::new(),
             baseline: None,
             failures,
-            signs: Vec::new(),
+            problems: Vec::new(),
         };
         report.judge();
         report
@@ -373,9 +373,9 @@ pub(crate) mod tests {
     #[test]
     fn a_failure_after_the_measurement_is_reported() {
         let mut report = report(summary(10), Failures::default());
-        assert!(report.signs().is_empty());
-        report.fail(Sign::ServerFault, "the server failed".to_owned());
-        assert_eq!(report.signs(), [Sign::ServerFault]);
+        assert!(report.problems().is_empty());
+        report.fail(Problem::ServerFault, "the server failed".to_owned());
+        assert_eq!(report.problems(), [Problem::ServerFault]);
         assert!(report.to_string().ends_with("FAILED\n  the server failed"));
         let first = report.to_string().lines().next().map(str::to_owned);
         assert_eq!(first.as_deref(), Some("FAILED: the server failed"));
@@ -387,7 +387,7 @@ pub(crate) mod tests {
         summary.invalid = Some("the generator was the limit".to_owned());
         let mut failures = Failures::default();
         failures.add(
-            Sign::MessagesWrong,
+            Problem::MessagesWrong,
             "one message was not answered".to_owned(),
         );
         let text = report(summary, failures).to_string();
@@ -398,7 +398,7 @@ pub(crate) mod tests {
 
     #[test]
     fn refused_connections_are_reported_unless_expected() {
-        let parties = Parties {
+        let participants = Participants {
             scenario: "echo",
             address: "127.0.0.1:9".parse().unwrap(),
             child: false,
@@ -414,10 +414,10 @@ pub(crate) mod tests {
         tally.record(Outcome::Refused, None);
         tally.record(Outcome::Closed, None);
         let mut failures = Failures::default();
-        explain_unexpected_ends(&tally, &[Outcome::Closed], &parties, &mut failures);
+        explain_unexpected_ends(&tally, &[Outcome::Closed], &participants, &mut failures);
         let reported: Vec<_> = failures.iter().collect();
         assert_eq!(reported.len(), 1);
-        assert_eq!(reported[0].sign, Sign::ServerFault);
+        assert_eq!(reported[0].problem, Problem::ServerFault);
         assert!(
             reported[0]
                 .reason
@@ -425,8 +425,8 @@ pub(crate) mod tests {
         );
         // A server that restarts may refuse connections.
         let mut failures = Failures::default();
-        let asked = [Outcome::Closed, Outcome::Refused];
-        explain_unexpected_ends(&tally, &asked, &parties, &mut failures);
+        let expected = [Outcome::Closed, Outcome::Refused];
+        explain_unexpected_ends(&tally, &expected, &participants, &mut failures);
         assert!(failures.is_empty());
     }
 }

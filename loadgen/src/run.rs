@@ -15,8 +15,10 @@ use crate::{
         usage::{CpuTime, ProcessTime},
     },
     options::common::CommonOptions,
-    progress::say,
-    report::{Findings, Parties, Report, files::check_directory, status::Sign, summary::Summary},
+    progress::print_line,
+    report::{
+        Findings, Participants, Report, files::check_directory, status::Problem, summary::Summary,
+    },
     run::{
         error::RunError,
         requirements::Requirements,
@@ -74,7 +76,7 @@ pub(crate) fn execute(
         is_secure: common.is_secure(),
     })?;
     if let Some(limit) = &layout.limited {
-        say(format_args!(
+        print_line(format_args!(
             "only {} connections: {limit}",
             layout.connections
         ));
@@ -120,10 +122,10 @@ pub(crate) fn execute(
         run.report(common, &requirements, findings, baseline)
     });
     if let Err(error) = &report
-        && error.sign() == Sign::Interrupted
+        && error.problem() == Problem::Interrupted
     {
         let (session, elapsed) = (&run.session, clock.now().since(started));
-        say(format_args!(
+        print_line(format_args!(
             "interrupted {elapsed:.1?} after the start: {} connections were started, and {} of them \
              had ended",
             session.begun(),
@@ -138,8 +140,8 @@ pub(crate) fn execute(
     for ended in [sockets_closed, stopped] {
         match ended {
             Ok(()) => {}
-            Err(error) if error.sign() == Sign::Interrupted => return Err(error),
-            Err(error) => report.fail(error.sign(), error.to_string()),
+            Err(error) if error.problem() == Problem::Interrupted => return Err(error),
+            Err(error) => report.fail(error.problem(), error.to_string()),
         }
     }
     Ok(report)
@@ -192,7 +194,7 @@ impl Run {
         }
         let time = CpuTime::of_this_thread()?.running;
         findings.figures.seconds("generator.cpu_seconds", time);
-        let parties = Parties {
+        let participants = Participants {
             scenario: requirements.scenario,
             address: self.target.address,
             child: self.server.child.is_some(),
@@ -205,7 +207,7 @@ impl Run {
             notes: std::mem::take(&mut self.notes),
         };
         Ok(Report::new(
-            parties,
+            participants,
             findings,
             &self.session.tally,
             &common.gates,

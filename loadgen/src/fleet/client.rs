@@ -3,7 +3,7 @@
 use tidewheel::ring::Token;
 use tidewheel_codec::{CloseCode, Connection, handshake::ClientRequest};
 
-use crate::fleet::{event::Opening, outcome::Asked};
+use crate::fleet::{event::Opening, outcome::Expected};
 
 /// A client and its operations in the kernel.
 #[derive(Debug)]
@@ -83,7 +83,7 @@ pub(super) enum Stage {
     /// The first message was sent, and its echo is awaited.
     Checking,
     /// The client is open, and expects this of the server.
-    Open(Asked),
+    Open(Expected),
 }
 
 impl Client {

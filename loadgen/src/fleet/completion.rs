@@ -14,7 +14,7 @@ use crate::{
         Fleet,
         client::{Client, Stage, State, UnderWay, Upgrade},
         event::{Event, Opening},
-        outcome::{Asked, Outcome, TransportEnd},
+        outcome::{Expected, Outcome, TransportEnd},
         request::request,
     },
     measure::clock::Moment,
@@ -213,7 +213,7 @@ impl Fleet {
             Stage::Checking
         } else {
             events.push(Event::Opened { client });
-            Stage::Open(Asked::Nothing)
+            Stage::Open(Expected::Nothing)
         };
         self.clients[client as usize].state = State::Live {
             connection,
@@ -240,7 +240,7 @@ impl Fleet {
             match (event, *stage) {
                 (Received::Message(message), Stage::Checking) => {
                     if message.as_text() == Some(&first_message(client)) {
-                        *stage = Stage::Open(Asked::Nothing);
+                        *stage = Stage::Open(Expected::Nothing);
                         events.push(Event::Opened { client });
                     } else {
                         let is_text = message.as_text().is_some();
@@ -249,14 +249,17 @@ impl Fleet {
                         failed = Some((Outcome::EchoFailed, detail));
                     }
                 }
-                (Received::Message(message), Stage::Open(Asked::Nothing | Asked::Goodbye(_))) => {
+                (
+                    Received::Message(message),
+                    Stage::Open(Expected::Nothing | Expected::Shutdown(_)),
+                ) => {
                     events.push(Event::Message {
                         client,
                         length: u32::try_from(message.len()).unwrap_or(u32::MAX),
                         fingerprint: self.fingerprint.of(message.payload()),
                     });
                 }
-                (Received::Ping(_), Stage::Checking | Stage::Open(Asked::Nothing)) => {
+                (Received::Ping(_), Stage::Checking | Stage::Open(Expected::Nothing)) => {
                     self.pings += 1;
                 }
                 (Received::Message(_) | Received::Ping(_), Stage::Open(_))
@@ -267,22 +270,28 @@ impl Fleet {
             *received = disconnect.received.as_ref().map(|close| close.code);
             match (protocol_violation(&disconnect), *stage) {
                 (Some(violation), _) => failed = Some((Outcome::ProtocolError, violation)),
-                (None, Stage::Open(Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_))) => {
+                (
+                    None,
+                    Stage::Open(Expected::Close(_) | Expected::Failure(_) | Expected::Shutdown(_)),
+                ) => {
                     events.push(Event::CloseReceived { client });
                 }
-                (None, Stage::Checking | Stage::Open(Asked::Nothing)) => {
+                (None, Stage::Checking | Stage::Open(Expected::Nothing)) => {
                     let detail = format!("Close {}", disconnect.code());
                     failed = Some((Outcome::EndedEarly, detail));
                 }
-                (None, Stage::Open(Asked::Silence | Asked::Fin)) => {}
+                (None, Stage::Open(Expected::Silence | Expected::Fin)) => {}
             }
         }
         match stage {
             // Nothing may follow an invalid frame or FIN.
-            Stage::Open(Asked::Silence | Asked::Fin) => self.output.clear(),
+            Stage::Open(Expected::Silence | Expected::Fin) => self.output.clear(),
             Stage::Checking
             | Stage::Open(
-                Asked::Nothing | Asked::Close(_) | Asked::Failure(_) | Asked::Goodbye(_),
+                Expected::Nothing
+                | Expected::Close(_)
+                | Expected::Failure(_)
+                | Expected::Shutdown(_),
             ) => {}
         }
         if let Some((outcome, detail)) = failed {
@@ -303,7 +312,7 @@ impl Fleet {
             } => {
                 let outcome = match stage {
                     Stage::Checking => Outcome::EchoFailed,
-                    Stage::Open(asked) => Outcome::of(*asked, *received, end),
+                    Stage::Open(expected) => Outcome::of(*expected, *received, end),
                 };
                 (outcome, *received)
             }
@@ -322,11 +331,11 @@ impl Fleet {
             Outcome::ResetByServer => received.map(|code| format!("behind Close {code}")),
             Outcome::Closed
             | Outcome::Reset
-            | Outcome::LetGo
+            | Outcome::Released
             | Outcome::Finished
             | Outcome::Failed
             | Outcome::TurnedAway
-            | Outcome::Dismissed
+            | Outcome::ShutDown
             | Outcome::Refused
             | Outcome::ConnectFailed
             | Outcome::FinWithoutClose

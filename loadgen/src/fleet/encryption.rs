@@ -5,7 +5,7 @@ use crate::{
         Fleet,
         client::{Stage, State},
         event::Event,
-        outcome::{Asked, Outcome, TransportEnd},
+        outcome::{Expected, Outcome, TransportEnd},
         tls_sessions::TlsSessions,
     },
     measure::clock::Moment,
@@ -119,7 +119,7 @@ impl Fleet {
         matches!(
             state,
             State::Live {
-                stage: Stage::Open(Asked::Silence | Asked::Fin),
+                stage: Stage::Open(Expected::Silence | Expected::Fin),
                 ..
             }
         )
@@ -129,10 +129,10 @@ impl Fleet {
     fn outcome_of_tls_error(&self, client: u32) -> Outcome {
         match &self.clients[client as usize].state {
             State::Live {
-                stage: Stage::Open(asked @ (Asked::Silence | Asked::Fin)),
+                stage: Stage::Open(expected @ (Expected::Silence | Expected::Fin)),
                 received,
                 ..
-            } => Outcome::of(*asked, *received, TransportEnd::Reset),
+            } => Outcome::of(*expected, *received, TransportEnd::Reset),
             State::Live { .. } => Outcome::ProtocolError,
             State::Bare => Outcome::TurnedAway,
             State::Securing(_) | State::Upgrading(_) => Outcome::HandshakeFailed,

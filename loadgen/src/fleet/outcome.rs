@@ -12,7 +12,7 @@ pub(crate) enum Outcome {
     /// The client reset the connection, as planned.
     Reset,
     /// The client went silent, as planned, and the server ended the connection.
-    LetGo,
+    Released,
     /// The client sent FIN without Close, as planned, and the server ended the connection.
     Finished,
     /// The client violated the protocol, as planned, and received the right Close, then FIN.
@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     /// The client sent no valid request, as planned, and the server ended the connection.
     TurnedAway,
     /// The server shut down, as planned. The client received Close 1001, then FIN.
-    Dismissed,
+    ShutDown,
     /// The connect was answered by RST (ECONNREFUSED): no server listens at the address.
     Refused,
     /// The connect failed for another reason.
@@ -67,7 +67,7 @@ impl fmt::Display for TransportEnd {
 
 /// What the server was expected to do when the transport ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum Expected {
     /// Nothing. The connection was to stay open.
     Nothing,
     /// Answer a Close with this code.
@@ -79,7 +79,7 @@ pub(crate) enum Asked {
     /// Fail the connection with this code (RFC 6455 7.1.7).
     Failure(CloseCode),
     /// Shut down, and send Close with this code.
-    Goodbye(CloseCode),
+    Shutdown(CloseCode),
 }
 
 impl Outcome {
@@ -87,11 +87,11 @@ impl Outcome {
     pub(crate) const ALL: [Self; 19] = [
         Self::Closed,
         Self::Reset,
-        Self::LetGo,
+        Self::Released,
         Self::Finished,
         Self::Failed,
         Self::TurnedAway,
-        Self::Dismissed,
+        Self::ShutDown,
         Self::Refused,
         Self::ConnectFailed,
         Self::HandshakeFailed,
@@ -108,19 +108,19 @@ impl Outcome {
 
     /// Returns the outcome of an open connection whose transport ended. `received` is the code of
     /// the Close that the server sent, if it did.
-    pub(crate) fn of(asked: Asked, received: Option<CloseCode>, end: TransportEnd) -> Self {
-        let (code, as_asked) = match asked {
-            Asked::Nothing => return Self::EndedEarly,
-            Asked::Silence => return Self::LetGo,
-            Asked::Fin => return Self::Finished,
-            Asked::Close(code) => (code, Self::Closed),
-            Asked::Failure(code) => (code, Self::Failed),
-            Asked::Goodbye(code) => (code, Self::Dismissed),
+    pub(crate) fn of(expected: Expected, received: Option<CloseCode>, end: TransportEnd) -> Self {
+        let (code, as_expected) = match expected {
+            Expected::Nothing => return Self::EndedEarly,
+            Expected::Silence => return Self::Released,
+            Expected::Fin => return Self::Finished,
+            Expected::Close(code) => (code, Self::Closed),
+            Expected::Failure(code) => (code, Self::Failed),
+            Expected::Shutdown(code) => (code, Self::ShutDown),
         };
         match (end, received) {
             (TransportEnd::Reset, _) => Self::ResetByServer,
             (TransportEnd::Fin, None) => Self::FinWithoutClose,
-            (TransportEnd::Fin, Some(received)) if received == code => as_asked,
+            (TransportEnd::Fin, Some(received)) if received == code => as_expected,
             (TransportEnd::Fin, Some(_)) => Self::OtherCode,
         }
     }
@@ -130,11 +130,11 @@ impl Outcome {
         match self {
             Self::Closed => "closed",
             Self::Reset => "reset",
-            Self::LetGo => "let_go",
+            Self::Released => "let_go",
             Self::Finished => "finished",
             Self::Failed => "failed",
             Self::TurnedAway => "turned_away",
-            Self::Dismissed => "dismissed",
+            Self::ShutDown => "dismissed",
             Self::Refused => "refused",
             Self::ConnectFailed => "connect_failed",
             Self::HandshakeFailed => "handshake_failed",
@@ -156,11 +156,11 @@ impl fmt::Display for Outcome {
         f.pad(match self {
             Self::Closed => "Close answered, then FIN",
             Self::Reset => "reset by the client",
-            Self::LetGo => "silent, and ended by the server",
+            Self::Released => "silent, and ended by the server",
             Self::Finished => "FIN by the client, and ended by the server",
             Self::Failed => "protocol violated, right Close, then FIN",
             Self::TurnedAway => "no valid request, and ended by the server",
-            Self::Dismissed => "Close 1001 by the server, then FIN",
+            Self::ShutDown => "Close 1001 by the server, then FIN",
             Self::Refused => "refused",
             Self::ConnectFailed => "connect failed",
             Self::HandshakeFailed => "handshake failed",
@@ -216,10 +216,10 @@ impl Tally {
         self.counts.get(&outcome)?.first.as_deref()
     }
 
-    /// Returns the number of connections with an outcome that is not in `asked`.
-    pub(crate) fn other_than(&self, asked: &[Outcome]) -> u64 {
+    /// Returns the number of connections with an outcome that is not in `expected`.
+    pub(crate) fn other_than(&self, expected: &[Outcome]) -> u64 {
         self.total()
-            - asked
+            - expected
                 .iter()
                 .map(|&outcome| self.count(outcome))
                 .sum::<u64>()
@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn only_the_expected_code_followed_by_fin_is_an_expected_end() {
-        use Asked::{Close, Failure, Goodbye, Nothing, Silence};
+        use Expected::{Close, Failure, Nothing, Shutdown, Silence};
         use TransportEnd::{Fin, Reset};
         let code = CloseCode::NORMAL_CLOSURE;
         let normal = Some(code);
@@ -284,25 +284,25 @@ mod tests {
             (Failure(code), normal, Fin, Outcome::Failed),
             (Failure(code), away, Fin, Outcome::OtherCode),
             (
-                Goodbye(CloseCode::GOING_AWAY),
+                Shutdown(CloseCode::GOING_AWAY),
                 away,
                 Fin,
-                Outcome::Dismissed,
+                Outcome::ShutDown,
             ),
             (
-                Goodbye(CloseCode::GOING_AWAY),
+                Shutdown(CloseCode::GOING_AWAY),
                 away,
                 Reset,
                 Outcome::ResetByServer,
             ),
             (Nothing, normal, Fin, Outcome::EndedEarly),
             (Nothing, None, Reset, Outcome::EndedEarly),
-            (Silence, away, Fin, Outcome::LetGo),
-            (Silence, None, Reset, Outcome::LetGo),
-            (Asked::Fin, None, Reset, Outcome::Finished),
+            (Silence, away, Fin, Outcome::Released),
+            (Silence, None, Reset, Outcome::Released),
+            (Expected::Fin, None, Reset, Outcome::Finished),
         ];
-        for (asked, received, end, outcome) in table {
-            assert_eq!(Outcome::of(asked, received, end), outcome);
+        for (expected, received, end, outcome) in table {
+            assert_eq!(Outcome::of(expected, received, end), outcome);
         }
     }
 }

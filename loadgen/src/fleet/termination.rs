@@ -8,7 +8,7 @@ use crate::{
         Fleet,
         client::{Client, Stage, State, UnderWay, token},
         event::Event,
-        outcome::{Asked, Outcome},
+        outcome::{Expected, Outcome},
     },
     measure::clock::Moment,
 };
@@ -20,13 +20,13 @@ impl Fleet {
         self.select_output(client);
         let State::Live {
             connection,
-            stage: stage @ Stage::Open(Asked::Nothing | Asked::Goodbye(_)),
+            stage: stage @ Stage::Open(Expected::Nothing | Expected::Shutdown(_)),
             ..
         } = &mut self.clients[client as usize].state
         else {
             return false;
         };
-        *stage = Stage::Open(Asked::Close(code));
+        *stage = Stage::Open(Expected::Close(code));
         connection
             .start_closing_handshake(
                 &mut self.endpoint,
@@ -41,13 +41,13 @@ impl Fleet {
     }
 
     /// Sets what an open client expects of the server from now on.
-    pub(crate) fn ask(&mut self, client: u32, asked: Asked) {
+    pub(crate) fn expect_end(&mut self, client: u32, expected: Expected) {
         if let State::Live {
             stage: stage @ Stage::Open(_),
             ..
         } = &mut self.clients[client as usize].state
         {
-            *stage = Stage::Open(asked);
+            *stage = Stage::Open(expected);
         }
     }
 
@@ -56,7 +56,7 @@ impl Fleet {
     pub(crate) fn finish(&mut self, client: u32) {
         self.requested = true;
         self.flush();
-        self.ask(client, Asked::Fin);
+        self.expect_end(client, Expected::Fin);
         match self.clients[client as usize].state {
             State::Live { .. } | State::Upgrading(_) | State::Bare => {
                 self.queue_close_notify(client);
@@ -82,7 +82,7 @@ impl Fleet {
     /// Stops answering for all open clients. As long as no turn is taken, no client reads either.
     pub(crate) fn silence_all(&mut self) {
         for client in 0..self.clients.len() as u32 {
-            self.ask(client, Asked::Silence);
+            self.expect_end(client, Expected::Silence);
         }
     }
 
@@ -135,13 +135,18 @@ impl Fleet {
             } => match (stage, received) {
                 (Stage::Checking, _) => (Outcome::EchoFailed, late()),
                 (
-                    Stage::Open(Asked::Nothing | Asked::Silence | Asked::Fin | Asked::Goodbye(_)),
+                    Stage::Open(
+                        Expected::Nothing
+                        | Expected::Silence
+                        | Expected::Fin
+                        | Expected::Shutdown(_),
+                    ),
                     _,
                 ) => (Outcome::StillHeld, None),
-                (Stage::Open(Asked::Close(_) | Asked::Failure(_)), None) => {
+                (Stage::Open(Expected::Close(_) | Expected::Failure(_)), None) => {
                     (Outcome::CloseTimedOut, None)
                 }
-                (Stage::Open(Asked::Close(_) | Asked::Failure(_)), Some(_)) => {
+                (Stage::Open(Expected::Close(_) | Expected::Failure(_)), Some(_)) => {
                     (Outcome::FinTimedOut, None)
                 }
             },

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     measure::usage::Usage,
-    report::status::{Failure, Failures, Sign, Status, decide},
+    report::status::{Failure, Failures, Problem, Status, decide},
 };
 
 /// Shortest window that is judged. The CPU accounting of the kernel does not resolve shorter ones.
@@ -61,7 +61,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Judgement {
     /// The problems that decide the exit status.
-    pub(crate) signs: Vec<Sign>,
+    pub(crate) problems: Vec<Problem>,
     pub(crate) verdict: Verdict,
     /// One sentence for each reason, the decisive one first. Empty if the run passed.
     pub(crate) reasons: Vec<String>,
@@ -70,9 +70,9 @@ pub(crate) struct Judgement {
 impl Judgement {
     /// Judges a run by its failures, and by the reason for which it is invalid, if it is.
     pub(crate) fn new(failures: &Failures, invalid: Option<&str>) -> Self {
-        let limit = invalid.map(|_| Sign::Invalid);
-        let signs: Vec<_> = failures.iter().map(|it| it.sign).chain(limit).collect();
-        let verdict = match decide(signs.iter().copied()) {
+        let limit = invalid.map(|_| Problem::Invalid);
+        let problems: Vec<_> = failures.iter().map(|it| it.problem).chain(limit).collect();
+        let verdict = match decide(problems.iter().copied()) {
             Status::Passed => Verdict::Passed,
             Status::Failed => Verdict::Failed,
             Status::Unusable | Status::Interrupted => Verdict::Invalid,
@@ -80,7 +80,7 @@ impl Judgement {
         let failures = failures.iter().map(|Failure { reason, .. }| reason.clone());
         let invalid = invalid.map(str::to_owned);
         Self {
-            signs,
+            problems,
             verdict,
             reasons: match verdict {
                 Verdict::Failed => failures.chain(invalid).collect(),
@@ -433,10 +433,10 @@ mod tests {
 
     #[test]
     fn an_invalid_run_excuses_only_failures_that_a_late_generator_may_cause() {
-        let verdict = |failure: Option<Sign>, invalid| {
+        let verdict = |failure: Option<Problem>, invalid| {
             let mut failures = Failures::default();
-            if let Some(sign) = failure {
-                failures.add(sign, "something failed".to_owned());
+            if let Some(problem) = failure {
+                failures.add(problem, "something failed".to_owned());
             }
             let judgement = Judgement::new(&failures, invalid);
             let reasons = usize::from(failure.is_some()) + usize::from(invalid.is_some());
@@ -446,11 +446,15 @@ mod tests {
         let limit = Some("the generator was the limit");
         assert_eq!(verdict(None, None), Verdict::Passed);
         assert_eq!(verdict(None, limit), Verdict::Invalid);
-        assert_eq!(verdict(Some(Sign::NotAsAsked), None), Verdict::Failed);
-        assert_eq!(verdict(Some(Sign::NotAsAsked), limit), Verdict::Invalid);
-        for sign in [Sign::ServerFault, Sign::MessagesWrong, Sign::GateFailed] {
-            assert_eq!(verdict(Some(sign), None), Verdict::Failed);
-            assert_eq!(verdict(Some(sign), limit), Verdict::Failed);
+        assert_eq!(verdict(Some(Problem::Unexpected), None), Verdict::Failed);
+        assert_eq!(verdict(Some(Problem::Unexpected), limit), Verdict::Invalid);
+        for problem in [
+            Problem::ServerFault,
+            Problem::MessagesWrong,
+            Problem::GateFailed,
+        ] {
+            assert_eq!(verdict(Some(problem), None), Verdict::Failed);
+            assert_eq!(verdict(Some(problem), limit), Verdict::Failed);
         }
     }
 }

@@ -4,12 +4,12 @@ use std::process::ExitCode;
 
 /// A problem of a run, in order of increasing weight.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Sign {
+pub(crate) enum Problem {
     /// This host or the command line does not allow the run, or a file cannot be written.
     Unable,
     /// Connections ended unexpectedly, or a bound of the scenario was exceeded. A late generator
     /// may be the cause.
-    NotAsAsked,
+    Unexpected,
     /// The generator or its machine was the limit.
     Invalid,
     /// The server failed, refused connections, or violated the protocol. A late generator cannot be
@@ -38,14 +38,17 @@ pub(crate) enum Status {
 }
 
 /// Returns the exit status of the problem with the highest weight.
-pub(crate) fn decide(signs: impl IntoIterator<Item = Sign>) -> Status {
-    match signs.into_iter().max() {
+pub(crate) fn decide(problems: impl IntoIterator<Item = Problem>) -> Status {
+    match problems.into_iter().max() {
         None => Status::Passed,
-        Some(Sign::Unable | Sign::Invalid) => Status::Unusable,
-        Some(Sign::NotAsAsked | Sign::ServerFault | Sign::MessagesWrong | Sign::GateFailed) => {
-            Status::Failed
-        }
-        Some(Sign::Interrupted) => Status::Interrupted,
+        Some(Problem::Unable | Problem::Invalid) => Status::Unusable,
+        Some(
+            Problem::Unexpected
+            | Problem::ServerFault
+            | Problem::MessagesWrong
+            | Problem::GateFailed,
+        ) => Status::Failed,
+        Some(Problem::Interrupted) => Status::Interrupted,
     }
 }
 
@@ -58,7 +61,7 @@ impl From<Status> for ExitCode {
 /// A problem and its description.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Failure {
-    pub(crate) sign: Sign,
+    pub(crate) problem: Problem,
     /// One sentence.
     pub(crate) reason: String,
 }
@@ -70,12 +73,12 @@ pub(crate) struct Failures(Vec<Failure>);
 impl Failures {
     /// Adds a failure that a late generator may have caused, such as an exceeded bound.
     pub(crate) fn push(&mut self, reason: String) {
-        self.add(Sign::NotAsAsked, reason);
+        self.add(Problem::Unexpected, reason);
     }
 
-    /// Adds a failure of the kind `sign`.
-    pub(crate) fn add(&mut self, sign: Sign, reason: String) {
-        self.0.push(Failure { sign, reason });
+    /// Adds a failure of the kind `problem`.
+    pub(crate) fn add(&mut self, problem: Problem, reason: String) {
+        self.0.push(Failure { problem, reason });
     }
 
     /// Moves all failures of `other` to this list.
@@ -95,13 +98,15 @@ impl Failures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use Sign::{GateFailed, Interrupted, Invalid, MessagesWrong, NotAsAsked, ServerFault, Unable};
+    use Problem::{
+        GateFailed, Interrupted, Invalid, MessagesWrong, ServerFault, Unable, Unexpected,
+    };
 
     #[test]
     fn the_heaviest_problem_decides_the_exit_status() {
-        let table: [(&[Sign], u8); 20] = [
+        let table: [(&[Problem], u8); 20] = [
             (&[], 0),
-            (&[NotAsAsked], 1),
+            (&[Unexpected], 1),
             (&[ServerFault], 1),
             (&[MessagesWrong], 1),
             (&[GateFailed], 1),
@@ -109,25 +114,29 @@ mod tests {
             (&[Unable], 2),
             (&[Interrupted], 130),
             // An invalid run excuses problems that a late generator may cause.
-            (&[NotAsAsked, Invalid], 2),
-            (&[NotAsAsked, Invalid, Unable], 2),
+            (&[Unexpected, Invalid], 2),
+            (&[Unexpected, Invalid, Unable], 2),
             // It does not hide failed gates, wrong messages, or a failed server.
             (&[GateFailed, Invalid], 1),
             (&[MessagesWrong, Invalid], 1),
             (&[ServerFault, Invalid], 1),
-            (&[GateFailed, NotAsAsked, Invalid, Unable], 1),
+            (&[GateFailed, Unexpected, Invalid, Unable], 1),
             // An unwritable file hides no failure.
-            (&[NotAsAsked, Unable], 1),
+            (&[Unexpected, Unable], 1),
             (&[GateFailed, Unable], 1),
             (&[MessagesWrong, Unable], 1),
             (&[ServerFault, Unable], 1),
             (&[Invalid, Unable], 2),
             (&[Interrupted, GateFailed, Unable], 130),
         ];
-        for (signs, status) in table {
-            assert_eq!(decide(signs.iter().copied()) as u8, status, "{signs:?}");
-            let reversed = signs.iter().rev().copied();
-            assert_eq!(decide(reversed) as u8, status, "{signs:?} in reverse");
+        for (problems, status) in table {
+            assert_eq!(
+                decide(problems.iter().copied()) as u8,
+                status,
+                "{problems:?}"
+            );
+            let reversed = problems.iter().rev().copied();
+            assert_eq!(decide(reversed) as u8, status, "{problems:?} in reverse");
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     host::limits::Limit,
     interrupt::Interrupted,
     measure::syscalls::SyscallError,
-    report::{files::WriteError, status::Sign, summary::BaselineError},
+    report::{files::WriteError, status::Problem, summary::BaselineError},
     server::{
         ServerError,
         child::ChildError,
@@ -102,17 +102,17 @@ impl From<ServerError> for RunError {
 }
 
 impl RunError {
-    /// Returns the sign for the exit status: a fault of the server, or of this host or the command line.
-    pub(crate) const fn sign(&self) -> Sign {
+    /// Returns the problem for the exit status: a fault of the server, or of this host or the command line.
+    pub(crate) const fn problem(&self) -> Problem {
         match self {
             Self::Interrupted(_)
             | Self::Child(ChildError::Interrupted(_))
-            | Self::Monitor(MonitorError::Interrupted(_)) => Sign::Interrupted,
+            | Self::Monitor(MonitorError::Interrupted(_)) => Problem::Interrupted,
             Self::Child(_)
             | Self::Report(_)
             | Self::Publish(_)
             | Self::Monitor(_)
-            | Self::NotCovered { .. } => Sign::ServerFault,
+            | Self::NotCovered { .. } => Problem::ServerFault,
             Self::Limit(_)
             | Self::Syscalls(_)
             | Self::Baseline(_)
@@ -122,7 +122,7 @@ impl RunError {
             | Self::Ring(_)
             | Self::System(_)
             | Self::Session(_)
-            | Self::Write(_) => Sign::Unable,
+            | Self::Write(_) => Problem::Unable,
         }
     }
 }

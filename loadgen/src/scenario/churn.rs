@@ -248,10 +248,10 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
             ("duration", Span(options.duration).to_string()),
             ("rate", options.rate.to_string()),
         ],
-        asked: vec![
+        expected: vec![
             Outcome::Closed,
             Outcome::Reset,
-            Outcome::LetGo,
+            Outcome::Released,
             Outcome::Finished,
             Outcome::Failed,
             Outcome::TurnedAway,

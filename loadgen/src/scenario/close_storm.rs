@@ -17,7 +17,7 @@ use crate::{
         usage::resident_bytes,
     },
     options::{common::CommonOptions, deadlines::Deadlines, values::duration},
-    progress::say,
+    progress::print_line,
     report::{
         Findings, Report,
         judgement::Verdict,
@@ -231,7 +231,7 @@ pub(crate) fn repeat(
         if summary.verdict != Verdict::Invalid {
             break;
         }
-        say(format_args!(
+        print_line(format_args!(
             "INVALID: {reason}\nrepeating with the ends spread over {}",
             Span(window)
         ));
@@ -296,7 +296,7 @@ mod tests {
 
     use super::*;
     use crate::report::{
-        status::{Failures, Sign},
+        status::{Failures, Problem},
         summary::tests::summary,
         tests::report,
     };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// Returns the windows of the runs, of which the first `invalid` are INVALID, and the last report.
-    fn runs(invalid: usize, failure: Option<Sign>) -> (Vec<u64>, Report) {
+    fn runs(invalid: usize, failure: Option<Problem>) -> (Vec<u64>, Report) {
         let windows = RefCell::new(Vec::new());
         let last = repeat(&options(&[]), |options| {
             let run = windows.borrow().len();
@@ -321,8 +321,8 @@ mod tests {
             let mut summary = summary(10);
             summary.invalid = (run < invalid).then(|| format!("limit of run {run}"));
             let mut failures = Failures::default();
-            if let Some(sign) = failure {
-                failures.add(sign, "it failed".to_owned());
+            if let Some(problem) = failure {
+                failures.add(problem, "it failed".to_owned());
             }
             Ok(report(summary, failures))
         });
@@ -356,10 +356,10 @@ mod tests {
 
     #[test]
     fn a_run_that_failed_is_not_repeated() {
-        assert_eq!(runs(3, Some(Sign::ServerFault)).0, [0]);
-        assert_eq!(runs(0, Some(Sign::NotAsAsked)).0, [0]);
+        assert_eq!(runs(3, Some(Problem::ServerFault)).0, [0]);
+        assert_eq!(runs(0, Some(Problem::Unexpected)).0, [0]);
         // The generator may be the cause of this failure.
-        assert_eq!(runs(1, Some(Sign::NotAsAsked)).0, [0, 2]);
+        assert_eq!(runs(1, Some(Problem::Unexpected)).0, [0, 2]);
     }
 
     #[test]

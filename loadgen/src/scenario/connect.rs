@@ -117,7 +117,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
         usage.window,
     );
     let mut latencies = vec![open];
-    let mut asked = vec![Outcome::Closed];
+    let mut expected = vec![Outcome::Closed];
     if options.herd {
         let mut reopen = Latency::new("reopen");
         let start = reconnect_all(options, run, &mut reopen, &mut lateness)?;
@@ -128,7 +128,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
             usage.window,
         );
         latencies.push(reopen);
-        asked.push(Outcome::Reset);
+        expected.push(Outcome::Reset);
     }
     let unread = run.session.fleet.unread();
     close_all(run)?;
@@ -138,7 +138,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
             ("under way", options.under_way.to_string()),
             ("herd", options.herd.to_string()),
         ],
-        asked,
+        expected,
         usage,
         lateness,
         unread: Some(unread),

@@ -12,7 +12,7 @@ use tidewheel::ring::Wait;
 use tidewheel_codec::CloseCode;
 
 use crate::{
-    fleet::outcome::{Asked, Outcome},
+    fleet::outcome::{Expected, Outcome},
     measure::{
         figures::{FigureNames, Figures, Unit},
         latency_names::LATENESS,
@@ -138,11 +138,11 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
         exchange.run_plan(session, answering, &plan, Duration::ZERO)?;
     }
     for &client in mute {
-        run.session.fleet.ask(client, Asked::Silence);
+        run.session.fleet.expect_end(client, Expected::Silence);
     }
     for &client in answering {
-        let going_away = Asked::Goodbye(CloseCode::GOING_AWAY);
-        run.session.fleet.ask(client, going_away);
+        let going_away = Expected::Shutdown(CloseCode::GOING_AWAY);
+        run.session.fleet.expect_end(client, going_away);
     }
     match options.restart {
         true => restart::run(options, run, exchange, answering, mute.len()),
@@ -178,7 +178,7 @@ fn shut_down(
     shutdown.report(&exchange, mute, &mut figures, &mut failures);
     Ok(Findings {
         settings: options.settings(),
-        asked: vec![Outcome::Dismissed, Outcome::LetGo],
+        expected: vec![Outcome::ShutDown, Outcome::Released],
         usage,
         lateness: exchange.lateness,
         unread: None,

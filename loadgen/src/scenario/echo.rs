@@ -162,7 +162,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
                 format!("{}, not measured", Span(options.warm_up)),
             ),
         ],
-        asked: vec![Outcome::Closed],
+        expected: vec![Outcome::Closed],
         usage,
         lateness: exchange.lateness,
         unread: Some(unread),

@@ -21,7 +21,7 @@ use crate::{
     report::{
         Exposure, Findings,
         metric_names::MetricNames,
-        status::{Failures, Sign},
+        status::{Failures, Problem},
     },
     run::{Run, error::RunError, requirements::Requirements},
     scenario::{
@@ -214,7 +214,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
                 format!("{}, not measured", Span(options.warm_up)),
             ),
         ],
-        asked: vec![Outcome::Closed],
+        expected: vec![Outcome::Closed],
         usage,
         lateness: deliveries.lateness,
         unread: Some(unread),
@@ -233,12 +233,12 @@ fn add_hints(options: &Options, deliveries: &mut Deliveries, failures: &mut Fail
     if deliveries.only_own_messages_are_missing() {
         let hint = "exactly the messages to their own senders are missing: if the server excludes \
                     the sender, add --sender-excluded";
-        failures.add(Sign::MessagesWrong, hint.to_owned());
+        failures.add(Problem::MessagesWrong, hint.to_owned());
     }
     if deliveries.has_altered() && options.common.url_is_given() {
         let hint = "is the path of --url right? A client subscribes by its path, in which {topic} \
                     stands for the number of the topic";
-        failures.add(Sign::MessagesWrong, hint.to_owned());
+        failures.add(Problem::MessagesWrong, hint.to_owned());
     }
 }
 

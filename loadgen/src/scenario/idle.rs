@@ -119,7 +119,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
     close_all(run)?;
     Ok(Findings {
         settings: vec![("duration", Span(options.duration).to_string())],
-        asked: vec![Outcome::Closed],
+        expected: vec![Outcome::Closed],
         usage,
         lateness: Latency::new(LATENESS),
         unread: None,

@@ -9,7 +9,7 @@ use tidewheel::ring::Wait;
 use crate::{
     fleet::{
         event::Payload,
-        outcome::{Asked, Outcome},
+        outcome::{Expected, Outcome},
     },
     measure::{
         figures::{FigureNames, Figures, Unit},
@@ -202,7 +202,7 @@ pub(crate) fn run(options: &Options, run: &mut Run) -> Result<Findings, RunError
             ("flood", format!("{} bytes each", options.flood)),
             ("rate", format!("{}/s", options.rate)),
         ],
-        asked: vec![Outcome::Closed, Outcome::Reset],
+        expected: vec![Outcome::Closed, Outcome::Reset],
         usage,
         lateness: during.lateness,
         unread: Some(unread),
@@ -239,7 +239,7 @@ fn flood(bytes: usize, clients: &[u32], run: &mut Run) -> Result<(), SessionErro
     for &client in clients {
         let fleet = &mut run.session.fleet;
         fleet.stop_receiving(client);
-        fleet.ask(client, Asked::Silence);
+        fleet.expect_end(client, Expected::Silence);
         for _ in 0..bytes.div_ceil(FLOOD_MESSAGE_BYTES) {
             fleet.send_message(client, Payload::Binary(&message));
         }

@@ -20,7 +20,7 @@ use tidewheel::cli::units::Span;
 use crate::{
     host::cores::Cores,
     interrupt::{Interrupt, Interrupted},
-    progress::say,
+    progress::print_line,
     server::launch::Launch,
 };
 
@@ -110,7 +110,7 @@ fn describe_address(address: Option<SocketAddr>) -> String {
 pub(crate) fn main(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     // The server ends with the generator, also when the generator is killed.
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
-        say(format_args!("loadgen: prctl(PR_SET_PDEATHSIG): {error}"));
+        print_line(format_args!("loadgen: prctl(PR_SET_PDEATHSIG): {error}"));
         return ExitCode::FAILURE;
     }
     tidewheel::cli::main(
@@ -304,7 +304,7 @@ impl ChildServer {
 impl Drop for ChildServer {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            say(format_args!(
+            print_line(format_args!(
                 "loadgen: the server (process {}) could not be ended: {error}",
                 self.pid()
             ));

@@ -17,7 +17,7 @@ use crate::{
         latency_names::LATENESS,
         plan::Plan,
     },
-    report::status::{Failures, Sign},
+    report::status::{Failures, Problem},
     session::{
         Session, SessionError,
         deliveries::receipts::{Receipt, Receipts},
@@ -334,7 +334,7 @@ impl Deliveries {
                     // There may be more of these than expected deliveries.
                     _ => format!("{count} deliveries {what}"),
                 };
-                failures.add(Sign::MessagesWrong, reason);
+                failures.add(Problem::MessagesWrong, reason);
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::{
         plan::Plan,
     },
     progress::Progress,
-    report::status::{Failures, Sign},
+    report::status::{Failures, Problem},
     session::{Session, SessionError, load_model::LoadModel, template::Template},
 };
 
@@ -295,12 +295,12 @@ impl EchoExchange {
         let sent = self.counts.sent;
         // More than half of all answers are wrong: the server does not echo to the sender.
         if self.counts.altered > self.counts.answered / 2 {
-            failures.add(Sign::MessagesWrong, NO_ECHO_HINT.to_owned());
+            failures.add(Problem::MessagesWrong, NO_ECHO_HINT.to_owned());
         }
         for (_, count, what) in self.faults() {
             if count > 0 {
                 failures.add(
-                    Sign::MessagesWrong,
+                    Problem::MessagesWrong,
                     format!("{count} of {sent} messages {what}"),
                 );
             }

@@ -5,7 +5,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use crate::{
     fleet::{
         event::{Event, Opening, Payload},
-        outcome::Asked,
+        outcome::Expected,
     },
     measure::{clock::Moment, latency::Latency, latency_names::LATENESS},
     run::Run,
@@ -194,13 +194,13 @@ impl Clients {
                 (self.timeout, DeadlineAction::GiveUp)
             }
             Ending::Silent => {
-                fleet.ask(client, Asked::Silence);
+                fleet.expect_end(client, Expected::Silence);
                 (self.silence, DeadlineAction::GiveUp)
             }
             Ending::BadFrame => {
                 let (frame, code) = self.endings.bad_frame();
                 fleet.send_raw(client, frame);
-                fleet.ask(client, Asked::Failure(code));
+                fleet.expect_end(client, Expected::Failure(code));
                 (self.timeout, DeadlineAction::GiveUp)
             }
             Ending::Slow => {

@@ -67,7 +67,7 @@ pub(crate) fn run(
     let fin = storm.fin.corrected.percentiles();
     Ok(Findings {
         settings: Vec::new(),
-        asked: vec![Outcome::Closed],
+        expected: vec![Outcome::Closed],
         usage,
         lateness: storm.lateness,
         unread: Some(unread),

@@ -10,7 +10,7 @@ use crate::{
         clock::Moment, figures::Figures, latency::Latency, latency_names::LATENESS,
         socket_table::SocketTable, usage::Usage,
     },
-    progress::{Progress, say},
+    progress::{Progress, print_line},
     report::{Exposure, Findings, status::Failures},
     run::{Run, error::RunError},
     scenario::phases::plan_window,
@@ -43,7 +43,7 @@ enum Evidence {
 
 /// The release of all connections by the server.
 struct Release {
-    asked: Outcome,
+    expected: Outcome,
     /// The moment from which the time is measured.
     planned: Moment,
     bound: Option<Duration>,
@@ -100,7 +100,7 @@ pub(super) fn reset(
     let emptied = monitor.wait_until_empty(last, last + RESET_BOUND + timeout)?;
     let usage = start.until(&run.server.mark(run.clock.now())?);
     Ok(Release {
-        asked: Outcome::Reset,
+        expected: Outcome::Reset,
         planned: last,
         bound: Some(RESET_BOUND),
         emptied,
@@ -126,7 +126,7 @@ pub(super) fn silence(timeout: Duration, run: &mut Run) -> Result<Findings, RunE
     run.session.fleet.silence_all();
     let silent_at = run.clock.now();
     let start = run.server.mark(silent_at)?;
-    say(format_args!(
+    print_line(format_args!(
         "silent, waiting until the server releases all connections"
     ));
     let limit = silent_at + bound.unwrap_or_default() + timeout;
@@ -136,7 +136,7 @@ pub(super) fn silence(timeout: Duration, run: &mut Run) -> Result<Findings, RunE
     // Each client now reads the end of its connection.
     run.session.release_all(run.clock.now() + END_WAIT_MAX)?;
     Ok(Release {
-        asked: Outcome::LetGo,
+        expected: Outcome::Released,
         planned: silent_at,
         bound,
         emptied,
@@ -198,9 +198,9 @@ impl Release {
                 ));
             }
         }
-        let exposure = match (self.asked, after) {
+        let exposure = match (self.expected, after) {
             // The generator only waits.
-            (Outcome::LetGo, _) => Exposure::None,
+            (Outcome::Released, _) => Exposure::None,
             // A kept bound stays valid however late the generator was.
             _ if failures.is_empty() => Exposure::None,
             (_, Some(after)) => Exposure::Lateness(after),
@@ -208,7 +208,7 @@ impl Release {
         };
         Findings {
             settings: vec![("known by", self.sources)],
-            asked: vec![self.asked],
+            expected: vec![self.expected],
             usage: self.usage,
             lateness: self.lateness,
             unread: None,

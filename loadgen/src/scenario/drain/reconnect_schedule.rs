@@ -123,7 +123,7 @@ mod tests {
             detail: None,
         };
         reconnects.handle(&Event::CloseReceived { client }, at(1000));
-        reconnects.handle(&ended(Outcome::Dismissed), at(1001));
+        reconnects.handle(&ended(Outcome::ShutDown), at(1001));
         reconnects.handle(&Event::Released { client }, at(1002));
         let Reverse((first, _)) = reconnects.due.pop().unwrap();
         assert!((at(1002)..=at(1402)).contains(&first), "{first:?}");

@@ -134,9 +134,9 @@ pub(super) fn run(
     close_all(run)?;
     Ok(Findings {
         settings: options.settings(),
-        asked: vec![
-            Outcome::Dismissed,
-            Outcome::LetGo,
+        expected: vec![
+            Outcome::ShutDown,
+            Outcome::Released,
             // While no server listens.
             Outcome::Refused,
             Outcome::ConnectFailed,

@@ -5,7 +5,7 @@ use std::{io, process::ExitStatus, time::Duration};
 use crate::{
     fleet::{event::Event, outcome::Outcome},
     measure::{clock::Moment, figures::Figures, latency::Latency},
-    report::status::{Failures, Sign},
+    report::status::{Failures, Problem},
     run::Run,
     server::child::ChildServer,
     session::echo_exchange::EchoExchange,
@@ -56,7 +56,7 @@ impl Shutdown {
         match event {
             Event::CloseReceived { .. } => self.close.record_planned(now, self.at),
             Event::Ended {
-                outcome: Outcome::Dismissed,
+                outcome: Outcome::ShutDown,
                 ..
             } => self.fin.record_planned(now, self.at),
             Event::Connected { .. }
@@ -110,7 +110,7 @@ impl Shutdown {
         }
         if counts.altered + counts.out_of_order > 0 {
             let reason = "messages came back altered or out of order".to_owned();
-            failures.add(Sign::MessagesWrong, reason);
+            failures.add(Problem::MessagesWrong, reason);
         }
     }
 }
