@@ -40,32 +40,56 @@ fn the_table_of_memory_has_the_values_of_the_code() {
     assert_rows(
         "Memory",
         &[
-            ("`max_send_queue`", bytes(config.max_send_queue)),
-            ("`max_message_size`", bytes(config.max_message_size)),
             (
-                "`request_limits.max_bytes`",
+                "send queue (`--max-send-queue`)",
+                bytes(config.max_send_queue),
+            ),
+            (
+                "message (`--max-message-size`)",
+                bytes(config.max_message_size),
+            ),
+            (
+                "request (`--max-request-size`)",
                 bytes(config.request_limits.max_bytes),
             ),
-            ("received and unread", bytes(config.receive_memory())),
-            ("`CONNECTION_OVERHEAD`", bytes(CONNECTION_OVERHEAD)),
-            ("`fanout_memory`", bytes(config.fanout_memory)),
+            (
+                "received bytes that are not processed yet",
+                bytes(config.receive_memory()),
+            ),
+            (
+                "bookkeeping (`CONNECTION_OVERHEAD`)",
+                bytes(CONNECTION_OVERHEAD),
+            ),
+            (
+                "published messages (`--fanout-memory`)",
+                bytes(config.fanout_memory),
+            ),
             ("receive buffers", bytes(config.receive_memory() + short)),
             (
-                "pooled assembly buffers",
+                "free buffers for long messages",
                 bytes(config.protocol().max_pooled_bytes),
             ),
-            ("pooled send queues", bytes(outbox::POOLED_MEMORY_MAX)),
+            ("free send queues", bytes(outbox::POOLED_MEMORY_MAX)),
             (
-                "`takeover_budget`",
+                "compression with context takeover (RFC 7692 7.1.1)",
                 bytes(Deflate::default().takeover_budget),
             ),
             (
                 "admin connections",
                 control::admin::CONNECTIONS_MAX.to_string(),
             ),
-            ("admin request head", bytes(control::admin::HEAD_BYTES_MAX)),
-            ("admin bodies", bytes(control::publish::BODIES_BYTES_MAX)),
-            ("admin body", bytes(config.max_message_size)),
+            (
+                "head of an admin request",
+                bytes(control::admin::HEAD_BYTES_MAX),
+            ),
+            (
+                "bodies of admin requests",
+                bytes(control::publish::BODIES_BYTES_MAX),
+            ),
+            (
+                "body of an admin request (`--max-message-size`)",
+                bytes(config.max_message_size),
+            ),
         ],
     );
     let stalled = config.max_send_queue + config.stall_overhead();
@@ -81,23 +105,27 @@ fn the_table_of_work_has_the_values_of_the_code() {
         ("bytes of messages read", bytes(turn.bytes())),
         ("work of compression", bytes(turn.deflate_work())),
         (
-            "frames read of one connection at a time, if others wait",
+            "frames read from one connection in a row, while others wait",
             connection.frames().to_string(),
         ),
         (
-            "bytes of messages read of one connection at a time, if others wait",
+            "bytes of messages read from one connection in a row, while others wait",
             bytes(connection.bytes()),
         ),
         (
-            "work of compression of one connection at a time, if others wait",
+            "work of compression for one connection in a row, while others wait",
             bytes(connection.deflate_work()),
         ),
         (
-            "deliveries to subscribers of large topics",
+            "deliveries of messages to topics with more than 8,192 subscribers",
             shard::fan_out::DELIVERIES_PER_TURN.to_string(),
         ),
         (
-            "connections that published messages are sent to",
+            "deliveries of messages to topics with 8,192 subscribers or fewer",
+            (4 * shard::fan_out::DELIVERIES_PER_TURN).to_string(),
+        ),
+        (
+            "subscribers whose waiting messages are sent",
             shard::fan_out::FANNED_OUT_PER_TURN.to_string(),
         ),
         (

@@ -92,7 +92,7 @@ fn results(runs: &[Run]) -> String {
 
 /// Columns of the comparison in `README.md`: title, and name of the server in the runs.
 const PEERS: [(&str, &str); 6] = [
-    ("kernel loop", "echo-loop"),
+    ("echo-loop", "echo-loop"),
     ("fastwebsockets", "fastwebsockets"),
     ("sockudo-ws", "sockudo-ws"),
     ("actix-ws", "actix-ws"),
@@ -103,9 +103,12 @@ const PEERS: [(&str, &str); 6] = [
 /// Rows of the comparison: title, and name of the row in the runs.
 const WORKLOADS: [(&str, &str); 7] = [
     ("echo, 20 B, 200 connections", "echo, 20 B x 200"),
-    ("echo, 20 B, 16 in flight", "echo, 20 B x 200, 16 in flight"),
-    ("echo, 1 KiB", "echo, 1 KiB x 200"),
-    ("echo, 16 KiB", "echo, 16 KiB x 200"),
+    (
+        "echo, 20 B, 200 connections, 16 in flight",
+        "echo, 20 B x 200, 16 in flight",
+    ),
+    ("echo, 1 KiB, 200 connections", "echo, 1 KiB x 200"),
+    ("echo, 16 KiB, 200 connections", "echo, 16 KiB x 200"),
     ("echo, 1 MiB, 8 connections", "echo, 1 MiB x 8"),
     ("opening handshake", "handshake, us"),
     ("memory of an idle connection", "memory, bytes"),

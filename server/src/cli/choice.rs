@@ -18,7 +18,7 @@ pub(super) enum Policy {
     CloseTryAgain,
     /// Drop the oldest queued messages until the queue has room
     DropOldest,
-    /// Drop new messages until the client has read all queued messages
+    /// Drop new messages while the queue is full
     DropNewest,
     /// Replace the queued messages of a topic by its newest message
     Conflate,

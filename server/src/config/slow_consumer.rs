@@ -14,7 +14,7 @@ pub enum SlowConsumer {
     /// Replaces the queued messages of a topic by its newest message, while the client has not read everything.
     /// [`Handler::gap`](crate::Handler::gap) is called with the number of replaced messages.
     Conflate,
-    /// Drops new messages until the client has read all queued messages. Then
+    /// Drops new messages while the queue is full. When the queue is empty again,
     /// [`Handler::gap`](crate::Handler::gap) is called with the number of dropped messages.
     DropNewest,
 }
