@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Publishes by HTTP, with nothing but the standard library.
+"""Publishes over HTTP, with the standard library only.
 
     tidewheel serve --admin 127.0.0.1:9090 --publish-token SECRET
     TOKEN=SECRET examples/publish.py http://127.0.0.1:9090 orders/eu '{"id": 7}'
@@ -13,7 +13,7 @@ import urllib.request
 
 
 def publish(admin: str, token: str, topic: str, message: str) -> str:
-    """Publishes a text message; what the server answers if it did."""
+    """Publishes a text message, and returns the body of the response."""
     request = urllib.request.Request(
         f"{admin}/publish/{urllib.parse.quote(topic)}",
         data=message.encode(),

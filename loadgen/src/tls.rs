@@ -22,7 +22,7 @@ use rustls::{
 
 pub(crate) use self::{
     session::{Session, Stage},
-    verifiers::told,
+    verifiers::describe_error,
 };
 use self::{
     tickets::Tickets,

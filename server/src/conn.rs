@@ -162,10 +162,10 @@ impl<S> Conn<'_, S> {
     /// sent to this connection later arrive after them. For a slow subscriber, the
     /// [rule for the topic](crate::TopicRule) applies, or else the policy of the server.
     ///
-    /// While published messages wait on a shard, a connection that publishes is not read until its last message
-    /// is queued for all subscribers. So a handler that publishes one message for each received message gets no
-    /// [`PublishError::Busy`], unless [`Config::fanout_memory`](crate::Config::fanout_memory) is less than a few
-    /// messages.
+    /// While published messages wait on a shard, a connection that publishes is not read if more than 64 KiB of its
+    /// messages, or more than one message, are not queued for all subscribers yet. So a handler that publishes one
+    /// message for each received message gets no [`PublishError::Busy`], unless
+    /// [`Config::fanout_memory`](crate::Config::fanout_memory) is less than a few messages.
     ///
     /// # Errors
     /// If `topic` is invalid, or [`Config::fanout_memory`](crate::Config::fanout_memory) is used up. No

@@ -1,7 +1,7 @@
 //! The slot of a connection: everything that a shard keeps for it.
 //!
 //! It has four small state machines: its [phase](phase), its [receive](receiving), its [send and FIN](sending),
-//! and the [reason](reading) why it is not read. One function changes each.
+//! and the [reason](reading) why it is not read.
 
 mod ack_wait;
 mod head;
@@ -39,7 +39,7 @@ pub(crate) struct Connection<S> {
     pub(crate) sending: Sending,
     pub(crate) reading: Reading,
     flags: Flags,
-    /// Whether it has published.
+    /// The messages that it has published.
     pub(crate) publish_history: PublishHistory,
     pub(crate) rate: MessageRate,
     /// The send queue; `None` while nothing is to be sent.
@@ -58,7 +58,7 @@ impl Flags {
     /// It is listed for the flush at the end of the turn.
     const DIRTY: u8 = 1;
     /// A query to the kernel is in flight.
-    const ASKING: u8 = 1 << 1;
+    const QUERYING: u8 = 1 << 1;
     /// It counts as admitted.
     const ADMITTED: u8 = 1 << 2;
     /// Its last receive had many bytes.
@@ -174,13 +174,13 @@ impl<S> Connection<S> {
     }
 
     /// Notes that a query is in flight. Returns whether none was.
-    pub(crate) fn begin_asking(&mut self) -> bool {
-        !self.flags.replace(Flags::ASKING, true)
+    pub(crate) fn begin_query(&mut self) -> bool {
+        !self.flags.replace(Flags::QUERYING, true)
     }
 
     /// Notes that the query has completed.
-    pub(crate) fn end_asking(&mut self) {
-        self.flags.replace(Flags::ASKING, false);
+    pub(crate) fn end_query(&mut self) {
+        self.flags.replace(Flags::QUERYING, false);
     }
 
     /// The send queue, taken from `pool` if there is none.
@@ -193,7 +193,7 @@ impl<S> Connection<S> {
         self.receiving.is_under_way()
             || self.sending.is_under_way()
             || self.sending.is_fin_under_way()
-            || self.flags.has(Flags::ASKING)
+            || self.flags.has(Flags::QUERYING)
     }
 
     /// Returns whether an operation in flight may never complete, unless it is cancelled.

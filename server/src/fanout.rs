@@ -88,7 +88,7 @@ pub(crate) struct Fanout {
     deferred: Deferred,
     /// Bytes of the pending messages, each counted once for each topic or pattern.
     pending_bytes: usize,
-    /// Deliveries to subscribers of large topics that are left in this turn.
+    /// Work of deliveries to subscribers of large topics that is left in this turn, in quarters of a delivery.
     allowance: usize,
     deliveries_per_turn: usize,
     /// Shards to wake, because their inboxes were empty.

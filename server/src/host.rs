@@ -134,7 +134,7 @@ fn raise_or(places: u32, limit: u32) -> String {
         false if limit < RING_DESCRIPTORS_MAX => {
             format!("{} and", raise_descriptors(RING_DESCRIPTORS_MAX.into()))
         }
-        false => format!("A shard has at most {RING_DESCRIPTORS_MAX} connections;"),
+        false => format!("A shard has at most {RING_DESCRIPTORS_MAX} descriptors;"),
     }
 }
 
@@ -188,7 +188,7 @@ mod tests {
             (
                 3_126_280,
                 RING_DESCRIPTORS_MAX,
-                "A shard has at most 1048576 connections;",
+                "A shard has at most 1048576 descriptors;",
             ),
         ] {
             let advice = raise_or(places, limit);

@@ -181,8 +181,8 @@ impl Connection {
                 let interval = millis(interval);
                 let jitter =
                     (interval / PING_JITTER_DIVISOR).saturating_mul(u64::from(phase)) >> 16;
-                let quiet_since = self.heard.max(pinged).as_millis();
-                let time = quiet_since.saturating_add(interval - jitter);
+                let silent_since = self.heard.max(pinged).as_millis();
+                let time = silent_since.saturating_add(interval - jitter);
                 Some((Time::from_millis(align(time, interval)), Due::Ping))
             }
         }

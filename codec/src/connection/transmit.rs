@@ -7,6 +7,7 @@ pub enum Transmit {
     Finish,
     /// Send RST at once and discard unsent bytes. The connection is over.
     Reset,
-    /// Close the descriptor: the peer has ended, so unsent bytes are lost. The connection is over.
+    /// Close the descriptor: the peer has ended. Bytes that cannot be sent without waiting may be lost. The
+    /// connection is over.
     Release,
 }

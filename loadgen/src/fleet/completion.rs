@@ -423,7 +423,7 @@ mod tests {
     fn the_excerpt_of_a_refusal_is_bounded_and_printable() {
         let head = "HTTP/1.1 503 Service Unavailable\r\n\r\n";
         let long = "x".repeat(500);
-        for (body, told) in [
+        for (body, expected) in [
             ("", None),
             ("\r\n", None),
             ("server is full\nmore", Some("server is full")),
@@ -431,19 +431,19 @@ mod tests {
             (long.as_str(), Some(&long[..BODY_EXCERPT_CHARS_MAX])),
         ] {
             let line = first_line_of_body(format!("{head}{body}").as_bytes());
-            assert_eq!(line.as_deref(), told, "{body}");
+            assert_eq!(line.as_deref(), expected, "{body}");
         }
         assert_eq!(first_line_of_body(b"SSH-2.0\r\n"), None);
     }
 
     #[test]
     fn a_wrong_echo_is_described_by_kind_and_length() {
-        for (got, is_text, told) in [
+        for (got, is_text, expected) in [
             (19, true, "got another text of 19 bytes than was sent"),
             (5, true, "got a text of 5 bytes, sent one of 19"),
             (19, false, "got 19 bytes of binary, sent a text of 19"),
         ] {
-            assert_eq!(describe_wrong_echo(19, got, is_text), told);
+            assert_eq!(describe_wrong_echo(19, got, is_text), expected);
         }
     }
 }

@@ -22,7 +22,7 @@ impl Fleet {
     pub(super) fn start_tls(&mut self, client: u32) -> Option<Event> {
         self.select_output(client);
         let error = self.tls.as_mut()?.start(client).err()?;
-        let detail = Some(tls::told(&error));
+        let detail = Some(tls::describe_error(&error));
         Some(self.end(client, Outcome::HandshakeFailed, detail))
     }
 
@@ -55,7 +55,7 @@ impl Fleet {
                 let outcome = self.outcome_of_tls_error(client);
                 // The alert is sent too.
                 self.flush();
-                events.push(self.end(client, outcome, Some(tls::told(&error))));
+                events.push(self.end(client, outcome, Some(tls::describe_error(&error))));
             }
             Ok(()) if self.is_silent(client) => self.tls.iter_mut().for_each(TlsSessions::clear),
             Ok(()) if stage == tls::Stage::Finished => self.queue_close_notify(client),

@@ -10,7 +10,7 @@ use tidewheel::ring;
 /// Descriptors of a process besides the descriptors of its rings.
 const DESCRIPTORS_RESERVED: u64 = 64;
 
-/// Process descriptors of a ring: its own, and its bell's.
+/// Process descriptors of a ring: its own, and that of its waker.
 const RING_DESCRIPTORS: u64 = 2;
 
 /// Largest number of clients of each of several rings.

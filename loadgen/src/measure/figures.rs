@@ -179,8 +179,8 @@ mod tests {
             (Unit::Count, 100.0, "100"),
             (Unit::PerSecond, 20_000.5, "20000.5/s"),
         ];
-        for (unit, value, told) in table {
-            assert_eq!(unit.precise(value), told, "{unit:?} {value}");
+        for (unit, value, expected) in table {
+            assert_eq!(unit.precise(value), expected, "{unit:?} {value}");
         }
     }
 
@@ -193,9 +193,9 @@ mod tests {
         figures.bytes("d", 15.0 * 1048576.0);
         figures.share("e", 0.5);
         figures.rate("f", 10, Duration::from_secs(2));
-        let told: Vec<_> = figures.iter().map(ToString::to_string).collect();
+        let expected: Vec<_> = figures.iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            expected,
             ["1.500 ms", "2.50 s", "104 B", "15.0 MiB", "50.0 %", "5/s"]
         );
     }

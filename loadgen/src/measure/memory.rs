@@ -117,12 +117,12 @@ mod tests {
         };
         let mut figures = Figures::default();
         memory(3000, 2500, 9000).growth_since(&memory(1000, 500, 1000), 10, &mut figures);
-        let told: Vec<_> = figures
+        let expected: Vec<_> = figures
             .iter()
             .map(|figure| (figure.name, figure.value))
             .collect();
         assert_eq!(
-            told,
+            expected,
             [
                 ("server.resident_bytes", 3000.0),
                 ("server.resident_bytes_over_connections", 300.0),

@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn an_invalid_url_is_rejected_with_the_form_to_write() {
-        for (text, told) in [
+        for (text, expected) in [
             ("", "not the URL"),
             ("ws:/x", "not the URL"),
             ("ws:", "not the URL"),
@@ -251,7 +251,7 @@ mod tests {
             ("ws://a b/", "ws://HOST:PORT/PATH"),
         ] {
             let message = target(text).unwrap_err();
-            assert!(message.contains(told), "{text}: {message}");
+            assert!(message.contains(expected), "{text}: {message}");
             assert!(message.contains(URL_FORM), "{text}: {message}");
         }
         let message = target("ws://me:secret@127.0.0.1/").unwrap_err();

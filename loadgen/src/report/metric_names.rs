@@ -290,7 +290,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(check(right), Ok(()), "{right}");
         }
-        for (wrong, told) in [
+        for (wrong, expected) in [
             (
                 "lost<5ms",
                 "lost is a count: its limit has no unit, such as lost<5",
@@ -316,7 +316,7 @@ pub(crate) mod tests {
             ("lost<=2x+2ms", "lost is a count"),
         ] {
             let message = check(wrong).unwrap_err();
-            assert!(message.contains(told), "{wrong}: {message}");
+            assert!(message.contains(expected), "{wrong}: {message}");
         }
     }
 }

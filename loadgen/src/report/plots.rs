@@ -317,8 +317,8 @@ mod tests {
 
     #[test]
     fn nines_are_formatted_as_percentiles() {
-        let told: Vec<_> = [0.0, 1.0, 2.0, 3.0, 4.0].iter().map(nines).collect();
-        assert_eq!(told, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
+        let expected: Vec<_> = [0.0, 1.0, 2.0, 3.0, 4.0].iter().map(nines).collect();
+        assert_eq!(expected, ["0 %", "90 %", "99 %", "99.9 %", "99.99 %"]);
         assert_eq!(nines(&2.5), "99.7 %");
     }
 
@@ -365,7 +365,7 @@ mod tests {
     fn the_rate_plot_has_only_latencies_of_answers() {
         let names = ["close", "fin", LATENESS, UNREAD, "sweep-unread", HICCUP];
         let latencies = names.map(Latency::new);
-        let told: Vec<_> = answers(&latencies).iter().map(|it| it.name).collect();
-        assert_eq!(told, ["close", "fin"]);
+        let expected: Vec<_> = answers(&latencies).iter().map(|it| it.name).collect();
+        assert_eq!(expected, ["close", "fin"]);
     }
 }

@@ -369,7 +369,7 @@ pub(crate) mod tests {
     #[test]
     fn a_result_shows_values_with_their_units() {
         let baseline = summary(8);
-        for (gate, told) in [
+        for (gate, expected) in [
             (
                 "echo.p99<50ms",
                 "holds  echo.p99<50ms  (measured 10 ms, limit 50 ms, baseline 8 ms)",
@@ -403,7 +403,7 @@ pub(crate) mod tests {
         ] {
             let gate: Threshold = gate.parse().unwrap();
             let result = summary(10).evaluate(&gate, Some(&baseline), &names());
-            assert_eq!(result.to_string(), told);
+            assert_eq!(result.to_string(), expected);
         }
     }
 
@@ -414,8 +414,8 @@ pub(crate) mod tests {
             summary(8).check(Path::new("b"), &gates)
         };
         let message = check("echo.rate>=0.9x").unwrap_err().to_string();
-        let told = "there is no echo.rate in the baseline";
-        assert!(message.ends_with(told), "{message}");
+        let expected = "there is no echo.rate in the baseline";
+        assert!(message.ends_with(expected), "{message}");
         assert!(check("echo.p99<=2x").is_ok());
         assert!(check("echo.rate>=5/s").is_ok());
     }

@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn an_invalid_threshold_is_rejected_with_the_form_to_write() {
-        for (text, told) in [
+        for (text, expected) in [
             ("", "a gate is a name"),
             ("lost", "a gate is a name"),
             ("<5", "the name is missing"),
@@ -376,7 +376,7 @@ mod tests {
             ("a=!5", "`=!` is not a relation: a gate is"),
         ] {
             let message = text.parse::<Threshold>().unwrap_err();
-            assert!(message.contains(told), "{text}: {message}");
+            assert!(message.contains(expected), "{text}: {message}");
         }
     }
 }

@@ -132,7 +132,7 @@ impl ServerCertVerifier for NoVerification {
 }
 
 /// Describes an error of TLS.
-pub(crate) fn told(error: &Error) -> String {
+pub(crate) fn describe_error(error: &Error) -> String {
     match error {
         // The error's own text shows the debug form of `other`.
         Error::InvalidCertificate(CertificateError::Other(other)) => {

@@ -1,7 +1,7 @@
 //! The log on standard error. It neither delays the server nor ends it.
 //!
 //! A thread writes the lines. Lines are lost, and counted, if standard error is read too slowly, or if writing
-//! fails because the reader has gone or a disk is full.
+//! fails because the reader has closed the pipe or a disk is full.
 
 mod filter;
 

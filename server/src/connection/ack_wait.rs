@@ -38,7 +38,7 @@ pub(crate) enum AckStatus {
         /// Whether nothing was acknowledged since the last query. The client may have reset the connection.
         is_stalled: bool,
     },
-    /// The deadline has passed, and nothing was acknowledged since it was set.
+    /// The deadline has passed. Unless it is final, nothing was acknowledged since it was set.
     Expired,
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌───────────── everything was taken ─────────────┐
 //!            ▼                                                │
-//!   Idle ── bytes are queued ──► Silent, or Told if its end is awaited
+//!   Idle ── bytes are queued ──► Silent, or Reported if its end is awaited
 //!    ▲                                                        │
 //!    │                                                        ▼ the send was short
 //!    └── the socket is writable ── Polling ◄── flush ── Stalled
@@ -41,7 +41,7 @@ enum Flight {
     /// everything.
     Silent,
     /// A send that completes in any case.
-    Told,
+    Reported,
 }
 
 /// The state of our FIN.
@@ -156,7 +156,7 @@ impl Sending {
                 Fin::Wanted | Fin::InFlight | Fin::Done => (flight, fin, SendAction::Nothing),
             },
             SendEvent::Flush(queued) => match (flight, queued, fin) {
-                (Flight::Polling | Flight::Silent | Flight::Told, _, _) => {
+                (Flight::Polling | Flight::Silent | Flight::Reported, _, _) => {
                     (flight, fin, SendAction::Nothing)
                 }
                 (Flight::Stalled, _, _) => (Flight::Polling, fin, SendAction::Poll),
@@ -175,7 +175,7 @@ impl Sending {
                     _,
                 ) => {
                     let (flight, mode) = match is_awaited || !is_whole {
-                        true => (Flight::Told, SendMode::Reported),
+                        true => (Flight::Reported, SendMode::Reported),
                         false => (Flight::Silent, SendMode::Silent),
                     };
                     let finish = is_whole && fin == Fin::Wanted;
@@ -185,12 +185,12 @@ impl Sending {
             },
             SendEvent::Retire => match flight {
                 Flight::Silent => (Flight::Idle, fin, SendAction::Nothing),
-                Flight::Idle | Flight::Stalled | Flight::Polling | Flight::Told => {
+                Flight::Idle | Flight::Stalled | Flight::Polling | Flight::Reported => {
                     self.refuse(event)
                 }
             },
             SendEvent::Settle(result) => match flight {
-                Flight::Silent | Flight::Told => {
+                Flight::Silent | Flight::Reported => {
                     let flight = match result {
                         SendResult::Whole | SendResult::Failed => Flight::Idle,
                         SendResult::Short => Flight::Stalled,
@@ -207,7 +207,7 @@ impl Sending {
             },
             SendEvent::Writable => match flight {
                 Flight::Polling => (Flight::Idle, fin, SendAction::Nothing),
-                Flight::Idle | Flight::Stalled | Flight::Silent | Flight::Told => {
+                Flight::Idle | Flight::Stalled | Flight::Silent | Flight::Reported => {
                     self.refuse(event)
                 }
             },
@@ -235,7 +235,7 @@ impl Sending {
     #[inline]
     pub(crate) fn is_under_way(self) -> bool {
         match self.flight {
-            Flight::Silent | Flight::Told | Flight::Polling => true,
+            Flight::Silent | Flight::Reported | Flight::Polling => true,
             Flight::Idle | Flight::Stalled => false,
         }
     }
@@ -279,7 +279,7 @@ mod tests {
         Flight::Stalled,
         Flight::Polling,
         Flight::Silent,
-        Flight::Told,
+        Flight::Reported,
     ];
     const FINS: [Fin; 4] = [Fin::No, Fin::Wanted, Fin::InFlight, Fin::Done];
 
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn each_event_leads_a_send_to_the_state_in_the_table() {
-        use Flight::{Idle, Polling, Silent, Stalled, Told};
+        use Flight::{Idle, Polling, Reported, Silent, Stalled};
         let bytes = |is_whole, is_awaited| {
             SendEvent::Flush(Queued::Bytes {
                 is_whole,
@@ -300,12 +300,12 @@ mod tests {
         };
         #[rustfmt::skip]
         let table = [
-            //                                  Idle           Stalled        Polling        Silent         Told
-            (SendEvent::Flush(Queued::Nothing), [Some(Idle),   Some(Polling), Some(Polling), Some(Silent),  Some(Told)]),
-            (bytes(true, false),                [Some(Silent), Some(Polling), Some(Polling), Some(Silent),  Some(Told)]),
-            (bytes(true, true),                 [Some(Told),   Some(Polling), Some(Polling), Some(Silent),  Some(Told)]),
-            (bytes(false, false),               [Some(Told),   Some(Polling), Some(Polling), Some(Silent),  Some(Told)]),
-            (bytes(false, true),                [Some(Told),   Some(Polling), Some(Polling), Some(Silent),  Some(Told)]),
+            //                                  Idle           Stalled        Polling        Silent         Reported
+            (SendEvent::Flush(Queued::Nothing), [Some(Idle),   Some(Polling), Some(Polling), Some(Silent),  Some(Reported)]),
+            (bytes(true, false),                [Some(Silent), Some(Polling), Some(Polling), Some(Silent),  Some(Reported)]),
+            (bytes(true, true),                 [Some(Reported),   Some(Polling), Some(Polling), Some(Silent),  Some(Reported)]),
+            (bytes(false, false),               [Some(Reported),   Some(Polling), Some(Polling), Some(Silent),  Some(Reported)]),
+            (bytes(false, true),                [Some(Reported),   Some(Polling), Some(Polling), Some(Silent),  Some(Reported)]),
             (SendEvent::Retire,                 [None,         None,          None,          Some(Idle),    None]),
             (SendEvent::Settle(SendResult::Whole),  [None,     None,          None,          Some(Idle),    Some(Idle)]),
             (SendEvent::Settle(SendResult::Short),  [None,     None,          None,          Some(Stalled), Some(Stalled)]),
@@ -340,16 +340,16 @@ mod tests {
         let table = [
             //                                                     No      Wanted    InFlight  Done
             (Flight::Idle,   SendEvent::WantFin,                  [Wanted, Wanted,   InFlight, Done]),
-            (Flight::Told,   SendEvent::WantFin,                  [Wanted, Wanted,   InFlight, Done]),
+            (Flight::Reported,   SendEvent::WantFin,                  [Wanted, Wanted,   InFlight, Done]),
             (Flight::Idle,   SendEvent::Flush(Queued::Nothing),   [No,     InFlight, InFlight, Done]),
             (Flight::Idle,   bytes(true),                         [No,     InFlight, InFlight, Done]),
             (Flight::Idle,   bytes(false),                        [No,     Wanted,   InFlight, Done]),
-            (Flight::Told,   bytes(true),                         [No,     Wanted,   InFlight, Done]),
+            (Flight::Reported,   bytes(true),                         [No,     Wanted,   InFlight, Done]),
             (Flight::Stalled, bytes(true),                        [No,     Wanted,   InFlight, Done]),
             (Flight::Silent, SendEvent::Retire,                   [No,     Wanted,   InFlight, Done]),
-            (Flight::Told,   SendEvent::Settle(SendResult::Whole),  [No,   Wanted,   InFlight, Done]),
-            (Flight::Told,   SendEvent::Settle(SendResult::Short),  [No,   Wanted,   Wanted,   Done]),
-            (Flight::Told,   SendEvent::Settle(SendResult::Failed), [No,   Wanted,   Wanted,   Done]),
+            (Flight::Reported,   SendEvent::Settle(SendResult::Whole),  [No,   Wanted,   InFlight, Done]),
+            (Flight::Reported,   SendEvent::Settle(SendResult::Short),  [No,   Wanted,   Wanted,   Done]),
+            (Flight::Reported,   SendEvent::Settle(SendResult::Failed), [No,   Wanted,   Wanted,   Done]),
             (Flight::Silent, SendEvent::Settle(SendResult::Short),  [No,   Wanted,   Wanted,   Done]),
             (Flight::Polling, SendEvent::Writable,                [No,     Wanted,   InFlight, Done]),
             (Flight::Idle,   SendEvent::FinComplete(FinResult::Done),      [No, Wanted, Done,     Done]),
@@ -374,7 +374,7 @@ mod tests {
             })
         };
         let send = |mode, finish| SendAction::Send { mode, finish };
-        let (silent, told) = (SendMode::Silent, SendMode::Reported);
+        let (silent, reported) = (SendMode::Silent, SendMode::Reported);
         for (flight, fin, event, expected) in [
             (
                 Flight::Idle,
@@ -382,12 +382,17 @@ mod tests {
                 bytes(true, false),
                 send(silent, false),
             ),
-            (Flight::Idle, Fin::No, bytes(true, true), send(told, false)),
+            (
+                Flight::Idle,
+                Fin::No,
+                bytes(true, true),
+                send(reported, false),
+            ),
             (
                 Flight::Idle,
                 Fin::No,
                 bytes(false, false),
-                send(told, false),
+                send(reported, false),
             ),
             (
                 Flight::Idle,
@@ -399,13 +404,13 @@ mod tests {
                 Flight::Idle,
                 Fin::Wanted,
                 bytes(true, true),
-                send(told, true),
+                send(reported, true),
             ),
             (
                 Flight::Idle,
                 Fin::Wanted,
                 bytes(false, true),
-                send(told, false),
+                send(reported, false),
             ),
             (
                 Flight::Idle,

@@ -193,7 +193,7 @@ const COUNTERS: [Family; 16] = [
     ),
     (
         "deadline_resets",
-        "Connections reset at the close timeout",
+        "Connections reset at the close timeout, or at the deadline of a drain or of a refused request",
         None,
         |stats| &stats.deadline_resets,
     ),

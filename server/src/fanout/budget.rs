@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 pub(crate) enum Pressure {
     /// Publishers are not limited.
     Free,
-    /// Less than half is in use, but messages wait. Each connection may have 64 KiB in flight, and all other
+    /// Less than half is in use, but a quarter or more, or messages wait. Each connection may have 64 KiB in flight, and all other
     /// threads together [`Budget::remote_window`].
     Behind,
     /// Half of the budget is in use. Connections that publish are not read, and other threads get `Busy`.

@@ -1,7 +1,7 @@
 //! Adds published messages to the chains of their subscribers.
 //!
-//! A message of a small topic is added at once. A message of a larger topic is added at the end of the turn,
-//! and to a limited number of subscribers in each turn. Until it is added to all, it is pending
+//! A message of a small topic is added at once. A message of a larger topic is added to a limited
+//! number of subscribers in each turn, at once if few deliveries are pending, or else at the end of the turn. Until it is added to all, it is pending
 //! ([`Topics`](super::topics::Topics)). Before a subscriber gets any other message, its pending messages are
 //! added.
 //!

@@ -84,7 +84,7 @@ pub enum Op {
     /// the last return of [`Ring::enter`](super::Ring::enter).
     ///
     /// The value is a lower bound, so a peer's silence is never overestimated. Completes with an error
-    /// if the kernel cannot tell (before Linux 6.8).
+    /// if the kernel cannot report it (before Linux 6.8).
     QueryTcpInfo {
         /// The socket to query.
         socket: Socket,
@@ -112,7 +112,7 @@ pub enum Op {
         target: Token,
     },
     /// Completes with the number of bytes that the peer has not acknowledged, sent or not, FIN included
-    /// (tcp(7), `SIOCOUTQ`). Completes with an error if the kernel cannot tell (before Linux 6.7).
+    /// (tcp(7), `SIOCOUTQ`). Completes with an error if the kernel cannot report it (before Linux 6.7).
     QueryUnacked {
         /// The socket to query.
         socket: Socket,

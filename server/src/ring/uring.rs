@@ -138,7 +138,7 @@ impl Uring {
     }
 }
 
-// SAFETY: every send has `MSG_DONTWAIT`, so it has ended when it is submitted, and `enter` submits
+// SAFETY: every `Op::Send` has `MSG_DONTWAIT`, so it has ended when it is submitted; `Op::SendAll` owns its bytes. `enter` submits
 // all entries, or fails. `enter` also takes the completions that did not fit into the queue, before any is
 // reaped. Buffers have one owner (`BufferMemory`, `Fills`). Dropping the ring cancels all operations.
 unsafe impl Ring for Uring {

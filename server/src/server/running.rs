@@ -33,7 +33,7 @@ impl Running {
     }
 
     /// Like [`Running::until_signal`], and calls `ready` when signals are handled: from then on, other programs may
-    /// be told that the server is ready.
+    /// be notified that the server is ready.
     ///
     /// # Errors
     /// As [`Running::until_signal`].

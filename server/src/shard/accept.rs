@@ -241,7 +241,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             Err(_) if self.acceptor.stopped => {}
             Err(_) => match -completion.result {
-                // The client has gone before it was accepted, or no place is free.
+                // The client has disconnected before it was accepted, or no place is free.
                 libc::ECONNABORTED | libc::ECANCELED | libc::EAGAIN | libc::EINTR => {}
                 errno => {
                     let error = std::io::Error::from_raw_os_error(errno);

@@ -67,13 +67,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return None;
         }
         if let Err(rejection) = self.core.settings.hosts.check(request.host()) {
-            let why = "a client was refused: --host does not list the name that it asked for";
+            let why = "a client was refused: --host does not list its Host";
             self.core.refusal_log.note(&request, why, self.now);
             self.refuse(Rejected::Host, &rejection);
             return None;
         }
         if let Err(rejection) = self.core.settings.origins.check(&request) {
-            let why = "a page was refused: --origin does not list where it came from";
+            let why = "a page was refused: --origin does not list its Origin";
             self.core.refusal_log.note(&request, why, self.now);
             self.refuse(Rejected::Origin, &rejection);
             return None;

@@ -107,8 +107,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Arms a receive into the message that is arriving, if at least `least` bytes of it are to come. Returns
-    /// whether it did. With `gather`, the receive waits a short time for many bytes.
-    fn receive_into_message(&mut self, least: u64, gather: bool) -> bool {
+    /// whether it did. With `coalesce`, the receive waits a short time for many bytes.
+    fn receive_into_message(&mut self, least: u64, coalesce: bool) -> bool {
         if !self
             .connection
             .is_worth_filling(least, &self.core.sends.limits)
@@ -128,7 +128,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             socket: self.connection.socket(),
             buffer,
             limit: space.min(to_come),
-            coalesce: gather,
+            coalesce,
         });
         true
     }

@@ -203,7 +203,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Submits a query about the connection, unless one is in flight.
     fn query(&mut self, query: impl FnOnce(Socket) -> Op) {
-        if self.connection.begin_asking() {
+        if self.connection.begin_query() {
             let socket = self.connection.socket();
             self.push(query(socket));
         }
@@ -217,9 +217,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Handles the answer to [`query_tcp_info`](Self::query_tcp_info): milliseconds since the peer's last
-    /// bytes, and what it has acknowledged; an error if the kernel cannot tell.
+    /// bytes, and what it has acknowledged; an error if the kernel cannot report it.
     pub(super) fn handle_tcp_info(&mut self, result: i32, taken: Option<AckProgress>) {
-        self.connection.end_asking();
+        self.connection.end_query();
         let before = |millis: u64| Time::from_millis(self.now.as_millis().saturating_sub(millis));
         let queue = self.connection.queue.as_ref();
         let is_queued = queue.is_some_and(|queue| !queue.is_empty());
@@ -230,8 +230,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         });
         let close_by = taken.map(|taken| self.end_of_wait(taken.last));
         if let Phase::Open { protocol, .. } = &mut self.connection.phase {
-            if let Ok(quiet_ms) = u64::try_from(result) {
-                protocol.note_heard(before(quiet_ms));
+            if let Ok(silence_ms) = u64::try_from(result) {
+                protocol.note_heard(before(silence_ms));
             }
             if let (Some(taken), Some(close_by)) = (taken, close_by) {
                 protocol.note_acknowledged(taken, close_by);
@@ -249,9 +249,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.query(|socket| Op::QueryUnacked { socket });
     }
 
-    /// Handles the number of bytes that the peer has not acknowledged; an error if the kernel cannot tell.
+    /// Handles the number of bytes that the peer has not acknowledged; an error if the kernel cannot report it.
     pub(super) fn handle_unacked(&mut self, result: i32) {
-        self.connection.end_asking();
+        self.connection.end_query();
         let close_by = self.end_of_wait(self.now);
         let queue = self.connection.queue.as_ref();
         let queued = queue.map_or(0, |queue| queue.unsent());
@@ -261,7 +261,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         };
         // Our FIN counts as one byte.
         let to_send = queued as u64 + u64::from(!is_flushed);
-        // If the kernel cannot tell, unacknowledged bytes are lost.
+        // If the kernel cannot report it, unacknowledged bytes are lost.
         let left = u64::try_from(result).unwrap_or(0) + to_send;
         match ack_wait.note_left(left, self.now, close_by) {
             AckStatus::Delivered => self.close_in_order(),
@@ -282,7 +282,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Handles the events of poll(2), which report whether the connection has failed.
     pub(super) fn handle_query_error(&mut self, result: i32) {
-        self.connection.end_asking();
+        self.connection.end_query();
         match result > 0 && result & i32::from(libc::POLLERR) != 0 {
             true => self.handle_peer_reset(),
             // The time of the next query may have passed.

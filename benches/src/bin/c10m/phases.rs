@@ -161,7 +161,7 @@ impl Benchmark {
     fn echo(&mut self) {
         self.expected.echoes += self.all();
         self.phase("echo sweep", |benchmark| {
-            benchmark.server.say(ClientMessage::Echo);
+            benchmark.server.send_from_all(ClientMessage::Echo);
             benchmark.server.settle();
         });
     }
@@ -169,7 +169,9 @@ impl Benchmark {
     /// Subscribes every connection.
     fn subscribe(&mut self) {
         self.phase("subscribe", |benchmark| {
-            benchmark.server.say(ClientMessage::Text(SUBSCRIBE));
+            benchmark
+                .server
+                .send_from_all(ClientMessage::Text(SUBSCRIBE));
             benchmark.server.settle();
         });
         assert_eq!(self.server.holdings().subscriptions, self.all());
@@ -179,7 +181,7 @@ impl Benchmark {
     fn broadcast(&mut self) {
         self.expected.published += self.all();
         self.phase("broadcast", |benchmark| {
-            benchmark.server.say_one(ClientMessage::Text(PUBLISH));
+            benchmark.server.send_from_one(ClientMessage::Text(PUBLISH));
             benchmark.server.settle();
         });
     }
@@ -204,7 +206,7 @@ impl Benchmark {
         self.phase("close storm", |benchmark| {
             benchmark
                 .server
-                .say(ClientMessage::Close(CloseCode::NORMAL_CLOSURE));
+                .send_from_all(ClientMessage::Close(CloseCode::NORMAL_CLOSURE));
             benchmark.server.settle();
         });
     }

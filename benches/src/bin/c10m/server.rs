@@ -166,20 +166,20 @@ impl Server {
     }
 
     /// Sends a message or a Close from every client.
-    pub(crate) fn say(&mut self, word: ClientMessage) {
+    pub(crate) fn send_from_all(&mut self, message: ClientMessage) {
         for member in &mut self.members {
-            member.shard.ring().ring().send_from_all(word);
+            member.shard.ring().ring().send_from_all(message);
         }
     }
 
     /// Sends a message or a Close from one client.
-    pub(crate) fn say_one(&mut self, word: ClientMessage) {
+    pub(crate) fn send_from_one(&mut self, message: ClientMessage) {
         let mut rings = self
             .members
             .iter_mut()
             .map(|member| member.shard.ring().ring());
         assert!(
-            rings.any(|mut ring| ring.send_from_one(word)),
+            rings.any(|mut ring| ring.send_from_one(message)),
             "a connection is open"
         );
     }

@@ -101,10 +101,10 @@ fn measure(kind: Kind, core: usize, options: &Options) -> Round {
         let in_flight = usize::from(in_flight);
         // Warms up the caches and the allocator.
         clients.publish_in_flight(options.messages.div_ceil(8).max(16), in_flight);
-        clients.wait_until_quiet();
+        clients.wait_until_idle();
         let before = server.cpu_time();
         let elapsed = clients.publish_in_flight(options.messages, in_flight);
-        clients.wait_until_quiet();
+        clients.wait_until_idle();
         let after = server.cpu_time();
         let count = (options.messages * clients.len() as u64) as f64;
         let each = |time: Duration| time.as_secs_f64() * 1e6 / count;
@@ -119,7 +119,7 @@ fn measure(kind: Kind, core: usize, options: &Options) -> Round {
     let deliveries = deliveries.collect();
     let interval = Duration::from_secs(1) / options.rate.max(1);
     let latency = (options.paced > 0).then(|| clients.publish_paced(options.paced, interval));
-    clients.wait_until_quiet();
+    clients.wait_until_idle();
     clients.reset_all();
     Round {
         deliveries,

@@ -1,4 +1,4 @@
-//! Many subscribers in child processes, which read nothing until they are told to.
+//! Many subscribers in child processes, which read only on command.
 //!
 //! Meanwhile messages stay in their receive buffers, so that they take no CPU from the measurement.
 

@@ -161,7 +161,7 @@ impl Clients {
     }
 
     /// Waits until the server sleeps, and checks that each client has received as many bytes as were published.
-    pub(super) fn wait_until_quiet(&mut self) {
+    pub(super) fn wait_until_idle(&mut self) {
         while self.receive(QUIET_TIME, |_| ()) {}
         let expected = self.published * FRAME_SIZE as u64;
         for client in &self.clients {
