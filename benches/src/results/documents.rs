@@ -104,7 +104,7 @@ const PEERS: [(&str, &str); 6] = [
 const WORKLOADS: [(&str, &str); 7] = [
     ("echo, 20 B, 200 connections", "echo, 20 B x 200"),
     (
-        "echo, 20 B, 200 connections, 16 in flight",
+        "echo, 20 B, 200 connections, 16 messages in flight on each",
         "echo, 20 B x 200, 16 in flight",
     ),
     ("echo, 1 KiB, 200 connections", "echo, 1 KiB x 200"),
