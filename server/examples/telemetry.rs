@@ -78,5 +78,5 @@ fn main() -> Result<(), Error> {
     let running = server.start(|_shard| Telemetry)?;
     let remote = running.remote();
     std::thread::spawn(move || measure(&remote));
-    running.until_signal_once_ready(|| println!("listening on {address}"))
+    running.run_until_signal(|| println!("listening on {address}"))
 }

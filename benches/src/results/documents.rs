@@ -9,7 +9,7 @@ use super::{Run, goals, load, sections::SECTIONS, table};
 
 /// Lines between which the tables stand in a document.
 const MARKERS: [&str; 2] = [
-    "<!-- Begin of the tables of `cargo run -p benches --bin results` -->\n",
+    "<!-- Start of the tables of `cargo run -p benches --bin results` -->\n",
     "<!-- End of the tables -->\n",
 ];
 

@@ -34,7 +34,7 @@ impl Handler for Trial {
 fn try_server() -> Result<(), Error> {
     let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Trial)?;
     let remote = running.remote();
-    running.until_signal_once_ready(|| remote.drain())
+    running.run_until_signal(|| remote.drain())
 }
 
 /// The error of io_uring, if the trial failed for one. A lack of descriptors is another cause.

@@ -34,7 +34,7 @@ pub(super) fn run<H: Handler>(
     }
     let (address, admin) = (server.address(), server.admin_address());
     let running = server.start(make)?;
-    running.until_signal_once_ready(move || announce(address, admin))?;
+    running.run_until_signal(move || announce(address, admin))?;
     Ok(())
 }
 

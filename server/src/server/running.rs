@@ -29,7 +29,7 @@ impl Running {
     /// # Errors
     /// If a shard fails, or a second signal arrives.
     pub fn until_signal(self) -> Result<(), Error> {
-        self.until_signal_once_ready(|| ())
+        self.run_until_signal(|| ())
     }
 
     /// Like [`Running::until_signal`], and calls `ready` when signals are handled: from then on, other programs may
@@ -37,7 +37,7 @@ impl Running {
     ///
     /// # Errors
     /// As [`Running::until_signal`].
-    pub fn until_signal_once_ready(mut self, ready: impl FnOnce()) -> Result<(), Error> {
+    pub fn run_until_signal(mut self, ready: impl FnOnce()) -> Result<(), Error> {
         let watched = Watched {
             stats: self.shards.iter().map(ShardThread::stats).collect(),
             remote: self.remote.clone(),

@@ -72,5 +72,5 @@ pub(crate) fn serve(shards: u16) {
         report_listening(address);
         println!("{admin}");
     };
-    let _ = running.until_signal_once_ready(ready);
+    let _ = running.run_until_signal(ready);
 }
