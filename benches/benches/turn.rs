@@ -7,7 +7,7 @@ use std::process::Command;
 use benches::results::{Figure, Output, Run, host::command};
 use clap::Parser;
 use tidewheel::{
-    Config, Conn, Handler, Message, Request, Sent, Time, Verdict,
+    Config, Conn, Handler, Message, Request, Time, Verdict,
     ring::sim::{ClientId, Faults, Network, SimRing, Simulation},
     shard::{Capacity, Next, Parts, Shard},
 };
@@ -111,7 +111,7 @@ impl Handler for Application {
             conn.publish("all", message.as_text().expect("clients send text"))
                 .expect("the memory for messages has room");
         } else {
-            let _: Sent = conn.send(message);
+            conn.send(message);
         }
     }
 }

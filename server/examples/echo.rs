@@ -1,6 +1,6 @@
 //! Echoes every message: `cargo run --release -p tidewheel --example echo`.
 
-use tidewheel::{Config, Conn, Error, Handler, Message, Request, Sent, Server, Verdict};
+use tidewheel::{Config, Conn, Error, Handler, Message, Request, Server, Verdict};
 
 struct Echo;
 
@@ -10,7 +10,7 @@ impl Handler for Echo {
         Verdict::accept(())
     }
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        let _: Sent = conn.send(message);
+        conn.send(message);
     }
 }
 

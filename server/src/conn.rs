@@ -43,7 +43,6 @@ pub enum PublishError {
 
 /// Result of sending a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[must_use = "the message may have been dropped, or may wait in the queue"]
 pub enum Sent {
     /// The queue was empty. The message is sent at the end of this turn.
     Sent,
@@ -82,8 +81,7 @@ impl<S> Conn<'_, S> {
         self.protocol.is_open()
     }
 
-    /// Sends a message: `&str` as text, `&[u8]` as binary, and a received [`Message`](crate::Message) with its
-    /// type.
+    /// Sends a message: strings as text, bytes as binary, and a received [`Message`](crate::Message) with its type.
     ///
     /// Messages of one turn share one send. A message is queued while the queue takes less than
     /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes of memory. Above that, the policy for
@@ -107,10 +105,10 @@ impl<S> Conn<'_, S> {
         let (lane, length) = (self.lane(policy, UNICAST), message.len());
         match message {
             Outgoing::Text(text) => self.encode(lane, |protocol, endpoint, out| {
-                let _ = protocol.send_text(endpoint, text, out);
+                let _ = protocol.send_text(endpoint, &text, out);
             }),
             Outgoing::Binary(bytes) => self.encode(lane, |protocol, endpoint, out| {
-                let _ = protocol.send_binary(endpoint, bytes, out);
+                let _ = protocol.send_binary(endpoint, &bytes, out);
             }),
             // A received message is inflated, so it is compressed again for a peer that negotiated compression.
             Outgoing::Received(message) if self.protocol.compresses(self.endpoint, length) => {

@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! use tidewheel::{
-//!     Config, Conn, Error, Handler, Message, Rejection, Request, Sent, Server, Verdict,
+//!     Config, Conn, Error, Handler, Message, Rejection, Request, Server, Verdict,
 //! };
 //!
 //! struct Chat;
@@ -27,14 +27,14 @@
 //!     fn open(&mut self, conn: &mut Conn<'_, String>) {
 //!         let topic = conn.state().clone();
 //!         if conn.subscribe(&topic).is_err() {
-//!             let _: Sent = conn.send("the room is not a valid topic");
+//!             conn.send("the room is not a valid topic");
 //!         }
 //!     }
 //!
 //!     fn message(&mut self, conn: &mut Conn<'_, String>, message: Message<'_>) {
 //!         let topic = conn.state().clone();
 //!         if let Err(error) = conn.publish(&topic, message) {
-//!             let _: Sent = conn.send(error.to_string().as_str());
+//!             conn.send(error.to_string());
 //!         }
 //!     }
 //! }

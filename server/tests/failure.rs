@@ -57,7 +57,7 @@ impl Handler for ShardNumber {
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         assert_ne!(message.as_text(), Some("panic"), "requested panic");
-        let _ = conn.send(self.shard.to_string().as_str());
+        conn.send(self.shard.to_string());
     }
 
     fn close(&mut self, _: &mut Conn<'_, ()>, end: &Disconnect) {

@@ -57,11 +57,11 @@ impl Handler for Panics {
             "/message" => panic!("requested by the path"),
             "/drained" | "/gap" => {
                 for _ in 0..64 {
-                    let _ = conn.send(vec![0; 256 << 10].as_slice());
+                    conn.send(vec![0; 256 << 10]);
                 }
             }
             _ => {
-                let _ = conn.send(message);
+                conn.send(message);
             }
         }
     }

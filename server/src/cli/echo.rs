@@ -31,7 +31,7 @@ impl Handler for Echo {
 
     fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
         // If the send queue is full, the slow-consumer policy has been applied.
-        let _ = conn.send(message);
+        conn.send(message);
     }
 }
 

@@ -266,7 +266,7 @@ mod tests {
             let shared = &self.fanout.shared;
             let address = shared.address(topic).expect("a topic");
             let window = &shared.remote_window;
-            let message = shared.message(address, &Outgoing::Text(text), except, window);
+            let message = shared.message(address, &Outgoing::from(text), except, window);
             (address, message)
         }
 

@@ -118,7 +118,7 @@ impl Handler for Echo {
         for number in first..first + count {
             let mut answer = [0; 100];
             answer[..2].copy_from_slice(&number.to_be_bytes());
-            let _ = conn.send(answer.as_slice());
+            conn.send(answer.as_slice());
         }
     }
 
