@@ -28,8 +28,9 @@ const INPUT_BYTES_MAX: usize = 64 << 10;
 /// Maximum number of successive turns at the same time.
 const TURNS_WITHOUT_TIME_MAX: usize = 20_000;
 
-/// Time in which all segments under way arrive, and all clients are accepted.
-const SETTLE_TIME: Duration = Duration::from_secs(3);
+/// Time in which all segments under way arrive, and all clients are accepted. It exceeds the sum of the largest ping
+/// interval, ping timeout and close timeout: a publisher may have to wait until a vanished subscriber is released.
+const SETTLE_TIME: Duration = Duration::from_secs(4);
 
 /// Time that a run continues after the sum of its deadlines.
 const SLACK: Duration = Duration::from_secs(1);
