@@ -6,6 +6,7 @@
 pub mod documents;
 mod goals;
 pub mod host;
+pub mod import;
 mod output;
 mod sections;
 mod table;

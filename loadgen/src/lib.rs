@@ -1,6 +1,18 @@
 //! Load generator for WebSocket servers.
 //!
-//! The program is the function [`main`], so that other programs can contain the generator.
+//! It opens many connections, exchanges messages on them and ends them, and measures latency, throughput, memory and CPU
+//! time. The program is the function [`main`], so that other programs can contain the generator. This one measures a close
+//! storm of 100 connections against a server that it starts:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     loadgen::main(["loadgen", "close-storm", "--connections", "100"].map(Into::into))
+//! }
+//! ```
+//!
+//! The README of the package describes the scenarios, the report and the exit status.
 #![deny(unsafe_code)]
 
 mod cli;

@@ -22,6 +22,7 @@ use crate::{
         usage::{UsageMark, softirq_thread},
     },
     options::{common::CommonOptions, deadlines::Deadlines},
+    report::status::Problem,
     server::{
         child::{ChildError, ChildServer},
         launch::{ChildSettings, Launch},
@@ -73,6 +74,17 @@ pub(crate) enum ServerError {
     /// The cores of this host cannot be read.
     #[error(transparent)]
     System(#[from] io::Error),
+}
+
+impl ServerError {
+    /// Returns the problem for the exit status: a fault of the server, or of this host.
+    pub(crate) const fn problem(&self) -> Problem {
+        match self {
+            Self::Child(ChildError::Interrupted(_)) => Problem::Interrupted,
+            Self::Child(_) | Self::Report(_) => Problem::ServerFault,
+            Self::Syscalls(_) | Self::System(_) => Problem::Unable,
+        }
+    }
 }
 
 impl Server {

@@ -33,7 +33,7 @@ use self::{
 /// 6455 4.1).
 const PROTOCOL: &[u8] = b"http/1.1";
 
-/// How the certificate of the server is verified.
+/// The verification of the server's certificate.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Trust {
     /// By the authorities in the system's store, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR`

@@ -87,7 +87,7 @@ pub unsafe trait Ring {
     /// if the accept was not `addressed`.
     fn peer(&self, accept: Token) -> Option<IpAddr>;
 
-    /// What the peer has acknowledged, for the [`Op::QueryTcpInfo`] with this token, which has just
+    /// Returns the acknowledgements of the peer, for the [`Op::QueryTcpInfo`] with this token, which has just
     /// completed; `None` if the kernel cannot report it.
     fn ack_progress(&self, query: Token) -> Option<AckProgress>;
 

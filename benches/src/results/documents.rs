@@ -90,14 +90,16 @@ fn results(runs: &[Run]) -> String {
     text
 }
 
-/// Columns of the comparison in `README.md`: title, and name of the server in the runs.
-const PEERS: [(&str, &str); 6] = [
-    ("echo-loop", "echo-loop"),
-    ("fastwebsockets", "fastwebsockets"),
-    ("sockudo-ws", "sockudo-ws"),
-    ("actix-ws", "actix-ws"),
-    ("tokio-tungstenite", "tokio-tungstenite"),
-    ("Bun (uWebSockets)", "Bun"),
+/// Columns of the comparison in `README.md`: name of the other server in the runs, and machine.
+const PEERS: [(&str, &str); 8] = [
+    ("echo-loop", "Zen 4"),
+    ("echo-loop", "Zen 5"),
+    ("fastwebsockets", "Zen 4"),
+    ("fastwebsockets", "Zen 5"),
+    ("sockudo-ws", "Zen 4"),
+    ("actix-ws", "Zen 4"),
+    ("tokio-tungstenite", "Zen 4"),
+    ("Bun", "Zen 4"),
 ];
 
 /// Rows of the comparison: title, and name of the row in the runs.
@@ -114,22 +116,16 @@ const WORKLOADS: [(&str, &str); 7] = [
     ("memory of an idle connection", "memory, bytes"),
 ];
 
-/// Machine of the comparison, and the machine whose ratios stand in parentheses.
-const MACHINES: [&str; 2] = ["Zen 4", "Zen 5"];
-
 /// Returns Tidewheel's figures divided by those of other servers.
 fn comparison(runs: &[Run]) -> String {
+    let titles = PEERS.map(|(peer, machine)| format!("{peer}, {machine}"));
     let mut head = vec!["workload"];
-    head.extend(PEERS.map(|(title, _)| title));
+    head.extend(titles.iter().map(String::as_str));
     let rows = WORKLOADS.iter().map(|(title, row)| {
         let mut cells = vec![(*title).to_owned()];
-        cells.extend(PEERS.map(|(_, peer)| {
-            let [first, second] = MACHINES.map(|machine| ratio(runs, machine, row, peer));
-            match (first, second) {
-                (Some(first), Some(second)) => format!("{first:.2} ({second:.2})"),
-                (Some(first), None) => format!("{first:.2}"),
-                (None, _) => String::new(),
-            }
+        cells.extend(PEERS.map(|(peer, machine)| {
+            let ratio = ratio(runs, machine, row, peer);
+            ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}"))
         }));
         cells
     });

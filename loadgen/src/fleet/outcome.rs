@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use tidewheel_codec::CloseCode;
 
-/// How a connection ended, as seen by its client. Each connection has exactly one outcome.
+/// The end of a connection, as seen by its client. Each connection has exactly one outcome.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) enum Outcome {
     /// The client sent Close 1000, and received Close 1000, then FIN.
@@ -47,7 +47,7 @@ pub(crate) enum Outcome {
     ProtocolError,
 }
 
-/// How the transport of an open connection ended.
+/// The end of the transport of an open connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum TransportEnd {
     /// FIN was received.
@@ -65,7 +65,7 @@ impl fmt::Display for TransportEnd {
     }
 }
 
-/// What the server was expected to do when the transport ended.
+/// The action that was expected of the server when the transport ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Expected {
     /// Nothing. The connection was to stay open.

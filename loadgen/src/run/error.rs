@@ -47,15 +47,9 @@ pub(crate) enum RunError {
     /// A system call failed.
     #[error(transparent)]
     System(#[from] io::Error),
-    /// The server process failed.
+    /// The server failed, or its state cannot be read.
     #[error(transparent)]
-    Child(#[from] ChildError),
-    /// The server's report cannot be read.
-    #[error(transparent)]
-    Report(#[from] ReportError),
-    /// System calls cannot be counted.
-    #[error(transparent)]
-    Syscalls(#[from] SyscallError),
+    Server(#[from] ServerError),
     /// The server did not publish a message.
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -90,14 +84,21 @@ impl From<SessionError> for RunError {
     }
 }
 
-impl From<ServerError> for RunError {
-    fn from(error: ServerError) -> Self {
-        match error {
-            ServerError::Child(error) => error.into(),
-            ServerError::Report(error) => error.into(),
-            ServerError::Syscalls(error) => error.into(),
-            ServerError::System(error) => error.into(),
-        }
+impl From<ChildError> for RunError {
+    fn from(error: ChildError) -> Self {
+        Self::Server(error.into())
+    }
+}
+
+impl From<ReportError> for RunError {
+    fn from(error: ReportError) -> Self {
+        Self::Server(error.into())
+    }
+}
+
+impl From<SyscallError> for RunError {
+    fn from(error: SyscallError) -> Self {
+        Self::Server(error.into())
     }
 }
 
@@ -105,16 +106,12 @@ impl RunError {
     /// Returns the problem for the exit status: a fault of the server, or of this host or the command line.
     pub(crate) const fn problem(&self) -> Problem {
         match self {
-            Self::Interrupted(_)
-            | Self::Child(ChildError::Interrupted(_))
-            | Self::Monitor(MonitorError::Interrupted(_)) => Problem::Interrupted,
-            Self::Child(_)
-            | Self::Report(_)
-            | Self::Publish(_)
-            | Self::Monitor(_)
-            | Self::NotCovered { .. } => Problem::ServerFault,
+            Self::Interrupted(_) | Self::Monitor(MonitorError::Interrupted(_)) => {
+                Problem::Interrupted
+            }
+            Self::Server(error) => error.problem(),
+            Self::Publish(_) | Self::Monitor(_) | Self::NotCovered { .. } => Problem::ServerFault,
             Self::Limit(_)
-            | Self::Syscalls(_)
             | Self::Baseline(_)
             | Self::NotObservable(_)
             | Self::NeedsChild(_)

@@ -154,7 +154,7 @@ impl CoreUser {
     /// Waits until its turn begins. If the turn of the holder stalls, hands over in its place.
     fn wait(&self) {
         while self.state.load(Ordering::Acquire) == WAITING {
-            // Whatever ended the wait, the loop checks the state.
+            // The loop checks the state after every wake-up.
             let result = futex::wait(
                 &self.state,
                 futex::Flags::PRIVATE,

@@ -7,7 +7,7 @@ use super::{Fanout, budget::Pressure, window::Window};
 /// Bytes that a connection may have in flight while messages wait, at most; or one message.
 const WINDOW_BYTES: usize = 64 << 10;
 
-/// What a connection has published.
+/// The messages that a connection has published.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum PublishHistory {
     /// It has not sent a message yet.

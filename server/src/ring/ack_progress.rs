@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a peer has acknowledged. Both times are lower bounds, and count to the last return of
+/// The acknowledgements of a peer. Both times are lower bounds, and count to the last return of
 /// [`Ring::enter`](super::Ring::enter).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AckProgress {

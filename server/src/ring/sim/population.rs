@@ -152,7 +152,7 @@ impl PopulationRing {
         !self.completions.is_empty()
     }
 
-    /// What the clients have received so far.
+    /// Returns the numbers of events that the clients have received so far.
     #[must_use]
     pub fn counts(&self) -> &ClientCounts {
         &self.counts
