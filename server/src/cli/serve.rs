@@ -65,7 +65,8 @@ impl Handler for Serve {
 
 /// Parses the path and the query of a request.
 fn subscription(request: &Request<'_>) -> Result<Subscription, Rejection> {
-    let path = request.path().trim_start_matches('/');
+    let path = request.path();
+    let path = path.strip_prefix('/').unwrap_or(path);
     let topic: Cow<'_, str> = percent_decode_str(path)
         .decode_utf8()
         .map_err(|_| Rejection::new(400, "the path is not UTF-8"))?;

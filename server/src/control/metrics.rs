@@ -164,9 +164,12 @@ const COUNTERS: [Family; 16] = [
     ("messages_received", "Messages received", None, |stats| {
         &stats.messages_received
     }),
-    ("messages_sent", "Messages sent", None, |stats| {
-        &stats.messages_sent
-    }),
+    (
+        "messages_sent",
+        "Messages queued for sending; a policy for slow consumers may drop them later",
+        None,
+        |stats| &stats.messages_sent,
+    ),
     (
         "received",
         "Payload bytes of the messages received",

@@ -65,15 +65,16 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Reports the end of a connection to the handler, the log and the counters.
     fn report_disconnect(&mut self, end: &Disconnect) {
         self.core.stats.closed(end.cause);
+        let violation = match end.cause {
+            Cause::ProtocolError(violation) => Some(violation.to_string()),
+            _ => None,
+        };
         tracing::debug!(
             target: "tidewheel::close",
             connection = %self.id(),
             initiator = end.initiator.as_str(),
             cause = end.cause.as_str(),
-            violation = match end.cause {
-                Cause::ProtocolError(violation) => Some(tracing::field::display(violation)),
-                _ => None,
-            },
+            violation,
             received = end.received.as_ref().map(|close| close.code.0),
             received_reason = end.received.as_ref().map(|close| &*close.reason),
             sent = end.sent.as_ref().map(|close| close.code.0),

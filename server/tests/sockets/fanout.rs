@@ -52,6 +52,7 @@ fn an_invalid_topic_gets_a_4xx_status_and_publishing_to_a_pattern_gets_1008() {
     for (path, status) in [
         ("/", 404),
         ("/a//b", 404),
+        ("//a", 404),
         ("/a/%ff", 400),
         ("/%3E/a", 404),
         ("/a?echo=maybe", 400),
