@@ -100,13 +100,13 @@ impl Handler for Application {
         Verdict::accept(request.path() == "/first")
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, bool>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         if self.publishes && !*conn.state() {
             conn.subscribe("all").expect("the topic is valid");
         }
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, bool>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         if self.publishes {
             conn.publish("all", message.as_text().expect("clients send text"))
                 .expect("the memory for messages has room");

@@ -9,7 +9,7 @@ impl Handler for Echo {
     fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
         Verdict::accept(())
     }
-    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         conn.send(message);
     }
 }

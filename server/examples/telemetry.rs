@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, Conn, Error, Handler, Message, Rejection, Remote, Request, Server, SlowConsumer,
+    Config, Conn, Error, Handler, Message, Publisher, Rejection, Request, Server, SlowConsumer,
     TopicRule, Verdict,
 };
 
@@ -28,14 +28,14 @@ impl Handler for Telemetry {
         }
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, String>) {
-        let pattern = conn.state().clone();
-        if let Err(error) = conn.subscribe(&pattern) {
-            let _ = conn.close(tidewheel::CloseCode::POLICY_VIOLATION, &error.to_string());
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        let (pattern, link) = conn.split();
+        if let Err(error) = link.subscribe(pattern) {
+            let _ = link.close(tidewheel::CloseCode::POLICY_VIOLATION, &error.to_string());
         }
     }
 
-    fn message(&mut self, _: &mut Conn<'_, String>, _: Message<'_>) {}
+    fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
 }
 
 /// Load averages over 1, 5 and 15 minutes (proc_loadavg(5)).
@@ -46,12 +46,12 @@ const SENSORS: [&str; 3] = ["load", "load5", "load15"];
     clippy::disallowed_methods,
     reason = "the thread serves no connections"
 )]
-fn measure(remote: &Remote) {
+fn measure(publisher: &Publisher) {
     for reading in 1_u64.. {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         for (sensor, value) in SENSORS.iter().zip(load.split_whitespace()) {
             let message = format!(r#"{{"sensor":"{sensor}","reading":{reading},"value":{value}}}"#);
-            if let Err(error) = remote.publish(&format!("sensors/{sensor}"), message.as_str()) {
+            if let Err(error) = publisher.publish(&format!("sensors/{sensor}"), message.as_str()) {
                 eprintln!("cannot publish {sensor}: {error}");
             }
         }
@@ -76,7 +76,7 @@ fn main() -> Result<(), Error> {
     }
     let address = server.address();
     let running = server.start(|_shard| Telemetry)?;
-    let remote = running.remote();
-    std::thread::spawn(move || measure(&remote));
+    let publisher = running.publisher();
+    std::thread::spawn(move || measure(&publisher));
     running.run_until_signal(|| println!("listening on {address}"))
 }

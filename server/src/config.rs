@@ -89,7 +89,7 @@ pub struct Config {
     ///
     /// The limit slows publishers, not subscribers. While half of it is in use, connections that publish are not
     /// read. Where it is used up, [`Conn::publish`](crate::Conn::publish) and
-    /// [`Remote::publish`](crate::Remote::publish) fail with `Busy`.
+    /// [`Publisher::publish`](crate::Publisher::publish) fail with `Busy`.
     pub fanout_memory: usize,
     /// Policies for the messages of single topics, in place of [`Config::slow_consumer`]. The first rule that
     /// matches applies.

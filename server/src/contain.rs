@@ -16,6 +16,8 @@ pub(crate) enum Callback {
     Drained,
     Gap,
     Close,
+    /// A closure of another thread.
+    Call,
     /// The destructor of a connection's state.
     DropState,
 }
@@ -29,6 +31,7 @@ impl Callback {
             Self::Drained => "drained",
             Self::Gap => "gap",
             Self::Close => "close",
+            Self::Call => "closure of a Remote",
             Self::DropState => "drop of the state",
         }
     }

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 pub(crate) use self::admin::AdminListener;
-use crate::{Error, Remote, host, ring::RingError, stats::Stats};
+use crate::{Error, Publisher, host, ring::RingError, stats::Stats};
 
 /// Number of submission queue entries of the control plane's ring. Its memory may count against
 /// `RLIMIT_MEMLOCK`.
@@ -38,7 +38,7 @@ const SIGNAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 pub(crate) struct Watched<'a> {
     /// The counts of each shard.
     pub(crate) stats: Vec<Arc<Stats>>,
-    pub(crate) remote: Remote,
+    pub(crate) publisher: Publisher,
     /// Receives the result of each shard that has ended.
     pub(crate) ends: &'a mut UnboundedReceiver<Result<(), Error>>,
     pub(crate) admin: Option<AdminListener>,
@@ -53,7 +53,7 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
     host::reserve_descriptors(DESCRIPTORS).map_err(Error::descriptors)?;
     let Watched {
         stats,
-        remote,
+        publisher,
         ends,
         admin,
         release_memory,
@@ -80,7 +80,7 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Control)?;
             let routes = routes::Routes {
                 stats,
-                remote: remote.clone(),
+                publisher: publisher.clone(),
                 hosts,
                 publishing: publish_token
                     .map(|token| publish::Publishing::new(token, message_bytes_max)),
@@ -99,10 +99,10 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
                     result = result.and(ended);
                     left -= 1;
                 }
-                _ = every_second.tick() => release_after_bursts(&remote, &mut bursts, release_memory),
-                _ = terminate.recv() => on_signal(&mut signalled, &remote)?,
-                _ = interrupt.recv() => on_signal(&mut signalled, &remote)?,
-                () = received(&mut hangup) => on_signal(&mut signalled, &remote)?,
+                _ = every_second.tick() => release_after_bursts(&publisher, &mut bursts, release_memory),
+                _ = terminate.recv() => on_signal(&mut signalled, &publisher)?,
+                _ = interrupt.recv() => on_signal(&mut signalled, &publisher)?,
+                () = received(&mut hangup) => on_signal(&mut signalled, &publisher)?,
             }
         }
         if let (Some(begun), true) = (signalled, result.is_ok()) {
@@ -126,8 +126,8 @@ async fn received(signal: &mut Option<Signal>) {
 }
 
 /// Returns freed memory to the system after a burst of published messages.
-fn release_after_bursts(remote: &Remote, bursts: &mut u64, release_memory: Option<fn()>) {
-    let ended = remote.bursts();
+fn release_after_bursts(publisher: &Publisher, bursts: &mut u64, release_memory: Option<fn()>) {
+    let ended = publisher.bursts();
     if std::mem::replace(bursts, ended) != ended
         && let Some(release_memory) = release_memory
     {
@@ -136,11 +136,11 @@ fn release_after_bursts(remote: &Remote, bursts: &mut u64, release_memory: Optio
 }
 
 /// Starts a drain at the first signal, and fails at a later one.
-fn on_signal(signalled: &mut Option<Instant>, remote: &Remote) -> Result<(), Error> {
+fn on_signal(signalled: &mut Option<Instant>, publisher: &Publisher) -> Result<(), Error> {
     match signalled {
         None => {
             *signalled = Some(Instant::now());
-            remote.drain();
+            publisher.drain();
             Ok(())
         }
         Some(first) if first.elapsed() < SIGNAL_INTERVAL_MIN => Ok(()),

@@ -5,7 +5,7 @@ use tidewheel_codec::{
     handshake::{Rejection, Request},
 };
 
-use crate::{Conn, Message};
+use crate::{Conn, Message, call::Call};
 
 /// An application. Each shard has one value of it, and calls it on its own thread only.
 ///
@@ -14,7 +14,7 @@ use crate::{Conn, Message};
 ///
 /// For each connection the callbacks are `upgrade`, `open`, any number of `message`, `drained` and `gap`, and
 /// `close` once; see [`close`](Self::close) for the exception.
-pub trait Handler: 'static {
+pub trait Handler: Sized + 'static {
     /// The application's state of a connection, stored in the connection's slot.
     type State: 'static;
 
@@ -23,29 +23,36 @@ pub trait Handler: 'static {
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Self::State>;
 
     /// Called when the opening handshake is complete.
-    fn open(&mut self, conn: &mut Conn<'_, Self::State>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         let _ = conn;
     }
 
     /// Called with a complete text or binary message. The message is borrowed from its receive buffer. Text is
     /// valid UTF-8.
-    fn message(&mut self, conn: &mut Conn<'_, Self::State>, message: Message<'_>);
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>);
 
     /// Called when a send queue that had backed up is empty again.
-    fn drained(&mut self, conn: &mut Conn<'_, Self::State>) {
+    fn drained(&mut self, conn: &mut Conn<'_, Self>) {
         let _ = conn;
     }
 
     /// Called when a peer that read too slowly has taken everything, and `missed` messages were dropped.
-    fn gap(&mut self, conn: &mut Conn<'_, Self::State>, missed: u64) {
+    fn gap(&mut self, conn: &mut Conn<'_, Self>, missed: u64) {
         let _ = (conn, missed);
     }
 
     /// Called when the connection has ended. `end` has the initiator, the cause, and the close codes of both
     /// directions. Nothing can be sent any more. It is called once for each `open`, unless the shard panics;
     /// after a panic of the shard no callback is called.
-    fn close(&mut self, conn: &mut Conn<'_, Self::State>, end: &Disconnect) {
+    fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         let _ = (conn, end);
+    }
+
+    /// Calls a closure of a task, of a timer or of another thread, or returns it if it is for another handler. Only
+    /// a handler that consists of other handlers implements this.
+    #[doc(hidden)]
+    fn resume<'c>(&mut self, conn: &mut Conn<'_, Self>, call: Call<'c>) -> Result<(), Call<'c>> {
+        call.run(self, conn)
     }
 }
 

@@ -24,17 +24,17 @@
 //!         }
 //!     }
 //!
-//!     fn open(&mut self, conn: &mut Conn<'_, String>) {
-//!         let topic = conn.state().clone();
-//!         if conn.subscribe(&topic).is_err() {
-//!             conn.send("the room is not a valid topic");
+//!     fn open(&mut self, conn: &mut Conn<'_, Self>) {
+//!         let (topic, link) = conn.split();
+//!         if link.subscribe(topic).is_err() {
+//!             link.send("the room is not a valid topic");
 //!         }
 //!     }
 //!
-//!     fn message(&mut self, conn: &mut Conn<'_, String>, message: Message<'_>) {
-//!         let topic = conn.state().clone();
-//!         if let Err(error) = conn.publish(&topic, message) {
-//!             conn.send(error.to_string());
+//!     fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+//!         let (topic, link) = conn.split();
+//!         if let Err(error) = link.publish(topic, message) {
+//!             link.send(error.to_string());
 //!         }
 //!     }
 //! }
@@ -48,8 +48,8 @@
 //!
 //! A [`Server`] runs one [shard] per core: a thread with an io_uring instance, the connections that it has
 //! accepted, and one value of the application's [`Handler`]. Only that thread calls the handler, so the handler
-//! needs no lock. [`Conn::publish`] and [`Remote`] reach the connections of other shards. [`Config`] has the limits
-//! and deadlines, each with a default. [`Disconnect`] reports how a connection ended.
+//! needs no lock. [`Link::publish`], [`Publisher`] and [`Remote`] reach the connections of other shards. [`Config`]
+//! has the limits and deadlines, each with a default. [`Disconnect`] reports how a connection ended.
 //!
 //! The trait [`ring::Ring`] abstracts the kernel: io_uring, or, with the feature `sim`, a simulated kernel and
 //! network in virtual time, for tests.
@@ -58,6 +58,7 @@
 mod admission;
 #[cfg(test)]
 mod budgets;
+mod call;
 mod capacity;
 #[cfg(feature = "cli")]
 pub mod cli;
@@ -81,6 +82,7 @@ mod origins;
 mod outbox;
 mod outgoing;
 mod publish_token;
+mod publisher;
 mod remote;
 #[allow(unsafe_code)]
 pub mod ring;
@@ -93,7 +95,7 @@ mod topic;
 pub use config::{
     CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, PanicPolicy, SlowConsumer, TopicRule,
 };
-pub use conn::{Conn, PublishError, Sent};
+pub use conn::{Conn, Link, PublishError, Sent};
 pub use connection_id::ConnectionId;
 pub use error::Error;
 pub use handler::{Handler, Verdict};
@@ -102,7 +104,8 @@ pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
 pub use outgoing::Outgoing;
 pub use publish_token::{InvalidPublishToken, PublishToken};
-pub use remote::{Remote, RemoteError};
+pub use publisher::{Publisher, RemoteError};
+pub use remote::{Answer, Remote};
 pub use server::{Running, Server};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Time,

@@ -118,7 +118,7 @@ impl Server {
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
         let mut running = Running {
             shards: Vec::new(),
-            remote: parts[0].remote(),
+            publisher: parts[0].publisher(),
             release_memory: self.config.release_memory,
             ends,
             admin: self.admin,
@@ -134,7 +134,13 @@ impl Server {
                 shared_core: shared_cores.get(core).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
-            match ShardThread::start(plan, parts, make.clone(), ended.clone(), running.remote()) {
+            match ShardThread::start(
+                plan,
+                parts,
+                make.clone(),
+                ended.clone(),
+                running.publisher(),
+            ) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();

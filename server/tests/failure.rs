@@ -17,7 +17,7 @@ use std::{
 
 use tidewheel::{
     Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Error, Handler, Message, PanicPolicy,
-    Remote, RemoteError, Request, Running, Server, Verdict,
+    Publisher, RemoteError, Request, Running, Server, Verdict,
 };
 
 use support::{client, client::End, ms, turn, wait};
@@ -49,18 +49,18 @@ impl Handler for ShardNumber {
         Verdict::accept(())
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         let mut ids = self.seen.ids.lock().expect("the lock is not poisoned");
         ids.push((self.shard, conn.id()));
         conn.subscribe("all").expect("the topic is valid");
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         assert_ne!(message.as_text(), Some("panic"), "requested panic");
         conn.send(self.shard.to_string());
     }
 
-    fn close(&mut self, _: &mut Conn<'_, ()>, end: &Disconnect) {
+    fn close(&mut self, _: &mut Conn<'_, Self>, end: &Disconnect) {
         let counts = match end.cause {
             Cause::Reset => &self.seen.resets,
             Cause::Shutdown => &self.seen.shutdowns,
@@ -192,7 +192,7 @@ fn id_on(seen: &Seen, shard: u16) -> ConnectionId {
 fn assert_contained(
     address: SocketAddr,
     [failed, others]: [Vec<client::Client>; 2],
-    remote: &Remote,
+    publisher: &Publisher,
     ids: [ConnectionId; 2],
 ) {
     let began = wait::now();
@@ -222,9 +222,9 @@ fn assert_contained(
             assert_eq!(error, io::ErrorKind::ConnectionReset);
         }
     }
-    assert_eq!(remote.send(ids[0], "hello"), Err(RemoteError::Gone));
+    assert_eq!(publisher.send(ids[0], "hello"), Err(RemoteError::Gone));
     let code = CloseCode::NORMAL_CLOSURE;
-    assert_eq!(remote.close(ids[0], code, ""), Err(RemoteError::Gone));
+    assert_eq!(publisher.close(ids[0], code, ""), Err(RemoteError::Gone));
     for mut client in others {
         let close = loop {
             let frame = client.frame();
@@ -241,12 +241,12 @@ fn assert_contained(
 #[test]
 fn r24_a_shard_that_panics_is_reported_and_the_other_shard_drains() {
     let mut bench = Bench::start();
-    let remote = bench.running.remote();
-    assert_eq!(remote.publish("all", "hello"), Ok(()));
+    let publisher = bench.running.publisher();
+    assert_eq!(publisher.publish("all", "hello"), Ok(()));
     let ids = [0, 1].map(|shard| id_on(&bench.seen, shard));
     bench.clients[0][0].send(&client::text("panic"));
     let others = bench.clients[1].len();
-    assert_contained(bench.address, bench.clients, &remote, ids);
+    assert_contained(bench.address, bench.clients, &publisher, ids);
     let error = bench
         .running
         .join()
@@ -263,7 +263,7 @@ fn r24_a_shard_that_panics_is_reported_and_the_other_shard_drains() {
     assert_eq!(*shard, 0);
     assert!(message.contains("requested panic"), "{message}");
     assert!(location.contains("failure.rs:"), "{location}");
-    assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
+    assert_eq!(publisher.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
 #[test]
@@ -313,13 +313,13 @@ fn r24_a_shard_whose_ring_fails_is_reported_and_the_other_shard_drains() {
         .map(AsRawFd::as_raw_fd)
         .max()
         .expect("at least one");
-    let remote = bench.running.remote();
+    let publisher = bench.running.publisher();
     let ids = [0, 1].map(|shard| id_on(&bench.seen, shard));
     break_ring(above);
     // The shard waits in the old ring until it is woken.
-    let _ = remote.send(ids[0], "wake up");
+    let _ = publisher.send(ids[0], "wake up");
     let clients = bench.clients.each_ref().map(Vec::len);
-    assert_contained(address, bench.clients, &remote, ids);
+    assert_contained(address, bench.clients, &publisher, ids);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
@@ -334,21 +334,21 @@ fn r24_a_shard_whose_ring_fails_is_reported_and_the_other_shard_drains() {
         "calls of `close` on the failed shard"
     );
     assert!(count(&bench.seen.shutdowns)[1] >= clients[1]);
-    assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
+    assert_eq!(publisher.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
 #[test]
 fn a_drain_without_a_signal_ends_the_server() {
     let bench = Bench::start();
-    let remote = bench.running.remote();
-    remote.drain();
+    let publisher = bench.running.publisher();
+    publisher.drain();
     for mut client in bench.clients.into_iter().flatten() {
         assert_eq!(client.frame().close_code(), 1001);
         client.send(&client::close(1001, ""));
         assert_eq!(client.end(), End::Fin);
     }
     assert!(bench.running.join().is_ok());
-    assert_eq!(remote.publish("all", "hello"), Err(RemoteError::Gone));
+    assert_eq!(publisher.publish("all", "hello"), Err(RemoteError::Gone));
 }
 
 #[test]
@@ -370,14 +370,14 @@ fn readyz_is_503_during_a_drain_without_a_signal() {
         seen: Arc::default(),
     });
     let running = running.expect("io_uring is available");
-    let remote = running.remote();
+    let publisher = running.publisher();
     let served = std::thread::spawn(|| running.until_signal());
     assert!(support::process::get(admin, "/readyz").starts_with("HTTP/1.1 200 "));
     // The drain lasts until this client answers the Close.
     let mut client = client::Client::connect_to(address).expect("the server accepts a connection");
     client.send(client::REQUEST.as_bytes());
     client.accept();
-    remote.drain();
+    publisher.drain();
     assert_eq!(client.frame().close_code(), 1001);
     let answer = support::process::get(admin, "/readyz");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

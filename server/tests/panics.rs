@@ -48,11 +48,11 @@ impl Handler for Panics {
         Verdict::accept(State { path })
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, State>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         assert_ne!(conn.state().path, "/open");
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, State>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         match conn.state().path.as_str() {
             "/message" => panic!("requested by the path"),
             "/drained" | "/gap" => {
@@ -66,15 +66,15 @@ impl Handler for Panics {
         }
     }
 
-    fn drained(&mut self, conn: &mut Conn<'_, State>) {
+    fn drained(&mut self, conn: &mut Conn<'_, Self>) {
         assert_ne!(conn.state().path, "/drained");
     }
 
-    fn gap(&mut self, conn: &mut Conn<'_, State>, _: u64) {
+    fn gap(&mut self, conn: &mut Conn<'_, Self>, _: u64) {
         assert_ne!(conn.state().path, "/gap");
     }
 
-    fn close(&mut self, conn: &mut Conn<'_, State>, end: &Disconnect) {
+    fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         let mut ends = ends(&self.ends);
         ends.entry(conn.id()).or_default().push(end.cause);
         drop(ends);

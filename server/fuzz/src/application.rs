@@ -152,7 +152,7 @@ pub(crate) struct Application {
 }
 
 impl Application {
-    fn answer(&self, conn: &mut Conn<'_, State>, message: Message<'_>) {
+    fn answer(&self, conn: &mut Conn<'_, Application>, message: Message<'_>) {
         assert!(conn.unsent() < self.unsent_max, "the send queue is bounded");
         assert!(
             conn.is_open(),
@@ -216,7 +216,7 @@ impl Application {
     }
 }
 
-fn publish(conn: &mut Conn<'_, State>, letter: u8, topic: &str, message: &Message<'_>) {
+fn publish(conn: &mut Conn<'_, Application>, letter: u8, topic: &str, message: &Message<'_>) {
     // Errors are allowed: Busy, and invalid topics.
     let _ = match (message.as_text(), letter) {
         (Some(text), PUBLISH) => conn.publish(topic, text),
@@ -256,7 +256,7 @@ impl Handler for Application {
         })
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, State>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         self.record.watch(|| {
             let id = conn.id();
             let mut connections = self.record.connections.borrow_mut();
@@ -285,11 +285,11 @@ impl Handler for Application {
         });
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, State>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         self.record.watch(|| self.answer(conn, message));
     }
 
-    fn drained(&mut self, conn: &mut Conn<'_, State>) {
+    fn drained(&mut self, conn: &mut Conn<'_, Self>) {
         self.record.watch(|| {
             if conn.state().does(Behavior::DRAINED_PANICS) {
                 self.record.panic();
@@ -297,7 +297,7 @@ impl Handler for Application {
         });
     }
 
-    fn gap(&mut self, conn: &mut Conn<'_, State>, missed: u64) {
+    fn gap(&mut self, conn: &mut Conn<'_, Self>, missed: u64) {
         self.record.watch(|| {
             assert!(missed > 0, "`gap` reports at least one message");
             self.record.missed.set(self.record.missed.get() + missed);
@@ -307,7 +307,7 @@ impl Handler for Application {
         });
     }
 
-    fn close(&mut self, conn: &mut Conn<'_, State>, end: &Disconnect) {
+    fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         self.record.watch(|| {
             let id = conn.id();
             let mut connections = self.record.connections.borrow_mut();

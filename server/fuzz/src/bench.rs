@@ -5,7 +5,7 @@ mod invariants;
 use std::{rc::Rc, time::Duration};
 
 use tidewheel::{
-    CloseCode, Config, Handler, Remote, Time,
+    CloseCode, Config, Handler, Publisher, Time,
     ring::{
         Wait,
         sim::{ClientId, Network, SimRing},
@@ -54,7 +54,7 @@ pub(crate) struct Bench {
     /// Whether segments have reached each client since it last read.
     has_unread: [bool; CLIENTS],
     client_endpoint: Endpoint,
-    remote: Remote,
+    publisher: Publisher,
     config: Config,
     sockets: u32,
     /// Whether operations take no time, so that clients answer before their deadlines.
@@ -82,7 +82,7 @@ impl Bench {
             connections,
         };
         let parts = Parts::alone(capacity, &config);
-        let remote = parts.remote();
+        let publisher = parts.publisher();
         let record = Rc::new(Record::default());
         let handler = Application {
             record: Rc::clone(&record),
@@ -104,7 +104,7 @@ impl Bench {
             clients: [const { None }; CLIENTS],
             has_unread: [false; CLIENTS],
             client_endpoint,
-            remote,
+            publisher,
             config,
             sockets: simulation.sockets,
             operations_take_no_time: simulation.operation_ms == 0,
@@ -308,20 +308,20 @@ impl Bench {
         match (what, target) {
             (0..80, _) => {
                 let topic = ["a", "a/b", "kept/x", ""][usize::from(argument) % 4];
-                let _ = self.remote.publish(topic, &message[..]);
+                let _ = self.publisher.publish(topic, &message[..]);
             }
             (80..160, Some((id, client))) => {
                 self.mark_disturbed(client);
-                let _ = self.remote.send(id, &message[..]);
+                let _ = self.publisher.send(id, &message[..]);
             }
             (160..240, Some((id, client))) => {
                 self.mark_disturbed(client);
                 let code = CloseCode(if argument < 250 { 4000 } else { 1006 });
-                let _ = self.remote.close(id, code, "by another thread");
+                let _ = self.publisher.close(id, code, "by another thread");
             }
             (240.., _) => {
                 self.is_draining = true;
-                self.remote.drain();
+                self.publisher.drain();
             }
             (_, None) => {}
         }
@@ -345,14 +345,14 @@ impl Bench {
         // Without keepalive, the shard does not detect vanished clients.
         let is_kept_alive = self.config.ping_interval.and(self.config.ping_timeout);
         if is_kept_alive.is_none() {
-            self.remote.drain();
+            self.publisher.drain();
         }
         let deadlines_total = self.deadlines_total();
         self.run_for(deadlines_total);
         self.check_echoes();
         self.check_nothing_is_left();
         if !self.is_finished {
-            self.remote.drain();
+            self.publisher.drain();
             self.run_for(SLACK);
         }
         assert!(

@@ -27,14 +27,14 @@ impl Handler for Trial {
         Verdict::accept(())
     }
 
-    fn message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+    fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
 }
 
 /// Starts a server with the default configuration, and drains it at once.
 fn try_server() -> Result<(), Error> {
     let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Trial)?;
-    let remote = running.remote();
-    running.run_until_signal(|| remote.drain())
+    let publisher = running.publisher();
+    running.run_until_signal(|| publisher.drain())
 }
 
 /// The error of io_uring, if the trial failed for one. A lack of descriptors is another cause.

@@ -23,13 +23,13 @@ impl Handler for Echo {
         run::accept(request, &self.subprotocols, ())
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, ()>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         if self.subscribes {
             conn.subscribe(TOPIC).expect("the name is a valid topic");
         }
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         // If the send queue is full, the slow-consumer policy has been applied.
         conn.send(message);
     }

@@ -36,19 +36,18 @@ impl Handler for Serve {
         }
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, Subscription>) {
-        let topic = conn.state().topic.clone();
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        let (subscription, link) = conn.split();
         // Cannot fail: `upgrade` has checked the pattern.
-        let _ = conn.subscribe(&topic);
+        let _ = link.subscribe(&subscription.topic);
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, Subscription>, message: Message<'_>) {
-        let Subscription { topic, echo } = conn.state();
-        let (topic, echo) = (topic.clone(), *echo);
-        let published = if echo {
-            conn.publish(&topic, message)
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+        let (Subscription { topic, echo }, link) = conn.split();
+        let published = if *echo {
+            link.publish(topic, message)
         } else {
-            conn.publish_to_others(&topic, message)
+            link.publish_to_others(topic, message)
         };
         let Err(error) = published else {
             return;

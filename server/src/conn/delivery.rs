@@ -1,6 +1,6 @@
 //! Moves published messages from the fan-out into the send queue of a connection.
 
-use super::Conn;
+use super::Link;
 use crate::{
     fanout::{ChainSegment, NONE, Published},
     outbox::{FAST_TIME, LONG_QUEUE_SHARE, Lane},
@@ -25,7 +25,7 @@ pub(crate) struct Delivered {
     pub(crate) frame_bytes: usize,
 }
 
-impl<S> Conn<'_, S> {
+impl<H> Link<'_, H> {
     /// Queues the messages of a chain. Returns the part that was queued.
     pub(crate) fn deliver(&mut self, chain: u32, postpone: Postpone) -> Delivered {
         let mut delivered = Delivered::default();

@@ -2,10 +2,10 @@
 
 use tidewheel_codec::{Cause, CloseCode};
 
-use super::{Conn, Sent};
+use super::{Link, Sent};
 use crate::{SlowConsumer, outbox::Lane};
 
-impl<S> Conn<'_, S> {
+impl<H> Link<'_, H> {
     /// Makes space for a message, as `policy` permits. Returns the result of the message if there is none.
     /// Messages with the same `key` replace each other.
     pub(super) fn make_space(&mut self, policy: SlowConsumer, key: u64) -> Result<(), Sent> {

@@ -167,7 +167,7 @@ mod tests {
         let token = PublishToken::new("s3cret").unwrap();
         Routes {
             stats: vec![std::sync::Arc::clone(&parts[0].stats)],
-            remote: parts[0].remote(),
+            publisher: parts[0].publisher(),
             hosts: config.hosts.clone(),
             publishing: Some(Publishing::new(token, config.max_message_size)),
             log_lines_lost: || 0,

@@ -17,7 +17,7 @@ use crate::{
 
 /// Values of the whole server.
 pub(super) struct Totals {
-    /// Messages published by HTTP and by [`Remote`](crate::Remote).
+    /// Messages published by HTTP and by [`Publisher`](crate::Publisher).
     pub(super) remote_publishes: u64,
     /// Log lines that were lost.
     pub(super) log_lines_lost: u64,

@@ -17,7 +17,7 @@ use super::{
     response::{self, busy, closing, text},
     slots::Slot,
 };
-use crate::{PublishToken, Remote, RemoteError, fanout::Readiness};
+use crate::{PublishToken, Publisher, RemoteError, fanout::Readiness};
 
 /// The path before the topic.
 pub(super) const PREFIX: &str = "/publish/";
@@ -57,7 +57,7 @@ impl Publishing {
     /// response.
     pub(super) async fn publish<B>(
         &self,
-        remote: &Remote,
+        publisher: &Publisher,
         slot: &Slot,
         request: Request<B>,
     ) -> Response<Full<Bytes>>
@@ -90,13 +90,13 @@ impl Publishing {
             }
         };
         // During a drain the subscribers disconnect, so a message would not reach all of them.
-        if remote.readiness() != Readiness::Serving {
+        if publisher.readiness() != Readiness::Serving {
             return busy("the server is shutting down; publish to another server\n");
         }
         let published = match kind {
-            MessageKind::Binary => remote.publish(&topic, body.bytes.as_slice()),
+            MessageKind::Binary => publisher.publish(&topic, body.bytes.as_slice()),
             MessageKind::Text => match std::str::from_utf8(&body.bytes) {
-                Ok(message) => remote.publish(&topic, message),
+                Ok(message) => publisher.publish(&topic, message),
                 Err(_) => return text(StatusCode::BAD_REQUEST, "the text is not UTF-8\n"),
             },
         };

@@ -18,13 +18,13 @@ use super::{
     response::{self, text},
     slots::Slot,
 };
-use crate::{Hosts, Remote, fanout::Readiness, stats::Stats};
+use crate::{Hosts, Publisher, fanout::Readiness, stats::Stats};
 
 /// The state that responses are made from.
 pub(super) struct Routes {
     /// The counts of each shard.
     pub(super) stats: Vec<Arc<Stats>>,
-    pub(super) remote: Remote,
+    pub(super) publisher: Publisher,
     /// The accepted values of `Host`.
     pub(super) hosts: Hosts,
     /// `None`: publishing is refused.
@@ -54,7 +54,7 @@ impl Routes {
             return match (method, &self.publishing) {
                 (&Method::OPTIONS, _) => response::options(StatusCode::OK, TOPIC_METHODS),
                 (&Method::POST, Some(publishing)) => {
-                    publishing.publish(&self.remote, slot, request).await
+                    publishing.publish(&self.publisher, slot, request).await
                 }
                 (&Method::POST, None) => text(
                     StatusCode::FORBIDDEN,
@@ -103,7 +103,7 @@ impl Routes {
     fn page<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let page = match request.uri().path() {
             "/healthz" => text(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.remote.readiness() {
+            "/readyz" => match self.publisher.readiness() {
                 Readiness::Serving => text(StatusCode::OK, "ready\n"),
                 Readiness::Draining => text(StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
                 Readiness::Failed => text(
@@ -113,9 +113,9 @@ impl Routes {
             },
             "/metrics" => {
                 let totals = metrics::Totals {
-                    remote_publishes: self.remote.publishes(),
+                    remote_publishes: self.publisher.publishes(),
                     log_lines_lost: (self.log_lines_lost)(),
-                    readiness: self.remote.readiness(),
+                    readiness: self.publisher.readiness(),
                 };
                 let format = MetricsFormat::preferred(request.headers());
                 let metrics = metrics::encode(&self.stats, &totals, format);

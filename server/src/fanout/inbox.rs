@@ -13,7 +13,7 @@ use super::{
     budget::Budget,
     mpsc_queue::{Closed, MpscQueue},
 };
-use crate::{ConnectionId, command::Command, ring::Waker, stats::Stats};
+use crate::{ConnectionId, call::Call, command::Command, ring::Waker, stats::Stats};
 
 /// Error of adding a job: the shard has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,10 +33,20 @@ pub(crate) enum Job {
         code: CloseCode,
         reason: Box<str>,
     },
+    /// Calls a closure with a connection.
+    Call {
+        id: ConnectionId,
+        call: Call<'static>,
+        /// Size of the closure in bytes.
+        size: usize,
+    },
 }
 
 /// Memory in bytes of a node of the job queue, including the overhead of an allocator.
 const NODE_BYTES: usize = size_of::<Job>() + 32;
+
+/// Memory in bytes of a [`Call`] without its closure: three allocations, one of them for the answer.
+const CALL_OVERHEAD: usize = 160;
 
 impl Job {
     /// Memory in bytes of the job.
@@ -45,6 +55,7 @@ impl Job {
             Self::Publish(message) => message.size(),
             Self::Send { payload, .. } => payload.len(),
             Self::Close { reason, .. } => reason.len(),
+            Self::Call { size, .. } => size + CALL_OVERHEAD,
         };
         NODE_BYTES + size
     }

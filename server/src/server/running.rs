@@ -4,7 +4,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::thread::{Ended, ShardThread};
 use crate::{
-    Error, Remote,
+    Error, Handler, Publisher, Remote,
     command::Command,
     control::{self, AdminListener, Watched},
 };
@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Running {
     pub(super) shards: Vec<ShardThread>,
-    pub(super) remote: Remote,
+    pub(super) publisher: Publisher,
     pub(super) release_memory: Option<fn()>,
     pub(super) ends: UnboundedReceiver<Ended>,
     pub(super) admin: Option<AdminListener>,
@@ -40,7 +40,7 @@ impl Running {
     pub fn run_until_signal(mut self, ready: impl FnOnce()) -> Result<(), Error> {
         let watched = Watched {
             stats: self.shards.iter().map(ShardThread::stats).collect(),
-            remote: self.remote.clone(),
+            publisher: self.publisher.clone(),
             ends: &mut self.ends,
             admin: self.admin.take(),
             release_memory: self.release_memory,
@@ -84,18 +84,25 @@ impl Running {
 
     /// Returns a handle with which any thread can publish, send and close.
     #[must_use]
-    pub fn remote(&self) -> Remote {
-        self.remote.clone()
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// Returns a handle with which any thread can also call closures with a connection. `H` is the handler of the
+    /// server, or of a route.
+    #[must_use]
+    pub fn remote<H: Handler>(&self) -> Remote<H> {
+        Remote::new(self.publisher.clone())
     }
 
     /// Starts a drain, and returns at once.
     pub fn drain(&self) {
-        self.remote.drain();
+        self.publisher.drain();
     }
 
     /// Stops all shards, and waits for their threads. Open connections are reset.
     pub fn stop(&mut self) {
-        self.remote.command(Command::Stop);
+        self.publisher.command(Command::Stop);
         self.shards.iter_mut().for_each(ShardThread::join);
     }
 }

@@ -9,7 +9,7 @@ use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{
-    Error, Handler, InvalidConfig, Remote, contain,
+    Error, Handler, InvalidConfig, Publisher, contain,
     driver::{self, Failure},
     shard::Parts,
     stats::Stats,
@@ -33,7 +33,7 @@ impl ShardThread {
         parts: Parts,
         make: impl Fn(u16) -> H + Send + 'static,
         ended: UnboundedSender<Ended>,
-        remote: Remote,
+        publisher: Publisher,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let shard = plan.index;
@@ -62,7 +62,7 @@ impl ShardThread {
                 }
                 if let Err(error) = &result {
                     tracing::error!(shard, %error, "a shard has failed; the other shards drain");
-                    remote.drain_for_restart(error);
+                    publisher.drain_for_restart(error);
                 }
                 // Fails if the server was stopped and dropped.
                 let _ = ended.send(result);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    Config, Remote, admission::Admission, capacity::Capacity, fanout::SharedFanout, host,
+    Config, Publisher, admission::Admission, capacity::Capacity, fanout::SharedFanout, host,
     stats::Stats,
 };
 
@@ -59,7 +59,7 @@ impl Parts {
 
     /// A handle for other threads.
     #[must_use]
-    pub fn remote(&self) -> Remote {
-        Remote::new(Arc::clone(&self.shared))
+    pub fn publisher(&self) -> Publisher {
+        Publisher::new(Arc::clone(&self.shared))
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! `connection/reading.rs` has the reasons.
 
+use std::marker::PhantomData;
+
 use tidewheel_codec::{Cause, CloseCode, Time};
 
 use super::{Shard, core::Core, visit::Visit};
 use crate::{
-    Conn, Handler,
+    Conn, Handler, Link,
     connection::{Connection, Phase, ReceiveEvent, WaitReason},
     contain::{self, Callback},
     fanout::PublishHistory,
@@ -203,16 +205,17 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     // The turn is charged the whole message, although it may exceed the connection's quota.
                     read_schedule.left().take_message(message.len());
                     let mut is_last = quota.take_message(message.len());
-                    let mut conn = Conn {
+                    let link = Link {
                         id,
                         now,
                         protocol,
-                        state,
                         queue,
                         endpoint,
                         fanout,
                         limits,
+                        handler: PhantomData,
                     };
+                    let mut conn = Conn::new(link, state);
                     *callback = Some(Callback::Message);
                     handler.message(&mut conn, message);
                     *callback = None;

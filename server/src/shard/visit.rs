@@ -1,10 +1,12 @@
 //! A connection that was looked up once, with the state of its shard.
 
+use std::marker::PhantomData;
+
 use tidewheel_codec::{Cause, CloseCode, Time};
 
 use super::core::Core;
 use crate::{
-    Conn, ConnectionId, Handler, PanicPolicy,
+    Conn, ConnectionId, Handler, Link, PanicPolicy,
     connection::{Connection, Phase},
     contain::{self, Callback},
     outbox::{Lane, Queue},
@@ -49,7 +51,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Calls `callback` with the application and the connection, if it is open.
     pub(super) fn with_conn<T>(
         &mut self,
-        callback: impl FnOnce(&mut H, &mut Conn<'_, H::State>) -> T,
+        callback: impl FnOnce(&mut H, &mut Conn<'_, H>) -> T,
     ) -> Option<T> {
         let id = self.id();
         let Connection { phase, queue, .. } = &mut *self.connection;
@@ -57,26 +59,23 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return None;
         };
         let core = &mut *self.core;
-        let mut conn = Conn {
+        let link = Link {
             id,
             now: self.now,
             protocol,
-            state,
             queue: queue.get_or_insert_with(|| core.sends.pool.take()),
             endpoint: &mut core.endpoint,
             fanout: &mut core.fanout,
             limits: core.sends.limits,
+            handler: PhantomData,
         };
+        let mut conn = Conn::new(link, state);
         Some(callback(&mut core.handler, &mut conn))
     }
 
     /// Calls the application with the connection, if it is open. If the application panics, the connection
     /// fails.
-    pub(super) fn call(
-        &mut self,
-        callback: Callback,
-        call: impl FnOnce(&mut H, &mut Conn<'_, H::State>),
-    ) {
+    pub(super) fn call(&mut self, callback: Callback, call: impl FnOnce(&mut H, &mut Conn<'_, H>)) {
         let called = contain::catch(|| {
             self.with_conn(call);
         });

@@ -8,7 +8,7 @@ use std::{
 };
 
 use tidewheel::{
-    Cause, CloseCode, Config, Remote, Time,
+    Cause, CloseCode, Config, Publisher, Time,
     ring::{
         Ring,
         sim::{ClientId, Network, SimRing, Simulation},
@@ -33,7 +33,7 @@ pub(crate) struct Bench<R: Ring = SimRing> {
     /// Indices of clients with unread segments.
     reached: BTreeSet<usize>,
     endpoint: Endpoint,
-    pub(crate) remote: Remote,
+    pub(crate) publisher: Publisher,
     pub(crate) finished: bool,
     /// Maximum number of messages received in a turn.
     pub(crate) messages_per_turn: usize,
@@ -122,7 +122,7 @@ impl<R: Ring> Bench<R> {
         let ring = wrap(ring);
         let record = Rc::new(RefCell::new(Record::default()));
         let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed).unwrap();
-        let remote = parts.remote();
+        let publisher = parts.publisher();
         let handler = Echo::new(Rc::clone(&record), network.clone(), config.max_send_queue);
         let shard = Shard::new(ring, handler, config, endpoint, parts, network.now()).unwrap();
         let mut client = tidewheel_codec::Config::new(Role::Client);
@@ -139,7 +139,7 @@ impl<R: Ring> Bench<R> {
             indices: HashMap::new(),
             reached: BTreeSet::new(),
             endpoint,
-            remote,
+            publisher,
             finished: false,
             messages_per_turn: 0,
             turns_per_enter: 1,
@@ -199,7 +199,7 @@ impl<R: Ring> Bench<R> {
 
     /// Starts a drain.
     pub(crate) fn drain(&mut self) {
-        self.remote.drain();
+        self.publisher.drain();
     }
 
     pub(crate) fn is_open(&self, at: usize) -> bool {

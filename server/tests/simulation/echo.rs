@@ -76,7 +76,7 @@ impl Handler for Echo {
         Verdict::accept(index.and_then(|index| index.parse().ok()))
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, Option<usize>>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         let mut record = self.record.borrow_mut();
         *record.open.entry(conn.id()).or_default() += 1;
         if let Some(client) = *conn.state() {
@@ -84,7 +84,7 @@ impl Handler for Echo {
         }
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, Option<usize>>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         assert!(conn.unsent() < self.unsent_max, "the send queue is bounded");
         self.record.borrow_mut().messages += 1;
         assert_ne!(
@@ -122,11 +122,11 @@ impl Handler for Echo {
         }
     }
 
-    fn gap(&mut self, _: &mut Conn<'_, Option<usize>>, missed: u64) {
+    fn gap(&mut self, _: &mut Conn<'_, Self>, missed: u64) {
         self.record.borrow_mut().missed += missed;
     }
 
-    fn close(&mut self, conn: &mut Conn<'_, Option<usize>>, end: &Disconnect) {
+    fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         self.record
             .borrow_mut()
             .ends

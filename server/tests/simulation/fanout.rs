@@ -259,11 +259,11 @@ fn another_thread_can_publish_send_and_close() {
     let mut bench = open(1, &config());
     bench.send(0, format!("{SUBSCRIBE}news").as_bytes());
     bench.run_for(Duration::from_millis(50));
-    bench.remote.publish("news", "to all").unwrap();
-    assert!(bench.remote.publish("news/*", "to a pattern").is_err());
+    bench.publisher.publish("news", "to all").unwrap();
+    assert!(bench.publisher.publish("news/*", "to a pattern").is_err());
     let ids: Vec<_> = bench.record.borrow().open.keys().copied().collect();
     for id in &ids {
-        bench.remote.send(*id, &b"to one"[..]).unwrap();
+        bench.publisher.send(*id, &b"to one"[..]).unwrap();
     }
     bench.run_for(Duration::from_millis(50));
     assert_eq!(
@@ -273,8 +273,8 @@ fn another_thread_can_publish_send_and_close() {
     assert_eq!(bench.clients[1].echoes, [b"to one".to_vec()]);
     let code = tidewheel::CloseCode::NORMAL_CLOSURE;
     for id in &ids {
-        bench.remote.close(*id, code, "enough").unwrap();
-        bench.remote.send(*id, "too late").unwrap();
+        bench.publisher.close(*id, code, "enough").unwrap();
+        bench.publisher.send(*id, "too late").unwrap();
     }
     bench.run_for(Duration::from_millis(100));
     assert_eq!(bench.shard.connections(), 0);

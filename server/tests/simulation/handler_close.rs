@@ -30,7 +30,10 @@ fn r18_a_close_of_the_server_is_reported_when_the_client_answers_or_at_the_close
     let begin = bench.network.now();
     for id in &ids {
         let code = CloseCode(4001);
-        bench.remote.close(*id, code, "closed by the test").unwrap();
+        bench
+            .publisher
+            .close(*id, code, "closed by the test")
+            .unwrap();
     }
     bench.run_for(2 * SECOND);
     let record = bench.record.borrow();

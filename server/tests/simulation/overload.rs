@@ -165,7 +165,7 @@ fn r25_other_threads_get_busy_over_the_budget_and_no_accepted_message_is_lost() 
         for number in 0..1000_usize {
             let mut message = number.to_string().into_bytes();
             message.resize(SIZE, b' ');
-            match bench.remote.publish("all", message.as_slice()) {
+            match bench.publisher.publish("all", message.as_slice()) {
                 Ok(()) => accepted.push(number),
                 Err(RemoteError::Busy) => busy += 1,
                 Err(error) => panic!("{error}"),
@@ -192,7 +192,7 @@ fn r25_other_threads_get_busy_over_the_budget_and_no_accepted_message_is_lost() 
             });
             assert!(numbers.eq(accepted.iter().copied()), "seed {seed}");
         }
-        assert_eq!(bench.remote.publish("all", "again"), Ok(()));
+        assert_eq!(bench.publisher.publish("all", "again"), Ok(()));
     });
 }
 

@@ -35,7 +35,7 @@ impl Handler for Application {
         Verdict::accept(())
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         match message.as_text() {
             None => assert_eq!(conn.send(message), Sent::Sent),
             Some(SUBSCRIBE) => assert_eq!(conn.subscribe(TOPIC), Ok(true)),
@@ -44,7 +44,7 @@ impl Handler for Application {
         }
     }
 
-    fn close(&mut self, _: &mut Conn<'_, ()>, end: &Disconnect) {
+    fn close(&mut self, _: &mut Conn<'_, Self>, end: &Disconnect) {
         let received = end.received.as_ref().map(|close| close.code);
         let sent = end.sent.as_ref().map(|close| close.code);
         match (end.cause, received, sent) {

@@ -186,12 +186,12 @@ impl Benchmark {
         });
     }
 
-    /// Publishes several messages at the same time, by `Remote`.
+    /// Publishes several messages at the same time, by `Publisher`.
     fn burst(&mut self, published: &str) {
         self.expected.published += BURST_MESSAGES * self.all();
         self.phase("broadcast, 16 at once", |benchmark| {
             for _ in 0..BURST_MESSAGES {
-                let result = benchmark.server.remote.publish(TOPIC, published);
+                let result = benchmark.server.publisher.publish(TOPIC, published);
                 result.expect("the memory for messages has room");
             }
             benchmark.server.settle();
@@ -246,7 +246,7 @@ impl Benchmark {
         self.expected_ends.drained += self.all();
         let limit = self.server.config.close_timeout / 2;
         self.phase("drain", |benchmark| {
-            benchmark.server.remote.drain();
+            benchmark.server.publisher.drain();
             benchmark
                 .server
                 .run_until_idle(limit + Duration::from_millis(TICK_MS));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, Remote, Time,
+    Config, Publisher, Time,
     ring::{
         Ring, Wait,
         sim::{ClientCounts, ClientMessage, Population, PopulationRing},
@@ -33,7 +33,7 @@ pub(crate) struct Server {
     places: usize,
     /// Reserved memory of each connection, in bytes.
     pub(crate) slot_bytes: usize,
-    pub(crate) remote: Remote,
+    pub(crate) publisher: Publisher,
     /// Virtual time.
     pub(crate) now: Time,
     pub(crate) turn_times: TurnTimes,
@@ -61,7 +61,7 @@ impl Server {
             members: Vec::new(),
             places: places.sum(),
             slot_bytes: slot_bytes(options, &config),
-            remote: parts[0].remote(),
+            publisher: parts[0].publisher(),
             now,
             turn_times: TurnTimes::default(),
             config,

@@ -34,13 +34,13 @@ impl Handler for EchoAndFanout {
         })
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, Role>) {
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
         if let Role::Subscriber = conn.state() {
             conn.subscribe(TOPIC).expect("the topic is valid");
         }
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, Role>, message: Message<'_>) {
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         match conn.state() {
             Role::EchoClient => assert!(conn.send(message) != Sent::Closed),
             Role::Subscriber => unreachable!("subscribers send nothing"),

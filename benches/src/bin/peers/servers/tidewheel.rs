@@ -35,14 +35,14 @@ impl Handler for Serve {
         Verdict::accept(request.path().trim_start_matches('/').into())
     }
 
-    fn open(&mut self, conn: &mut Conn<'_, Box<str>>) {
-        let topic = conn.state().clone();
-        conn.subscribe(&topic).expect("the path is a topic");
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        let (topic, link) = conn.split();
+        link.subscribe(topic).expect("the path is a topic");
     }
 
-    fn message(&mut self, conn: &mut Conn<'_, Box<str>>, message: Message<'_>) {
-        let topic = conn.state().clone();
-        conn.publish(&topic, message).expect("the path is a topic");
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+        let (topic, link) = conn.split();
+        link.publish(topic, message).expect("the path is a topic");
     }
 }
 

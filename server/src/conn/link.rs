@@ -1,0 +1,258 @@
+//! A connection without the state of the application.
+
+use std::{fmt, marker::PhantomData};
+
+use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
+
+use super::Postpone;
+use crate::{
+    ConnectionId, Outgoing, TopicError,
+    fanout::{Fanout, NONE, Pressure},
+    outbox::{Lane, Queue, SendLimits},
+};
+
+/// The key of messages that [`Conn::send`] sends, in place of the hash of a topic.
+const UNICAST: u64 = 0;
+
+/// A connection without the application's state: everything that a handler does with a connection except
+/// [`Conn::state`](super::Conn::state).
+///
+/// [`Conn::split`](super::Conn::split) returns it beside the state, so that both can be used at the same time.
+pub struct Link<'a, H> {
+    pub(crate) id: ConnectionId,
+    pub(crate) now: Time,
+    pub(crate) protocol: &'a mut Protocol,
+    pub(crate) queue: &'a mut Queue,
+    pub(crate) endpoint: &'a mut Endpoint,
+    pub(crate) fanout: &'a mut Fanout,
+    pub(crate) limits: SendLimits,
+    pub(crate) handler: PhantomData<fn(&mut H)>,
+}
+
+/// Error of publishing a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The name of the topic is invalid.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// A shard with subscribers has used up [`Config::fanout_memory`](crate::Config::fanout_memory).
+    #[error("too many published messages wait for delivery: try again later")]
+    Busy,
+}
+
+/// Result of sending a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sent {
+    /// The queue was empty. The message is sent at the end of this turn.
+    Sent,
+    /// The message waits in the queue behind others.
+    Queued {
+        /// Bytes in the queue, including this message.
+        bytes: usize,
+    },
+    /// The queue is full, and the policy for slow consumers dropped the message.
+    Dropped,
+    /// The connection is closing, or the policy for slow consumers has just closed it.
+    Closed,
+}
+
+impl<H> Link<'_, H> {
+    /// The id of the connection.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Bytes in the send queue, including those of the current send.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.queue.unsent()
+    }
+
+    /// Returns whether messages can be sent: neither side has sent a Close.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.protocol.is_open()
+    }
+
+    /// Sends a message: strings as text, bytes as binary, and a received [`Message`](crate::Message) with its type.
+    ///
+    /// Messages of one turn share one send. A message is queued while the queue takes less than
+    /// [`Config::max_send_queue`](crate::Config::max_send_queue) bytes of memory. Above that, the policy for
+    /// [slow consumers](crate::SlowConsumer) applies.
+    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Sent {
+        let message = message.into();
+        if !self.protocol.is_open() {
+            return Sent::Closed;
+        }
+        // Messages that were published earlier are queued first.
+        self.fanout.catch_up(self.id.slot);
+        let chain = self.fanout.take_chain(self.id.slot);
+        if chain != NONE {
+            self.deliver(chain, Postpone::Never);
+        }
+        let policy = self.limits.policy;
+        if let Err(refused) = self.make_space(policy, UNICAST) {
+            return refused;
+        }
+        let waiting = self.queue.unsent();
+        let (lane, length) = (self.lane(policy, UNICAST), message.len());
+        match message {
+            Outgoing::Text(text) => self.encode(lane, |protocol, endpoint, out| {
+                let _ = protocol.send_text(endpoint, &text, out);
+            }),
+            Outgoing::Binary(bytes) => self.encode(lane, |protocol, endpoint, out| {
+                let _ = protocol.send_binary(endpoint, &bytes, out);
+            }),
+            // A received message is inflated, so it is compressed again for a peer that negotiated compression.
+            Outgoing::Received(message) if self.protocol.compresses(self.endpoint, length) => {
+                self.encode(lane, |protocol, endpoint, out| {
+                    let _ = match message.as_text() {
+                        Some(text) => protocol.send_text(endpoint, text, out),
+                        None => protocol.send_binary(endpoint, message.payload(), out),
+                    };
+                });
+            }
+            Outgoing::Received(message) => {
+                self.queue.push_received(lane, message);
+                self.protocol.note_sent(self.endpoint, 1, length as u64);
+            }
+        }
+        if waiting == 0 {
+            Sent::Sent
+        } else {
+            Sent::Queued {
+                bytes: self.queue.unsent(),
+            }
+        }
+    }
+
+    /// Subscribes to a topic, or to the topics that match a pattern. Returns whether the subscription is new.
+    ///
+    /// A topic has levels, separated by slashes, like `orders/eu/new`. In a pattern, `*` matches any one level,
+    /// and `>` at the end matches one or more levels. A message is received once for each subscription that
+    /// matches its topic. The subscriptions end with the connection.
+    ///
+    /// # Errors
+    /// If `pattern` is neither a topic nor a pattern.
+    pub fn subscribe(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.fanout.subscribe(self.id.slot, pattern)
+    }
+
+    /// Ends the subscription to exactly this topic or pattern. Returns whether it existed.
+    ///
+    /// # Errors
+    /// If `pattern` is neither a topic nor a pattern.
+    pub fn unsubscribe(&mut self, pattern: &str) -> Result<bool, TopicError> {
+        self.fanout.unsubscribe(self.id.slot, pattern)
+    }
+
+    /// Publishes a message to all subscribers of a topic on all shards. This connection receives it if it has
+    /// subscribed. The message is encoded once.
+    ///
+    /// Each subscriber receives the messages that one connection publishes to a topic in order. Messages that are
+    /// sent to this connection later arrive after them. For a slow subscriber, the
+    /// [rule for the topic](crate::TopicRule) applies, or else the policy of the server.
+    ///
+    /// While published messages wait on a shard, a connection that publishes is not read if more than 64 KiB of its
+    /// messages, or more than one message, are not queued for all subscribers yet. So a handler that publishes one
+    /// message for each received message gets no [`PublishError::Busy`], unless
+    /// [`Config::fanout_memory`](crate::Config::fanout_memory) is less than a few messages.
+    ///
+    /// # Errors
+    /// If `topic` is invalid, or [`Config::fanout_memory`](crate::Config::fanout_memory) is used up. No
+    /// subscriber receives the message then.
+    pub fn publish<'m>(
+        &mut self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), PublishError> {
+        self.publish_except(topic, &message.into(), None)
+    }
+
+    /// Publishes a message like [`publish`](Self::publish), but not to this connection.
+    ///
+    /// # Errors
+    /// As [`Conn::publish`].
+    pub fn publish_to_others<'m>(
+        &mut self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), PublishError> {
+        self.publish_except(topic, &message.into(), Some(self.id))
+    }
+
+    fn publish_except(
+        &mut self,
+        topic: &str,
+        message: &Outgoing<'_>,
+        except: Option<ConnectionId>,
+    ) -> Result<(), PublishError> {
+        let shared = &self.fanout.shared;
+        let address = shared.address(topic)?;
+        let is_full = shared.pressure_at(address) == Pressure::Full;
+        // Also if the message is not published, so that the connection counts as a publisher.
+        let window = self.fanout.window(self.id.slot);
+        if is_full {
+            return Err(PublishError::Busy);
+        }
+        let message = self
+            .fanout
+            .shared
+            .message(address, message, except, &window);
+        self.fanout.publish(address, message);
+        Ok(())
+    }
+
+    /// Sends a Ping with up to 125 bytes of payload (RFC 6455 5.5.2). The server sends keepalive pings itself, so
+    /// this is for measurements.
+    ///
+    /// # Errors
+    /// If the payload is longer, or the connection is closing.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), tidewheel_codec::PingError> {
+        let mut frame = Vec::new();
+        self.protocol.ping(self.endpoint, payload, &mut frame)?;
+        self.queue.write_control(&frame);
+        Ok(())
+    }
+
+    /// Starts the closing handshake (RFC 6455 7.1.2). The Close is sent behind the queued messages. The `close`
+    /// callback follows when the peer has answered, or at the close timeout.
+    ///
+    /// # Errors
+    /// If the code must not be sent, or the reason is longer than 123 bytes.
+    pub fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), tidewheel_codec::CloseError> {
+        let now = self.now;
+        self.encode(Lane::Control, |protocol, endpoint, out| {
+            protocol.start_closing_handshake(endpoint, code, reason, Cause::LocalClose, out, now)
+        })
+    }
+
+    pub(super) fn encode<T>(
+        &mut self,
+        lane: Lane,
+        encode: impl FnOnce(&mut Protocol, &mut Endpoint, &mut Vec<u8>) -> T,
+    ) -> T {
+        let Self {
+            protocol,
+            endpoint,
+            queue,
+            ..
+        } = self;
+        queue.write(lane, |out| encode(protocol, endpoint, out))
+    }
+}
+
+impl<H> fmt::Debug for Link<'_, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("id", &self.id)
+            .field("unsent", &self.unsent())
+            .finish_non_exhaustive()
+    }
+}

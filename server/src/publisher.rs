@@ -1,0 +1,192 @@
+//! A handle by which any thread publishes, sends, and closes connections.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use bytes::Bytes;
+use tidewheel_codec::{CloseCode, frame::Opcode};
+
+use crate::{
+    ConnectionId, Error, Outgoing,
+    call::Call,
+    command::Command,
+    fanout::{Gone, Inbox, Job, Pressure, Readiness, SharedFanout},
+    topic::TopicError,
+};
+
+/// A handle by which any thread publishes, sends, and closes connections. Cloning it is cheap.
+///
+/// Requests of one thread are executed in order. After the server has ended, they return [`RemoteError::Gone`].
+/// [`Remote`](crate::Remote) has these methods too, and calls closures with a connection.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    shared: Arc<SharedFanout>,
+}
+
+/// Error of a request through a [`Publisher`] or a [`Remote`](crate::Remote).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The name of the topic is invalid.
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// Too many published or sent messages wait on a shard
+    /// ([`Config::fanout_memory`](crate::Config::fanout_memory)).
+    #[error("the server is busy: try again later")]
+    Busy,
+    /// The shard of the connection has ended, or, for a message to publish, all shards have ended.
+    #[error("the shard, or the server, has ended")]
+    Gone,
+}
+
+impl From<Gone> for RemoteError {
+    fn from(Gone: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl Publisher {
+    pub(crate) fn new(shared: Arc<SharedFanout>) -> Self {
+        Self { shared }
+    }
+
+    /// Publishes a message to all subscribers of a topic, on all shards that have not failed. The message is
+    /// encoded once.
+    ///
+    /// While messages wait on a shard with subscribers, all handles together may have a 64th of
+    /// [`Config::fanout_memory`](crate::Config::fanout_memory) in flight.
+    ///
+    /// # Errors
+    /// If `topic` is invalid, a shard that may have subscribers is busy, or all shards have ended. No
+    /// subscriber receives the message then.
+    pub fn publish<'m>(
+        &self,
+        topic: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), RemoteError> {
+        let address = self.shared.address(topic)?;
+        if self.shared.is_over() {
+            return Err(RemoteError::Gone);
+        }
+        let window = &self.shared.remote_window;
+        let mut is_busy = false;
+        self.shared.distribute(address, |_, inbox| {
+            is_busy |= match inbox.budget.pressure() {
+                Pressure::Free => false,
+                Pressure::Behind => window.bytes() >= inbox.budget.remote_window(),
+                Pressure::Hold | Pressure::HoldUnknown | Pressure::Full => true,
+            };
+        });
+        if is_busy {
+            return Err(RemoteError::Busy);
+        }
+        let message = self.shared.message(address, &message.into(), None, window);
+        self.shared.distribute(address, |_, inbox| {
+            // A shard that has ended meanwhile is skipped.
+            let _ = inbox.push(Job::Publish(Arc::clone(&message)));
+        });
+        let publishes = &self.shared.remote_publishes;
+        publishes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Number of messages that were published by all handles.
+    pub(crate) fn publishes(&self) -> u64 {
+        self.shared.remote_publishes.load(Ordering::Relaxed)
+    }
+
+    /// Sends a message to a connection, if it still exists, like [`Conn::send`](crate::Conn::send).
+    ///
+    /// # Errors
+    /// If its shard is busy, or has ended.
+    pub fn send<'m>(
+        &self,
+        id: ConnectionId,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), RemoteError> {
+        let message = message.into();
+        let (opcode, payload) = message.parts();
+        self.push(
+            id,
+            Job::Send {
+                id,
+                is_text: opcode == Opcode::Text,
+                payload: Bytes::copy_from_slice(payload),
+            },
+        )
+    }
+
+    /// Starts the closing handshake of a connection, if it still exists, like
+    /// [`Conn::close`](crate::Conn::close). If the code must not be sent, or the reason is too long, an error
+    /// is logged.
+    ///
+    /// # Errors
+    /// If its shard is busy, or has ended.
+    pub fn close(
+        &self,
+        id: ConnectionId,
+        code: CloseCode,
+        reason: &str,
+    ) -> Result<(), RemoteError> {
+        self.push(
+            id,
+            Job::Close {
+                id,
+                code,
+                reason: reason.into(),
+            },
+        )
+    }
+
+    /// Starts a drain. Connections are closed with [`Drain::code`](crate::Drain::code), and then the shards
+    /// end. [`Running::join`] waits for that. `/readyz` reports the drain at once.
+    ///
+    /// [`Running::join`]: crate::Running::join
+    pub fn drain(&self) {
+        if self.shared.note_readiness(Readiness::Draining) {
+            tracing::info!(target: "tidewheel::remote", connections = self.shared.connections(), "draining");
+        }
+        self.command(Command::Drain);
+    }
+
+    /// Number of bursts of published messages that have ended.
+    pub(crate) fn bursts(&self) -> u64 {
+        self.shared.bursts.load(Ordering::Relaxed)
+    }
+
+    /// Queues a closure for the shard of a connection.
+    pub(crate) fn call(
+        &self,
+        id: ConnectionId,
+        call: Call<'static>,
+        size: usize,
+    ) -> Result<(), RemoteError> {
+        self.push(id, Job::Call { id, call, size })
+    }
+
+    /// Whether the server accepts connections.
+    pub(crate) fn readiness(&self) -> Readiness {
+        self.shared.readiness()
+    }
+
+    /// Drains all shards with 1012 after a shard has failed, so that clients reconnect to the next server.
+    pub(crate) fn drain_for_restart(&self, reason: &Error) {
+        if self.shared.note_readiness(Readiness::Failed) {
+            tracing::info!(target: "tidewheel::remote", connections = self.shared.connections(), %reason, "draining");
+        }
+        self.command(Command::DrainForRestart);
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        for inbox in self.shared.inboxes() {
+            inbox.command(command);
+        }
+    }
+
+    fn push(&self, id: ConnectionId, job: Job) -> Result<(), RemoteError> {
+        let inbox: &Inbox = &self.shared.inboxes()[usize::from(id.shard)];
+        if inbox.budget.pressure() >= Pressure::Hold {
+            return Err(RemoteError::Busy);
+        }
+        Ok(inbox.push(job)?)
+    }
+}
