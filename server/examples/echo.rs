@@ -15,5 +15,5 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), Error> {
-    Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Echo)
+    Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Ok(Echo))
 }

@@ -75,7 +75,7 @@ fn main() -> Result<(), Error> {
         println!("admin on {admin}");
     }
     let address = server.address();
-    let running = server.start(|_shard| Telemetry)?;
+    let running = server.start(|_shard| Ok(Telemetry))?;
     let publisher = running.publisher();
     std::thread::spawn(move || measure(&publisher));
     running.run_until_signal(|| println!("listening on {address}"))

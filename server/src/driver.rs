@@ -14,7 +14,7 @@ use tidewheel_codec::{Endpoint, Time};
 use self::shared_core::CoreUser;
 pub(crate) use self::shared_core::SharedCore;
 use crate::{
-    Config, Error, Handler, contain, host,
+    BoxError, Config, Error, Handler, contain, host,
     ring::{RingError, Setup, Uring, Wait},
     shard::{End, Next, Parts, Shard},
     stats::Stats,
@@ -40,6 +40,8 @@ const SUBMISSIONS_MIN: u32 = 64;
 pub(crate) enum Failure {
     /// Its ring could not be created.
     Setup(RingError),
+    /// The application could not make its handler.
+    Handler(BoxError),
     Ring(io::Error),
     Panic(contain::Panic),
 }
@@ -52,6 +54,7 @@ impl Failure {
                 Error::descriptors(error)
             }
             Self::Setup(error) => Error::Ring { shard, error },
+            Self::Handler(source) => Error::Handler { shard, source },
             Self::Ring(error) => Error::Failed { shard, error },
             Self::Panic(panic) => Error::Panicked {
                 shard,
@@ -67,7 +70,7 @@ pub(crate) fn run<H: Handler>(
     plan: Plan,
     parts: Parts,
     endpoint: Endpoint,
-    make: impl Fn(u16) -> H,
+    make: impl FnOnce() -> Result<H, BoxError>,
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     if let Some(core) = plan.core {
@@ -75,7 +78,7 @@ pub(crate) fn run<H: Handler>(
     }
     let ring = open_ring(&plan, parts.capacity.places).map_err(Failure::Setup)?;
     let clock = Clock::start();
-    let handler = make(plan.index);
+    let handler = make().map_err(Failure::Handler)?;
     let stats = Arc::clone(&parts.stats);
     let mut core_user = plan.shared_core.clone().map(CoreUser::new);
     let mut shard = match Shard::new(

@@ -10,6 +10,9 @@ use crate::{
     ring::{RingError, raise_descriptors},
 };
 
+/// An error of the application, of any type.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
 /// Error of starting a server, or of a server that has ended early.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +85,14 @@ pub enum Error {
         shard: u16,
         /// The reason.
         error: RingError,
+    },
+    /// The application could not make the handler of a shard.
+    #[error("cannot make the handler of shard {shard}: {source}")]
+    Handler {
+        /// The number of the shard.
+        shard: u16,
+        /// The application's error.
+        source: BoxError,
     },
     /// The thread of a shard cannot be started.
     #[error("cannot start the thread of shard {shard}: {error}")]

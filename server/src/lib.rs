@@ -40,7 +40,7 @@
 //! }
 //!
 //! fn main() -> Result<(), Error> {
-//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Chat)
+//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Ok(Chat))
 //! }
 //! ```
 //!
@@ -97,7 +97,7 @@ pub use config::{
 };
 pub use conn::{Conn, Link, PublishError, Sent};
 pub use connection_id::ConnectionId;
-pub use error::Error;
+pub use error::{BoxError, Error};
 pub use handler::{Handler, Verdict};
 pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use message::Message;
@@ -106,7 +106,7 @@ pub use outgoing::Outgoing;
 pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use publisher::{Publisher, RemoteError};
 pub use remote::{Answer, Remote};
-pub use server::{Running, Server};
+pub use server::{Running, Server, ShardContext};
 pub use tidewheel_codec::{
     Cause, CloseCode, Disconnect, Initiator, Time,
     deflate::Deflate,

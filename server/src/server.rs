@@ -1,6 +1,7 @@
 //! A server: its listeners and its shards.
 
 mod running;
+mod shard_context;
 mod thread;
 
 use std::{
@@ -9,10 +10,10 @@ use std::{
     sync::Arc,
 };
 
-pub use self::running::Running;
 use self::thread::ShardThread;
+pub use self::{running::Running, shard_context::ShardContext};
 use crate::{
-    Config, Error, Handler, PublishToken,
+    BoxError, Config, Error, Handler, PublishToken,
     control::AdminListener,
     driver::{self, SharedCore},
     host, listen,
@@ -102,17 +103,19 @@ impl Server {
             .and_then(|admin| admin.listener.local_addr().ok())
     }
 
-    /// Starts the shards. `make` is called with the number of each shard, on its thread, and returns its handler.
+    /// Starts the shards. Each shard calls a clone of `make` on its thread, once, for its handler. The operator `?`
+    /// within `make` converts errors of any type.
     ///
     /// # Errors
-    /// If a shard cannot start. Shards that have started are stopped.
+    /// If a shard cannot start, or `make` fails ([`Error::Handler`]). Shards that have started are stopped.
     pub fn start<H: Handler>(
         self,
-        make: impl Fn(u16) -> H + Clone + Send + 'static,
+        make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Clone + Send + 'static,
     ) -> Result<Running, Error> {
         let limit = host::raise_descriptor_limit();
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
+        let shards = self.listeners.len() as u16;
         let core_shards = self.listeners.len().div_ceil(cores.len().max(1)) as u16;
         let shared_cores: Vec<Arc<SharedCore>> = cores.iter().map(|_| Arc::default()).collect();
         let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
@@ -134,13 +137,12 @@ impl Server {
                 shared_core: shared_cores.get(core).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
-            match ShardThread::start(
-                plan,
-                parts,
-                make.clone(),
-                ended.clone(),
-                running.publisher(),
-            ) {
+            let context = ShardContext {
+                index,
+                shards,
+                publisher: running.publisher(),
+            };
+            match ShardThread::start(plan, parts, context, make.clone(), ended.clone()) {
                 Ok(shard) => running.shards.push(shard),
                 Err(error) => {
                     running.stop();
@@ -158,7 +160,7 @@ impl Server {
     /// Those of [`Server::start`] and [`Running::until_signal`].
     pub fn run<H: Handler>(
         self,
-        make: impl Fn(u16) -> H + Clone + Send + 'static,
+        make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Clone + Send + 'static,
     ) -> Result<(), Error> {
         self.start(make)?.until_signal()
     }

@@ -151,9 +151,11 @@ impl Bench {
         let seen = Arc::<Seen>::default();
         let in_handler = Arc::clone(&seen);
         let running = server
-            .start(move |shard| ShardNumber {
-                shard,
-                seen: Arc::clone(&in_handler),
+            .start(move |shard| {
+                Ok(ShardNumber {
+                    shard: shard.index(),
+                    seen: in_handler,
+                })
             })
             .expect("io_uring is available");
         let mut clients = [Vec::new(), Vec::new()];
@@ -365,9 +367,11 @@ fn readyz_is_503_during_a_drain_without_a_signal() {
         server.address(),
         server.admin_address().expect("an admin listener"),
     );
-    let running = server.start(|shard| ShardNumber {
-        shard,
-        seen: Arc::default(),
+    let running = server.start(|shard| {
+        Ok(ShardNumber {
+            shard: shard.index(),
+            seen: Arc::default(),
+        })
     });
     let running = running.expect("io_uring is available");
     let publisher = running.publisher();

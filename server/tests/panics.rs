@@ -103,9 +103,7 @@ impl Bench {
         let server = Server::bind("127.0.0.1:0", config).expect("a free port");
         let (address, ends) = (server.address(), Ends::default());
         let in_handler = Arc::clone(&ends);
-        let running = server.start(move |_| Panics {
-            ends: Arc::clone(&in_handler),
-        });
+        let running = server.start(move |_| Ok(Panics { ends: in_handler }));
         Self {
             address,
             ends,

@@ -32,7 +32,7 @@ impl Handler for Trial {
 
 /// Starts a server with the default configuration, and drains it at once.
 fn try_server() -> Result<(), Error> {
-    let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Trial)?;
+    let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Ok(Trial))?;
     let publisher = running.publisher();
     running.run_until_signal(|| publisher.drain())
 }

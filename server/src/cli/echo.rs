@@ -41,5 +41,5 @@ pub(super) fn run(settings: &Settings) -> Result<(), RunError> {
         subscribes: settings.publish_token.is_some(),
         subprotocols: Arc::clone(&settings.subprotocols),
     };
-    run::run(settings, move |_| echo.clone())
+    run::run(settings, |_| Ok(echo))
 }

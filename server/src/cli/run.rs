@@ -7,7 +7,7 @@ use super::{
     log,
     settings::{Address, Settings},
 };
-use crate::{Error, Handler, Request, Server, Verdict, host};
+use crate::{BoxError, Error, Handler, Request, Server, ShardContext, Verdict, host};
 
 /// Accepts a client with the first of these subprotocols that it offers, or with none.
 pub(super) fn accept<S>(request: &Request<'_>, subprotocols: &[String], state: S) -> Verdict<S> {
@@ -21,7 +21,7 @@ pub(super) fn accept<S>(request: &Request<'_>, subprotocols: &[String], state: S
 /// Prints the addresses on standard output, and serves until a signal has drained the server.
 pub(super) fn run<H: Handler>(
     settings: &Settings,
-    make: impl Fn(u16) -> H + Clone + Send + 'static,
+    make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Clone + Send + 'static,
 ) -> Result<(), RunError> {
     warn(settings);
     let listen = &settings.listen;

@@ -117,5 +117,5 @@ pub(super) fn run(settings: &Settings) -> Result<(), RunError> {
     let serve = Serve {
         subprotocols: Arc::clone(&settings.subprotocols),
     };
-    run::run(settings, move |_| serve.clone())
+    run::run(settings, |_| Ok(serve))
 }

@@ -8,8 +8,9 @@ use std::{
 use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::ShardContext;
 use crate::{
-    Error, Handler, InvalidConfig, Publisher, contain,
+    BoxError, Error, Handler, InvalidConfig, contain,
     driver::{self, Failure},
     shard::Parts,
     stats::Stats,
@@ -31,9 +32,9 @@ impl ShardThread {
     pub(super) fn start<H: Handler>(
         plan: driver::Plan,
         parts: Parts,
-        make: impl Fn(u16) -> H + Send + 'static,
+        context: ShardContext,
+        make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Send + 'static,
         ended: UnboundedSender<Ended>,
-        publisher: Publisher,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let shard = plan.index;
@@ -50,6 +51,7 @@ impl ShardThread {
                         let _ = start.send(Ok(()));
                     }
                 };
+                let make = || make(&context);
                 let result =
                     match contain::catch(|| driver::run(plan, parts, endpoint, make, ready)) {
                         Ok(result) => result,
@@ -62,7 +64,7 @@ impl ShardThread {
                 }
                 if let Err(error) = &result {
                     tracing::error!(shard, %error, "a shard has failed; the other shards drain");
-                    publisher.drain_for_restart(error);
+                    context.publisher.drain_for_restart(error);
                 }
                 // Fails if the server was stopped and dropped.
                 let _ = ended.send(result);

@@ -66,7 +66,7 @@ pub(crate) fn serve(shards: u16) {
         .admin_address()
         .expect("the server has an admin listener");
     let running = server
-        .start(|_shard| EchoAndFanout)
+        .start(|_shard| Ok(EchoAndFanout))
         .expect("io_uring is available");
     let ready = || {
         report_listening(address);

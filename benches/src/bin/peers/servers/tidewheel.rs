@@ -56,7 +56,9 @@ pub(super) fn fan_out(listen: SocketAddr) {
     };
     let server = Server::bind(listen, config).expect("the address is free");
     let address = server.address();
-    let _running = server.start(|_shard| Serve).expect("io_uring is available");
+    let _running = server
+        .start(|_shard| Ok(Serve))
+        .expect("io_uring is available");
     report_listening(address);
     loop {
         thread::park();
