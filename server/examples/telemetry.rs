@@ -51,7 +51,7 @@ fn measure(publisher: &Publisher) {
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
         for (sensor, value) in SENSORS.iter().zip(load.split_whitespace()) {
             let message = format!(r#"{{"sensor":"{sensor}","reading":{reading},"value":{value}}}"#);
-            if let Err(error) = publisher.publish(&format!("sensors/{sensor}"), message.as_str()) {
+            if let Err(error) = publisher.publish(format!("sensors/{sensor}"), message.as_str()) {
                 eprintln!("cannot publish {sensor}: {error}");
             }
         }

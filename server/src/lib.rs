@@ -112,7 +112,7 @@ pub use tidewheel_codec::{
     deflate::Deflate,
     handshake::{Rejection, Request},
 };
-pub use topic::TopicError;
+pub use topic::{AsTopic, Topic, TopicError};
 
 /// Compiles the programs in the documents.
 #[cfg(doctest)]

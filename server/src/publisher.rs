@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
-    ConnectionId, Error, Outgoing,
+    AsTopic, ConnectionId, Error, Outgoing, Topic,
     call::Call,
     command::Command,
     fanout::{Gone, Inbox, Job, Pressure, Readiness, SharedFanout},
@@ -49,7 +49,15 @@ impl Publisher {
         Self { shared }
     }
 
-    /// Publishes a message to all subscribers of a topic, on all shards that have not failed. The message is
+    /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
+    ///
+    /// # Errors
+    /// If `name` is not a valid topic.
+    pub fn topic(&self, name: &str) -> Result<Topic, TopicError> {
+        self.shared.topic(name)
+    }
+
+    /// Publishes a message to all subscribers of a topic, which is a name or a [`Topic`], on all shards that have not failed. The message is
     /// encoded once.
     ///
     /// While messages wait on a shard with subscribers, all handles together may have a 64th of
@@ -60,10 +68,10 @@ impl Publisher {
     /// subscriber receives the message then.
     pub fn publish<'m>(
         &self,
-        topic: &str,
+        topic: impl AsTopic,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), RemoteError> {
-        let address = self.shared.address(topic)?;
+        let address = self.shared.address(topic.topic_ref())?;
         if self.shared.is_over() {
             return Err(RemoteError::Gone);
         }

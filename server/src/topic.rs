@@ -1,5 +1,10 @@
 //! Topics, and patterns that match them.
 
+mod handle;
+
+pub use self::handle::{AsTopic, Topic};
+pub(crate) use self::handle::{Place, TopicRef};
+
 /// Length in bytes of a topic or a pattern, at most.
 const LENGTH_MAX: usize = 255;
 

@@ -6,9 +6,10 @@ use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
 
 use super::Postpone;
 use crate::{
-    ConnectionId, Outgoing, TopicError,
+    AsTopic, ConnectionId, Outgoing, Topic, TopicError,
     fanout::{Fanout, NONE, Pressure},
     outbox::{Lane, Queue, SendLimits},
+    topic::TopicRef,
 };
 
 /// The key of messages that [`Conn::send`] sends, in place of the hash of a topic.
@@ -148,7 +149,15 @@ impl<H> Link<'_, H> {
         self.fanout.unsubscribe(self.id.slot, pattern)
     }
 
-    /// Publishes a message to all subscribers of a topic on all shards. This connection receives it if it has
+    /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
+    ///
+    /// # Errors
+    /// If `name` is not a valid topic.
+    pub fn topic(&self, name: &str) -> Result<Topic, TopicError> {
+        self.fanout.shared.topic(name)
+    }
+
+    /// Publishes a message to all subscribers of a topic, which is a name or a [`Topic`], on all shards. This connection receives it if it has
     /// subscribed. The message is encoded once.
     ///
     /// Each subscriber receives the messages that one connection publishes to a topic in order. Messages that are
@@ -165,10 +174,10 @@ impl<H> Link<'_, H> {
     /// subscriber receives the message then.
     pub fn publish<'m>(
         &mut self,
-        topic: &str,
+        topic: impl AsTopic,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), PublishError> {
-        self.publish_except(topic, &message.into(), None)
+        self.publish_except(topic.topic_ref(), &message.into(), None)
     }
 
     /// Publishes a message like [`publish`](Self::publish), but not to this connection.
@@ -177,15 +186,15 @@ impl<H> Link<'_, H> {
     /// As [`Conn::publish`].
     pub fn publish_to_others<'m>(
         &mut self,
-        topic: &str,
+        topic: impl AsTopic,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), PublishError> {
-        self.publish_except(topic, &message.into(), Some(self.id))
+        self.publish_except(topic.topic_ref(), &message.into(), Some(self.id))
     }
 
     fn publish_except(
         &mut self,
-        topic: &str,
+        topic: TopicRef<'_>,
         message: &Outgoing<'_>,
         except: Option<ConnectionId>,
     ) -> Result<(), PublishError> {

@@ -35,7 +35,7 @@ impl Fanout {
     /// Dispatches a message from another thread, or defers it. Returns the number of deliveries that were made.
     pub(crate) fn dispatch_remote(&mut self, message: Arc<Published>) -> u64 {
         let waits = || {
-            let topic = (message.topic(), message.key);
+            let topic = message.destination(self.shard);
             (self.is_full() || !self.deferred.is_empty())
                 && self.topics.has_many(topic, SMALL_TOPIC_SUBSCRIBERS_MAX)
         };
@@ -54,7 +54,7 @@ impl Fanout {
         let frame_bytes = message.frame().len();
         let number = self.chains.begin(Arc::clone(&message), origin);
         let mut few = std::mem::take(&mut self.small_topic_slots);
-        let topic = (message.topic(), message.key);
+        let topic = message.destination(self.shard);
         let topics =
             self.topics
                 .add_pending(number, topic, SMALL_TOPIC_SUBSCRIBERS_MAX, |subscribers| {
@@ -212,9 +212,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        Config, ConnectionId, Outgoing,
+        Config, ConnectionId, Outgoing, SlowConsumer, Topic, TopicRule,
         fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, Fanout, SharedFanout},
         stats::Stats,
+        topic::TopicRef,
     };
 
     const SLOTS: u32 = 100;
@@ -264,10 +265,18 @@ mod tests {
             except: Option<ConnectionId>,
         ) -> (Address<'t>, Arc<Published>) {
             let shared = &self.fanout.shared;
-            let address = shared.address(topic).expect("a topic");
+            let address = shared.address(TopicRef::Name(topic)).expect("a topic");
             let window = &shared.remote_window;
             let message = shared.message(address, &Outgoing::from(text), except, window);
             (address, message)
+        }
+
+        fn publish_through(&mut self, topic: &Topic, text: &str) {
+            let shared = &self.fanout.shared;
+            let address = shared.address(TopicRef::Handle(topic)).expect("a topic");
+            let window = &shared.remote_window;
+            let message = shared.message(address, &Outgoing::from(text), None, window);
+            self.fanout.publish(address, message);
         }
 
         fn send_remotely(&mut self, topic: &str, text: &str) {
@@ -468,6 +477,61 @@ mod tests {
             3 => slot().prop_map(Act::Send),
             3 => (0..12_usize).prop_map(Act::EndTurn),
         ]
+    }
+
+    #[test]
+    fn a_handle_finds_its_topic_after_it_has_lost_all_subscribers_and_others_took_its_number() {
+        let mut bench = Bench::new();
+        let topic = bench.fanout.shared.topic("few").expect("a topic");
+        let mut expected = Vec::new();
+        for number in 0..4 {
+            bench.publish_through(&topic, "to nobody");
+            // The numbers of topics that have ended are used again, in another order.
+            let others = ["a", "b", "c", "few"].into_iter().cycle().skip(number);
+            for name in others.take(4) {
+                assert_eq!(bench.fanout.subscribe(0, name), Ok(true));
+            }
+            for round in 0..2 {
+                let text = format!("{number}, {round}");
+                bench.publish_through(&topic, &text);
+                expected.push(text);
+            }
+            bench.finish();
+            bench.fanout.forget(0);
+        }
+        assert_eq!(bench.sent[0], expected);
+    }
+
+    #[test]
+    fn a_handle_has_the_rule_of_its_topic_and_is_a_name_on_another_server() {
+        let rules = |pattern: &str, slow_consumer| {
+            let pattern = pattern.to_owned();
+            SharedFanout::new(&Config {
+                topics: vec![TopicRule {
+                    pattern,
+                    slow_consumer,
+                }],
+                ..Config::default()
+            })
+        };
+        let server = rules("a/*", SlowConsumer::DropNewest);
+        let other = rules("a/b", SlowConsumer::Conflate);
+        let topic = server.topic("a/b").expect("a topic");
+        assert!(server.topic("a/*").is_err());
+        for (server, policy) in [
+            (&server, SlowConsumer::DropNewest),
+            (&other, SlowConsumer::Conflate),
+        ] {
+            let [by_handle, by_name] =
+                [TopicRef::Handle(&topic), TopicRef::Name("a/b")].map(|it| {
+                    let address = server.address(it).expect("a topic");
+                    let window = &server.remote_window;
+                    server.message(address, &Outgoing::from("hello"), None, window)
+                });
+            assert_eq!(by_handle.policy, Some(policy));
+            assert_eq!(by_name.policy, Some(policy));
+            assert_eq!(by_handle.key, by_name.key);
+        }
     }
 
     #[test]

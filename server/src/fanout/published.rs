@@ -13,17 +13,18 @@ use tidewheel_codec::{
 
 use super::{
     SharedFanout,
+    topics::Destination,
     window::{InFlight, Window},
 };
 use crate::{
-    ConnectionId, Outgoing, SlowConsumer,
-    topic::{TopicError, check_topic},
+    ConnectionId, Outgoing, SlowConsumer, Topic,
+    topic::{TopicError, TopicRef, check_topic},
 };
 
 /// A published message, encoded once for all shards.
 #[derive(Debug)]
 pub(crate) struct Published {
-    topic: Box<str>,
+    topic: MessageTopic,
     /// The hash of the topic's name.
     pub(super) key: u64,
     frame: Bytes,
@@ -39,12 +40,30 @@ pub(crate) struct Published {
     _in_flight: InFlight,
 }
 
+/// The topic of a published message.
+#[derive(Debug)]
+enum MessageTopic {
+    Name(Box<str>),
+    Handle(Topic),
+}
+
 /// A valid topic to publish to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Address<'t> {
-    topic: &'t str,
+pub(crate) enum Address<'t> {
+    /// A name, and its hash.
+    Name(&'t str, u64),
+    /// A handle of this server.
+    Handle(&'t Topic),
+}
+
+impl Address<'_> {
     /// The hash of the topic's name.
-    pub(super) key: u64,
+    pub(super) fn key(self) -> u64 {
+        match self {
+            Self::Name(_, key) => key,
+            Self::Handle(topic) => topic.key(),
+        }
+    }
 }
 
 /// Memory in bytes of a message without its frame and topic, including the overhead of an allocator for three
@@ -52,16 +71,38 @@ pub(crate) struct Address<'t> {
 const OVERHEAD: usize = size_of::<Published>() + 64;
 
 impl SharedFanout {
-    /// Checks a topic, and computes its hash.
+    /// Checks a name, and computes its hash. A handle of this server has been checked and hashed.
     ///
     /// # Errors
     /// If `topic` is not a valid topic.
-    pub(crate) fn address<'t>(&self, topic: &'t str) -> Result<Address<'t>, TopicError> {
-        check_topic(topic)?;
-        Ok(Address {
-            topic,
-            key: self.hasher.hash_one(topic),
-        })
+    pub(crate) fn address<'t>(&self, topic: TopicRef<'t>) -> Result<Address<'t>, TopicError> {
+        let name = match topic {
+            TopicRef::Handle(topic) if topic.server() == self.server => {
+                return Ok(Address::Handle(topic));
+            }
+            TopicRef::Handle(topic) => topic.name(),
+            TopicRef::Name(name) => {
+                check_topic(name)?;
+                name
+            }
+        };
+        Ok(Address::Name(name, self.hasher.hash_one(name)))
+    }
+
+    /// Makes the handle of a topic.
+    ///
+    /// # Errors
+    /// If `name` is not a valid topic.
+    pub(crate) fn topic(&self, name: &str) -> Result<Topic, TopicError> {
+        check_topic(name)?;
+        let (key, policy) = (self.hasher.hash_one(name), self.policy(name));
+        Ok(Topic::new(
+            name,
+            key,
+            policy,
+            self.server,
+            self.inboxes.len(),
+        ))
     }
 
     /// Encodes a message for the subscribers of a topic. It counts in `window` until it is dropped.
@@ -73,31 +114,53 @@ impl SharedFanout {
         window: &Arc<Window>,
     ) -> Arc<Published> {
         let (opcode, payload) = message.parts();
-        let Address { topic, key } = address;
         let frame = encode_frame(opcode, payload);
-        let bytes = OVERHEAD + frame.len() + topic.len();
+        let (topic, policy) = match address {
+            Address::Name(name, _) => (MessageTopic::Name(name.into()), self.policy(name)),
+            Address::Handle(topic) => (MessageTopic::Handle(topic.clone()), topic.policy()),
+        };
+        let bytes = OVERHEAD + frame.len() + topic.size();
         Arc::new(Published {
-            key,
+            key: address.key(),
             frame,
             header_size: FrameHeader::new(opcode, None, payload.len() as u64).size(),
             opcode,
             compressed: OnceLock::new(),
-            policy: self.policy(topic),
+            policy,
             except,
-            topic: topic.into(),
+            topic,
             _in_flight: InFlight::new(window, bytes),
         })
+    }
+}
+
+impl MessageTopic {
+    /// Memory in bytes that belongs to the message.
+    fn size(&self) -> usize {
+        match self {
+            Self::Name(name) => name.len(),
+            Self::Handle(_) => 0,
+        }
     }
 }
 
 impl Published {
     /// Memory in bytes without the compressed form.
     pub(super) fn size(&self) -> usize {
-        OVERHEAD + self.frame.len() + self.topic.len()
+        OVERHEAD + self.frame.len() + self.topic.size()
     }
 
-    pub(super) fn topic(&self) -> &str {
-        &self.topic
+    /// The topic, for a search on a shard.
+    pub(super) fn destination(&self, shard: u16) -> Destination<'_> {
+        let (name, place) = match &self.topic {
+            MessageTopic::Name(name) => (&**name, None),
+            MessageTopic::Handle(topic) => (topic.name(), topic.place(shard)),
+        };
+        Destination {
+            name,
+            key: self.key,
+            place,
+        }
     }
 
     /// The key of the message. Messages with the same key replace each other under [`SlowConsumer::Conflate`].

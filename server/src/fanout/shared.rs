@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{Config, SlowConsumer, config::TopicRule, ring::Waker, topic};
 
+/// Number of servers that this process has made.
+static SERVERS: AtomicU64 = AtomicU64::new(0);
+
 /// The state of the fan-out that all shards of a server share.
 #[derive(Debug)]
 pub(crate) struct SharedFanout {
@@ -23,6 +26,8 @@ pub(crate) struct SharedFanout {
     pub(super) interest: Interest,
     pub(super) inboxes: Box<[Inbox]>,
     rules: Vec<TopicRule>,
+    /// Number of the server, unique in the process.
+    pub(super) server: u64,
     /// Bytes in flight that threads other than the shards have published.
     pub(crate) remote_window: Arc<Window>,
     /// Messages that threads other than the shards have published.
@@ -56,6 +61,7 @@ impl SharedFanout {
                 .map(|_| Inbox::new(config.fanout_memory))
                 .collect(),
             rules: config.topics.clone(),
+            server: SERVERS.fetch_add(1, Ordering::Relaxed),
             remote_window: Arc::default(),
             remote_publishes: AtomicU64::new(0),
             bursts: AtomicU64::new(0),
@@ -111,7 +117,7 @@ impl SharedFanout {
 
     /// Calls `hand` with each shard that may have subscribers for a topic.
     pub(crate) fn distribute(&self, address: Address<'_>, mut hand: impl FnMut(u16, &Inbox)) {
-        let mut shards = self.interest.shards(address.key);
+        let mut shards = self.interest.shards(address.key());
         if self.inboxes.len() <= 64 {
             while shards != 0 {
                 let shard = shards.trailing_zeros() as u16;

@@ -19,7 +19,7 @@ use self::{
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
-    topic::is_wild,
+    topic::{Place, is_wild},
 };
 
 /// The topics and patterns to which connections of a shard have subscribed.
@@ -31,7 +31,7 @@ use super::{
 pub(super) struct Topics {
     /// Topics and patterns by the hash of their names.
     by_name: HashTable<u32>,
-    topics: Slab<Topic>,
+    topics: Slab<TopicEntry>,
     nodes: Nodes,
     patterns: Patterns,
     /// Pending messages, the oldest first.
@@ -39,17 +39,32 @@ pub(super) struct Topics {
     /// Pending messages of topics that have lost their last subscriber, once for each topic or pattern.
     orphaned: Vec<u32>,
     counts: Counts,
+    /// The generation of the last topic.
+    generation: u32,
     /// Whether another shard has the same bit in the table of interests.
     shares_bit: bool,
 }
 
+/// A topic or pattern with subscribers.
 #[derive(Debug)]
-struct Topic {
+struct TopicEntry {
     name: Box<str>,
     key: u64,
+    /// Distinguishes the topics that have had the same number.
+    generation: u32,
     subscribers: Vec<Subscriber>,
     /// Number of pending messages of this topic.
     pending: u32,
+}
+
+/// The topic of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Destination<'m> {
+    pub(super) name: &'m str,
+    /// The hash of the name.
+    pub(super) key: u64,
+    /// The place where a handle found the topic before.
+    pub(super) place: Option<&'m Place>,
 }
 
 /// The entry of a subscription in its topic.
@@ -69,6 +84,7 @@ impl Topics {
             pending: VecDeque::new(),
             orphaned: Vec::new(),
             counts: Counts::new(shard),
+            generation: 0,
             shares_bit,
         }
     }
@@ -141,12 +157,30 @@ impl Topics {
     }
 
     /// Calls `found` with each topic and pattern that matches `topic`, and its subscribers.
-    fn matching(&self, topic: &str, key: u64, mut found: impl FnMut(u32, &[Subscriber])) {
+    fn matching(&self, topic: Destination<'_>, mut found: impl FnMut(u32, &[Subscriber])) {
         let mut found = |topic| found(topic, &self.topics[topic as usize].subscribers);
-        if let Some(exact) = self.find(topic, key) {
+        if let Some(exact) = self.locate(topic) {
             found(exact);
         }
-        self.patterns.matching(topic, &mut found);
+        self.patterns.matching(topic.name, &mut found);
+    }
+
+    /// The number of the topic of a message. A handle is searched for by its name only if the topic is not where it
+    /// was before.
+    fn locate(&self, topic: Destination<'_>) -> Option<u32> {
+        let Destination { name, key, place } = topic;
+        let Some(place) = place else {
+            return self.find(name, key);
+        };
+        let (number, generation) = place.get();
+        let entry = self.topics.get(number as usize);
+        // The key is compared because generations repeat, after 2^32 topics.
+        if entry.is_some_and(|it| it.generation == generation && it.key == key) {
+            return Some(number);
+        }
+        let number = self.find(name, key)?;
+        place.set(number, self.topics[number as usize].generation);
+        Some(number)
     }
 
     /// Number of topics and patterns with a subscriber.
@@ -160,9 +194,11 @@ impl Topics {
     }
 
     fn add_topic(&mut self, name: &str, key: u64, interest: &Interest) -> u32 {
-        let topic = self.topics.insert(Topic {
+        self.generation = self.generation.wrapping_add(1);
+        let topic = self.topics.insert(TopicEntry {
             name: name.into(),
             key,
+            generation: self.generation,
             subscribers: Vec::new(),
             pending: 0,
         }) as u32;
@@ -216,7 +252,7 @@ impl Topics {
 
     fn remove_topic(&mut self, topic: u32, interest: &Interest) {
         self.drop_pending(topic);
-        let Topic { name, key, .. } = self.topics.remove(topic as usize);
+        let TopicEntry { name, key, .. } = self.topics.remove(topic as usize);
         if let Ok(entry) = self.by_name.find_entry(key, |it| *it == topic) {
             entry.remove();
         }
@@ -281,7 +317,12 @@ mod tests {
         fn publish_to(&mut self, message: u32, topic: &str) {
             let key = self.hasher.hash_one(topic);
             let found = |_: &[Subscriber]| unreachable!("every topic counts as large");
-            self.topics.add_pending(message, (topic, key), 0, found);
+            let topic = Destination {
+                name: topic,
+                key,
+                place: None,
+            };
+            self.topics.add_pending(message, topic, 0, found);
         }
 
         fn catch_up(&mut self, slot: u32) -> Vec<u32> {
@@ -295,7 +336,12 @@ mod tests {
         fn subscribers(&self, topic: &str) -> Vec<u32> {
             let mut slots = Vec::new();
             let key = self.hasher.hash_one(topic);
-            self.topics.matching(topic, key, |_, subscribers| {
+            let topic = Destination {
+                name: topic,
+                key,
+                place: None,
+            };
+            self.topics.matching(topic, |_, subscribers| {
                 slots.extend(subscribers.iter().map(|subscriber| subscriber.slot));
             });
             if !slots.is_empty() {

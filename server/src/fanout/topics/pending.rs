@@ -14,7 +14,7 @@
 //! Messages are delivered in the order of their numbers. Each message begins at the end of the topic, so the
 //! older message has the lower `left`: a subscriber without the older message does not have the newer one.
 
-use super::{NIL, Node, Subscriber, Subscriptions, Topic, Topics};
+use super::{Destination, NIL, Node, Subscriber, Subscriptions, TopicEntry, Topics};
 
 /// A pending message of a topic.
 #[derive(Clone, Copy, Debug)]
@@ -42,12 +42,12 @@ impl Topics {
     pub(in super::super) fn add_pending(
         &mut self,
         message: u32,
-        (topic, key): (&str, u64),
+        topic: Destination<'_>,
         small_max: usize,
         mut found: impl FnMut(&[Subscriber]),
     ) -> u32 {
         let mut many = Vec::new();
-        self.matching(topic, key, |topic, subscribers| {
+        self.matching(topic, |topic, subscribers| {
             if subscribers.len() <= small_max {
                 found(subscribers);
             } else {
@@ -56,7 +56,7 @@ impl Topics {
         });
         let count = many.len() as u32;
         for topic in many {
-            let Topic {
+            let TopicEntry {
                 subscribers,
                 pending,
                 ..
@@ -72,9 +72,9 @@ impl Topics {
     }
 
     /// Returns whether a topic or pattern that matches `topic` has more than `small_max` subscribers.
-    pub(in super::super) fn has_many(&self, (topic, key): (&str, u64), small_max: usize) -> bool {
+    pub(in super::super) fn has_many(&self, topic: Destination<'_>, small_max: usize) -> bool {
         let mut has_many = false;
-        self.matching(topic, key, |_, subscribers| {
+        self.matching(topic, |_, subscribers| {
             has_many |= subscribers.len() > small_max;
         });
         has_many
