@@ -130,7 +130,10 @@ fn accept(
             Ok(None) => continue,
             Err(rejection) => return Ok(Err(rejection)),
         };
-        let mut accept = request.accept();
+        let mut accept = match request.upgrade() {
+            Ok(accept) => accept,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
         let mut connection = Connection::new(now, 0);
         if let Some(agreement) = endpoint.accept_deflate(request.extensions()) {
             accept = accept.with_extensions(agreement.to_string());

@@ -1,6 +1,7 @@
 //! The opening handshake (RFC 6455 4) of both roles.
 //!
-//! A server parses a [`Request`], then writes an [`Accept`] or a [`Rejection`]. A client writes a
+//! A server parses a [`Request`], checks whether it is an [upgrade](Request::upgrade) to a WebSocket, and
+//! writes an [`Accept`] or a [`Rejection`]. A client writes a
 //! [`ClientRequest`], then parses a [`Response`]. A parser takes all bytes that were received so far, and
 //! returns the size of the handshake in bytes: frames may follow it at once.
 
@@ -11,6 +12,7 @@ use sha1::{Digest as _, Sha1};
 mod accept;
 mod client;
 mod header;
+mod reason;
 mod rejection;
 mod request;
 mod response;
@@ -18,7 +20,8 @@ mod target;
 
 pub use accept::Accept;
 pub use client::ClientRequest;
-pub use header::{Header, is_token};
+pub use header::{Header, is_token, write_header};
+pub use reason::reason_phrase;
 pub use rejection::Rejection;
 pub use request::Request;
 pub use response::{Response, ResponseError};

@@ -19,7 +19,7 @@
 //!     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 //! let (request, size) = Request::parse(bytes, &Limits::default())?.expect("the request is complete");
 //! assert_eq!((request.path(), size), ("/chat", bytes.len()));
-//! request.accept().write(&mut out);
+//! request.upgrade()?.write(&mut out);
 //! assert!(out.starts_with(b"HTTP/1.1 101 Switching Protocols\r\n"));
 //! out.clear();
 //!

@@ -29,7 +29,11 @@ fn accepted(request: &str) -> Request<'_> {
 
 /// Returns the status of the rejection, and the response.
 fn rejected(request: &str) -> (u16, String) {
-    let rejection = parse(request).expect_err("the request is rejected");
+    let accept = parse(request).and_then(|parsed| match parsed {
+        Some((request, _)) => request.upgrade(),
+        None => panic!("the request is incomplete"),
+    });
+    let rejection = accept.expect_err("the request is rejected");
     let mut out = Vec::new();
     rejection.write(&mut out);
     let response = String::from_utf8(out).unwrap();
@@ -62,7 +66,8 @@ fn section_1_2_the_example_is_accepted() {
     );
     assert_eq!(request.extensions().next(), None);
     let mut out = Vec::new();
-    request.accept().with_protocol("chat").write(&mut out);
+    let accept = request.upgrade().unwrap();
+    accept.with_protocol("chat").write(&mut out);
     assert_eq!(String::from_utf8(out).unwrap(), RESPONSE);
 }
 
@@ -114,6 +119,50 @@ fn section_4_2_1_a_body_is_part_of_the_request() {
             "{line}"
         );
     }
+}
+
+/// RFC 9110 9.3: a request without an upgrade may have another method, and a body.
+#[test]
+fn a_request_without_an_upgrade_has_a_method_and_a_body() {
+    for (method, body) in [("GET", ""), ("HEAD", ""), ("POST", "a=b"), ("GET", "x")] {
+        let length = body.len();
+        let request = format!(
+            "{method} /path?query HTTP/1.1\r\nHost: h\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        let more = format!("{request}GET");
+        let (parsed, size) = parse(&more).unwrap().expect("the request is complete");
+        assert_eq!(size, request.len(), "{request}");
+        assert_eq!((parsed.method(), parsed.path()), (method, "/path"));
+        assert_eq!(parsed.body(), body.as_bytes());
+        assert!(!parsed.asks_for_websocket() && !parsed.expects_continue());
+        assert_eq!(parsed.upgrade().unwrap_err().status(), 426);
+    }
+    for method in ["PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "post"] {
+        let (status, response) = rejected(&format!("{method} / HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(status, 405);
+        assert!(
+            response.contains("\r\nAllow: GET, HEAD, POST\r\n"),
+            "{response}"
+        );
+    }
+}
+
+/// RFC 9110 10.1.1: the client sends the body after 100 Continue.
+#[test]
+fn a_head_is_parsed_before_its_body_has_arrived() {
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nExpect: 100-Continue\r\n\r\n";
+    for body in ["", "a", "abcd", "abcdef"] {
+        let request = format!("{head}{body}");
+        let (parsed, size) = Request::parse_head(request.as_bytes(), &Limits::default())
+            .unwrap()
+            .expect("the head is complete");
+        assert!(parsed.expects_continue());
+        assert_eq!(size, head.len() + 4);
+        assert_eq!(parsed.body(), &body.as_bytes()[..body.len().min(4)]);
+        assert_eq!(parse(&request).unwrap().is_some(), body.len() >= 4);
+    }
+    let wrong = head.replace("Host: h\r\n", "");
+    assert_eq!(parse(&wrong).unwrap_err().status(), 400, "before the body");
 }
 
 #[test]
@@ -297,7 +346,10 @@ fn section_4_2_1_5_the_key_is_16_bytes_in_base64() {
 fn section_4_1_the_unused_bits_of_a_key_may_have_any_value() {
     let key = "dGhlIHNhbXBsZSBub25jZQ==";
     let request = with(key, "AQIDBAUGBwgJCgsMDQ4PEC==");
-    assert_eq!(accepted(&request).key(), "AQIDBAUGBwgJCgsMDQ4PEC==");
+    let mut out = Vec::new();
+    accepted(&request).upgrade().unwrap().write(&mut out);
+    let accept = accept_key("AQIDBAUGBwgJCgsMDQ4PEC==");
+    assert!(out.windows(accept.len()).any(|part| part == accept));
 }
 
 #[test]
@@ -313,8 +365,10 @@ fn section_10_2_an_origin_that_is_not_utf_8_gets_400() {
     for origin in [&b"\xff"[..], b"https://evil\xff"] {
         let (before, behind) = REQUEST.split_once("http://example.com").unwrap();
         let request = [before.as_bytes(), origin, behind.as_bytes()].concat();
-        let rejection = Request::parse(&request, &Limits::default()).unwrap_err();
-        assert_eq!(rejection.status(), 400);
+        let (request, _) = Request::parse(&request, &Limits::default())
+            .unwrap()
+            .unwrap();
+        assert_eq!(request.upgrade().unwrap_err().status(), 400);
     }
 }
 

@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, Conn, Error, Handler, Message, Publisher, Rejection, Request, Server, SlowConsumer,
+    Config, Conn, Error, Handler, Message, Publisher, Request, Response, Server, SlowConsumer,
     TopicRule, Verdict,
 };
 
@@ -24,7 +24,7 @@ impl Handler for Telemetry {
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
         match request.path().strip_prefix("/sensors/") {
             Some(_) => Verdict::accept(request.path()[1..].to_owned()),
-            None => Verdict::reject(Rejection::new(404, "sensors are at /sensors/NAME")),
+            None => Verdict::reject(Response::text(404, "sensors are at /sensors/NAME")),
         }
     }
 

@@ -223,7 +223,7 @@ impl<S> Connection<S> {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.to_come() >= least && !self.is_congested(send),
             Phase::Handshake { .. }
-            | Phase::Refused { .. }
+            | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => false,
         }
@@ -234,7 +234,7 @@ impl<S> Connection<S> {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.is_open(),
             Phase::Handshake { .. }
-            | Phase::Refused { .. }
+            | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => false,
         }

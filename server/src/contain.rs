@@ -11,6 +11,7 @@ use std::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Callback {
     Upgrade,
+    Http,
     Open,
     Message,
     Drained,
@@ -26,6 +27,7 @@ impl Callback {
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Upgrade => "upgrade",
+            Self::Http => "http",
             Self::Open => "open",
             Self::Message => "message",
             Self::Drained => "drained",

@@ -1,11 +1,8 @@
 //! The trait that an application implements.
 
-use tidewheel_codec::{
-    Disconnect,
-    handshake::{Rejection, Request},
-};
+use tidewheel_codec::Disconnect;
 
-use crate::{Conn, Message, call::Call};
+use crate::{Conn, Message, Request, Response, Verdict, call::Call};
 
 /// An application. Each shard has one value of it, and calls it on its own thread only.
 ///
@@ -18,9 +15,17 @@ pub trait Handler: Sized + 'static {
     /// The application's state of a connection, stored in the connection's slot.
     type State: 'static;
 
-    /// Called with a client's opening handshake (RFC 6455 section 4.2). Returns whether the connection is
-    /// accepted.
+    /// Called with a client's request for a WebSocket (RFC 6455 section 4.2). Returns whether the connection opens.
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Self::State>;
+
+    /// Called with a complete request that does not ask for a WebSocket, on the same port: an HTTP request with the
+    /// method GET, HEAD or POST. The connection ends with the response; a response to HEAD is sent without its body.
+    ///
+    /// The `Host` of the request is one of [`Config::hosts`](crate::Config::hosts). Its `Origin` is not checked, unlike
+    /// that of a request for a WebSocket. By default the client gets 426 (Upgrade Required).
+    fn http(&mut self, request: &Request<'_>) -> Response {
+        Response::upgrade_required(request)
+    }
 
     /// Called when the opening handshake is complete.
     fn open(&mut self, conn: &mut Conn<'_, Self>) {
@@ -53,45 +58,5 @@ pub trait Handler: Sized + 'static {
     #[doc(hidden)]
     fn resume<'c>(&mut self, conn: &mut Conn<'_, Self>, call: Call<'c>) -> Result<(), Call<'c>> {
         call.run(self, conn)
-    }
-}
-
-/// The answer to an opening handshake.
-#[derive(Debug)]
-pub enum Verdict<S> {
-    /// 101: the connection opens with this state.
-    Accept {
-        /// The application's state of the connection.
-        state: S,
-        /// The selected subprotocol, one of those that the client offered (RFC 6455 1.9).
-        protocol: Option<String>,
-    },
-    /// The client gets this HTTP status, and the connection ends.
-    Reject(Rejection),
-}
-
-impl<S> Verdict<S> {
-    /// Accepts without a subprotocol.
-    #[must_use]
-    pub fn accept(state: S) -> Self {
-        Self::Accept {
-            state,
-            protocol: None,
-        }
-    }
-
-    /// Accepts with a subprotocol, which must be one of those that the client offered.
-    #[must_use]
-    pub fn accept_protocol(state: S, protocol: impl Into<String>) -> Self {
-        Self::Accept {
-            state,
-            protocol: Some(protocol.into()),
-        }
-    }
-
-    /// Refuses with an HTTP status.
-    #[must_use]
-    pub fn reject(rejection: Rejection) -> Self {
-        Self::Reject(rejection)
     }
 }

@@ -89,7 +89,7 @@ impl Hosts {
     ///
     /// # Errors
     /// A rejection with status 421 if it is not accepted (RFC 9110 15.5.20).
-    pub fn check(&self, host: &str) -> Result<(), Rejection> {
+    pub(crate) fn check(&self, host: &str) -> Result<(), Rejection> {
         let Self::Listed(allowed) = self else {
             return Ok(());
         };

@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! use tidewheel::{
-//!     Config, Conn, Error, Handler, Message, Rejection, Request, Server, Verdict,
+//!     Config, Conn, Error, Handler, Message, Request, Response, Server, Verdict,
 //! };
 //!
 //! struct Chat;
@@ -20,7 +20,7 @@
 //!     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
 //!         match request.path().strip_prefix("/chat/") {
 //!             Some(room) => Verdict::accept(format!("chat/{room}")),
-//!             None => Verdict::reject(Rejection::new(404, "the path is /chat/ROOM")),
+//!             None => Verdict::reject(Response::text(404, "the path is /chat/ROOM")),
 //!         }
 //!     }
 //!
@@ -69,6 +69,7 @@ mod connection;
 mod connection_id;
 mod contain;
 mod control;
+mod cookie;
 mod driver;
 mod error;
 mod fanout;
@@ -84,6 +85,8 @@ mod outgoing;
 mod publish_token;
 mod publisher;
 mod remote;
+mod request;
+mod response;
 #[allow(unsafe_code)]
 pub mod ring;
 mod server;
@@ -91,14 +94,16 @@ pub mod shard;
 mod site;
 mod stats;
 mod topic;
+mod verdict;
 
 pub use config::{
     CONNECTION_OVERHEAD, Config, Drain, InvalidConfig, PanicPolicy, SlowConsumer, TopicRule,
 };
 pub use conn::{Conn, Link, PublishError, Sent};
 pub use connection_id::ConnectionId;
+pub use cookie::{Cookie, SameSite};
 pub use error::{BoxError, Error};
-pub use handler::{Handler, Verdict};
+pub use handler::Handler;
 pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
@@ -106,13 +111,12 @@ pub use outgoing::Outgoing;
 pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use publisher::{Publisher, RemoteError};
 pub use remote::{Answer, Remote};
+pub use request::Request;
+pub use response::Response;
 pub use server::{Running, Server, ShardContext};
-pub use tidewheel_codec::{
-    Cause, CloseCode, Disconnect, Initiator, Time,
-    deflate::Deflate,
-    handshake::{Rejection, Request},
-};
+pub use tidewheel_codec::{Cause, CloseCode, Disconnect, Initiator, Time, deflate::Deflate};
 pub use topic::{AsTopic, Topic, TopicError};
+pub use verdict::Verdict;
 
 /// Compiles the programs in the documents.
 #[cfg(doctest)]

@@ -2,9 +2,12 @@
 
 use std::str::FromStr;
 
-use tidewheel_codec::handshake::{Rejection, Request};
+use tidewheel_codec::handshake::Rejection;
 
-use crate::site::{self, Site};
+use crate::{
+    Request,
+    site::{self, Site},
+};
 
 /// The origins of the pages whose scripts may connect (RFC 6455 10.2).
 ///
@@ -155,7 +158,7 @@ impl Origins {
     ///
     /// # Errors
     /// A rejection with status 403 if its page may not connect.
-    pub fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
+    pub(crate) fn check(&self, request: &Request<'_>) -> Result<(), Rejection> {
         let (Self::Listed { same, others }, Some(origin)) = (self, request.origin()) else {
             return Ok(());
         };
@@ -179,7 +182,7 @@ impl Origins {
 
 #[cfg(test)]
 mod tests {
-    use tidewheel_codec::handshake::Limits;
+    use tidewheel_codec::handshake::{self, Limits};
 
     use super::*;
 
@@ -190,10 +193,10 @@ mod tests {
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
              {origin}\r\n"
         );
-        let (request, _) = Request::parse(request.as_bytes(), &Limits::default())
+        let (request, _) = handshake::Request::parse(request.as_bytes(), &Limits::default())
             .unwrap()
             .unwrap();
-        origins.check(&request).is_ok()
+        origins.check(&Request::new(request)).is_ok()
     }
 
     #[test]

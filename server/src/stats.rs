@@ -121,6 +121,8 @@ pub(crate) struct Stats {
     /// Completed opening handshakes.
     pub(crate) opens: Count,
     rejections: [Count; REJECTIONS.len()],
+    /// Requests without an upgrade that the application has answered.
+    pub(crate) http_requests: Count,
     /// Connections that ended because no request was complete in time.
     pub(crate) handshake_timeouts: Count,
     /// Connections that were reset because a deadline had passed.
@@ -163,6 +165,13 @@ pub(crate) struct Stats {
     /// Times that accepting was paused because of its rate limit.
     pub(crate) accept_pauses: Count,
     closes: [Count; CAUSES.len()],
+}
+
+impl Rejected {
+    /// The name of the reason.
+    pub(crate) const fn as_str(self) -> &'static str {
+        REJECTIONS[self as usize]
+    }
 }
 
 impl Stats {

@@ -20,8 +20,17 @@ pub fn handshake(bytes: &[u8]) {
                 .unwrap()
                 .is_none()
         );
+        assert!(request.body().len() < size);
+        assert_eq!(again.body(), request.body());
         let mut out = Vec::new();
-        request.accept().write(&mut out);
+        match request.upgrade() {
+            Ok(accept) => {
+                assert!(request.asks_for_websocket() && request.method() == "GET");
+                accept.write(&mut out);
+            }
+            Err(rejection) => rejection.write(&mut out),
+        }
+        assert!(out.starts_with(b"HTTP/1.1 "));
         let _ = request.protocols().chain(request.extensions()).count();
         let server = Endpoint::with_seed(config(Role::Server, true, true), 1)
             .expect("the configuration is valid");

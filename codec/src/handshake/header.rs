@@ -64,7 +64,7 @@ impl<'a> Headers<'a> {
 
 /// Appends a header line. Line breaks and NUL are written as spaces, so that a value cannot add another
 /// header.
-pub(super) fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
+pub fn write_header(name: &str, value: &str, out: &mut Vec<u8>) {
     let on_one_line = |byte: u8| {
         if matches!(byte, b'\r' | b'\n' | 0) {
             b' '

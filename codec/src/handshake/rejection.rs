@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::header::write_header;
+use super::reason::reason_phrase;
 
 /// An HTTP response that refuses a connection.
 ///
@@ -52,6 +53,11 @@ impl Rejection {
         self.status
     }
 
+    /// Returns the headers in order, without those that [`write`](Self::write) adds.
+    pub fn headers(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.headers.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     /// Returns the body without its line break.
     #[must_use]
     pub fn message(&self) -> &str {
@@ -61,7 +67,12 @@ impl Rejection {
     /// Appends the response to `out`. Close the connection after it.
     pub fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(
-            format!("HTTP/1.1 {} {}\r\n", self.status, phrase(self.status)).as_bytes(),
+            format!(
+                "HTTP/1.1 {} {}\r\n",
+                self.status,
+                reason_phrase(self.status)
+            )
+            .as_bytes(),
         );
         for (name, value) in &self.headers {
             write_header(name, value, out);
@@ -93,36 +104,10 @@ impl fmt::Display for Rejection {
             formatter,
             "{} {}: {}",
             self.status,
-            phrase(self.status),
+            reason_phrase(self.status),
             self.message
         )
     }
 }
 
 impl std::error::Error for Rejection {}
-
-/// Returns the reason phrase of a status that WebSocket servers use (RFC 9110 15).
-const fn phrase(status: u16) -> &'static str {
-    match status {
-        301 => "Moved Permanently",
-        302 => "Found",
-        307 => "Temporary Redirect",
-        308 => "Permanent Redirect",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        413 => "Content Too Large",
-        421 => "Misdirected Request",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        501 => "Not Implemented",
-        503 => "Service Unavailable",
-        505 => "HTTP Version Not Supported",
-        _ => "Refused",
-    }
-}

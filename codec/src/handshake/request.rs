@@ -17,14 +17,17 @@ const KEY_BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
 );
 
-/// A client's request that meets all requirements of RFC 6455 4.2.1.
+/// A client's HTTP/1.1 request with the method GET, HEAD or POST.
+///
+/// [`Request::upgrade`] checks whether it opens a WebSocket.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
+    method: &'a str,
     path: &'a str,
     query: Option<&'a str>,
-    headers: Headers<'a>,
     host: &'a str,
-    key: &'a str,
+    headers: Headers<'a>,
+    body: &'a [u8],
 }
 
 impl<'a> Request<'a> {
@@ -33,35 +36,109 @@ impl<'a> Request<'a> {
     ///
     /// # Errors
     ///
-    /// The response to send, with status 400, 405, 413, 426, 431, 501 or 505.
+    /// The response to send, with status 400, 405, 413, 431, 501 or 505.
     pub fn parse(bytes: &'a [u8], limits: &Limits) -> Result<Option<(Self, usize)>, Rejection> {
-        let Some((target, headers, size)) = parse_head(bytes, limits)? else {
-            return Ok(None);
-        };
-        if bytes.len() < size {
-            return Ok(None);
+        let parsed = Self::parse_head(bytes, limits)?;
+        Ok(parsed.filter(|(_, size)| bytes.len() >= *size))
+    }
+
+    /// Like [`Request::parse`], and also returns a request whose body is incomplete:
+    /// [`body`](Self::body) is then the part of it that has arrived. The request need not be parsed again
+    /// before the returned number of bytes has arrived.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::parse`].
+    pub fn parse_head(
+        bytes: &'a [u8],
+        limits: &Limits,
+    ) -> Result<Option<(Self, usize)>, Rejection> {
+        let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let mut parser = httparse::ParserConfig::default();
+        parser.allow_multiple_spaces_in_request_line_delimiters(false);
+        let head_size =
+            match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
+                Ok(httparse::Status::Complete(size)) => size,
+                Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
+                    return Err(too_large(limits));
+                }
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
+                Err(httparse::Error::Version) => return Err(version_not_supported()),
+                Err(error) => {
+                    return Err(Rejection::new(400, format!("malformed request: {error}")));
+                }
+            };
+        if head_size > limits.max_bytes {
+            return Err(too_large(limits));
         }
-        let target = Target::parse(target)?;
-        let (host, key) = check_headers(&headers)?;
+        if request.headers.len() > limits.max_headers {
+            return Err(too_many_headers(limits));
+        }
+        if request.version != Some(1) {
+            return Err(version_not_supported());
+        }
+        let headers = Headers::new(request.headers);
+        let method = request.method.unwrap_or_default();
+        match method {
+            "GET" => {}
+            "HEAD" | "POST" if !asks_for_websocket(&headers) => {}
+            _ if asks_for_websocket(&headers) => return Err(method_not_allowed(method, "GET")),
+            _ => return Err(method_not_allowed(method, "GET, HEAD, POST")),
+        }
+        let size = head_size + body_size(&headers, limits.max_bytes - head_size)?;
+        let target = Target::parse(request.path.unwrap_or_default())?;
+        let host = only(&headers, "Host")?;
+        if !is_authority(host) {
+            return Err(Rejection::new(
+                400,
+                "Host header is neither a host nor a host and a port",
+            ));
+        }
         let request = Self {
+            method,
             path: target.path,
             query: target.query,
-            headers,
             host: target.host.unwrap_or(host),
-            key,
+            headers,
+            body: &bytes[head_size..size.min(bytes.len())],
         };
         Ok(Some((request, size)))
     }
 
-    /// Returns the size in bytes of the request at the start of `bytes`, including its body, or `None` if
-    /// its head is incomplete. The request need not be parsed again before this number of bytes has
-    /// arrived.
+    /// Returns whether the request asks for a WebSocket: whether it has `Upgrade: websocket`. Its method is
+    /// then GET.
+    #[must_use]
+    pub fn asks_for_websocket(&self) -> bool {
+        asks_for_websocket(&self.headers)
+    }
+
+    /// Checks the requirements of RFC 6455 4.2.1. Returns the response that opens the connection.
     ///
     /// # Errors
     ///
-    /// Those of [`Request::parse`] that depend on the request line, the size and the body.
-    pub fn whole_size(bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Rejection> {
-        Ok(parse_head(bytes, limits)?.map(|(_, _, size)| size))
+    /// The response to send, with status 400 or 426.
+    pub fn upgrade(&self) -> Result<Accept<'static>, Rejection> {
+        check_upgrade(&self.headers).map(Accept::new)
+    }
+
+    /// Returns whether the client waits for 100 Continue before it sends the body (RFC 9110 10.1.1).
+    #[must_use]
+    pub fn expects_continue(&self) -> bool {
+        self.headers.has_token("Expect", "100-continue")
+    }
+
+    /// Returns the method: `GET`, `HEAD` or `POST`.
+    #[must_use]
+    pub const fn method(&self) -> &'a str {
+        self.method
+    }
+
+    /// Returns the body. It is empty if the request has none.
+    #[must_use]
+    pub const fn body(&self) -> &'a [u8] {
+        self.body
     }
 
     /// Returns the path of the target. It starts with `/`, and percent-encoding is not decoded.
@@ -117,53 +194,6 @@ impl<'a> Request<'a> {
     pub fn headers(&self) -> impl Iterator<Item = Header<'a>> + '_ {
         self.headers.iter()
     }
-
-    /// Returns the `Sec-WebSocket-Key` header.
-    #[must_use]
-    pub const fn key(&self) -> &'a str {
-        self.key
-    }
-
-    /// Returns the response that opens the connection.
-    #[must_use]
-    pub fn accept(&self) -> Accept<'static> {
-        Accept::new(self.key)
-    }
-}
-
-/// Parses a request head. Returns the target, the headers, and the size in bytes including the body, or
-/// `None` if the head is incomplete.
-fn parse_head<'a>(
-    bytes: &'a [u8],
-    limits: &Limits,
-) -> Result<Option<(&'a str, Headers<'a>, usize)>, Rejection> {
-    let mut headers = [const { MaybeUninit::uninit() }; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut []);
-    let mut parser = httparse::ParserConfig::default();
-    parser.allow_multiple_spaces_in_request_line_delimiters(false);
-    let head_size =
-        match parser.parse_request_with_uninit_headers(&mut request, bytes, &mut headers) {
-            Ok(httparse::Status::Complete(size)) => size,
-            Ok(httparse::Status::Partial) if bytes.len() >= limits.max_bytes => {
-                return Err(too_large(limits));
-            }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(too_many_headers(limits)),
-            Err(httparse::Error::Version) => return Err(version_not_supported()),
-            Err(error) => {
-                return Err(Rejection::new(400, format!("malformed request: {error}")));
-            }
-        };
-    if head_size > limits.max_bytes {
-        return Err(too_large(limits));
-    }
-    if request.headers.len() > limits.max_headers {
-        return Err(too_many_headers(limits));
-    }
-    check_start_line(&request)?;
-    let headers = Headers::new(request.headers);
-    let size = head_size + body_size(&headers, limits.max_bytes - head_size)?;
-    Ok(Some((request.path.unwrap_or_default(), headers, size)))
 }
 
 fn too_large(limits: &Limits) -> Rejection {
@@ -185,29 +215,22 @@ fn version_not_supported() -> Rejection {
     Rejection::new(505, "HTTP version is not supported; use HTTP/1.1")
 }
 
-/// Checks the version and the method (RFC 6455 4.2.1 1: "An HTTP/1.1 or higher GET request").
-fn check_start_line(request: &httparse::Request<'_, '_>) -> Result<(), Rejection> {
-    if request.version != Some(1) {
-        return Err(version_not_supported());
-    }
-    match request.method {
-        Some("GET") => Ok(()),
-        method => {
-            let message = format!(
-                "method {} is not allowed; use GET",
-                method.unwrap_or_default()
-            );
-            Err(Rejection::new(405, message).with_header("Allow", "GET"))
-        }
-    }
+fn method_not_allowed(method: &str, allowed: &'static str) -> Rejection {
+    let message = format!("method {method} is not allowed; use {allowed}");
+    Rejection::new(405, message).with_header("Allow", allowed)
 }
 
-/// Returns the size of the body in bytes. The body has no meaning for a WebSocket, but precedes the frames.
+fn asks_for_websocket(headers: &Headers<'_>) -> bool {
+    headers.has_token("Upgrade", "websocket")
+}
+
+/// Returns the size of the body in bytes (RFC 9112 6.3). The body of a request for a WebSocket has no meaning,
+/// but precedes the frames.
 fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
     if headers.count("Transfer-Encoding") > 0 {
         return Err(Rejection::new(
             501,
-            "a transfer coding in an opening handshake is not supported",
+            "Transfer-Encoding is not supported; send Content-Length",
         ));
     }
     let mut sizes = headers.all("Content-Length");
@@ -233,16 +256,9 @@ fn body_size(headers: &Headers<'_>, limit: usize) -> Result<usize, Rejection> {
     }
 }
 
-/// Checks the headers (RFC 6455 4.2.1 2-6). Returns the host and the key.
-fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Rejection> {
-    let host = only(headers, "Host")?;
-    if !is_authority(host) {
-        return Err(Rejection::new(
-            400,
-            "Host header is neither a host nor a host and a port",
-        ));
-    }
-    if !headers.has_token("Upgrade", "websocket") {
+/// Checks the headers (RFC 6455 4.2.1 3-6). Returns the key.
+fn check_upgrade<'a>(headers: &Headers<'a>) -> Result<&'a str, Rejection> {
+    if !asks_for_websocket(headers) {
         return Err(Rejection::new(
             426,
             "this is a WebSocket server; Upgrade: websocket is missing",
@@ -284,7 +300,7 @@ fn check_headers<'a>(headers: &Headers<'a>) -> Result<(&'a str, &'a str), Reject
             "Sec-WebSocket-Protocol is not a list of tokens",
         ));
     }
-    Ok((host, key))
+    Ok(key)
 }
 
 /// Returns the value of a header that must be present once.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tidewheel::{
-    CloseCode, Conn, ConnectionId, Disconnect, Handler, Message, Rejection, Request, Verdict,
+    CloseCode, Conn, ConnectionId, Disconnect, Handler, Message, Request, Response, Verdict,
 };
 
 /// Maximum number of bytes that the handler sends and publishes in a run, beside echoes.
@@ -33,9 +33,9 @@ pub(crate) const PUBLISH_TO_OTHERS: u8 = b'o';
 pub struct Behavior;
 
 impl Behavior {
-    /// The request is refused.
+    /// The request for a WebSocket is refused.
     pub const REJECTS: u8 = 1;
-    /// `upgrade` panics.
+    /// `upgrade` and `http` panic.
     pub const UPGRADE_PANICS: u8 = 2;
     /// `open` panics.
     pub const OPEN_PANICS: u8 = 4;
@@ -247,12 +247,22 @@ impl Handler for Application {
                 self.record.panic();
             }
             if behavior & Behavior::REJECTS != 0 {
-                return Verdict::reject(Rejection::new(403, "requested"));
+                return Verdict::reject(Response::text(403, "requested"));
             }
             Verdict::accept(State {
                 client: parsed.map(|(client, _)| client),
                 behavior,
             })
+        })
+    }
+
+    fn http(&mut self, request: &Request<'_>) -> Response {
+        self.record.watch(|| {
+            let behavior = parse_path(request.path()).map_or(0, |(_, behavior)| behavior);
+            if behavior & Behavior::UPGRADE_PANICS != 0 {
+                self.record.panic();
+            }
+            Response::new(u16::from(behavior) * 4).body(request.body().to_vec())
         })
     }
 

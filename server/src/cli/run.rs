@@ -13,7 +13,7 @@ use crate::{BoxError, Error, Handler, Request, Server, ShardContext, Verdict, ho
 pub(super) fn accept<S>(request: &Request<'_>, subprotocols: &[String], state: S) -> Verdict<S> {
     let mut names = subprotocols.iter();
     match names.find_map(|name| request.choose_protocol(&[name])) {
-        Some(name) => Verdict::accept_protocol(state, name),
+        Some(name) => Verdict::accept(state).protocol(name),
         None => Verdict::accept(state),
     }
 }

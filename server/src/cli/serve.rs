@@ -1,12 +1,12 @@
 //! `tidewheel serve`: the path of a client is its topic.
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
 use super::{error::RunError, run, settings::Settings};
 use crate::{
-    CloseCode, Conn, Handler, Message, PublishError, Rejection, Request, Verdict,
+    CloseCode, Conn, Handler, Message, PublishError, Request, Response, Verdict,
     topic::check_pattern,
 };
 
@@ -32,7 +32,7 @@ impl Handler for Serve {
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Subscription> {
         match subscription(request) {
             Ok(subscription) => run::accept(request, &self.subprotocols, subscription),
-            Err(rejection) => Verdict::reject(rejection),
+            Err(response) => Verdict::reject(response),
         }
     }
 
@@ -63,50 +63,42 @@ impl Handler for Serve {
 }
 
 /// Parses the path and the query of a request.
-fn subscription(request: &Request<'_>) -> Result<Subscription, Rejection> {
+fn subscription(request: &Request<'_>) -> Result<Subscription, Response> {
     let path = request.path();
     let path = path.strip_prefix('/').unwrap_or(path);
-    let topic: Cow<'_, str> = percent_decode_str(path)
-        .decode_utf8()
-        .map_err(|_| Rejection::new(400, "the path is not UTF-8"))?;
+    // The path is UTF-8, because the request has reached the handler.
+    let topic = percent_decode_str(path).decode_utf8_lossy();
     check_pattern(&topic).map_err(|error| {
-        Rejection::new(
-            404,
-            format!("the path is the topic, as in /orders/eu: {error}"),
-        )
+        let message = format!("the path is the topic, as in /orders/eu: {error}\n");
+        Response::text(404, message)
     })?;
     Ok(Subscription {
         topic: topic.into(),
-        echo: echo(request.query().unwrap_or_default())?,
+        echo: echo(request)?,
     })
 }
 
 /// Whether a query asks for a client's own messages. Other parameters are ignored, because proxies and clients
 /// add some.
-fn echo(query: &str) -> Result<bool, Rejection> {
-    let decode = |text| percent_decode_str(text).decode_utf8_lossy();
+fn echo(request: &Request<'_>) -> Result<bool, Response> {
+    let wrong = |message: String| Response::text(400, message + "\n");
     let mut echo = None;
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decode(name);
+    for (name, value) in request.parameters() {
         if !name.eq_ignore_ascii_case("echo") {
             continue;
         }
         if name != "echo" {
-            let message = format!("the parameter {name} is unknown; write echo");
-            return Err(Rejection::new(400, message));
+            return Err(wrong(format!(
+                "the parameter {name} is unknown; write echo"
+            )));
         }
-        let value = match decode(value).to_ascii_lowercase().as_str() {
+        let value = match value.to_ascii_lowercase().as_str() {
             "true" => true,
             "false" => false,
-            _ => {
-                let message = "the parameter echo must be true or false";
-                return Err(Rejection::new(400, message));
-            }
+            _ => return Err(wrong("the parameter echo must be true or false".to_owned())),
         };
         if echo.replace(value).is_some() {
-            let message = "the query has the parameter echo twice";
-            return Err(Rejection::new(400, message));
+            return Err(wrong("the query has the parameter echo twice".to_owned()));
         }
     }
     Ok(echo.unwrap_or(true))

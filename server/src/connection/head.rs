@@ -23,7 +23,8 @@ impl Head {
 
     /// Notes that a parser has found no complete request.
     pub(crate) fn parsed(mut self, limits: &Limits) -> Self {
-        self.whole_size = Request::whole_size(&self.bytes, limits).ok().flatten();
+        let parsed = Request::parse_head(&self.bytes, limits).ok().flatten();
+        self.whole_size = parsed.map(|(_, size)| size);
         self
     }
 
@@ -71,7 +72,10 @@ mod tests {
         let limits = Limits::default();
         let fields = "a: b\r\n".repeat(40);
         let end = "Content-Length: 3\r\n\r\n";
-        for (line_end, start) in [("\r\n", "GET / HTTP/1.1\r\n"), ("\n", "GET / HTTP/1.1\n")] {
+        for (line_end, start) in [
+            ("\r\n", "GET / HTTP/1.1\r\nHost: a\r\n"),
+            ("\n", "GET / HTTP/1.1\nHost: a\n"),
+        ] {
             let request = format!("{start}{}{end}abc", fields.replace("\r\n", line_end));
             let mut head = Head::new(&request.as_bytes()[..1], &limits);
             let mut parsed = Vec::new();

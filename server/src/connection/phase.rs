@@ -3,7 +3,7 @@
 //! ```text
 //!  Handshake ──► Open ───────┐
 //!      │ │                   ├──► [Flushing ──►] Leaving: Closing ──► Closed
-//!      │ └─────► Refused ────┤
+//!      │ └─────► Answered ───┤
 //!      └─────────────────────┘
 //! ```
 //!
@@ -23,8 +23,8 @@ pub(crate) enum Phase<S> {
         deadline: Time,
         refusal: Option<Refusal>,
     },
-    /// The request was answered with an error, and FIN follows. Reset at `deadline`.
-    Refused { deadline: Time },
+    /// The request was answered without a WebSocket, and FIN follows. Reset at `deadline`.
+    Answered { deadline: Time },
     /// The WebSocket is open, or the closing handshake is in progress.
     Open { protocol: Protocol, state: S },
     /// The peer has ended its direction in order. The queue and our FIN are sent. The descriptor stays open
@@ -48,7 +48,7 @@ pub(crate) enum Descriptor {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     Handshake,
-    Refused,
+    Answered,
     Open,
     Flushing,
     Leaving(Descriptor),
@@ -59,16 +59,16 @@ impl Step {
     fn may_become(self, next: Self) -> bool {
         use Descriptor::{Closed, Closing};
         match (self, next) {
-            (Self::Handshake, Self::Refused | Self::Open)
+            (Self::Handshake, Self::Answered | Self::Open)
             | (
-                Self::Handshake | Self::Refused | Self::Open,
+                Self::Handshake | Self::Answered | Self::Open,
                 Self::Flushing | Self::Leaving(Closing),
             )
             | (Self::Flushing, Self::Leaving(Closing))
             | (Self::Leaving(Closing), Self::Leaving(Closed)) => true,
             (
-                Self::Handshake | Self::Refused | Self::Open | Self::Flushing | Self::Leaving(_),
-                Self::Handshake | Self::Refused | Self::Open | Self::Flushing | Self::Leaving(_),
+                Self::Handshake | Self::Answered | Self::Open | Self::Flushing | Self::Leaving(_),
+                Self::Handshake | Self::Answered | Self::Open | Self::Flushing | Self::Leaving(_),
             ) => false,
         }
     }
@@ -78,7 +78,7 @@ impl<S> Phase<S> {
     fn step(&self) -> Step {
         match self {
             Self::Handshake { .. } => Step::Handshake,
-            Self::Refused { .. } => Step::Refused,
+            Self::Answered { .. } => Step::Answered,
             Self::Open { .. } => Step::Open,
             Self::Flushing { .. } => Step::Flushing,
             Self::Leaving(descriptor) => Step::Leaving(*descriptor),
@@ -105,8 +105,8 @@ mod tests {
         let [closing, closed] = [Descriptor::Closing, Descriptor::Closed].map(Step::Leaving);
         #[rustfmt::skip]
         let table = [
-            (Step::Handshake, &[Step::Refused, Step::Open, Step::Flushing, closing][..]),
-            (Step::Refused,   &[Step::Flushing, closing]),
+            (Step::Handshake, &[Step::Answered, Step::Open, Step::Flushing, closing][..]),
+            (Step::Answered,   &[Step::Flushing, closing]),
             (Step::Open,      &[Step::Flushing, closing]),
             (Step::Flushing,  &[closing]),
             (closing,         &[closed]),

@@ -148,7 +148,7 @@ const GAUGES: [Family; 7] = [
     ),
 ];
 
-const COUNTERS: [Family; 16] = [
+const COUNTERS: [Family; 17] = [
     ("accepts", "Connections accepted", None, |stats| {
         &stats.accepts
     }),
@@ -161,6 +161,12 @@ const COUNTERS: [Family; 16] = [
     ("opens", "Opening handshakes completed", None, |stats| {
         &stats.opens
     }),
+    (
+        "http_requests",
+        "HTTP requests answered by the handler; those answered with status 426 count as refused",
+        None,
+        |stats| &stats.http_requests,
+    ),
     ("messages_received", "Messages received", None, |stats| {
         &stats.messages_received
     }),
@@ -253,7 +259,7 @@ impl Collector for Shards {
                 ConstCounter::new(pick(stats).get()).encode(metric)
             })?;
         }
-        let help = "Refused opening handshakes, by reason";
+        let help = "Refused requests, by reason";
         let family = encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
         self.each_labelled(family, "reason", |stats| stats.rejections().collect())?;
         let help = "Messages dropped because a client read too slowly, by policy";

@@ -27,7 +27,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn schedule(&mut self) {
         let Connection { timer, phase, .. } = &mut *self.connection;
         let deadline = match phase {
-            Phase::Handshake { deadline, .. } | Phase::Refused { deadline } => Some(*deadline),
+            Phase::Handshake { deadline, .. } | Phase::Answered { deadline } => Some(*deadline),
             Phase::Flushing { ack_wait } => Some(ack_wait.next()),
             Phase::Open { protocol, .. } => protocol.poll_timeout(self.core.endpoint.config()),
             Phase::Leaving(_) => None,

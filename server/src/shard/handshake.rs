@@ -1,17 +1,24 @@
-//! The opening handshake: from the bytes of a request to an open connection.
+//! The bytes of a request, and its answer: an open connection, or an HTTP response.
 
-use tidewheel_codec::{deflate::Agreement, handshake::Request};
+use tidewheel_codec::{
+    deflate::Agreement,
+    handshake::{self, Accept, Rejection},
+};
 
 use super::{core::Lifecycle, visit::Visit};
 use crate::{
-    Handler, Rejection, Verdict,
+    Handler, Request, Response,
     admission::Refusal,
     connection::{Head, Phase},
     contain::{self, Callback},
     outbox::Lane,
     ring::Ring,
     stats::Rejected,
+    verdict::{Decision, Opening},
 };
+
+/// The response after which a client sends the body of its request (RFC 9110 15.2.1).
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Parses a request of which more bytes have arrived, and answers it if it is complete. Returns the index
@@ -20,17 +27,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Phase::Handshake { head, .. } = &mut self.connection.phase else {
             return None;
         };
-        if head.is_empty() {
-            return self.request(bytes);
-        }
         let had = head.len();
-        if !head.extend(bytes, &self.core.settings.request) {
+        if had > 0 && !head.extend(bytes, &self.core.settings.request) {
             return None;
         }
         let head = std::mem::take(head);
-        let size = self.request(head.bytes());
+        let size = self.request(if had > 0 { head.bytes() } else { bytes });
         if let Phase::Handshake { head: kept, .. } = &mut self.connection.phase {
-            *kept = head.parsed(&self.core.settings.request);
+            let limits = &self.core.settings.request;
+            *kept = match had {
+                0 => Head::new(bytes, limits),
+                _ => head.parsed(limits),
+            };
         }
         // The request was not complete before these bytes.
         size.map(|size| size.saturating_sub(had))
@@ -38,21 +46,36 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Answers the request at the start of `bytes`, if it is complete. Returns its size if it was accepted.
     fn request(&mut self, bytes: &[u8]) -> Option<usize> {
-        let (request, size) = match Request::parse(bytes, &self.core.settings.request) {
-            Ok(Some(parsed)) => parsed,
-            Ok(None) => {
-                if let Phase::Handshake { head, .. } = &mut self.connection.phase
-                    && head.is_empty()
-                {
-                    *head = Head::new(bytes, &self.core.settings.request);
-                }
-                return None;
-            }
+        let parsed = handshake::Request::parse_head(bytes, &self.core.settings.request);
+        let (request, size) = match parsed {
+            Ok(Some((parsed, size))) => (Request::new(parsed), size),
+            Ok(None) => return None,
             Err(rejection) => {
-                self.refuse(Rejected::Request, &rejection);
+                self.refuse(Rejected::Request, &rejection.into());
                 return None;
             }
         };
+        if let Err((reason, rejection)) = self.check(&request) {
+            self.refuse(reason, &Response::from(rejection).to(&request));
+            return None;
+        }
+        if bytes.len() < size {
+            // The head is parsed again only when the request may be complete, so this is sent once.
+            if request.parsed().expects_continue() && request.body().is_empty() {
+                let queue = self.queue();
+                queue.write(Lane::Control, |out| out.extend_from_slice(CONTINUE));
+            }
+            return None;
+        }
+        if request.parsed().asks_for_websocket() {
+            return self.upgrade(&request).then_some(size);
+        }
+        self.http(&request);
+        None
+    }
+
+    /// Checks a request before its body has arrived.
+    fn check(&mut self, request: &Request<'_>) -> Result<(), (Rejected, Rejection)> {
         if let Phase::Handshake {
             refusal: Some(refusal),
             ..
@@ -62,51 +85,107 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 Refusal::Full => Rejected::Connections,
                 Refusal::Network => Rejected::Address,
             };
-            let rejection = refusal.rejection();
-            self.refuse(reason, &rejection);
-            return None;
+            return Err((reason, refusal.rejection()));
         }
-        if let Err(rejection) = self.core.settings.hosts.check(request.host()) {
-            let why = "a client was refused: --host does not list its Host";
-            self.core.refusal_log.note(&request, why, self.now);
-            self.refuse(Rejected::Host, &rejection);
-            return None;
+        if !request.has_utf8_path() {
+            let rejection = Rejection::new(400, "the path is not UTF-8");
+            return Err((Rejected::Request, rejection));
         }
-        if let Err(rejection) = self.core.settings.origins.check(&request) {
+        self.core
+            .settings
+            .hosts
+            .check(request.host())
+            .map_err(|rejection| {
+                let why = "a client was refused: --host does not list its Host";
+                self.core.refusal_log.note(request, why, self.now);
+                (Rejected::Host, rejection)
+            })
+    }
+
+    /// Answers a request without an upgrade.
+    fn http(&mut self, request: &Request<'_>) {
+        let handler = &mut self.core.handler;
+        let response = match contain::catch(|| handler.http(request)) {
+            Ok(response) => response.to(request),
+            Err(panic) => {
+                self.note_panic(Callback::Http, panic);
+                Response::internal_server_error().to(request)
+            }
+        };
+        // The client has to upgrade.
+        if response.status() == 426 {
+            return self.refuse(Rejected::Request, &response);
+        }
+        self.core.stats.http_requests.add(1);
+        self.answer(&response);
+    }
+
+    /// Answers a request for a WebSocket. Returns whether it was accepted.
+    fn upgrade(&mut self, request: &Request<'_>) -> bool {
+        let accept = match request.parsed().upgrade() {
+            Ok(accept) => accept,
+            Err(rejection) => {
+                self.refuse(Rejected::Request, &rejection.into());
+                return false;
+            }
+        };
+        if let Err(rejection) = self.core.settings.origins.check(request) {
             let why = "a page was refused: --origin does not list its Origin";
-            self.core.refusal_log.note(&request, why, self.now);
-            self.refuse(Rejected::Origin, &rejection);
-            return None;
+            self.core.refusal_log.note(request, why, self.now);
+            self.refuse(Rejected::Origin, &rejection.into());
+            return false;
         }
         let handler = &mut self.core.handler;
-        let verdict = match contain::catch(|| handler.upgrade(&request)) {
+        let verdict = match contain::catch(|| handler.upgrade(request)) {
             Ok(verdict) => verdict,
             Err(panic) => {
                 self.note_panic(Callback::Upgrade, panic);
-                let rejection = Rejection::new(500, "internal server error");
-                self.refuse(Rejected::Panic, &rejection);
-                return None;
+                self.refuse(Rejected::Panic, &Response::internal_server_error());
+                return false;
             }
         };
-        match verdict {
-            Verdict::Accept { state, protocol } => {
-                let mut accept = request.accept();
-                if let Some(protocol) = protocol {
-                    accept = accept.with_protocol(protocol);
-                }
-                let agreement = self.core.endpoint.accept_deflate(request.extensions());
-                if let Some(agreement) = &agreement {
-                    accept = accept.with_extensions(agreement.to_string());
-                }
-                self.queue().write(Lane::Control, |out| accept.write(out));
-                self.open(state, agreement);
-                Some(size)
-            }
-            Verdict::Reject(rejection) => {
-                self.refuse(Rejected::Application, &rejection);
-                None
+        let (decision, opening) = verdict.into_parts();
+        match decision {
+            Decision::Accept(state) => self.accept(request, accept, &opening, state),
+            Decision::Reject(response) => {
+                self.refuse(Rejected::Application, &response);
+                false
             }
         }
+    }
+
+    /// Opens the connection, unless the application has selected a subprotocol that the client did not offer:
+    /// the client would fail the connection (RFC 6455 4.1). Returns whether it is open.
+    fn accept(
+        &mut self,
+        request: &Request<'_>,
+        accept: Accept<'_>,
+        opening: &Opening,
+        state: H::State,
+    ) -> bool {
+        if let Some(protocol) = opening.protocol()
+            && request.protocols().all(|offered| offered != protocol)
+        {
+            tracing::error!(
+                target: "tidewheel::handshake",
+                protocol,
+                "the handler selected a subprotocol that the client did not offer"
+            );
+            self.refuse(Rejected::Application, &Response::internal_server_error());
+            if let Err(panic) = contain::catch(|| drop(state)) {
+                self.note_panic(Callback::DropState, panic);
+            }
+            return false;
+        }
+        let mut accept = opening.add_to(accept);
+        let extensions = request.parsed().extensions();
+        let agreement = self.core.endpoint.accept_deflate(extensions);
+        if let Some(agreement) = &agreement {
+            accept = accept.with_extensions(agreement.to_string());
+        }
+        self.queue().write(Lane::Control, |out| accept.write(out));
+        self.open(state, agreement);
+        true
     }
 
     fn open(&mut self, state: H::State, deflate: Option<Agreement>) {

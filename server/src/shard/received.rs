@@ -83,8 +83,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     self.frames(arrived.skip(at));
                 }
             }
-            // Bytes behind a refused request are discarded.
-            Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
+            // Bytes behind an answered request are discarded.
+            Phase::Answered { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         });
         self.pause_if_unread();
         self.poll_protocol();
@@ -100,7 +100,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             // No answer follows a Close, so the send queue does not matter.
             Phase::Open { .. } => self.connection.has_unread(),
             Phase::Handshake { .. }
-            | Phase::Refused { .. }
+            | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => false,
         }

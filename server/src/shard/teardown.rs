@@ -9,7 +9,7 @@ use tidewheel_codec::{self as codec, Cause, Disconnect, Time, Transmit, handshak
 
 use super::{core::Lifecycle, visit::Visit};
 use crate::{
-    Handler,
+    Handler, Response,
     connection::{
         AckStatus, AckWait, Connection, Descriptor, FinResult, Phase, ReceiveEvent, SendEvent,
         WaitReason,
@@ -32,7 +32,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     self.poll_transmit()
                 }
             },
-            Phase::Refused { .. } => Transmit::Finish,
+            Phase::Answered { .. } => Transmit::Finish,
             Phase::Handshake { .. } => Transmit::Nothing,
             Phase::Flushing { .. } | Phase::Leaving(_) => return,
         };
@@ -54,7 +54,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.poll_transmit(),
             Phase::Handshake { .. }
-            | Phase::Refused { .. }
+            | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => {
                 unreachable!("a report does not change the phase")
@@ -92,14 +92,19 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         self.core.fanout.forget(self.slot);
     }
 
-    /// Answers a request with an error, and closes the connection.
-    pub(super) fn refuse(&mut self, reason: Rejected, rejection: &Rejection) {
+    /// Refuses a request, and closes the connection.
+    pub(super) fn refuse(&mut self, reason: Rejected, response: &Response) {
         self.core.stats.rejected(reason);
-        tracing::debug!(target: "tidewheel::handshake", status = rejection.status(), %rejection, "refused");
-        self.queue()
-            .write(Lane::Control, |out| rejection.write(out));
+        let (status, reason) = (response.status(), reason.as_str());
+        tracing::debug!(target: "tidewheel::handshake", status, reason, "refused");
+        self.answer(response);
+    }
+
+    /// Answers a request, and closes the connection.
+    pub(super) fn answer(&mut self, response: &Response) {
+        self.queue().write(Lane::Control, |out| response.write(out));
         let deadline = self.end_of_wait(self.now);
-        self.connection.advance(Phase::Refused { deadline });
+        self.connection.advance(Phase::Answered { deadline });
     }
 
     /// Handles the peer's FIN, when all bytes before it have been read.
@@ -109,7 +114,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.receive_eof(self.now);
                 self.poll_protocol();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } => self.flush_and_close(),
+            Phase::Handshake { .. } | Phase::Answered { .. } => self.flush_and_close(),
             Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
@@ -126,7 +131,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
                 self.reset();
             }
-            Phase::Handshake { .. } | Phase::Refused { .. } | Phase::Flushing { .. } => {
+            Phase::Handshake { .. } | Phase::Answered { .. } | Phase::Flushing { .. } => {
                 self.reset();
             }
             Phase::Leaving(_) => {}
@@ -152,7 +157,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 self.core.stats.handshake_timeouts.add(1);
                 self.reset();
             }
-            Phase::Refused { .. } => self.reset_overdue(),
+            Phase::Answered { .. } => self.reset_overdue(),
             Phase::Flushing { .. } => self.query_unacked(),
             // The shard does not read the connection, so it cannot judge whether the peer is alive.
             Phase::Open { protocol, .. } if is_held_back && protocol.is_open() => {
@@ -300,7 +305,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             Phase::Handshake { .. } => {
                 let rejection = Rejection::new(503, "the server shuts down");
                 let rejection = rejection.with_header("Retry-After", "1");
-                self.refuse(Rejected::Shutdown, &rejection);
+                self.refuse(Rejected::Shutdown, &rejection.into());
                 self.poll_protocol();
             }
             Phase::Open { protocol, .. } => {
@@ -320,7 +325,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 debug_assert!(started.is_ok(), "code and reason may be sent");
                 self.poll_protocol();
             }
-            Phase::Refused { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
+            Phase::Answered { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
 
@@ -341,7 +346,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let close_by = match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.close_by(),
             Phase::Handshake { .. }
-            | Phase::Refused { .. }
+            | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => None,
         };

@@ -12,6 +12,7 @@ mod closing;
 mod counts;
 mod fanout;
 mod handshake;
+mod http;
 mod keepalive;
 mod limits;
 mod messages;

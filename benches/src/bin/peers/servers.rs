@@ -264,6 +264,7 @@ fn answer(bytes: &[u8]) -> Option<(String, Vec<u8>)> {
         Request::parse(bytes, &Limits::default()).expect("clients send valid frames and requests");
     let (request, _) = parsed?;
     let mut answer = Vec::new();
-    request.accept().write(&mut answer);
+    let accept = request.upgrade().expect("clients ask for a WebSocket");
+    accept.write(&mut answer);
     Some((request.path().to_owned(), answer))
 }

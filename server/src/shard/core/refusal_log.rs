@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use tidewheel_codec::{Time, handshake::Request};
+use tidewheel_codec::Time;
+
+use crate::Request;
 
 /// Shortest time between two lines of the log.
 const LOG_INTERVAL: Duration = Duration::from_secs(1);

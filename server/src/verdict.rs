@@ -1,0 +1,169 @@
+//! The answer to a request for a WebSocket.
+
+use std::borrow::Cow;
+
+use tidewheel_codec::handshake::Accept;
+
+use crate::{
+    Cookie, Response,
+    response::{Field, sendable},
+};
+
+/// Headers of the 101 that the server sends itself.
+const OWN_HEADERS: [&str; 7] = [
+    "Connection",
+    "Content-Length",
+    "Sec-WebSocket-Accept",
+    "Sec-WebSocket-Extensions",
+    "Sec-WebSocket-Protocol",
+    "Transfer-Encoding",
+    "Upgrade",
+];
+
+/// The answer to a request for a WebSocket.
+///
+/// ```
+/// use tidewheel::{Response, Verdict};
+///
+/// let verdict = Verdict::accept("Ada").protocol("chat.v1").header("X-Room", "1");
+/// let verdict: Verdict<&str> = Verdict::reject(Response::text(401, "a token is required"));
+/// ```
+#[derive(Debug)]
+pub struct Verdict<S> {
+    pub(crate) decision: Decision<S>,
+    protocol: Option<String>,
+    headers: Vec<Field>,
+}
+
+/// Whether a connection opens.
+#[derive(Debug)]
+pub(crate) enum Decision<S> {
+    /// It opens with this state.
+    Accept(S),
+    /// The client gets this response, and the connection ends.
+    Reject(Response),
+}
+
+/// The response that opens a connection, without its key.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    protocol: Option<String>,
+    headers: Vec<Field>,
+}
+
+impl<S> Verdict<S> {
+    fn new(decision: Decision<S>) -> Self {
+        Self {
+            decision,
+            protocol: None,
+            headers: Vec::new(),
+        }
+    }
+
+    /// The connection opens with this state: the client gets 101.
+    #[must_use]
+    pub fn accept(state: S) -> Self {
+        Self::new(Decision::Accept(state))
+    }
+
+    /// The client gets this response, and the connection ends.
+    #[must_use]
+    pub fn reject(response: impl Into<Response>) -> Self {
+        Self::new(Decision::Reject(response.into()))
+    }
+
+    /// Selects a subprotocol, which must be one of those that the client offers
+    /// ([`Request::protocols`](crate::Request::protocols)): with another one, the client gets 500, and an error is
+    /// logged. A rejection ignores it.
+    #[must_use]
+    pub fn protocol(mut self, protocol: impl Into<String>) -> Self {
+        self.protocol = Some(protocol.into());
+        self
+    }
+
+    /// Adds a header to the response.
+    ///
+    /// Line breaks and NUL in its value are sent as spaces. A header is not sent if its name is not a token, or is one
+    /// that the server sends itself.
+    #[must_use]
+    pub fn header(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets a cookie.
+    #[must_use]
+    pub fn cookie(self, cookie: &Cookie) -> Self {
+        self.header("Set-Cookie", cookie.to_string())
+    }
+
+    /// Returns the decision, and the rest of the response that opens the connection.
+    pub(crate) fn into_parts(self) -> (Decision<S>, Opening) {
+        let Self {
+            mut decision,
+            protocol,
+            mut headers,
+        } = self;
+        match &mut decision {
+            Decision::Accept(_) => {}
+            Decision::Reject(response) => response.extend(std::mem::take(&mut headers)),
+        }
+        (decision, Opening { protocol, headers })
+    }
+}
+
+impl Opening {
+    /// The selected subprotocol.
+    pub(crate) fn protocol(&self) -> Option<&str> {
+        self.protocol.as_deref()
+    }
+
+    /// Adds the subprotocol and the headers to a response.
+    pub(crate) fn add_to<'a>(&'a self, mut accept: Accept<'a>) -> Accept<'a> {
+        if let Some(protocol) = &self.protocol {
+            accept = accept.with_protocol(protocol);
+        }
+        sendable(&self.headers, &OWN_HEADERS).fold(accept, |accept, (name, value)| {
+            accept.with_header(name, value)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_of_an_accepted_connection_cannot_change_the_handshake() {
+        let (_, opening) = Verdict::accept(())
+            .protocol("chat")
+            .header("sec-websocket-accept", "x")
+            .header("Upgrade", "h2c")
+            .header("X-One: 1\r\nX-Two", "x")
+            .header("X-Three", "a\r\nb")
+            .cookie(&Cookie::new("a", "b"))
+            .into_parts();
+        let mut out = Vec::new();
+        let accept = Accept::new("dGhlIHNhbXBsZSBub25jZQ==");
+        opening.add_to(accept).write(&mut out);
+        let expected = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\
+             Sec-WebSocket-Protocol: chat\r\nX-Three: a  b\r\nSet-Cookie: a=b\r\n\r\n";
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn headers_of_a_verdict_are_also_added_to_a_rejection() {
+        let (decision, _) = Verdict::<()>::reject(Response::new(401))
+            .header("A", "b")
+            .into_parts();
+        let Decision::Reject(response) = decision else {
+            panic!("the decision is a rejection");
+        };
+        assert_eq!(response, Response::new(401).header("A", "b"));
+    }
+}
