@@ -137,6 +137,10 @@ fn the_table_of_work_has_the_values_of_the_code() {
             shard::jobs::JOBS_PER_TURN.to_string(),
         ),
         (
+            "topics whose first subscriber has come or whose last one has gone, reported to the handler",
+            shard::presence::TOPICS_REPORTED_PER_TURN.to_string(),
+        ),
+        (
             "expired deadlines",
             shard::core::expiries_per_turn(Config::default().receive_buffers).to_string(),
         ),

@@ -94,6 +94,14 @@ pub struct Config {
     /// Policies for the messages of single topics, in place of [`Config::slow_consumer`]. The first rule that
     /// matches applies.
     pub topics: Vec<TopicRule>,
+    /// Whether the server counts the subscribers of each topic and pattern over all shards, for
+    /// [`Link::subscribers`](crate::Link::subscribers), [`Publisher::subscribers`](crate::Publisher::subscribers),
+    /// [`Handler::topic_active`](crate::Handler::topic_active) and
+    /// [`Handler::topic_idle`](crate::Handler::topic_idle); default false.
+    ///
+    /// It takes up to 128 bytes, and the name once more, for each topic or pattern with subscribers. A subscription
+    /// takes one atomic addition, and the first and the last one of a shard for a topic a short lock.
+    pub presence: bool,
     /// Compression of messages for clients that offer permessage-deflate (RFC 7692). It takes 0.43 MB per shard,
     /// and much more CPU time than sending. `None`: no compression.
     pub compression: Option<Deflate>,
@@ -137,6 +145,7 @@ impl Default for Config {
             slow_consumer: SlowConsumer::default(),
             fanout_memory: 64 << 20,
             topics: Vec::new(),
+            presence: false,
             compression: None,
             drain: Drain::default(),
             panic: PanicPolicy::default(),

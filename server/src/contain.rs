@@ -17,6 +17,8 @@ pub(crate) enum Callback {
     Drained,
     Gap,
     Close,
+    TopicActive,
+    TopicIdle,
     /// A closure of another thread.
     Call,
     /// The destructor of a connection's state.
@@ -33,6 +35,8 @@ impl Callback {
             Self::Drained => "drained",
             Self::Gap => "gap",
             Self::Close => "close",
+            Self::TopicActive => "topic_active",
+            Self::TopicIdle => "topic_idle",
             Self::Call => "closure of a Remote",
             Self::DropState => "drop of the state",
         }

@@ -15,6 +15,7 @@ mod interest;
 #[allow(unsafe_code)]
 mod mpsc_queue;
 mod patterns;
+mod presence;
 mod published;
 mod publishers;
 mod shared;
@@ -36,6 +37,7 @@ pub(crate) use self::{
     burst::{BurstDetector, Load},
     chains::{ChainSegment, NONE},
     inbox::{Gone, Inbox, Job},
+    presence::{PresenceChange, PresenceReport},
     published::{Address, Published},
     publishers::PublishHistory,
     shared::{Readiness, SharedFanout},
@@ -43,6 +45,7 @@ pub(crate) use self::{
 use self::{
     chains::{Chains, Origin},
     deferred::Deferred,
+    presence::ShardPresence,
     publishers::Publishers,
     topics::{Subscriptions, Topics},
 };
@@ -115,12 +118,13 @@ impl Fanout {
         config: &Config,
     ) -> Self {
         let shares_bit = shared.inboxes.len() > 64;
+        let presence = shared.presence.clone().map(ShardPresence::new);
         shared.inboxes[usize::from(shard)].set_stats(&stats);
         Self {
             shared,
             stats,
             shard,
-            topics: Topics::new(shard, shares_bit, places),
+            topics: Topics::new(shard, shares_bit, places, presence),
             members: Vec::new(),
             places,
             publishers: Publishers::default(),
@@ -296,6 +300,25 @@ impl Fanout {
             || !self.waiting_small.is_empty()
             || self.topics.pending() > 0
             || !self.deferred.is_empty()
+            || self.presence_reports() > 0
+    }
+
+    /// Number of topics whose presence has changed, and is to be reported.
+    pub(crate) fn presence_reports(&self) -> usize {
+        self.topics.presence().map_or(0, ShardPresence::queued)
+    }
+
+    /// Takes the next change of a topic that is to be reported. Subtracts the changes that it has looked at from
+    /// `topics_max`. The caller calls the application, and then [`end_report`](Self::end_report).
+    pub(crate) fn next_report(&mut self, topics_max: &mut usize) -> Option<PresenceReport> {
+        self.topics.presence_mut()?.next_report(topics_max)
+    }
+
+    /// Notes that the application was called.
+    pub(crate) fn end_report(&mut self, report: PresenceReport) {
+        if let Some(presence) = self.topics.presence_mut() {
+            presence.end_report(report);
+        }
     }
 
     /// Takes the jobs of the inbox. A job counts in the budget until [`note_read`](Self::note_read).

@@ -53,6 +53,29 @@ pub trait Handler: Sized + 'static {
         let _ = (conn, end);
     }
 
+    /// Called when a topic or pattern has got its first subscriber on this server, if
+    /// [`Config::presence`](crate::Config::presence) is set. It is called after the callback that subscribed, on its
+    /// shard; if subscribers come and go on several shards at the same time, on one of these.
+    ///
+    /// For each topic, this callback and [`topic_idle`](Self::topic_idle) are called in turns, this one first. A call
+    /// begins after the call before it has returned, whichever shards they are on. So an application that keeps the
+    /// changes of all shards behind one lock, or sends them to one channel, sees them in order. A change that is
+    /// undone before its call is not reported: neither a topic that is left at once, nor one that gets a subscriber
+    /// again at once. [`Publisher::subscribers`](crate::Publisher::subscribers) returns the number at any time.
+    ///
+    /// A shard reports at most 1,024 topics in a turn, so after many changes some calls come later. None comes for
+    /// subscriptions that end because their shard stops or fails. If the callback panics, the panic is logged and
+    /// counted, and no connection ends.
+    fn topic_active(&mut self, pattern: &str) {
+        let _ = pattern;
+    }
+
+    /// Called when a topic or pattern has lost its last subscriber on this server, in turns with
+    /// [`topic_active`](Self::topic_active), which has the rules of both.
+    fn topic_idle(&mut self, pattern: &str) {
+        let _ = pattern;
+    }
+
     /// Calls a closure of a task, of a timer or of another thread, or returns it if it is for another handler. Only
     /// a handler that consists of other handlers implements this.
     #[doc(hidden)]

@@ -49,6 +49,13 @@ impl Publisher {
         Self { shared }
     }
 
+    /// Returns the number of connections of this server that have subscribed to exactly this topic or pattern, on
+    /// all shards. `None` without [`Config::presence`](crate::Config::presence).
+    #[must_use]
+    pub fn subscribers(&self, pattern: &str) -> Option<usize> {
+        self.shared.subscribers(pattern)
+    }
+
     /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
     ///
     /// # Errors

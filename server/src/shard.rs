@@ -15,6 +15,7 @@ mod holdings;
 pub(crate) mod jobs;
 mod memory;
 mod parts;
+pub(crate) mod presence;
 mod read;
 mod reap;
 mod receive;
@@ -194,6 +195,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.do_jobs(now);
         let expired = self.expire_timers(now);
         let drain_in = self.drain(now);
+        self.report_presence();
         let suspended = self.fan_out(now);
         self.flush(now);
         self.rearm_starved(now);
@@ -363,6 +365,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Lifecycle::Serving => false,
             Lifecycle::Draining(_) => {
                 self.connections.is_empty()
+                    && self.core.fanout.presence_reports() == 0
                     && self.admission.handoffs() == 0
                     && self.acceptor.is_stopped()
             }

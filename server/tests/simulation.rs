@@ -17,6 +17,7 @@ mod simulation {
     mod overflow;
     mod overload;
     mod panics;
+    mod presence;
     mod slices;
     mod slow_consumers;
 }

@@ -149,6 +149,15 @@ impl<H> Link<'_, H> {
         self.fanout.unsubscribe(self.id.slot, pattern)
     }
 
+    /// Returns the number of connections of this server that have subscribed to exactly this topic or pattern, on
+    /// all shards. `None` without [`Config::presence`](crate::Config::presence).
+    ///
+    /// Subscriptions of this shard count at once, and those of other shards when they have been executed.
+    #[must_use]
+    pub fn subscribers(&self, pattern: &str) -> Option<usize> {
+        self.fanout.shared.subscribers(pattern)
+    }
+
     /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The state of the fan-out that all shards of a server share.
 
 use std::{
-    hash::RandomState,
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
@@ -12,6 +12,7 @@ use super::{
     Address, Inbox,
     budget::Pressure,
     interest::{self, Interest},
+    presence::Presence,
     window::Window,
 };
 use crate::{Config, SlowConsumer, config::TopicRule, ring::Waker, topic};
@@ -24,6 +25,8 @@ static SERVERS: AtomicU64 = AtomicU64::new(0);
 pub(crate) struct SharedFanout {
     pub(super) hasher: RandomState,
     pub(super) interest: Interest,
+    /// `None` without [`Config::presence`].
+    pub(super) presence: Option<Arc<Presence>>,
     pub(super) inboxes: Box<[Inbox]>,
     rules: Vec<TopicRule>,
     /// Number of the server, unique in the process.
@@ -57,6 +60,7 @@ impl SharedFanout {
         Self {
             hasher: RandomState::new(),
             interest: Interest::new(),
+            presence: config.presence.then(|| Arc::new(Presence::new())),
             inboxes: (0..shards)
                 .map(|_| Inbox::new(config.fanout_memory))
                 .collect(),
@@ -131,6 +135,12 @@ impl SharedFanout {
                 }
             }
         }
+    }
+
+    /// Number of subscribers of a topic or pattern on all shards. `None` without [`Config::presence`].
+    pub(crate) fn subscribers(&self, name: &str) -> Option<usize> {
+        let presence = self.presence.as_ref()?;
+        Some(presence.subscribers(name, self.hasher.hash_one(name)))
     }
 
     /// The highest pressure on the shards that may have subscribers for a topic.

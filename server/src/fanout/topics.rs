@@ -19,6 +19,7 @@ use self::{
 use super::{
     interest::{Counts, Interest},
     patterns::Patterns,
+    presence::ShardPresence,
     topic::{Place, is_wild},
 };
 
@@ -39,6 +40,8 @@ pub(super) struct Topics {
     /// Pending messages of topics that have lost their last subscriber, once for each topic or pattern.
     orphaned: Vec<u32>,
     counts: Counts,
+    /// `None` if presence is off.
+    presence: Option<ShardPresence>,
     /// The generation of the last topic.
     generation: u32,
     /// Whether another shard has the same bit in the table of interests.
@@ -75,7 +78,12 @@ pub(super) struct Subscriber {
 }
 
 impl Topics {
-    pub(super) fn new(shard: u16, shares_bit: bool, places: usize) -> Self {
+    pub(super) fn new(
+        shard: u16,
+        shares_bit: bool,
+        places: usize,
+        presence: Option<ShardPresence>,
+    ) -> Self {
         Self {
             by_name: HashTable::new(),
             topics: Slab::new(),
@@ -84,6 +92,7 @@ impl Topics {
             pending: VecDeque::new(),
             orphaned: Vec::new(),
             counts: Counts::new(shard),
+            presence,
             generation: 0,
             shares_bit,
         }
@@ -112,6 +121,9 @@ impl Topics {
             slot,
             node: list.first,
         });
+        if let Some(presence) = &mut self.presence {
+            presence.add(topic, pattern, key);
+        }
         true
     }
 
@@ -183,6 +195,14 @@ impl Topics {
         Some(number)
     }
 
+    pub(super) fn presence(&self) -> Option<&ShardPresence> {
+        self.presence.as_ref()
+    }
+
+    pub(super) fn presence_mut(&mut self) -> Option<&mut ShardPresence> {
+        self.presence.as_mut()
+    }
+
     /// Number of topics and patterns with a subscriber.
     pub(super) fn len(&self) -> usize {
         self.topics.len()
@@ -240,6 +260,9 @@ impl Topics {
         self.nodes.free(node);
         let subscribers = &mut self.topics[topic as usize].subscribers;
         subscribers.swap_remove(place as usize);
+        if let Some(presence) = &mut self.presence {
+            presence.remove(topic, subscribers.len());
+        }
         if let Some(moved) = subscribers.get(place as usize) {
             self.nodes[moved.node].place = place;
         }
@@ -267,6 +290,20 @@ impl Topics {
             self.by_name = HashTable::new();
             self.topics = Slab::new();
             self.nodes.clear();
+            if let Some(presence) = &mut self.presence {
+                presence.clear_numbers();
+            }
+        }
+    }
+}
+
+impl Drop for Topics {
+    /// The subscribers of a shard that has failed do not count any more.
+    fn drop(&mut self) {
+        if let Some(presence) = &mut self.presence {
+            for (number, topic) in &self.topics {
+                presence.remove_all(number as u32, topic.subscribers.len());
+            }
         }
     }
 }
@@ -277,8 +314,10 @@ mod tests {
 
     use proptest::{collection::vec, prelude::*};
 
+    use std::sync::Arc;
+
     use super::*;
-    use crate::topic::matches;
+    use crate::{fanout::presence::Presence, topic::matches};
 
     struct Bench {
         topics: Topics,
@@ -290,7 +329,7 @@ mod tests {
     impl Bench {
         fn new(slots: usize) -> Self {
             Self {
-                topics: Topics::new(0, false, 0),
+                topics: Topics::new(0, false, 0, None),
                 lists: vec![Subscriptions::default(); slots],
                 hasher: RandomState::new(),
                 interest: Interest::new(),
@@ -479,6 +518,8 @@ mod tests {
         #[test]
         fn subscriptions_agree_with_a_map_of_sets(acts in vec(act(), 0..200)) {
             let mut bench = Bench::new(SLOTS as usize);
+            let presence = Arc::new(Presence::new());
+            bench.topics.presence = Some(ShardPresence::new(Arc::clone(&presence)));
             let mut model = Model::default();
             for act in acts {
                 match act {
@@ -509,6 +550,11 @@ mod tests {
                     let expected: Vec<u32> = found.map(|(slot, _)| slot).collect();
                     prop_assert_eq!(bench.subscribers(topic), expected);
                 }
+                for name in PATTERNS {
+                    let expected = model.sets.get(name).map_or(0, BTreeSet::len);
+                    let key = bench.hasher.hash_one(name);
+                    prop_assert_eq!(presence.subscribers(name, key), expected);
+                }
                 let held = model.sets.values().filter(|set| !set.is_empty()).count();
                 prop_assert_eq!(bench.topics.len(), held, "a topic without subscribers is removed");
             }
@@ -532,6 +578,45 @@ mod tests {
             assert_eq!(bench.unsubscribe_all(slot), 1);
         }
         assert_eq!((bench.topics.len(), bench.memory()), (0, 0));
+    }
+
+    #[test]
+    fn the_subscribers_of_a_shard_that_fails_do_not_count() {
+        let presence = Arc::new(Presence::new());
+        let mut bench = Bench::new(3);
+        bench.topics.presence = Some(ShardPresence::new(Arc::clone(&presence)));
+        for slot in 0..3 {
+            assert!(bench.subscribe(slot, "all"));
+        }
+        let key = bench.hasher.hash_one("all");
+        assert_eq!(presence.subscribers("all", key), 3);
+        drop(bench);
+        assert_eq!(presence.subscribers("all", key), 0);
+    }
+
+    #[test]
+    fn the_presence_of_a_million_topics_takes_at_most_128_bytes_each_and_is_freed() {
+        const COUNT: u32 = 1_000_000;
+        let mut bench = Bench::new(1);
+        let presence = ShardPresence::new(Arc::new(Presence::new()));
+        bench.topics.presence = Some(presence);
+        let memory = |bench: &Bench| bench.topics.presence().map_or(0, ShardPresence::memory);
+        for number in 0..COUNT {
+            assert!(bench.subscribe(0, &number.to_string()));
+        }
+        let bytes = memory(&bench);
+        assert!(bytes <= 128 * COUNT as usize, "{bytes}");
+        let report_all = |bench: &mut Bench| {
+            let presence = bench.topics.presence_mut().expect("presence is on");
+            while let Some(report) = presence.next_report(&mut { 1 << 10 }) {
+                presence.end_report(report);
+            }
+        };
+        report_all(&mut bench);
+        assert_eq!(bench.unsubscribe_all(0), u64::from(COUNT));
+        report_all(&mut bench);
+        // A bucket keeps memory for a few records.
+        assert!(memory(&bench) <= 1 << 20, "{}", memory(&bench));
     }
 
     #[test]

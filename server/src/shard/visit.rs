@@ -102,15 +102,27 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Logs and counts a panic of the application. Resumes the panic if it has to stop the server.
     pub(super) fn note_panic(&self, callback: Callback, panic: contain::Panic) {
-        self.core.stats.handler_panics.add(1);
+        self.core.note_panic(Some(self.id()), callback, panic);
+    }
+}
+
+impl<R: Ring, H: Handler> Core<R, H> {
+    /// Logs and counts a panic of the application. Resumes the panic if it has to stop the server.
+    pub(super) fn note_panic(
+        &self,
+        connection: Option<ConnectionId>,
+        callback: Callback,
+        panic: contain::Panic,
+    ) {
+        self.stats.handler_panics.add(1);
         tracing::error!(
-            connection = %self.id(),
+            connection = connection.map(tracing::field::display),
             callback = callback.as_str(),
             location = panic.location(),
             message = panic.message(),
             "the handler panicked"
         );
-        if self.core.settings.panic == PanicPolicy::StopServer {
+        if self.settings.panic == PanicPolicy::StopServer {
             panic.resume();
         }
     }

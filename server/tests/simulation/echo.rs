@@ -20,6 +20,8 @@ pub(crate) struct Record {
     pub(crate) echoed: HashMap<usize, usize>,
     /// Number of messages that `gap` reported as dropped.
     pub(crate) missed: u64,
+    /// The topics that became active (true) or idle (false), in order.
+    pub(crate) presence: Vec<(String, bool)>,
     /// Number of messages received in the current turn.
     messages: usize,
 }
@@ -120,6 +122,17 @@ impl Handler for Echo {
             answer[..2].copy_from_slice(&number.to_be_bytes());
             conn.send(answer.as_slice());
         }
+    }
+
+    fn topic_active(&mut self, pattern: &str) {
+        let mut record = self.record.borrow_mut();
+        record.presence.push((pattern.to_owned(), true));
+        assert_ne!(pattern, PANIC, "a topic requests a panic");
+    }
+
+    fn topic_idle(&mut self, pattern: &str) {
+        let mut record = self.record.borrow_mut();
+        record.presence.push((pattern.to_owned(), false));
     }
 
     fn gap(&mut self, _: &mut Conn<'_, Self>, missed: u64) {
