@@ -1,6 +1,6 @@
 //! Checks the tables in docs/budgets.md against the code.
 
-use crate::{CONNECTION_OVERHEAD, Config, Deflate, control, outbox, shard};
+use crate::{CONNECTION_OVERHEAD, Config, Deflate, control, later::TIMERS_MAX, outbox, shard};
 
 /// The rows of a table: the first two columns of each.
 fn rows(heading: &str) -> Vec<(String, String)> {
@@ -64,6 +64,12 @@ fn the_table_of_memory_has_the_values_of_the_code() {
                 "published messages (`--fanout-memory`)",
                 bytes(config.fanout_memory),
             ),
+            (
+                "tasks (`Config::max_tasks_per_connection`)",
+                config.max_tasks_per_connection.to_string(),
+            ),
+            ("tasks (`Config::max_tasks`)", config.max_tasks.to_string()),
+            ("timers of the application", TIMERS_MAX.to_string()),
             ("receive buffers", bytes(config.receive_memory() + short)),
             (
                 "free buffers for long messages",

@@ -109,6 +109,12 @@ pub struct Config {
     pub drain: Drain,
     /// The policy for a panic of the handler; default [`PanicPolicy::CloseConnection`].
     pub panic: PanicPolicy,
+    /// Maximum number of tasks of a connection ([`Link::spawn`](crate::Link::spawn)); default 16, at least 1. While a
+    /// connection has as many, it is not read.
+    pub max_tasks_per_connection: u32,
+    /// Maximum number of tasks of each shard; default 65,536, at least 1. While a shard has as many, a connection with
+    /// a task is not read, and a request whose verdict would need a task is refused with 503.
+    pub max_tasks: u32,
     /// Returns freed memory to the system, for allocators that otherwise keep it, such as `mi_collect` of
     /// mimalloc. It is called on the thread of a shard or of the control plane, after a burst of messages or
     /// after the end of many connections. `None`: nothing is called.
@@ -149,6 +155,8 @@ impl Default for Config {
             compression: None,
             drain: Drain::default(),
             panic: PanicPolicy::default(),
+            max_tasks_per_connection: 16,
+            max_tasks: 1 << 16,
             release_memory: None,
             request_limits: Limits::default(),
             receive_buffers: 64,

@@ -3,8 +3,11 @@
 use std::{
     any::Any,
     cell::{Cell, RefCell},
+    future::poll_fn,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
+    pin::pin,
     sync::Once,
+    task::Poll,
 };
 
 /// Code of the application that a shard calls.
@@ -21,6 +24,11 @@ pub(crate) enum Callback {
     TopicIdle,
     /// A closure of another thread.
     Call,
+    /// The closure of a timer.
+    Timer,
+    /// A task, or the closure that follows it.
+    #[cfg(feature = "tasks")]
+    Task,
     /// The destructor of a connection's state.
     DropState,
 }
@@ -38,6 +46,9 @@ impl Callback {
             Self::TopicActive => "topic_active",
             Self::TopicIdle => "topic_idle",
             Self::Call => "closure of a Remote",
+            Self::Timer => "timer",
+            #[cfg(feature = "tasks")]
+            Self::Task => "task",
             Self::DropState => "drop of the state",
         }
     }
@@ -133,6 +144,17 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Panic> {
             .take()
             .unwrap_or_else(|| "an unknown place".to_owned()),
     })
+}
+
+/// Polls `future`. Returns its panic with message and location.
+pub(crate) async fn catch_future<T>(future: impl Future<Output = T>) -> Result<T, Panic> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch(|| future.as_mut().poll(context)) {
+        Ok(Poll::Pending) => Poll::Pending,
+        Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! The loop that drives a shard on a thread of its own.
 
+#[cfg(feature = "tasks")]
+#[path = "driver/hosted.rs"]
+mod host;
+#[cfg(not(feature = "tasks"))]
+#[path = "driver/plain.rs"]
+mod host;
 mod shared_core;
 
 use std::{
@@ -11,10 +17,10 @@ use std::{
 
 use tidewheel_codec::{Endpoint, Time};
 
-use self::shared_core::CoreUser;
 pub(crate) use self::shared_core::SharedCore;
+use self::{host::Host, shared_core::CoreUser};
 use crate::{
-    BoxError, Config, Error, Handler, contain, host,
+    BoxError, Config, Error, Handler, contain,
     ring::{RingError, Setup, Uring, Wait},
     shard::{End, Next, Parts, Shard},
     stats::Stats,
@@ -50,7 +56,7 @@ impl Failure {
     /// The server's error for this failure of a shard.
     pub(crate) fn into_error(self, shard: u16) -> Error {
         match self {
-            Self::Setup(RingError::Other(error)) if host::is_out_of_descriptors(&error) => {
+            Self::Setup(RingError::Other(error)) if crate::host::is_out_of_descriptors(&error) => {
                 Error::descriptors(error)
             }
             Self::Setup(error) => Error::Ring { shard, error },
@@ -74,8 +80,19 @@ pub(crate) fn run<H: Handler>(
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     if let Some(core) = plan.core {
-        host::pin(core);
+        crate::host::pin(core);
     }
+    host::run(serve(plan, parts, endpoint, make, ready)).map_err(Failure::Setup)?
+}
+
+/// Creates a shard, and drives it until it has ended.
+async fn serve<H: Handler>(
+    plan: Plan,
+    parts: Parts,
+    endpoint: Endpoint,
+    make: impl FnOnce() -> Result<H, BoxError>,
+    ready: impl FnOnce(),
+) -> Result<(), Failure> {
     let ring = open_ring(&plan, parts.capacity.places).map_err(Failure::Setup)?;
     let clock = Clock::start();
     let handler = make().map_err(Failure::Handler)?;
@@ -92,11 +109,14 @@ pub(crate) fn run<H: Handler>(
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked the configuration: {error}"),
     };
+    let (mut host, tasks) =
+        Host::new(&shard).map_err(|error| Failure::Setup(RingError::Other(error)))?;
     // The copy of the ring is then the last one, so that the kernel stops distributing clients to it when the
     // shard ends.
     drop(plan.listener);
     ready();
-    let driven = contain::catch(|| drive(&mut shard, &clock, &stats, core_user.as_mut()));
+    let driven = drive(&mut shard, &clock, &stats, core_user.as_mut(), &mut host);
+    let driven = contain::catch_future(tasks.run_until(driven)).await;
     drop(core_user);
     let (end, result) = match driven {
         Ok(Ok(())) => (End::Finished, Ok(())),
@@ -108,11 +128,12 @@ pub(crate) fn run<H: Handler>(
 }
 
 /// Takes turns until the shard has finished, or its ring has failed.
-fn drive<H: Handler>(
+async fn drive<H: Handler>(
     shard: &mut Shard<Uring, H>,
     clock: &Clock,
     stats: &Stats,
     mut core_user: Option<&mut CoreUser>,
+    host: &mut Host,
 ) -> io::Result<()> {
     // Time at which the next turn should begin.
     let mut due = None;
@@ -135,7 +156,7 @@ fn drive<H: Handler>(
                     Wait::For(limit) => Some(ended + limit),
                     Wait::No | Wait::Forever => None,
                 };
-                enter(shard, wait, core_user.as_deref_mut())?;
+                enter(shard, wait, core_user.as_deref_mut(), host).await?;
             }
         }
     }
@@ -143,23 +164,24 @@ fn drive<H: Handler>(
 
 /// Enters the ring. A shard whose next turn follows at once lets the other shards of its core take their turns
 /// first, and then enters the ring again for what has arrived meanwhile.
-fn enter<H: Handler>(
+async fn enter<H: Handler>(
     shard: &mut Shard<Uring, H>,
     wait: Wait,
     core_user: Option<&mut CoreUser>,
+    host: &mut Host,
 ) -> io::Result<()> {
     match (wait, core_user) {
         (Wait::No, Some(core_user)) => {
-            shard.enter(Wait::No)?;
+            host.enter(shard, Wait::No).await?;
             core_user.end_turn();
             core_user.wait_for_turn();
             shard.enter(Wait::No)
         }
         (Wait::For(_) | Wait::Forever, Some(core_user)) => {
             core_user.end_turn();
-            shard.enter(wait)
+            host.enter(shard, wait).await
         }
-        (_, None) => shard.enter(wait),
+        (_, None) => host.enter(shard, wait).await,
     }
 }
 

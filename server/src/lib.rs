@@ -76,6 +76,7 @@ mod fanout;
 mod handler;
 mod host;
 mod hosts;
+mod later;
 mod listen;
 #[allow(unsafe_code)]
 mod message;
@@ -105,6 +106,7 @@ pub use cookie::{Cookie, SameSite};
 pub use error::{BoxError, Error};
 pub use handler::Handler;
 pub use hosts::{HostPattern, Hosts, InvalidHost};
+pub use later::TimerId;
 pub use message::Message;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
 pub use outgoing::Outgoing;

@@ -7,7 +7,7 @@ use tidewheel_codec::{CloseCode, frame::Opcode};
 
 use crate::{
     AsTopic, ConnectionId, Error, Outgoing, Topic,
-    call::Call,
+    call::SentCall,
     command::Command,
     fanout::{Gone, Inbox, Job, Pressure, Readiness, SharedFanout},
     topic::TopicError,
@@ -169,13 +169,8 @@ impl Publisher {
     }
 
     /// Queues a closure for the shard of a connection.
-    pub(crate) fn call(
-        &self,
-        id: ConnectionId,
-        call: Call<'static>,
-        size: usize,
-    ) -> Result<(), RemoteError> {
-        self.push(id, Job::Call { id, call, size })
+    pub(crate) fn call(&self, id: ConnectionId, call: SentCall) -> Result<(), RemoteError> {
+        self.push(id, Job::Call { id, call })
     }
 
     /// Whether the server accepts connections.

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::{Conn, ConnectionId, Handler, Publisher, RemoteError, call::Call};
+use crate::{Conn, ConnectionId, Handler, Publisher, RemoteError, call::SentCall};
 
 /// A handle by which any thread calls closures with a connection of a server with the handler `H`, beside the
 /// methods of [`Publisher`]. Cloning it is cheap.
@@ -47,12 +47,11 @@ impl<H: Handler> Remote<H> {
         call: impl FnOnce(&mut H, &mut Conn<'_, H>) -> T + Send + 'static,
     ) -> Result<Answer<T>, RemoteError> {
         let (answer, receiver) = oneshot::channel();
-        let size = size_of_val(&call);
-        let call = Call::sent(move |handler: &mut H, conn: &mut Conn<'_, H>| {
+        let call = SentCall::new(move |handler: &mut H, conn: &mut Conn<'_, H>| {
             // Fails if the answer is not awaited.
             let _ = answer.send(call(handler, conn));
         });
-        self.publisher.call(id, call, size)?;
+        self.publisher.call(id, call)?;
         Ok(Answer { receiver })
     }
 }

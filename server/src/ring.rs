@@ -10,6 +10,8 @@ mod completion;
 mod op;
 mod outbound;
 mod probe;
+#[cfg(feature = "tasks")]
+mod signal;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod token;
@@ -23,6 +25,8 @@ pub use completion::Completion;
 pub use op::{Op, Socket};
 pub use outbound::{Outbound, SendMode};
 pub use probe::{RingError, kernel_release, raise_descriptors};
+#[cfg(feature = "tasks")]
+pub(crate) use signal::Signal;
 pub use token::{OpCode, Token};
 pub use uring::{Setup, Uring};
 pub use waker::Waker;

@@ -13,7 +13,9 @@ mod hand_over;
 mod handshake;
 mod holdings;
 pub(crate) mod jobs;
+mod later;
 mod memory;
+
 mod parts;
 pub(crate) mod presence;
 mod read;
@@ -21,13 +23,18 @@ mod reap;
 mod receive;
 mod received;
 mod teardown;
+pub(crate) mod ticks;
 mod transmit;
 mod visit;
 
+#[cfg(feature = "tasks")]
+use std::rc::Rc;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
+#[cfg(feature = "tasks")]
+use tokio::task::LocalSet;
 
 use self::{
     accept::Acceptor,
@@ -47,15 +54,18 @@ use crate::{
     connection::Connection,
     contain,
     fanout::{Fanout, Job},
+    later::Later,
     ring::{Completion, Op, Ring, Token, Wait},
 };
 pub use crate::{capacity::Capacity, command::Command};
+#[cfg(feature = "tasks")]
+use crate::{later::FinishedQueue, ring::Uring};
 
 /// Lower bound of the deliveries in a turn when shards share a core.
 const DELIVERIES_MIN: usize = 1 << 10;
 
-/// Time between two checks whether a publisher may be read again.
-const PUBLISHER_RETRY_INTERVAL: Duration = Duration::from_millis(1);
+/// Time between two checks whether a connection that waits for a budget may be read again.
+const BUDGET_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Length of a tick of the wheel, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -164,6 +174,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     ),
                     config,
                 ),
+                later: Later::new(config),
                 stats: parts.stats,
                 settings: Settings {
                     index: parts.index,
@@ -193,6 +204,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.reap(now);
         self.read_waiting(now);
         self.do_jobs(now);
+        #[cfg(feature = "tasks")]
+        let tasks_done = self.finish_tasks(now);
+        #[cfg(not(feature = "tasks"))]
+        let tasks_done = true;
         let expired = self.expire_timers(now);
         let drain_in = self.drain(now);
         self.report_presence();
@@ -204,7 +219,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if self.is_finished() {
             return Next::Finished;
         }
-        if !expired || drain_in == Some(Duration::ZERO) || self.is_behind() {
+        if !expired || !tasks_done || drain_in == Some(Duration::ZERO) || self.is_behind() {
             return Next::Enter(Wait::No);
         }
         self.accept_more(now);
@@ -213,7 +228,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.core.deadlines.next_in(now),
             drain_in,
             self.acceptor.retry_in(now),
-            awaits_budget.then_some(PUBLISHER_RETRY_INTERVAL),
+            awaits_budget.then_some(BUDGET_RETRY_INTERVAL),
             suspended.map(|time| time.since(now)),
             self.memory.next_in(now),
         ];
@@ -341,6 +356,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.core.stats.deliveries.get()
     }
 
+    /// The set on which the tasks run, and the queue of those that have finished.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn tasks(&self) -> (Rc<LocalSet>, Rc<FinishedQueue>) {
+        let tasks = &self.core.later.tasks;
+        (tasks.local(), tasks.finished())
+    }
+
+    /// Returns whether a task was ever started.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn uses_tasks(&self) -> bool {
+        self.core.later.tasks.is_used()
+    }
+
     /// Returns whether the next turn has work even if nothing completes.
     fn is_behind(&self) -> bool {
         self.core.sends.is_dirty()
@@ -371,6 +399,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             }
             Lifecycle::Stopped => true,
         }
+    }
+}
+
+#[cfg(feature = "tasks")]
+impl<H: Handler> Shard<Uring, H> {
+    /// Returns whether completions can be taken without entering the ring.
+    pub(crate) fn has_completions(&mut self) -> bool {
+        self.core.ring.has_completions()
     }
 }
 

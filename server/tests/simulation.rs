@@ -20,4 +20,5 @@ mod simulation {
     mod presence;
     mod slices;
     mod slow_consumers;
+    mod timers;
 }

@@ -49,6 +49,11 @@ impl Config {
             ("maximum accept rate", self.max_accept_rate == Some(0)),
             ("maximum message rate", self.max_message_rate == Some(0)),
             ("drain batch", self.drain.batch == 0),
+            (
+                "maximum tasks per connection",
+                self.max_tasks_per_connection == 0,
+            ),
+            ("maximum tasks", self.max_tasks == 0),
         ] {
             if is_zero {
                 return Err(InvalidConfig::Zero { setting });

@@ -2,6 +2,7 @@
 
 use super::Link;
 use crate::{
+    Handler,
     fanout::{ChainSegment, NONE, Published},
     outbox::{FAST_TIME, LONG_QUEUE_SHARE, Lane},
 };
@@ -25,7 +26,7 @@ pub(crate) struct Delivered {
     pub(crate) frame_bytes: usize,
 }
 
-impl<H> Link<'_, H> {
+impl<H: Handler> Link<'_, H> {
     /// Queues the messages of a chain. Returns the part that was queued.
     pub(crate) fn deliver(&mut self, chain: u32, postpone: Postpone) -> Delivered {
         let mut delivered = Delivered::default();

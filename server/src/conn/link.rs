@@ -1,15 +1,21 @@
 //! A connection without the state of the application.
 
-use std::{fmt, marker::PhantomData};
+use std::{fmt, marker::PhantomData, time::Duration};
 
 use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
 
 use super::Postpone;
 use crate::{
-    AsTopic, ConnectionId, Outgoing, Topic, TopicError,
+    AsTopic, Conn, ConnectionId, Handler, Outgoing, Topic, TopicError,
     fanout::{Fanout, NONE, Pressure},
+    later::{Later, TimerId},
     outbox::{Lane, Queue, SendLimits},
     topic::TopicRef,
+};
+#[cfg(feature = "tasks")]
+use crate::{
+    call::Call,
+    later::{Output, TaskFuture},
 };
 
 /// The key of messages that [`Conn::send`] sends, in place of the hash of a topic.
@@ -26,6 +32,7 @@ pub struct Link<'a, H> {
     pub(crate) queue: &'a mut Queue,
     pub(crate) endpoint: &'a mut Endpoint,
     pub(crate) fanout: &'a mut Fanout,
+    pub(crate) later: &'a mut Later,
     pub(crate) limits: SendLimits,
     pub(crate) handler: PhantomData<fn(&mut H)>,
 }
@@ -58,7 +65,7 @@ pub enum Sent {
     Closed,
 }
 
-impl<H> Link<'_, H> {
+impl<H: Handler> Link<'_, H> {
     /// The id of the connection.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -235,6 +242,66 @@ impl<H> Link<'_, H> {
         Ok(())
     }
 
+    /// Calls `call` with the connection after `delay`, which counts as a year if it is longer. It is called at most
+    /// 16 ms late, and not before. A connection that closes cancels its timers.
+    ///
+    /// A timer whose closure captures nothing takes 16 bytes of memory. Values for the closure can be kept in the
+    /// [state](crate::Conn::state).
+    ///
+    /// Returns the timer, for [`cancel`](Self::cancel); or `None`, if the connection is closing or has 1024 timers.
+    pub fn after(
+        &mut self,
+        delay: Duration,
+        call: impl Fn(&mut H, &mut Conn<'_, H>) + 'static,
+    ) -> Option<TimerId> {
+        if !self.is_open() {
+            return None;
+        }
+        self.later.timers.add(self.id.slot, self.now, delay, call)
+    }
+
+    /// Cancels a timer of this connection. Returns whether it was still to expire.
+    pub fn cancel(&mut self, timer: TimerId) -> bool {
+        self.later.timers.cancel(self.id.slot, timer)
+    }
+
+    /// Runs a future on the thread of the shard, and then calls `then` with its output. The future need not be
+    /// [`Send`]. It runs on a `tokio_uring` runtime, so it can use tokio, libraries for tokio, and `tokio_uring`.
+    ///
+    /// Several tasks of a connection run at the same time, and finish in any order. While the connection has
+    /// [`Config::max_tasks_per_connection`](crate::Config::max_tasks_per_connection) tasks, no further message of it is
+    /// read.
+    ///
+    /// The future is dropped when the connection ends. `then` is not called after that, nor after a Close was sent or
+    /// received. If one of the two panics, the connection is closed with 1011.
+    ///
+    /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
+    /// own: `tokio::time::timeout` gives it one.
+    #[cfg(feature = "tasks")]
+    pub fn spawn<F: Future + 'static>(
+        &mut self,
+        future: F,
+        then: impl FnOnce(&mut H, &mut Conn<'_, H>, F::Output) + 'static,
+    ) {
+        if self.is_open() {
+            self.later.tasks.start(self.id.slot, task(future, then));
+        }
+    }
+
+    /// Like [`spawn`](Self::spawn), but the future starts when the futures of earlier calls for this connection have
+    /// finished. So the closures are called in the order of the calls.
+    #[cfg(feature = "tasks")]
+    pub fn spawn_in_order<F: Future + 'static>(
+        &mut self,
+        future: F,
+        then: impl FnOnce(&mut H, &mut Conn<'_, H>, F::Output) + 'static,
+    ) {
+        if self.is_open() {
+            let task = task(future, then);
+            self.later.tasks.start_in_order(self.id.slot, task);
+        }
+    }
+
     /// Starts the closing handshake (RFC 6455 7.1.2). The Close is sent behind the queued messages. The `close`
     /// callback follows when the peer has answered, or at the close timeout.
     ///
@@ -266,7 +333,19 @@ impl<H> Link<'_, H> {
     }
 }
 
-impl<H> fmt::Debug for Link<'_, H> {
+/// A task that calls `then` with the output of `future`.
+#[cfg(feature = "tasks")]
+fn task<H: Handler, F: Future + 'static>(
+    future: F,
+    then: impl FnOnce(&mut H, &mut Conn<'_, H>, F::Output) + 'static,
+) -> TaskFuture {
+    Box::pin(async move {
+        let output = future.await;
+        Output::Call(Call::once(move |handler, conn| then(handler, conn, output)))
+    })
+}
+
+impl<H: Handler> fmt::Debug for Link<'_, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Link")
             .field("id", &self.id)

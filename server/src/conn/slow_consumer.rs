@@ -3,9 +3,9 @@
 use tidewheel_codec::{Cause, CloseCode};
 
 use super::{Link, Sent};
-use crate::{SlowConsumer, outbox::Lane};
+use crate::{Handler, SlowConsumer, outbox::Lane};
 
-impl<H> Link<'_, H> {
+impl<H: Handler> Link<'_, H> {
     /// Makes space for a message, as `policy` permits. Returns the result of the message if there is none.
     /// Messages with the same `key` replace each other.
     pub(super) fn make_space(&mut self, policy: SlowConsumer, key: u64) -> Result<(), Sent> {

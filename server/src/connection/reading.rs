@@ -3,6 +3,7 @@
 //! ```text
 //! PublishBudget  its published messages wait ── the budget has space, or it closes ─► TurnQuota
 //! TurnQuota      its quota is used up ───────── a turn has quota for it ────────────► read
+//! Tasks          it has too many tasks ──────── a task has finished, or it closes ──► TurnQuota
 //! SendQueue      answers may have no space ──── everything is sent ─────────────────► read
 //! ```
 
@@ -21,6 +22,8 @@ pub(crate) enum WaitReason {
     TurnQuota,
     /// The connection publishes, and the budget of published messages has no space.
     PublishBudget,
+    /// The connection, or its shard, has as many tasks as it may have.
+    Tasks,
 }
 
 impl Reading {

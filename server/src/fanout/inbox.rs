@@ -13,7 +13,7 @@ use super::{
     budget::Budget,
     mpsc_queue::{Closed, MpscQueue},
 };
-use crate::{ConnectionId, call::Call, command::Command, ring::Waker, stats::Stats};
+use crate::{ConnectionId, call::SentCall, command::Command, ring::Waker, stats::Stats};
 
 /// Error of adding a job: the shard has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,16 +36,14 @@ pub(crate) enum Job {
     /// Calls a closure with a connection.
     Call {
         id: ConnectionId,
-        call: Call<'static>,
-        /// Size of the closure in bytes.
-        size: usize,
+        call: SentCall,
     },
 }
 
 /// Memory in bytes of a node of the job queue, including the overhead of an allocator.
 const NODE_BYTES: usize = size_of::<Job>() + 32;
 
-/// Memory in bytes of a [`Call`] without its closure: three allocations, one of them for the answer.
+/// Memory in bytes of a [`SentCall`] without its closure: three allocations, one of them for the answer.
 const CALL_OVERHEAD: usize = 160;
 
 impl Job {
@@ -55,7 +53,7 @@ impl Job {
             Self::Publish(message) => message.size(),
             Self::Send { payload, .. } => payload.len(),
             Self::Close { reason, .. } => reason.len(),
-            Self::Call { size, .. } => size + CALL_OVERHEAD,
+            Self::Call { call, .. } => call.size() + CALL_OVERHEAD,
         };
         NODE_BYTES + size
     }

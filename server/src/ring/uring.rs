@@ -28,6 +28,8 @@ use self::{
     accepted_peer::AcceptedPeer, connect_addresses::ConnectAddresses, fills::Fills,
     installer::Installer, provided::BufferEntries,
 };
+#[cfg(feature = "tasks")]
+use super::Signal;
 use super::{
     AckProgress, BufferMemory, Completion, Op, Ring, Token, Wait, Waker,
     probe::{self, RingError},
@@ -121,6 +123,12 @@ impl Uring {
             send_all_bytes: ManuallyDrop::default(),
             accepted_peers: ManuallyDrop::new(Box::new([AcceptedPeer::empty(); ACCEPTS_MAX])),
         })
+    }
+
+    /// Sets `signal` whenever an operation has completed.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn register(&self, signal: &Signal) -> io::Result<()> {
+        self.ring.submitter().register_eventfd(signal.as_raw_fd())
     }
 
     /// Makes the ring unusable.

@@ -23,8 +23,8 @@ pub(super) use self::{
     sends::{Sends, Settled},
 };
 use crate::{
-    Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, ring::Ring,
-    stats::Stats,
+    Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, later::Later,
+    ring::Ring, stats::Stats,
 };
 
 /// The state of a shard, without the table of connections and the state that only the turn as a whole uses.
@@ -39,6 +39,8 @@ pub(super) struct Core<R: Ring, H: Handler> {
     pub(super) read_schedule: ReadSchedule,
     pub(super) sends: Sends,
     pub(super) fanout: Fanout,
+    /// The timers and tasks of the application.
+    pub(super) later: Later,
     pub(super) stats: Arc<Stats>,
     pub(super) settings: Settings,
     pub(super) refusal_log: RefusalLog,

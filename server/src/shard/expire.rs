@@ -25,11 +25,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Sets the connection's timer to its next deadline.
     pub(super) fn schedule(&mut self) {
+        let first_timer = self.core.later.timers.next(self.slot, self.now);
         let Connection { timer, phase, .. } = &mut *self.connection;
         let deadline = match phase {
             Phase::Handshake { deadline, .. } | Phase::Answered { deadline } => Some(*deadline),
             Phase::Flushing { ack_wait } => Some(ack_wait.next()),
-            Phase::Open { protocol, .. } => protocol.poll_timeout(self.core.endpoint.config()),
+            Phase::Open { protocol, .. } => {
+                let timeout = protocol.poll_timeout(self.core.endpoint.config());
+                timeout
+                    .into_iter()
+                    .chain(first_timer.filter(|_| protocol.is_open()))
+                    .min()
+            }
             Phase::Leaving(_) => None,
         };
         self.core.deadlines.set(self.slot, timer, deadline);

@@ -14,6 +14,8 @@ pub struct Holdings {
     pub wheel_bytes: usize,
     /// Subscriptions to topics and patterns.
     pub subscriptions: u64,
+    /// Timers of the application.
+    pub timers: usize,
     /// Bytes in the send queues.
     pub queued_bytes: usize,
     /// Memory in bytes of published messages that are not in the send queues of all their subscribers yet.
@@ -40,6 +42,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             wheel_entries: self.core.deadlines.entries(),
             wheel_bytes: self.core.deadlines.memory(),
             subscriptions: self.core.stats.subscriptions.get(),
+            timers: self.core.later.timers.count(),
             queued_bytes: self.core.sends.pool.waiting(),
             fanout_bytes: self.core.fanout.bytes(),
         }

@@ -9,9 +9,7 @@ use super::{
     core::{DrainProgress, Lifecycle},
     fan_out::DELIVERIES_PER_TURN,
 };
-use crate::{
-    ConnectionId, Handler, call::Call, command::Command, contain::Callback, fanout::Job, ring::Ring,
-};
+use crate::{ConnectionId, Handler, call::Call, command::Command, fanout::Job, ring::Ring};
 
 /// Jobs in one turn, at most.
 pub(crate) const JOBS_PER_TURN: usize = 1024;
@@ -54,7 +52,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                         tracing::warn!(target: "tidewheel::shard::inbox", connection = %id, %error, "cannot close the connection with this code and reason");
                     }
                 }),
-                Job::Call { id, call, .. } => self.run(id, Callback::Call, call, now),
+                Job::Call { id, call } => self.call(id, Call::sent(call), now),
             }
         }
         if self.jobs.is_empty() && self.jobs.capacity() > JOBS_KEPT_MAX {
@@ -87,20 +85,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             ) => {}
             (Command::Stop, _) => self.core.lifecycle = Lifecycle::Stopped,
         }
-    }
-
-    /// Calls a closure of the application with the connection of this id, if it is still open.
-    fn run(&mut self, id: ConnectionId, callback: Callback, call: Call<'_>, now: Time) {
-        self.visit(id.slot, now, |visit| {
-            if visit.connection.generation() == id.generation && visit.connection.is_open() {
-                visit.call(callback, |handler, conn| {
-                    if let Err(_call) = handler.resume(conn, call) {
-                        tracing::warn!(target: "tidewheel::shard::inbox", connection = %id, "a closure was dropped: it is for another handler than that of the connection");
-                    }
-                });
-                visit.poll_protocol();
-            }
-        });
     }
 
     /// Calls `act` with the connection of this id, if it still exists.

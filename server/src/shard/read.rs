@@ -19,11 +19,11 @@ use crate::{
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Reads waiting connections, within the turn's quota.
     pub(super) fn read_waiting(&mut self, now: Time) {
-        for _ in 0..self.core.read_schedule.publishers() {
-            let Some((slot, generation)) = self.core.read_schedule.next_publisher() else {
+        for _ in 0..self.core.read_schedule.over_budget() {
+            let Some((slot, generation)) = self.core.read_schedule.next_over_budget() else {
                 break;
             };
-            self.visit(slot, now, |visit| visit.retry_publisher(generation));
+            self.visit(slot, now, |visit| visit.retry(generation));
         }
         self.core.read_schedule.begin_waiting();
         while let Some((slot, generation)) = self.core.read_schedule.next() {
@@ -67,18 +67,25 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             && self.connection.reading.reason() == Some(reason)
     }
 
-    /// Schedules a publisher for reading if the budget has space, and lists it again otherwise.
-    fn retry_publisher(&mut self, generation: u32) {
-        if !self.waits(generation, WaitReason::PublishBudget) {
+    /// Schedules a connection that waits for a budget for reading if the budget has space, and lists it again
+    /// otherwise.
+    fn retry(&mut self, generation: u32) {
+        if self.connection.generation() != generation {
             return;
         }
         let publish_history = self.connection.publish_history;
-        if !self.connection.is_open() || self.core.fanout.may_read(self.slot, publish_history) {
+        let (reason, has_space) = match self.connection.reading.reason() {
+            Some(reason @ WaitReason::PublishBudget) => (
+                reason,
+                self.core.fanout.may_read(self.slot, publish_history),
+            ),
+            Some(reason @ WaitReason::Tasks) => (reason, !self.core.later.is_busy(self.slot)),
+            Some(WaitReason::SendQueue | WaitReason::TurnQuota) | None => return,
+        };
+        if has_space || !self.connection.is_open() {
             self.wait_for(WaitReason::TurnQuota);
         } else {
-            self.core
-                .read_schedule
-                .list(WaitReason::PublishBudget, self.slot, generation);
+            self.core.read_schedule.list(reason, self.slot, generation);
         }
     }
 
@@ -135,6 +142,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             read_schedule,
             sends,
             fanout,
+            later,
             stats,
             settings,
             callback,
@@ -174,6 +182,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 {
                     break Some(WaitReason::PublishBudget);
                 }
+                if later.is_busy(slot) {
+                    break Some(WaitReason::Tasks);
+                }
             }
             let event = frames.poll(protocol, endpoint, control);
             if !control.is_empty() {
@@ -212,6 +223,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                         queue,
                         endpoint,
                         fanout,
+                        later,
                         limits,
                         handler: PhantomData,
                     };

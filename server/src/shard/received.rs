@@ -137,7 +137,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         });
         match self.connection.reading.reason() {
             // The read schedule has the connection.
-            Some(WaitReason::TurnQuota | WaitReason::PublishBudget) => self.poll_protocol(),
+            Some(WaitReason::TurnQuota | WaitReason::PublishBudget | WaitReason::Tasks) => {
+                self.poll_protocol();
+            }
             None | Some(WaitReason::SendQueue) => self.read_on(),
         }
     }

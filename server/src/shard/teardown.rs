@@ -150,6 +150,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Handles the expiry of the connection's timer.
     pub(super) fn handle_timer(&mut self) {
+        self.run_timers();
         let is_paused = self.connection.receiving.is_paused();
         let is_held_back = self.connection.reading.reason() == Some(WaitReason::PublishBudget);
         match &mut self.connection.phase {
@@ -372,6 +373,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Enters a phase in which nothing is received, and drops the application's state.
     fn enter_last_phase(&mut self, phase: Phase<H::State>) {
         self.change_receive(ReceiveEvent::Leave);
+        self.core.later.forget(self.slot);
         let before = self.connection.advance(phase);
         self.schedule();
         if let Err(panic) = contain::catch(|| drop(before)) {

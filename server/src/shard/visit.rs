@@ -66,6 +66,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             queue: queue.get_or_insert_with(|| core.sends.pool.take()),
             endpoint: &mut core.endpoint,
             fanout: &mut core.fanout,
+            later: &mut core.later,
             limits: core.sends.limits,
             handler: PhantomData,
         };

@@ -1,9 +1,9 @@
 //! The handler of the simulations.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use tidewheel::{
-    Conn, ConnectionId, Disconnect, Handler, Message, Request, Sent, Time, Verdict,
+    Conn, ConnectionId, Disconnect, Handler, Message, Request, Sent, Time, TimerId, Verdict,
     ring::sim::Network,
 };
 
@@ -22,6 +22,10 @@ pub(crate) struct Record {
     pub(crate) missed: u64,
     /// The topics that became active (true) or idle (false), in order.
     pub(crate) presence: Vec<(String, bool)>,
+    /// The connection and the time of each timer that has expired.
+    pub(crate) timers: Vec<(ConnectionId, Time)>,
+    /// The last timer that was set.
+    last_timer: Option<TimerId>,
     /// Number of messages received in the current turn.
     messages: usize,
 }
@@ -41,6 +45,12 @@ pub(crate) const SUBSCRIBE: &str = "subscribe ";
 
 /// Prefix of a message that publishes; topic, space and message follow.
 pub(crate) const PUBLISH: &str = "publish ";
+
+/// Prefix of a message that sets a timer; its delay in milliseconds follows.
+pub(crate) const TIMER: &str = "timer ";
+
+/// A message that cancels the last timer.
+pub(crate) const CANCEL: &str = "cancel";
 
 /// A message that makes the handler panic.
 pub(crate) const PANIC: &str = "panic";
@@ -103,6 +113,21 @@ impl Handler for Echo {
                 .split_once(' ')
                 .expect("PUBLISH has a topic and a message");
             assert!(conn.publish(topic, rest).is_ok());
+            return;
+        }
+        if let Some(millis) = strip_prefix(&message, TIMER) {
+            let delay = Duration::from_millis(millis.parse().expect("TIMER has milliseconds"));
+            let timer = conn.after(delay, |app, conn| {
+                let expired = (conn.id(), app.network.now());
+                app.record.borrow_mut().timers.push(expired);
+                conn.send("expired");
+            });
+            self.record.borrow_mut().last_timer = timer;
+            return;
+        }
+        if message.payload() == CANCEL.as_bytes() {
+            let timer = self.record.borrow_mut().last_timer.take();
+            assert!(conn.cancel(timer.expect("a timer was set")));
             return;
         }
         let Some([first, last, count, more]) = message.payload().strip_prefix(&REQUEST_MESSAGES)

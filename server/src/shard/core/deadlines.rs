@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use slab::Slab;
 use tidewheel_codec::Time;
-use tidewheel_timerwheel::{Tick, Timer, Timers, Wheel};
+use tidewheel_timerwheel::{Timer, Timers, Wheel};
 
 use crate::{
     connection::Connection,
-    shard::{TICK_MS, share_of_core},
+    shard::{share_of_core, ticks},
 };
 
 /// Entries of the wheel that one turn checks, at most. Most belong to deadlines that have moved, and take some
@@ -34,7 +34,7 @@ pub(in crate::shard) struct Deadlines {
 impl Deadlines {
     pub(in crate::shard) fn new(receive_buffers: u16, core_shards: u16, now: Time) -> Self {
         Self {
-            wheel: Wheel::new(tick_at(now)),
+            wheel: Wheel::new(ticks::at(now)),
             expired: Vec::new(),
             expiries_per_turn: share_of_core(
                 expiries_per_turn(receive_buffers),
@@ -47,7 +47,7 @@ impl Deadlines {
     /// Sets or clears a connection's timer.
     pub(in crate::shard) fn set(&mut self, slot: u32, timer: &mut Timer, deadline: Option<Time>) {
         match deadline {
-            Some(deadline) => self.wheel.set(slot, timer, tick_after(deadline)),
+            Some(deadline) => self.wheel.set(slot, timer, ticks::after(deadline)),
             None => self.wheel.clear(timer),
         }
     }
@@ -68,7 +68,7 @@ impl Deadlines {
                 connections,
                 expired: &mut expired,
             };
-            done = self.wheel.advance(tick_at(now), budget, &mut timers);
+            done = self.wheel.advance(ticks::at(now), budget, &mut timers);
             entries -= budget;
         }
         (expired, done)
@@ -82,7 +82,7 @@ impl Deadlines {
 
     /// Time until a timer may expire, if one is set.
     pub(in crate::shard) fn next_in(&self, now: Time) -> Option<Duration> {
-        self.wheel.next_wake().map(|tick| until(tick, now))
+        self.wheel.next_wake().map(|tick| ticks::until(tick, now))
     }
 
     /// Number of entries of the wheel.
@@ -118,24 +118,4 @@ impl<S> Timers for ConnectionTimers<'_, S> {
     fn expire(&mut self, _: &mut Wheel, id: u32) {
         self.expired.push(id);
     }
-}
-
-/// The last tick that has begun at `now`.
-fn tick_at(now: Time) -> Tick {
-    Tick::new((now.as_millis() / TICK_MS) as u32)
-}
-
-/// The first tick that is not before `deadline`.
-fn tick_after(deadline: Time) -> Tick {
-    Tick::new(deadline.as_millis().div_ceil(TICK_MS) as u32)
-}
-
-/// Time from `now` until `tick` begins.
-fn until(tick: Tick, now: Time) -> Duration {
-    let current = tick_at(now);
-    if !current.is_before(tick) {
-        return Duration::ZERO;
-    }
-    let begins = (now.as_millis() / TICK_MS + u64::from(tick.since(current))) * TICK_MS;
-    Duration::from_millis(begins - now.as_millis())
 }

@@ -10,7 +10,7 @@ use crate::connection::WaitReason;
 pub(in crate::shard) struct ReadSchedule {
     /// Connections that wait for quota: slot and generation.
     awaits_quota: VecDeque<(u32, u32)>,
-    /// Publishers that wait for the budget of published messages: slot and generation.
+    /// Connections that wait for a budget, of published messages or of tasks: slot and generation.
     awaits_budget: VecDeque<(u32, u32)>,
     /// Quota of one turn.
     per_turn: ReadQuota,
@@ -48,7 +48,7 @@ impl ReadSchedule {
         !self.awaits_quota.is_empty()
     }
 
-    /// Returns whether a publisher waits for the budget of published messages.
+    /// Returns whether a connection waits for a budget.
     pub(in crate::shard) fn awaits_budget(&self) -> bool {
         !self.awaits_budget.is_empty()
     }
@@ -59,7 +59,9 @@ impl ReadSchedule {
             // The end of the send resumes it.
             WaitReason::SendQueue => {}
             WaitReason::TurnQuota => self.awaits_quota.push_back((slot, generation)),
-            WaitReason::PublishBudget => self.awaits_budget.push_back((slot, generation)),
+            WaitReason::PublishBudget | WaitReason::Tasks => {
+                self.awaits_budget.push_back((slot, generation));
+            }
         }
     }
 
@@ -71,13 +73,13 @@ impl ReadSchedule {
         self.awaits_quota.pop_front()
     }
 
-    /// Number of publishers that wait for the budget.
-    pub(in crate::shard) fn publishers(&self) -> usize {
+    /// Number of connections that wait for a budget.
+    pub(in crate::shard) fn over_budget(&self) -> usize {
         self.awaits_budget.len()
     }
 
-    /// Takes the next publisher that waits for the budget.
-    pub(in crate::shard) fn next_publisher(&mut self) -> Option<(u32, u32)> {
+    /// Takes the next connection that waits for a budget.
+    pub(in crate::shard) fn next_over_budget(&mut self) -> Option<(u32, u32)> {
         self.awaits_budget.pop_front()
     }
 

@@ -1,0 +1,51 @@
+//! Closures of the application that a shard calls later: when a timer expires, or when a task has finished.
+
+#[cfg(feature = "tasks")]
+mod tasks;
+mod timers;
+
+#[cfg(feature = "tasks")]
+pub(crate) use self::tasks::{Finished, FinishedQueue, Output, TaskFuture, Tasks};
+#[cfg(test)]
+pub(crate) use self::timers::TIMERS_MAX;
+pub use self::timers::TimerId;
+pub(crate) use self::timers::Timers;
+
+use crate::Config;
+
+/// The timers and tasks of the connections of a shard.
+#[derive(Debug)]
+pub(crate) struct Later {
+    pub(crate) timers: Timers,
+    #[cfg(feature = "tasks")]
+    pub(crate) tasks: Tasks,
+}
+
+impl Later {
+    pub(crate) fn new(#[cfg_attr(not(feature = "tasks"), expect(unused))] config: &Config) -> Self {
+        Self {
+            timers: Timers::default(),
+            #[cfg(feature = "tasks")]
+            tasks: Tasks::new(config),
+        }
+    }
+
+    /// Cancels the timers and tasks of a connection that has ended.
+    pub(crate) fn forget(&mut self, slot: u32) {
+        self.timers.forget(slot);
+        #[cfg(feature = "tasks")]
+        self.tasks.forget(slot);
+    }
+
+    /// Returns whether a connection has as many tasks as it may have, so that it is not read.
+    #[inline]
+    pub(crate) fn is_busy(
+        &self,
+        #[cfg_attr(not(feature = "tasks"), expect(unused))] slot: u32,
+    ) -> bool {
+        #[cfg(feature = "tasks")]
+        return self.tasks.is_full(slot);
+        #[cfg(not(feature = "tasks"))]
+        return false;
+    }
+}

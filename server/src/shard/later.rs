@@ -1,0 +1,65 @@
+//! Calls closures of the application: of other threads, of timers, and of tasks.
+
+use tidewheel_codec::Time;
+
+#[cfg(feature = "tasks")]
+use super::jobs::JOBS_PER_TURN;
+use super::{Shard, visit::Visit};
+use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
+
+#[cfg(feature = "tasks")]
+use crate::later::{Finished, Output};
+
+impl<R: Ring, H: Handler> Shard<R, H> {
+    /// Calls a closure of another thread with the connection of this id, if it is still open.
+    pub(super) fn call(&mut self, id: ConnectionId, call: Call<'_>, now: Time) {
+        self.visit(id.slot, now, |visit| {
+            if visit.connection.generation() == id.generation {
+                visit.resume(Callback::Call, call);
+                visit.poll_protocol();
+            }
+        });
+    }
+
+    /// Gives the outputs of tasks to their connections, within the limit of a turn. Returns whether none is left.
+    #[cfg(feature = "tasks")]
+    pub(super) fn finish_tasks(&mut self, now: Time) -> bool {
+        for _ in 0..JOBS_PER_TURN {
+            let Some(Finished { slot, output }) = self.core.later.tasks.next_finished() else {
+                return true;
+            };
+            self.visit(slot, now, |visit| {
+                match output {
+                    Ok(Output::Call(call)) => visit.resume(Callback::Task, call),
+                    Err(panic) => visit.fail_after_panic(Callback::Task, panic),
+                }
+                visit.poll_protocol();
+            });
+        }
+        false
+    }
+}
+
+impl<R: Ring, H: Handler> Visit<'_, R, H> {
+    /// Calls a closure with the connection, if it is open.
+    fn resume(&mut self, callback: Callback, call: Call<'_>) {
+        if !self.connection.is_open() {
+            return;
+        }
+        let id = self.id();
+        self.call(callback, |handler, conn| {
+            if handler.resume(conn, call).is_err() {
+                tracing::warn!(target: "tidewheel::shard::inbox", connection = %id, "a closure was dropped: it is for another handler than that of the connection");
+            }
+        });
+    }
+
+    /// Calls the closures of the timers that have expired.
+    pub(super) fn run_timers(&mut self) {
+        while self.connection.is_open()
+            && let Some(expired) = self.core.later.timers.take_expired(self.slot, self.now)
+        {
+            self.resume(Callback::Timer, expired.call());
+        }
+    }
+}

@@ -1,0 +1,435 @@
+//! Tasks of an application, and closures of other threads, on the threads of the shards.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use tidewheel::{
+    Config, Conn, ConnectionId, Handler, Message, Remote, RemoteError, Request, Running, Server,
+    Verdict,
+};
+use tokio::sync::Semaphore;
+
+use support::{
+    client::{self, CLOSE, Client, FIN, TEXT},
+    ms, wait,
+};
+
+/// The state that the handlers of all shards share with a test.
+#[derive(Default)]
+struct Shared {
+    /// Tasks of the messages `gate` and `ordered` wait for a permit.
+    gates: HashMap<&'static str, Semaphore>,
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+    /// Number of tasks that were dropped or have finished.
+    dropped: AtomicUsize,
+    /// The ids of open connections, by the paths of their requests.
+    ids: Mutex<HashMap<String, ConnectionId>>,
+}
+
+/// Counts a running task.
+struct Counted(Arc<Shared>);
+
+impl Counted {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let running = shared.running.fetch_add(1, Ordering::Relaxed) + 1;
+        shared.most_running.fetch_max(running, Ordering::Relaxed);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        self.0.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// A handler that starts a task for each message. A message is a word and an argument.
+struct Tasks {
+    shared: Arc<Shared>,
+    /// Number of outputs that this shard has handled.
+    outputs: usize,
+}
+
+impl Handler for Tasks {
+    /// The path of the request.
+    type State = String;
+
+    fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
+        Verdict::accept(request.path().to_owned())
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        let (path, link) = conn.split();
+        let mut ids = self.shared.ids.lock().expect("the lock is not poisoned");
+        ids.insert(path.clone(), link.id());
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+        let text = message.as_text().unwrap_or_default().to_owned();
+        let shared = Arc::clone(&self.shared);
+        match text.split_once(' ').unwrap_or((&text, "")) {
+            ("gate", gate) => {
+                let (gate, counted) = (gate.to_owned(), Counted::new(&shared));
+                let task = async move {
+                    let permit = shared.gates[&*gate].acquire().await;
+                    permit.expect("the gate is not closed").forget();
+                    drop(counted);
+                    gate
+                };
+                conn.spawn(task, |app, conn, gate| {
+                    app.outputs += 1;
+                    conn.send(gate);
+                });
+            }
+            ("ordered", gate) => {
+                let gate = gate.to_owned();
+                let task = async move {
+                    let permit = shared.gates[&*gate].acquire().await;
+                    permit.expect("the gate is not closed").forget();
+                    gate
+                };
+                conn.spawn_in_order(task, |_, conn, gate| {
+                    conn.send(gate);
+                });
+            }
+            // A file by tokio-uring, a timer of tokio, and a value that is not `Send`.
+            ("file", path) => {
+                let path = Rc::new(path.to_owned());
+                let task = async move {
+                    tokio::time::sleep(ms(1)).await;
+                    let file = tokio_uring::fs::File::open(&*path).await?;
+                    let (read, bytes) = file.read_at(Vec::with_capacity(100), 0).await;
+                    read.map(|_| bytes)
+                };
+                conn.spawn(task, |_, conn, bytes| {
+                    conn.send(bytes.expect("the file is readable"));
+                });
+            }
+            ("panic", "future") => conn.spawn(async { panic!("in a future") }, |_, _, ()| ()),
+            ("panic", _) => conn.spawn(async {}, |_, _, ()| panic!("behind a future")),
+            ("close", _) => {
+                conn.spawn(async {}, |_, conn, ()| {
+                    conn.close(tidewheel::CloseCode::NORMAL_CLOSURE, "done")
+                        .expect("a valid reason");
+                });
+            }
+            _ => {
+                conn.send(message);
+            }
+        }
+    }
+}
+
+struct Bench {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    running: Running,
+}
+
+impl Bench {
+    fn start(config: Config) -> Self {
+        let config = Config {
+            shards: Some(2),
+            ..config
+        };
+        let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+        let address = server.address();
+        let shared = Arc::new(Shared {
+            gates: ["a", "b", "c"].map(|gate| (gate, Semaphore::new(0))).into(),
+            ..Shared::default()
+        });
+        let in_handler = Arc::clone(&shared);
+        let running = server.start(move |_| {
+            Ok(Tasks {
+                shared: Arc::clone(&in_handler),
+                outputs: 0,
+            })
+        });
+        Self {
+            address,
+            shared,
+            running: running.expect("io_uring is available"),
+        }
+    }
+
+    fn open(&self, path: &str) -> Client {
+        let mut client = Client::connect_to(self.address).expect("the server accepts");
+        client.send_request(path);
+        client.accept();
+        client
+    }
+
+    /// Opens connections until two are on different shards.
+    fn open_on_two_shards(&self) -> [(Client, ConnectionId); 2] {
+        let mut first = None;
+        for number in 0.. {
+            let path = format!("/{number}");
+            let mut client = self.open(&path);
+            say(&mut client, "hello");
+            let id = self.shared.ids.lock().expect("the lock is not poisoned")[&path];
+            match first.take() {
+                None => first = Some((client, id)),
+                Some((other, its_id)) if is_on_other_shard(id, its_id) => {
+                    return [(other, its_id), (client, id)];
+                }
+                Some(same) => first = Some(same),
+            }
+        }
+        unreachable!("the kernel distributes connections over both shards")
+    }
+
+    fn allow(&self, gate: &str) {
+        self.shared.gates[gate].add_permits(1);
+    }
+
+    fn wait_for(&self, what: &str, met: impl Fn(&Shared) -> bool) {
+        wait::until(ms(10_000), what, || met(&self.shared));
+    }
+}
+
+/// Returns whether two ids, which begin with the number of the shard, are of different shards.
+fn is_on_other_shard(one: ConnectionId, other: ConnectionId) -> bool {
+    let shard = |id: ConnectionId| id.to_string().split('-').next().map(str::to_owned);
+    shard(one) != shard(other)
+}
+
+/// Sends a text message that is echoed.
+fn say(client: &mut Client, text: &str) {
+    client.send(&client::text(text));
+    client.expect(FIN | TEXT, text);
+}
+
+fn ask(client: &mut Client, text: &str) {
+    client.send(&client::text(text));
+}
+
+#[test]
+fn outputs_arrive_as_the_tasks_finish() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.open("/");
+    for text in ["gate a", "gate b", "gate c"] {
+        ask(&mut client, text);
+    }
+    // Other messages are read meanwhile.
+    say(&mut client, "hello");
+    for gate in ["b", "c", "a"] {
+        bench.allow(gate);
+        client.expect(FIN | TEXT, gate);
+    }
+}
+
+#[test]
+fn outputs_in_order_arrive_in_the_order_of_the_messages() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.open("/");
+    for text in ["ordered a", "ordered b", "ordered c", "gate c"] {
+        ask(&mut client, text);
+    }
+    // A task outside of the order does not wait for it.
+    bench.allow("c");
+    client.expect(FIN | TEXT, "c");
+    for gate in ["c", "b", "a"] {
+        bench.allow(gate);
+    }
+    for gate in ["a", "b", "c"] {
+        client.expect(FIN | TEXT, gate);
+    }
+}
+
+#[test]
+fn a_task_uses_tokio_and_tokio_uring_and_need_not_be_send() {
+    let bench = Bench::start(Config::default());
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "from a file").expect("the file is writable");
+    let mut client = bench.open("/");
+    for _ in 0..10 {
+        ask(&mut client, &format!("file {}", file.path().display()));
+        client.expect(FIN | client::BINARY, "from a file");
+    }
+}
+
+#[test]
+fn tasks_of_a_busy_server_make_progress() {
+    let bench = Bench::start(Config::default());
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), "from a file").expect("the file is writable");
+    let [(mut one, _), (mut other, _)] = bench.open_on_two_shards();
+    let (address, is_done) = (bench.address, AtomicBool::new(false));
+    let is_done = &is_done;
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let mut client = Client::connect_to(address).expect("the server accepts");
+                client.send_request("/busy");
+                client.accept();
+                while !is_done.load(Ordering::Relaxed) {
+                    say(&mut client, "hello");
+                }
+            });
+        }
+        for client in [&mut one, &mut other] {
+            for _ in 0..20 {
+                ask(client, &format!("file {}", file.path().display()));
+                client.expect(FIN | client::BINARY, "from a file");
+            }
+        }
+        is_done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_panic_of_a_task_or_behind_it_ends_its_connection_only() {
+    let bench = Bench::start(Config::default());
+    let mut other = bench.open("/other");
+    for text in ["panic future", "panic then"] {
+        let mut client = bench.open("/");
+        ask(&mut client, text);
+        let close = client.frame();
+        assert_eq!((close.first, close.close_code()), (CLOSE, 1011), "{text}");
+        say(&mut other, "hello");
+    }
+}
+
+#[test]
+fn the_closure_behind_a_task_closes_its_connection() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.open("/");
+    ask(&mut client, "close");
+    assert_eq!(client.frame().close_code(), 1000);
+}
+
+#[test]
+fn the_tasks_of_a_connection_are_dropped_with_it() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.open("/");
+    for text in ["gate a", "gate b"] {
+        ask(&mut client, text);
+    }
+    say(&mut client, "hello");
+    assert_eq!(bench.shared.running.load(Ordering::Relaxed), 2);
+    drop(client);
+    bench.wait_for("the end of the tasks", |it| {
+        it.dropped.load(Ordering::Relaxed) == 2
+    });
+    // The next connection in the slot gets no output of them.
+    let mut client = bench.open("/");
+    bench.allow("a");
+    say(&mut client, "hello");
+}
+
+#[test]
+fn a_connection_with_too_many_tasks_is_not_read_until_one_has_finished() {
+    let bench = Bench::start(Config {
+        max_tasks_per_connection: 3,
+        ..Config::default()
+    });
+    let (mut client, mut other) = (bench.open("/"), bench.open("/other"));
+    for _ in 0..10 {
+        ask(&mut client, "gate a");
+    }
+    ask(&mut client, "last");
+    bench.wait_for("three tasks", |it| it.running.load(Ordering::Relaxed) == 3);
+    ask(&mut other, "gate b");
+    say(&mut other, "hello");
+    // The last message is read when at most two tasks are left.
+    for _ in 0..8 {
+        bench.allow("a");
+        client.expect(FIN | TEXT, "a");
+    }
+    client.expect(FIN | TEXT, "last");
+    for _ in 0..2 {
+        bench.allow("a");
+        client.expect(FIN | TEXT, "a");
+    }
+    let most = bench.shared.most_running.load(Ordering::Relaxed);
+    assert!(most <= 4, "{most} tasks ran at the same time");
+}
+
+#[test]
+fn a_shard_with_too_many_tasks_reads_only_connections_without_a_task() {
+    let bench = Bench::start(Config {
+        max_tasks: 4,
+        shards: Some(1),
+        ..Config::default()
+    });
+    let [(mut one, _), (mut other, _)] = bench.open_on_two_shards();
+    for client in [&mut one, &mut other] {
+        for _ in 0..10 {
+            ask(client, "gate a");
+        }
+    }
+    bench.wait_for("four tasks on each shard", |it| {
+        it.running.load(Ordering::Relaxed) == 8
+    });
+    for _ in 0..20 {
+        bench.allow("a");
+    }
+    for client in [&mut one, &mut other] {
+        for _ in 0..10 {
+            client.expect(FIN | TEXT, "a");
+        }
+    }
+    assert_eq!(bench.shared.most_running.load(Ordering::Relaxed), 8);
+}
+
+#[test]
+fn a_remote_reaches_a_connection_on_another_shard() {
+    let bench = Bench::start(Config::default());
+    let remote: Remote<Tasks> = bench.running.remote();
+    for (mut client, id) in bench.open_on_two_shards() {
+        let answer = remote.with(id, |_, conn| {
+            conn.send("a direct message");
+            conn.state().clone()
+        });
+        client.expect(FIN | TEXT, "a direct message");
+        let path = answer.expect("the shard is not busy").wait();
+        assert!(path.is_ok_and(|path| path.starts_with('/')));
+        let panicking = remote.with(id, |_, _| panic!("in a closure"));
+        assert_eq!(client.frame().close_code(), 1011);
+        let answer = panicking.expect("the shard is not busy").wait();
+        assert_eq!(answer, Err::<(), _>(RemoteError::Gone));
+        let answer = remote.with(id, |_, _| ()).expect("the shard is not busy");
+        assert_eq!(answer.wait(), Err(RemoteError::Gone));
+    }
+}
+
+#[test]
+fn a_remote_for_another_handler_reaches_nobody() {
+    struct Other;
+    impl Handler for Other {
+        type State = ();
+        fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+            Verdict::accept(())
+        }
+        fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
+    }
+    let bench = Bench::start(Config::default());
+    let remote: Remote<Other> = bench.running.remote();
+    let [(mut client, id), _other] = bench.open_on_two_shards();
+    let answer = remote.with(id, |_, _| ()).expect("the shard is not busy");
+    assert_eq!(answer.wait(), Err(RemoteError::Gone));
+    say(&mut client, "hello");
+}
+
+#[test]
+fn a_server_with_waiting_tasks_stops() {
+    let mut bench = Bench::start(Config::default());
+    let mut client = bench.open("/");
+    ask(&mut client, "gate a");
+    say(&mut client, "hello");
+    bench.running.stop();
+    assert_eq!(bench.shared.dropped.load(Ordering::Relaxed), 1);
+    assert_eq!(client.end(), client::End::Reset);
+}
