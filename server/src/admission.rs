@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -20,9 +20,6 @@ const RETRY_AFTER: &str = "5";
 /// The number of free places of a shard that has ended.
 const CLOSED: u32 = u32::MAX;
 
-/// The ticket of a handoff whose network is not counted.
-const NO_NETWORK: u32 = u32::MAX;
-
 /// Counts the connections of a server, and refuses connections over a limit.
 #[derive(Debug)]
 pub(crate) struct Admission {
@@ -33,8 +30,9 @@ pub(crate) struct Admission {
     free_places: Box<[FreePlaces]>,
     /// Number of connections of each network; empty if networks are not limited.
     networks: Mutex<HashMap<Network, u32>>,
-    /// The networks of connections that are being handed over, by ticket.
-    handoffs: Mutex<Slab<Network>>,
+    /// The peer's address of each connection that is being handed over, and its network if networks are counted,
+    /// by ticket.
+    handoffs: Mutex<Slab<(SocketAddr, Option<Network>)>>,
 }
 
 /// Free places of a shard, in a cache line of its own, because the shard writes it for every connection.
@@ -109,14 +107,9 @@ impl Admission {
         networks.for_each(|network| self.remove_network(network));
     }
 
-    /// Returns whether the addresses of clients are needed.
-    pub(crate) fn asks_for_address(&self) -> bool {
-        self.per_network_max.is_some()
-    }
-
     /// Admits a connection from `address` that `shard` has accepted: reserves a place in that shard, or in the
     /// one with the most free places.
-    pub(crate) fn admit(&self, address: Option<IpAddr>, shard: u16) -> Result<Admitted, Refusal> {
+    pub(crate) fn admit(&self, address: IpAddr, shard: u16) -> Result<Admitted, Refusal> {
         // Relaxed, because the number guards no other memory.
         let places = |count| (count < self.connections_max).then_some(count + 1);
         self.connections
@@ -130,7 +123,7 @@ impl Admission {
             shard,
             network: None,
         };
-        if let (Some(limit), Some(address)) = (self.per_network_max, address) {
+        if let Some(limit) = self.per_network_max {
             let network = Network::of(address);
             let mut networks = lock(&self.networks);
             let count = networks.entry(network).or_default();
@@ -197,19 +190,13 @@ impl Admission {
     }
 
     /// Returns a ticket for a connection that is handed over.
-    pub(crate) fn begin_handoff(&self, network: Option<Network>) -> u32 {
-        match network {
-            Some(network) => lock(&self.handoffs).insert(network) as u32,
-            None => NO_NETWORK,
-        }
+    pub(crate) fn begin_handoff(&self, peer: SocketAddr, network: Option<Network>) -> u32 {
+        lock(&self.handoffs).insert((peer, network)) as u32
     }
 
     /// Takes back the ticket of a connection that has arrived, or whose handoff has failed.
-    pub(crate) fn receive_handoff(&self, ticket: u32) -> Option<Network> {
-        match ticket {
-            NO_NETWORK => None,
-            _ => Some(lock(&self.handoffs).remove(ticket as usize)),
-        }
+    pub(crate) fn receive_handoff(&self, ticket: u32) -> (SocketAddr, Option<Network>) {
+        lock(&self.handoffs).remove(ticket as usize)
     }
 }
 
@@ -248,29 +235,31 @@ mod tests {
         admission
     }
 
-    fn address(text: &str) -> Option<IpAddr> {
-        Some(text.parse().unwrap())
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
     }
+
+    const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
     #[test]
     fn a_connection_that_ends_frees_its_place() {
         let admission = admission(Some(2), None, 9);
-        let one = admission.admit(None, 0).unwrap();
-        assert!(admission.admit(None, 1).is_ok());
-        assert_eq!(admission.admit(None, 1), Err(Refusal::Full));
+        let one = admission.admit(LOCALHOST, 0).unwrap();
+        assert!(admission.admit(LOCALHOST, 1).is_ok());
+        assert_eq!(admission.admit(LOCALHOST, 1), Err(Refusal::Full));
         admission.remove(one);
-        assert!(admission.admit(None, 1).is_ok());
+        assert!(admission.admit(LOCALHOST, 1).is_ok());
     }
 
     #[test]
     fn a_connection_to_a_full_shard_is_admitted_to_the_other() {
         let admission = admission(None, None, 2);
-        let shards = [0, 0, 0, 0].map(|at| admission.admit(None, at).unwrap().shard);
+        let shards = [0, 0, 0, 0].map(|at| admission.admit(LOCALHOST, at).unwrap().shard);
         assert_eq!(shards, [0, 0, 1, 1]);
-        assert_eq!(admission.admit(None, 0), Err(Refusal::Full));
+        assert_eq!(admission.admit(LOCALHOST, 0), Err(Refusal::Full));
         let (shard, network) = (0, None);
         admission.remove(Admitted { shard, network });
-        assert_eq!(admission.admit(None, 1).unwrap().shard, 0);
+        assert_eq!(admission.admit(LOCALHOST, 1).unwrap().shard, 0);
         assert_eq!(admission.connections.load(Ordering::Relaxed), 4);
     }
 
@@ -302,15 +291,15 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_handed_over_keeps_its_network() {
+    fn a_connection_that_is_handed_over_keeps_its_address_and_its_network() {
         let admission = admission(None, Some(1), 1);
-        let network = admission.admit(address("::1"), 0).unwrap().network;
-        let ticket = admission.begin_handoff(network);
-        assert_eq!(admission.receive_handoff(ticket), network);
-        assert_eq!(
-            admission.receive_handoff(admission.begin_handoff(None)),
-            None
-        );
+        let peers = ["[::1]:1", "192.0.2.1:2"].map(|peer| peer.parse::<SocketAddr>().unwrap());
+        let network = admission.admit(peers[0].ip(), 0).unwrap().network;
+        assert!(network.is_some());
+        let tickets = [(peers[0], network), (peers[1], None)]
+            .map(|(peer, network)| admission.begin_handoff(peer, network));
+        assert_eq!(admission.receive_handoff(tickets[1]), (peers[1], None));
+        assert_eq!(admission.receive_handoff(tickets[0]), (peers[0], network));
         assert!(admission.handoffs.lock().unwrap().is_empty());
     }
 

@@ -10,6 +10,8 @@ mod reading;
 mod receiving;
 mod sending;
 
+use std::net::SocketAddr;
+
 use tidewheel_codec::Time;
 use tidewheel_timerwheel::Timer;
 
@@ -108,6 +110,7 @@ impl<S> Connection<S> {
     pub(crate) fn new(
         socket: Socket,
         generation: u32,
+        peer: SocketAddr,
         deadline: Time,
         refusal: Option<Refusal>,
     ) -> Self {
@@ -124,6 +127,7 @@ impl<S> Connection<S> {
             queue: None,
             phase: Phase::Handshake {
                 head: Head::default(),
+                peer,
                 deadline,
                 refusal,
             },

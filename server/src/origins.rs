@@ -185,6 +185,7 @@ mod tests {
     use tidewheel_codec::handshake::{self, Limits};
 
     use super::*;
+    use crate::request::tests::of_parsed;
 
     fn is_allowed(origins: &Origins, host: &str, origin: Option<&str>) -> bool {
         let origin = origin.map_or_else(String::new, |origin| format!("Origin: {origin}\r\n"));
@@ -196,7 +197,7 @@ mod tests {
         let (request, _) = handshake::Request::parse(request.as_bytes(), &Limits::default())
             .unwrap()
             .unwrap();
-        origins.check(&Request::new(request)).is_ok()
+        origins.check(&of_parsed(request)).is_ok()
     }
 
     #[test]

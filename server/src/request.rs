@@ -1,6 +1,6 @@
 //! A client's request, as a handler sees it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, net::SocketAddr};
 
 use percent_encoding::percent_decode_str;
 use tidewheel_codec::handshake;
@@ -11,11 +11,17 @@ use tidewheel_codec::handshake;
 /// [`headers`](Self::headers).
 pub struct Request<'a> {
     parsed: handshake::Request<'a>,
+    peer: SocketAddr,
+    local: SocketAddr,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(parsed: handshake::Request<'a>) -> Self {
-        Self { parsed }
+    pub(crate) fn new(parsed: handshake::Request<'a>, peer: SocketAddr, local: SocketAddr) -> Self {
+        Self {
+            parsed,
+            peer,
+            local,
+        }
     }
 
     /// The request without the facts about its connection.
@@ -147,6 +153,19 @@ impl<'a> Request<'a> {
         self.parsed.choose_protocol(supported)
     }
 
+    /// The address and the port of the TCP peer: of the client, or of a proxy. An IPv4-mapped IPv6 address is given as
+    /// IPv4.
+    #[must_use]
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The address that the server listens on, as [`Server::address`](crate::Server::address).
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
     /// The body; empty if there is none. With the rest of the request it is at most
     /// [`Config::request_limits`](crate::Config::request_limits) bytes long.
     #[must_use]
@@ -169,6 +188,12 @@ impl fmt::Debug for Request<'_> {
 pub(crate) mod tests {
     use super::*;
 
+    /// The request of a client at 192.0.2.1.
+    pub(crate) fn of_parsed(parsed: handshake::Request<'_>) -> Request<'_> {
+        let peer = SocketAddr::from(([192, 0, 2, 1], 50_000));
+        Request::new(parsed, peer, SocketAddr::from(([127, 0, 0, 1], 80)))
+    }
+
     /// Calls `test` with a request of this method and target, and these header lines.
     pub(crate) fn with_request<T>(
         start: &str,
@@ -181,7 +206,7 @@ pub(crate) mod tests {
         let (parsed, _) = parsed
             .expect("the request is valid")
             .expect("it is complete");
-        test(&Request::new(parsed))
+        test(&of_parsed(parsed))
     }
 
     #[test]

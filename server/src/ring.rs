@@ -31,7 +31,7 @@ pub use token::{OpCode, Token};
 pub use uring::{Setup, Uring};
 pub use waker::Waker;
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 
@@ -87,9 +87,9 @@ pub unsafe trait Ring {
     /// under way fail. Another socket may listen at the address afterwards.
     fn stop_listening(&mut self);
 
-    /// The peer's address of the connection that the accept with this token has just accepted; `None`
-    /// if the accept was not `addressed`.
-    fn peer(&self, accept: Token) -> Option<IpAddr>;
+    /// The peer's address of the connection that the accept with this token has just accepted; `None` if it is
+    /// neither an IPv4 nor an IPv6 address.
+    fn peer(&self, accept: Token) -> Option<SocketAddr>;
 
     /// Returns the acknowledgements of the peer, for the [`Op::QueryTcpInfo`] with this token, which has just
     /// completed; `None` if the kernel cannot report it.

@@ -128,6 +128,7 @@ impl Server {
         };
         for (mut parts, listener) in parts.into_iter().zip(self.listeners) {
             parts.core_shards = core_shards;
+            parts.address = self.address;
             let index = parts.index;
             let core = usize::from(index) % cores.len().max(1);
             let plan = driver::Plan {

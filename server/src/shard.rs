@@ -144,7 +144,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             handshake_timeout: config.handshake_timeout,
             acceptor: Acceptor::new(
                 places,
-                parts.admission.asks_for_address(),
                 config.max_accept_rate.map(|rate| rate.div_ceil(shards)),
                 now,
             ),
@@ -178,6 +177,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 stats: parts.stats,
                 settings: Settings {
                     index: parts.index,
+                    address: parts.address,
                     close_timeout: config.close_timeout,
                     request: config.request_limits,
                     origins: config.origins.clone(),

@@ -6,8 +6,8 @@ use tidewheel_codec::handshake::{Limits, Request};
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     bytes: Vec<u8>,
-    /// Bytes of the whole request, if its head is complete.
-    whole_size: Option<usize>,
+    /// Bytes of the whole request, if its head is complete. 32 bits, because the slot of a connection is small.
+    whole_size: Option<u32>,
 }
 
 impl Head {
@@ -24,7 +24,7 @@ impl Head {
     /// Notes that a parser has found no complete request.
     pub(crate) fn parsed(mut self, limits: &Limits) -> Self {
         let parsed = Request::parse_head(&self.bytes, limits).ok().flatten();
-        self.whole_size = parsed.map(|(_, size)| size);
+        self.whole_size = parsed.and_then(|(_, size)| u32::try_from(size).ok());
         self
     }
 
@@ -47,7 +47,7 @@ impl Head {
         let at = self.bytes.len().saturating_sub(2);
         self.bytes.extend_from_slice(bytes);
         match self.whole_size {
-            Some(size) => self.bytes.len() >= size,
+            Some(size) => self.bytes.len() >= size as usize,
             None => self.bytes.len() >= limits.max_bytes || ends_head(&self.bytes[at..]),
         }
     }

@@ -9,6 +9,8 @@
 //!
 //! A connection enters Flushing if its peer has ended its direction in order, and skips it if it is reset.
 
+use std::net::SocketAddr;
+
 use tidewheel_codec::{Connection as Protocol, Time};
 
 use super::{AckWait, Head};
@@ -16,10 +18,11 @@ use crate::admission::Refusal;
 
 /// The phase of a connection.
 pub(crate) enum Phase<S> {
-    /// The request is awaited until `deadline`. `head` is the part that has arrived. A connection over a limit
-    /// gets `refusal` as the answer.
+    /// The request of the client at `peer` is awaited until `deadline`. `head` is the part that has arrived. A
+    /// connection over a limit gets `refusal` as the answer.
     Handshake {
         head: Head,
+        peer: SocketAddr,
         deadline: Time,
         refusal: Option<Refusal>,
     },

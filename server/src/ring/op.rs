@@ -16,16 +16,11 @@ pub struct Socket(pub u32);
 /// One operation for the kernel.
 #[derive(Debug)]
 pub enum Op {
-    /// Accepts connections of the ring's listener into direct descriptors; `result` is the [`Socket`].
+    /// Accepts a connection of the ring's listener into a direct descriptor; `result` is the [`Socket`].
     ///
-    /// A multishot accept continues until a completion without `more`. At most 64 single accepts may be
-    /// under way at a time, and their tokens must have distinct generations from 0 to 63.
-    Accept {
-        /// Whether one submission accepts any number of connections.
-        multishot: bool,
-        /// Whether [`Ring::peer`](super::Ring::peer) can be called. Not with multishot.
-        addressed: bool,
-    },
+    /// At most 64 accepts may be under way at a time, and their tokens must have distinct generations from 0 to
+    /// 63. [`Ring::peer`](super::Ring::peer) returns the address of the accepted peer.
+    Accept,
     /// Receives into provided buffers; a multishot receive continues until a completion without `more`.
     ///
     /// `ENOBUFS` ends it if no buffer is free, even if no bytes have arrived.
@@ -167,7 +162,7 @@ impl Op {
     #[must_use]
     pub fn code(&self) -> OpCode {
         match self {
-            Self::Accept { .. } => OpCode::Accept,
+            Self::Accept => OpCode::Accept,
             Self::Receive { .. } => OpCode::Receive,
             Self::Fill { .. } => OpCode::Fill,
             Self::Send { .. } => OpCode::Send,

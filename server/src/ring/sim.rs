@@ -18,7 +18,7 @@ mod settings;
 mod socket;
 mod trace;
 
-use std::{cell::RefCell, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{cell::RefCell, io, net::SocketAddr, rc::Rc, time::Duration};
 
 use bytes::BytesMut;
 use tidewheel_codec::Time;
@@ -99,7 +99,7 @@ unsafe impl Ring for SimRing {
         self.kernel.borrow_mut().stop_listening();
     }
 
-    fn peer(&self, accept: Token) -> Option<IpAddr> {
+    fn peer(&self, accept: Token) -> Option<SocketAddr> {
         self.kernel.borrow().peer(accept)
     }
 

@@ -16,7 +16,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     mem::ManuallyDrop,
-    net::IpAddr,
+    net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
 
@@ -38,7 +38,7 @@ use super::{
 /// The id of the ring's only group of provided buffers.
 const BUFFER_GROUP: u16 = 0;
 
-/// Maximum number of single accepts under way.
+/// Maximum number of accepts under way.
 const ACCEPTS_MAX: usize = 64;
 
 /// An io_uring with direct descriptors and a provided-buffer ring. Only the thread that created it can
@@ -62,7 +62,7 @@ pub struct Uring {
     fills: ManuallyDrop<Fills>,
     /// The bytes of each [`Op::SendAll`] under way.
     send_all_bytes: ManuallyDrop<HashMap<Token, Vec<u8>>>,
-    /// The peer's address of each single accept, by the generation in its token.
+    /// The peer's address of each accept, by the generation in its token.
     accepted_peers: ManuallyDrop<Box<[AcceptedPeer; ACCEPTS_MAX]>>,
 }
 
@@ -210,8 +210,9 @@ unsafe impl Ring for Uring {
         }
     }
 
-    fn peer(&self, accept: Token) -> Option<IpAddr> {
-        self.accepted_peers.get(accept.generation() as usize)?.ip()
+    fn peer(&self, accept: Token) -> Option<SocketAddr> {
+        let peer = self.accepted_peers.get(accept.generation() as usize)?;
+        peer.address()
     }
 
     fn ack_progress(&self, query: Token) -> Option<AckProgress> {
@@ -225,11 +226,7 @@ unsafe impl Ring for Uring {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        net::{SocketAddr, TcpListener},
-        os::fd::FromRawFd,
-        time::Duration,
-    };
+    use std::{net::TcpListener, os::fd::FromRawFd, time::Duration};
 
     use super::{entries::fixed, *};
     use crate::ring::{OpCode, Socket};

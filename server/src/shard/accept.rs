@@ -1,11 +1,16 @@
 //! Accepts connections, and never more than there are free places.
 //!
-//! A full table of direct descriptors ends a multishot accept with `ENFILE`, and drops the client that it has
-//! accepted. So a multishot accept runs only while many places are free. Below that, single accepts are armed,
-//! at most one for each free place. A few places are reserved for clients over the limit, which get 503 or 429.
-//! When these are taken too, clients wait in the listener's backlog.
+//! An accept into a full table of direct descriptors fails with `ENFILE`, and drops the client. So at most one accept is
+//! armed for each free place. A few places are reserved for clients over the limit, which get 503 or 429. When these are
+//! taken too, clients wait in the listener's backlog.
+//!
+//! Each accept serves one client. A multishot accept does not report the client's address, and can accept the whole
+//! backlog before it is stopped.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    time::Duration,
+};
 
 use tidewheel_codec::Time;
 
@@ -17,40 +22,23 @@ use crate::{
     ring::{Completion, Op, OpCode, Ring, Socket, Token},
 };
 
-/// Free places up to which connections are accepted one by one. Before a multishot accept can be stopped, it
-/// may accept the listener's whole backlog, and clients that connect meanwhile.
-const MULTISHOT_FREE_PLACES_MIN: u32 = 8192;
-
 /// Pause after the system has run out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The slot in the token of a multishot accept.
-const MULTISHOT: u32 = 0;
-
-/// The slot in the token of a single accept.
-const SINGLE: u32 = 1;
+/// The address of a peer that has neither an IPv4 nor an IPv6 address.
+const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The accepts of a shard.
 #[derive(Debug)]
 pub(super) struct Acceptor {
     /// Number of places.
     capacity: u32,
-    /// Whether the client's address is needed. A multishot accept does not report it.
-    needs_address: bool,
     bucket: Option<TokenBucket>,
-    multishot: Multishot,
-    /// Single accepts in flight, one bit for each.
-    singles: u64,
+    /// Accepts in flight, one bit for each.
+    armed: u64,
     stopped: bool,
     /// Time before which no accept is armed, because the system is out of resources, or the rate is reached.
     retry_at: Option<Time>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Multishot {
-    Off,
-    Armed,
-    Cancelling,
 }
 
 /// A token bucket, which limits the rate of accepts.
@@ -97,13 +85,11 @@ impl TokenBucket {
 
 impl Acceptor {
     /// Creates an acceptor with `capacity` places, which accepts at most `rate` connections in a second.
-    pub(super) fn new(capacity: u32, needs_address: bool, rate: Option<u32>, now: Time) -> Self {
+    pub(super) fn new(capacity: u32, rate: Option<u32>, now: Time) -> Self {
         Self {
             capacity,
-            needs_address,
             bucket: rate.map(|rate| TokenBucket::new(rate, now)),
-            multishot: Multishot::Off,
-            singles: 0,
+            armed: 0,
             stopped: false,
             retry_at: None,
         }
@@ -113,13 +99,12 @@ impl Acceptor {
     pub(super) fn stop(&mut self, ring: &mut impl Ring) {
         self.stopped = true;
         ring.stop_listening();
-        self.cancel_multishot(ring);
-        self.cancel_singles(ring);
+        self.cancel_all(ring);
     }
 
     /// Returns whether no accept is in flight, and none will be armed.
     pub(super) fn is_stopped(&self) -> bool {
-        self.stopped && self.singles == 0 && self.multishot == Multishot::Off
+        self.stopped && self.armed == 0
     }
 
     /// Time until accepts are armed again, if they are paused.
@@ -129,20 +114,10 @@ impl Acceptor {
             .map(|time| time.since(now))
     }
 
-    fn cancel_multishot(&mut self, ring: &mut impl Ring) {
-        if self.multishot == Multishot::Armed {
-            self.multishot = Multishot::Cancelling;
-            let target = multishot();
-            let kind = OpCode::Accept;
-            ring.push(Op::Cancel { kind, target }, cancel());
-        }
-    }
-
-    fn cancel_singles(&mut self, ring: &mut impl Ring) {
-        for index in (0..u64::BITS).filter(|index| self.singles >> index & 1 == 1) {
-            let target = single(index);
-            let kind = OpCode::Accept;
-            ring.push(Op::Cancel { kind, target }, cancel());
+    fn cancel_all(&mut self, ring: &mut impl Ring) {
+        for index in (0..u64::BITS).filter(|index| self.armed >> index & 1 == 1) {
+            let (kind, target) = (OpCode::Accept, accept(index));
+            ring.push(Op::Cancel { kind, target }, Token::new(0, 0));
         }
     }
 
@@ -154,25 +129,11 @@ impl Acceptor {
         self.retry_at = None;
         // A new connection may be open while the slot of a closed descriptor is not free yet.
         let free = self.capacity.saturating_sub(open);
-        let one_by_one =
-            self.needs_address || self.bucket.is_some() || free <= MULTISHOT_FREE_PLACES_MIN;
-        if !one_by_one {
-            if self.multishot == Multishot::Off && self.singles == 0 {
-                self.multishot = Multishot::Armed;
-                let accept = Op::Accept {
-                    multishot: true,
-                    addressed: false,
-                };
-                ring.push(accept, multishot());
-            }
-            return false;
-        }
-        self.cancel_multishot(ring);
-        if self.singles.count_ones() > free {
+        if self.armed.count_ones() > free {
             // A handoff to this shard has taken a place for which an accept was armed. All accepts are armed
             // anew: the kernel wakes one accept for each client, and if it woke one that is being cancelled,
             // the client would wait for the next one. A new accept looks for a client first.
-            self.cancel_singles(ring);
+            self.cancel_all(ring);
         }
         let mut wanted = free.min(u64::BITS);
         if let Some(bucket) = &mut self.bucket {
@@ -182,27 +143,16 @@ impl Acceptor {
             }
             wanted = wanted.min(allowed);
         }
-        if self.multishot == Multishot::Off {
-            while self.singles.count_ones() < wanted {
-                let index = (!self.singles).trailing_zeros();
-                self.singles |= 1 << index;
-                let accept = Op::Accept {
-                    multishot: false,
-                    addressed: self.needs_address,
-                };
-                ring.push(accept, single(index));
-            }
+        while self.armed.count_ones() < wanted {
+            let index = (!self.armed).trailing_zeros();
+            self.armed |= 1 << index;
+            ring.push(Op::Accept, accept(index));
         }
         self.retry_at.is_some()
     }
 
     fn completed(&mut self, completion: &Completion) {
-        let token = completion.token;
-        match token.slot() {
-            SINGLE => self.singles &= !(1 << token.generation()),
-            _ if !completion.more => self.multishot = Multishot::Off,
-            _ => {}
-        }
+        self.armed &= !(1 << completion.token.generation());
         if let Some(bucket) = &mut self.bucket
             && completion.result >= 0
         {
@@ -211,16 +161,9 @@ impl Acceptor {
     }
 }
 
-fn multishot() -> Token {
-    Token::new(0, MULTISHOT)
-}
-
-fn single(index: u32) -> Token {
-    Token::new(index, SINGLE)
-}
-
-fn cancel() -> Token {
-    Token::new(0, 0)
+/// The token of an accept.
+fn accept(index: u32) -> Token {
+    Token::new(index, 0)
 }
 
 impl<R: Ring, H: Handler> Shard<R, H> {
@@ -236,8 +179,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.acceptor.completed(completion);
         match u32::try_from(completion.result) {
             Ok(socket) => {
-                let address = self.core.ring.peer(completion.token);
-                self.admit(Socket(socket), address, now);
+                let peer = self.core.ring.peer(completion.token);
+                self.admit(Socket(socket), peer.unwrap_or(UNKNOWN), now);
             }
             Err(_) if self.acceptor.stopped => {}
             Err(_) => match -completion.result {
@@ -255,12 +198,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
     /// Admits a new connection to this shard, or hands it over to a shard with a free place. A connection over
     /// a limit is refused when its request has arrived.
-    fn admit(&mut self, socket: Socket, address: Option<IpAddr>, now: Time) {
+    fn admit(&mut self, socket: Socket, peer: SocketAddr, now: Time) {
         self.core.stats.accepts.add(1);
-        match self.admission.admit(address) {
-            Ok(admitted) if !self.admission.are_here(&admitted) => self.hand_over(socket, admitted),
-            Ok(admitted) => self.insert_connection(socket, Ok(admitted.network), now),
-            Err(refusal) => self.insert_connection(socket, Err(refusal), now),
+        match self.admission.admit(peer.ip()) {
+            Ok(admitted) if !self.admission.are_here(&admitted) => {
+                self.hand_over(socket, peer, admitted);
+            }
+            Ok(admitted) => self.insert_connection(socket, peer, Ok(admitted.network), now),
+            Err(refusal) => self.insert_connection(socket, peer, Err(refusal), now),
         }
     }
 
@@ -268,12 +213,14 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     pub(super) fn insert_connection(
         &mut self,
         socket: Socket,
+        peer: SocketAddr,
         admitted: Result<Option<Network>, Refusal>,
         now: Time,
     ) {
         self.generation = (self.generation + 1) % Token::GENERATIONS;
         let deadline = now + self.handshake_timeout;
-        let connection = Connection::new(socket, self.generation, deadline, admitted.err());
+        let refusal = admitted.err();
+        let connection = Connection::new(socket, self.generation, peer, deadline, refusal);
         let slot = self.connections.insert(connection) as u32;
         if let Ok(Some(network)) = admitted {
             self.admission.note_network(slot, network);

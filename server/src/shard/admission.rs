@@ -1,6 +1,9 @@
 //! The admission of connections to a shard, and their handoff to another.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     admission::{Admission, Admitted, Network, Refusal},
@@ -40,7 +43,7 @@ impl ShardAdmission {
     }
 
     /// Admits a connection, if a place is free on any shard.
-    pub(super) fn admit(&self, address: Option<IpAddr>) -> Result<Admitted, Refusal> {
+    pub(super) fn admit(&self, address: IpAddr) -> Result<Admitted, Refusal> {
         self.admission.admit(address, self.shard)
     }
 
@@ -73,8 +76,13 @@ impl ShardAdmission {
     }
 
     /// Begins the handoff of a connection. Returns the ticket by which the other shard identifies it.
-    pub(super) fn begin_handoff(&mut self, socket: Socket, admitted: Admitted) -> u32 {
-        let ticket = self.admission.begin_handoff(admitted.network);
+    pub(super) fn begin_handoff(
+        &mut self,
+        socket: Socket,
+        peer: SocketAddr,
+        admitted: Admitted,
+    ) -> u32 {
+        let ticket = self.admission.begin_handoff(peer, admitted.network);
         self.handoffs.push(Handoff {
             socket,
             admitted,
@@ -93,14 +101,15 @@ impl ShardAdmission {
             .swap_remove(at.expect("the handoff has begun"))
     }
 
-    /// Undoes the admission of a connection whose handoff has failed.
-    pub(super) fn cancel(&self, handoff: Handoff) {
-        self.admission.receive_handoff(handoff.ticket);
+    /// Undoes the admission of a connection whose handoff has failed. Returns the address of its peer.
+    pub(super) fn cancel(&self, handoff: Handoff) -> SocketAddr {
+        let (peer, _) = self.admission.receive_handoff(handoff.ticket);
         self.admission.remove(handoff.admitted);
+        peer
     }
 
-    /// Takes the network of a connection that another shard has handed over.
-    pub(super) fn receive_handoff(&self, ticket: u32) -> Option<Network> {
+    /// Takes the peer's address and the network of a connection that another shard has handed over.
+    pub(super) fn receive_handoff(&self, ticket: u32) -> (SocketAddr, Option<Network>) {
         self.admission.receive_handoff(ticket)
     }
 

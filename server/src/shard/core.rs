@@ -8,7 +8,7 @@ mod receives;
 mod refusal_log;
 mod sends;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tidewheel_codec::{Endpoint, handshake::Limits};
 
@@ -53,6 +53,8 @@ pub(super) struct Core<R: Ring, H: Handler> {
 pub(super) struct Settings {
     /// Number of the shard.
     pub(super) index: u16,
+    /// The address that the server listens on.
+    pub(super) address: SocketAddr,
     pub(super) close_timeout: Duration,
     pub(super) request: Limits,
     pub(super) origins: Origins,

@@ -4,6 +4,8 @@
 //! table is full. A few places of each table are reserved for them: the shard accepts the client, and passes
 //! the socket to another ring.
 
+use std::net::SocketAddr;
+
 use tidewheel_codec::Time;
 
 use super::Shard;
@@ -15,10 +17,10 @@ use crate::{
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Passes a connection to the shard that has reserved a place for it.
-    pub(super) fn hand_over(&mut self, socket: Socket, admitted: Admitted) {
+    pub(super) fn hand_over(&mut self, socket: Socket, peer: SocketAddr, admitted: Admitted) {
         let waker = self.core.fanout.waker(admitted.shard.into());
         let waker = waker.expect("a shard with free places has a waker").clone();
-        let ticket = self.admission.begin_handoff(socket, admitted);
+        let ticket = self.admission.begin_handoff(socket, peer, admitted);
         let hand_over = Op::HandOver {
             socket,
             waker,
@@ -35,16 +37,16 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.core.stats.hand_overs.add(1);
         } else {
             // The other shard has ended, or the kernel does not support it.
-            self.admission.cancel(handoff);
-            self.insert_connection(socket, Err(Refusal::Full), now);
+            let peer = self.admission.cancel(handoff);
+            self.insert_connection(socket, peer, Err(Refusal::Full), now);
         }
         self.accept_more(now);
     }
 
     /// Handles the arrival of a connection from another shard.
     pub(super) fn arrived(&mut self, completion: &Completion, now: Time) {
-        let network = self.admission.receive_handoff(completion.token.slot());
+        let (peer, network) = self.admission.receive_handoff(completion.token.slot());
         let socket = u32::try_from(completion.result).expect("an arrival does not fail");
-        self.insert_connection(Socket(socket), Ok(network), now);
+        self.insert_connection(Socket(socket), peer, Ok(network), now);
     }
 }

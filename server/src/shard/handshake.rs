@@ -1,5 +1,7 @@
 //! The bytes of a request, and its answer: an open connection, or an HTTP response.
 
+use std::net::SocketAddr;
+
 use tidewheel_codec::{
     deflate::Agreement,
     handshake::{self, Accept, Rejection},
@@ -24,15 +26,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Parses a request of which more bytes have arrived, and answers it if it is complete. Returns the index
     /// in `bytes` at which frames begin, if the request was accepted.
     pub(super) fn receive_request(&mut self, bytes: &[u8]) -> Option<usize> {
-        let Phase::Handshake { head, .. } = &mut self.connection.phase else {
+        let Phase::Handshake { head, peer, .. } = &mut self.connection.phase else {
             return None;
         };
-        let had = head.len();
+        let (had, peer) = (head.len(), *peer);
         if had > 0 && !head.extend(bytes, &self.core.settings.request) {
             return None;
         }
         let head = std::mem::take(head);
-        let size = self.request(if had > 0 { head.bytes() } else { bytes });
+        let size = self.request(if had > 0 { head.bytes() } else { bytes }, peer);
         if let Phase::Handshake { head: kept, .. } = &mut self.connection.phase {
             let limits = &self.core.settings.request;
             *kept = match had {
@@ -45,10 +47,13 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Answers the request at the start of `bytes`, if it is complete. Returns its size if it was accepted.
-    fn request(&mut self, bytes: &[u8]) -> Option<usize> {
+    fn request(&mut self, bytes: &[u8], peer: SocketAddr) -> Option<usize> {
         let parsed = handshake::Request::parse_head(bytes, &self.core.settings.request);
         let (request, size) = match parsed {
-            Ok(Some((parsed, size))) => (Request::new(parsed), size),
+            Ok(Some((parsed, size))) => {
+                let local = self.core.settings.address;
+                (Request::new(parsed, peer, local), size)
+            }
             Ok(None) => return None,
             Err(rejection) => {
                 self.refuse(Rejected::Request, &rejection.into());

@@ -1,17 +1,25 @@
 //! The parts from which shards are made.
 
-use std::sync::Arc;
+use std::{
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    sync::Arc,
+};
 
 use crate::{
     Config, Publisher, admission::Admission, capacity::Capacity, fanout::SharedFanout, host,
     stats::Stats,
 };
 
+/// The address of a shard without one.
+const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+
 /// The parts of a shard besides its ring and its handler.
 #[derive(Debug)]
 pub struct Parts {
     /// Number of the shard in its server.
     pub index: u16,
+    /// The address that the server listens on, for [`Request::local`](crate::Request::local); by default 0.0.0.0:0.
+    pub address: SocketAddr,
     /// Number of connections, at most.
     pub capacity: Capacity,
     /// Number of shards on the same core, including this one.
@@ -35,6 +43,7 @@ impl Parts {
         );
         let part = |index| Self {
             index,
+            address: UNKNOWN,
             capacity,
             core_shards: 1,
             shared: Arc::clone(&shared),
@@ -49,6 +58,7 @@ impl Parts {
     pub fn alone(capacity: Capacity, config: &Config) -> Self {
         Self {
             index: 0,
+            address: UNKNOWN,
             capacity,
             core_shards: 1,
             shared: Arc::new(SharedFanout::new(config)),

@@ -83,11 +83,7 @@ fn accept_and_hand_over(ring: &mut Uring, address: SocketAddr, waker: Waker) -> 
         assert!(ring.reap().is_none(), "the operation completes once");
         completion.result
     };
-    let accept = Op::Accept {
-        multishot: false,
-        addressed: false,
-    };
-    let accepted = complete(accept, Token::new(0, 1));
+    let accepted = complete(Op::Accept, Token::new(0, 1));
     assert_eq!(accepted, 0, "the only descriptor is free");
     let socket = Socket(0);
     let hand_over = Op::HandOver {

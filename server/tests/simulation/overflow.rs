@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::IpAddr,
+    net::SocketAddr,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -125,7 +125,7 @@ unsafe impl Ring for WithoutOverflow {
         self.ring.stop_listening();
     }
 
-    fn peer(&self, accept: Token) -> Option<IpAddr> {
+    fn peer(&self, accept: Token) -> Option<SocketAddr> {
         self.ring.peer(accept)
     }
 

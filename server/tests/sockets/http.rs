@@ -36,6 +36,9 @@ impl Handler for Site {
                 Response::text(200, format!("hello {name}"))
             }
             ("POST", "/upload") => Response::new(201).body(request.body().to_vec()),
+            (_, "/addresses") => {
+                Response::text(200, format!("{} {}", request.peer(), request.local()))
+            }
             (_, "/panic") => panic!("requested by the path"),
             (_, "/large") => Response::text(200, "x".repeat(3_000_000)),
             _ => Response::new(404),
@@ -54,12 +57,16 @@ struct Bench {
 
 impl Bench {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
+        Self::start_on("127.0.0.1:0", change)
+    }
+
+    fn start_on(address: &str, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             shards: Some(1),
             ..Config::default()
         };
         change(&mut config);
-        let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+        let server = Server::bind(address, config).expect("a free port");
         let address = server.address();
         let running = server.start(|_| Ok(Site)).expect("io_uring is available");
         Self {
@@ -107,6 +114,39 @@ fn a_request_without_an_upgrade_is_answered_by_the_handler() {
     // Bytes behind the request are discarded.
     let two = request("GET /hello", "", "").repeat(2);
     assert_eq!(bench.response(&two).matches("HTTP/1.1").count(), 1);
+}
+
+#[test]
+fn a_request_has_the_addresses_of_its_peer_and_of_the_server() {
+    let bench = Bench::start(|_| ());
+    for _ in 0..200 {
+        let mut client = bench.connect();
+        let local = client.stream.local_addr().expect("the client is connected");
+        client.send(request("GET /addresses", "", "").as_bytes());
+        let (response, _) = client.rest();
+        let expected = format!("\r\n\r\n{local} {}", bench.address);
+        assert!(
+            response.ends_with(expected.as_bytes()),
+            "{}",
+            response.escape_ascii()
+        );
+    }
+}
+
+#[test]
+fn an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() {
+    let bench = Bench::start_on("[::]:0", |_| ());
+    let mut client = Client::connect_to(SocketAddr::from(([127, 0, 0, 1], bench.address.port())))
+        .expect("the listener takes IPv4 clients");
+    let local = client.stream.local_addr().expect("the client is connected");
+    client.send(request("GET /addresses", "", "").as_bytes());
+    let (response, _) = client.rest();
+    let expected = format!("\r\n\r\n{local} [::]:{}", bench.address.port());
+    assert!(
+        response.ends_with(expected.as_bytes()),
+        "{}",
+        response.escape_ascii()
+    );
 }
 
 #[test]

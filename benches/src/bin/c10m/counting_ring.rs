@@ -3,7 +3,7 @@
 use std::{
     cell::{Cell, RefCell, RefMut},
     io,
-    net::IpAddr,
+    net::SocketAddr,
 };
 
 use bytes::BytesMut;
@@ -79,7 +79,7 @@ unsafe impl<R: Ring> Ring for CountingRing<R> {
         self.call(R::stop_listening);
     }
 
-    fn peer(&self, accept: Token) -> Option<IpAddr> {
+    fn peer(&self, accept: Token) -> Option<SocketAddr> {
         self.ring.borrow().peer(accept)
     }
 

@@ -11,7 +11,7 @@ mod send;
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{Ipv4Addr, SocketAddr},
     time::Duration,
 };
 
@@ -30,6 +30,9 @@ use super::{
     trace::{Event, EventKind},
 };
 
+/// The port of every client.
+const CLIENT_PORT: u16 = 50_000;
+
 #[derive(Debug)]
 pub(super) struct Kernel {
     simulation: Simulation,
@@ -41,8 +44,8 @@ pub(super) struct Kernel {
     submissions: Vec<(Op, Token, Vec<u8>)>,
     sockets: Vec<Option<SimSocket>>,
     vacant: BTreeSet<u32>,
-    /// Armed accepts, and whether each is multishot.
-    accepts: VecDeque<(Token, bool)>,
+    /// Armed accepts.
+    accepts: VecDeque<Token>,
     backlog: VecDeque<ClientId>,
     is_listening: bool,
     /// Receives with scheduled completions.
@@ -51,7 +54,7 @@ pub(super) struct Kernel {
     filled: HashMap<Token, BytesMut>,
     /// Answers to `QueryTcpInfo`.
     ack_progress: HashMap<Token, AckProgress>,
-    /// The client of each single accept that has completed.
+    /// The client of each accept that has completed.
     accepted: HashMap<Token, ClientId>,
     clients: Vec<Client>,
     memory: BufferMemory,
@@ -153,11 +156,12 @@ impl Kernel {
         std::mem::take(&mut self.reached)
     }
 
-    /// The address of an accepted client: 10.0.0.0 plus the client's number.
-    pub(super) fn peer(&self, accept: Token) -> Option<IpAddr> {
+    /// The address of an accepted client: 10.0.0.0 plus the client's number, and a port.
+    pub(super) fn peer(&self, accept: Token) -> Option<SocketAddr> {
         let client = self.accepted.get(&accept)?;
         let number = u32::try_from(client.0).expect("a client's number is below 2^32");
-        Some(Ipv4Addr::from_bits(0x0a00_0000 + number).into())
+        let address = Ipv4Addr::from_bits(0x0a00_0000 + number);
+        Some(SocketAddr::new(address.into(), CLIENT_PORT))
     }
 
     pub(super) fn ack_progress(&self, query: Token) -> Option<AckProgress> {

@@ -16,7 +16,7 @@ mod client;
 mod counts;
 mod script;
 
-use std::{collections::VecDeque, io, net::IpAddr};
+use std::{collections::VecDeque, io, net::SocketAddr};
 
 use bytes::BytesMut;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -48,8 +48,8 @@ pub struct PopulationRing {
     vacant: Vec<u32>,
     /// Number of clients that were not accepted yet.
     backlog: u32,
-    /// Armed accepts, and whether each is multishot.
-    accepts: VecDeque<(Token, bool)>,
+    /// Armed accepts.
+    accepts: VecDeque<Token>,
     /// The armed [`Op::PollWakeup`].
     wakeup_poll: Option<Token>,
     submissions: Vec<(Op, Token)>,
@@ -177,7 +177,7 @@ impl PopulationRing {
     fn perform(&mut self, op: Op, token: Token) {
         let code = op.code();
         match op {
-            Op::Accept { multishot, .. } => self.accepts.push_back((token, multishot)),
+            Op::Accept => self.accepts.push_back(token),
             Op::Receive { socket, multishot } => {
                 assert!(multishot, "messages are shorter than a receive buffer");
                 let client = self.client(socket);
@@ -216,7 +216,7 @@ impl PopulationRing {
             }
             Op::Cancel { kind, target } => {
                 assert!(kind == OpCode::Accept, "only accepts are cancelled");
-                if let Some(at) = self.accepts.iter().position(|(token, _)| *token == target) {
+                if let Some(at) = self.accepts.iter().position(|token| *token == target) {
                     self.accepts.remove(at);
                     self.complete(kind, target, -libc::ECANCELED);
                 }
@@ -291,7 +291,7 @@ impl PopulationRing {
     fn accept(&mut self) {
         while self.backlog > 0
             && self.completions.len() < COMPLETIONS_MAX
-            && let Some((token, multishot)) = self.accepts.pop_front()
+            && let Some(token) = self.accepts.pop_front()
         {
             let index = self.vacant.pop().expect("a descriptor is free");
             let client = &mut self.clients[index as usize];
@@ -300,16 +300,7 @@ impl PopulationRing {
             client.is_listed = is_listed;
             self.list_sender(index);
             self.backlog -= 1;
-            if multishot {
-                self.accepts.push_front((token, multishot));
-            }
-            self.completions.push_back(Completion {
-                op: OpCode::Accept,
-                token,
-                result: index as i32,
-                more: multishot,
-                buffer: None,
-            });
+            self.complete(OpCode::Accept, token, index as i32);
         }
     }
 
@@ -404,7 +395,8 @@ unsafe impl Ring for PopulationRing {
         self.backlog = 0;
     }
 
-    fn peer(&self, _: Token) -> Option<IpAddr> {
+    /// Not simulated: all clients have the same address.
+    fn peer(&self, _: Token) -> Option<SocketAddr> {
         None
     }
 

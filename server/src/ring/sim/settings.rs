@@ -48,7 +48,7 @@ pub struct Faults {
     pub short_send: f64,
     /// A receive ends with `ENOBUFS` although a buffer is free.
     pub no_buffers: f64,
-    /// A multishot operation ends with a success.
+    /// A multishot receive ends with a success.
     pub multishot_end: f64,
     /// A completion comes up to two milliseconds late.
     pub late: f64,

@@ -24,10 +24,7 @@ impl Uring {
         let code = op.code();
         let user_data = user_data::of(code, token);
         match op {
-            Op::Accept {
-                multishot,
-                addressed,
-            } => self.push_accept(multishot, addressed, token),
+            Op::Accept => self.push_accept(token),
             Op::Receive { socket, multishot } => self.push_receive(socket, multishot, token),
             Op::Fill {
                 socket,
@@ -94,26 +91,17 @@ impl Uring {
         }
     }
 
-    fn push_accept(&mut self, multishot: bool, addressed: bool, token: Token) {
+    fn push_accept(&mut self, token: Token) {
         let listener = self
             .listener
             .as_ref()
             .expect("Op::Accept needs a ring with a listener");
         let fd = types::Fd(listener.as_raw_fd());
-        let entry = if multishot {
-            opcode::AcceptMulti::new(fd)
-                .allocate_file_index(true)
-                .build()
-        } else {
-            let (address, length) = if addressed {
-                self.accepted_peers[token.generation() as usize].as_mut_pointers()
-            } else {
-                (std::ptr::null_mut(), std::ptr::null_mut())
-            };
-            opcode::Accept::new(fd, address, length)
-                .file_index(Some(types::DestinationSlot::auto_target()))
-                .build()
-        };
+        let peer = &mut self.accepted_peers[token.generation() as usize];
+        let (address, length) = peer.as_mut_pointers();
+        let entry = opcode::Accept::new(fd, address, length)
+            .file_index(Some(types::DestinationSlot::auto_target()))
+            .build();
         self.queue(&[entry.user_data(user_data::of(OpCode::Accept, token))]);
     }
 

@@ -43,7 +43,6 @@ impl Kernel {
     /// are withdrawn.
     fn end_multishot(&mut self, op: OpCode, token: Token) {
         match op {
-            OpCode::Accept => self.accepts.retain(|(accept, _)| *accept != token),
             OpCode::Receive => self.withdraw_receives(token),
             op => panic!("{op:?} is not multishot"),
         }

@@ -46,8 +46,8 @@ impl Kernel {
     fn perform(&mut self, op: Op, token: Token, lent: &[u8]) {
         let code = op.code();
         match op {
-            Op::Accept { multishot, .. } => {
-                self.accepts.push_back((token, multishot));
+            Op::Accept => {
+                self.accepts.push_back(token);
                 self.accept();
             }
             Op::Receive { socket, multishot } => {
@@ -145,8 +145,7 @@ impl Kernel {
             if self.clients[client.0].is_closed {
                 continue;
             }
-            let accept = self.accepts.pop_front();
-            let (token, multishot) = accept.expect("an accept is armed");
+            let token = self.accepts.pop_front().expect("an accept is armed");
             // A random vacant descriptor: a shard must not rely on the choice.
             let Some(&lowest) = self.vacant.first() else {
                 self.clients[client.0].is_dropped = true;
@@ -158,21 +157,9 @@ impl Kernel {
             self.vacant.remove(&index);
             self.sockets[index as usize] = Some(SimSocket::new(client, self.now_ms));
             self.clients[client.0].socket = Some(index);
-            if !multishot {
-                self.accepted.insert(token, client);
-            }
-            let multishot_end = self.simulation.faults.multishot_end;
-            let more = multishot && !self.chance(multishot_end);
-            if more {
-                self.accepts.push_front((token, multishot));
-            }
-            self.post(Completion {
-                op: OpCode::Accept,
-                token,
-                result: i32::try_from(index).expect("a descriptor is below 2^31"),
-                more,
-                buffer: None,
-            });
+            self.accepted.insert(token, client);
+            let result = i32::try_from(index).expect("a descriptor is below 2^31");
+            self.post_result(OpCode::Accept, token, result);
             for segment in std::mem::take(&mut self.clients[client.0].early) {
                 self.arrive_at_server(client, segment);
             }
@@ -193,9 +180,9 @@ impl Kernel {
 
     fn cancel(&mut self, kind: OpCode, target: Token) {
         while kind == OpCode::Accept
-            && let Some(at) = self.accepts.iter().position(|(token, _)| *token == target)
+            && let Some(at) = self.accepts.iter().position(|token| *token == target)
         {
-            let (token, _) = self.accepts.remove(at).expect("the position is valid");
+            let token = self.accepts.remove(at).expect("the position is valid");
             let completion = Completion::last(kind, token, -libc::ECANCELED);
             // Behind the completions of accepted connections.
             self.events
