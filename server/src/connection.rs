@@ -9,6 +9,7 @@ mod phase;
 mod reading;
 mod receiving;
 mod sending;
+mod undecided;
 
 use std::net::SocketAddr;
 
@@ -22,6 +23,7 @@ pub(crate) use self::{
     reading::{Reading, WaitReason},
     receiving::{ReceiveAction, ReceiveEvent, Receiving, Wants},
     sending::{FinResult, Queued, SendAction, SendEvent, SendResult, Sending},
+    undecided::Undecided,
 };
 use crate::{
     admission::Refusal,
@@ -227,6 +229,7 @@ impl<S> Connection<S> {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.to_come() >= least && !self.is_congested(send),
             Phase::Handshake { .. }
+            | Phase::Undecided { .. }
             | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => false,
@@ -238,6 +241,7 @@ impl<S> Connection<S> {
         match &self.phase {
             Phase::Open { protocol, .. } => protocol.is_open(),
             Phase::Handshake { .. }
+            | Phase::Undecided { .. }
             | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => false,

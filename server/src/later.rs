@@ -1,9 +1,13 @@
 //! Closures of the application that a shard calls later: when a timer expires, or when a task has finished.
 
 #[cfg(feature = "tasks")]
+mod answer;
+#[cfg(feature = "tasks")]
 mod tasks;
 mod timers;
 
+#[cfg(feature = "tasks")]
+pub(crate) use self::answer::Later;
 #[cfg(feature = "tasks")]
 pub(crate) use self::tasks::{Finished, FinishedQueue, Output, TaskFuture, Tasks};
 #[cfg(test)]
@@ -15,13 +19,13 @@ use crate::Config;
 
 /// The timers and tasks of the connections of a shard.
 #[derive(Debug)]
-pub(crate) struct Later {
+pub(crate) struct Schedule {
     pub(crate) timers: Timers,
     #[cfg(feature = "tasks")]
     pub(crate) tasks: Tasks,
 }
 
-impl Later {
+impl Schedule {
     pub(crate) fn new(#[cfg_attr(not(feature = "tasks"), expect(unused))] config: &Config) -> Self {
         Self {
             timers: Timers::default(),

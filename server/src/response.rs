@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use tidewheel_codec::handshake::{Rejection, is_token, reason_phrase, write_header};
 
+#[cfg(feature = "tasks")]
+use crate::later::Later;
 use crate::{Cookie, Request};
 
 /// Headers that the server sends itself.
@@ -21,11 +23,14 @@ const OWN_HEADERS: [&str; 3] = ["Connection", "Content-Length", "Transfer-Encodi
 /// let response = Response::json(429, r#"{"error":"too many requests"}"#).header("Retry-After", "5");
 /// assert_eq!(response.status(), 429);
 /// ```
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub struct Response {
     status: u16,
     headers: Vec<Field>,
     body: Bytes,
+    /// The response, if it is not there yet. The other fields are then those of the builder.
+    #[cfg(feature = "tasks")]
+    later: Option<Later<Self>>,
     /// Whether the request has the method HEAD, so that the body is not sent.
     is_for_head: bool,
 }
@@ -44,7 +49,23 @@ impl Response {
             },
             headers: Vec::new(),
             body: Bytes::new(),
+            #[cfg(feature = "tasks")]
+            later: None,
             is_for_head: false,
+        }
+    }
+
+    /// A response that a future returns, which runs on the thread of the shard like the futures of
+    /// [`Link::spawn`](crate::Link::spawn). Headers that are added to it are added to the response of the future.
+    ///
+    /// The client gets 503 at the end of [`Config::handshake_timeout`](crate::Config::handshake_timeout), or if the
+    /// shard has too many tasks, and 500 if the future panics. The future is dropped when the client goes.
+    #[cfg(feature = "tasks")]
+    #[must_use]
+    pub fn later(response: impl Future<Output = Self> + 'static) -> Self {
+        Self {
+            later: Some(Later::new(response)),
+            ..Self::new(200)
         }
     }
 
@@ -117,9 +138,36 @@ impl Response {
         Self::text(500, "internal server error\n")
     }
 
+    /// The answer to a request that cannot be served at the moment.
+    pub(crate) fn busy(why: &str) -> Self {
+        Self::text(503, format!("{why}\n")).header("Retry-After", "1")
+    }
+
     /// The response to this request: without a body if its method is HEAD.
-    pub(crate) fn to(mut self, request: &Request<'_>) -> Self {
-        self.is_for_head = request.method() == "HEAD";
+    pub(crate) fn to(self, request: &Request<'_>) -> Self {
+        self.for_head(request.method() == "HEAD")
+    }
+
+    /// The response without its body, if `is_for_head`.
+    pub(crate) fn for_head(mut self, is_for_head: bool) -> Self {
+        self.is_for_head = is_for_head;
+        self
+    }
+
+    /// Returns whether the response is not there yet.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn is_later(&self) -> bool {
+        self.later.is_some()
+    }
+
+    /// Waits for the response.
+    #[cfg(feature = "tasks")]
+    pub(crate) async fn resolved(mut self) -> Self {
+        while let Some(later) = self.later.take() {
+            let mut response = later.await;
+            response.headers.append(&mut self.headers);
+            self = response;
+        }
         self
     }
 

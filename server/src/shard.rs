@@ -6,6 +6,8 @@
 mod accept;
 mod admission;
 pub(crate) mod core;
+#[cfg(feature = "tasks")]
+mod decide;
 mod drain;
 mod expire;
 pub(crate) mod fan_out;
@@ -54,7 +56,7 @@ use crate::{
     connection::Connection,
     contain,
     fanout::{Fanout, Job},
-    later::Later,
+    later::Schedule,
     ring::{Completion, Op, Ring, Token, Wait},
 };
 pub use crate::{capacity::Capacity, command::Command};
@@ -173,7 +175,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     ),
                     config,
                 ),
-                later: Later::new(config),
+                later: Schedule::new(config),
                 stats: parts.stats,
                 settings: Settings {
                     index: parts.index,
@@ -293,13 +295,19 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             mut connections,
             ..
         } = self;
-        let Core { ring, handler, .. } = core;
+        let Core {
+            ring,
+            handler,
+            later,
+            ..
+        } = core;
         // First, so that the kernel uses no memory that is freed below.
         drop(ring);
         // One by one, because the destructor of a connection's state may panic.
         for connection in connections.drain() {
             let _ = contain::catch(|| drop(connection));
         }
+        let _ = contain::catch(|| drop(later));
         let _ = contain::catch(|| drop(handler));
     }
 

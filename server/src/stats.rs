@@ -66,10 +66,12 @@ pub(crate) enum Rejected {
     Application,
     /// The application has panicked.
     Panic,
+    /// The application has not decided in time, or would need one task too many.
+    Undecided,
 }
 
 /// The name of each [`Rejected`], in the order of the counters.
-pub(crate) const REJECTIONS: [&str; 8] = [
+pub(crate) const REJECTIONS: [&str; 9] = [
     "request",
     "connections",
     "address",
@@ -78,6 +80,7 @@ pub(crate) const REJECTIONS: [&str; 8] = [
     "shutdown",
     "application",
     "panic",
+    "undecided",
 ];
 
 /// The name of each policy that drops messages, in the order of the counters.

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use tidewheel_codec::handshake::Accept;
 
+#[cfg(feature = "tasks")]
+use crate::later::Later;
 use crate::{
     Cookie, Response,
     response::{Field, sendable},
@@ -42,6 +44,9 @@ pub(crate) enum Decision<S> {
     Accept(S),
     /// The client gets this response, and the connection ends.
     Reject(Response),
+    /// The verdict is not there yet.
+    #[cfg(feature = "tasks")]
+    Later(Later<Verdict<S>>),
 }
 
 /// The response that opens a connection, without its key.
@@ -70,6 +75,57 @@ impl<S> Verdict<S> {
     #[must_use]
     pub fn reject(response: impl Into<Response>) -> Self {
         Self::new(Decision::Reject(response.into()))
+    }
+
+    /// A future returns the verdict. It runs on the thread of the shard, like the futures of
+    /// [`Link::spawn`](crate::Link::spawn), while other connections are served. Headers and a subprotocol that are added
+    /// here are added to its verdict.
+    ///
+    /// The client gets 503 at the end of [`Config::handshake_timeout`](crate::Config::handshake_timeout), or if the
+    /// shard has too many tasks, and 500 if the future panics. The future is dropped when the client goes.
+    ///
+    /// ```
+    /// use tidewheel::{Response, Verdict};
+    ///
+    /// # async fn find_user(_: Option<String>) -> Option<String> { None }
+    /// fn verdict(token: Option<String>) -> Verdict<String> {
+    ///     Verdict::later(async move {
+    ///         match find_user(token).await {
+    ///             Some(user) => Verdict::accept(user),
+    ///             None => Verdict::reject(Response::json(401, r#"{"error":"token"}"#)),
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[cfg(feature = "tasks")]
+    #[must_use]
+    pub fn later(verdict: impl Future<Output = Self> + 'static) -> Self {
+        Self::new(Decision::Later(Later::new(verdict)))
+    }
+
+    /// Returns whether the verdict is not there yet.
+    #[cfg(feature = "tasks")]
+    pub(crate) fn is_later(&self) -> bool {
+        match &self.decision {
+            Decision::Accept(_) => false,
+            Decision::Reject(response) => response.is_later(),
+            Decision::Later(_) => true,
+        }
+    }
+
+    /// Waits for the verdict.
+    #[cfg(feature = "tasks")]
+    pub(crate) async fn resolved(mut self) -> Self {
+        while let Decision::Later(later) = self.decision {
+            let mut verdict = later.await;
+            verdict.headers.append(&mut self.headers);
+            verdict.protocol = verdict.protocol.or(self.protocol);
+            self = verdict;
+        }
+        if let Decision::Reject(response) = self.decision {
+            self.decision = Decision::Reject(response.resolved().await);
+        }
+        self
     }
 
     /// Selects a subprotocol, which must be one of those that the client offers
@@ -110,6 +166,8 @@ impl<S> Verdict<S> {
         } = self;
         match &mut decision {
             Decision::Accept(_) => {}
+            #[cfg(feature = "tasks")]
+            Decision::Later(_) => {}
             Decision::Reject(response) => response.extend(std::mem::take(&mut headers)),
         }
         (decision, Opening { protocol, headers })
@@ -164,6 +222,9 @@ mod tests {
         let Decision::Reject(response) = decision else {
             panic!("the decision is a rejection");
         };
-        assert_eq!(response, Response::new(401).header("A", "b"));
+        let (mut out, mut expected) = (Vec::new(), Vec::new());
+        response.write(&mut out);
+        Response::new(401).header("A", "b").write(&mut expected);
+        assert_eq!(out, expected);
     }
 }

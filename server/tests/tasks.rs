@@ -14,8 +14,8 @@ use std::{
 };
 
 use tidewheel::{
-    Config, Conn, ConnectionId, Handler, Message, Remote, RemoteError, Request, Running, Server,
-    Verdict,
+    Config, Conn, ConnectionId, Cookie, Handler, Message, Remote, RemoteError, Request, Response,
+    Running, Server, Verdict,
 };
 use tokio::sync::Semaphore;
 
@@ -35,6 +35,14 @@ struct Shared {
     dropped: AtomicUsize,
     /// The ids of open connections, by the paths of their requests.
     ids: Mutex<HashMap<String, ConnectionId>>,
+}
+
+impl Shared {
+    /// Waits until the test allows one more to pass a gate.
+    async fn pass(&self, gate: &str) {
+        let permit = self.gates[gate].acquire().await;
+        permit.expect("the gate is not closed").forget();
+    }
 }
 
 /// Counts a running task.
@@ -67,7 +75,34 @@ impl Handler for Tasks {
     type State = String;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<String> {
-        Verdict::accept(request.path().to_owned())
+        let path = request.path().to_owned();
+        if !path.starts_with("/later/") {
+            return Verdict::accept(path);
+        }
+        let (shared, counted) = (Arc::clone(&self.shared), Counted::new(&self.shared));
+        let verdict = async move {
+            shared.pass("a").await;
+            drop(counted);
+            match path.as_str() {
+                "/later/refused" => Verdict::reject(Response::json(401, r#"{"error":"token"}"#)),
+                "/later/panic" => panic!("in a verdict"),
+                "/later/again" => {
+                    let state = Verdict::later(async { Verdict::accept(path) });
+                    state.header("X-Inner", "1")
+                }
+                _ => Verdict::accept(path).cookie(&Cookie::new("seen", "1")),
+            }
+        };
+        Verdict::later(verdict).header("X-Outer", "1")
+    }
+
+    fn http(&mut self, request: &Request<'_>) -> Response {
+        let (shared, path) = (Arc::clone(&self.shared), request.path().to_owned());
+        Response::later(async move {
+            shared.pass("a").await;
+            assert_ne!(path, "/panic");
+            Response::text(200, path)
+        })
     }
 
     fn open(&mut self, conn: &mut Conn<'_, Self>) {
@@ -83,8 +118,7 @@ impl Handler for Tasks {
             ("gate", gate) => {
                 let (gate, counted) = (gate.to_owned(), Counted::new(&shared));
                 let task = async move {
-                    let permit = shared.gates[&*gate].acquire().await;
-                    permit.expect("the gate is not closed").forget();
+                    shared.pass(&gate).await;
                     drop(counted);
                     gate
                 };
@@ -96,8 +130,7 @@ impl Handler for Tasks {
             ("ordered", gate) => {
                 let gate = gate.to_owned();
                 let task = async move {
-                    let permit = shared.gates[&*gate].acquire().await;
-                    permit.expect("the gate is not closed").forget();
+                    shared.pass(&gate).await;
                     gate
                 };
                 conn.spawn_in_order(task, |_, conn, gate| {
@@ -164,9 +197,15 @@ impl Bench {
         }
     }
 
-    fn open(&self, path: &str) -> Client {
+    /// Connects, and sends a request for `path`.
+    fn request(&self, path: &str) -> Client {
         let mut client = Client::connect_to(self.address).expect("the server accepts");
         client.send_request(path);
+        client
+    }
+
+    fn open(&self, path: &str) -> Client {
+        let mut client = self.request(path);
         client.accept();
         client
     }
@@ -432,4 +471,131 @@ fn a_server_with_waiting_tasks_stops() {
     bench.running.stop();
     assert_eq!(bench.shared.dropped.load(Ordering::Relaxed), 1);
     assert_eq!(client.end(), client::End::Reset);
+}
+
+#[test]
+fn a_verdict_may_follow_later() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.request("/later/accepted");
+    // A frame that arrives before the verdict is read behind it.
+    client.send(&client::text("early"));
+    bench.wait_for("the task", |it| it.running.load(Ordering::Relaxed) == 1);
+    say(&mut bench.open("/other"), "hello");
+    client.send(&client::text("less early"));
+    bench.allow("a");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert!(
+        head.contains("\r\nSet-Cookie: seen=1\r\nX-Outer: 1\r\n"),
+        "{head}"
+    );
+    client.expect(FIN | TEXT, "early");
+    client.expect(FIN | TEXT, "less early");
+    say(&mut client, "late");
+}
+
+#[test]
+fn a_verdict_that_follows_later_refuses_or_waits_again() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.request("/later/refused");
+    client.send(&client::text("early"));
+    bench.allow("a");
+    let head = client.head();
+    assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
+    assert_eq!(client.bytes(17), br#"{"error":"token"}"#);
+    assert_eq!(client.end(), client::End::Fin);
+    let mut client = bench.request("/later/again");
+    bench.allow("a");
+    let head = client.head();
+    assert!(head.contains("\r\nX-Inner: 1\r\nX-Outer: 1\r\n"), "{head}");
+    say(&mut client, "hello");
+}
+
+#[test]
+fn a_panic_of_a_verdict_or_of_a_response_is_answered_with_500() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.request("/later/panic");
+    bench.allow("a");
+    assert!(client.head().starts_with("HTTP/1.1 500 "));
+    let mut client = Client::connect_to(bench.address).expect("the server accepts");
+    client.send(b"GET /panic HTTP/1.1\r\nHost: a\r\n\r\n");
+    bench.allow("a");
+    assert!(client.head().starts_with("HTTP/1.1 500 "));
+    say(&mut bench.open("/other"), "hello");
+}
+
+#[test]
+fn a_verdict_that_takes_too_long_is_dropped_at_the_handshake_timeout() {
+    let bench = Bench::start(Config {
+        handshake_timeout: ms(100),
+        ..Config::default()
+    });
+    let mut client = bench.request("/later/accepted");
+    assert!(client.head().starts_with("HTTP/1.1 503 "));
+    bench.wait_for("the end of the task", |it| {
+        it.dropped.load(Ordering::Relaxed) == 1
+    });
+}
+
+#[test]
+fn a_verdict_is_dropped_when_the_client_goes() {
+    let bench = Bench::start(Config::default());
+    let clients: Vec<_> = (0..10).map(|_| bench.request("/later/accepted")).collect();
+    bench.wait_for("the tasks", |it| it.running.load(Ordering::Relaxed) == 10);
+    drop(clients);
+    bench.wait_for("the end of the tasks", |it| {
+        it.dropped.load(Ordering::Relaxed) == 10
+    });
+}
+
+#[test]
+fn a_request_that_needs_one_task_too_many_gets_503() {
+    let bench = Bench::start(Config {
+        max_tasks: 2,
+        ..Config::default()
+    });
+    let mut clients: Vec<_> = (0..20).map(|_| bench.request("/later/accepted")).collect();
+    bench.wait_for("two tasks on each shard", |it| {
+        it.running.load(Ordering::Relaxed) == 4
+    });
+    (0..4).for_each(|_| bench.allow("a"));
+    let heads = clients.iter_mut().map(Client::head);
+    let accepted = heads.filter(|head| match head.starts_with("HTTP/1.1 101 ") {
+        true => true,
+        false => {
+            assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+            assert!(head.contains("\r\nRetry-After: 1\r\n"), "{head}");
+            false
+        }
+    });
+    assert_eq!(accepted.count(), 4);
+}
+
+#[test]
+fn a_drain_answers_undecided_requests_with_503() {
+    let bench = Bench::start(Config::default());
+    let mut client = bench.request("/later/accepted");
+    bench.wait_for("the task", |it| it.running.load(Ordering::Relaxed) == 1);
+    bench.running.publisher().drain();
+    assert!(client.head().starts_with("HTTP/1.1 503 "));
+    bench.wait_for("the end of the task", |it| {
+        it.dropped.load(Ordering::Relaxed) == 1
+    });
+}
+
+#[test]
+fn a_response_may_follow_later() {
+    let bench = Bench::start(Config::default());
+    for (method, has_body) in [("GET", true), ("HEAD", false), ("POST", true)] {
+        let mut client = Client::connect_to(bench.address).expect("the server accepts");
+        client.send(format!("{method} /page HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        bench.allow("a");
+        let head = client.head();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(head.contains("\r\nContent-Length: 5\r\n"), "{head}");
+        if has_body {
+            assert_eq!(client.bytes(5), b"/page");
+        }
+        assert_eq!(client.end(), client::End::Fin);
+    }
 }

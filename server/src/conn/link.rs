@@ -8,7 +8,7 @@ use super::Postpone;
 use crate::{
     AsTopic, Conn, ConnectionId, Handler, Outgoing, Topic, TopicError,
     fanout::{Fanout, NONE, Pressure},
-    later::{Later, TimerId},
+    later::{Schedule, TimerId},
     outbox::{Lane, Queue, SendLimits},
     topic::TopicRef,
 };
@@ -32,7 +32,7 @@ pub struct Link<'a, H> {
     pub(crate) queue: &'a mut Queue,
     pub(crate) endpoint: &'a mut Endpoint,
     pub(crate) fanout: &'a mut Fanout,
-    pub(crate) later: &'a mut Later,
+    pub(crate) later: &'a mut Schedule,
     pub(crate) limits: SendLimits,
     pub(crate) handler: PhantomData<fn(&mut H)>,
 }

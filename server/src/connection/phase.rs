@@ -1,19 +1,20 @@
 //! The phase of a connection, from accept to the closed descriptor.
 //!
 //! ```text
-//!  Handshake ──► Open ───────┐
-//!      │ │                   ├──► [Flushing ──►] Leaving: Closing ──► Closed
-//!      │ └─────► Answered ───┤
-//!      └─────────────────────┘
+//!  Handshake ──► [Undecided ──►] Open ───────┐
+//!      │ │           │ │                       ├──► [Flushing ──►] Leaving: Closing ──► Closed
+//!      │ └───────────│─┴───────► Answered ─────┤
+//!      └─────────────┴─────────────────────────┘
 //! ```
 //!
+//! A connection enters Undecided if the application answers its request later.
 //! A connection enters Flushing if its peer has ended its direction in order, and skips it if it is reset.
 
 use std::net::SocketAddr;
 
 use tidewheel_codec::{Connection as Protocol, Time};
 
-use super::{AckWait, Head};
+use super::{AckWait, Head, Undecided};
 use crate::admission::Refusal;
 
 /// The phase of a connection.
@@ -25,6 +26,12 @@ pub(crate) enum Phase<S> {
         peer: SocketAddr,
         deadline: Time,
         refusal: Option<Refusal>,
+    },
+    /// The request has arrived. The application decides on the answer until `deadline`.
+    #[cfg_attr(not(feature = "tasks"), expect(dead_code))]
+    Undecided {
+        request: Box<Undecided>,
+        deadline: Time,
     },
     /// The request was answered without a WebSocket, and FIN follows. Reset at `deadline`.
     Answered { deadline: Time },
@@ -51,6 +58,7 @@ pub(crate) enum Descriptor {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     Handshake,
+    Undecided,
     Answered,
     Open,
     Flushing,
@@ -62,16 +70,27 @@ impl Step {
     fn may_become(self, next: Self) -> bool {
         use Descriptor::{Closed, Closing};
         match (self, next) {
-            (Self::Handshake, Self::Answered | Self::Open)
+            (Self::Handshake, Self::Undecided)
+            | (Self::Handshake | Self::Undecided, Self::Answered | Self::Open)
             | (
-                Self::Handshake | Self::Answered | Self::Open,
+                Self::Handshake | Self::Undecided | Self::Answered | Self::Open,
                 Self::Flushing | Self::Leaving(Closing),
             )
             | (Self::Flushing, Self::Leaving(Closing))
             | (Self::Leaving(Closing), Self::Leaving(Closed)) => true,
             (
-                Self::Handshake | Self::Answered | Self::Open | Self::Flushing | Self::Leaving(_),
-                Self::Handshake | Self::Answered | Self::Open | Self::Flushing | Self::Leaving(_),
+                Self::Handshake
+                | Self::Undecided
+                | Self::Answered
+                | Self::Open
+                | Self::Flushing
+                | Self::Leaving(_),
+                Self::Handshake
+                | Self::Undecided
+                | Self::Answered
+                | Self::Open
+                | Self::Flushing
+                | Self::Leaving(_),
             ) => false,
         }
     }
@@ -81,6 +100,7 @@ impl<S> Phase<S> {
     fn step(&self) -> Step {
         match self {
             Self::Handshake { .. } => Step::Handshake,
+            Self::Undecided { .. } => Step::Undecided,
             Self::Answered { .. } => Step::Answered,
             Self::Open { .. } => Step::Open,
             Self::Flushing { .. } => Step::Flushing,
@@ -108,8 +128,9 @@ mod tests {
         let [closing, closed] = [Descriptor::Closing, Descriptor::Closed].map(Step::Leaving);
         #[rustfmt::skip]
         let table = [
-            (Step::Handshake, &[Step::Answered, Step::Open, Step::Flushing, closing][..]),
-            (Step::Answered,   &[Step::Flushing, closing]),
+            (Step::Handshake, &[Step::Undecided, Step::Answered, Step::Open, Step::Flushing, closing][..]),
+            (Step::Undecided, &[Step::Answered, Step::Open, Step::Flushing, closing]),
+            (Step::Answered,  &[Step::Flushing, closing]),
             (Step::Open,      &[Step::Flushing, closing]),
             (Step::Flushing,  &[closing]),
             (closing,         &[closed]),

@@ -3,6 +3,7 @@
 //! ```text
 //! PublishBudget  its published messages wait ── the budget has space, or it closes ─► TurnQuota
 //! TurnQuota      its quota is used up ───────── a turn has quota for it ────────────► read
+//! Verdict        its request is not answered ── the answer is there ────────────────► TurnQuota
 //! Tasks          it has too many tasks ──────── a task has finished, or it closes ──► TurnQuota
 //! SendQueue      answers may have no space ──── everything is sent ─────────────────► read
 //! ```
@@ -22,6 +23,8 @@ pub(crate) enum WaitReason {
     TurnQuota,
     /// The connection publishes, and the budget of published messages has no space.
     PublishBudget,
+    /// The application has not decided yet how to answer the request.
+    Verdict,
     /// The connection, or its shard, has as many tasks as it may have.
     Tasks,
 }

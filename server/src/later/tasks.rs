@@ -4,6 +4,7 @@
 //! gives it to the connection. The tasks of a connection are dropped with it.
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::{HashMap, VecDeque},
     fmt,
@@ -15,7 +16,7 @@ use std::{
 use tokio::task::{AbortHandle, LocalSet};
 
 use crate::{
-    Config,
+    Config, Response,
     call::Call,
     contain::{self, Panic},
 };
@@ -27,6 +28,9 @@ pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = Output>>>;
 pub(crate) enum Output {
     /// A closure that is called with the connection.
     Call(Call<'static>),
+    /// A [`Verdict`](crate::Verdict) for the state of the handler.
+    Verdict(Box<dyn Any>),
+    Response(Response),
 }
 
 /// The output of a task of a connection, or its panic.
@@ -173,27 +177,34 @@ impl Tasks {
     pub(crate) fn next_finished(&mut self) -> Option<Finished> {
         loop {
             let (serial, finished) = self.finished.tasks.borrow_mut().pop_front()?;
-            let slot = finished.slot;
-            let Some(tasks) = self.connections.get_mut(&slot) else {
-                // The connection has ended.
-                continue;
-            };
-            let Some(at) = tasks.running.iter().position(|it| it.serial == serial) else {
-                continue;
-            };
-            let task = tasks.running.swap_remove(at);
-            self.count -= 1;
-            let next = match task.is_ordered {
-                true => tasks.waiting.pop_front(),
-                false => None,
-            };
-            if let Some(next) = next {
-                self.run(slot, next, true);
-            } else if tasks.count() == 0 {
-                self.connections.remove(&slot);
+            if self.end(finished.slot, serial) {
+                return Some(finished);
             }
-            return Some(finished);
+            // The connection has ended. The destructor of the output may panic.
+            let _ = contain::catch(|| drop(finished));
         }
+    }
+
+    /// Removes a task that has finished. Returns whether it was still a task of the connection in its slot.
+    fn end(&mut self, slot: u32, serial: u64) -> bool {
+        let Some(tasks) = self.connections.get_mut(&slot) else {
+            return false;
+        };
+        let Some(at) = tasks.running.iter().position(|it| it.serial == serial) else {
+            return false;
+        };
+        self.count -= 1;
+        let next = match tasks.running.swap_remove(at).is_ordered {
+            true => tasks.waiting.pop_front(),
+            false => None,
+        };
+        if tasks.count() == 0 && next.is_none() {
+            self.connections.remove(&slot);
+        }
+        if let Some(next) = next {
+            self.run(slot, next, true);
+        }
+        true
     }
 
     /// Drops the tasks of a connection that has ended.

@@ -23,7 +23,7 @@ pub(super) use self::{
     sends::{Sends, Settled},
 };
 use crate::{
-    Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, later::Later,
+    Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, later::Schedule,
     ring::Ring, stats::Stats,
 };
 
@@ -40,7 +40,7 @@ pub(super) struct Core<R: Ring, H: Handler> {
     pub(super) sends: Sends,
     pub(super) fanout: Fanout,
     /// The timers and tasks of the application.
-    pub(super) later: Later,
+    pub(super) later: Schedule,
     pub(super) stats: Arc<Stats>,
     pub(super) settings: Settings,
     pub(super) refusal_log: RefusalLog,

@@ -28,7 +28,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let first_timer = self.core.later.timers.next(self.slot, self.now);
         let Connection { timer, phase, .. } = &mut *self.connection;
         let deadline = match phase {
-            Phase::Handshake { deadline, .. } | Phase::Answered { deadline } => Some(*deadline),
+            Phase::Handshake { deadline, .. }
+            | Phase::Undecided { deadline, .. }
+            | Phase::Answered { deadline } => Some(*deadline),
             Phase::Flushing { ack_wait } => Some(ack_wait.next()),
             Phase::Open { protocol, .. } => {
                 let timeout = protocol.poll_timeout(self.core.endpoint.config());

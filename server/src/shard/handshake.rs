@@ -9,7 +9,7 @@ use tidewheel_codec::{
 
 use super::{core::Lifecycle, visit::Visit};
 use crate::{
-    Handler, Request, Response,
+    Handler, Request, Response, Verdict,
     admission::Refusal,
     connection::{Head, Phase},
     contain::{self, Callback},
@@ -18,6 +18,8 @@ use crate::{
     stats::Rejected,
     verdict::{Decision, Opening},
 };
+#[cfg(feature = "tasks")]
+use crate::{connection::Undecided, later::Output};
 
 /// The response after which a client sends the body of its request (RFC 9110 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -75,8 +77,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         if request.parsed().asks_for_websocket() {
             return self.upgrade(&request).then_some(size);
         }
-        self.http(&request);
-        None
+        self.http(&request).then_some(size)
     }
 
     /// Checks a request before its body has arrived.
@@ -107,8 +108,8 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             })
     }
 
-    /// Answers a request without an upgrade.
-    fn http(&mut self, request: &Request<'_>) {
+    /// Answers a request without an upgrade. Returns whether the answer follows later.
+    fn http(&mut self, request: &Request<'_>) -> bool {
         let handler = &mut self.core.handler;
         let response = match contain::catch(|| handler.http(request)) {
             Ok(response) => response.to(request),
@@ -117,15 +118,27 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 Response::internal_server_error().to(request)
             }
         };
-        // The client has to upgrade.
-        if response.status() == 426 {
-            return self.refuse(Rejected::Request, &response);
+        #[cfg(feature = "tasks")]
+        if response.is_later() {
+            let is_for_head = request.method() == "HEAD";
+            let task = async { Output::Response(response.resolved().await) };
+            return self.decide_later(Undecided::Http { is_for_head }, Box::pin(task));
         }
-        self.core.stats.http_requests.add(1);
-        self.answer(&response);
+        self.respond(&response);
+        false
     }
 
-    /// Answers a request for a WebSocket. Returns whether it was accepted.
+    /// Answers a request without an upgrade.
+    pub(super) fn respond(&mut self, response: &Response) {
+        // The client has to upgrade.
+        if response.status() == 426 {
+            return self.refuse(Rejected::Request, response);
+        }
+        self.core.stats.http_requests.add(1);
+        self.answer(response);
+    }
+
+    /// Answers a request for a WebSocket. Returns whether it was accepted, or the answer follows later.
     fn upgrade(&mut self, request: &Request<'_>) -> bool {
         let accept = match request.parsed().upgrade() {
             Ok(accept) => accept,
@@ -149,27 +162,55 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 return false;
             }
         };
+        let offers = || {
+            let extensions = request.parsed().extensions();
+            (request.protocols(), extensions)
+        };
+        #[cfg(feature = "tasks")]
+        if verdict.is_later() {
+            let (protocols, extensions) = offers();
+            let request = Undecided::Upgrade {
+                accept,
+                protocols: protocols.map(str::to_owned).collect(),
+                extensions: extensions.map(str::to_owned).collect(),
+            };
+            let task = async { Output::Verdict(Box::new(verdict.resolved().await)) };
+            return self.decide_later(request, Box::pin(task));
+        }
+        self.execute(verdict, accept, offers())
+    }
+
+    /// Accepts or refuses a request for a WebSocket with these subprotocols and extensions. Returns whether it was
+    /// accepted.
+    pub(super) fn execute<'o>(
+        &mut self,
+        verdict: Verdict<H::State>,
+        accept: Accept<'_>,
+        offers: (impl Iterator<Item = &'o str>, impl Iterator<Item = &'o str>),
+    ) -> bool {
         let (decision, opening) = verdict.into_parts();
         match decision {
-            Decision::Accept(state) => self.accept(request, accept, &opening, state),
+            Decision::Accept(state) => self.accept(accept, offers, &opening, state),
             Decision::Reject(response) => {
                 self.refuse(Rejected::Application, &response);
                 false
             }
+            #[cfg(feature = "tasks")]
+            Decision::Later(_) => unreachable!("a verdict is executed when it is there"),
         }
     }
 
     /// Opens the connection, unless the application has selected a subprotocol that the client did not offer:
     /// the client would fail the connection (RFC 6455 4.1). Returns whether it is open.
-    fn accept(
+    fn accept<'o>(
         &mut self,
-        request: &Request<'_>,
         accept: Accept<'_>,
+        (mut protocols, extensions): (impl Iterator<Item = &'o str>, impl Iterator<Item = &'o str>),
         opening: &Opening,
         state: H::State,
     ) -> bool {
         if let Some(protocol) = opening.protocol()
-            && request.protocols().all(|offered| offered != protocol)
+            && protocols.all(|offered| offered != protocol)
         {
             tracing::error!(
                 target: "tidewheel::handshake",
@@ -183,7 +224,6 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             return false;
         }
         let mut accept = opening.add_to(accept);
-        let extensions = request.parsed().extensions();
         let agreement = self.core.endpoint.accept_deflate(extensions);
         if let Some(agreement) = &agreement {
             accept = accept.with_extensions(agreement.to_string());

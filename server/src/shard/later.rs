@@ -8,7 +8,11 @@ use super::{Shard, visit::Visit};
 use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
 
 #[cfg(feature = "tasks")]
-use crate::later::{Finished, Output};
+use crate::{
+    connection::Phase,
+    contain::Panic,
+    later::{Finished, Output},
+};
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Calls a closure of another thread with the connection of this id, if it is still open.
@@ -28,19 +32,27 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             let Some(Finished { slot, output }) = self.core.later.tasks.next_finished() else {
                 return true;
             };
-            self.visit(slot, now, |visit| {
-                match output {
-                    Ok(Output::Call(call)) => visit.resume(Callback::Task, call),
-                    Err(panic) => visit.fail_after_panic(Callback::Task, panic),
-                }
-                visit.poll_protocol();
-            });
+            self.visit(slot, now, |visit| visit.finish_task(output));
         }
         false
     }
 }
 
 impl<R: Ring, H: Handler> Visit<'_, R, H> {
+    /// Handles the output of a task.
+    #[cfg(feature = "tasks")]
+    fn finish_task(&mut self, output: Result<Output, Panic>) {
+        if let Phase::Undecided { .. } = self.connection.phase {
+            return self.decide(output);
+        }
+        match output {
+            Ok(Output::Call(call)) => self.resume(Callback::Task, call),
+            Ok(Output::Verdict(_) | Output::Response(_)) => {}
+            Err(panic) => self.fail_after_panic(Callback::Task, panic),
+        }
+        self.poll_protocol();
+    }
+
     /// Calls a closure with the connection, if it is open.
     fn resume(&mut self, callback: Callback, call: Call<'_>) {
         if !self.connection.is_open() {

@@ -51,7 +51,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Notes the reason why the connection is not read, and lists the connection for it.
-    fn wait_for(&mut self, reason: WaitReason) {
+    pub(super) fn wait_for(&mut self, reason: WaitReason) {
         if self.connection.reading.wait_for(reason) {
             let generation = self.connection.generation();
             self.core.read_schedule.list(reason, self.slot, generation);
@@ -80,7 +80,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 self.core.fanout.may_read(self.slot, publish_history),
             ),
             Some(reason @ WaitReason::Tasks) => (reason, !self.core.later.is_busy(self.slot)),
-            Some(WaitReason::SendQueue | WaitReason::TurnQuota) | None => return,
+            Some(WaitReason::SendQueue | WaitReason::TurnQuota | WaitReason::Verdict) | None => {
+                return;
+            }
         };
         if has_space || !self.connection.is_open() {
             self.wait_for(WaitReason::TurnQuota);

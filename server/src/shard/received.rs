@@ -79,18 +79,33 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         Arrived::in_buffer(buffer, |arrived| match &self.connection.phase {
             Phase::Open { .. } => self.frames(arrived),
             Phase::Handshake { .. } => {
-                if let Some(at) = self.receive_request(arrived.bytes()) {
-                    self.frames(arrived.skip(at));
+                let Some(at) = self.receive_request(arrived.bytes()) else {
+                    return;
+                };
+                let rest = arrived.skip(at);
+                match &self.connection.phase {
+                    Phase::Undecided { .. } if rest.bytes().is_empty() => {}
+                    Phase::Undecided { .. } => {
+                        self.keep_unread(rest.into_bytes(), WaitReason::Verdict);
+                    }
+                    Phase::Handshake { .. }
+                    | Phase::Answered { .. }
+                    | Phase::Open { .. }
+                    | Phase::Flushing { .. }
+                    | Phase::Leaving(_) => self.frames(rest),
                 }
             }
             // Bytes behind an answered request are discarded.
-            Phase::Answered { .. } | Phase::Flushing { .. } | Phase::Leaving(_) => {}
+            Phase::Undecided { .. }
+            | Phase::Answered { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => {}
         });
         self.pause_if_unread();
         self.poll_protocol();
     }
 
-    /// Returns whether received bytes of an open connection have to wait: for space in the send queue, or
+    /// Returns whether received bytes have to wait: for the answer to the request, for space in the send queue, or
     /// behind unread bytes.
     fn must_wait(&self) -> bool {
         match &self.connection.phase {
@@ -99,6 +114,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             // No answer follows a Close, so the send queue does not matter.
             Phase::Open { .. } => self.connection.has_unread(),
+            Phase::Undecided { .. } => true,
             Phase::Handshake { .. }
             | Phase::Answered { .. }
             | Phase::Flushing { .. }
@@ -110,11 +126,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     fn keep_behind(&mut self, bytes: &[u8]) {
         let reason = self.connection.reading.reason();
         let mut reason = reason.unwrap_or(WaitReason::SendQueue);
-        if let Phase::Open { protocol, .. } = &mut self.connection.phase {
-            protocol.note_heard(self.now);
-            if !protocol.is_open() {
-                reason = WaitReason::TurnQuota;
+        match &mut self.connection.phase {
+            Phase::Open { protocol, .. } => {
+                protocol.note_heard(self.now);
+                if !protocol.is_open() {
+                    reason = WaitReason::TurnQuota;
+                }
             }
+            Phase::Undecided { .. } => reason = WaitReason::Verdict,
+            Phase::Handshake { .. }
+            | Phase::Answered { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => {}
         }
         self.keep_unread(bytes, reason);
         self.pause();
@@ -137,7 +160,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         });
         match self.connection.reading.reason() {
             // The read schedule has the connection.
-            Some(WaitReason::TurnQuota | WaitReason::PublishBudget | WaitReason::Tasks) => {
+            Some(
+                WaitReason::TurnQuota
+                | WaitReason::PublishBudget
+                | WaitReason::Tasks
+                | WaitReason::Verdict,
+            ) => {
                 self.poll_protocol();
             }
             None | Some(WaitReason::SendQueue) => self.read_on(),

@@ -33,7 +33,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
             },
             Phase::Answered { .. } => Transmit::Finish,
-            Phase::Handshake { .. } => Transmit::Nothing,
+            Phase::Handshake { .. } | Phase::Undecided { .. } => Transmit::Nothing,
             Phase::Flushing { .. } | Phase::Leaving(_) => return,
         };
         match transmit {
@@ -54,6 +54,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.poll_transmit(),
             Phase::Handshake { .. }
+            | Phase::Undecided { .. }
             | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => {
@@ -102,9 +103,20 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Answers a request, and closes the connection.
     pub(super) fn answer(&mut self, response: &Response) {
+        self.discard_unread();
+        self.core.later.forget(self.slot);
         self.queue().write(Lane::Control, |out| response.write(out));
         let deadline = self.end_of_wait(self.now);
         self.connection.advance(Phase::Answered { deadline });
+    }
+
+    /// Discards the bytes behind an answered request, and continues to receive.
+    fn discard_unread(&mut self) {
+        if let Some(queue) = &mut self.connection.queue {
+            while queue.unread.take().is_some() {}
+        }
+        self.connection.reading.resume();
+        self.rearm();
     }
 
     /// Handles the peer's FIN, when all bytes before it have been read.
@@ -114,7 +126,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 protocol.receive_eof(self.now);
                 self.poll_protocol();
             }
-            Phase::Handshake { .. } | Phase::Answered { .. } => self.flush_and_close(),
+            Phase::Handshake { .. } | Phase::Undecided { .. } | Phase::Answered { .. } => {
+                self.flush_and_close();
+            }
             Phase::Flushing { .. } | Phase::Leaving(_) => {}
         }
     }
@@ -131,7 +145,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                 }
                 self.reset();
             }
-            Phase::Handshake { .. } | Phase::Answered { .. } | Phase::Flushing { .. } => {
+            Phase::Handshake { .. }
+            | Phase::Undecided { .. }
+            | Phase::Answered { .. }
+            | Phase::Flushing { .. } => {
                 self.reset();
             }
             Phase::Leaving(_) => {}
@@ -157,6 +174,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             Phase::Handshake { .. } => {
                 self.core.stats.handshake_timeouts.add(1);
                 self.reset();
+            }
+            Phase::Undecided { .. } => {
+                let response = Response::busy("the server has not decided in time");
+                self.refuse(Rejected::Undecided, &response);
+                self.poll_protocol();
             }
             Phase::Answered { .. } => self.reset_overdue(),
             Phase::Flushing { .. } => self.query_unacked(),
@@ -303,7 +325,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let Connection { phase, queue, .. } = &mut *self.connection;
         match phase {
             Phase::Handshake { head, .. } if head.is_empty() => self.reset(),
-            Phase::Handshake { .. } => {
+            Phase::Handshake { .. } | Phase::Undecided { .. } => {
                 let rejection = Rejection::new(503, "the server shuts down");
                 let rejection = rejection.with_header("Retry-After", "1");
                 self.refuse(Rejected::Shutdown, &rejection.into());
@@ -347,6 +369,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let close_by = match &self.connection.phase {
             Phase::Open { protocol, .. } => protocol.close_by(),
             Phase::Handshake { .. }
+            | Phase::Undecided { .. }
             | Phase::Answered { .. }
             | Phase::Flushing { .. }
             | Phase::Leaving(_) => None,

@@ -56,8 +56,8 @@ impl ReadSchedule {
     /// Adds a connection to the list for `reason`.
     pub(in crate::shard) fn list(&mut self, reason: WaitReason, slot: u32, generation: u32) {
         match reason {
-            // The end of the send resumes it.
-            WaitReason::SendQueue => {}
+            // The end of the send, or the answer, resumes it.
+            WaitReason::SendQueue | WaitReason::Verdict => {}
             WaitReason::TurnQuota => self.awaits_quota.push_back((slot, generation)),
             WaitReason::PublishBudget | WaitReason::Tasks => {
                 self.awaits_budget.push_back((slot, generation));
