@@ -26,6 +26,15 @@ impl<'a, H: Handler> Conn<'a, H> {
         Self { link, state }
     }
 
+    /// Enters the span of the connection, if the application has one.
+    #[inline]
+    pub(crate) fn enter_span(&self, handler: &H) -> Option<tracing::span::EnteredSpan> {
+        handler
+            .span(self.state)
+            .cloned()
+            .map(tracing::Span::entered)
+    }
+
     /// The application's state of the connection.
     pub fn state(&mut self) -> &mut H::State {
         self.state

@@ -53,6 +53,32 @@ pub trait Handler: Sized + 'static {
         let _ = (conn, end);
     }
 
+    /// The span of a connection, in its state. The shard enters it around each callback of the connection, so events
+    /// that the callback logs have the fields of the span. By default there is none, and nothing is done.
+    ///
+    /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span.
+    ///
+    /// ```
+    /// # use tidewheel::{Conn, Handler, Message, Request, Verdict};
+    /// # struct Chat;
+    /// # impl Handler for Chat {
+    /// #     type State = tracing::Span;
+    /// fn upgrade(&mut self, request: &Request<'_>) -> Verdict<tracing::Span> {
+    ///     Verdict::accept(tracing::info_span!("connection", path = request.path()))
+    /// }
+    /// fn span<'s>(&self, state: &'s tracing::Span) -> Option<&'s tracing::Span> {
+    ///     Some(state)
+    /// }
+    /// fn message(&mut self, _: &mut Conn<'_, Self>, message: Message<'_>) {
+    ///     tracing::info!(bytes = message.len(), "received");         // connection{path=/chat}: received bytes=5
+    /// }
+    /// # }
+    /// ```
+    fn span<'s>(&self, state: &'s Self::State) -> Option<&'s tracing::Span> {
+        let _ = state;
+        None
+    }
+
     /// Called when a topic or pattern has got its first subscriber on this server, if
     /// [`Config::presence`](crate::Config::presence) is set. It is called after the callback that subscribed, on its
     /// shard; if subscribers come and go on several shards at the same time, on one of these.

@@ -231,7 +231,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     };
                     let mut conn = Conn::new(link, state);
                     *callback = Some(Callback::Message);
+                    let span = conn.enter_span(handler);
                     handler.message(&mut conn, message);
+                    drop(span);
                     *callback = None;
                     if is_compressed {
                         // The work of inflating the message, and of compressing the answers.

@@ -78,7 +78,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// fails.
     pub(super) fn call(&mut self, callback: Callback, call: impl FnOnce(&mut H, &mut Conn<'_, H>)) {
         let called = contain::catch(|| {
-            self.with_conn(call);
+            self.with_conn(|handler, conn| {
+                let _span = conn.enter_span(handler);
+                call(handler, conn);
+            });
         });
         if let Err(panic) = called {
             self.fail_after_panic(callback, panic);
