@@ -79,7 +79,6 @@ pub(crate) fn run(watched: Watched<'_>, ready: impl FnOnce()) -> Result<(), Erro
         {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::Control)?;
             let routes = routes::Routes {
-                stats,
                 publisher: publisher.clone(),
                 hosts,
                 publishing: publish_token

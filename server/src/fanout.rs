@@ -112,14 +112,13 @@ impl Fanout {
     pub(crate) fn new(
         shared: Arc<SharedFanout>,
         shard: u16,
-        stats: Arc<Stats>,
         places: usize,
         deliveries_per_turn: usize,
         config: &Config,
     ) -> Self {
         let shares_bit = shared.inboxes.len() > 64;
         let presence = shared.presence.clone().map(ShardPresence::new);
-        shared.inboxes[usize::from(shard)].set_stats(&stats);
+        let stats = Arc::clone(shared.inboxes[usize::from(shard)].stats());
         Self {
             shared,
             stats,

@@ -10,6 +10,7 @@ use crate::{
     call::SentCall,
     command::Command,
     fanout::{Gone, Inbox, Job, Pressure, Readiness, SharedFanout},
+    snapshot::{Counters, Snapshot},
     topic::TopicError,
 };
 
@@ -104,9 +105,15 @@ impl Publisher {
         Ok(())
     }
 
-    /// Number of messages that were published by all handles.
-    pub(crate) fn publishes(&self) -> u64 {
-        self.shared.remote_publishes.load(Ordering::Relaxed)
+    /// Returns the counters of the server, of each shard.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let shards = self.shared.inboxes().iter();
+        Snapshot {
+            shards: shards.map(|inbox| Counters::read(inbox.stats())).collect(),
+            remote_publishes: self.shared.remote_publishes.load(Ordering::Relaxed),
+            is_draining: self.readiness() != Readiness::Serving,
+        }
     }
 
     /// Sends a message to a connection, if it still exists, like [`Conn::send`](crate::Conn::send).

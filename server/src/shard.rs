@@ -31,7 +31,7 @@ mod visit;
 
 #[cfg(feature = "tasks")]
 use std::rc::Rc;
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use slab::Slab;
 use tidewheel_codec::{Endpoint, Time};
@@ -166,7 +166,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 fanout: Fanout::new(
                     parts.shared,
                     parts.index,
-                    Arc::clone(&parts.stats),
                     places as usize,
                     share_of_core(
                         fan_out::DELIVERIES_PER_TURN,

@@ -166,7 +166,6 @@ mod tests {
         let parts = Parts::of_server(&config, 100);
         let token = PublishToken::new("s3cret").unwrap();
         Routes {
-            stats: vec![std::sync::Arc::clone(&parts[0].stats)],
             publisher: parts[0].publisher(),
             hosts: config.hosts.clone(),
             publishing: Some(Publishing::new(token, config.max_message_size)),

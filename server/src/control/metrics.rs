@@ -1,32 +1,13 @@
 //! The metrics of all shards and of the process, in the text formats of Prometheus.
 
-use std::{fmt, sync::Arc};
-
-use prometheus_client::{
-    collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
-    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
-    registry::{Registry, Unit},
-};
+use prometheus_client::{encoding::text, metrics::counter::ConstCounter, registry::Registry};
 
 use super::{media::MetricsFormat, process::ProcessMetrics};
-use crate::{
-    fanout::Readiness,
-    stats::{Count, Histogram, Stats},
-};
-
-/// Values of the whole server.
-pub(super) struct Totals {
-    /// Messages published by HTTP and by [`Publisher`](crate::Publisher).
-    pub(super) remote_publishes: u64,
-    /// Log lines that were lost.
-    pub(super) log_lines_lost: u64,
-    pub(super) readiness: Readiness,
-}
+use crate::{Metrics, Publisher};
 
 /// Encodes all metrics in this format.
-pub(super) fn encode(stats: &[Arc<Stats>], totals: &Totals, format: MetricsFormat) -> String {
-    let open_metrics = open_metrics(stats, totals);
+pub(super) fn encode(publisher: &Publisher, log_lines_lost: u64, format: MetricsFormat) -> String {
+    let open_metrics = open_metrics(publisher, log_lines_lost);
     match format {
         MetricsFormat::OpenMetrics => open_metrics,
         MetricsFormat::Prometheus => prometheus(&open_metrics),
@@ -64,273 +45,38 @@ fn prometheus(open_metrics: &str) -> String {
     out
 }
 
-fn open_metrics(stats: &[Arc<Stats>], totals: &Totals) -> String {
-    let mut all = Registry::default();
-    all.register_collector(Box::new(ProcessMetrics));
-    let registry = all.sub_registry_with_prefix("tidewheel");
-    let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("build", "Version of the program", version);
-    let draining = ConstGauge::new(i64::from(totals.readiness != Readiness::Serving));
+fn open_metrics(publisher: &Publisher, log_lines_lost: u64) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(ProcessMetrics));
+    registry.register_collector(Box::new(Metrics::new(publisher.clone())));
     registry.register(
-        "draining",
-        "1 while the server drains, otherwise 0",
-        draining,
-    );
-    registry.register(
-        "remote_publishes",
-        "Messages published by HTTP and by other threads, not included in tidewheel_publishes",
-        ConstCounter::new(totals.remote_publishes),
-    );
-    registry.register(
-        "log_lines_lost",
+        "tidewheel_log_lines_lost",
         "Log lines lost because the log was full or could not be written",
-        ConstCounter::new(totals.log_lines_lost),
+        ConstCounter::new(log_lines_lost),
     );
-    registry.register_collector(Box::new(Shards(stats.to_vec())));
     let mut out = String::new();
-    text::encode(&mut out, &all).expect("writing to a string cannot fail");
+    text::encode(&mut out, &registry).expect("writing to a string cannot fail");
     out
-}
-
-#[derive(Debug)]
-struct Shards(Vec<Arc<Stats>>);
-
-/// The name, help, unit and value of a metric that each shard has.
-type Family = (
-    &'static str,
-    &'static str,
-    Option<Unit>,
-    fn(&Stats) -> &Count,
-);
-
-const GAUGES: [Family; 7] = [
-    (
-        "connections",
-        "Open connections, in any state",
-        None,
-        |stats| &stats.connections,
-    ),
-    (
-        "send_queue",
-        "Bytes in the send queues of connections",
-        Some(Unit::Bytes),
-        |stats| &stats.send_queue_bytes,
-    ),
-    (
-        "fanout",
-        "Bytes of published messages that are not yet in the send queues of all subscribers",
-        Some(Unit::Bytes),
-        |stats| &stats.fanout_bytes,
-    ),
-    (
-        "timer_entries",
-        "Entries of the timer wheel: deadlines, and entries of past deadlines that are not yet removed",
-        None,
-        |stats| &stats.timer_entries,
-    ),
-    (
-        "receive_buffers_held",
-        "Receive buffers in use by received bytes that are not yet processed, or not yet sent",
-        None,
-        |stats| &stats.receive_buffers_held,
-    ),
-    (
-        "topics",
-        "Topics and patterns with at least one subscriber",
-        None,
-        |stats| &stats.topics,
-    ),
-    (
-        "subscriptions",
-        "Subscriptions of connections to topics and patterns",
-        None,
-        |stats| &stats.subscriptions,
-    ),
-];
-
-const COUNTERS: [Family; 17] = [
-    ("accepts", "Connections accepted", None, |stats| {
-        &stats.accepts
-    }),
-    (
-        "hand_overs",
-        "Accepted connections that a full shard handed over to another shard",
-        None,
-        |stats| &stats.hand_overs,
-    ),
-    ("opens", "Opening handshakes completed", None, |stats| {
-        &stats.opens
-    }),
-    (
-        "http_requests",
-        "HTTP requests answered by the handler; those answered with status 426 count as refused",
-        None,
-        |stats| &stats.http_requests,
-    ),
-    ("messages_received", "Messages received", None, |stats| {
-        &stats.messages_received
-    }),
-    (
-        "messages_sent",
-        "Messages queued for sending; a policy for slow consumers may drop them later",
-        None,
-        |stats| &stats.messages_sent,
-    ),
-    (
-        "received",
-        "Payload bytes of the messages received",
-        Some(Unit::Bytes),
-        |stats| &stats.received_bytes,
-    ),
-    (
-        "sent",
-        "Payload bytes of the messages sent",
-        Some(Unit::Bytes),
-        |stats| &stats.sent_bytes,
-    ),
-    (
-        "receive_pauses",
-        "Pauses in reading from a client that did not read its messages",
-        None,
-        |stats| &stats.receive_pauses,
-    ),
-    (
-        "handshake_timeouts",
-        "Connections closed because the opening handshake request was not complete in time",
-        None,
-        |stats| &stats.handshake_timeouts,
-    ),
-    (
-        "deadline_resets",
-        "Connections reset at the close timeout, or at the deadline of a drain or of a refused request",
-        None,
-        |stats| &stats.deadline_resets,
-    ),
-    (
-        "starvations",
-        "Receives that found no free receive buffer",
-        None,
-        |stats| &stats.starvations,
-    ),
-    (
-        "publishes",
-        "Messages published by handlers",
-        None,
-        |stats| &stats.publishes,
-    ),
-    (
-        "deliveries",
-        "Messages queued for a subscriber, counted once for each subscriber",
-        None,
-        |stats| &stats.deliveries,
-    ),
-    (
-        "publisher_pauses",
-        "Pauses in reading from a client because of the messages that it published",
-        None,
-        |stats| &stats.publisher_pauses,
-    ),
-    (
-        "handler_panics",
-        "Caught panics of the handler",
-        None,
-        |stats| &stats.handler_panics,
-    ),
-    (
-        "accept_pauses",
-        "Pauses in accepting because of the maximum accept rate",
-        None,
-        |stats| &stats.accept_pauses,
-    ),
-];
-
-impl Collector for Shards {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for (name, help, unit, pick) in &GAUGES {
-            let family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
-            self.each(family, |stats, metric| {
-                ConstGauge::new(i64::try_from(pick(stats).get()).unwrap_or(i64::MAX)).encode(metric)
-            })?;
-        }
-        for (name, help, unit, pick) in &COUNTERS {
-            let family =
-                encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Counter)?;
-            self.each(family, |stats, metric| {
-                ConstCounter::new(pick(stats).get()).encode(metric)
-            })?;
-        }
-        let help = "Refused requests, by reason";
-        let family = encoder.encode_descriptor("rejections", help, None, MetricType::Counter)?;
-        self.each_labelled(family, "reason", |stats| stats.rejections().collect())?;
-        let help = "Messages dropped because a client read too slowly, by policy";
-        let family = encoder.encode_descriptor("drops", help, None, MetricType::Counter)?;
-        self.each_labelled(family, "policy", |stats| stats.drops().collect())?;
-        let help = "Closed connections, by cause";
-        let family = encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
-        self.each_labelled(family, "cause", |stats| stats.closes().collect())?;
-        let help = "Time from a ping to its pong, with a resolution of 1 ms";
-        let (unit, kind) = (Some(&Unit::Seconds), MetricType::Histogram);
-        let family = encoder.encode_descriptor("ping_round_trip", help, unit, kind)?;
-        self.each(family, |stats, metric| {
-            histogram(&stats.ping_round_trips, metric)
-        })?;
-        let help = "Duration of a turn of a shard, without the system call that submits and waits";
-        let family = encoder.encode_descriptor("turn", help, unit, kind)?;
-        self.each(family, |stats, metric| histogram(&stats.turns, metric))
-    }
-}
-
-impl Shards {
-    /// Encodes one metric for each shard.
-    fn each(
-        &self,
-        mut family: MetricEncoder<'_>,
-        encode: impl Fn(&Stats, MetricEncoder<'_>) -> fmt::Result,
-    ) -> fmt::Result {
-        for (shard, stats) in self.0.iter().enumerate() {
-            encode(
-                stats,
-                family.encode_family(&[("shard", shard.to_string())])?,
-            )?;
-        }
-        Ok(())
-    }
-
-    /// Encodes one counter for each shard and each value of a label.
-    fn each_labelled(
-        &self,
-        mut family: MetricEncoder<'_>,
-        label: &'static str,
-        counts: impl Fn(&Stats) -> Vec<(&'static str, u64)>,
-    ) -> fmt::Result {
-        for (shard, stats) in self.0.iter().enumerate() {
-            for (value, count) in counts(stats) {
-                let labels = [("shard", shard.to_string()), (label, value.to_owned())];
-                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn histogram<const FIRST_US: u64, const BOUNDS: usize>(
-    histogram: &Histogram<FIRST_US, BOUNDS>,
-    mut metric: MetricEncoder<'_>,
-) -> fmt::Result {
-    let buckets: Vec<_> = histogram.buckets().collect();
-    let count = buckets.iter().map(|(_, count)| count).sum();
-    metric.encode_histogram::<NoLabelSet>(histogram.sum(), count, &buckets, None)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use super::*;
+    use crate::{Config, shard::Parts};
 
     #[test]
     fn metrics_have_labels_for_the_shard_and_the_cause() {
-        let stats = [Arc::new(Stats::default()), Arc::new(Stats::default())];
+        let parts = Parts::of_server(
+            &Config {
+                shards: Some(2),
+                ..Config::default()
+            },
+            100,
+        );
+        let publisher = parts[0].publisher();
+        let stats: Vec<_> = parts.iter().map(|parts| Arc::clone(&parts.stats)).collect();
         stats[1].connections.set(7);
         stats[0].closed(tidewheel_codec::Cause::PingTimeout);
         stats[0].received_bytes.set(1 << 40);
@@ -338,13 +84,12 @@ mod tests {
             let round_trip = Duration::from_millis(ms);
             stats[1].ping_round_trips.record(round_trip);
         }
-        let totals = Totals {
-            remote_publishes: 5,
-            log_lines_lost: 6,
-            readiness: Readiness::Draining,
-        };
-        let text = encode(&stats, &totals, MetricsFormat::OpenMetrics);
-        let other = encode(&stats, &totals, MetricsFormat::Prometheus);
+        for _ in 0..5 {
+            assert_eq!(publisher.publish("all", "hello"), Ok(()));
+        }
+        publisher.drain();
+        let text = encode(&publisher, 6, MetricsFormat::OpenMetrics);
+        let other = encode(&publisher, 6, MetricsFormat::Prometheus);
         let samples = |text: &str| {
             let lines = text.lines().filter(|line| line.starts_with("tidewheel_"));
             lines.map(str::to_owned).collect::<Vec<_>>()
@@ -385,6 +130,29 @@ mod tests {
                 "{line} is missing in:\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_registry_of_the_application_has_the_samples_of_the_admin_listener() {
+        let parts = Parts::of_server(&Config::default(), 100);
+        parts[0].stats.opens.add(7);
+        let publisher = parts[0].publisher();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Metrics::new(publisher.clone())));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).expect("writing to a string cannot fail");
+        assert!(text.contains("\ntidewheel_opens_total{shard=\"0\"} 7\n"));
+        let admin = encode(&publisher, 0, MetricsFormat::OpenMetrics);
+        let is_other = |line: &&str| {
+            line.starts_with("process_") || line.starts_with("tidewheel_log_lines_lost_total ")
+        };
+        let samples = |text: &str| {
+            let lines = text
+                .lines()
+                .filter(|line| !line.starts_with('#') && !is_other(line));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(samples(&text), samples(&admin));
     }
 
     /// One metric of each type, against the specification of the format 0.0.4.

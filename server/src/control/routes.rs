@@ -1,6 +1,6 @@
 //! The paths of the admin listener, and the responses to their requests.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use http_body_util::Full;
 use hyper::{
@@ -18,12 +18,10 @@ use super::{
     response::{self, text},
     slots::Slot,
 };
-use crate::{Hosts, Publisher, fanout::Readiness, stats::Stats};
+use crate::{Hosts, Publisher, fanout::Readiness};
 
 /// The state that responses are made from.
 pub(super) struct Routes {
-    /// The counts of each shard.
-    pub(super) stats: Vec<Arc<Stats>>,
     pub(super) publisher: Publisher,
     /// The accepted values of `Host`.
     pub(super) hosts: Hosts,
@@ -112,13 +110,8 @@ impl Routes {
                 ),
             },
             "/metrics" => {
-                let totals = metrics::Totals {
-                    remote_publishes: self.publisher.publishes(),
-                    log_lines_lost: (self.log_lines_lost)(),
-                    readiness: self.publisher.readiness(),
-                };
                 let format = MetricsFormat::preferred(request.headers());
-                let metrics = metrics::encode(&self.stats, &totals, format);
+                let metrics = metrics::encode(&self.publisher, (self.log_lines_lost)(), format);
                 let mut page = response::with_body(StatusCode::OK, format.content_type(), metrics);
                 response::set(&mut page, header::VARY, "Accept");
                 page

@@ -214,7 +214,6 @@ mod tests {
     use crate::{
         Config, ConnectionId, Outgoing, SlowConsumer, Topic, TopicRule,
         fanout::{Address, CATCH_UP_SUBSCRIPTIONS_MAX, Fanout, SharedFanout},
-        stats::Stats,
         topic::TopicRef,
     };
 
@@ -232,9 +231,8 @@ mod tests {
             let config = Config::default();
             let shared = Arc::new(SharedFanout::new(&config));
             let places = SLOTS as usize;
-            let stats = Arc::<Stats>::default();
             Self {
-                fanout: Fanout::new(shared, 0, stats, places, DELIVERIES_PER_TURN, &config),
+                fanout: Fanout::new(shared, 0, places, DELIVERIES_PER_TURN, &config),
                 sent: vec![Vec::new(); places],
             }
         }

@@ -67,7 +67,7 @@ pub(crate) struct Inbox {
     /// Set before the shard first takes its jobs.
     waker: OnceLock<Waker>,
     /// The shard's counters.
-    stats: OnceLock<Arc<Stats>>,
+    stats: Arc<Stats>,
     pub(crate) budget: Budget,
 }
 
@@ -77,7 +77,7 @@ impl Inbox {
             jobs: MpscQueue::new(),
             commands: AtomicU8::new(0),
             waker: OnceLock::new(),
-            stats: OnceLock::new(),
+            stats: Arc::default(),
             budget: Budget::new(fanout_memory),
         }
     }
@@ -87,16 +87,16 @@ impl Inbox {
         self.waker.set(waker).is_ok()
     }
 
-    /// Sets the counters of the shard.
-    pub(super) fn set_stats(&self, stats: &Arc<Stats>) {
-        self.stats.get_or_init(|| Arc::clone(stats));
+    /// The counters of the shard.
+    pub(crate) fn stats(&self) -> &Arc<Stats> {
+        &self.stats
     }
 
     /// Number of connections of the shard; 0 after it has ended.
     pub(super) fn connections(&self) -> u64 {
-        match self.stats.get() {
-            Some(stats) if !self.budget.is_closed() => stats.connections.get(),
-            Some(_) | None => 0,
+        match self.budget.is_closed() {
+            true => 0,
+            false => self.stats.connections.get(),
         }
     }
 

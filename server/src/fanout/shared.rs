@@ -171,7 +171,6 @@ impl SharedFanout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::Stats;
 
     #[test]
     fn the_connections_of_all_shards_that_have_not_ended_are_counted() {
@@ -181,9 +180,7 @@ mod tests {
         });
         assert_eq!(shared.connections(), 0, "no shard has started");
         for (inbox, connections) in shared.inboxes.iter().zip([3, 4]) {
-            let stats = Arc::<Stats>::default();
-            stats.connections.set(connections);
-            inbox.set_stats(&stats);
+            inbox.stats().connections.set(connections);
         }
         assert_eq!(shared.connections(), 7);
         shared.close(0);

@@ -46,8 +46,8 @@ impl Parts {
             address: UNKNOWN,
             capacity,
             core_shards: 1,
+            stats: Arc::clone(shared.inboxes()[usize::from(index)].stats()),
             shared: Arc::clone(&shared),
-            stats: Arc::default(),
             admission: Arc::clone(&admission),
         };
         (0..config.shards.unwrap_or(1)).map(part).collect()
@@ -56,13 +56,14 @@ impl Parts {
     /// The parts of a server's only shard.
     #[must_use]
     pub fn alone(capacity: Capacity, config: &Config) -> Self {
+        let shared = Arc::new(SharedFanout::new(config));
         Self {
             index: 0,
             address: UNKNOWN,
             capacity,
             core_shards: 1,
-            shared: Arc::new(SharedFanout::new(config)),
-            stats: Arc::default(),
+            stats: Arc::clone(shared.inboxes()[0].stats()),
+            shared,
             admission: Arc::new(Admission::new(config)),
         }
     }
