@@ -22,7 +22,7 @@ pub use self::{
     panic_policy::PanicPolicy,
     slow_consumer::{SlowConsumer, TopicRule},
 };
-use crate::{Hosts, Origins};
+use crate::{Hosts, Origins, ProxyHeader, TrustedProxy};
 
 /// Maximum memory of a connection in bytes beside its queued and arriving messages: the slot, the memory of the
 /// queue itself, and an empty vector that is kept for reuse.
@@ -52,6 +52,11 @@ pub struct Config {
     pub origins: Origins,
     /// Values of `Host` that are accepted, on the admin listener too; default any.
     pub hosts: Hosts,
+    /// Proxies whose header names the client of a request, for [`Request::client`](crate::Request::client); default
+    /// none. Proxies that are not listed can name no client.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// The header in which the trusted proxies name their clients; default `X-Forwarded-For`.
+    pub proxy_header: ProxyHeader,
     /// Time without bytes from a client after which a ping is sent; default 20 s, at least 8 ms. The ping may be
     /// sent up to an eighth and a 256th of the interval earlier. `None`: no pings.
     ///
@@ -139,6 +144,8 @@ impl Default for Config {
             max_accept_rate: None,
             origins: Origins::default(),
             hosts: Hosts::default(),
+            trusted_proxies: Vec::new(),
+            proxy_header: ProxyHeader::default(),
             ping_interval: Some(Duration::from_secs(20)),
             ping_timeout: Some(Duration::from_secs(20)),
             close_timeout: Duration::from_secs(10),

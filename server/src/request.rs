@@ -1,9 +1,15 @@
 //! A client's request, as a handler sees it.
 
-use std::{borrow::Cow, fmt, net::SocketAddr};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use percent_encoding::percent_decode_str;
 use tidewheel_codec::handshake;
+
+use crate::proxies::Proxies;
 
 /// A client's HTTP/1.1 request. Its method is GET, HEAD or POST.
 ///
@@ -13,14 +19,26 @@ pub struct Request<'a> {
     parsed: handshake::Request<'a>,
     peer: SocketAddr,
     local: SocketAddr,
+    client: IpAddr,
 }
 
 impl<'a> Request<'a> {
-    pub(crate) fn new(parsed: handshake::Request<'a>, peer: SocketAddr, local: SocketAddr) -> Self {
+    pub(crate) fn new(
+        parsed: handshake::Request<'a>,
+        peer: SocketAddr,
+        local: SocketAddr,
+        proxies: &Proxies,
+    ) -> Self {
+        let client = proxies.client(peer.ip(), |name| {
+            let headers = parsed.headers();
+            let lines = headers.filter(|header| header.name.eq_ignore_ascii_case(name));
+            lines.map(|header| header.value).collect()
+        });
         Self {
             parsed,
             peer,
             local,
+            client,
         }
     }
 
@@ -91,19 +109,13 @@ impl<'a> Request<'a> {
         headers.map(|header| (header.name, header.value))
     }
 
-    /// The texts of all headers with this name, in order.
-    pub(crate) fn lines(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a str> {
-        let lines = self
-            .headers()
-            .filter(|(given, _)| given.eq_ignore_ascii_case(name))
-            .filter_map(|(_, value)| std::str::from_utf8(value).ok());
-        lines.collect::<Vec<_>>().into_iter()
-    }
-
     /// The names and values of the cookies in order (RFC 6265 5.4), as received.
     pub fn cookies(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let pairs = self.lines("Cookie").flat_map(|line| line.split(';'));
-        pairs.filter_map(|pair| {
+        let lines = self
+            .headers()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("Cookie"))
+            .filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        lines.flat_map(|line| line.split(';')).filter_map(|pair| {
             let (name, value) = pair.split_once('=')?;
             let (name, value) = (name.trim(), value.trim());
             (!name.is_empty()).then_some((name, value))
@@ -160,6 +172,15 @@ impl<'a> Request<'a> {
         self.peer
     }
 
+    /// The address of the client: that of the [`peer`](Self::peer), unless the peer is one of
+    /// [`Config::trusted_proxies`](crate::Config::trusted_proxies). Then it is the last address in
+    /// [`Config::proxy_header`](crate::Config::proxy_header) that is not a trusted proxy. If the header has none, or an
+    /// unknown one behind it, it is the address of the last trusted proxy before.
+    #[must_use]
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// The address that the server listens on, as [`Server::address`](crate::Server::address).
     #[must_use]
     pub fn local(&self) -> SocketAddr {
@@ -191,7 +212,8 @@ pub(crate) mod tests {
     /// The request of a client at 192.0.2.1.
     pub(crate) fn of_parsed(parsed: handshake::Request<'_>) -> Request<'_> {
         let peer = SocketAddr::from(([192, 0, 2, 1], 50_000));
-        Request::new(parsed, peer, SocketAddr::from(([127, 0, 0, 1], 80)))
+        let local = SocketAddr::from(([127, 0, 0, 1], 80));
+        Request::new(parsed, peer, local, &Proxies::default())
     }
 
     /// Calls `test` with a request of this method and target, and these header lines.

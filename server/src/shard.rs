@@ -57,6 +57,7 @@ use crate::{
     contain,
     fanout::{Fanout, Job},
     later::Schedule,
+    proxies::Proxies,
     ring::{Completion, Op, Ring, Token, Wait},
 };
 pub use crate::{capacity::Capacity, command::Command};
@@ -183,6 +184,10 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                     request: config.request_limits,
                     origins: config.origins.clone(),
                     hosts: config.hosts.clone(),
+                    proxies: Proxies {
+                        trusted: config.trusted_proxies.clone(),
+                        header: config.proxy_header,
+                    },
                     message_rate_max: config.max_message_rate,
                     drain: Drain {
                         batch: config.drain.batch.div_ceil(shards),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use super::file_value;
-use crate::SlowConsumer;
+use crate::{ProxyHeader, SlowConsumer};
 
 /// The policy for a client that reads too slowly.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -32,6 +32,24 @@ impl From<Policy> for SlowConsumer {
             Policy::DropOldest => Self::DropOldest,
             Policy::DropNewest => Self::DropNewest,
             Policy::Conflate => Self::Conflate,
+        }
+    }
+}
+
+/// The header in which proxies name their clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum ForwardingHeader {
+    /// X-Forwarded-For
+    XForwardedFor,
+    /// Forwarded (RFC 7239)
+    Forwarded,
+}
+
+impl From<ForwardingHeader> for ProxyHeader {
+    fn from(header: ForwardingHeader) -> Self {
+        match header {
+            ForwardingHeader::XForwardedFor => Self::XForwardedFor,
+            ForwardingHeader::Forwarded => Self::Forwarded,
         }
     }
 }
@@ -81,8 +99,8 @@ macro_rules! from_str {
         }
     )*};
 }
-from_str!(Policy, Switch, LogFormat);
-file_value::from_file!(Policy, Switch, LogFormat);
+from_str!(ForwardingHeader, Policy, Switch, LogFormat);
+file_value::from_file!(ForwardingHeader, Policy, Switch, LogFormat);
 
 #[cfg(test)]
 mod tests {

@@ -7,10 +7,10 @@ use serde::Deserialize;
 
 use super::{
     address::{Admin, Listen},
-    choice::{LogFormat, Policy, Switch},
+    choice::{ForwardingHeader, LogFormat, Policy, Switch},
     file_value,
     units::{Count, CountOrOff, SizeWithin, Span, SpanOrOff},
-    values::{self, DrainCode, Host, List, Origin, Shards, Subprotocol, TopicPolicy},
+    values::{self, DrainCode, Host, List, Origin, Proxy, Shards, Subprotocol, TopicPolicy},
 };
 use crate::{Config, Deflate, Drain, InvalidConfig, Origins, config::bounds};
 
@@ -49,6 +49,20 @@ pub(super) struct Options {
     #[arg(long, env = "TIDEWHEEL_HOST", value_name = "NAME")]
     #[serde(default, deserialize_with = "file_value::some")]
     host: Option<Vec<List<Host>>>,
+    /// Addresses of trusted proxies, separated by commas: 192.0.2.1, or a range such as 10.0.0.0/8. A request of
+    /// a trusted proxy is a request of the client that the proxy names [default: not set]
+    #[arg(long, env = "TIDEWHEEL_TRUSTED_PROXIES", value_name = "CIDR")]
+    #[serde(default, deserialize_with = "file_value::list")]
+    trusted_proxies: Option<Vec<List<Proxy>>>,
+    /// Header in which trusted proxies name their clients. The proxies must set it, or append to it
+    /// [default: x-forwarded-for]
+    #[arg(
+        long,
+        env = "TIDEWHEEL_PROXY_HEADER",
+        value_name = "NAME",
+        ignore_case = true
+    )]
+    proxy_header: Option<ForwardingHeader>,
     /// Supported subprotocols (Sec-WebSocket-Protocol), separated by commas, in order of preference. The
     /// server selects the first one that the client offers, or none [default: not set]
     #[arg(long, env = "TIDEWHEEL_SUBPROTOCOL", value_name = "NAME")]
@@ -200,6 +214,8 @@ impl Options {
             publish_token: self.publish_token.or(other.publish_token),
             origin: self.origin.or(other.origin),
             host: self.host.or(other.host),
+            trusted_proxies: self.trusted_proxies.or(other.trusted_proxies),
+            proxy_header: self.proxy_header.or(other.proxy_header),
             subprotocol: self.subprotocol.or(other.subprotocol),
             shards: self.shards.or(other.shards),
             config: self.config.or(other.config),
@@ -260,6 +276,11 @@ impl Options {
                 .host
                 .clone()
                 .map_or(default.hosts, |it| values::hosts(flat(it))),
+            trusted_proxies: flat(self.trusted_proxies.clone().unwrap_or_default())
+                .into_iter()
+                .map(|it| it.0)
+                .collect(),
+            proxy_header: self.proxy_header.map_or(default.proxy_header, Into::into),
             ping_interval: self.ping_interval.map_or(default.ping_interval, |it| it.0),
             ping_timeout: span_or_off(self.ping_timeout, default.ping_timeout),
             close_timeout,

@@ -6,7 +6,8 @@ use tidewheel_codec::handshake::is_token;
 
 use super::{choice::Policy, file_value};
 use crate::{
-    CloseCode, HostPattern, Hosts, OriginPattern, Origins, TopicRule, topic::check_pattern,
+    CloseCode, HostPattern, Hosts, InvalidProxy, OriginPattern, Origins, TopicRule, TrustedProxy,
+    topic::check_pattern,
 };
 
 /// The number of shards.
@@ -171,6 +172,21 @@ pub(super) fn hosts(values: Vec<Host>) -> Hosts {
     Hosts::Listed(listed)
 }
 
+/// A value of `--trusted-proxies`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Proxy(pub(super) TrustedProxy);
+
+impl FromStr for Proxy {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let proxy = text.parse().map(Self);
+        proxy.map_err(|error: InvalidProxy| {
+            comma_advice::<Self>(text.trim()).unwrap_or(error.to_string())
+        })
+    }
+}
+
 /// The name of a subprotocol: a token (RFC 6455 4.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Subprotocol(pub(super) String);
@@ -308,6 +324,19 @@ mod tests {
         ] {
             assert!(!error.contains("commas"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_an_address_or_a_range() {
+        assert_eq!(
+            " 10.0.0.0/8".parse(),
+            Ok(Proxy("10.0.0.0/8".parse().unwrap()))
+        );
+        let error = "localhost".parse::<Proxy>().unwrap_err();
+        let expected = "`localhost` is not an address; write one such as 192.0.2.1, or a range such as 10.0.0.0/8";
+        assert_eq!(error, expected);
+        let error = "10.0.0.1 ::1".parse::<Proxy>().unwrap_err();
+        assert_eq!(error, "separate values with commas; write 10.0.0.1,::1");
     }
 
     #[test]

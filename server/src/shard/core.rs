@@ -24,7 +24,7 @@ pub(super) use self::{
 };
 use crate::{
     Handler, Hosts, Origins, PanicPolicy, contain::Callback, fanout::Fanout, later::Schedule,
-    ring::Ring, stats::Stats,
+    proxies::Proxies, ring::Ring, stats::Stats,
 };
 
 /// The state of a shard, without the table of connections and the state that only the turn as a whole uses.
@@ -59,6 +59,7 @@ pub(super) struct Settings {
     pub(super) request: Limits,
     pub(super) origins: Origins,
     pub(super) hosts: Hosts,
+    pub(super) proxies: Proxies,
     /// Messages that a connection may send in one second.
     pub(super) message_rate_max: Option<u32>,
     pub(super) drain: crate::config::Drain,

@@ -53,8 +53,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let parsed = handshake::Request::parse_head(bytes, &self.core.settings.request);
         let (request, size) = match parsed {
             Ok(Some((parsed, size))) => {
-                let local = self.core.settings.address;
-                (Request::new(parsed, peer, local), size)
+                let settings = &self.core.settings;
+                let request = Request::new(parsed, peer, settings.address, &settings.proxies);
+                (request, size)
             }
             Ok(None) => return None,
             Err(rejection) => {

@@ -36,9 +36,15 @@ impl Handler for Site {
                 Response::text(200, format!("hello {name}"))
             }
             ("POST", "/upload") => Response::new(201).body(request.body().to_vec()),
-            (_, "/addresses") => {
-                Response::text(200, format!("{} {}", request.peer(), request.local()))
-            }
+            (_, "/addresses") => Response::text(
+                200,
+                format!(
+                    "{} {} {}",
+                    request.client(),
+                    request.peer(),
+                    request.local()
+                ),
+            ),
             (_, "/panic") => panic!("requested by the path"),
             (_, "/large") => Response::text(200, "x".repeat(3_000_000)),
             _ => Response::new(404),
@@ -124,7 +130,7 @@ fn a_request_has_the_addresses_of_its_peer_and_of_the_server() {
         let local = client.stream.local_addr().expect("the client is connected");
         client.send(request("GET /addresses", "", "").as_bytes());
         let (response, _) = client.rest();
-        let expected = format!("\r\n\r\n{local} {}", bench.address);
+        let expected = format!("\r\n\r\n127.0.0.1 {local} {}", bench.address);
         assert!(
             response.ends_with(expected.as_bytes()),
             "{}",
@@ -141,12 +147,30 @@ fn an_ipv4_client_of_an_ipv6_listener_has_an_ipv4_address() {
     let local = client.stream.local_addr().expect("the client is connected");
     client.send(request("GET /addresses", "", "").as_bytes());
     let (response, _) = client.rest();
-    let expected = format!("\r\n\r\n{local} [::]:{}", bench.address.port());
+    let expected = format!("\r\n\r\n127.0.0.1 {local} [::]:{}", bench.address.port());
     assert!(
         response.ends_with(expected.as_bytes()),
         "{}",
         response.escape_ascii()
     );
+}
+
+#[test]
+fn a_trusted_proxy_names_the_client() {
+    let lines = "X-Forwarded-For: 1.1.1.1, 198.51.100.1\r\nForwarded: for=1.1.1.1\r\n";
+    for (trusted, expected) in [
+        (None, "127.0.0.1 "),
+        (Some("10.0.0.0/8"), "127.0.0.1 "),
+        (Some("127.0.0.0/8"), "198.51.100.1 "),
+    ] {
+        let bench = Bench::start(|config| {
+            let trusted = trusted.map(|range| range.parse().expect("a range"));
+            config.trusted_proxies = Vec::from_iter(trusted);
+        });
+        let response = bench.response(&request("GET /addresses", lines, ""));
+        let (_, body) = response.split_once("\r\n\r\n").expect("a body");
+        assert!(body.starts_with(expected), "{trusted:?} {body}");
+    }
 }
 
 #[test]
