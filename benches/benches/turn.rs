@@ -132,10 +132,8 @@ fn take_turn(shard: &mut Shard<SimRing, Application>, now: Time) -> Next {
 
 impl Bench {
     fn new(connections: u32, subscribers: u32) -> Self {
-        let config = Config {
-            receive_buffers: RECEIVE_BUFFERS,
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.receive_buffers = RECEIVE_BUFFERS;
         let ring = SimRing::new(Simulation {
             sockets: 4096,
             buffers: RECEIVE_BUFFERS,

@@ -18,9 +18,10 @@ fn main() -> io::Result<()> {
         .next()
         .unwrap_or_else(|| "127.0.0.1:9001".to_owned());
     let mut config = Config::new(Role::Server);
-    config.deflate = arguments.next().map(|option| Deflate {
-        context_takeover: option == "--takeover",
-        ..Deflate::default()
+    config.deflate = arguments.next().map(|option| {
+        let mut deflate = Deflate::default();
+        deflate.context_takeover = option == "--takeover";
+        deflate
     });
     let listener = TcpListener::bind(address)?;
     println!("listening on {}", listener.local_addr()?);

@@ -7,6 +7,7 @@ use crate::role::Role;
 ///
 /// Deadlines are exact to one millisecond. A fraction of a millisecond is rounded up.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Client or server.
     pub role: Role,

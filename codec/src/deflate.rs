@@ -45,6 +45,7 @@ pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 
 /// Settings of permessage-deflate. The default of each is given at its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Deflate {
     /// The compression level of zlib, 0 to 9. Default: 1.
     pub level: u32,

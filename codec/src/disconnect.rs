@@ -5,6 +5,7 @@ use crate::violation::Violation;
 
 /// A report of how a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Disconnect {
     /// The side that ended the connection.
     pub initiator: Initiator,
@@ -33,6 +34,7 @@ impl Disconnect {
 
 /// Counts of messages and payload bytes, without control frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Traffic {
     /// Received messages.
     pub received_messages: u64,
@@ -78,6 +80,7 @@ impl Initiator {
 
 /// The reason why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cause {
     /// The peer started the closing handshake.
     PeerClose,
@@ -110,25 +113,49 @@ pub enum Cause {
 }
 
 impl Cause {
+    /// The names of all causes in logs and metrics, in the order of [`index`](Self::index).
+    pub const NAMES: &'static [&'static str] = &[
+        "peer_close",
+        "local_close",
+        "ping_timeout",
+        "idle_timeout",
+        "eof_without_close",
+        "reset",
+        "protocol_error",
+        "too_big",
+        "slow_consumer",
+        "close_timeout",
+        "shutdown",
+        "lifetime",
+        "message_rate",
+        "handler_panic",
+    ];
+
+    /// Returns the number of the cause, from 0, for counters by cause.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::PeerClose => 0,
+            Self::LocalClose => 1,
+            Self::PingTimeout => 2,
+            Self::IdleTimeout => 3,
+            Self::EofWithoutClose => 4,
+            Self::Reset => 5,
+            Self::ProtocolError(_) => 6,
+            Self::TooBig => 7,
+            Self::SlowConsumer => 8,
+            Self::CloseTimeout => 9,
+            Self::Shutdown => 10,
+            Self::Lifetime => 11,
+            Self::MessageRate => 12,
+            Self::HandlerPanic => 13,
+        }
+    }
+
     /// Returns the name in logs and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PeerClose => "peer_close",
-            Self::LocalClose => "local_close",
-            Self::PingTimeout => "ping_timeout",
-            Self::IdleTimeout => "idle_timeout",
-            Self::EofWithoutClose => "eof_without_close",
-            Self::Reset => "reset",
-            Self::ProtocolError(_) => "protocol_error",
-            Self::TooBig => "too_big",
-            Self::SlowConsumer => "slow_consumer",
-            Self::CloseTimeout => "close_timeout",
-            Self::Shutdown => "shutdown",
-            Self::Lifetime => "lifetime",
-            Self::MessageRate => "message_rate",
-            Self::HandlerPanic => "handler_panic",
-        }
+        Self::NAMES[self.index()]
     }
 }
 

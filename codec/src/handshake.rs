@@ -41,6 +41,7 @@ const ACCEPT_SIZE: usize = 28;
 
 /// Limits on the size of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Limits {
     /// Largest request, including its body, or largest response head, in bytes. Default: 16 KiB.
     pub max_bytes: usize,

@@ -177,13 +177,12 @@ fn a_compressed_message_needs_no_allocation_in_steady_state() {
 #[test]
 fn streams_with_context_takeover_take_at_most_the_reserved_memory() {
     for window_bits in 9..=15 {
+        let mut deflate = Deflate::default();
+        deflate.context_takeover = true;
+        deflate.max_window_bits = window_bits;
+        deflate.threshold = 0;
         let mut config = server();
-        config.deflate = Some(Deflate {
-            context_takeover: true,
-            max_window_bits: window_bits,
-            threshold: 0,
-            ..Deflate::default()
-        });
+        config.deflate = Some(deflate);
         let mut endpoint = Endpoint::with_seed(config, SEED).unwrap();
         let mut connection = connect(&endpoint, Time::from_millis(0));
         let reserved = endpoint.takeover_bytes() as u64;

@@ -126,13 +126,11 @@ fn messages_survive_every_window_with_and_without_takeover() {
     let expected: Vec<_> = messages.iter().map(|message| binary(message)).collect();
     for window_bits in 9..=15 {
         for context_takeover in [false, true] {
-            let deflate = Deflate {
-                threshold: 0,
-                context_takeover,
-                max_window_bits: window_bits,
-                peer_max_window_bits: 24 - window_bits,
-                ..Deflate::default()
-            };
+            let mut deflate = Deflate::default();
+            deflate.threshold = 0;
+            deflate.context_takeover = context_takeover;
+            deflate.max_window_bits = window_bits;
+            deflate.peer_max_window_bits = 24 - window_bits;
             let (mut client, mut server) = (client(), server());
             client.deflate = Some(deflate.clone());
             server.deflate = Some(deflate);
@@ -298,9 +296,10 @@ proptest! {
     fn any_messages_survive_compression(
         messages: Vec<Vec<u8>>, takeover: bool, window_bits in 9..=15_u8, piece_size in 1..200_usize
     ) {
-        let deflate = Deflate {
-            threshold: 0, context_takeover: takeover, max_window_bits: window_bits, ..Deflate::default()
-        };
+        let mut deflate = Deflate::default();
+        deflate.threshold = 0;
+        deflate.context_takeover = takeover;
+        deflate.max_window_bits = window_bits;
         let (mut client, mut server) = (client(), server());
         client.deflate = Some(deflate.clone());
         server.deflate = Some(deflate);

@@ -20,10 +20,8 @@ const NO_TAKEOVER: &str =
 
 #[test]
 fn section_5_the_first_supported_offer_is_accepted() {
-    let takeover = Deflate {
-        context_takeover: true,
-        ..Deflate::default()
-    };
+    let mut takeover = Deflate::default();
+    takeover.context_takeover = true;
     for (offers, expected) in [
         (&["permessage-deflate"][..], "permessage-deflate"),
         (
@@ -126,12 +124,10 @@ fn section_7_1_invalid_offers_are_declined() {
 
 #[test]
 fn section_7_1_2_the_configured_windows_limit_the_response() {
-    let small = Deflate {
-        context_takeover: true,
-        max_window_bits: 11,
-        peer_max_window_bits: 10,
-        ..Deflate::default()
-    };
+    let mut small = Deflate::default();
+    small.context_takeover = true;
+    small.max_window_bits = 11;
+    small.peer_max_window_bits = 10;
     for (offer, expected) in [
         ("permessage-deflate", "permessage-deflate"),
         (
@@ -174,27 +170,21 @@ fn section_7_1_the_offer_of_a_client_depends_on_its_settings() {
         offer(Deflate::default()),
         format!("{NO_TAKEOVER}; client_max_window_bits")
     );
-    let takeover = Deflate {
-        context_takeover: true,
-        ..Deflate::default()
-    };
+    let mut takeover = Deflate::default();
+    takeover.context_takeover = true;
     assert_eq!(
         offer(takeover.clone()),
         "permessage-deflate; client_max_window_bits"
     );
-    let small = Deflate {
-        max_window_bits: 11,
-        peer_max_window_bits: 10,
-        ..takeover.clone()
-    };
+    let mut small = takeover.clone();
+    small.max_window_bits = 11;
+    small.peer_max_window_bits = 10;
     assert_eq!(
         offer(small),
         "permessage-deflate; server_max_window_bits=10; client_max_window_bits=11"
     );
-    let without_budget = Deflate {
-        takeover_budget: 1000,
-        ..takeover
-    };
+    let mut without_budget = takeover;
+    without_budget.takeover_budget = 1000;
     assert_eq!(
         offer(without_budget),
         format!("{NO_TAKEOVER}; client_max_window_bits")
@@ -211,14 +201,10 @@ fn section_7_1_the_client_checks_the_response() {
             .confirm_deflate(accepted.iter().copied())
             .map(|agreement| agreement.is_some())
     };
-    let takeover = Deflate {
-        context_takeover: true,
-        ..Deflate::default()
-    };
-    let small = Deflate {
-        peer_max_window_bits: 10,
-        ..takeover.clone()
-    };
+    let mut takeover = Deflate::default();
+    takeover.context_takeover = true;
+    let mut small = takeover.clone();
+    small.peer_max_window_bits = 10;
     for (deflate, accepted, expected) in [
         (&takeover, &[][..], Ok(false)),
         (&takeover, &["permessage-deflate"], Ok(true)),

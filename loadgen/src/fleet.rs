@@ -111,13 +111,12 @@ impl Fleet {
         let buffer_size = buffer_size
             .clamp(BUFFER_BYTES_MIN, BUFFER_BYTES_MAX)
             .next_power_of_two();
-        let setup = Setup {
-            submissions: 1024,
-            completions: if is_single { 16 * 1024 } else { 4096 },
-            sockets: ring_capacity,
-            buffers: (buffers / buffer_size) as u16,
-            buffer_size: buffer_size + HEADER_BYTES,
-        };
+        let mut setup = Setup::default();
+        setup.submissions = 1024;
+        setup.completions = if is_single { 16 * 1024 } else { 4096 };
+        setup.sockets = ring_capacity;
+        setup.buffers = (buffers / buffer_size) as u16;
+        setup.buffer_size = buffer_size + HEADER_BYTES;
         let mut config = Config::new(Role::Client);
         config.ping_interval = None;
         // An echo is as long as the message that was sent.

@@ -1,6 +1,6 @@
 //! Echoes every message: `cargo run --release -p tidewheel --example echo`.
 
-use tidewheel::{Config, Conn, Error, Handler, Message, Request, Server, Verdict};
+use tidewheel::{Conn, Error, Handler, Message, Request, Server, Verdict};
 
 struct Echo;
 
@@ -15,5 +15,8 @@ impl Handler for Echo {
 }
 
 fn main() -> Result<(), Error> {
-    Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Ok(Echo))
+    Server::builder()
+        .listen("127.0.0.1:8080")
+        .bind()?
+        .run(|_shard| Ok(Echo))
 }

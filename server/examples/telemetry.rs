@@ -1,8 +1,8 @@
 //! Telemetry for thousands of clients: a thread publishes sensor readings ten times a second. A client
 //! subscribes to the sensors of its path, such as `/sensors/load` or `/sensors/*`.
 //!
-//! `cargo run --release -p tidewheel --example telemetry -- [ADDRESS [ADMIN]]` starts the server, `cargo run
-//! --release -p loadgen -- idle --url ws://127.0.0.1:8080/sensors/load --connections 10000` opens 10,000
+//! `cargo run --release -p tidewheel --features admin --example telemetry -- [ADDRESS [ADMIN]]` starts the server,
+//! `cargo run --release -p loadgen -- idle --url ws://127.0.0.1:8080/sensors/load --connections 10000` opens 10,000
 //! connections, and <http://127.0.0.1:9090/> shows them.
 //!
 //! A client that reads too slowly gets the latest value of each sensor when it reads again. The numbers of the
@@ -11,8 +11,8 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, Conn, Error, Handler, Message, Publisher, Request, Response, Server, SlowConsumer,
-    TopicRule, Verdict,
+    Conn, Error, Handler, Message, Publisher, Request, Response, Server, SlowConsumer, TopicRule,
+    Verdict,
 };
 
 struct Telemetry;
@@ -62,15 +62,14 @@ fn measure(publisher: &Publisher) {
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let address = |at: usize, default| arguments.get(at).map_or(default, String::as_str);
-    let config = Config {
-        topics: vec![TopicRule {
-            pattern: "sensors/>".to_owned(),
-            slow_consumer: SlowConsumer::Conflate,
-        }],
-        ..Config::default()
-    };
-    let server = Server::bind(address(0, "127.0.0.1:8080"), config)?
-        .with_admin(address(1, "127.0.0.1:9090"), None)?;
+    let server = Server::builder()
+        .listen(address(0, "127.0.0.1:8080"))
+        .admin(address(1, "127.0.0.1:9090"))
+        .configure(|config| {
+            config.topics = vec![TopicRule::new("sensors/>", SlowConsumer::Conflate)];
+        })
+        .raise_descriptor_limit(true)
+        .bind()?;
     if let Some(admin) = server.admin_address() {
         println!("admin on {admin}");
     }

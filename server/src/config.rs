@@ -31,8 +31,10 @@ pub const CONNECTION_OVERHEAD: usize = 128 << 10;
 /// Maximum ratio of the memory of queued messages to their bytes: vectors grow by doubling.
 pub(crate) const ALLOCATION_FACTOR: usize = 2;
 
-/// The settings of a server. Every limit has a default. [`Server::bind`](crate::Server::bind) checks the bounds.
+/// The settings of a server. Every limit has a default. [`ServerBuilder::configure`](crate::ServerBuilder::configure)
+/// changes them, and [`ServerBuilder::bind`](crate::ServerBuilder::bind) checks the bounds.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Config {
     /// Number of shards; a shard is a thread with a ring. `None`: one per core that the process may use.
     ///
@@ -121,7 +123,7 @@ pub struct Config {
     /// a task is not read, and a request whose verdict would need a task is refused with 503.
     pub max_tasks: u32,
     /// Returns freed memory to the system, for allocators that otherwise keep it, such as `mi_collect` of
-    /// mimalloc. It is called on the thread of a shard or of the control plane, after a burst of messages or
+    /// mimalloc. It is called on the threads of the shards and of the admin listener, after a burst of messages or
     /// after the end of many connections. `None`: nothing is called.
     pub release_memory: Option<fn()>,
     /// Limits of a request: its bytes, a body included (default 16 KiB, 256 bytes to 1 MiB), and its headers

@@ -20,6 +20,12 @@ pub enum Error {
     /// A setting is out of bounds.
     #[error(transparent)]
     Config(#[from] InvalidConfig),
+    /// The server has no address, or several.
+    #[error("the server has {got} addresses to listen on; it must have one")]
+    Addresses {
+        /// The number of addresses.
+        got: usize,
+    },
     /// The address cannot be resolved.
     #[error(
         "cannot resolve {address}: {error}; write an address of this host, or 0.0.0.0:PORT for all its addresses"
@@ -102,12 +108,15 @@ pub enum Error {
         /// The kernel's error.
         error: io::Error,
     },
-    /// The ring of the control plane cannot be created.
-    #[error("control plane: {0}")]
-    ControlRing(RingError),
-    /// The control plane cannot start.
-    #[error("cannot start the control plane: {0}")]
-    Control(io::Error),
+    /// The ring of the admin listener cannot be created.
+    #[error("admin listener: {0}")]
+    AdminRing(RingError),
+    /// The admin listener cannot start.
+    #[error("cannot start the admin listener: {0}")]
+    Admin(io::Error),
+    /// Signals cannot be handled.
+    #[error("cannot handle signals: {0}")]
+    Signals(io::Error),
     /// The ring of a running shard has failed.
     #[error("shard {shard} has failed: {error}")]
     Failed {
@@ -147,6 +156,23 @@ impl Error {
         Self::Descriptors {
             error,
             limit: host::descriptor_limit(),
+        }
+    }
+
+    /// An error of starting the admin listener.
+    #[cfg(feature = "admin")]
+    pub(crate) fn admin(error: io::Error) -> Self {
+        match host::is_out_of_descriptors(&error) {
+            true => Self::descriptors(error),
+            false => Self::Admin(error),
+        }
+    }
+
+    /// An error of handling signals.
+    pub(crate) fn signals(error: io::Error) -> Self {
+        match host::is_out_of_descriptors(&error) {
+            true => Self::descriptors(error),
+            false => Self::Signals(error),
         }
     }
 }

@@ -2,13 +2,10 @@
 
 use std::io;
 
-use procfs::process::Process;
 use rustix::{
-    event::{EventfdFlags, eventfd},
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
-use tokio::signal::unix::SignalKind;
 
 use crate::{Config, capacity::Capacity, ring::raise_descriptors};
 
@@ -42,9 +39,8 @@ pub(crate) fn pin(core: usize) {
     }
 }
 
-/// Raises the soft limit on descriptors to the hard limit, and returns it. It limits the direct descriptors of each
-/// ring.
-pub(crate) fn raise_descriptor_limit() -> u32 {
+/// Raises the soft limit on descriptors to the hard limit. Logs a warning if that fails.
+pub(crate) fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit {
@@ -55,19 +51,18 @@ pub(crate) fn raise_descriptor_limit() -> u32 {
             tracing::warn!(%error, "cannot raise RLIMIT_NOFILE to its hard limit");
         }
     }
-    let current = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    u32::try_from(current).unwrap_or(u32::MAX)
 }
 
-/// Whether this process was started to ignore a signal.
-pub(crate) fn is_ignored(signal: SignalKind) -> bool {
-    let status = Process::myself().and_then(|process| process.status());
-    // Bit 0 is signal 1 (proc_pid_status(5)).
-    let bit = signal.as_raw_value() - 1;
-    status.is_ok_and(|status| status.sigign >> bit & 1 == 1)
+/// Whether this process ignores a signal (`SigIgn` of proc_pid_status(5)).
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = u64::from_str_radix(ignored.unwrap_or_default().trim(), 16);
+    // Bit 0 is signal 1.
+    ignored.is_ok_and(|ignored| ignored >> (signal - 1) & 1 == 1)
 }
 
-/// The soft limit on descriptors.
+/// The soft limit on descriptors. It limits the direct descriptors of each ring.
 pub(crate) fn descriptor_limit() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
@@ -78,7 +73,9 @@ pub(crate) fn is_out_of_descriptors(error: &io::Error) -> bool {
 }
 
 /// Checks that `count` descriptors can be opened, before calling code that would panic without them.
+#[cfg(any(feature = "admin", feature = "tasks"))]
 pub(crate) fn reserve_descriptors(count: usize) -> io::Result<()> {
+    use rustix::event::{EventfdFlags, eventfd};
     let open = || eventfd(0, EventfdFlags::CLOEXEC);
     let reserved: Result<Vec<_>, _> = (0..count).map(|_| open()).collect();
     reserved?;

@@ -12,6 +12,7 @@ use crate::site::{self, Site};
 /// the address of that name to the address of this server. [`Origins`](crate::Origins) allows such a page, because
 /// its origin is the host that it connects to; its `Host` is `evil.example`, which is not in the list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Hosts {
     /// Accepts any value.
     #[default]

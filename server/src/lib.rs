@@ -8,7 +8,7 @@
 //!
 //! ```no_run
 //! use tidewheel::{
-//!     Config, Conn, Error, Handler, Message, Request, Response, Server, Verdict,
+//!     Conn, Error, Handler, Message, Request, Response, Server, Verdict,
 //! };
 //!
 //! struct Chat;
@@ -40,7 +40,7 @@
 //! }
 //!
 //! fn main() -> Result<(), Error> {
-//!     Server::bind("127.0.0.1:8080", Config::default())?.run(|_shard| Ok(Chat))
+//!     Server::builder().listen("127.0.0.1:8080").bind()?.run(|_shard| Ok(Chat))
 //! }
 //! ```
 //!
@@ -68,6 +68,7 @@ mod conn;
 mod connection;
 mod connection_id;
 mod contain;
+#[cfg(feature = "admin")]
 mod control;
 mod cookie;
 mod driver;
@@ -80,11 +81,13 @@ mod later;
 mod listen;
 #[allow(unsafe_code)]
 mod message;
+#[cfg(feature = "metrics")]
 mod metrics;
 mod origins;
 mod outbox;
 mod outgoing;
 mod proxies;
+#[cfg(feature = "admin")]
 mod publish_token;
 mod publisher;
 mod remote;
@@ -111,16 +114,18 @@ pub use handler::Handler;
 pub use hosts::{HostPattern, Hosts, InvalidHost};
 pub use later::TimerId;
 pub use message::Message;
+#[cfg(feature = "metrics")]
 pub use metrics::Metrics;
 pub use origins::{InvalidOrigin, OriginPattern, Origins};
 pub use outgoing::Outgoing;
 pub use proxies::{InvalidProxy, ProxyHeader, TrustedProxy};
+#[cfg(feature = "admin")]
 pub use publish_token::{InvalidPublishToken, PublishToken};
 pub use publisher::{Publisher, RemoteError};
 pub use remote::{Answer, Remote};
 pub use request::Request;
 pub use response::Response;
-pub use server::{Running, Server, ShardContext};
+pub use server::{Running, Server, ServerBuilder, ShardContext};
 pub use snapshot::{Counters, Durations, Snapshot};
 pub use tidewheel_codec::{Cause, CloseCode, Disconnect, Initiator, Time, deflate::Deflate};
 pub use topic::{AsTopic, Topic, TopicError};

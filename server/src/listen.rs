@@ -36,9 +36,9 @@ const OWNER_SIGHTINGS_MIN: u32 = 8;
 ///
 /// # Errors
 /// [`Error::Resolve`].
-pub(crate) fn resolve(address: &(impl ToSocketAddrs + ToString)) -> Result<SocketAddr, Error> {
+pub(crate) fn resolve(address: &str) -> Result<SocketAddr, Error> {
     let failed = |error| Error::Resolve {
-        address: address.to_string(),
+        address: address.to_owned(),
         error,
     };
     let mut addresses = address.to_socket_addrs().map_err(failed)?;
@@ -83,6 +83,7 @@ pub(crate) fn shards(
 }
 
 /// Returns the admin listener.
+#[cfg(feature = "admin")]
 pub(crate) fn admin(address: SocketAddr) -> Result<std::net::TcpListener, Error> {
     let listener = retry(address, || std::net::TcpListener::bind(address))?;
     // The backlog of the standard library is short: a client that finds it full retries after a second.

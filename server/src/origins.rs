@@ -14,6 +14,7 @@ use crate::{
 /// A page of any site can open a connection, and the browser sends the cookies of its user. But the page cannot
 /// change the `Origin` header. A client without an `Origin` is not a browser, and may connect.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Origins {
     /// Any page may connect.
     #[default]

@@ -1,6 +1,9 @@
 //! A handle by which any thread publishes, sends, and closes connections.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tidewheel_codec::{CloseCode, frame::Opcode};
@@ -159,11 +162,22 @@ impl Publisher {
         )
     }
 
-    /// Starts a drain. Connections are closed with [`Drain::code`](crate::Drain::code), and then the shards
-    /// end. [`Running::join`] waits for that. `/readyz` reports the drain at once.
+    /// Starts a drain of the server, and returns at once. No connection is accepted any more. Connections are closed
+    /// with [`Drain::code`](crate::Drain::code), the last within half of `timeout`. The server ends when all have
+    /// ended, and after `timeout` at the latest: connections that are left are reset then. [`Running::wait`] and
+    /// [`Running::join`] wait for that. `/readyz` reports the drain at once.
     ///
+    /// A later call can end the drain earlier, but not later.
+    ///
+    /// [`Running::wait`]: crate::Running::wait
     /// [`Running::join`]: crate::Running::join
-    pub fn drain(&self) {
+    pub fn drain(&self, timeout: Duration) {
+        self.shared.limit_drain(timeout);
+        self.drain_within_close_timeout();
+    }
+
+    /// Starts a drain whose timeout is the close timeout, unless [`drain`](Self::drain) has given another.
+    pub(crate) fn drain_within_close_timeout(&self) {
         if self.shared.note_readiness(Readiness::Draining) {
             tracing::info!(target: "tidewheel::remote", connections = self.shared.connections(), "draining");
         }
@@ -171,6 +185,7 @@ impl Publisher {
     }
 
     /// Number of bursts of published messages that have ended.
+    #[cfg(feature = "admin")]
     pub(crate) fn bursts(&self) -> u64 {
         self.shared.bursts.load(Ordering::Relaxed)
     }

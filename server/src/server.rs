@@ -1,23 +1,27 @@
 //! A server: its listeners and its shards.
 
+mod block_on;
+mod builder;
+mod event;
 mod running;
 mod shard_context;
+mod signals;
 mod thread;
 
-use std::{
-    net::{SocketAddr, ToSocketAddrs},
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::{net::SocketAddr, os::fd::OwnedFd, sync::Arc};
 
 use self::thread::ShardThread;
-pub use self::{running::Running, shard_context::ShardContext};
+pub use self::{builder::ServerBuilder, running::Running, shard_context::ShardContext};
 use crate::{
-    BoxError, Config, Error, Handler, PublishToken,
-    control::AdminListener,
+    BoxError, Config, Error, Handler,
     driver::{self, SharedCore},
     host, listen,
     shard::Parts,
+};
+#[cfg(feature = "admin")]
+use crate::{
+    PublishToken,
+    control::{AdminListener, ControlPlane},
 };
 
 /// A server that listens, but does not accept connections yet.
@@ -26,18 +30,22 @@ pub struct Server {
     config: Config,
     address: SocketAddr,
     listeners: Vec<OwnedFd>,
+    pins_threads: bool,
+    raises_descriptor_limit: bool,
+    #[cfg(feature = "admin")]
     admin: Option<AdminListener>,
 }
 
 impl Server {
-    /// Listens on `address`. With port 0 the kernel chooses a free port. Waits up to 5 s for an address whose
-    /// owner has just ended.
-    ///
-    /// # Errors
-    /// If a setting is out of bounds, or the address cannot be listened on.
-    pub fn bind(address: impl ToSocketAddrs + ToString, config: Config) -> Result<Self, Error> {
+    /// Returns the settings of a server, all with their defaults. The address to listen on has no default.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Listens on an address.
+    fn listen(address: &str, config: Config) -> Result<Self, Error> {
         config.check()?;
-        let resolved = listen::resolve(&address)?;
+        let resolved = listen::resolve(address)?;
         // Each shard holds at least one connection.
         let connections_max = config.max_connections.unwrap_or(u32::MAX);
         let shards_max = u16::try_from(connections_max).unwrap_or(u16::MAX);
@@ -53,24 +61,21 @@ impl Server {
             config,
             address,
             listeners,
+            pins_threads: false,
+            raises_descriptor_limit: false,
+            #[cfg(feature = "admin")]
             admin: None,
         })
     }
 
-    /// Adds an admin listener on `address`. It serves HTTP while [`Running::until_signal`] or [`Server::run`] runs:
-    /// `/metrics`, `/healthz`, `/readyz`, and a dashboard.
-    ///
-    /// With a token, `POST /publish/TOPIC` publishes the body of a request, of up to
-    /// [`Config::max_message_size`] bytes. The request must have the token (`Authorization: Bearer`, RFC 6750).
-    ///
-    /// # Errors
-    /// If the address cannot be listened on.
-    pub fn with_admin(
-        mut self,
-        address: impl ToSocketAddrs + ToString,
+    /// Adds an admin listener on `address`.
+    #[cfg(feature = "admin")]
+    pub(crate) fn listen_for_admin(
+        &mut self,
+        address: &str,
         publish_token: Option<PublishToken>,
-    ) -> Result<Self, Error> {
-        let listener = listen::admin(listen::resolve(&address)?)?;
+    ) -> Result<(), Error> {
+        let listener = listen::admin(listen::resolve(address)?)?;
         self.admin = Some(AdminListener {
             listener,
             publish_token,
@@ -78,7 +83,7 @@ impl Server {
             hosts: self.config.hosts.clone(),
             log_lines_lost: || 0,
         });
-        Ok(self)
+        Ok(())
     }
 
     /// Adds the number of lost log lines, which `count` returns, to the metrics of the admin listener.
@@ -96,6 +101,7 @@ impl Server {
     }
 
     /// The address of the admin listener, if there is one.
+    #[cfg(feature = "admin")]
     #[must_use]
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
@@ -107,24 +113,30 @@ impl Server {
     /// within `make` converts errors of any type.
     ///
     /// # Errors
-    /// If a shard cannot start, or `make` fails ([`Error::Handler`]). Shards that have started are stopped.
+    /// If a shard or the admin listener cannot start, or `make` fails ([`Error::Handler`]). Shards that have started
+    /// are stopped.
     pub fn start<H: Handler>(
         self,
         make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Clone + Send + 'static,
     ) -> Result<Running, Error> {
-        let limit = host::raise_descriptor_limit();
+        if self.raises_descriptor_limit {
+            host::raise_descriptor_limit();
+        }
+        let limit = u32::try_from(host::descriptor_limit()).unwrap_or(u32::MAX);
         let parts = Parts::of_server(&self.config, limit);
         let cores = host::core_ids();
         let shards = self.listeners.len() as u16;
         let core_shards = self.listeners.len().div_ceil(cores.len().max(1)) as u16;
         let shared_cores: Vec<Arc<SharedCore>> = cores.iter().map(|_| Arc::default()).collect();
-        let (ended, ends) = tokio::sync::mpsc::unbounded_channel();
+        let (event_sender, events) = tokio::sync::mpsc::unbounded_channel();
+        // Dropped after an error, which stops the shards that have started.
         let mut running = Running {
             shards: Vec::new(),
             publisher: parts[0].publisher(),
-            release_memory: self.config.release_memory,
-            ends,
-            admin: self.admin,
+            events,
+            event_sender,
+            #[cfg(feature = "admin")]
+            control: None,
         };
         for (mut parts, listener) in parts.into_iter().zip(self.listeners) {
             parts.core_shards = core_shards;
@@ -134,7 +146,7 @@ impl Server {
             let plan = driver::Plan {
                 index,
                 listener,
-                core: cores.get(core).copied(),
+                core: cores.get(core).copied().filter(|_| self.pins_threads),
                 shared_core: shared_cores.get(core).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
@@ -143,26 +155,28 @@ impl Server {
                 shards,
                 publisher: running.publisher(),
             };
-            match ShardThread::start(plan, parts, context, make.clone(), ended.clone()) {
-                Ok(shard) => running.shards.push(shard),
-                Err(error) => {
-                    running.stop();
-                    return Err(error);
-                }
-            }
+            let events = running.event_sender.clone();
+            let shard = ShardThread::start(plan, parts, context, make.clone(), events)?;
+            running.shards.push(shard);
+        }
+        #[cfg(feature = "admin")]
+        if let Some(admin) = self.admin {
+            let release_memory = self.config.release_memory;
+            let control = ControlPlane::start(admin, running.publisher(), release_memory)?;
+            running.control = Some(control);
         }
         Ok(running)
     }
 
     /// Starts the shards, serves until SIGTERM, SIGINT or SIGHUP, and drains: [`Server::start`] and
-    /// [`Running::until_signal`].
+    /// [`Running::run_until_signal`].
     ///
     /// # Errors
-    /// Those of [`Server::start`] and [`Running::until_signal`].
+    /// Those of [`Server::start`] and [`Running::run_until_signal`].
     pub fn run<H: Handler>(
         self,
         make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Clone + Send + 'static,
     ) -> Result<(), Error> {
-        self.start(make)?.until_signal()
+        self.start(make)?.run_until_signal(|| ())
     }
 }

@@ -10,43 +10,6 @@ pub(crate) use self::histogram::Histogram;
 
 use crate::SlowConsumer;
 
-/// The names of the causes, in the order of the counters.
-pub(crate) const CAUSES: [&str; 14] = [
-    "peer_close",
-    "local_close",
-    "ping_timeout",
-    "idle_timeout",
-    "eof_without_close",
-    "reset",
-    "protocol_error",
-    "too_big",
-    "slow_consumer",
-    "close_timeout",
-    "shutdown",
-    "lifetime",
-    "message_rate",
-    "handler_panic",
-];
-
-fn index(cause: Cause) -> usize {
-    match cause {
-        Cause::PeerClose => 0,
-        Cause::LocalClose => 1,
-        Cause::PingTimeout => 2,
-        Cause::IdleTimeout => 3,
-        Cause::EofWithoutClose => 4,
-        Cause::Reset => 5,
-        Cause::ProtocolError(_) => 6,
-        Cause::TooBig => 7,
-        Cause::SlowConsumer => 8,
-        Cause::CloseTimeout => 9,
-        Cause::Shutdown => 10,
-        Cause::Lifetime => 11,
-        Cause::MessageRate => 12,
-        Cause::HandlerPanic => 13,
-    }
-}
-
 /// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Rejected {
@@ -167,7 +130,7 @@ pub(crate) struct Stats {
     pub(crate) turns: Histogram<1, 19>,
     /// Times that accepting was paused because of its rate limit.
     pub(crate) accept_pauses: Count,
-    closes: [Count; CAUSES.len()],
+    closes: [Count; Cause::NAMES.len()],
 }
 
 impl Rejected {
@@ -225,29 +188,14 @@ impl Stats {
 
     /// Counts the end of a connection.
     pub(crate) fn closed(&self, cause: Cause) {
-        self.closes[index(cause)].add(1);
+        self.closes[cause.index()].add(1);
     }
 
-    /// The number of connections that ended for each of [`CAUSES`].
+    /// The number of connections that ended for each of [`Cause::NAMES`].
     pub(crate) fn closes(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        CAUSES.into_iter().zip(self.closes.iter().map(Count::get))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_index_of_a_cause_is_that_of_its_name() {
-        for cause in [
-            Cause::PeerClose,
-            Cause::PingTimeout,
-            Cause::TooBig,
-            Cause::Lifetime,
-            Cause::HandlerPanic,
-        ] {
-            assert_eq!(CAUSES[index(cause)], cause.as_str());
-        }
+        Cause::NAMES
+            .iter()
+            .copied()
+            .zip(self.closes.iter().map(Count::get))
     }
 }

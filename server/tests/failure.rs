@@ -16,13 +16,16 @@ use std::{
 };
 
 use tidewheel::{
-    Cause, CloseCode, Config, Conn, ConnectionId, Disconnect, Error, Handler, Message, PanicPolicy,
+    Cause, CloseCode, Conn, ConnectionId, Disconnect, Error, Handler, Message, PanicPolicy,
     Publisher, RemoteError, Request, Running, Server, Verdict,
 };
 
 use support::{client, client::End, ms, turn, wait};
 
 const CLIENTS: usize = 40;
+
+/// Longer than a client takes to answer a Close.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Number of clients that connect after a shard has failed.
 const LATE_CLIENTS: usize = 20;
@@ -139,14 +142,16 @@ impl Bench {
         start_log();
         let filler = |_| fs::File::open("/dev/null").expect("/proc and /dev are mounted");
         let fillers = (0..256).map(filler).collect();
-        let config = Config {
-            shards: Some(2),
-            panic: PanicPolicy::StopServer,
-            close_timeout: Duration::from_secs(3),
-            max_connections_per_address: Some(1000),
-            ..Config::default()
-        };
-        let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+        let server = Server::builder()
+            .listen("127.0.0.1:0")
+            .configure(|config| {
+                config.shards = Some(2);
+                config.panic = PanicPolicy::StopServer;
+                config.close_timeout = Duration::from_secs(3);
+                config.max_connections_per_address = Some(1000);
+            })
+            .bind()
+            .expect("a free port");
         let address = server.address();
         let seen = Arc::<Seen>::default();
         let in_handler = Arc::clone(&seen);
@@ -281,7 +286,7 @@ fn r18_stop_resets_all_connections_and_calls_close_for_each() {
     }
 }
 
-/// Replaces the ring of shard 0, the first ring with a descriptor above `above`, by another file, so that
+/// Replaces the ring of shard 0, the second ring with a descriptor above `above`, by another file, so that
 /// io_uring_enter(2) fails.
 fn break_ring(above: i32) {
     let rings = fs::read_dir("/proc/self/fd")
@@ -292,11 +297,10 @@ fn break_ring(above: i32) {
         target.is_ok_and(|it| it.to_string_lossy() == "anon_inode:[io_uring]")
     });
     let rings = rings.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    // The control plane has no ring in this test, and the ring of shard 0 is created first.
-    let ring = rings
-        .filter(|ring| *ring > above)
-        .min()
-        .expect("a ring of a shard");
+    // Shard 0 is started first. Its thread creates the ring of its runtime, and then that of the shard.
+    let mut rings: Vec<i32> = rings.filter(|ring| *ring > above).collect();
+    rings.sort_unstable();
+    let ring = rings[1];
     let other = fs::File::open("/dev/null").expect("/proc and /dev are mounted");
     // SAFETY: both descriptors are open; the test requires that the ring's descriptor refers to another file.
     let result = unsafe { libc::dup2(other.as_raw_fd(), ring) };
@@ -343,7 +347,7 @@ fn r24_a_shard_whose_ring_fails_is_reported_and_the_other_shard_drains() {
 fn a_drain_without_a_signal_ends_the_server() {
     let bench = Bench::start();
     let publisher = bench.running.publisher();
-    publisher.drain();
+    publisher.drain(DRAIN_TIMEOUT);
     for mut client in bench.clients.into_iter().flatten() {
         assert_eq!(client.frame().close_code(), 1001);
         client.send(&client::close(1001, ""));
@@ -356,12 +360,11 @@ fn a_drain_without_a_signal_ends_the_server() {
 #[test]
 fn readyz_is_503_during_a_drain_without_a_signal() {
     let _turn = turn::take();
-    let config = Config {
-        shards: Some(1),
-        ..Config::default()
-    };
-    let server = Server::bind("127.0.0.1:0", config)
-        .and_then(|server| server.with_admin("127.0.0.1:0", None))
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .admin("127.0.0.1:0")
+        .configure(|config| config.shards = Some(1))
+        .bind()
         .expect("free ports");
     let (address, admin) = (
         server.address(),
@@ -375,13 +378,13 @@ fn readyz_is_503_during_a_drain_without_a_signal() {
     });
     let running = running.expect("io_uring is available");
     let publisher = running.publisher();
-    let served = std::thread::spawn(|| running.until_signal());
+    let served = std::thread::spawn(|| running.join());
     assert!(support::process::get(admin, "/readyz").starts_with("HTTP/1.1 200 "));
     // The drain lasts until this client answers the Close.
     let mut client = client::Client::connect_to(address).expect("the server accepts a connection");
     client.send(client::REQUEST.as_bytes());
     client.accept();
-    publisher.drain();
+    publisher.drain(DRAIN_TIMEOUT);
     assert_eq!(client.frame().close_code(), 1001);
     let answer = support::process::get(admin, "/readyz");
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

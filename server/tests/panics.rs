@@ -11,7 +11,7 @@ use std::{
 };
 
 use tidewheel::{
-    Cause, Config, Conn, ConnectionId, Disconnect, Handler, Message, Request, Running, Server,
+    Cause, Conn, ConnectionId, Disconnect, Handler, Message, Request, Running, Server,
     SlowConsumer, Verdict,
 };
 
@@ -95,12 +95,14 @@ struct Bench {
 impl Bench {
     fn start() -> Self {
         support::raise_descriptor_limit();
-        let config = Config {
-            shards: Some(2),
-            slow_consumer: SlowConsumer::DropNewest,
-            ..Config::default()
-        };
-        let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+        let server = Server::builder()
+            .listen("127.0.0.1:0")
+            .configure(|config| {
+                config.shards = Some(2);
+                config.slow_consumer = SlowConsumer::DropNewest;
+            })
+            .bind()
+            .expect("a free port");
         let (address, ends) = (server.address(), Ends::default());
         let in_handler = Arc::clone(&ends);
         let running = server.start(move |_| Ok(Panics { ends: in_handler }));

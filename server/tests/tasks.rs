@@ -172,12 +172,13 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(config: Config) -> Self {
-        let config = Config {
-            shards: Some(2),
-            ..config
-        };
-        let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+    fn start(change: impl FnOnce(&mut Config)) -> Self {
+        let server = Server::builder()
+            .listen("127.0.0.1:0")
+            .configure(change)
+            .configure(|config| config.shards = Some(2))
+            .bind()
+            .expect("a free port");
         let address = server.address();
         let shared = Arc::new(Shared {
             gates: ["a", "b", "c"].map(|gate| (gate, Semaphore::new(0))).into(),
@@ -256,7 +257,7 @@ fn ask(client: &mut Client, text: &str) {
 
 #[test]
 fn outputs_arrive_as_the_tasks_finish() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.open("/");
     for text in ["gate a", "gate b", "gate c"] {
         ask(&mut client, text);
@@ -271,7 +272,7 @@ fn outputs_arrive_as_the_tasks_finish() {
 
 #[test]
 fn outputs_in_order_arrive_in_the_order_of_the_messages() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.open("/");
     for text in ["ordered a", "ordered b", "ordered c", "gate c"] {
         ask(&mut client, text);
@@ -289,7 +290,7 @@ fn outputs_in_order_arrive_in_the_order_of_the_messages() {
 
 #[test]
 fn a_task_uses_tokio_and_tokio_uring_and_need_not_be_send() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "from a file").expect("the file is writable");
     let mut client = bench.open("/");
@@ -301,7 +302,7 @@ fn a_task_uses_tokio_and_tokio_uring_and_need_not_be_send() {
 
 #[test]
 fn tasks_of_a_busy_server_make_progress() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(file.path(), "from a file").expect("the file is writable");
     let [(mut one, _), (mut other, _)] = bench.open_on_two_shards();
@@ -330,7 +331,7 @@ fn tasks_of_a_busy_server_make_progress() {
 
 #[test]
 fn a_panic_of_a_task_or_behind_it_ends_its_connection_only() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut other = bench.open("/other");
     for text in ["panic future", "panic then"] {
         let mut client = bench.open("/");
@@ -343,7 +344,7 @@ fn a_panic_of_a_task_or_behind_it_ends_its_connection_only() {
 
 #[test]
 fn the_closure_behind_a_task_closes_its_connection() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.open("/");
     ask(&mut client, "close");
     assert_eq!(client.frame().close_code(), 1000);
@@ -351,7 +352,7 @@ fn the_closure_behind_a_task_closes_its_connection() {
 
 #[test]
 fn the_tasks_of_a_connection_are_dropped_with_it() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.open("/");
     for text in ["gate a", "gate b"] {
         ask(&mut client, text);
@@ -370,10 +371,7 @@ fn the_tasks_of_a_connection_are_dropped_with_it() {
 
 #[test]
 fn a_connection_with_too_many_tasks_is_not_read_until_one_has_finished() {
-    let bench = Bench::start(Config {
-        max_tasks_per_connection: 3,
-        ..Config::default()
-    });
+    let bench = Bench::start(|config| config.max_tasks_per_connection = 3);
     let (mut client, mut other) = (bench.open("/"), bench.open("/other"));
     for _ in 0..10 {
         ask(&mut client, "gate a");
@@ -398,11 +396,7 @@ fn a_connection_with_too_many_tasks_is_not_read_until_one_has_finished() {
 
 #[test]
 fn a_shard_with_too_many_tasks_reads_only_connections_without_a_task() {
-    let bench = Bench::start(Config {
-        max_tasks: 4,
-        shards: Some(1),
-        ..Config::default()
-    });
+    let bench = Bench::start(|config| config.max_tasks = 4);
     let [(mut one, _), (mut other, _)] = bench.open_on_two_shards();
     for client in [&mut one, &mut other] {
         for _ in 0..10 {
@@ -425,7 +419,7 @@ fn a_shard_with_too_many_tasks_reads_only_connections_without_a_task() {
 
 #[test]
 fn a_remote_reaches_a_connection_on_another_shard() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let remote: Remote<Tasks> = bench.running.remote();
     for (mut client, id) in bench.open_on_two_shards() {
         let answer = remote.with(id, |_, conn| {
@@ -454,7 +448,7 @@ fn a_remote_for_another_handler_reaches_nobody() {
         }
         fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
     }
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let remote: Remote<Other> = bench.running.remote();
     let [(mut client, id), _other] = bench.open_on_two_shards();
     let answer = remote.with(id, |_, _| ()).expect("the shard is not busy");
@@ -464,7 +458,7 @@ fn a_remote_for_another_handler_reaches_nobody() {
 
 #[test]
 fn a_server_with_waiting_tasks_stops() {
-    let mut bench = Bench::start(Config::default());
+    let mut bench = Bench::start(|_| ());
     let mut client = bench.open("/");
     ask(&mut client, "gate a");
     say(&mut client, "hello");
@@ -475,7 +469,7 @@ fn a_server_with_waiting_tasks_stops() {
 
 #[test]
 fn a_verdict_may_follow_later() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.request("/later/accepted");
     // A frame that arrives before the verdict is read behind it.
     client.send(&client::text("early"));
@@ -496,7 +490,7 @@ fn a_verdict_may_follow_later() {
 
 #[test]
 fn a_verdict_that_follows_later_refuses_or_waits_again() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.request("/later/refused");
     client.send(&client::text("early"));
     bench.allow("a");
@@ -513,7 +507,7 @@ fn a_verdict_that_follows_later_refuses_or_waits_again() {
 
 #[test]
 fn a_panic_of_a_verdict_or_of_a_response_is_answered_with_500() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.request("/later/panic");
     bench.allow("a");
     assert!(client.head().starts_with("HTTP/1.1 500 "));
@@ -526,10 +520,7 @@ fn a_panic_of_a_verdict_or_of_a_response_is_answered_with_500() {
 
 #[test]
 fn a_verdict_that_takes_too_long_is_dropped_at_the_handshake_timeout() {
-    let bench = Bench::start(Config {
-        handshake_timeout: ms(100),
-        ..Config::default()
-    });
+    let bench = Bench::start(|config| config.handshake_timeout = ms(100));
     let mut client = bench.request("/later/accepted");
     assert!(client.head().starts_with("HTTP/1.1 503 "));
     bench.wait_for("the end of the task", |it| {
@@ -539,7 +530,7 @@ fn a_verdict_that_takes_too_long_is_dropped_at_the_handshake_timeout() {
 
 #[test]
 fn a_verdict_is_dropped_when_the_client_goes() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let clients: Vec<_> = (0..10).map(|_| bench.request("/later/accepted")).collect();
     bench.wait_for("the tasks", |it| it.running.load(Ordering::Relaxed) == 10);
     drop(clients);
@@ -573,7 +564,7 @@ fn a_request_that_needs_one_task_too_many_gets_503() {
 
 #[test]
 fn a_drain_answers_undecided_requests_with_503() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     let mut client = bench.request("/later/accepted");
     bench.wait_for("the task", |it| it.running.load(Ordering::Relaxed) == 1);
     bench.running.publisher().drain();
@@ -585,7 +576,7 @@ fn a_drain_answers_undecided_requests_with_503() {
 
 #[test]
 fn a_response_may_follow_later() {
-    let bench = Bench::start(Config::default());
+    let bench = Bench::start(|_| ());
     for (method, has_body) in [("GET", true), ("HEAD", false), ("POST", true)] {
         let mut client = Client::connect_to(bench.address).expect("the server accepts");
         client.send(format!("{method} /page HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());

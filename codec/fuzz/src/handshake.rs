@@ -5,10 +5,9 @@ use super::side::config;
 
 /// Asserts that a prefix of a handshake is incomplete, is refused, or has the same content as the whole.
 pub fn handshake(bytes: &[u8]) {
-    let limits = Limits {
-        max_bytes: 2048,
-        max_headers: 16,
-    };
+    let mut limits = Limits::default();
+    limits.max_bytes = 2048;
+    limits.max_headers = 16;
     if let Ok(Some((request, size))) = Request::parse(bytes, &limits) {
         assert!(size <= bytes.len() && size <= limits.max_bytes);
         assert!(request.path().starts_with('/'));

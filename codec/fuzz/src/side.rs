@@ -103,10 +103,11 @@ pub(super) fn config(role: Role, has_deflate: bool, context_takeover: bool) -> C
     let mut config = Config::new(role);
     config.max_message_size = MESSAGE_SIZE_MAX;
     config.max_fragments = 50;
-    config.deflate = has_deflate.then(|| Deflate {
-        threshold: 0,
-        context_takeover,
-        ..Deflate::default()
+    config.deflate = has_deflate.then(|| {
+        let mut deflate = Deflate::default();
+        deflate.threshold = 0;
+        deflate.context_takeover = context_takeover;
+        deflate
     });
     config
 }

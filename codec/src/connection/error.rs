@@ -7,6 +7,7 @@ pub struct Closed;
 
 /// The error of a ping that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PingError {
     /// The connection is closing or closed.
     #[error(transparent)]
@@ -21,6 +22,7 @@ pub enum PingError {
 
 /// The error of a Close frame that cannot be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CloseError {
     /// The code must not be sent (RFC 6455 7.4).
     #[error("close code {got} must not be sent; 1000-1003, 1007-1014 and 3000-4999 may")]

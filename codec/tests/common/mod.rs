@@ -88,10 +88,9 @@ pub(crate) fn client() -> Config {
 
 /// Enables compression of all messages.
 pub(crate) fn with_deflate(mut config: Config) -> Config {
-    config.deflate = Some(Deflate {
-        threshold: 0,
-        ..Deflate::default()
-    });
+    let mut deflate = Deflate::default();
+    deflate.threshold = 0;
+    config.deflate = Some(deflate);
     config
 }
 

@@ -13,17 +13,15 @@ const HELLO: &[u8] = b"\xf2\x48\xcd\xc9\xc9\x07\x00";
 const HELLO_AGAIN: &[u8] = b"\xf2\x00\x11\x00\x00";
 
 fn without_takeover() -> Deflate {
-    Deflate {
-        threshold: 0,
-        ..Deflate::default()
-    }
+    let mut deflate = Deflate::default();
+    deflate.threshold = 0;
+    deflate
 }
 
 fn with_takeover() -> Deflate {
-    Deflate {
-        context_takeover: true,
-        ..without_takeover()
-    }
+    let mut deflate = without_takeover();
+    deflate.context_takeover = true;
+    deflate
 }
 
 /// Compresses `messages` with flate2.

@@ -400,18 +400,7 @@ fn protocol_violation(end: &Disconnect) -> Option<String> {
     match end.cause {
         Cause::ProtocolError(violation) => Some(violation.to_string()),
         Cause::TooBig => Some("message is too big".to_owned()),
-        Cause::PeerClose
-        | Cause::LocalClose
-        | Cause::PingTimeout
-        | Cause::IdleTimeout
-        | Cause::EofWithoutClose
-        | Cause::Reset
-        | Cause::SlowConsumer
-        | Cause::CloseTimeout
-        | Cause::Shutdown
-        | Cause::Lifetime
-        | Cause::MessageRate
-        | Cause::HandlerPanic => None,
+        _ => None,
     }
 }
 

@@ -321,7 +321,7 @@ impl Bench {
             }
             (240.., _) => {
                 self.is_draining = true;
-                self.publisher.drain();
+                self.publisher.drain(self.config.close_timeout);
             }
             (_, None) => {}
         }
@@ -345,14 +345,14 @@ impl Bench {
         // Without keepalive, the shard does not detect vanished clients.
         let is_kept_alive = self.config.ping_interval.and(self.config.ping_timeout);
         if is_kept_alive.is_none() {
-            self.publisher.drain();
+            self.publisher.drain(self.config.close_timeout);
         }
         let deadlines_total = self.deadlines_total();
         self.run_for(deadlines_total);
         self.check_echoes();
         self.check_nothing_is_left();
         if !self.is_finished {
-            self.publisher.drain();
+            self.publisher.drain(self.config.close_timeout);
             self.run_for(SLACK);
         }
         assert!(

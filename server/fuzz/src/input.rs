@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Config, Deflate, Drain, SlowConsumer, TopicRule,
+    Config, Deflate, SlowConsumer, TopicRule,
     ring::sim::{Faults, Simulation},
 };
 
@@ -158,37 +158,29 @@ fn read_config(input: &mut Input<'_>, simulation: &Simulation) -> Config {
         SlowConsumer::Conflate,
         SlowConsumer::DropNewest,
     ];
-    let mut config = Config {
-        receive_buffers: simulation.buffers,
-        receive_buffer_size: simulation.buffer_size,
-        max_send_queue: input.pick(&[1 << 20, 64 << 10, 8 << 10, 1 << 10, 1]),
-        max_message_size: input.pick(&[1 << 20, 16 << 10, 4 << 10, 1000, 125]),
-        slow_consumer: input.pick(&policies),
-        topics: vec![TopicRule {
-            pattern: "kept/>".to_owned(),
-            slow_consumer: input.pick(&policies),
-        }],
-        fanout_memory: 1 << 20,
-        ping_interval: input.pick(&[Some(ms(1000)), Some(ms(100)), None]),
-        ping_timeout: input.pick(&[Some(ms(1000)), Some(ms(300)), None]),
-        close_timeout: input.pick(&[ms(1000), ms(100)]),
-        handshake_timeout: input.pick(&[ms(1000), ms(200)]),
-        idle_timeout: input.pick(&[None, None, Some(ms(700))]),
-        max_lifetime: input.pick(&[None, None, Some(ms(1500))]),
-        compression: read_compression(input),
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.receive_buffers = simulation.buffers;
+    config.receive_buffer_size = simulation.buffer_size;
+    config.max_send_queue = input.pick(&[1 << 20, 64 << 10, 8 << 10, 1 << 10, 1]);
+    config.max_message_size = input.pick(&[1 << 20, 16 << 10, 4 << 10, 1000, 125]);
+    config.slow_consumer = input.pick(&policies);
+    config.topics = vec![TopicRule::new("kept/>", input.pick(&policies))];
+    config.fanout_memory = 1 << 20;
+    config.ping_interval = input.pick(&[Some(ms(1000)), Some(ms(100)), None]);
+    config.ping_timeout = input.pick(&[Some(ms(1000)), Some(ms(300)), None]);
+    config.close_timeout = input.pick(&[ms(1000), ms(100)]);
+    config.handshake_timeout = input.pick(&[ms(1000), ms(200)]);
+    config.idle_timeout = input.pick(&[None, None, Some(ms(700))]);
+    config.max_lifetime = input.pick(&[None, None, Some(ms(1500))]);
+    config.compression = read_compression(input);
     let options = input.byte();
     let option = |bit: u32| options >> bit & 1 == 1;
     config.max_message_rate = option(0).then_some(5);
     config.max_accept_rate = option(1).then_some(10);
     config.max_connections_per_address = option(2).then_some(1);
     if option(3) {
-        config.drain = Drain {
-            batch: 1,
-            interval: ms(50),
-            ..Drain::default()
-        };
+        config.drain.batch = 1;
+        config.drain.interval = ms(50);
     }
     if option(4) {
         config.request_limits.max_bytes = 300;
@@ -199,14 +191,13 @@ fn read_config(input: &mut Input<'_>, simulation: &Simulation) -> Config {
 
 fn read_compression(input: &mut Input<'_>) -> Option<Deflate> {
     let deflate = |context_takeover, takeover_budget, window_bits| {
-        Some(Deflate {
-            threshold: 0,
-            context_takeover,
-            takeover_budget,
-            max_window_bits: window_bits,
-            peer_max_window_bits: window_bits,
-            ..Deflate::default()
-        })
+        let mut deflate = Deflate::default();
+        deflate.threshold = 0;
+        deflate.context_takeover = context_takeover;
+        deflate.takeover_budget = takeover_budget;
+        deflate.max_window_bits = window_bits;
+        deflate.peer_max_window_bits = window_bits;
+        Some(deflate)
     };
     input.pick(&[
         None,

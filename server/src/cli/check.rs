@@ -1,6 +1,6 @@
 //! `tidewheel check`: the limits of this host, and the commands that raise them.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use rustix::process::{Resource, getrlimit};
 
@@ -17,6 +17,9 @@ struct Finding {
     advice: Option<String>,
 }
 
+/// Maximum duration of the drain of the trial server.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// The handler of the trial server, which gets no connections.
 struct Trial;
 
@@ -32,15 +35,17 @@ impl Handler for Trial {
 
 /// Starts a server with the default configuration, and drains it at once.
 fn try_server() -> Result<(), Error> {
-    let running = Server::bind("127.0.0.1:0", Config::default())?.start(|_| Ok(Trial))?;
-    let publisher = running.publisher();
-    running.run_until_signal(|| publisher.drain())
+    let any_port = "127.0.0.1:0";
+    let server = Server::builder().listen(any_port).admin(any_port).bind()?;
+    let running = server.start(|_| Ok(Trial))?;
+    running.drain(DRAIN_TIMEOUT);
+    running.join()
 }
 
 /// The error of io_uring, if the trial failed for one. A lack of descriptors is another cause.
 fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
     match tried {
-        Err(Error::Ring { error, .. } | Error::ControlRing(error)) => {
+        Err(Error::Ring { error, .. } | Error::AdminRing(error)) => {
             Some(error).filter(|error| !matches!(error, RingError::Sockets { .. }))
         }
         Ok(()) | Err(_) => None,
@@ -49,7 +54,8 @@ fn ring_error(tried: &Result<(), Error>) -> Option<&RingError> {
 
 /// Prints the limits, and a verdict. The exit status is 1 if a server cannot run here.
 pub(super) fn run() -> ExitCode {
-    let descriptor_limit = host::raise_descriptor_limit();
+    host::raise_descriptor_limit();
+    let descriptor_limit = u32::try_from(host::descriptor_limit()).unwrap_or(u32::MAX);
     let tried = try_server();
     let findings = findings(descriptor_limit, ring_error(&tried));
     let mut out = std::io::stdout().lock();

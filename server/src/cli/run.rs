@@ -25,11 +25,17 @@ pub(super) fn run<H: Handler>(
 ) -> Result<(), RunError> {
     warn(settings);
     let listen = &settings.listen;
-    let server = Server::bind(listen.text.as_str(), settings.config.clone());
+    let server = Server::builder()
+        .listen(&listen.text)
+        .configure(|config| *config = settings.config.clone())
+        .pin_threads(true)
+        .raise_descriptor_limit(true)
+        .bind();
     let mut server = server.map_err(|error| at_address(error, listen))?;
     if let Some(admin) = &settings.admin {
-        let with_admin = server.with_admin(admin.text.as_str(), settings.publish_token.clone());
-        server = with_admin.map_err(|error| at_address(error, admin))?;
+        let token = settings.publish_token.clone();
+        let listens = server.listen_for_admin(&admin.text, token);
+        listens.map_err(|error| at_address(error, admin))?;
         server.count_lost_lines(log::lines_lost);
     }
     let (address, admin) = (server.address(), server.admin_address());

@@ -162,13 +162,9 @@ mod tests {
         for text in ["", "subprotocol = []"] {
             assert!(settings(text).subprotocols.is_empty(), "{text}");
         }
-        let rule = |pattern: &str, slow_consumer| TopicRule {
-            pattern: pattern.to_owned(),
-            slow_consumer,
-        };
         let expected = [
-            rule("a/>", SlowConsumer::Conflate),
-            rule("b", SlowConsumer::Close),
+            TopicRule::new("a/>", SlowConsumer::Conflate),
+            TopicRule::new("b", SlowConsumer::Close),
         ];
         for text in [
             "topic-policy = 'a/>=conflate, b=close'",

@@ -57,10 +57,7 @@ impl FromStr for TopicPolicy {
         let policy: Policy = policy.parse()?;
         let pattern = pattern.trim();
         match check_pattern(pattern) {
-            Ok(()) => Ok(Self(TopicRule {
-                pattern: pattern.to_owned(),
-                slow_consumer: policy.into(),
-            })),
+            Ok(()) => Ok(Self(TopicRule::new(pattern, policy.into()))),
             Err(error) => Err(format!("`{pattern}` is not a topic pattern: {error}")),
         }
     }
@@ -253,12 +250,7 @@ mod tests {
 
     #[test]
     fn a_topic_policy_is_a_pattern_and_a_policy() {
-        let rule = |pattern: &str| {
-            Ok(TopicPolicy(TopicRule {
-                pattern: pattern.to_owned(),
-                slow_consumer: SlowConsumer::Conflate,
-            }))
-        };
+        let rule = |pattern: &str| Ok(TopicPolicy(TopicRule::new(pattern, SlowConsumer::Conflate)));
         assert_eq!("prices/>=conflate".parse(), rule("prices/>"));
         assert_eq!(" prices/* = Conflate ".parse(), rule("prices/*"));
         for (text, expected) in [

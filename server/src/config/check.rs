@@ -1,6 +1,6 @@
 //! The check of a configuration.
 
-use tidewheel_codec::{CloseCode, handshake::Limits};
+use tidewheel_codec::CloseCode;
 
 use super::{
     Config, InvalidConfig, TopicRule,
@@ -126,10 +126,8 @@ impl Config {
     }
 
     fn check_receiving(&self) -> Result<(), InvalidConfig> {
-        let Limits {
-            max_bytes,
-            max_headers,
-        } = self.request_limits;
+        let max_bytes = self.request_limits.max_bytes;
+        let max_headers = self.request_limits.max_headers;
         if !REQUEST_SIZE.contains(&max_bytes) {
             return Err(InvalidConfig::RequestSize { got: max_bytes });
         }

@@ -10,6 +10,7 @@ use tidewheel_codec::CloseCode;
 /// connection gets its Close within half of the close timeout, in larger batches if necessary; connections that
 /// are open at the close timeout are reset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct Drain {
     /// Number of connections per batch, over all shards; default 1000, at least 1.
     pub batch: u32,

@@ -5,6 +5,7 @@
 ///
 /// The program must unwind (`panic = "unwind"`, the default of all profiles).
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum PanicPolicy {
     /// Closes the connection with 1011, internal error, and
     /// [`Cause::HandlerPanic`](crate::Cause::HandlerPanic), after the messages that were sent before.

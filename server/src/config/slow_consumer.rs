@@ -2,6 +2,7 @@
 
 /// The policy for a client that reads more slowly than messages to it are queued.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum SlowConsumer {
     /// Closes the connection with 1008, policy violation.
     #[default]
@@ -21,11 +22,23 @@ pub enum SlowConsumer {
 
 /// The slow-consumer policy for the messages of some topics.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub struct TopicRule {
     /// A topic, or a pattern: `prices/*`, `orders/>`.
     pub pattern: String,
     /// The policy for a subscriber that reads too slowly.
     pub slow_consumer: SlowConsumer,
+}
+
+impl TopicRule {
+    /// Returns a policy for the topics of a pattern.
+    #[must_use]
+    pub fn new(pattern: impl Into<String>, slow_consumer: SlowConsumer) -> Self {
+        Self {
+            pattern: pattern.into(),
+            slow_consumer,
+        }
+    }
 }
 
 impl SlowConsumer {

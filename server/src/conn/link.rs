@@ -51,6 +51,7 @@ pub enum PublishError {
 
 /// Result of sending a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
 pub enum Sent {
     /// The queue was empty. The message is sent at the end of this turn.
     Sent,

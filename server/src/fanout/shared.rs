@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use super::{
@@ -15,7 +16,12 @@ use super::{
     presence::Presence,
     window::Window,
 };
-use crate::{Config, SlowConsumer, config::TopicRule, ring::Waker, topic};
+use crate::{
+    Config, SlowConsumer,
+    config::{TopicRule, bounds::DEADLINE_MAX},
+    ring::Waker,
+    topic,
+};
 
 /// Number of servers that this process has made.
 static SERVERS: AtomicU64 = AtomicU64::new(0);
@@ -41,6 +47,8 @@ pub(crate) struct SharedFanout {
     living: AtomicU32,
     /// A [`Readiness`]. It never decreases.
     readiness: AtomicU8,
+    /// The shortest timeout that a drain was given, in milliseconds. `u64::MAX`: none was given.
+    drain_timeout_ms: AtomicU64,
 }
 
 /// Whether a server accepts connections.
@@ -71,6 +79,7 @@ impl SharedFanout {
             bursts: AtomicU64::new(0),
             living: AtomicU32::new(shards.into()),
             readiness: AtomicU8::new(Readiness::Serving as u8),
+            drain_timeout_ms: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -99,6 +108,20 @@ impl SharedFanout {
     pub(crate) fn note_readiness(&self, readiness: Readiness) -> bool {
         let before = self.readiness.fetch_max(readiness as u8, Ordering::Relaxed);
         before == Readiness::Serving as u8
+    }
+
+    /// Limits the duration of drains that begin later, or are under way.
+    pub(crate) fn limit_drain(&self, timeout: Duration) {
+        let timeout_ms = timeout.min(DEADLINE_MAX).as_millis() as u64;
+        // Relaxed, because the command to drain follows, which is released.
+        self.drain_timeout_ms
+            .fetch_min(timeout_ms, Ordering::Relaxed);
+    }
+
+    /// The shortest timeout that a drain was given.
+    pub(crate) fn drain_timeout(&self) -> Option<Duration> {
+        let timeout_ms = self.drain_timeout_ms.load(Ordering::Relaxed);
+        (timeout_ms != u64::MAX).then(|| Duration::from_millis(timeout_ms))
     }
 
     /// Number of connections of all shards that have not ended.

@@ -9,6 +9,7 @@ const KERNEL_MIN: (u32, u32) = (6, 1);
 
 /// A failure to create a ring. The message names the likely cause, and the command that fixes it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RingError {
     /// The sysctl `kernel.io_uring_disabled` forbids io_uring.
     #[error(

@@ -1,44 +1,35 @@
 //! The thread of a shard.
 
-use std::{
-    sync::{Arc, mpsc},
-    thread::JoinHandle,
-};
+use std::{sync::mpsc, thread::JoinHandle};
 
 use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::ShardContext;
+use super::{ShardContext, event::Event};
 use crate::{
     BoxError, Error, Handler, InvalidConfig, contain,
     driver::{self, Failure},
     shard::Parts,
-    stats::Stats,
 };
-
-/// The result of a shard.
-pub(super) type Ended = Result<(), Error>;
 
 /// A handle to the thread of a shard.
 #[derive(Debug)]
 pub(super) struct ShardThread {
-    stats: Arc<Stats>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl ShardThread {
-    /// Starts the thread, and waits until the shard has started or failed. `ended` receives the result of a shard
+    /// Starts the thread, and waits until the shard has started or failed. `events` receives the result of a shard
     /// that had started.
     pub(super) fn start<H: Handler>(
         plan: driver::Plan,
         parts: Parts,
         context: ShardContext,
         make: impl FnOnce(&ShardContext) -> Result<H, BoxError> + Send + 'static,
-        ended: UnboundedSender<Ended>,
+        events: UnboundedSender<Event>,
     ) -> Result<Self, Error> {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let shard = plan.index;
-        let stats = Arc::clone(&parts.stats);
         let (start, started) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name(format!("shard-{shard}"))
@@ -67,20 +58,15 @@ impl ShardThread {
                     context.publisher.drain_for_restart(error);
                 }
                 // Fails if the server was stopped and dropped.
-                let _ = ended.send(result);
+                let _ = events.send(Event::Ended(result));
             })
             .map_err(|error| Error::Thread { shard, error })?;
         match started.recv() {
             Ok(started) => started.map(|()| Self {
-                stats,
                 thread: Some(thread),
             }),
             Err(mpsc::RecvError) => unreachable!("the thread sends its start or its failure"),
         }
-    }
-
-    pub(super) fn stats(&self) -> Arc<Stats> {
-        Arc::clone(&self.stats)
     }
 
     /// Waits for the end of the thread.

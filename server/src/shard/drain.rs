@@ -1,4 +1,4 @@
-//! Closes every connection of a shard that drains, in batches.
+//! Closes every connection of a shard that drains, in batches, and resets those that are left at its end.
 
 use std::time::Duration;
 
@@ -14,17 +14,27 @@ const SLOTS_PER_TURN: u32 = 4096;
 const CLOCK_RESOLUTION: Duration = Duration::from_millis(1);
 
 impl<R: Ring, H: Handler> Shard<R, H> {
-    /// Closes the connections that are due. Returns the time until the next connection is due, if one is left.
+    /// Closes the connections that are due, and at the end of the drain resets those that are left. Returns the time
+    /// until the next connection is due, or until the end.
     pub(super) fn drain(&mut self, now: Time) -> Option<Duration> {
         let Lifecycle::Draining(mut progress) = self.core.lifecycle else {
             return None;
         };
-        let end = u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX);
-        if progress.next_slot == end {
-            return None;
-        }
         // A client whose Close is sent later has less time to answer, so that all have ended at the deadline.
-        let left = progress.deadline().since(now).max(CLOCK_RESOLUTION);
+        let left = progress.deadline().since(now);
+        let end = u32::try_from(self.connections.capacity()).unwrap_or(u32::MAX);
+        if left.is_zero() {
+            let upto = progress.next_reset.saturating_add(SLOTS_PER_TURN).min(end);
+            for slot in progress.next_reset..upto {
+                self.visit(slot, now, |visit| visit.end_drain());
+            }
+            progress.next_reset = upto;
+            self.core.lifecycle = Lifecycle::Draining(progress);
+            return (upto < end).then_some(Duration::ZERO);
+        }
+        if progress.next_slot == end {
+            return Some(left);
+        }
         self.core.endpoint.set_close_timeout(left);
         let due = progress.due(&self.core.settings.drain, now);
         let upto = progress.next_slot.saturating_add(SLOTS_PER_TURN).min(end);
@@ -37,11 +47,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         self.core.lifecycle = Lifecycle::Draining(progress);
         if progress.next_slot == end {
-            None
+            Some(left)
         } else if progress.closed < due {
             Some(Duration::ZERO)
         } else {
-            Some(self.core.settings.drain.interval.max(CLOCK_RESOLUTION))
+            let interval = self.core.settings.drain.interval;
+            Some(interval.max(CLOCK_RESOLUTION).min(left))
         }
     }
 }

@@ -64,6 +64,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if command == Command::DrainForRestart {
             self.core.settings.drain.code = CloseCode::SERVICE_RESTART;
         }
+        let timeout = self.core.fanout.shared.drain_timeout();
         match (command, self.core.lifecycle) {
             (Command::Drain | Command::DrainForRestart, Lifecycle::Serving) => {
                 tracing::debug!(
@@ -74,15 +75,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 );
                 self.core.lifecycle = Lifecycle::Draining(DrainProgress::new(
                     now,
-                    self.core.settings.close_timeout,
+                    timeout.unwrap_or(self.core.settings.close_timeout),
                     self.connections.len(),
                 ));
                 self.acceptor.stop(&mut self.core.ring);
             }
-            (
-                Command::Drain | Command::DrainForRestart,
-                Lifecycle::Draining(_) | Lifecycle::Stopped,
-            ) => {}
+            (Command::Drain | Command::DrainForRestart, Lifecycle::Draining(mut progress)) => {
+                if let Some(timeout) = timeout {
+                    progress.end_by(now + timeout);
+                    self.core.lifecycle = Lifecycle::Draining(progress);
+                }
+            }
+            (Command::Drain | Command::DrainForRestart, Lifecycle::Stopped) => {}
             (Command::Stop, _) => self.core.lifecycle = Lifecycle::Stopped,
         }
     }

@@ -155,13 +155,26 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
     }
 
-    /// Abandons the connection, because the shard ends and has reset it.
+    /// Reports the end of an open connection that the shard resets because it ends.
     pub(super) fn abandon(&mut self) {
         if let Phase::Open { protocol, .. } = &mut self.connection.phase {
             protocol.abandon(self.now);
             if let Some(end) = protocol.poll_disconnect() {
                 self.report_disconnect(&end);
             }
+        }
+    }
+
+    /// Resets the connection at the end of a drain.
+    pub(super) fn end_drain(&mut self) {
+        self.abandon();
+        match self.connection.phase {
+            Phase::Handshake { .. }
+            | Phase::Undecided { .. }
+            | Phase::Answered { .. }
+            | Phase::Open { .. }
+            | Phase::Flushing { .. } => self.reset_overdue(),
+            Phase::Leaving(_) => {}
         }
     }
 

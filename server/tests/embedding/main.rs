@@ -1,6 +1,10 @@
-//! A server within a program: how it starts, and what it leaves behind if it does not.
+//! A server within a program: how it starts, what it leaves alone, and how it ends.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod drain;
+mod echo;
+mod process;
+mod runtimes;
 mod start;

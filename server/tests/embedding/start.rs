@@ -2,9 +2,7 @@
 
 use std::{error::Error as _, net::TcpStream, sync::Arc};
 
-use tidewheel::{
-    Config, Conn, ConnectionId, Error, Handler, Message, Remote, Request, Server, Verdict,
-};
+use tidewheel::{Conn, ConnectionId, Error, Handler, Message, Remote, Request, Server, Verdict};
 
 use crate::support::client::{self, Client};
 
@@ -38,11 +36,11 @@ impl Handler for Greeter {
 
 #[test]
 fn a_handler_is_made_with_the_number_of_its_shard_and_a_remote() {
-    let config = Config {
-        shards: Some(2),
-        ..Config::default()
-    };
-    let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .configure(|config| config.shards = Some(2))
+        .bind()
+        .expect("a free port");
     let address = server.address();
     let first = Arc::default();
     let _running = server
@@ -84,11 +82,11 @@ fn open_database(shard: u16) -> Result<(), NoTable> {
 
 #[test]
 fn an_error_of_the_application_fails_the_start_and_stops_the_started_shards() {
-    let config = Config {
-        shards: Some(2),
-        ..Config::default()
-    };
-    let server = Server::bind("127.0.0.1:0", config).expect("a free port");
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .configure(|config| config.shards = Some(2))
+        .bind()
+        .expect("a free port");
     let address = server.address();
     let error = server
         .start(|shard| {
@@ -109,4 +107,16 @@ fn an_error_of_the_application_fails_the_start_and_stops_the_started_shards() {
     assert!(source.is::<NoTable>());
     let refused = TcpStream::connect(address).expect_err("no shard listens");
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
+fn a_server_has_one_address() {
+    let none = Server::builder().bind().expect_err("no address");
+    assert!(matches!(none, Error::Addresses { got: 0 }), "{none}");
+    let two = Server::builder().listen("127.0.0.1:0").listen("[::1]:0");
+    let two = two.bind().expect_err("two addresses");
+    assert_eq!(
+        two.to_string(),
+        "the server has 2 addresses to listen on; it must have one"
+    );
 }

@@ -94,11 +94,9 @@ fn an_impossible_setup_is_an_error() {
         (4, 0),
         (4, u32::MAX),
     ] {
-        let setup = Setup {
-            buffers,
-            buffer_size,
-            ..Setup::default()
-        };
+        let mut setup = Setup::default();
+        setup.buffers = buffers;
+        setup.buffer_size = buffer_size;
         let result = Uring::new(&setup, None);
         // The host may have 16 GiB of address space to map.
         assert!(result.is_err() || buffer_size == u32::MAX, "{setup:?}");

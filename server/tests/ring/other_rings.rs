@@ -43,10 +43,9 @@ fn op_wake_wakes_a_ring_that_waits_on_another_thread() {
 
 /// A setup with a table of one descriptor.
 fn one_socket() -> Setup {
-    Setup {
-        sockets: 1,
-        ..Setup::default()
-    }
+    let mut setup = Setup::default();
+    setup.sockets = 1;
+    setup
 }
 
 /// The token of the `Arrive` completions.

@@ -14,13 +14,12 @@ use super::next;
 /// A ring with queues of 8 entries, which connects each of its sockets, and the listener.
 fn connecting(sockets: u32) -> (Uring, TcpListener) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind to port 0");
-    let setup = Setup {
-        submissions: 8,
-        completions: 8,
-        sockets,
-        buffers: 1,
-        buffer_size: 256,
-    };
+    let mut setup = Setup::default();
+    setup.submissions = 8;
+    setup.completions = 8;
+    setup.sockets = sockets;
+    setup.buffers = 1;
+    setup.buffer_size = 256;
     let mut ring = Uring::new(&setup, None).expect("io_uring is available");
     for socket in 0..sockets {
         let connect = Op::Connect {
@@ -69,13 +68,12 @@ fn accepts_beyond_the_queue_are_not_lost_and_report_the_address_of_their_peer() 
     const CLIENTS: u32 = 64;
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind to port 0");
     let address = listener.local_addr().expect("the listener is bound");
-    let setup = Setup {
-        submissions: 8,
-        completions: 8,
-        sockets: CLIENTS,
-        buffers: 1,
-        buffer_size: 256,
-    };
+    let mut setup = Setup::default();
+    setup.submissions = 8;
+    setup.completions = 8;
+    setup.sockets = CLIENTS;
+    setup.buffers = 1;
+    setup.buffer_size = 256;
     let mut ring = Uring::new(&setup, Some(listener.into())).expect("io_uring is available");
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| TcpStream::connect(address).expect("the backlog has room"))
@@ -103,10 +101,8 @@ fn accepts_beyond_the_queue_are_not_lost_and_report_the_address_of_their_peer() 
 #[test]
 fn bytes_are_received_when_the_ring_is_entered_and_not_when_a_full_queue_is_submitted() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bind to port 0");
-    let setup = Setup {
-        submissions: 8,
-        ..Setup::default()
-    };
+    let mut setup = Setup::default();
+    setup.submissions = 8;
     let mut ring = Uring::new(&setup, None).expect("io_uring is available");
     let socket = Socket(0);
     let connect = Op::Connect {
@@ -147,13 +143,12 @@ fn connects_around_a_full_submission_queue_reach_their_own_peers() {
     const SUBMISSIONS: u32 = 8;
     let listener = || TcpListener::bind("127.0.0.1:0").expect("bind to port 0");
     for queued in 0..SUBMISSIONS {
-        let setup = Setup {
-            submissions: SUBMISSIONS,
-            completions: 64,
-            sockets: 16,
-            buffers: 1,
-            buffer_size: 256,
-        };
+        let mut setup = Setup::default();
+        setup.submissions = SUBMISSIONS;
+        setup.completions = 64;
+        setup.sockets = 16;
+        setup.buffers = 1;
+        setup.buffer_size = 256;
         let mut ring = Uring::new(&setup, None).expect("io_uring is available");
         let listeners = [listener(), listener(), listener()];
         for _ in 0..queued {

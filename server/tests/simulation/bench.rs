@@ -34,6 +34,7 @@ pub(crate) struct Bench<R: Ring = SimRing> {
     reached: BTreeSet<usize>,
     endpoint: Endpoint,
     pub(crate) publisher: Publisher,
+    close_timeout: Duration,
     pub(crate) finished: bool,
     /// Maximum number of messages received in a turn.
     pub(crate) messages_per_turn: usize,
@@ -75,13 +76,12 @@ impl<R: Ring> Drop for Bench<R> {
 pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) fn config() -> Config {
-    Config {
-        ping_interval: Some(SECOND),
-        ping_timeout: Some(SECOND),
-        close_timeout: SECOND,
-        handshake_timeout: SECOND,
-        ..Config::default()
-    }
+    let mut config = Config::default();
+    config.ping_interval = Some(SECOND);
+    config.ping_timeout = Some(SECOND);
+    config.close_timeout = SECOND;
+    config.handshake_timeout = SECOND;
+    config
 }
 
 impl Bench {
@@ -112,11 +112,10 @@ impl<R: Ring> Bench<R> {
         parts: Parts,
         wrap: impl FnOnce(SimRing) -> R,
     ) -> Self {
-        let config = &Config {
-            receive_buffers: simulation.buffers,
-            receive_buffer_size: simulation.buffer_size,
-            ..config.clone()
-        };
+        let mut config = config.clone();
+        config.receive_buffers = simulation.buffers;
+        config.receive_buffer_size = simulation.buffer_size;
+        let config = &config;
         let ring = SimRing::new(simulation).unwrap();
         let network = ring.network();
         let ring = wrap(ring);
@@ -140,6 +139,7 @@ impl<R: Ring> Bench<R> {
             reached: BTreeSet::new(),
             endpoint,
             publisher,
+            close_timeout: config.close_timeout,
             finished: false,
             messages_per_turn: 0,
             turns_per_enter: 1,
@@ -199,7 +199,7 @@ impl<R: Ring> Bench<R> {
 
     /// Starts a drain.
     pub(crate) fn drain(&mut self) {
-        self.publisher.drain();
+        self.publisher.drain(self.close_timeout);
     }
 
     pub(crate) fn is_open(&self, at: usize) -> bool {

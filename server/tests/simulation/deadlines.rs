@@ -143,11 +143,9 @@ fn r13_half_a_request_is_reset_at_the_handshake_timeout_and_a_refused_one_at_the
         (b"GET / HTTP/1.1\r\nHo".as_slice(), 300),
         (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", 700),
     ] {
-        let config = Config {
-            handshake_timeout: Duration::from_millis(300),
-            close_timeout: Duration::from_millis(700),
-            ..config()
-        };
+        let mut config = config();
+        config.handshake_timeout = Duration::from_millis(300);
+        config.close_timeout = Duration::from_millis(700);
         for offset_ms in OFFSETS_MS {
             let mut bench = without_clients(&config, offset_ms);
             bench.connect_raw(bytes);
@@ -164,19 +162,13 @@ fn r13_half_a_request_is_reset_at_the_handshake_timeout_and_a_refused_one_at_the
 
 #[test]
 fn r07_connections_are_closed_with_1001_at_the_idle_timeout_and_the_maximum_lifetime() {
-    let no_pings = Config {
-        ping_interval: None,
-        ping_timeout: None,
-        ..config()
-    };
-    let idle = Config {
-        idle_timeout: Some(Duration::from_millis(500)),
-        ..no_pings.clone()
-    };
-    let old = Config {
-        max_lifetime: Some(Duration::from_millis(500)),
-        ..no_pings
-    };
+    let mut no_pings = config();
+    no_pings.ping_interval = None;
+    no_pings.ping_timeout = None;
+    let mut idle = no_pings.clone();
+    idle.idle_timeout = Some(Duration::from_millis(500));
+    let mut old = no_pings;
+    old.max_lifetime = Some(Duration::from_millis(500));
     for (config, reason, cause_expected) in [
         (idle, "idle timeout", Cause::IdleTimeout),
         (old, "maximum lifetime reached", Cause::Lifetime),

@@ -112,13 +112,11 @@ fn subscribers_get_the_messages_of_their_topics_in_the_order_of_each_publisher()
 
 /// Client 0 does not read while others publish 200 KB; then it reads again. Returns its messages.
 fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
-    let config = Config {
-        max_send_queue: 16 * 1024,
-        slow_consumer: SlowConsumer::Close,
-        topics: rules,
-        ping_timeout: None,
-        ..config()
-    };
+    let mut config = config();
+    config.max_send_queue = 16 * 1024;
+    config.slow_consumer = SlowConsumer::Close;
+    config.topics = rules;
+    config.ping_timeout = None;
     let mut bench = open(seed, &config);
     for at in 0..SUBSCRIBERS {
         bench.send(at, format!("{SUBSCRIBE}t/>").as_bytes());
@@ -161,17 +159,10 @@ fn stall_one(rules: Vec<TopicRule>, seed: u64) -> (Bench, Vec<Vec<u8>>) {
     (bench, got)
 }
 
-fn rule(pattern: &str, slow_consumer: SlowConsumer) -> TopicRule {
-    TopicRule {
-        pattern: pattern.to_owned(),
-        slow_consumer,
-    }
-}
-
 #[test]
 fn the_conflate_policy_keeps_the_latest_message_of_each_topic() {
     for seed in 0..20 {
-        let rules = vec![rule("t/*", SlowConsumer::Conflate)];
+        let rules = vec![TopicRule::new("t/*", SlowConsumer::Conflate)];
         let (_, got) = stall_one(rules, seed);
         let got = numbers(&got);
         for publisher in ["0", "1"] {
@@ -188,8 +179,8 @@ fn the_conflate_policy_keeps_the_latest_message_of_each_topic() {
 #[test]
 fn the_first_matching_topic_rule_applies() {
     let rules = vec![
-        rule("t/x", SlowConsumer::DropNewest),
-        rule("t/>", SlowConsumer::DropOldest),
+        TopicRule::new("t/x", SlowConsumer::DropNewest),
+        TopicRule::new("t/>", SlowConsumer::DropOldest),
     ];
     let (_, got) = stall_one(rules, 3);
     let got = numbers(&got);
@@ -212,13 +203,11 @@ fn the_strictest_policy_applies_to_messages_that_are_sent_together() {
         .into_iter()
         .zip(0..)
     {
-        let config = Config {
-            max_send_queue: 64 * 1024,
-            slow_consumer: server,
-            topics: vec![rule("kept", SlowConsumer::Close)],
-            ping_timeout: None,
-            ..config()
-        };
+        let mut config = config();
+        config.max_send_queue = 64 * 1024;
+        config.slow_consumer = server;
+        config.topics = vec![TopicRule::new("kept", SlowConsumer::Close)];
+        config.ping_timeout = None;
         let mut bench = open(seed, &config);
         for topic in ["kept", "dropped"] {
             bench.send(0, format!("{SUBSCRIBE}{topic}").as_bytes());

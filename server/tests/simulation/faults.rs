@@ -97,11 +97,9 @@ pub(crate) fn random_run(simulation: Simulation) -> (Vec<Event>, Undisturbed) {
     // With a short send queue, unread bytes are read in parts. With a short ping interval, pings overtake
     // the queued echoes of clients that do not read.
     let (short_queue, short_interval) = (random.bool(), random.bool());
-    let config = Config {
-        max_send_queue: if short_queue { 1024 } else { 8192 },
-        ping_interval: Some(if short_interval { SECOND / 5 } else { SECOND }),
-        ..config()
-    };
+    let mut config = config();
+    config.max_send_queue = if short_queue { 1024 } else { 8192 };
+    config.ping_interval = Some(if short_interval { SECOND / 5 } else { SECOND });
     let mut bench = Bench::new(simulation, &config);
     // A shard must not free lent bytes in a second turn without an enter.
     bench.turns_per_enter = 1 + u32::from(random.u8(..8) == 0);

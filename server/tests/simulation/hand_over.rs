@@ -1,7 +1,6 @@
 //! Connections that a full shard fails to hand over.
 
 use tidewheel::{
-    Config,
     ring::sim::{Faults, Simulation},
     shard::Parts,
 };
@@ -21,11 +20,9 @@ fn a_connection_whose_handover_fails_is_refused_and_not_counted() {
         faults: Faults::NONE,
         ..Simulation::default()
     };
-    let config = Config {
-        shards: Some(2),
-        max_connections: Some(16),
-        ..config()
-    };
+    let mut config = config();
+    config.shards = Some(2);
+    config.max_connections = Some(16);
     let [parts, others] = Parts::of_server(&config, SOCKETS)
         .try_into()
         .expect("two shards");

@@ -101,10 +101,8 @@ fn large_messages_are_received_into_the_assembly_buffer_except_their_beginning()
 /// Asserts that all messages are echoed in order, also to clients that read late.
 fn echo_with_frequent_faults(seed: u64) {
     const CLIENTS: usize = 6;
-    let config = Config {
-        max_send_queue: 64 * 1024,
-        ..config()
-    };
+    let mut config = config();
+    config.max_send_queue = 64 * 1024;
     let simulation = Simulation {
         seed,
         buffers: 8,

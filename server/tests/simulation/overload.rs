@@ -48,12 +48,10 @@ fn r25_memory_is_bounded_while_publishers_wait() {
             },
             ..Simulation::default()
         };
-        let config = Config {
-            fanout_memory: FANOUT_MEMORY,
-            ping_interval: None,
-            max_send_queue: 64 << 10,
-            ..config()
-        };
+        let mut config = config();
+        config.fanout_memory = FANOUT_MEMORY;
+        config.ping_interval = None;
+        config.max_send_queue = 64 << 10;
         let mut bench = open(simulation, &config);
         let mut held = Vec::new();
         for number in 0..MESSAGES {
@@ -111,13 +109,11 @@ fn r21_paused_publishers_are_not_closed_for_a_ping_timeout() {
             send_buffer: 16 << 10,
             ..Simulation::default()
         };
-        let config = Config {
-            fanout_memory: FANOUT_MEMORY,
-            ping_interval: Some(SECOND / 4),
-            ping_timeout: Some(SECOND / 4),
-            max_send_queue: 64 << 10,
-            ..config()
-        };
+        let mut config = config();
+        config.fanout_memory = FANOUT_MEMORY;
+        config.ping_interval = Some(SECOND / 4);
+        config.ping_timeout = Some(SECOND / 4);
+        config.max_send_queue = 64 << 10;
         let mut bench = open(simulation, &config);
         let mut message = format!("{PUBLISH}all ").into_bytes();
         message.resize(SIZE, b'.');
@@ -149,11 +145,9 @@ fn r25_other_threads_get_busy_over_the_budget_and_no_accepted_message_is_lost() 
             send_buffer: 1 << 20,
             ..Simulation::default()
         };
-        let config = Config {
-            fanout_memory: FANOUT_MEMORY,
-            ping_interval: None,
-            ..config()
-        };
+        let mut config = config();
+        config.fanout_memory = FANOUT_MEMORY;
+        config.ping_interval = None;
         let mut bench = Bench::new(simulation, &config);
         for at in 0..SUBSCRIBERS {
             bench.connect();
@@ -208,10 +202,8 @@ fn a_flood_of_small_messages_is_answered_in_order_over_many_turns() {
             send_buffer: 1 << 20,
             ..Simulation::default()
         };
-        let config = Config {
-            ping_interval: None,
-            ..config()
-        };
+        let mut config = config();
+        config.ping_interval = None;
         let mut bench = Bench::new(simulation, &config);
         let clients = [bench.connect(), bench.connect(), bench.connect()];
         bench.run_for(SECOND / 2);

@@ -22,10 +22,9 @@ fn simulation() -> Simulation {
 }
 
 fn with_presence() -> Config {
-    Config {
-        presence: true,
-        ..config()
-    }
+    let mut config = config();
+    config.presence = true;
+    config
 }
 
 fn subscribe(bench: &mut Bench, client: usize, pattern: &str) {
@@ -49,10 +48,8 @@ fn change(topic: &str, is_active: bool) -> (String, bool) {
 
 #[test]
 fn subscribers_are_counted_over_all_shards_and_the_first_and_the_last_one_are_reported() {
-    let config = Config {
-        shards: Some(2),
-        ..with_presence()
-    };
+    let mut config = with_presence();
+    config.shards = Some(2);
     let parts = Parts::of_server(&config, simulation().sockets);
     let benches = parts
         .into_iter()

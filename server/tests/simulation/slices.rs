@@ -50,12 +50,11 @@ fn low_latency_simulation() -> Simulation {
 
 /// A configuration without deadlines, because operations are slow.
 fn without_deadlines() -> Config {
-    Config {
-        ping_interval: None,
-        ping_timeout: None,
-        handshake_timeout: Duration::from_secs(3600),
-        ..config()
-    }
+    let mut config = config();
+    config.ping_interval = None;
+    config.ping_timeout = None;
+    config.handshake_timeout = Duration::from_secs(3600);
+    config
 }
 
 fn run_until(bench: &mut Bench, done: impl Fn(&Bench) -> bool) {
@@ -361,10 +360,8 @@ fn r20_an_echo_during_ten_thousand_simultaneous_pings_waits_for_at_most_96_opera
         operation_ms: 0,
         ..simulation()
     };
-    let config = Config {
-        ping_interval: Some(INTERVAL),
-        ..without_deadlines()
-    };
+    let mut config = without_deadlines();
+    config.ping_interval = Some(INTERVAL);
     let mut bench = Bench::new(simulation, &config);
     connect(&mut bench, 1);
     while bench.clients.len() <= COUNT {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Cause, Config, SlowConsumer,
+    Cause, SlowConsumer,
     ring::sim::{Faults, Simulation},
 };
 
@@ -25,12 +25,10 @@ fn request_and_read_late(policy: SlowConsumer, seed: u64) -> (Bench, Vec<u16>, u
         },
         ..Simulation::default()
     };
-    let config = Config {
-        slow_consumer: policy,
-        max_send_queue: SEND_QUEUE,
-        ping_timeout: None,
-        ..config()
-    };
+    let mut config = config();
+    config.slow_consumer = policy;
+    config.max_send_queue = SEND_QUEUE;
+    config.ping_timeout = None;
     let mut bench = Bench::new(simulation, &config);
     let client = bench.connect();
     bench.run_for(Duration::from_millis(50));
@@ -158,10 +156,8 @@ fn at_most_one_ping_is_queued_for_a_client_that_does_not_read() {
         faults: Faults::NONE,
         ..Simulation::default()
     };
-    let config = Config {
-        ping_timeout: None,
-        ..config()
-    };
+    let mut config = config();
+    config.ping_timeout = None;
     let mut bench = Bench::new(simulation, &config);
     let client = bench.connect();
     bench.run_for(Duration::from_millis(50));

@@ -67,12 +67,12 @@ impl Bench {
     }
 
     fn start_on(address: &str, change: impl FnOnce(&mut Config)) -> Self {
-        let mut config = Config {
-            shards: Some(1),
-            ..Config::default()
-        };
-        change(&mut config);
-        let server = Server::bind(address, config).expect("a free port");
+        let server = Server::builder()
+            .listen(address)
+            .configure(|config| config.shards = Some(1))
+            .configure(change)
+            .bind()
+            .expect("a free port");
         let address = server.address();
         let running = server.start(|_| Ok(Site)).expect("io_uring is available");
         Self {

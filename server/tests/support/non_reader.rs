@@ -14,10 +14,8 @@ pub(crate) const POOLED_BYTES_MAX: u64 = 4 << 20;
 
 /// R12: returns the limit in bytes of what this client costs a server with [`NON_READER_FLAGS`].
 pub(crate) fn non_reader_cost_bytes_max() -> u64 {
-    let config = Config {
-        max_send_queue: 64 << 10,
-        max_message_size: 48 << 10,
-        ..Config::default()
-    };
+    let mut config = Config::default();
+    config.max_send_queue = 64 << 10;
+    config.max_message_size = 48 << 10;
     (config.max_send_queue + config.stall_overhead()) as u64
 }

@@ -244,9 +244,10 @@ impl Benchmark {
         self.expected.closes += self.all();
         self.expected.ended_in_order += self.all();
         self.expected_ends.drained += self.all();
-        let limit = self.server.config.close_timeout / 2;
+        let timeout = self.server.config.close_timeout;
+        let limit = timeout / 2;
         self.phase("drain", |benchmark| {
-            benchmark.server.publisher.drain();
+            benchmark.server.publisher.drain(timeout);
             benchmark
                 .server
                 .run_until_idle(limit + Duration::from_millis(TICK_MS));

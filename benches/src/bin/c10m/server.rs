@@ -49,11 +49,9 @@ struct Member {
 impl Server {
     /// Starts a server with room for all connections.
     pub(crate) fn new(options: &Options, published: &str) -> Self {
-        let config = Config {
-            shards: Some(options.shards),
-            max_connections: Some(options.connections),
-            ..Config::default()
-        };
+        let mut config = Config::default();
+        config.shards = Some(options.shards);
+        config.max_connections = Some(options.connections);
         let now = Time::from_millis(1000);
         let parts = on_behalf_of(Owner::Server, || Parts::of_server(&config, DESCRIPTORS));
         let places = parts.iter().map(|parts| parts.capacity.places as usize);

@@ -6,6 +6,7 @@ use io_uring::IoUring;
 
 /// Sizes of a ring.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Setup {
     /// Submission queue entries. A full queue is submitted before the next [`Ring::enter`](super::Ring::enter).
     pub submissions: u32,

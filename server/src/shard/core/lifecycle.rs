@@ -18,30 +18,38 @@ pub(in crate::shard) enum Lifecycle {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shard) struct DrainProgress {
     began: Time,
-    /// Time at which every connection that is still open is reset.
+    /// Time at which every connection that is left is reset.
     deadline: Time,
     /// Connections when the drain began.
     total: u64,
     /// Connections to which a Close was sent.
     pub(in crate::shard) closed: u64,
-    /// The first slot that the drain has not visited.
+    /// The first slot to which the drain has sent no Close.
     pub(in crate::shard) next_slot: u32,
+    /// The first slot that was not reset at the deadline.
+    pub(in crate::shard) next_reset: u32,
 }
 
 impl DrainProgress {
-    pub(in crate::shard) fn new(now: Time, close_timeout: Duration, connections: usize) -> Self {
+    pub(in crate::shard) fn new(now: Time, timeout: Duration, connections: usize) -> Self {
         Self {
             began: now,
-            deadline: now + close_timeout,
+            deadline: now + timeout,
             total: connections as u64,
             closed: 0,
             next_slot: 0,
+            next_reset: 0,
         }
     }
 
-    /// Time at which every connection that is still open is reset.
+    /// Time at which every connection that is left is reset.
     pub(in crate::shard) fn deadline(&self) -> Time {
         self.deadline
+    }
+
+    /// Ends the drain at `time`, if it would end later.
+    pub(in crate::shard) fn end_by(&mut self, time: Time) {
+        self.deadline = self.deadline.min(time);
     }
 
     /// Connections to which a Close may have been sent by `now`: one batch in each interval, but all within half

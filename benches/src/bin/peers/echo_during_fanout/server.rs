@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use tidewheel::{Config, Conn, Handler, Message, Request, Sent, Server, Verdict};
+use tidewheel::{Conn, Handler, Message, Request, Sent, Server, Verdict};
 
 use crate::{
     publisher::{PUBLISHER_PATH, SUBSCRIBER_PATH},
@@ -51,15 +51,18 @@ impl Handler for EchoAndFanout {
 
 /// Serves until the process ends. Prints the address of the listener, then that of the admin listener.
 pub(crate) fn serve(shards: u16) {
-    let config = Config {
-        shards: Some(shards),
-        // The subscribers do not answer.
-        ping_interval: None,
-        ..Config::default()
-    };
-    // One loopback address has too few ports for all subscribers.
-    let server = Server::bind("0.0.0.0:0", config)
-        .and_then(|server| server.with_admin("127.0.0.1:0", None))
+    let server = Server::builder()
+        // One loopback address has too few ports for all subscribers.
+        .listen("0.0.0.0:0")
+        .admin("127.0.0.1:0")
+        .configure(|config| {
+            config.shards = Some(shards);
+            // The subscribers do not answer.
+            config.ping_interval = None;
+        })
+        .pin_threads(true)
+        .raise_descriptor_limit(true)
+        .bind()
         .expect("loopback is up");
     let address = (Ipv4Addr::LOCALHOST, server.address().port()).into();
     let admin = server

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode, thread};
 
-use tidewheel::{Config, Conn, Handler, Message, Request, Server, Verdict};
+use tidewheel::{Conn, Handler, Message, Request, Server, Verdict};
 
 use super::Settings;
 use crate::server_process::report_listening;
@@ -48,13 +48,17 @@ impl Handler for Serve {
 
 /// Runs a server of one shard with [`Serve`].
 pub(super) fn fan_out(listen: SocketAddr) {
-    let config = Config {
-        shards: Some(1),
-        // The other servers do not ping, and the clients do not answer.
-        ping_interval: None,
-        ..Config::default()
-    };
-    let server = Server::bind(listen, config).expect("the address is free");
+    let server = Server::builder()
+        .listen(listen)
+        .configure(|config| {
+            config.shards = Some(1);
+            // The other servers do not ping, and the clients do not answer.
+            config.ping_interval = None;
+        })
+        .pin_threads(true)
+        .raise_descriptor_limit(true)
+        .bind()
+        .expect("the address is free");
     let address = server.address();
     let _running = server
         .start(|_shard| Ok(Serve))
