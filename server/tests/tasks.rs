@@ -541,10 +541,7 @@ fn a_verdict_is_dropped_when_the_client_goes() {
 
 #[test]
 fn a_request_that_needs_one_task_too_many_gets_503() {
-    let bench = Bench::start(Config {
-        max_tasks: 2,
-        ..Config::default()
-    });
+    let bench = Bench::start(|config| config.max_tasks = 2);
     let mut clients: Vec<_> = (0..20).map(|_| bench.request("/later/accepted")).collect();
     bench.wait_for("two tasks on each shard", |it| {
         it.running.load(Ordering::Relaxed) == 4
@@ -567,7 +564,7 @@ fn a_drain_answers_undecided_requests_with_503() {
     let bench = Bench::start(|_| ());
     let mut client = bench.request("/later/accepted");
     bench.wait_for("the task", |it| it.running.load(Ordering::Relaxed) == 1);
-    bench.running.publisher().drain();
+    bench.running.publisher().drain(ms(10_000));
     assert!(client.head().starts_with("HTTP/1.1 503 "));
     bench.wait_for("the end of the task", |it| {
         it.dropped.load(Ordering::Relaxed) == 1
