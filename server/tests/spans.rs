@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use tidewheel::{Config, Conn, Disconnect, Handler, Message, Request, Server, Verdict};
+use tidewheel::{Conn, Disconnect, Handler, Message, Request, Server, Verdict};
 use tracing::Span;
 
 #[path = "support/mod.rs"]
@@ -78,7 +78,10 @@ fn events_of_a_callback_have_the_fields_of_the_span_of_its_connection() {
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .init();
-    let server = Server::bind("127.0.0.1:0", Config::default()).expect("a free port");
+    let server = Server::builder()
+        .listen("127.0.0.1:0")
+        .bind()
+        .expect("a free port");
     let address = server.address();
     let _running = server
         .start(|_| Ok(Application))

@@ -87,7 +87,7 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(publisher.publish("all", "hello"), Ok(()));
         }
-        publisher.drain();
+        publisher.drain_within_close_timeout();
         let text = encode(&publisher, 6, MetricsFormat::OpenMetrics);
         let other = encode(&publisher, 6, MetricsFormat::Prometheus);
         let samples = |text: &str| {

@@ -28,10 +28,10 @@ impl Bench {
 
     /// Asserts that the server's output is valid, and that echoes are in order.
     pub(super) fn check_echoes(&self) {
-        let drops = match self.config.slow_consumer {
-            SlowConsumer::Close | SlowConsumer::CloseTryAgain => false,
-            _ => true,
-        };
+        let closes = matches!(
+            self.config.slow_consumer,
+            SlowConsumer::Close | SlowConsumer::CloseTryAgain
+        );
         for client in self.clients.iter().flatten() {
             if let Some(end) = &client.end {
                 let is_valid = !matches!(end.cause, Cause::ProtocolError(_) | Cause::TooBig);
@@ -45,7 +45,7 @@ impl Bench {
                 echoes,
                 ..
             } = client;
-            if drops {
+            if !closes {
                 let mut sent = sent_messages.iter();
                 let is_in_order = echoes
                     .iter()

@@ -9,11 +9,12 @@ pub(in crate::cli) const VARIABLE: &str = "TIDEWHEEL_LOG";
 const CRATE: &str = "tidewheel";
 
 /// The targets of the log, below `tidewheel::`: explicit targets of events, and the modules of all other events.
-const TARGETS: [&str; 14] = [
+const TARGETS: [&str; 15] = [
     "cli",
     "close",
     "control::admin",
     "driver",
+    "handler",
     "handshake",
     "host",
     "listen",
