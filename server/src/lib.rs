@@ -95,6 +95,7 @@ mod request;
 mod response;
 #[allow(unsafe_code)]
 pub mod ring;
+mod router;
 mod server;
 pub mod shard;
 mod site;
@@ -125,6 +126,7 @@ pub use publisher::{Publisher, RemoteError};
 pub use remote::{Answer, Remote};
 pub use request::Request;
 pub use response::Response;
+pub use router::{NoRoute, Routed, Router};
 pub use server::{Running, Server, ServerBuilder, ShardContext};
 pub use snapshot::{Counters, Durations, Snapshot};
 pub use tidewheel_codec::{Cause, CloseCode, Disconnect, Initiator, Time, deflate::Deflate};

@@ -128,6 +128,25 @@ impl<S> Verdict<S> {
         self
     }
 
+    /// Converts the state of the connection.
+    pub(crate) fn map<T: 'static>(self, convert: fn(S) -> T) -> Verdict<T>
+    where
+        S: 'static,
+    {
+        Verdict {
+            decision: match self.decision {
+                Decision::Accept(state) => Decision::Accept(convert(state)),
+                Decision::Reject(response) => Decision::Reject(response),
+                #[cfg(feature = "tasks")]
+                Decision::Later(later) => {
+                    Decision::Later(Later::new(async move { later.await.map(convert) }))
+                }
+            },
+            protocol: self.protocol,
+            headers: self.headers,
+        }
+    }
+
     /// Selects a subprotocol, which must be one of those that the client offers
     /// ([`Request::protocols`](crate::Request::protocols)): with another one, the client gets 500, and an error is
     /// logged. A rejection ignores it.

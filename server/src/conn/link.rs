@@ -66,6 +66,23 @@ pub enum Sent {
     Closed,
 }
 
+impl<'a, H> Link<'a, H> {
+    /// The same connection, for another handler.
+    pub(crate) fn of<O>(link: &'a mut Link<'_, O>) -> Self {
+        Self {
+            id: link.id,
+            now: link.now,
+            protocol: link.protocol,
+            queue: link.queue,
+            endpoint: link.endpoint,
+            fanout: link.fanout,
+            later: link.later,
+            limits: link.limits,
+            handler: PhantomData,
+        }
+    }
+}
+
 impl<H: Handler> Link<'_, H> {
     /// The id of the connection.
     #[must_use]

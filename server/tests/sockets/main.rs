@@ -16,6 +16,7 @@ mod http;
 mod keepalive;
 mod limits;
 mod messages;
+mod router;
 mod service;
 mod shutdown;
 mod tcp_ends;
