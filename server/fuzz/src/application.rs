@@ -2,6 +2,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::BTreeSet,
     panic::panic_any,
     rc::Rc,
 };
@@ -14,7 +15,7 @@ use tidewheel::{
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
 
 /// Patterns to subscribe to; the last two are invalid.
-const PATTERNS: [&str; 8] = ["a", "a/b", "a/*", "kept/x", "kept/>", ">", "a//b", "a/b*"];
+pub(crate) const PATTERNS: [&str; 8] = ["a", "a/b", "a/*", "kept/x", "kept/>", ">", "a//b", "a/b*"];
 
 /// Topics to publish to; the last two are invalid.
 const TOPICS: [&str; 6] = ["a", "a/b", "kept/x", "kept/y", "a/*", ""];
@@ -70,6 +71,8 @@ pub(crate) struct ConnectionRecord {
 #[derive(Debug, Default)]
 pub(crate) struct Record {
     pub(crate) connections: RefCell<Vec<ConnectionRecord>>,
+    /// Topics that are active, by the last call for each.
+    pub(crate) active_topics: RefCell<BTreeSet<String>>,
     /// Number of dropped messages that `gap` reported.
     pub(crate) missed: Cell<u64>,
     /// Number of panics in callbacks that were not requested.
@@ -314,6 +317,20 @@ impl Handler for Application {
             if conn.state().does(Behavior::DRAINED_PANICS) {
                 self.record.panic();
             }
+        });
+    }
+
+    fn topic_active(&mut self, pattern: &str) {
+        self.record.watch(|| {
+            let mut active = self.record.active_topics.borrow_mut();
+            assert!(active.insert(pattern.to_owned()), "{pattern} was active");
+        });
+    }
+
+    fn topic_idle(&mut self, pattern: &str) {
+        self.record.watch(|| {
+            let mut active = self.record.active_topics.borrow_mut();
+            assert!(active.remove(pattern), "{pattern} was idle");
         });
     }
 

@@ -166,6 +166,7 @@ fn read_config(input: &mut Input<'_>, simulation: &Simulation) -> Config {
     config.slow_consumer = input.pick(&policies);
     config.topics = vec![TopicRule::new("kept/>", input.pick(&policies))];
     config.fanout_memory = 1 << 20;
+    config.presence = true;
     config.ping_interval = input.pick(&[Some(ms(1000)), Some(ms(100)), None]);
     config.ping_timeout = input.pick(&[Some(ms(1000)), Some(ms(300)), None]);
     config.close_timeout = input.pick(&[ms(1000), ms(100)]);

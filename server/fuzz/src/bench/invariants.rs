@@ -1,10 +1,15 @@
 //! Assertions about the state of a run.
 
+use std::collections::BTreeSet;
+
 use tidewheel::{Cause, CloseCode, SlowConsumer, shard::Heaviest};
 use tidewheel_codec::deflate::wire_size_max;
 
 use super::{
-    super::{application::Record, client::Client},
+    super::{
+        application::{PATTERNS, Record},
+        client::Client,
+    },
     Bench,
 };
 
@@ -123,6 +128,15 @@ impl Bench {
             assert_eq!(left.fanout_bytes, 0, "bytes to fan out");
         }
         assert_eq!(left.subscriptions, 0, "subscriptions");
+        for pattern in PATTERNS {
+            let subscribers = self.publisher.subscribers(pattern);
+            assert_eq!(subscribers, Some(0), "subscribers of {pattern}");
+        }
+        assert_eq!(
+            *self.record.active_topics.borrow(),
+            BTreeSet::new(),
+            "active topics"
+        );
         assert_eq!(left.queued_bytes, 0, "queued bytes");
         assert_eq!(self.shard.heaviest(), Heaviest::default());
         assert_eq!(self.network.open_sockets(), 0, "open descriptors");
