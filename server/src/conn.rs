@@ -26,13 +26,10 @@ impl<'a, H: Handler> Conn<'a, H> {
         Self { link, state }
     }
 
-    /// Enters the span of the connection, if the application has one.
+    /// The span of the connection, if the application has one.
     #[inline]
-    pub(crate) fn enter_span(&self, handler: &H) -> Option<tracing::span::EnteredSpan> {
-        handler
-            .span(self.state)
-            .cloned()
-            .map(tracing::Span::entered)
+    pub(crate) fn span(&self, handler: &H) -> Option<tracing::Span> {
+        handler.span(self.state).cloned()
     }
 
     /// The application's state of the connection.

@@ -78,9 +78,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// fails.
     pub(super) fn call(&mut self, callback: Callback, call: impl FnOnce(&mut H, &mut Conn<'_, H>)) {
         let called = contain::catch(|| {
-            self.with_conn(|handler, conn| {
-                let _span = conn.enter_span(handler);
-                call(handler, conn);
+            self.with_conn(|handler, conn| match conn.span(handler) {
+                None => call(handler, conn),
+                Some(span) => {
+                    let _entered = span.entered();
+                    call(handler, conn);
+                }
             });
         });
         if let Err(panic) = called {
