@@ -101,6 +101,8 @@ pub mod shard;
 mod site;
 mod snapshot;
 mod stats;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topic;
 mod verdict;
 

@@ -375,6 +375,12 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         (tasks.local(), tasks.finished())
     }
 
+    /// Returns whether a task is unfinished, or its output waits.
+    #[cfg(all(feature = "tasks", feature = "testing"))]
+    pub(crate) fn has_tasks(&self) -> bool {
+        self.core.later.tasks.is_any()
+    }
+
     /// Returns whether a task was ever started.
     #[cfg(feature = "tasks")]
     pub(crate) fn uses_tasks(&self) -> bool {

@@ -88,6 +88,12 @@ impl FinishedQueue {
         }
     }
 
+    /// Returns whether an output waits.
+    #[cfg(feature = "testing")]
+    pub(crate) fn has_any(&self) -> bool {
+        !self.tasks.borrow().is_empty()
+    }
+
     /// Returns whether an output waits. Otherwise the next one wakes the task of `context`.
     pub(crate) fn poll_any(&self, context: &Context<'_>) -> Poll<()> {
         if self.tasks.borrow().is_empty() {
@@ -123,6 +129,12 @@ impl Tasks {
     /// Returns whether a task was ever started, so that the shard has to wait for tasks too.
     pub(crate) fn is_used(&self) -> bool {
         self.serial != 0
+    }
+
+    /// Returns whether a task is unfinished, or its output waits.
+    #[cfg(feature = "testing")]
+    pub(crate) fn is_any(&self) -> bool {
+        self.count != 0
     }
 
     /// Returns whether the shard has as many tasks as it may have.

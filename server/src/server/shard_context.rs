@@ -11,6 +11,15 @@ pub struct ShardContext {
 }
 
 impl ShardContext {
+    #[cfg(feature = "testing")]
+    pub(crate) fn of_shard(index: u16, shards: u16, publisher: Publisher) -> Self {
+        Self {
+            index,
+            shards,
+            publisher,
+        }
+    }
+
     /// The number of the shard, from 0.
     #[must_use]
     pub fn index(&self) -> u16 {
