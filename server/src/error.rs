@@ -75,7 +75,7 @@ pub enum Error {
     },
     /// The process has no free descriptor.
     #[error(
-        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. Fewer --shards need fewer, and {} raises it",
+        "too few descriptors: {error}; RLIMIT_NOFILE is {limit}. Fewer shards need fewer, and {} raises it",
         raise_descriptors(limit.saturating_mul(2).max(1024))
     )]
     Descriptors {

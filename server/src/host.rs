@@ -117,7 +117,7 @@ pub(crate) fn capacity(config: &Config, limit: u32) -> Capacity {
         tracing::warn!(
             connections = in_all,
             wanted,
-            "RLIMIT_NOFILE is {limit}, which limits the connections to {in_all}. {} more --shards raise that",
+            "RLIMIT_NOFILE is {limit}, which limits the connections to {in_all}. {} more shards raise that",
             raise_or(places, limit)
         );
     }

@@ -99,13 +99,10 @@ impl Hosts {
             .is_some_and(|site| allowed.iter().any(|allowed| allowed.matches(&site)));
         match (is_allowed, host.trim()) {
             (true, _) => Ok(()),
-            (false, "") => Err(Rejection::new(
-                421,
-                "the request has an empty Host header; see --host",
-            )),
+            (false, "") => Err(Rejection::new(421, "the request has an empty Host header")),
             (false, _) => Err(Rejection::new(
                 421,
-                format!("this server does not serve the host {host}; see --host"),
+                format!("this server does not serve the host {host}"),
             )),
         }
     }

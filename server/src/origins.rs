@@ -175,7 +175,7 @@ impl Origins {
         } else {
             Err(Rejection::new(
                 403,
-                format!("pages of {origin} may not connect to this server; see --origin"),
+                format!("pages of {origin} may not connect to this server"),
             ))
         }
     }

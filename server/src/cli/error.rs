@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, InvalidConfig};
+use crate::{Error, InvalidConfig, ring::RingError};
 
 /// An option that cannot be read, or has a wrong value.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,17 @@ pub(super) enum RunError {
         source_name: String,
         error: Error,
     },
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = option_hint(.0))]
     Server(#[from] Error),
+}
+
+/// The option that a message about the number of shards is about.
+fn option_hint(error: &Error) -> &'static str {
+    let memory = |error: &RingError| matches!(error, RingError::Memory { .. });
+    let is_about_shards = matches!(error, Error::Descriptors { .. })
+        || matches!(error, Error::Ring { error, .. } if memory(error));
+    match is_about_shards {
+        true => "; --shards sets the number of shards",
+        false => "",
+    }
 }

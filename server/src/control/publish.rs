@@ -112,11 +112,11 @@ impl Publishing {
         let (message, challenge) = match bearer(headers) {
             Some(token) if self.token.matches(token) => return None,
             Some(_) => (
-                "the token is not the one of --publish-token\n",
+                "the token is not the publish token of the server\n",
                 "Bearer realm=\"publish\", error=\"invalid_token\"",
             ),
             None => (
-                "the request needs `Authorization: Bearer` with the token of --publish-token\n",
+                "the request needs `Authorization: Bearer` with the publish token of the server\n",
                 "Bearer realm=\"publish\"",
             ),
         };
@@ -166,7 +166,7 @@ impl Publishing {
         match refusal {
             Refusal::TooLarge => {
                 let message = format!(
-                    "the message is larger than {} bytes (--max-message-size)\n",
+                    "the message is larger than {} bytes, the maximum message size\n",
                     self.message_bytes_max
                 );
                 closing(text(StatusCode::PAYLOAD_TOO_LARGE, message))

@@ -56,7 +56,7 @@ impl Routes {
                 }
                 (&Method::POST, None) => text(
                     StatusCode::FORBIDDEN,
-                    "publishing is disabled: the server has no --publish-token\n",
+                    "publishing is disabled: the server has no publish token\n",
                 ),
                 _ => response::method_not_allowed(TOPIC_METHODS),
             };

@@ -46,7 +46,7 @@ pub enum RingError {
     #[error(
         "no memory for the ring: {error}; RLIMIT_MEMLOCK is {limit}. \
          `ulimit -l unlimited` (or LimitMEMLOCK=infinity in the systemd unit) raises it, \
-         fewer --shards need less memory"
+         fewer shards need less memory"
     )]
     Memory {
         /// The error of the system call.

@@ -103,7 +103,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             .hosts
             .check(request.host())
             .map_err(|rejection| {
-                let why = "a client was refused: --host does not list its Host";
+                let why = "a client was refused: its Host is not one of the accepted hosts";
                 self.core.refusal_log.note(request, why, self.now);
                 (Rejected::Host, rejection)
             })
@@ -149,7 +149,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
         };
         if let Err(rejection) = self.core.settings.origins.check(request) {
-            let why = "a page was refused: --origin does not list its Origin";
+            let why = "a page was refused: its Origin is not one of the accepted origins";
             self.core.refusal_log.note(request, why, self.now);
             self.refuse(Rejected::Origin, &rejection.into());
             return false;
