@@ -54,7 +54,7 @@ pub trait Handler: Sized + 'static {
     }
 
     /// The span of a connection, in its state. The shard enters it around each callback of the connection, so events
-    /// that the callback logs have the fields of the span. By default there is none, and nothing is done.
+    /// that the callback logs have the fields of the span. By default there is none.
     ///
     /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span.
     ///

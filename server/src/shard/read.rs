@@ -231,14 +231,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
                     };
                     let mut conn = Conn::new(link, state);
                     *callback = Some(Callback::Message);
-                    // Not one call with an optional guard: the drop of the guard would cost instructions.
-                    match conn.span(handler) {
-                        None => handler.message(&mut conn, message),
-                        Some(span) => {
-                            let _entered = span.entered();
-                            handler.message(&mut conn, message);
-                        }
-                    }
+                    conn.within_span(handler, |handler, conn| handler.message(conn, message));
                     *callback = None;
                     if is_compressed {
                         // The work of inflating the message, and of compressing the answers.

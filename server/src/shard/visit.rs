@@ -78,13 +78,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// fails.
     pub(super) fn call(&mut self, callback: Callback, call: impl FnOnce(&mut H, &mut Conn<'_, H>)) {
         let called = contain::catch(|| {
-            self.with_conn(|handler, conn| match conn.span(handler) {
-                None => call(handler, conn),
-                Some(span) => {
-                    let _entered = span.entered();
-                    call(handler, conn);
-                }
-            });
+            self.with_conn(|handler, conn| conn.within_span(handler, call));
         });
         if let Err(panic) = called {
             self.fail_after_panic(callback, panic);
