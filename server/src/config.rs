@@ -119,8 +119,10 @@ pub struct Config {
     /// Maximum number of tasks of a connection ([`Link::spawn`](crate::Link::spawn)); default 16, at least 1. While a
     /// connection has as many, it is not read.
     pub max_tasks_per_connection: u32,
-    /// Maximum number of tasks of each shard; default 65,536, at least 1. While a shard has as many, a connection with
-    /// a task is not read, and a request whose verdict would need a task is refused with 503.
+    /// Maximum number of tasks of each shard; default 65,536. While a shard has as many, a connection with a task is
+    /// not read, and a request whose verdict would need a task is refused with 503.
+    ///
+    /// 0: the shards have no runtime, as without the feature `tasks`, and [`Link::spawn`](crate::Link::spawn) panics.
     pub max_tasks: u32,
     /// Returns freed memory to the system, for allocators that otherwise keep it, such as `mi_collect` of
     /// mimalloc. It is called on the threads of the shards and of the admin listener, after a burst of messages or

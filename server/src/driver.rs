@@ -1,11 +1,8 @@
 //! The loop that drives a shard on a thread of its own.
 
+mod host;
 #[cfg(feature = "tasks")]
-#[path = "driver/hosted.rs"]
-mod host;
-#[cfg(not(feature = "tasks"))]
-#[path = "driver/plain.rs"]
-mod host;
+mod hosted;
 mod shared_core;
 
 use std::{
@@ -82,7 +79,9 @@ pub(crate) fn run<H: Handler>(
     if let Some(core) = plan.core {
         crate::host::pin(core);
     }
-    host::run(serve(plan, parts, endpoint, make, ready)).map_err(Failure::Setup)?
+    let config = plan.config.clone();
+    let served = serve(plan, parts, endpoint, make, ready);
+    host::run(&config, served).map_err(Failure::Setup)?
 }
 
 /// Creates a shard, and drives it until it has ended.
@@ -109,14 +108,18 @@ async fn serve<H: Handler>(
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked the configuration: {error}"),
     };
-    let (mut host, tasks) =
-        Host::new(&shard).map_err(|error| Failure::Setup(RingError::Other(error)))?;
+    let host = Host::new(&shard, &plan.config);
+    let mut host = host.map_err(|error| Failure::Setup(RingError::Other(error)))?;
     // The copy of the ring is then the last one, so that the kernel stops distributing clients to it when the
     // shard ends.
     drop(plan.listener);
     ready();
+    #[cfg(feature = "tasks")]
+    let (tasks, _) = shard.tasks();
     let driven = drive(&mut shard, &clock, &stats, core_user.as_mut(), &mut host);
-    let driven = contain::catch_future(tasks.run_until(driven)).await;
+    #[cfg(feature = "tasks")]
+    let driven = tasks.run_until(driven);
+    let driven = contain::catch_future(driven).await;
     drop(core_user);
     let (end, result) = match driven {
         Ok(Ok(())) => (End::Finished, Ok(())),

@@ -587,3 +587,14 @@ fn a_response_may_follow_later() {
         assert_eq!(client.end(), client::End::Fin);
     }
 }
+
+#[test]
+fn a_server_without_tasks_refuses_them_and_serves() {
+    let bench = Bench::start(|config| config.max_tasks = 0);
+    let mut client = bench.open("/");
+    ask(&mut client, "gate a");
+    assert_eq!(client.frame().close_code(), 1011);
+    let mut client = bench.request("/later/accepted");
+    assert!(client.head().starts_with("HTTP/1.1 503 "));
+    say(&mut bench.open("/"), "hello");
+}

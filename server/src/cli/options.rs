@@ -261,6 +261,8 @@ impl Options {
             request_limits.max_headers = headers as usize;
         }
         Config {
+            // The handlers of the program start no tasks.
+            max_tasks: 0,
             shards: match self.shards {
                 Some(Shards::Count(count)) => Some(count),
                 Some(Shards::Auto) | None => None,

@@ -53,7 +53,6 @@ impl Config {
                 "maximum tasks per connection",
                 self.max_tasks_per_connection == 0,
             ),
-            ("maximum tasks", self.max_tasks == 0),
         ] {
             if is_zero {
                 return Err(InvalidConfig::Zero { setting });

@@ -295,6 +295,9 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
     /// own: `tokio::time::timeout` gives it one.
+    ///
+    /// # Panics
+    /// If [`Config::max_tasks`](crate::Config::max_tasks) is 0.
     #[cfg(feature = "tasks")]
     pub fn spawn<F: Future + 'static>(
         &mut self,
@@ -308,6 +311,9 @@ impl<H: Handler> Link<'_, H> {
 
     /// Like [`spawn`](Self::spawn), but the future starts when the futures of earlier calls for this connection have
     /// finished. So the closures are called in the order of the calls.
+    ///
+    /// # Panics
+    /// If [`Config::max_tasks`](crate::Config::max_tasks) is 0.
     #[cfg(feature = "tasks")]
     pub fn spawn_in_order<F: Future + 'static>(
         &mut self,

@@ -7,10 +7,7 @@
 
 use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll};
 
-use tokio::{
-    task::LocalSet,
-    time::{Instant, Sleep, sleep_until},
-};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     Handler, host,
@@ -36,33 +33,22 @@ pub(super) fn run<T>(future: impl Future<Output = T>) -> Result<T, RingError> {
     Ok(runtime.block_on(future))
 }
 
-/// Drives a shard on the runtime of the calling thread.
-pub(super) struct Host {
+/// The wait of a shard on the runtime of the calling thread.
+pub(super) struct Hosted {
     /// Signalled when an operation of the shard's ring has completed.
     signal: Signal,
     is_registered: bool,
     finished: Rc<FinishedQueue>,
 }
 
-/// The tasks of a shard.
-pub(super) struct TaskSet(Rc<LocalSet>);
-
-impl TaskSet {
-    /// Polls `drive` and the tasks until `drive` is done.
-    pub(super) async fn run_until<T>(&self, drive: impl Future<Output = T>) -> T {
-        self.0.run_until(drive).await
-    }
-}
-
-impl Host {
-    pub(super) fn new<H: Handler>(shard: &Shard<Uring, H>) -> io::Result<(Self, TaskSet)> {
-        let (tasks, finished) = shard.tasks();
-        let host = Self {
+impl Hosted {
+    pub(super) fn new<H: Handler>(shard: &Shard<Uring, H>) -> io::Result<Self> {
+        let (_, finished) = shard.tasks();
+        Ok(Self {
             signal: Signal::new()?,
             is_registered: false,
             finished,
-        };
-        Ok((host, TaskSet(tasks)))
+        })
     }
 
     /// Enters the ring, and lets the tasks run.

@@ -155,18 +155,26 @@ impl Tasks {
 
     /// Starts a task of a connection.
     pub(crate) fn start(&mut self, slot: u32, task: TaskFuture) {
-        self.count += 1;
+        self.count_one();
         self.run(slot, task, false);
     }
 
     /// Starts a task of a connection when all its tasks in order that were added before have finished.
     pub(crate) fn start_in_order(&mut self, slot: u32, task: TaskFuture) {
-        self.count += 1;
+        self.count_one();
         let tasks = self.connections.entry(slot).or_default();
         match tasks.running.iter().any(|it| it.is_ordered) {
             true => tasks.waiting.push_back(task),
             false => self.run(slot, task, true),
         }
+    }
+
+    fn count_one(&mut self) {
+        assert!(
+            self.per_shard_max > 0,
+            "Config::max_tasks is 0, so a handler cannot start a task"
+        );
+        self.count += 1;
     }
 
     fn run(&mut self, slot: u32, task: TaskFuture, is_ordered: bool) {
