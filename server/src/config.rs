@@ -95,7 +95,7 @@ pub struct Config {
     /// subscribers; default 64 MiB, 1 MiB to 1 TiB.
     ///
     /// The limit slows publishers, not subscribers. While half of it is in use, connections that publish are not
-    /// read. Where it is used up, [`Conn::publish`](crate::Conn::publish) and
+    /// read. Where it is used up, [`Conn::publish`](crate::Link::publish) and
     /// [`Publisher::publish`](crate::Publisher::publish) fail with `Busy`.
     pub fanout_memory: usize,
     /// Policies for the messages of single topics, in place of [`Config::slow_consumer`]. The first rule that

@@ -116,7 +116,7 @@ impl<'b> Frames<'b> {
 
 /// A complete, unmasked and validated message, lent to [`Handler::message`](crate::Handler::message).
 ///
-/// It lies in its receive buffer, or in a pooled buffer if it spanned several. [Sending](crate::Conn::send) a
+/// It lies in its receive buffer, or in a pooled buffer if it spanned several. [Sending](crate::Link::send) a
 /// large one back does not copy it.
 pub struct Message<'m> {
     /// The bytes lie either in the buffer of `keeper`, where only this message can access them, or in no

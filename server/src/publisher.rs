@@ -119,7 +119,7 @@ impl Publisher {
         }
     }
 
-    /// Sends a message to a connection, if it still exists, like [`Conn::send`](crate::Conn::send).
+    /// Sends a message to a connection, if it still exists, like [`Conn::send`](crate::Link::send).
     ///
     /// # Errors
     /// If its shard is busy, or has ended.
@@ -141,7 +141,7 @@ impl Publisher {
     }
 
     /// Starts the closing handshake of a connection, if it still exists, like
-    /// [`Conn::close`](crate::Conn::close). If the code must not be sent, or the reason is too long, an error
+    /// [`Conn::close`](crate::Link::close). If the code must not be sent, or the reason is too long, an error
     /// is logged.
     ///
     /// # Errors

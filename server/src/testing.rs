@@ -5,7 +5,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use tidewheel::{Config, Conn, Handler, Message, Request, Verdict, testing::TestServer};
+//! use tidewheel::{Conn, Handler, Message, Request, Verdict, testing::TestServer};
 //!
 //! struct Echo;
 //!
@@ -19,7 +19,7 @@
 //!     }
 //! }
 //!
-//! let server = TestServer::new(Config::default(), |_| Ok(Echo));
+//! let server = TestServer::new(|_| Ok(Echo));
 //! let client = server.connect("/");
 //! client.say("hello");
 //! client.expect("hello");
@@ -143,16 +143,26 @@ fn run<T>(
 }
 
 impl<H: Handler> TestServer<H> {
-    /// Starts a server with one shard. `make` returns its handler, like the closure of
+    /// Starts a server with one shard and the default settings. `make` returns its handler, like the closure of
     /// [`Server::start`](crate::Server::start).
     ///
     /// # Panics
+    /// If `make` fails, or, with the feature `tasks`, within an asynchronous runtime.
+    pub fn new(make: impl FnOnce(&ShardContext) -> Result<H, BoxError>) -> Self {
+        Self::configured(|_| (), make)
+    }
+
+    /// Starts a server with one shard, whose other settings `configure` may change.
+    ///
+    /// # Panics
     /// If a setting is out of bounds, if `make` fails, or, with the feature `tasks`, within an asynchronous runtime.
-    pub fn new(config: Config, make: impl FnOnce(&ShardContext) -> Result<H, BoxError>) -> Self {
-        let config = Config {
-            shards: Some(1),
-            ..config
-        };
+    pub fn configured(
+        configure: impl FnOnce(&mut Config),
+        make: impl FnOnce(&ShardContext) -> Result<H, BoxError>,
+    ) -> Self {
+        let mut config = Config::default();
+        configure(&mut config);
+        config.shards = Some(1);
         let simulation = Simulation {
             sockets: CONNECTIONS_MAX,
             faults: Faults::NONE,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tidewheel::{
-    Cause, CloseCode, Config, Conn, Cookie, Disconnect, Handler, Message, Remote, Request,
-    Response, ShardContext, Verdict, testing::TestServer,
+    Cause, CloseCode, Conn, Cookie, Disconnect, Handler, Message, Remote, Request, Response,
+    ShardContext, Verdict, testing::TestServer,
 };
 
 /// A chat: the path is the topic, and the token the name.
@@ -86,7 +86,7 @@ fn chat() -> TestServer<Chat> {
         let ends = Vec::new();
         Ok(Chat { remote, ends })
     };
-    TestServer::new(Config::default(), make)
+    TestServer::new(make)
 }
 
 /// Connects a client with a token.

@@ -18,7 +18,7 @@ use crate::{
     later::{Output, TaskFuture},
 };
 
-/// The key of messages that [`Conn::send`] sends, in place of the hash of a topic.
+/// The key of messages that [`Link::send`] sends, in place of the hash of a topic.
 const UNICAST: u64 = 0;
 
 /// A connection without the application's state: everything that a handler does with a connection except
@@ -217,7 +217,7 @@ impl<H: Handler> Link<'_, H> {
     /// Publishes a message like [`publish`](Self::publish), but not to this connection.
     ///
     /// # Errors
-    /// As [`Conn::publish`].
+    /// As [`publish`](Self::publish).
     pub fn publish_to_others<'m>(
         &mut self,
         topic: impl AsTopic,

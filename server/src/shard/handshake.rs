@@ -75,6 +75,14 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             }
             return None;
         }
+        tracing::debug!(
+            target: "tidewheel::handshake",
+            connection = %self.id(),
+            client = %request.client(),
+            method = request.method(),
+            path = request.path(),
+            "request"
+        );
         if request.parsed().asks_for_websocket() {
             return self.upgrade(&request).then_some(size);
         }

@@ -2,12 +2,14 @@
 
 use std::{io::Write, time::Duration};
 
+use rustix::process::Signal;
+
 use crate::support::{
     SLACK,
     client::{Client, End, REQUEST, text},
     invalid_requests::{self, request},
     ms,
-    process::Server,
+    process::{Server, echo},
     raise_descriptor_limit, socket_table, wait,
 };
 
@@ -142,4 +144,22 @@ fn header_names_and_tokens_are_case_insensitive() {
     client.accept();
     client.send(&text("hello"));
     client.expect(0x81, "hello");
+}
+
+#[test]
+fn the_log_has_the_client_that_a_trusted_proxy_names() {
+    let mut command = echo("--trusted-proxies 127.0.0.1");
+    let server = Server::spawn(command.env("TIDEWHEEL_LOG", "info,tidewheel::handshake=debug"));
+    let mut client = Client::connect(&server);
+    let field = "\r\nX-Forwarded-For: 203.0.113.9, 198.51.100.7\r\n\r\n";
+    client.send(REQUEST.replace("\r\n\r\n", field).as_bytes());
+    client.accept();
+    drop(client);
+    server.signal(Signal::TERM);
+    let (_, log) = server.wait(ms(5000));
+    let has_client = |line: &str| line.contains(" client=198.51.100.7 ");
+    let mut lines = log
+        .lines()
+        .filter(|line| line.contains("tidewheel::handshake"));
+    assert!(lines.any(has_client), "{log}");
 }
