@@ -5,6 +5,5 @@ mod support;
 
 mod drain;
 mod echo;
-mod process;
 mod runtimes;
 mod start;

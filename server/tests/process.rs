@@ -1,4 +1,4 @@
-//! What a server changes of its process.
+//! What a server changes of its process. In a program of its own, because the test changes the limit of descriptors.
 
 use std::sync::mpsc;
 
@@ -6,12 +6,26 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::sched_getaffinity,
 };
-use tidewheel::ServerBuilder;
+use tidewheel::{Conn, Handler, Message, Request, Server, ServerBuilder, Verdict};
 
-use crate::{
-    echo::{self, Echo},
-    support::turn,
-};
+struct Silent;
+
+impl Handler for Silent {
+    type State = ();
+
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+        Verdict::accept(())
+    }
+
+    fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
+}
+
+/// The settings of a server with two shards on a free port.
+fn builder() -> ServerBuilder {
+    Server::builder()
+        .listen("127.0.0.1:0")
+        .configure(|config| config.shards = Some(2))
+}
 
 /// The state of the process that a server might change.
 #[derive(Debug, Eq, PartialEq)]
@@ -49,7 +63,7 @@ fn shard_cores(builder: ServerBuilder) -> Vec<u32> {
     let _running = server
         .start(move |_| {
             sender.send(cores())?;
-            Ok(Echo::default())
+            Ok(Silent)
         })
         .expect("io_uring is available");
     receiver.into_iter().take(2).collect()
@@ -57,7 +71,6 @@ fn shard_cores(builder: ServerBuilder) -> Vec<u32> {
 
 #[test]
 fn a_server_changes_nothing_of_its_process_unless_it_is_asked_to() {
-    let _turn = turn::take();
     let maximum = getrlimit(Resource::Nofile).maximum;
     let current = maximum.map_or(4096, |maximum| maximum - 1);
     let lowered = Rlimit {
@@ -66,11 +79,9 @@ fn a_server_changes_nothing_of_its_process_unless_it_is_asked_to() {
     };
     setrlimit(Resource::Nofile, lowered).expect("the soft limit can be lowered");
     let before = Process::now();
-    assert_eq!(shard_cores(echo::builder()), [before.cores; 2]);
+    assert_eq!(shard_cores(builder()), [before.cores; 2]);
     assert_eq!(Process::now(), before);
-    let asked = echo::builder()
-        .pin_threads(true)
-        .raise_descriptor_limit(true);
+    let asked = builder().pin_threads(true).raise_descriptor_limit(true);
     assert_eq!(shard_cores(asked), [1, 1]);
     let after = Process {
         descriptor_limit: maximum,
