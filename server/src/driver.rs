@@ -1,9 +1,9 @@
 //! The loop that drives a shard on a thread of its own.
 
-mod host;
 #[cfg(feature = "tasks")]
-mod hosted;
+mod runtime;
 mod shared_core;
+mod waiter;
 
 use std::{
     io,
@@ -15,9 +15,9 @@ use std::{
 use tidewheel_codec::{Endpoint, Time};
 
 pub(crate) use self::shared_core::SharedCore;
-use self::{host::Host, shared_core::CoreUser};
+use self::{shared_core::CoreUser, waiter::Waiter};
 use crate::{
-    BoxError, Config, Error, Handler, contain,
+    BoxError, Config, Error, Handler, contain, host,
     ring::{RingError, Setup, Uring, Wait},
     shard::{End, Next, Parts, Shard},
     stats::Stats,
@@ -53,7 +53,7 @@ impl Failure {
     /// The server's error for this failure of a shard.
     pub(crate) fn into_error(self, shard: u16) -> Error {
         match self {
-            Self::Setup(RingError::Other(error)) if crate::host::is_out_of_descriptors(&error) => {
+            Self::Setup(RingError::Other(error)) if host::is_out_of_descriptors(&error) => {
                 Error::descriptors(error)
             }
             Self::Setup(error) => Error::Ring { shard, error },
@@ -77,11 +77,11 @@ pub(crate) fn run<H: Handler>(
     ready: impl FnOnce(),
 ) -> Result<(), Failure> {
     if let Some(core) = plan.core {
-        crate::host::pin(core);
+        host::pin(core);
     }
     let config = plan.config.clone();
     let served = serve(plan, parts, endpoint, make, ready);
-    host::run(&config, served).map_err(Failure::Setup)?
+    waiter::run(&config, served).map_err(Failure::Setup)?
 }
 
 /// Creates a shard, and drives it until it has ended.
@@ -108,15 +108,15 @@ async fn serve<H: Handler>(
         Ok(shard) => shard,
         Err(error) => unreachable!("the server has checked the configuration: {error}"),
     };
-    let host = Host::new(&shard, &plan.config);
-    let mut host = host.map_err(|error| Failure::Setup(RingError::Other(error)))?;
+    let waiter = Waiter::new(&shard, &plan.config);
+    let mut waiter = waiter.map_err(|error| Failure::Setup(RingError::Other(error)))?;
     // The copy of the ring is then the last one, so that the kernel stops distributing clients to it when the
     // shard ends.
     drop(plan.listener);
     ready();
     #[cfg(feature = "tasks")]
     let (tasks, _) = shard.tasks();
-    let driven = drive(&mut shard, &clock, &stats, core_user.as_mut(), &mut host);
+    let driven = drive(&mut shard, &clock, &stats, core_user.as_mut(), &mut waiter);
     #[cfg(feature = "tasks")]
     let driven = tasks.run_until(driven);
     let driven = contain::catch_future(driven).await;
@@ -136,7 +136,7 @@ async fn drive<H: Handler>(
     clock: &Clock,
     stats: &Stats,
     mut core_user: Option<&mut CoreUser>,
-    host: &mut Host,
+    waiter: &mut Waiter,
 ) -> io::Result<()> {
     // Time at which the next turn should begin.
     let mut due = None;
@@ -159,7 +159,7 @@ async fn drive<H: Handler>(
                     Wait::For(limit) => Some(ended + limit),
                     Wait::No | Wait::Forever => None,
                 };
-                enter(shard, wait, core_user.as_deref_mut(), host).await?;
+                enter(shard, wait, core_user.as_deref_mut(), waiter).await?;
             }
         }
     }
@@ -171,20 +171,20 @@ async fn enter<H: Handler>(
     shard: &mut Shard<Uring, H>,
     wait: Wait,
     core_user: Option<&mut CoreUser>,
-    host: &mut Host,
+    waiter: &mut Waiter,
 ) -> io::Result<()> {
     match (wait, core_user) {
         (Wait::No, Some(core_user)) => {
-            host.enter(shard, Wait::No).await?;
+            waiter.enter(shard, Wait::No).await?;
             core_user.end_turn();
             core_user.wait_for_turn();
             shard.enter(Wait::No)
         }
         (Wait::For(_) | Wait::Forever, Some(core_user)) => {
             core_user.end_turn();
-            host.enter(shard, wait).await
+            waiter.enter(shard, wait).await
         }
-        (_, None) => host.enter(shard, wait).await,
+        (_, None) => waiter.enter(shard, wait).await,
     }
 }
 

@@ -140,6 +140,10 @@ pub use verdict::Verdict;
 mod documents {
     #[doc = include_str!("../../README.md")]
     struct Readme;
+    #[doc = include_str!("../../docs/fan-out.md")]
+    struct FanOut;
     #[doc = include_str!("../../docs/handlers.md")]
     struct Handlers;
+    #[doc = include_str!("../../docs/observing.md")]
+    struct Observing;
 }

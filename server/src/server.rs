@@ -150,11 +150,7 @@ impl Server {
                 shared_core: shared_cores.get(core).filter(|_| core_shards > 1).cloned(),
                 config: self.config.clone(),
             };
-            let context = ShardContext {
-                index,
-                shards,
-                publisher: running.publisher(),
-            };
+            let context = ShardContext::new(index, shards, running.publisher());
             let events = running.event_sender.clone();
             let shard = ShardThread::start(plan, parts, context, make.clone(), events)?;
             running.shards.push(shard);

@@ -178,7 +178,7 @@ impl<H: Handler> TestServer<H> {
         let ring = SimRing::new(simulation).expect("memory for the simulation");
         let clients = Clients::new(ring.network());
         let shard = runtime.enter(|| {
-            let handler = make(&ShardContext::of_shard(0, 1, publisher.clone()));
+            let handler = make(&ShardContext::new(0, 1, publisher.clone()));
             let handler = handler.unwrap_or_else(|error| panic!("no handler: {error}"));
             let endpoint = Endpoint::new(config.protocol()).expect("the settings are valid");
             Shard::new(ring, handler, &config, endpoint, parts, clients.now())

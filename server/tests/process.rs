@@ -1,4 +1,4 @@
-//! What a server changes of its process. In a program of its own, because the test changes the limit of descriptors.
+//! A server changes nothing of its process. A program of its own, because the test changes the limit of descriptors.
 
 use std::sync::mpsc;
 

@@ -21,4 +21,5 @@ mod simulation {
     mod slices;
     mod slow_consumers;
     mod timers;
+    mod undecided;
 }

@@ -69,30 +69,20 @@ impl Step {
     /// Returns whether `next` may follow this phase. This is the only place that decides it.
     fn may_become(self, next: Self) -> bool {
         use Descriptor::{Closed, Closing};
-        match (self, next) {
+        matches!(
+            (self, next),
             (Self::Handshake, Self::Undecided)
-            | (Self::Handshake | Self::Undecided, Self::Answered | Self::Open)
-            | (
-                Self::Handshake | Self::Undecided | Self::Answered | Self::Open,
-                Self::Flushing | Self::Leaving(Closing),
-            )
-            | (Self::Flushing, Self::Leaving(Closing))
-            | (Self::Leaving(Closing), Self::Leaving(Closed)) => true,
-            (
-                Self::Handshake
-                | Self::Undecided
-                | Self::Answered
-                | Self::Open
-                | Self::Flushing
-                | Self::Leaving(_),
-                Self::Handshake
-                | Self::Undecided
-                | Self::Answered
-                | Self::Open
-                | Self::Flushing
-                | Self::Leaving(_),
-            ) => false,
-        }
+                | (
+                    Self::Handshake | Self::Undecided,
+                    Self::Answered | Self::Open
+                )
+                | (
+                    Self::Handshake | Self::Undecided | Self::Answered | Self::Open,
+                    Self::Flushing | Self::Leaving(Closing),
+                )
+                | (Self::Flushing, Self::Leaving(Closing))
+                | (Self::Leaving(Closing), Self::Leaving(Closed))
+        )
     }
 }
 

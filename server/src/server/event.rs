@@ -1,4 +1,4 @@
-//! What happens to a running server.
+//! Events of a running server.
 
 use std::time::Instant;
 

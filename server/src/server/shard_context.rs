@@ -1,18 +1,17 @@
-//! What a shard tells the application when it asks for its handler.
+//! The argument of the closure with which the application makes the handler of a shard.
 
 use crate::{Handler, Publisher, Remote};
 
 /// A shard that is about to start: the argument of the closure that makes its handler.
 #[derive(Clone, Debug)]
 pub struct ShardContext {
-    pub(super) index: u16,
-    pub(super) shards: u16,
+    index: u16,
+    shards: u16,
     pub(super) publisher: Publisher,
 }
 
 impl ShardContext {
-    #[cfg(feature = "testing")]
-    pub(crate) fn of_shard(index: u16, shards: u16, publisher: Publisher) -> Self {
+    pub(crate) fn new(index: u16, shards: u16, publisher: Publisher) -> Self {
         Self {
             index,
             shards,

@@ -7,14 +7,11 @@
 //! Each accept serves one client. A multishot accept does not report the client's address, and can accept the whole
 //! backlog before it is stopped.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use tidewheel_codec::Time;
 
-use super::{Shard, core::Lifecycle};
+use super::{Shard, core::Lifecycle, parts::UNKNOWN};
 use crate::{
     Handler,
     admission::{Network, Refusal},
@@ -24,9 +21,6 @@ use crate::{
 
 /// Pause after the system has run out of descriptors or memory.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-
-/// The address of a peer that has neither an IPv4 nor an IPv6 address.
-const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The accepts of a shard.
 #[derive(Debug)]

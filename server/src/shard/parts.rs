@@ -10,8 +10,8 @@ use crate::{
     stats::Stats,
 };
 
-/// The address of a shard without one.
-const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+/// The address of a shard or of a peer without one.
+pub(super) const UNKNOWN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 
 /// The parts of a shard besides its ring and its handler.
 #[derive(Debug)]

@@ -103,20 +103,12 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
 
     /// Answers a request, and closes the connection.
     pub(super) fn answer(&mut self, response: &Response) {
-        self.discard_unread();
+        // When the answer is sent, the bytes behind the request are read, which discards them.
+        self.connection.reading.resume();
         self.core.later.forget(self.slot);
         self.queue().write(Lane::Control, |out| response.write(out));
         let deadline = self.end_of_wait(self.now);
         self.connection.advance(Phase::Answered { deadline });
-    }
-
-    /// Discards the bytes behind an answered request, and continues to receive.
-    fn discard_unread(&mut self) {
-        if let Some(queue) = &mut self.connection.queue {
-            while queue.unread.take().is_some() {}
-        }
-        self.connection.reading.resume();
-        self.rearm();
     }
 
     /// Handles the peer's FIN, when all bytes before it have been read.

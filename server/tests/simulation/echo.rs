@@ -52,6 +52,9 @@ pub(crate) const TIMER: &str = "timer ";
 /// A message that cancels the last timer.
 pub(crate) const CANCEL: &str = "cancel";
 
+/// Path of a request on which the handler never decides.
+pub(crate) const NEVER_DECIDED: &str = "/never";
+
 /// A message that makes the handler panic.
 pub(crate) const PANIC: &str = "panic";
 
@@ -84,6 +87,9 @@ impl Handler for Echo {
     type State = Option<usize>;
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<Option<usize>> {
+        if request.path() == NEVER_DECIDED {
+            return Verdict::later(std::future::pending());
+        }
         let index = request.path().strip_prefix('/');
         Verdict::accept(index.and_then(|index| index.parse().ok()))
     }

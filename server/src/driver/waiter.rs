@@ -7,7 +7,7 @@ use std::{
 };
 
 #[cfg(feature = "tasks")]
-use super::hosted::{self, Hosted};
+use super::runtime::{self, RuntimeWaiter};
 use crate::{
     Config, Handler,
     ring::{RingError, Uring, Wait},
@@ -15,12 +15,12 @@ use crate::{
 };
 
 /// The wait between the turns of a shard.
-pub(super) enum Host {
+pub(super) enum Waiter {
     /// The shard waits in its ring.
     Ring,
     /// The shard waits in a runtime, beside its tasks.
     #[cfg(feature = "tasks")]
-    Runtime(Box<Hosted>),
+    Runtime(Box<RuntimeWaiter>),
 }
 
 /// Runs `future`, which drives a shard: on a new runtime if the handler may start tasks.
@@ -33,7 +33,7 @@ pub(super) fn run<T>(
 ) -> Result<T, RingError> {
     #[cfg(feature = "tasks")]
     if config.max_tasks > 0 {
-        return hosted::run(future);
+        return runtime::run(future);
     }
     let mut context = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut context) {
@@ -42,14 +42,14 @@ pub(super) fn run<T>(
     }
 }
 
-impl Host {
+impl Waiter {
     pub(super) fn new<H: Handler>(
         #[cfg_attr(not(feature = "tasks"), expect(unused))] shard: &Shard<Uring, H>,
         #[cfg_attr(not(feature = "tasks"), expect(unused))] config: &Config,
     ) -> io::Result<Self> {
         #[cfg(feature = "tasks")]
         if config.max_tasks > 0 {
-            return Ok(Self::Runtime(Box::new(Hosted::new(shard)?)));
+            return Ok(Self::Runtime(Box::new(RuntimeWaiter::new(shard)?)));
         }
         Ok(Self::Ring)
     }
@@ -63,7 +63,7 @@ impl Host {
         match self {
             Self::Ring => shard.enter(wait),
             #[cfg(feature = "tasks")]
-            Self::Runtime(hosted) => hosted.enter(shard, wait).await,
+            Self::Runtime(waiter) => waiter.enter(shard, wait).await,
         }
     }
 }

@@ -34,14 +34,14 @@ pub(super) fn run<T>(future: impl Future<Output = T>) -> Result<T, RingError> {
 }
 
 /// The wait of a shard on the runtime of the calling thread.
-pub(super) struct Hosted {
+pub(super) struct RuntimeWaiter {
     /// Signalled when an operation of the shard's ring has completed.
     signal: Signal,
     is_registered: bool,
     finished: Rc<FinishedQueue>,
 }
 
-impl Hosted {
+impl RuntimeWaiter {
     pub(super) fn new<H: Handler>(shard: &Shard<Uring, H>) -> io::Result<Self> {
         let (_, finished) = shard.tasks();
         Ok(Self {
