@@ -439,6 +439,26 @@ fn a_remote_reaches_a_connection_on_another_shard() {
 }
 
 #[test]
+fn another_thread_wakes_a_shard_that_waits_in_its_runtime_again_and_again() {
+    let bench = Bench::start(|_| ());
+    let publisher = bench.running.publisher();
+    let mut clients = bench.open_on_two_shards();
+    for (client, _) in &mut clients {
+        bench.allow("a");
+        ask(client, "gate a");
+        client.expect(FIN | TEXT, "a");
+    }
+    for round in 0..20 {
+        for (client, id) in &mut clients {
+            let text = round.to_string();
+            publisher.send(*id, &text).expect("the shard is not busy");
+            client.expect(FIN | TEXT, &text);
+            say(client, "hello");
+        }
+    }
+}
+
+#[test]
 fn a_remote_for_another_handler_reaches_nobody() {
     struct Other;
     impl Handler for Other {

@@ -3,7 +3,7 @@
 //! Until the first task starts, the shard waits in its ring, as without a runtime. From then on it waits in the
 //! runtime. The kernel signals an eventfd when an operation of the ring has completed (io_uring_register(2),
 //! `IORING_REGISTER_EVENTFD`); the descriptor of the ring itself would not become readable, because the kernel defers
-//! completions until the shard enters the ring.
+//! completions until the shard enters the ring. Threads that wake the shard signal the eventfd themselves.
 
 use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll};
 

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsRawFd, OwnedFd, RawFd},
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -12,7 +13,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 /// An eventfd (eventfd(2)) that the tokio runtime of the calling thread watches.
 #[derive(Debug)]
 pub(crate) struct Signal {
-    event: AsyncFd<OwnedFd>,
+    event: AsyncFd<Arc<OwnedFd>>,
 }
 
 impl Signal {
@@ -24,8 +25,8 @@ impl Signal {
     /// # Panics
     /// Outside of a tokio runtime.
     pub(crate) fn new() -> io::Result<Self> {
-        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        // SAFETY: `AsyncFd` owns the descriptor, and `OwnedFd` neither closes nor replaces it before its drop.
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        // SAFETY: the `Arc` keeps the descriptor open, and nothing replaces it.
         let event = unsafe { AsyncFd::register_with_interest(event, Interest::READABLE)? };
         Ok(Self { event })
     }
@@ -34,6 +35,11 @@ impl Signal {
     pub(crate) fn set(&self) {
         // The only error is EAGAIN: the counter is full.
         let _ = rustix::io::write(self.event.get_ref(), &1_u64.to_ne_bytes());
+    }
+
+    /// Returns the eventfd, for threads that signal it themselves.
+    pub(super) fn eventfd(&self) -> Arc<OwnedFd> {
+        Arc::clone(self.event.get_ref())
     }
 
     /// Completes if the event was signalled since the last completion.

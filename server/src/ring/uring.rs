@@ -125,9 +125,10 @@ impl Uring {
         })
     }
 
-    /// Sets `signal` whenever an operation has completed.
+    /// Sets `signal` whenever an operation has completed. The caller enters the ring afterwards.
     #[cfg(feature = "tasks")]
     pub(crate) fn register(&self, signal: &Signal) -> io::Result<()> {
+        self.waker.set_signal(signal.eventfd());
         self.ring.submitter().register_eventfd(signal.as_raw_fd())
     }
 

@@ -3,7 +3,10 @@
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{Ordering, fence},
+    },
 };
 
 use rustix::event::{EventfdFlags, eventfd};
@@ -14,6 +17,8 @@ pub struct Waker {
     event: Arc<OwnedFd>,
     /// A descriptor of the ring, by which other rings wake it without a system call of their own.
     ring: Option<Arc<OwnedFd>>,
+    /// The eventfd that the ring signals, once its shard waits in an asynchronous runtime.
+    signal: Arc<OnceLock<Arc<OwnedFd>>>,
 }
 
 impl Waker {
@@ -26,6 +31,7 @@ impl Waker {
         Ok(Self {
             event: Arc::new(event),
             ring: None,
+            signal: Arc::default(),
         })
     }
 
@@ -33,6 +39,22 @@ impl Waker {
     pub fn wake(&self) {
         // The only error of an eventfd is EAGAIN: its counter is full, so a wake-up is pending anyway.
         let _ = rustix::io::write(&self.event, &1_u64.to_ne_bytes());
+        // Either this thread sees the signal, or the shard, which enters its ring after it has set the signal, sees the
+        // completion.
+        fence(Ordering::SeqCst);
+        if let Some(signal) = self.signal.get() {
+            // The kernel does not signal one eventfd from within a write to another: it defers the first such signal,
+            // and Linux 6.18 drops all later ones.
+            let _ = rustix::io::write(signal, &1_u64.to_ne_bytes());
+        }
+    }
+
+    /// Makes [`wake`](Self::wake) also signal an eventfd. The caller enters the ring afterwards. A second call has no
+    /// effect.
+    #[cfg(feature = "tasks")]
+    pub(super) fn set_signal(&self, signal: Arc<OwnedFd>) {
+        let _ = self.signal.set(signal);
+        fence(Ordering::SeqCst);
     }
 
     /// Clears the calls so far, so that the next one wakes the ring.
