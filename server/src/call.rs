@@ -1,6 +1,6 @@
 //! Closures of the application that a shard calls later, with its handler and a connection.
 
-use std::{any::Any, fmt};
+use std::{any::Any, fmt, rc::Rc};
 
 use crate::{Conn, Handler, contain};
 
@@ -18,22 +18,22 @@ type Sent<H> = Box<dyn FnOnce(&mut H, &mut Conn<'_, H>) + Send>;
 ///
 /// It does not show the type of its handler, so that a shard keeps the closures of all its handlers in the same
 /// place. [`Handler::resume`] finds the handler.
-pub struct Call<'c> {
+pub struct Call {
     /// `None` after it was taken, to be called or dropped.
-    kind: Option<Kind<'c>>,
+    kind: Option<Kind>,
 }
 
-enum Kind<'c> {
+enum Kind {
     /// Holds a [`Once`].
     #[cfg(feature = "tasks")]
     Once(Box<dyn Any>),
-    /// Refers to a [`Repeated`].
-    Repeated(&'c dyn Any),
+    /// Holds a [`Repeated`].
+    Repeated(Rc<dyn Any>),
     /// Holds a [`Sent`].
     Sent(Box<dyn Any + Send>),
 }
 
-impl Call<'static> {
+impl Call {
     /// A closure of a task, for the handler `H`.
     #[cfg(feature = "tasks")]
     pub(crate) fn once<H: Handler>(call: impl FnOnce(&mut H, &mut Conn<'_, H>) + 'static) -> Self {
@@ -47,15 +47,13 @@ impl Call<'static> {
             kind: call.call.take().map(Kind::Sent),
         }
     }
-}
 
-impl<'c> Call<'c> {
-    fn new(kind: Kind<'c>) -> Self {
+    fn new(kind: Kind) -> Self {
         Self { kind: Some(kind) }
     }
 
     /// A closure of a timer: a [`Repeated`] for a handler.
-    pub(crate) fn repeated(call: &'c dyn Any) -> Self {
+    pub(crate) fn repeated(call: Rc<dyn Any>) -> Self {
         Self::new(Kind::Repeated(call))
     }
 
@@ -71,9 +69,9 @@ impl<'c> Call<'c> {
                 Ok(call) => call(handler, conn),
                 Err(call) => return Err(Self::new(Kind::Once(call))),
             },
-            Some(Kind::Repeated(call)) => match call.downcast_ref::<Repeated<H>>() {
-                Some(call) => call(handler, conn),
-                None => return Err(Self::new(Kind::Repeated(call))),
+            Some(Kind::Repeated(call)) => match call.downcast::<Repeated<H>>() {
+                Ok(call) => call(handler, conn),
+                Err(call) => return Err(Self::new(Kind::Repeated(call))),
             },
             Some(Kind::Sent(call)) => match call.downcast::<Sent<H>>() {
                 Ok(call) => call(handler, conn),
@@ -85,7 +83,7 @@ impl<'c> Call<'c> {
     }
 }
 
-impl Drop for Call<'_> {
+impl Drop for Call {
     /// Drops a closure that was not called. The destructors of its values may panic.
     fn drop(&mut self) {
         if let Some(kind) = self.kind.take() {
@@ -135,7 +133,7 @@ impl fmt::Debug for SentCall {
     }
 }
 
-impl fmt::Debug for Call<'_> {
+impl fmt::Debug for Call {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Call").finish_non_exhaustive()
     }

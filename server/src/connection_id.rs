@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The id of a connection. It is unique in a server until 2^24 more connections were accepted on its shard.
+/// The id of a connection. It is unique in a server until 2^24 more connections were accepted on its shard. On another
+/// server it may be the id of another connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
 pub struct ConnectionId {
     pub(crate) shard: u16,

@@ -56,7 +56,8 @@ pub trait Handler: Sized + 'static {
     /// The span of a connection, in its state. The shard enters it around each callback of the connection, so events
     /// that the callback logs have the fields of the span. By default there is none.
     ///
-    /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span.
+    /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span. If
+    /// `span` panics, the connection fails as if the callback had panicked; `close` is then called without a span.
     ///
     /// ```
     /// # use tidewheel::{Conn, Handler, Message, Request, Verdict};
@@ -105,7 +106,7 @@ pub trait Handler: Sized + 'static {
     /// Calls a closure of a task, of a timer or of another thread, or returns it if it is for another handler. Only
     /// a handler that consists of other handlers implements this.
     #[doc(hidden)]
-    fn resume<'c>(&mut self, conn: &mut Conn<'_, Self>, call: Call<'c>) -> Result<(), Call<'c>> {
+    fn resume(&mut self, conn: &mut Conn<'_, Self>, call: Call) -> Result<(), Call> {
         call.run(self, conn)
     }
 }

@@ -37,7 +37,7 @@ pub enum RemoteError {
     /// ([`Config::fanout_memory`](crate::Config::fanout_memory)).
     #[error("the server is busy: try again later")]
     Busy,
-    /// The shard of the connection has ended, or, for a message to publish, all shards have ended.
+    /// The shard of the connection has ended or never existed, or, for a message to publish, all shards have ended.
     #[error("the shard, or the server, has ended")]
     Gone,
 }
@@ -215,7 +215,8 @@ impl Publisher {
     }
 
     fn push(&self, id: ConnectionId, job: Job) -> Result<(), RemoteError> {
-        let inbox: &Inbox = &self.shared.inboxes()[usize::from(id.shard)];
+        let inbox: Option<&Inbox> = self.shared.inboxes().get(usize::from(id.shard));
+        let inbox = inbox.ok_or(RemoteError::Gone)?;
         if inbox.budget.pressure() >= Pressure::Hold {
             return Err(RemoteError::Busy);
         }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use tidewheel_codec::Disconnect;
 
-use crate::{Conn, Handler, Link, Message, Request, Response, Verdict, call::Call};
+use crate::{Conn, Handler, Link, Message, Request, Response, Verdict, call::Call, contain};
 
 /// A handler that consists of other handlers, each with its own path and its own state of a connection.
 ///
@@ -12,8 +12,10 @@ use crate::{Conn, Handler, Link, Message, Request, Response, Verdict, call::Call
 /// applies; `/` matches all. Paths are compared as received, and a route gets the whole path. Other paths get 404.
 ///
 /// A connection belongs to its route: only this handler is called for it. [`Remote<Chat>`](crate::Remote) calls closures
-/// with connections of the routes whose handler is `Chat`, and answers `Gone` for others. A callback about topics is a
-/// callback of all routes.
+/// with connections of the routes whose handler is `Chat`, and answers `Gone` for others.
+///
+/// The callbacks about topics are called for all routes, also if that of one route panics. If those of several routes
+/// panic, one of the panics is logged and counted.
 ///
 /// ```
 /// # use tidewheel::{Conn, Handler, Message, Request, Response, Router, Verdict};
@@ -225,16 +227,18 @@ impl<H: Handler, R: Routes> Handler for Router<H, R> {
     }
 
     fn topic_active(&mut self, pattern: &str) {
-        self.others.topic_active(pattern);
+        let others = contain::catch(|| self.others.topic_active(pattern));
         self.handler.topic_active(pattern);
+        others.unwrap_or_else(|panic| panic.resume());
     }
 
     fn topic_idle(&mut self, pattern: &str) {
-        self.others.topic_idle(pattern);
+        let others = contain::catch(|| self.others.topic_idle(pattern));
         self.handler.topic_idle(pattern);
+        others.unwrap_or_else(|panic| panic.resume());
     }
 
-    fn resume<'c>(&mut self, conn: &mut Conn<'_, Self>, call: Call<'c>) -> Result<(), Call<'c>> {
+    fn resume(&mut self, conn: &mut Conn<'_, Self>, call: Call) -> Result<(), Call> {
         let Err(call) = call.run(self, conn) else {
             return Ok(());
         };
@@ -247,6 +251,8 @@ impl<H: Handler, R: Routes> Handler for Router<H, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::{cell::Cell, rc::Rc};
+
     use super::*;
 
     /// A handler with a number.
@@ -294,6 +300,49 @@ mod tests {
         let mut router = router.or("/", Numbered(205));
         for (path, expected) in [("/", 205), ("/abc", 205), ("/a/x", 201)] {
             assert_eq!(status(&mut |it| router.http(it), path), expected, "{path}");
+        }
+    }
+
+    /// A handler that panics when it is called for a topic with this name.
+    struct Topics {
+        panics_at: &'static str,
+        calls: Rc<Cell<usize>>,
+    }
+
+    impl Handler for Topics {
+        type State = ();
+
+        fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+            Verdict::accept(())
+        }
+
+        fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
+
+        fn topic_active(&mut self, pattern: &str) {
+            self.calls.set(self.calls.get() + 1);
+            assert_ne!(pattern, self.panics_at);
+        }
+
+        fn topic_idle(&mut self, pattern: &str) {
+            self.topic_active(pattern);
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_topic_callback_of_a_route_keeps_it_from_no_other_route() {
+        let calls = Rc::default();
+        let route = |panics_at| Topics {
+            panics_at,
+            calls: Rc::clone(&calls),
+        };
+        let mut router = Router::new("/a", route("a"))
+            .or("/b", route("b"))
+            .or("/c", route("c"));
+        for (topic, panics) in [("a", true), ("b", true), ("c", true), ("d", false)] {
+            let active = contain::catch(|| router.topic_active(topic));
+            let idle = contain::catch(|| router.topic_idle(topic));
+            assert_eq!((active.is_err(), idle.is_err()), (panics, panics));
+            assert_eq!(calls.take(), 6, "{topic}");
         }
     }
 

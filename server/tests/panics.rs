@@ -74,6 +74,11 @@ impl Handler for Panics {
         assert_ne!(conn.state().path, "/gap");
     }
 
+    fn span<'s>(&self, state: &'s State) -> Option<&'s tracing::Span> {
+        assert_ne!(state.path, "/span");
+        None
+    }
+
     fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         let mut ends = ends(&self.ends);
         ends.entry(conn.id()).or_default().push(end.cause);
@@ -147,9 +152,9 @@ fn r24_a_panic_in_any_callback_ends_its_own_connection_only() {
     let mut others: Vec<client::Client> = (0..1000).map(|_| bench.open("/echo")).collect();
     // Several rounds, so that each path is served on both shards.
     for round in 0..8 {
-        for path in ["/open", "/message", "/drained", "/gap"] {
+        for path in ["/open", "/span", "/message", "/drained", "/gap"] {
             let mut client = bench.open(path);
-            if path != "/open" {
+            if !["/open", "/span"].contains(&path) {
                 client.send(&client::text("hello"));
             }
             let began = wait::now();
@@ -160,7 +165,7 @@ fn r24_a_panic_in_any_callback_ends_its_own_connection_only() {
                 }
             };
             assert_eq!(close.close_code(), 1011, "{path}");
-            if ["/open", "/message"].contains(&path) {
+            if ["/open", "/span", "/message"].contains(&path) {
                 wait::assert_within(began, ms(100), path);
             }
             assert_eq!(&close.payload[2..], b"internal error", "{path}");
@@ -182,10 +187,10 @@ fn r24_a_panic_in_any_callback_ends_its_own_connection_only() {
             echo(other, &format!("{round} {number}"));
         }
     }
-    let causes = bench.causes(8 * 6);
+    let causes = bench.causes(8 * 7);
     assert!(causes.iter().all(|causes| causes.len() == 1), "{causes:?}");
     let count = |cause| causes.iter().filter(|it| it[0] == cause).count();
-    assert_eq!(count(Cause::HandlerPanic), 8 * 4);
+    assert_eq!(count(Cause::HandlerPanic), 8 * 5);
     assert_eq!(count(Cause::PeerClose), 8 * 2);
 }
 

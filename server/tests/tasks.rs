@@ -477,6 +477,31 @@ fn a_remote_for_another_handler_reaches_nobody() {
 }
 
 #[test]
+fn an_id_of_another_server_reaches_no_shard_that_does_not_exist() {
+    let bench = Bench::start(|_| ());
+    let [(_one, id), (_other, other_id)] = bench.open_on_two_shards();
+    let id = [id, other_id]
+        .into_iter()
+        .find(|id| id.to_string().starts_with("1-"));
+    let id = id.expect("one connection is on the second shard");
+    let small = Server::builder()
+        .listen("127.0.0.1:0")
+        .configure(|config| config.shards = Some(1))
+        .bind()
+        .expect("a free port");
+    let shared = Arc::clone(&bench.shared);
+    let small = small.start(move |_| Ok(Tasks { shared, outputs: 0 }));
+    let small = small.expect("io_uring is available");
+    let (remote, gone) = (small.remote::<Tasks>(), Err(RemoteError::Gone));
+    assert_eq!(remote.send(id, "hello"), gone);
+    assert_eq!(
+        remote.close(id, tidewheel::CloseCode::NORMAL_CLOSURE, ""),
+        gone
+    );
+    assert_eq!(remote.with(id, |_, _| ()).map(|_| ()), gone);
+}
+
+#[test]
 fn a_server_with_waiting_tasks_stops() {
     let mut bench = Bench::start(|_| ());
     let mut client = bench.open("/");

@@ -261,7 +261,7 @@ impl<H: Handler> Link<'_, H> {
     }
 
     /// Calls `call` with the connection after `delay`, which counts as a year if it is longer. It is called at most
-    /// 16 ms late, and not before. A connection that closes cancels its timers.
+    /// 16 ms late, not before, and not in this turn. A connection that closes cancels its timers.
     ///
     /// A timer whose closure captures nothing takes 16 bytes of memory. Values for the closure can be kept in the
     /// [state](crate::Conn::state).

@@ -27,7 +27,7 @@ pub(crate) type TaskFuture = Pin<Box<dyn Future<Output = Output>>>;
 /// The output of a task.
 pub(crate) enum Output {
     /// A closure that is called with the connection.
-    Call(Call<'static>),
+    Call(Call),
     /// A [`Verdict`](crate::Verdict) for the state of the handler.
     Verdict(Box<dyn Any>),
     Response(Response),

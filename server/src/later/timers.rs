@@ -19,12 +19,15 @@ use crate::{
     Conn, Handler,
     call::{Call, Repeated},
     config::bounds::DEADLINE_MAX,
-    contain,
     shard::ticks,
 };
 
 /// Timers of one connection, at most.
 pub(crate) const TIMERS_MAX: usize = 1024;
+
+/// Delay of a timer, at least. So a timer never expires in the turn that sets it, and a closure that sets itself again
+/// ends a turn.
+const DELAY_MIN: Duration = Duration::from_millis(1);
 
 /// The end of a list.
 const NIL: u32 = u32::MAX;
@@ -81,17 +84,6 @@ struct Action {
     is_shared: bool,
 }
 
-/// A timer that has expired.
-pub(crate) struct Expired {
-    call: Rc<dyn Any>,
-}
-
-impl Expired {
-    pub(crate) fn call(&self) -> Call<'_> {
-        Call::repeated(&*self.call)
-    }
-}
-
 impl Actions {
     fn add<H: Handler, F: Fn(&mut H, &mut Conn<'_, H>) + 'static>(&mut self, call: F) -> u32 {
         let is_shared = size_of::<F>() == 0;
@@ -111,17 +103,17 @@ impl Actions {
     }
 
     /// Takes the closure of a timer that has ended.
-    fn take(&mut self, action: u32) -> Rc<dyn Any> {
-        match self.entries[action as usize].is_shared {
+    fn take(&mut self, action: u32) -> Call {
+        Call::repeated(match self.entries[action as usize].is_shared {
             true => Rc::clone(&self.entries[action as usize].call),
             false => self.entries.remove(action as usize).call,
-        }
+        })
     }
 }
 
 impl Timers {
-    /// Adds a timer of a connection, which expires `delay` after `now`, and a year after it at the latest. `None` if
-    /// the connection has [`TIMERS_MAX`] timers.
+    /// Adds a timer of a connection, which expires `delay` after `now`: [`DELAY_MIN`] after it at the earliest, and a year
+    /// after it at the latest. `None` if the connection has [`TIMERS_MAX`] timers.
     pub(crate) fn add<H: Handler>(
         &mut self,
         slot: u32,
@@ -129,7 +121,7 @@ impl Timers {
         delay: Duration,
         call: impl Fn(&mut H, &mut Conn<'_, H>) + 'static,
     ) -> Option<TimerId> {
-        let deadline = ticks::after(now + delay.min(DEADLINE_MAX));
+        let deadline = ticks::after(now + delay.clamp(DELAY_MIN, DEADLINE_MAX));
         let (mut before, mut next, mut count) = (NIL, self.first(slot), 0);
         while next != NIL && !deadline.is_before(self.entries[next as usize].deadline) {
             (before, next) = (next, self.entries[next as usize].next);
@@ -174,9 +166,8 @@ impl Timers {
 
     /// Cancels all timers of a connection.
     pub(crate) fn forget(&mut self, slot: u32) {
-        while let Some(expired) = self.take_first(slot) {
-            // The destructors of captured values may panic.
-            let _ = contain::catch(|| drop(expired));
+        while let Some(call) = self.take_first(slot) {
+            drop(call);
         }
     }
 
@@ -189,7 +180,7 @@ impl Timers {
     }
 
     /// Takes the first timer of a connection, if it has expired.
-    pub(crate) fn take_expired(&mut self, slot: u32, now: Time) -> Option<Expired> {
+    pub(crate) fn take_expired(&mut self, slot: u32, now: Time) -> Option<Call> {
         match self.next(slot, now)? <= now {
             true => self.take_first(slot),
             false => None,
@@ -201,7 +192,7 @@ impl Timers {
         self.count
     }
 
-    fn take_first(&mut self, slot: u32) -> Option<Expired> {
+    fn take_first(&mut self, slot: u32) -> Option<Call> {
         let index = self.first(slot);
         let next = self.entries.get(index as usize)?.next;
         self.link(slot, NIL, next);
@@ -240,15 +231,13 @@ impl Timers {
     }
 
     /// Removes a timer that is in no list.
-    fn remove(&mut self, index: u32) -> Expired {
+    fn remove(&mut self, index: u32) -> Call {
         let next = self.free.replace(index).unwrap_or(NIL);
         let entry = &mut self.entries[index as usize];
         let action = entry.action;
         self.count -= 1;
         (entry.next, entry.serial) = (next, 0);
-        Expired {
-            call: self.actions.take(action),
-        }
+        self.actions.take(action)
     }
 }
 
@@ -328,7 +317,7 @@ mod tests {
                             false => timers.add(slot, now, ms(delay), nothing),
                         };
                         let id = id.expect("there are few timers");
-                        let tick = (now + ms(delay)).as_millis().div_ceil(TICK_MS);
+                        let tick = (now + ms(delay.max(1))).as_millis().div_ceil(TICK_MS);
                         model.insert((tick, added.len()), (slot, id));
                         added.push((slot, id));
                     }
@@ -396,6 +385,18 @@ mod tests {
             ),
             (16, 4)
         );
+    }
+
+    #[test]
+    fn a_timer_without_a_delay_does_not_expire_in_the_turn_that_sets_it() {
+        for now in [0, 1, 15, 16, 32].map(Time::from_millis) {
+            let mut timers = Timers::default();
+            for delay in [Duration::ZERO, Duration::from_nanos(1)] {
+                assert!(timers.add(7, now, delay, nothing).is_some());
+                assert!(timers.take_expired(7, now).is_none(), "{now:?} {delay:?}");
+            }
+            assert!(timers.take_expired(7, now + ms(TICK_MS)).is_some());
+        }
     }
 
     #[test]

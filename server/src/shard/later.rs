@@ -16,7 +16,7 @@ use crate::{
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Calls a closure of another thread with the connection of this id, if it is still open.
-    pub(super) fn call(&mut self, id: ConnectionId, call: Call<'_>, now: Time) {
+    pub(super) fn call(&mut self, id: ConnectionId, call: Call, now: Time) {
         self.visit(id.slot, now, |visit| {
             if visit.connection.generation() == id.generation {
                 visit.resume(Callback::Call, call);
@@ -54,7 +54,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     }
 
     /// Calls a closure with the connection, if it is open.
-    fn resume(&mut self, callback: Callback, call: Call<'_>) {
+    fn resume(&mut self, callback: Callback, call: Call) {
         if !self.connection.is_open() {
             return;
         }
@@ -69,9 +69,9 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Calls the closures of the timers that have expired.
     pub(super) fn run_timers(&mut self) {
         while self.connection.is_open()
-            && let Some(expired) = self.core.later.timers.take_expired(self.slot, self.now)
+            && let Some(call) = self.core.later.timers.take_expired(self.slot, self.now)
         {
-            self.resume(Callback::Timer, expired.call());
+            self.resume(Callback::Timer, call);
         }
     }
 }

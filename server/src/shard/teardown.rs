@@ -88,7 +88,15 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             "connection ended"
         );
         self.core.fanout.forget(self.slot);
-        self.call(Callback::Close, |handler, conn| handler.close(conn, end));
+        let mut is_called = false;
+        self.call(Callback::Close, |handler, conn| {
+            is_called = true;
+            handler.close(conn, end);
+        });
+        if !is_called {
+            // The handler has panicked when it was asked for the span.
+            self.call_without_span(Callback::Close, |handler, conn| handler.close(conn, end));
+        }
         // The handler may have subscribed again.
         self.core.fanout.forget(self.slot);
     }

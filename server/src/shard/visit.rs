@@ -77,8 +77,17 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Calls the application with the connection, if it is open. If the application panics, the connection
     /// fails.
     pub(super) fn call(&mut self, callback: Callback, call: impl FnOnce(&mut H, &mut Conn<'_, H>)) {
+        self.call_without_span(callback, |handler, conn| conn.within_span(handler, call));
+    }
+
+    /// Like [`call`](Self::call), but enters no span.
+    pub(super) fn call_without_span(
+        &mut self,
+        callback: Callback,
+        call: impl FnOnce(&mut H, &mut Conn<'_, H>),
+    ) {
         let called = contain::catch(|| {
-            self.with_conn(|handler, conn| conn.within_span(handler, call));
+            self.with_conn(call);
         });
         if let Err(panic) = called {
             self.fail_after_panic(callback, panic);
