@@ -47,16 +47,21 @@ pub trait Handler: Sized + 'static {
     }
 
     /// Called when the connection has ended. `end` has the initiator, the cause, and the close codes of both
-    /// directions. Nothing can be sent any more. It is called once for each `open`, unless the shard panics;
-    /// after a panic of the shard no callback is called.
+    /// directions. Nothing can be sent to this connection any more, and its subscriptions have ended, so
+    /// [`subscribers`](crate::Link::subscribers) does not count it. Publishing to others still works.
+    ///
+    /// It is called once for each `open`, unless the shard panics; after a panic of the shard no callback is called.
     fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {
         let _ = (conn, end);
     }
 
-    /// The span of a connection, in its state. The shard enters it around each callback of the connection, so events
-    /// that the callback logs have the fields of the span. By default there is none.
+    /// The span of a connection, in its state. The shard enters it around each callback of the connection, and around
+    /// the closures of its timers, its tasks and a [`Remote`](crate::Remote). So their events have the fields of the
+    /// span. By default there is none.
     ///
-    /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span. If
+    /// A connection has no state yet in [`upgrade`](Self::upgrade) and [`http`](Self::http), so these enter no span. Nor
+    /// does the future of a task: `tracing::Instrument` gives it one. The server's own events, such as those of the
+    /// target `tidewheel::close`, are outside of the span, and have the [id](crate::Link::id) of the connection. If
     /// `span` panics, the connection fails as if the callback had panicked; `close` is then called without a span.
     ///
     /// ```

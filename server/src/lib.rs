@@ -26,8 +26,9 @@
 //!
 //!     fn open(&mut self, conn: &mut Conn<'_, Self>) {
 //!         let (topic, link) = conn.split();
-//!         if link.subscribe(topic).is_err() {
-//!             link.send("the room is not a valid topic");
+//!         // `link.topic` refuses a pattern, such as `chat/*`, which would match all rooms.
+//!         if let Err(error) = link.topic(topic).and_then(|_| link.subscribe(topic)) {
+//!             link.send(error.to_string());
 //!         }
 //!     }
 //!
@@ -50,6 +51,21 @@
 //! accepted, and one value of the application's [`Handler`]. Only that thread calls the handler, so the handler
 //! needs no lock. [`Link::publish`], [`Publisher`] and [`Remote`] reach the connections of other shards. [`Config`]
 //! has the limits and deadlines, each with a default. [`Disconnect`] reports how a connection ended.
+//!
+//! # Features
+//!
+//! There are no default features. These items need one:
+//!
+//! | feature | items |
+//! |---|---|
+//! | `tasks` | `Link::spawn`, `Link::spawn_in_order`, `Verdict::later`, `Response::later` |
+//! | `metrics` | `Metrics` |
+//! | `admin` | `ServerBuilder::admin`, `ServerBuilder::publish_token`; it implies `metrics` |
+//! | `testing` | the module `testing` |
+//! | `sim` | the simulated ring, `ring::sim` |
+//! | `cli` | the module `cli`, and the program; it implies `admin` |
+//!
+//! # Tests without a network
 //!
 //! The trait [`ring::Ring`] abstracts the kernel: io_uring, or, with the feature `sim`, a simulated kernel and
 //! network in virtual time, for tests.
@@ -131,7 +147,9 @@ pub use response::Response;
 pub use router::{NoRoute, Routed, Router};
 pub use server::{Running, Server, ServerBuilder, ShardContext};
 pub use snapshot::{Counters, Durations, Snapshot};
-pub use tidewheel_codec::{Cause, CloseCode, Disconnect, Initiator, Time, deflate::Deflate};
+pub use tidewheel_codec::{
+    Cause, CloseCode, CloseError, Disconnect, Initiator, PingError, Time, deflate::Deflate,
+};
 pub use topic::{AsTopic, Topic, TopicError};
 pub use verdict::Verdict;
 
@@ -146,4 +164,10 @@ mod documents {
     struct Handlers;
     #[doc = include_str!("../../docs/observing.md")]
     struct Observing;
+    #[doc = include_str!("../../docs/requests.md")]
+    struct Requests;
+    #[doc = include_str!("../../docs/running.md")]
+    struct Running;
+    #[doc = include_str!("../../docs/testing.md")]
+    struct Testing;
 }

@@ -23,7 +23,8 @@ use crate::{Counters, Durations, Publisher};
 /// }
 /// ```
 ///
-/// [`Publisher::snapshot`] has the same numbers for another library of metrics.
+/// The registry has to be one of `prometheus-client` 0.25. [`Publisher::snapshot`] has the same numbers for another
+/// library of metrics.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     publisher: Publisher,

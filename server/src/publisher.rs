@@ -63,13 +63,13 @@ impl Publisher {
     /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
     ///
     /// # Errors
-    /// If `name` is not a valid topic.
+    /// If `name` is not a valid topic, or is a pattern.
     pub fn topic(&self, name: &str) -> Result<Topic, TopicError> {
         self.shared.topic(name)
     }
 
-    /// Publishes a message to all subscribers of a topic, which is a name or a [`Topic`], on all shards that have not failed. The message is
-    /// encoded once.
+    /// Publishes a message to all subscribers of a topic, on all shards that have not failed. The topic is a name or a
+    /// [`Topic`]. The message is encoded once.
     ///
     /// While messages wait on a shard with subscribers, all handles together may have a 64th of
     /// [`Config::fanout_memory`](crate::Config::fanout_memory) in flight.

@@ -66,6 +66,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECTIONS_MAX: u32 = 4096;
 
 /// One shard of a server on a simulated network, in virtual time.
+///
+/// Each connection has an address of its own from 10.0.0.0/8.
 pub struct TestServer<H: Handler> {
     world: Rc<RefCell<World<H>>>,
     publisher: Publisher,

@@ -51,7 +51,8 @@ impl Handler for Chat {
             _ = link.subscribe(topic);
         }
         // A message that is stored meanwhile may come twice, rather than not at all.
-        link.spawn(self.database.clone().latest(topics), |_, conn, lines| {
+        let latest = self.database.clone().latest(topics);
+        link.spawn_in_order(latest, |_, conn, lines| {
             for line in lines.unwrap_or_default() {
                 conn.send(line);
             }

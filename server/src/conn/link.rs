@@ -2,7 +2,9 @@
 
 use std::{fmt, marker::PhantomData, time::Duration};
 
-use tidewheel_codec::{Cause, CloseCode, Connection as Protocol, Endpoint, Time};
+use tidewheel_codec::{
+    Cause, CloseCode, CloseError, Connection as Protocol, Endpoint, PingError, Time,
+};
 
 use super::Postpone;
 use crate::{
@@ -158,7 +160,10 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// A topic has levels, separated by slashes, like `orders/eu/new`. In a pattern, `*` matches any one level,
     /// and `>` at the end matches one or more levels. A message is received once for each subscription that
-    /// matches its topic. The subscriptions end with the connection.
+    /// matches its topic. The subscriptions end with the connection, before [`Handler::close`] is called.
+    ///
+    /// A name that comes from a client may be a pattern, such as `rooms/*`, and would then match the topics of others.
+    /// [`topic`](Self::topic) refuses patterns.
     ///
     /// # Errors
     /// If `pattern` is neither a topic nor a pattern.
@@ -186,13 +191,13 @@ impl<H: Handler> Link<'_, H> {
     /// Makes the handle of a topic, through which [`publish`](Self::publish) is cheaper than by the name.
     ///
     /// # Errors
-    /// If `name` is not a valid topic.
+    /// If `name` is not a valid topic, or is a pattern.
     pub fn topic(&self, name: &str) -> Result<Topic, TopicError> {
         self.fanout.shared.topic(name)
     }
 
-    /// Publishes a message to all subscribers of a topic, which is a name or a [`Topic`], on all shards. This connection receives it if it has
-    /// subscribed. The message is encoded once.
+    /// Publishes a message to all subscribers of a topic, on all shards. The topic is a name or a [`Topic`]. This
+    /// connection receives the message if it has subscribed. The message is encoded once.
     ///
     /// Each subscriber receives the messages that one connection publishes to a topic in order. Messages that are
     /// sent to this connection later arrive after them. For a slow subscriber, the
@@ -253,7 +258,7 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// # Errors
     /// If the payload is longer, or the connection is closing.
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), tidewheel_codec::PingError> {
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), PingError> {
         let mut frame = Vec::new();
         self.protocol.ping(self.endpoint, payload, &mut frame)?;
         self.queue.write_control(&frame);
@@ -263,8 +268,8 @@ impl<H: Handler> Link<'_, H> {
     /// Calls `call` with the connection after `delay`, which counts as a year if it is longer. It is called at most
     /// 16 ms late, not before, and not in this turn. A connection that closes cancels its timers.
     ///
-    /// A timer whose closure captures nothing takes 16 bytes of memory. Values for the closure can be kept in the
-    /// [state](crate::Conn::state).
+    /// It is called once; for a timer that repeats, `call` starts the next one. A timer whose closure captures nothing
+    /// takes 16 bytes of memory. Values for the closure can be kept in the [state](crate::Conn::state).
     ///
     /// Returns the timer, for [`cancel`](Self::cancel); or `None`, if the connection is closing or has 1024 timers.
     pub fn after(
@@ -290,8 +295,10 @@ impl<H: Handler> Link<'_, H> {
     /// [`Config::max_tasks_per_connection`](crate::Config::max_tasks_per_connection) tasks, no further message of it is
     /// read.
     ///
-    /// The future is dropped when the connection ends. `then` is not called after that, nor after a Close was sent or
-    /// received. If one of the two panics, the connection is closed with 1011.
+    /// The future is dropped when the connection ends, which is at once when the client sends Close. `then` is not
+    /// called after that, nor after a Close was sent or received. So the future is not for work that must be finished:
+    /// give this to a task of the application's own runtime, and let the future wait for its result. If the future or
+    /// `then` panics, the connection is closed with 1011.
     ///
     /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
     /// own: `tokio::time::timeout` gives it one.
@@ -310,7 +317,8 @@ impl<H: Handler> Link<'_, H> {
     }
 
     /// Like [`spawn`](Self::spawn), but the future starts when the futures of earlier calls for this connection have
-    /// finished. So the closures are called in the order of the calls.
+    /// finished. So the closures are called in the order of the calls. Futures that have not started when the connection
+    /// ends never run.
     ///
     /// # Panics
     /// If [`Config::max_tasks`](crate::Config::max_tasks) is 0.
@@ -331,11 +339,7 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// # Errors
     /// If the code must not be sent, or the reason is longer than 123 bytes.
-    pub fn close(
-        &mut self,
-        code: CloseCode,
-        reason: &str,
-    ) -> Result<(), tidewheel_codec::CloseError> {
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
         let now = self.now;
         self.encode(Lane::Control, |protocol, endpoint, out| {
             protocol.start_closing_handshake(endpoint, code, reason, Cause::LocalClose, out, now)

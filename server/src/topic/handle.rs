@@ -10,7 +10,8 @@ use std::{
 
 use crate::SlowConsumer;
 
-/// A topic that an application publishes to again and again. Cloning it is cheap, and any thread may use it.
+/// A topic that an application publishes to again and again. Cloning it is cheap, and any thread may use it. To
+/// subscribe to it, pass its [`name`](Self::name) to [`Link::subscribe`](crate::Link::subscribe).
 ///
 /// [`Link::topic`](crate::Link::topic) and [`Publisher::topic`](crate::Publisher::topic) make it. They check and
 /// hash the name, and find the [rule](crate::TopicRule) of the topic. Publishing through the handle does none of
