@@ -184,6 +184,30 @@ fn connections_end_as_the_test_wants() {
 }
 
 #[test]
+fn a_close_callback_publishes_to_others_and_its_connection_no_longer_counts() {
+    struct Room;
+    impl Handler for Room {
+        type State = ();
+        fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+            Verdict::accept(())
+        }
+        fn open(&mut self, conn: &mut Conn<'_, Self>) {
+            conn.subscribe("room").expect("the name is a topic");
+        }
+        fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
+        fn close(&mut self, conn: &mut Conn<'_, Self>, _: &Disconnect) {
+            let members = conn.subscribers("room").expect("presence is on");
+            let published = conn.publish("room", format!("members: {members}"));
+            published.expect("the server is not busy");
+        }
+    }
+    let server = TestServer::configured(|config| config.presence = true, |_| Ok(Room));
+    let [ada, bob] = [server.connect("/"), server.connect("/")];
+    bob.close(CloseCode::NORMAL_CLOSURE, "");
+    ada.expect("members: 1");
+}
+
+#[test]
 fn a_task_waits_for_another_thread_and_a_remote_reaches_its_connection() {
     let server = chat();
     let ada = connect(&server, "/rust", "Ada");

@@ -202,15 +202,6 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_comes_while_the_history_is_read_is_not_lost() {
-        let chat = chat();
-        let ada = chat.connect("/rooms/rust?token=ada");
-        let published = chat.publisher().publish("rooms/rust", "news");
-        published.expect("the server is not busy");
-        ada.expect("news");
-    }
-
-    #[test]
     fn a_wrong_token_is_refused() {
         let response = chat()
             .request("/rooms/rust?token=eve")
