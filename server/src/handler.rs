@@ -41,7 +41,8 @@ pub trait Handler: Sized + 'static {
         let _ = conn;
     }
 
-    /// Called when a peer that read too slowly has taken everything, and `missed` messages were dropped.
+    /// Called when a peer that read too slowly has taken everything, and `missed` messages were dropped. Not called
+    /// after the closing handshake has begun.
     fn gap(&mut self, conn: &mut Conn<'_, Self>, missed: u64) {
         let _ = (conn, missed);
     }

@@ -378,7 +378,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     /// Returns whether a task is unfinished, or its output waits.
     #[cfg(all(feature = "tasks", feature = "testing"))]
     pub(crate) fn has_tasks(&self) -> bool {
-        self.core.later.tasks.is_any()
+        self.core.later.tasks.count() > 0
     }
 
     /// Returns whether a task was ever started.

@@ -7,6 +7,7 @@ mod simulation {
     pub(crate) mod client;
     mod close_storm;
     mod deadlines;
+    mod destructors;
     pub(crate) mod echo;
     mod fanout;
     mod faults;

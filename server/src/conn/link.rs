@@ -285,7 +285,8 @@ impl<H: Handler> Link<'_, H> {
 
     /// Cancels a timer of this connection. Returns whether it was still to expire.
     pub fn cancel(&mut self, timer: TimerId) -> bool {
-        self.later.timers.cancel(self.id.slot, timer)
+        // A connection that closes has cancelled its timers.
+        self.is_open() && self.later.timers.cancel(self.id.slot, timer)
     }
 
     /// Runs a future on the thread of the shard, and then calls `then` with its output. The future need not be

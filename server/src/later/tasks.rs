@@ -89,7 +89,7 @@ impl FinishedQueue {
     }
 
     /// Returns whether an output waits.
-    #[cfg(feature = "testing")]
+    #[cfg(feature = "sim")]
     pub(crate) fn has_any(&self) -> bool {
         !self.tasks.borrow().is_empty()
     }
@@ -131,10 +131,9 @@ impl Tasks {
         self.serial != 0
     }
 
-    /// Returns whether a task is unfinished, or its output waits.
-    #[cfg(feature = "testing")]
-    pub(crate) fn is_any(&self) -> bool {
-        self.count != 0
+    /// Number of tasks that are unfinished, or whose output waits.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 
     /// Returns whether the shard has as many tasks as it may have.

@@ -74,7 +74,8 @@ const _: () = assert!(size_of::<Entry>() == 16);
 #[derive(Default)]
 struct Actions {
     entries: Slab<Action>,
-    /// The entries of closures that capture nothing. All timers with such a closure share one.
+    /// The entries of closures that capture nothing, not even a zero-sized value with a destructor. All timers with
+    /// such a closure share one.
     shared: HashMap<TypeId, u32>,
 }
 
@@ -86,7 +87,7 @@ struct Action {
 
 impl Actions {
     fn add<H: Handler, F: Fn(&mut H, &mut Conn<'_, H>) + 'static>(&mut self, call: F) -> u32 {
-        let is_shared = size_of::<F>() == 0;
+        let is_shared = size_of::<F>() == 0 && !std::mem::needs_drop::<F>();
         let kind = TypeId::of::<F>();
         if is_shared && let Some(action) = self.shared.get(&kind) {
             return *action;

@@ -4,7 +4,7 @@ use super::visit::Visit;
 use crate::{
     Handler, Response, Verdict,
     connection::{Phase, Undecided, WaitReason},
-    contain::{Callback, Panic},
+    contain::{self, Callback, Panic},
     later::{Output, TaskFuture},
     ring::Ring,
     stats::Rejected,
@@ -14,6 +14,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Starts the task that returns the answer to a request. Returns whether it was started.
     pub(super) fn decide_later(&mut self, request: Undecided, task: TaskFuture) -> bool {
         if self.core.later.tasks.is_shard_full() {
+            // The destructor of the future may panic.
+            if let Err(panic) = contain::catch(|| drop(task)) {
+                self.note_panic(Callback::Task, panic);
+            }
             let response = Response::busy("the server is busy");
             self.refuse(Rejected::Undecided, &response);
             return false;

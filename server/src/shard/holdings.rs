@@ -16,6 +16,9 @@ pub struct Holdings {
     pub subscriptions: u64,
     /// Timers of the application.
     pub timers: usize,
+    /// Tasks of the application that are unfinished, or whose output waits.
+    #[cfg(feature = "tasks")]
+    pub tasks: usize,
     /// Bytes in the send queues.
     pub queued_bytes: usize,
     /// Memory in bytes of published messages that are not in the send queues of all their subscribers yet.
@@ -43,6 +46,8 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             wheel_bytes: self.core.deadlines.memory(),
             subscriptions: self.core.stats.subscriptions.get(),
             timers: self.core.later.timers.count(),
+            #[cfg(feature = "tasks")]
+            tasks: self.core.later.tasks.count(),
             queued_bytes: self.core.sends.pool.waiting(),
             fanout_bytes: self.core.fanout.bytes(),
         }

@@ -1,11 +1,26 @@
 //! Calls closures of the application: of other threads, of timers, and of tasks.
 
+#[cfg(all(feature = "tasks", feature = "sim"))]
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Wake, Waker},
+};
+
 use tidewheel_codec::Time;
 
 #[cfg(feature = "tasks")]
 use super::jobs::JOBS_PER_TURN;
 use super::{Shard, visit::Visit};
-use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
+use crate::{
+    ConnectionId, Handler,
+    call::Call,
+    contain::Callback,
+    ring::Ring,
+};
 
 #[cfg(feature = "tasks")]
 use crate::{
@@ -13,6 +28,18 @@ use crate::{
     contain::Panic,
     later::{Finished, Output},
 };
+
+/// Whether the tasks of a shard were woken since they were polled.
+#[cfg(all(feature = "tasks", feature = "sim"))]
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+#[cfg(all(feature = "tasks", feature = "sim"))]
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 impl<R: Ring, H: Handler> Shard<R, H> {
     /// Calls a closure of another thread with the connection of this id, if it is still open.
@@ -23,6 +50,18 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 visit.poll_protocol();
             }
         });
+    }
+
+    /// Polls the tasks that are ready, with no runtime. Returns whether the next turn follows at once: an output waits,
+    /// or a task is still ready.
+    #[cfg(all(feature = "tasks", feature = "sim"))]
+    pub fn poll_tasks(&self) -> bool {
+        let (tasks, finished) = self.tasks();
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let never_done = pin!(tasks.run_until(std::future::pending::<()>()));
+        let _ = never_done.poll(&mut Context::from_waker(&waker));
+        finished.has_any() || woken.0.load(Ordering::Relaxed)
     }
 
     /// Gives the outputs of tasks to their connections, within the limit of a turn. Returns whether none is left.

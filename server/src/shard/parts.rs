@@ -6,8 +6,8 @@ use std::{
 };
 
 use crate::{
-    Config, Publisher, admission::Admission, capacity::Capacity, fanout::SharedFanout, host,
-    stats::Stats,
+    Config, Handler, Publisher, Remote, admission::Admission, capacity::Capacity,
+    fanout::SharedFanout, host, stats::Stats,
 };
 
 /// The address of a shard or of a peer without one.
@@ -72,5 +72,11 @@ impl Parts {
     #[must_use]
     pub fn publisher(&self) -> Publisher {
         Publisher::new(Arc::clone(&self.shared))
+    }
+
+    /// A handle for other threads that also calls closures with a connection of the handler `H`.
+    #[must_use]
+    pub fn remote<H: Handler>(&self) -> Remote<H> {
+        Remote::new(self.publisher())
     }
 }

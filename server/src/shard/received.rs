@@ -151,7 +151,11 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         };
         let missed = std::mem::take(&mut queue.missed);
         if missed > 0 {
-            self.call(Callback::Gap, |handler, conn| handler.gap(conn, missed));
+            self.call(Callback::Gap, |handler, conn| {
+                if conn.is_open() {
+                    handler.gap(conn, missed);
+                }
+            });
         }
         self.call(Callback::Drained, |handler, conn| {
             if conn.is_open() {

@@ -20,6 +20,8 @@ pub(crate) struct Record {
     pub(crate) echoed: HashMap<usize, usize>,
     /// Number of messages that `gap` reported as dropped.
     pub(crate) missed: u64,
+    /// Number of `gap` calls after `close`.
+    pub(crate) reports_after_end: usize,
     /// The topics that became active (true) or idle (false), in order.
     pub(crate) presence: Vec<(String, bool)>,
     /// The connection and the time of each timer that has expired.
@@ -166,8 +168,11 @@ impl Handler for Echo {
         record.presence.push((pattern.to_owned(), false));
     }
 
-    fn gap(&mut self, _: &mut Conn<'_, Self>, missed: u64) {
-        self.record.borrow_mut().missed += missed;
+    fn gap(&mut self, conn: &mut Conn<'_, Self>, missed: u64) {
+        let mut record = self.record.borrow_mut();
+        record.missed += missed;
+        let has_ended = record.ends.iter().any(|(id, ..)| *id == conn.id());
+        record.reports_after_end += usize::from(has_ended);
     }
 
     fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {

@@ -102,6 +102,30 @@ fn conflate_keeps_the_latest_message() {
 }
 
 #[test]
+fn dropped_messages_are_not_reported_after_the_end_of_the_connection() {
+    for seed in 0..20 {
+        let simulation = Simulation {
+            seed,
+            send_buffer: 8 * 1024,
+            ..Simulation::default()
+        };
+        let mut config = config();
+        config.slow_consumer = SlowConsumer::Close;
+        config.max_send_queue = SEND_QUEUE;
+        let mut bench = Bench::new(simulation, &config);
+        let client = bench.connect();
+        bench.run_for(Duration::from_millis(50));
+        // The queue overflows at once, and the client answers the Close.
+        bench.request_messages(client, 0, MESSAGES);
+        bench.run_for(2 * SECOND);
+        let record = bench.record.borrow();
+        let (.., end) = &record.ends[0];
+        assert_eq!(end.cause, Cause::SlowConsumer, "seed {seed}");
+        assert_eq!(record.reports_after_end, 0, "seed {seed}");
+    }
+}
+
+#[test]
 fn the_close_policies_close_a_slow_client() {
     for (policy, code) in [
         (SlowConsumer::Close, 1008),

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tidewheel::{
-    CloseCode,
+    CloseCode, Conn, Disconnect, Handler, Message, Request, TimerId, Verdict,
     ring::sim::{Faults, Simulation},
     shard::TICK_MS,
+    testing::TestServer,
 };
 
 use super::{
@@ -140,4 +141,43 @@ fn timers_do_not_delay_pings_and_pings_do_not_delay_timers() {
         took <= Duration::from_millis(2000 + 50 + 2 * TICK_MS),
         "{took:?}"
     );
+}
+
+/// A handler that sets a timer, closes, and counts the timers that it could cancel after that.
+#[derive(Default)]
+struct CancelsLate {
+    cancelled: usize,
+}
+
+impl Handler for CancelsLate {
+    type State = Option<TimerId>;
+
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<Option<TimerId>> {
+        Verdict::accept(None)
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        let timer = conn.after(SECOND, |_, _| ()).expect("the first timer");
+        *conn.state() = Some(timer);
+        let closed = conn.close(CloseCode::NORMAL_CLOSURE, "");
+        assert!(closed.is_ok(), "the code may be sent");
+        self.cancelled += usize::from(conn.cancel(timer));
+    }
+
+    fn message(&mut self, _: &mut Conn<'_, Self>, _: Message<'_>) {}
+
+    fn close(&mut self, conn: &mut Conn<'_, Self>, _: &Disconnect) {
+        let timer = conn.state().expect("a timer was set");
+        self.cancelled += usize::from(conn.cancel(timer));
+    }
+}
+
+#[test]
+fn a_connection_that_closes_has_no_timer_to_cancel() {
+    let server = TestServer::new(|_| Ok(CancelsLate::default()));
+    let client = server.connect("/");
+    client.expect_close(CloseCode::NORMAL_CLOSURE);
+    server.advance(SECOND / 10);
+    assert_eq!(server.connections(), 0);
+    assert_eq!(server.with_handler(|handler| handler.cancelled), 0);
 }
