@@ -10,7 +10,10 @@ mod harness;
 
 use std::{fs, path::PathBuf, sync::Once};
 
-use harness::{Action, Behavior, Connect, Outcome, offset};
+use harness::{
+    Action, Behavior, CANCEL_TIMERS, Connect, Course, Outcome, SET_TIMERS, START_TASKS, Step,
+    offset,
+};
 
 /// Number of random inputs.
 const RANDOM_INPUTS: u64 = 400;
@@ -86,6 +89,9 @@ impl Script {
 fn scenarios() -> Vec<(&'static str, Script)> {
     let reads = |is_reading| Action::Read { is_reading };
     let remote = |what, argument| Action::Remote { what, argument };
+    let later = |course: Course| Connect::later(course as u8);
+    let commands = |course: Course, step: Step| course as u8 | (step as u8) << 3;
+    let (in_order, many) = (64, 128);
     let small = [
         (offset::BUFFERS, 3),
         (offset::BUFFER_SIZE, 4),
@@ -298,6 +304,77 @@ fn scenarios() -> Vec<(&'static str, Script)> {
                 .echo(0, 4000),
         ),
         (
+            "answers_later",
+            Script::new(&[(offset::HANDSHAKE_TIMEOUT, 1)])
+                .act(0, Action::Connect { options: later(Course::AtOnce), behavior: 0 })
+                .act(1, Action::Connect { options: later(Course::Long) | Connect::SENDS_EARLY, behavior: 0 })
+                .act(2, Action::Connect { options: later(Course::Never), behavior: 0 })
+                .act(3, Action::Connect { options: later(Course::PanicsLater), behavior: 0 })
+                .act(4, Action::Connect { options: later(Course::Long), behavior: Behavior::DROP_PANICS })
+                .act(5, Action::Connect { options: later(Course::PanicsWhenDropped), behavior: Behavior::REJECTS })
+                .act(6, Action::Http { options: 1 | later(Course::Yields), behavior: 50, length: 90 })
+                .act(7, Action::Http { options: 2 | later(Course::Long), behavior: 51, length: 0 })
+                .act(8, Action::Http { options: later(Course::Never), behavior: 0, length: 0 })
+                .act(9, Action::Http { options: 1, behavior: 100, length: 255 })
+                .pass(20)
+                .act(4, Action::Reset)
+                .echo(0, 30)
+                .pass(170)
+                .echo(1, 50),
+        ),
+        (
+            "tasks",
+            Script::new(&[])
+                .connect(6, 0)
+                .command(0, START_TASKS, commands(Course::Yields, Step::Nothing) | many, 2)
+                .echo(0, 30)
+                .command(1, START_TASKS, commands(Course::Long, Step::Send) | in_order | many, 2)
+                .command(1, START_TASKS, commands(Course::AtOnce, Step::Spawn) | in_order, 2)
+                .echo(1, 30)
+                .command(2, START_TASKS, commands(Course::Short, Step::Close) | many, 2)
+                .command(3, START_TASKS, commands(Course::PanicsLater, Step::Nothing), 2)
+                .command(4, START_TASKS, commands(Course::Never, Step::Nothing) | many, 2)
+                .echo(4, 30)
+                .command(5, START_TASKS, commands(Course::Short, Step::Panic), 2)
+                .act(0, remote(41, 0))
+                .act(0, remote(40, 3))
+                .pass(170)
+                .act(1, Action::Reset)
+                .pass(170),
+        ),
+        (
+            "full_of_tasks",
+            Script::new(&[(offset::OPTIONS, 0b110_0000)])
+                .connect(3, 0)
+                .command(0, START_TASKS, commands(Course::Never, Step::Nothing), 2)
+                .command(1, START_TASKS, commands(Course::Long, Step::Send) | in_order | many, 2)
+                .echo(1, 30)
+                .pass(20)
+                .act(4, Action::Connect { options: later(Course::PanicsWhenDropped), behavior: 0 })
+                .act(5, Action::Http { options: 1 | later(Course::AtOnce), behavior: 50, length: 20 })
+                .pass(170),
+        ),
+        (
+            "timers",
+            Script::new(&[])
+                .connect(5, 0)
+                .command(0, SET_TIMERS, 3 | many, 2)
+                .command(0, SET_TIMERS, 7, 2)
+                .command(0, CANCEL_TIMERS, 2, 2)
+                .each(6, Action::Command { letter: SET_TIMERS, argument: 6 | many, length: 2 })
+                .command(1, SET_TIMERS, (Step::SetTimer as u8) << 3, 2)
+                .command(1, SET_TIMERS, 4 | (Step::Close as u8) << 3, 2)
+                .command(2, SET_TIMERS, 1 | (Step::Panic as u8) << 3, 2)
+                .command(3, SET_TIMERS, 2 | 64, 2)
+                .command(4, b'a', 0, 2)
+                .command(4, b's', 0, 2)
+                .pass(60)
+                .command(0, CANCEL_TIMERS, 1, 2)
+                .command(0, CANCEL_TIMERS, 254, 2)
+                .pass(170)
+                .echo(0, 20),
+        ),
+        (
             "large",
             Script::new(&[(offset::BUFFER_SIZE, 4), (offset::BUFFERS, 2), (offset::SEND_BUFFER, 2)])
                 .connect(2, 0)
@@ -346,7 +423,7 @@ fn the_corpus_contains_the_scenarios() {
 }
 
 #[test]
-fn scenarios_run_deterministically_and_cover_echoes_deliveries_and_drops() {
+fn scenarios_run_deterministically_and_cover_each_kind_of_work() {
     let mut all = Outcome::default();
     for (name, Script(bytes)) in scenarios() {
         let outcome = shard(&bytes);
@@ -355,10 +432,18 @@ fn scenarios_run_deterministically_and_cover_echoes_deliveries_and_drops() {
         all.echoes += outcome.echoes;
         all.deliveries += outcome.deliveries;
         all.missed += outcome.missed;
+        all.tasks += outcome.tasks;
+        all.timers += outcome.timers;
+        all.calls += outcome.calls;
+        all.responses += outcome.responses;
         assert_eq!(shard(&bytes), outcome, "{name} is not deterministic");
     }
     assert!(
         all.echoes > 100 && all.deliveries > 200 && all.missed > 10,
+        "{all:?}"
+    );
+    assert!(
+        all.tasks > 40 && all.timers > 200 && all.calls >= 2 && all.responses >= 4,
         "{all:?}"
     );
 }

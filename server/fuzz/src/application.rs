@@ -1,18 +1,14 @@
 //! The handler: it follows the commands in messages, and keeps a record.
 
-use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeSet,
-    panic::panic_any,
-    rc::Rc,
-};
+use std::{panic::panic_any, rc::Rc};
 
-use tidewheel::{
-    CloseCode, Conn, ConnectionId, Disconnect, Handler, Message, Request, Response, Verdict,
-};
+use tidewheel::{CloseCode, Conn, Disconnect, Handler, Message, Request, Response, Verdict};
 
-/// Maximum number of bytes that the handler sends and publishes in a run, beside echoes.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
+use super::{
+    later::Later,
+    record::{ConnectionRecord, Record, RequestedPanic},
+    task::{Course, Task},
+};
 
 /// Patterns to subscribe to; the last two are invalid.
 pub(crate) const PATTERNS: [&str; 8] = ["a", "a/b", "a/*", "kept/x", "kept/>", ">", "a//b", "a/b*"];
@@ -28,6 +24,15 @@ pub(crate) const PUBLISH: u8 = b'p';
 
 /// First byte of a message to be published to all other connections.
 pub(crate) const PUBLISH_TO_OTHERS: u8 = b'o';
+
+/// First byte of a message that starts tasks.
+pub const START_TASKS: u8 = b't';
+
+/// First byte of a message that sets timers.
+pub const SET_TIMERS: u8 = b'w';
+
+/// First byte of a message that cancels timers.
+pub const CANCEL_TIMERS: u8 = b'x';
 
 /// Bits of the handler's behavior for one connection, from the path of its request.
 #[derive(Debug)]
@@ -52,77 +57,22 @@ impl Behavior {
     pub const SUBSCRIBES: u8 = 128;
 }
 
-/// The payload of a panic that the input requests.
-pub(crate) struct RequestedPanic;
-
-/// The handler's record of a connection.
-#[derive(Debug)]
-pub(crate) struct ConnectionRecord {
-    pub(crate) id: ConnectionId,
-    /// The client's index, from the path of its request.
-    pub(crate) client: Option<usize>,
-    /// Number of `open` calls.
-    pub(crate) opens: usize,
-    /// The arguments of the `close` calls.
-    pub(crate) ends: Vec<Disconnect>,
-}
-
-/// The handler's record of a run.
-#[derive(Debug, Default)]
-pub(crate) struct Record {
-    pub(crate) connections: RefCell<Vec<ConnectionRecord>>,
-    /// Topics that are active, by the last call for each.
-    pub(crate) active_topics: RefCell<BTreeSet<String>>,
-    /// Number of dropped messages that `gap` reported.
-    pub(crate) missed: Cell<u64>,
-    /// Number of panics in callbacks that were not requested.
-    pub(crate) unexpected_panics: Cell<usize>,
-    /// Whether the current panic was requested.
-    is_panic_requested: Cell<bool>,
-    /// Number of bytes sent beside echoes.
-    output: Cell<usize>,
-}
-
-impl Record {
-    fn panic(&self) -> ! {
-        self.is_panic_requested.set(true);
-        panic_any(RequestedPanic)
-    }
-
-    /// Runs a callback, and counts a panic that was not requested, because the shard contains it.
-    fn watch<T>(&self, callback: impl FnOnce() -> T) -> T {
-        struct Watch<'a>(&'a Record);
-        impl Drop for Watch<'_> {
-            fn drop(&mut self) {
-                if std::thread::panicking() && !self.0.is_panic_requested.replace(false) {
-                    self.0
-                        .unexpected_panics
-                        .set(self.0.unexpected_panics.get() + 1);
-                }
-            }
-        }
-        let _watch = Watch(self);
-        callback()
-    }
-
-    /// Counts `bytes` of output, unless that exceeds the limit; returns whether they may be sent.
-    fn take_quota(&self, bytes: usize) -> bool {
-        let output = self.output.get() + bytes;
-        let is_allowed = output <= OUTPUT_BYTES_MAX;
-        if is_allowed {
-            self.output.set(output);
-        }
-        is_allowed
-    }
-}
-
 /// The application's state of a connection.
 pub(crate) struct State {
     client: Option<usize>,
     behavior: u8,
+    pub(crate) later: Later,
+    has_panicked: bool,
+    has_ended: bool,
 }
 
 impl State {
+    /// Asserts that callbacks other than `close` may be called.
+    pub(crate) fn check_may_be_called(&self) {
+        assert!(!self.has_ended, "no callback follows `close`");
+        assert!(!self.has_panicked, "only `close` follows a panic");
+    }
+
     fn does(&self, bit: u8) -> bool {
         self.behavior & bit != 0
     }
@@ -146,16 +96,35 @@ impl Drop for State {
 /// | `m` | send the message up to 64 times |
 /// | `c` | close |
 /// | `g` | send a Ping |
+/// | `t` | start tasks, see [`Application::start_tasks`] |
+/// | `w`, `x` | set or cancel timers, see [`Application::set_timers`] and [`Application::cancel_timer`] |
+/// | `a` | the next callback for a topic panics |
 /// | `!` | send the message and panic |
 /// | others | echo |
 pub(crate) struct Application {
     pub(crate) record: Rc<Record>,
     /// Maximum length of a client's send queue in bytes when a message is read.
     pub(crate) unsent_max: usize,
+    /// Whether operations take no time, so that timers are at most a tick late.
+    pub(crate) is_punctual: bool,
 }
 
 impl Application {
+    /// Panics in a callback for a topic, if a message has asked for it.
+    fn panic_for_topic(&self) {
+        if self.record.presence_panics.take() {
+            self.record.panic();
+        }
+    }
+
+    /// Panics in a callback of a connection.
+    pub(crate) fn panic_in(&self, conn: &mut Conn<'_, Self>) -> ! {
+        conn.state().has_panicked = true;
+        self.record.panic()
+    }
+
     fn answer(&self, conn: &mut Conn<'_, Application>, message: Message<'_>) {
+        conn.state().check_may_be_called();
         assert!(conn.unsent() < self.unsent_max, "the send queue is bounded");
         assert!(
             conn.is_open(),
@@ -210,8 +179,12 @@ impl Application {
             }
             b'!' => {
                 let _ = conn.send(message);
-                self.record.panic();
+                self.panic_in(conn);
             }
+            START_TASKS => self.start_tasks(conn, argument as u8),
+            SET_TIMERS => self.set_timers(conn, argument as u8),
+            CANCEL_TIMERS => self.cancel_timer(conn, argument as u8),
+            b'a' => self.record.presence_panics.set(true),
             _ => {
                 let _ = conn.send(message);
             }
@@ -229,14 +202,44 @@ fn publish(conn: &mut Conn<'_, Application>, letter: u8, topic: &str, message: &
     };
 }
 
-/// The path of a client's request.
-pub(crate) fn path(client: usize, behavior: u8) -> String {
-    format!("/{client}/{behavior}")
+/// The path of a client's request. `later` is the course of its answer, see [`Answer`].
+pub(crate) fn path(client: usize, behavior: u8, later: u8) -> String {
+    format!("/{client}/{behavior}/{later}")
 }
 
-fn parse_path(path: &str) -> Option<(usize, u8)> {
-    let (client, behavior) = path.strip_prefix('/')?.split_once('/')?;
-    Some((client.parse().ok()?, behavior.parse().ok()?))
+/// The answer to a request, from its path.
+#[derive(Default)]
+struct Answer {
+    client: Option<usize>,
+    behavior: u8,
+    /// The course of the future that returns the answer: 0 for no future, and 1 more than the bits of [`Course`]
+    /// otherwise. From 9 on, that future returns another future.
+    later: u8,
+}
+
+impl Answer {
+    fn of(request: &Request<'_>) -> Self {
+        let mut parts = request.path().split('/').skip(1);
+        let client = parts.next().and_then(|it| it.parse().ok());
+        let behavior = parts.next().and_then(|it| it.parse().ok());
+        let later = parts.next().and_then(|it| it.parse().ok());
+        match behavior {
+            None => Self::default(),
+            Some(behavior) => Self {
+                client,
+                behavior,
+                later: later.unwrap_or(0),
+            },
+        }
+    }
+
+    fn course(&self) -> Option<Course> {
+        Some(Course::from_bits(self.later.checked_sub(1)?))
+    }
+
+    fn is_nested(&self) -> bool {
+        self.later > 8
+    }
 }
 
 impl Handler for Application {
@@ -244,28 +247,57 @@ impl Handler for Application {
 
     fn upgrade(&mut self, request: &Request<'_>) -> Verdict<State> {
         self.record.watch(|| {
-            let parsed = parse_path(request.path());
-            let behavior = parsed.map_or(0, |(_, behavior)| behavior);
+            let answer = Answer::of(request);
+            let behavior = answer.behavior;
             if behavior & Behavior::UPGRADE_PANICS != 0 {
                 self.record.panic();
             }
-            if behavior & Behavior::REJECTS != 0 {
-                return Verdict::reject(Response::text(403, "requested"));
+            let verdict = if behavior & Behavior::REJECTS != 0 {
+                Verdict::reject(Response::text(403, "requested"))
+            } else {
+                Verdict::accept(State {
+                    client: answer.client,
+                    behavior,
+                    later: Later::default(),
+                    has_panicked: false,
+                    has_ended: false,
+                })
+            };
+            let Some(course) = answer.course() else {
+                return verdict;
+            };
+            let task = Task::new(&self.record, course, None);
+            let verdict = Verdict::later(async move {
+                task.await;
+                verdict
+            });
+            match answer.is_nested() {
+                true => Verdict::later(async move { verdict }),
+                false => verdict,
             }
-            Verdict::accept(State {
-                client: parsed.map(|(client, _)| client),
-                behavior,
-            })
         })
     }
 
     fn http(&mut self, request: &Request<'_>) -> Response {
         self.record.watch(|| {
-            let behavior = parse_path(request.path()).map_or(0, |(_, behavior)| behavior);
-            if behavior & Behavior::UPGRADE_PANICS != 0 {
+            let answer = Answer::of(request);
+            if answer.behavior & Behavior::UPGRADE_PANICS != 0 {
                 self.record.panic();
             }
-            Response::new(u16::from(behavior) * 4).body(request.body().to_vec())
+            let status = u16::from(answer.behavior) * 4;
+            let response = Response::new(status).body(request.body().to_vec());
+            let Some(course) = answer.course() else {
+                return response;
+            };
+            let task = Task::new(&self.record, course, None);
+            let response = Response::later(async move {
+                task.await;
+                response
+            });
+            match answer.is_nested() {
+                true => Response::later(async move { response }),
+                false => response,
+            }
         })
     }
 
@@ -293,7 +325,7 @@ impl Handler for Application {
                 let _ = conn.send("hello");
             }
             if conn.state().does(Behavior::OPEN_PANICS) {
-                self.record.panic();
+                self.panic_in(conn);
             }
         });
     }
@@ -304,8 +336,9 @@ impl Handler for Application {
 
     fn drained(&mut self, conn: &mut Conn<'_, Self>) {
         self.record.watch(|| {
+            conn.state().check_may_be_called();
             if conn.state().does(Behavior::DRAINED_PANICS) {
-                self.record.panic();
+                self.panic_in(conn);
             }
         });
     }
@@ -313,9 +346,10 @@ impl Handler for Application {
     fn gap(&mut self, conn: &mut Conn<'_, Self>, missed: u64) {
         self.record.watch(|| {
             assert!(missed > 0, "`gap` reports at least one message");
+            conn.state().check_may_be_called();
             self.record.missed.set(self.record.missed.get() + missed);
             if conn.state().does(Behavior::DRAINED_PANICS) {
-                self.record.panic();
+                self.panic_in(conn);
             }
         });
     }
@@ -324,6 +358,7 @@ impl Handler for Application {
         self.record.watch(|| {
             let mut active = self.record.active_topics.borrow_mut();
             assert!(active.insert(pattern.to_owned()), "{pattern} was active");
+            self.panic_for_topic();
         });
     }
 
@@ -331,6 +366,7 @@ impl Handler for Application {
         self.record.watch(|| {
             let mut active = self.record.active_topics.borrow_mut();
             assert!(active.remove(pattern), "{pattern} was idle");
+            self.panic_for_topic();
         });
     }
 
@@ -351,6 +387,8 @@ impl Handler for Application {
                 let _ = conn.subscribe(">");
             }
             let _ = conn.send("too late");
+            self.check_starts_nothing(conn);
+            conn.state().has_ended = true;
             if conn.state().does(Behavior::CLOSE_PANICS) {
                 self.record.panic();
             }

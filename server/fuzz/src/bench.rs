@@ -5,7 +5,7 @@ mod invariants;
 use std::{rc::Rc, time::Duration};
 
 use tidewheel::{
-    CloseCode, Config, Handler, Publisher, Time,
+    CloseCode, Config, Remote, Time,
     ring::{
         Wait,
         sim::{ClientId, Network, SimRing},
@@ -14,12 +14,15 @@ use tidewheel::{
 };
 use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
 
-use self::invariants::check_record;
+use self::invariants::{check_nothing_captured, check_record};
 use super::{
     Outcome,
-    application::{Application, Record, path},
+    application::{Application, path},
     client::{Client, Phase, frame},
     input::{Action, CLIENTS, Connect, Setup},
+    later::Step,
+    record::{Record, count},
+    task::Course,
 };
 
 /// Maximum number of bytes that the clients of a run send, beside requests.
@@ -35,16 +38,6 @@ const SETTLE_TIME: Duration = Duration::from_secs(4);
 /// Time that a run continues after the sum of its deadlines.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Enters the ring. The wait is limited, because slow operations may have advanced the time beyond the alarm of
-/// the network.
-fn enter<H: Handler>(shard: &mut Shard<SimRing, H>, wait: Wait) {
-    let wait = match wait {
-        Wait::Forever => Wait::For(SLACK),
-        Wait::No | Wait::For(_) => wait,
-    };
-    shard.enter(wait).expect("a simulated ring does not fail");
-}
-
 /// A shard on a simulated ring, its clients, and its record.
 pub(crate) struct Bench {
     shard: Shard<SimRing, Application>,
@@ -54,7 +47,7 @@ pub(crate) struct Bench {
     /// Whether segments have reached each client since it last read.
     has_unread: [bool; CLIENTS],
     client_endpoint: Endpoint,
-    publisher: Publisher,
+    remote: Remote<Application>,
     config: Config,
     sockets: u32,
     /// Whether operations take no time, so that clients answer before their deadlines.
@@ -82,11 +75,12 @@ impl Bench {
             connections,
         };
         let parts = Parts::alone(capacity, &config);
-        let publisher = parts.publisher();
+        let remote = parts.remote();
         let record = Rc::new(Record::default());
         let handler = Application {
             record: Rc::clone(&record),
             unsent_max: config.max_send_queue,
+            is_punctual: simulation.operation_ms == 0,
         };
         let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed);
         let endpoint = endpoint.expect("the configuration is valid");
@@ -104,7 +98,7 @@ impl Bench {
             clients: [const { None }; CLIENTS],
             has_unread: [false; CLIENTS],
             client_endpoint,
-            publisher,
+            remote,
             config,
             sockets: simulation.sockets,
             operations_take_no_time: simulation.operation_ms == 0,
@@ -120,9 +114,11 @@ impl Bench {
         self.network.wake_at(until);
         while !self.is_finished && self.network.now() < until && !is_done(self) {
             let now = self.network.now();
+            self.record.set_now(now);
+            self.shard.poll_tasks();
             match self.shard.turn(now) {
                 Next::Finished => self.is_finished = true,
-                Next::Enter(wait) => enter(&mut self.shard, wait),
+                Next::Enter(wait) => self.enter(wait),
             }
             self.turns_without_time = if self.network.now() == now {
                 self.turns_without_time + 1
@@ -140,6 +136,23 @@ impl Bench {
             }
             self.read();
         }
+    }
+
+    /// Lets the tasks run, and enters the ring.
+    fn enter(&mut self, wait: Wait) {
+        let wait = if self.shard.poll_tasks() {
+            Wait::No
+        } else {
+            // Limited, because slow operations may have advanced the time beyond the alarm of the network.
+            let limit = self.record.next_in().unwrap_or(SLACK);
+            match wait {
+                Wait::No => Wait::No,
+                Wait::For(time) => Wait::For(time.min(limit)),
+                Wait::Forever => Wait::For(limit),
+            }
+        };
+        let entered = self.shard.enter(wait);
+        entered.expect("a simulated ring does not fail");
     }
 
     fn run_for(&mut self, span: Duration) {
@@ -177,6 +190,11 @@ impl Bench {
             Action::Connect { options, behavior } => self.connect(index, options, behavior),
             Action::ConnectRaw { bytes } => self.connect_raw(index, bytes),
             Action::Remote { what, argument } => self.act_remotely(what, argument),
+            Action::Http {
+                options,
+                behavior,
+                length,
+            } => self.request(index, options, behavior, usize::from(length)),
             Action::Pass { time } => {
                 self.run_for(Duration::from_millis(Action::pass_ms(time)));
                 self.check_memory();
@@ -189,8 +207,9 @@ impl Bench {
         if self.clients[index].is_some() {
             return;
         }
+        let later = Connect::later_number(options);
         let nonce = self.client_endpoint.handshake_nonce();
-        let mut request = ClientRequest::new("sim", path(index, behavior), nonce);
+        let mut request = ClientRequest::new("sim", path(index, behavior, later), nonce);
         if options & Connect::DEFLATES != 0
             && let Some(offer) = self.client_endpoint.offer_deflate()
         {
@@ -201,7 +220,8 @@ impl Bench {
         let id = self.network.connect();
         let head = Vec::new();
         let mut client = Client::new(id, index, Phase::Handshake { head, request });
-        client.is_disturbed = behavior != 0;
+        let is_answered = later == 0 || Course::from_bits(later - 1).ends();
+        client.is_disturbed = behavior != 0 || !is_answered;
         client.send(&bytes, &self.network);
         if options & Connect::SENDS_EARLY != 0 {
             client.send_early(&self.network);
@@ -221,6 +241,23 @@ impl Bench {
         }
         let mut client = Client::new(self.network.connect(), index, Phase::Ignoring);
         client.send_raw(bytes, &self.network);
+        self.clients[index] = Some(client);
+    }
+
+    /// Sends an HTTP request.
+    fn request(&mut self, index: usize, options: u8, behavior: u8, length: usize) {
+        if self.clients[index].is_some() {
+            return;
+        }
+        let method = ["GET", "POST", "HEAD", "POST"][usize::from(options & 3)];
+        let path = path(index, behavior, Connect::later_number(options));
+        let body = if method == "POST" { length } else { 0 };
+        let head =
+            format!("{method} {path} HTTP/1.1\r\nHost: sim\r\nContent-Length: {body}\r\n\r\n");
+        let id = self.network.connect();
+        let client = Client::new(id, index, Phase::Http(Vec::new()));
+        client.send(head.as_bytes(), &self.network);
+        client.send(&vec![b'.'; body], &self.network);
         self.clients[index] = Some(client);
     }
 
@@ -294,11 +331,12 @@ impl Bench {
             Action::Connect { .. }
             | Action::ConnectRaw { .. }
             | Action::Remote { .. }
+            | Action::Http { .. }
             | Action::Pass { .. } => {}
         }
     }
 
-    /// Another thread publishes, sends, closes or drains.
+    /// Another thread publishes, calls a closure, sends, closes or drains.
     fn act_remotely(&mut self, what: u8, argument: u8) {
         let connections = self.record.connections.borrow();
         let target = connections.get(usize::from(argument) % connections.len().max(1));
@@ -306,22 +344,38 @@ impl Bench {
         drop(connections);
         let message = vec![b'r'; usize::from(argument) * 16];
         match (what, target) {
-            (0..80, _) => {
+            (0..40, _) => {
                 let topic = ["a", "a/b", "kept/x", ""][usize::from(argument) % 4];
-                let _ = self.publisher.publish(topic, &message[..]);
+                let _ = self.remote.publish(topic, &message[..]);
+            }
+            (40..80, Some((id, client))) => {
+                let step = Step::from_bits(what);
+                if step != Step::Nothing {
+                    self.mark_disturbed(client);
+                }
+                let _ = self.remote.with(id, move |app: &mut Application, conn| {
+                    let record = Rc::clone(&app.record);
+                    record.watch(|| {
+                        count(&record.calls);
+                        assert_eq!(conn.id(), id, "the connection of the call");
+                        conn.state().check_may_be_called();
+                        assert!(conn.is_open(), "the connection is open");
+                        app.take_step(conn, step, 0);
+                    });
+                });
             }
             (80..160, Some((id, client))) => {
                 self.mark_disturbed(client);
-                let _ = self.publisher.send(id, &message[..]);
+                let _ = self.remote.send(id, &message[..]);
             }
             (160..240, Some((id, client))) => {
                 self.mark_disturbed(client);
                 let code = CloseCode(if argument < 250 { 4000 } else { 1006 });
-                let _ = self.publisher.close(id, code, "by another thread");
+                let _ = self.remote.close(id, code, "by another thread");
             }
             (240.., _) => {
                 self.is_draining = true;
-                self.publisher.drain(self.config.close_timeout);
+                self.remote.drain(self.config.close_timeout);
             }
             (_, None) => {}
         }
@@ -344,15 +398,18 @@ impl Bench {
         self.end_all();
         // Without keepalive, the shard does not detect vanished clients.
         let is_kept_alive = self.config.ping_interval.and(self.config.ping_timeout);
-        if is_kept_alive.is_none() {
-            self.publisher.drain(self.config.close_timeout);
+        // Nor does it detect the end of a client behind messages that wait for a task that never ends.
+        let mut clients = self.clients.iter().flatten();
+        let may_wait = clients.any(|it| it.has_endless_task || it.has_sent_raw_bytes);
+        if is_kept_alive.is_none() || may_wait {
+            self.remote.drain(self.config.close_timeout);
         }
         let deadlines_total = self.deadlines_total();
         self.run_for(deadlines_total);
         self.check_echoes();
         self.check_nothing_is_left();
         if !self.is_finished {
-            self.publisher.drain(self.config.close_timeout);
+            self.remote.drain(self.config.close_timeout);
             self.run_for(SLACK);
         }
         assert!(
@@ -364,6 +421,7 @@ impl Bench {
         let Self { shard, record, .. } = self;
         shard.end(&End::Finished, now);
         check_record(&record);
+        check_nothing_captured(&record);
         outcome
     }
 
@@ -374,16 +432,22 @@ impl Bench {
         let Self { shard, record, .. } = self;
         shard.end(&End::RingFailed, now);
         check_record(&record);
+        check_nothing_captured(&record);
         outcome
     }
 
     fn outcome(&self) -> Outcome {
-        let clients = self.clients.iter().flatten();
+        let (clients, record) = (self.clients.iter().flatten(), &self.record);
+        let is_answered = |client: &&Client| matches!(client.phase, Phase::Answered(_));
         Outcome {
-            connections: self.record.connections.borrow().len(),
-            echoes: clients.map(|client| client.echoes.len()).sum(),
+            connections: record.connections.borrow().len(),
+            echoes: clients.clone().map(|client| client.echoes.len()).sum(),
             deliveries: self.shard.deliveries(),
-            missed: self.record.missed.get(),
+            missed: record.missed.get(),
+            tasks: record.tasks.get(),
+            timers: record.timers.get(),
+            calls: record.calls.get(),
+            responses: clients.filter(is_answered).count(),
         }
     }
 
@@ -394,6 +458,7 @@ impl Bench {
             let Some(client) = client else {
                 continue;
             };
+            client.is_disturbed = true;
             match (index + self.sockets as usize) % 4 {
                 0 => client.finish(&self.network),
                 1 => client.reset(&self.network),

@@ -9,7 +9,11 @@ use tidewheel_codec::{
     handshake::{ClientRequest, Limits, Response},
 };
 
-use super::application::ECHO;
+use super::{
+    application::{CANCEL_TIMERS, ECHO, SET_TIMERS, START_TASKS},
+    later::Step,
+    task::Course,
+};
 
 /// Minimum size in bytes of a message to be echoed: a letter, two digits of the client, five of a number.
 const MESSAGE_SIZE_MIN: usize = 8;
@@ -26,6 +30,10 @@ pub(crate) enum Phase {
         request: ClientRequest<'static>,
     },
     Open(Protocol),
+    /// The client has sent an HTTP request, and has received these bytes of the response.
+    Http(Vec<u8>),
+    /// FIN has arrived behind this response.
+    Answered(Vec<u8>),
     /// The client ignores all bytes: its request was refused, or it has sent raw bytes.
     Ignoring,
     /// FIN or RST has arrived, or the client has sent RST.
@@ -43,6 +51,8 @@ pub(crate) struct Client {
     can_send: bool,
     /// Whether the client did something that may end its connection, or prevent echoes.
     pub(crate) is_disturbed: bool,
+    /// Whether the client has started a task that never ends, so that the server may stop reading.
+    pub(crate) has_endless_task: bool,
     /// Whether the client sent raw bytes, which may contain messages.
     pub(crate) has_sent_raw_bytes: bool,
     /// Whether the client has started the closing handshake.
@@ -63,6 +73,7 @@ impl Client {
             is_reading: true,
             can_send: true,
             is_disturbed: false,
+            has_endless_task: false,
             has_sent_raw_bytes: false,
             is_closing: false,
             end: None,
@@ -113,8 +124,16 @@ impl Client {
     ) {
         let mut message = vec![letter, argument];
         message.resize(length, b'.');
-        // A subscription may overflow the client's send queue; other commands may end its connection.
-        self.is_disturbed |= !matches!(letter, b'p' | b'o' | b'u' | b'g');
+        let (course, step) = (Course::from_bits(argument), Step::from_bits(argument >> 3));
+        let is_harmless = match letter {
+            b'p' | b'o' | b'u' | b'g' | b'a' | CANCEL_TIMERS => true,
+            START_TASKS => step == Step::Nothing && (course.ends() || course == Course::Never),
+            SET_TIMERS => step == Step::Nothing && argument & 64 == 0,
+            // A subscription may overflow the client's send queue; other commands may end its connection.
+            _ => false,
+        };
+        self.is_disturbed |= !is_harmless;
+        self.has_endless_task |= letter == START_TASKS && course == Course::Never;
         self.send_with(network, |protocol, out| {
             let sent = match std::str::from_utf8(&message) {
                 Ok(text) => protocol.send_text(endpoint, text, out),
@@ -214,19 +233,24 @@ impl Client {
         });
     }
 
+    /// Whether FIN or RST has arrived, or the client has sent RST.
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended | Phase::Answered(_))
+    }
+
     pub(crate) fn finish(&mut self, network: &Network) {
-        if self.can_send && !matches!(self.phase, Phase::Ended) {
+        if self.can_send && !self.has_ended() {
             network.finish(self.id);
         }
         self.can_send = false;
     }
 
     pub(crate) fn reset(&mut self, network: &Network) {
-        if !matches!(self.phase, Phase::Ended) {
+        if !self.has_ended() {
             network.reset(self.id);
+            self.phase = Phase::Ended;
         }
         self.can_send = false;
-        self.phase = Phase::Ended;
     }
 
     /// Reads and answers all segments that have arrived.
@@ -240,7 +264,10 @@ impl Client {
                         self.end = self.end.take().or_else(|| protocol.poll_disconnect());
                     }
                     self.finish(network);
-                    self.phase = Phase::Ended;
+                    self.phase = match std::mem::replace(&mut self.phase, Phase::Ended) {
+                        Phase::Http(response) => Phase::Answered(response),
+                        _ => Phase::Ended,
+                    };
                 }
                 Arrival::Reset => {
                     if let Phase::Open(protocol) = &mut self.phase {
@@ -261,6 +288,9 @@ impl Client {
         network: &Network,
         now: Time,
     ) {
+        if let Phase::Http(response) = &mut self.phase {
+            return response.extend_from_slice(&bytes);
+        }
         if let Phase::Handshake { head, request } = &mut self.phase {
             head.extend_from_slice(&bytes);
             match Response::parse(head, &Limits::default(), request) {

@@ -187,6 +187,12 @@ fn read_config(input: &mut Input<'_>, simulation: &Simulation) -> Config {
         config.request_limits.max_bytes = 300;
         config.request_limits.max_headers = 7;
     }
+    if option(5) {
+        config.max_tasks_per_connection = 2;
+    }
+    if option(6) {
+        config.max_tasks = 3;
+    }
     config
 }
 
@@ -251,8 +257,16 @@ pub enum Action<'a> {
     Ping { length: u8 },
     /// Time passes: values up to 127 are milliseconds; higher values are steps of 16 ms from 128 to 2160 ms.
     Pass { time: u8 },
-    /// Another thread publishes, sends, closes or drains, depending on `what`.
+    /// Another thread publishes, calls a closure, sends, closes or drains, depending on `what`.
     Remote { what: u8, argument: u8 },
+    /// The client connects and sends an HTTP request with a body of `length` modulo 256 bytes.
+    Http {
+        /// Bits 0 and 1 are the method; bits 3 to 6 the answer's future, as in [`Connect`].
+        options: u8,
+        /// Bits of [`Behavior`](super::Behavior) for this request. Four times this is the status.
+        behavior: u8,
+        length: u8,
+    },
 }
 
 /// Bits of [`Action::Connect`]'s options.
@@ -266,6 +280,18 @@ impl Connect {
     pub const DEFLATES: u8 = 2;
     /// A message to be echoed follows the request directly.
     pub const SENDS_EARLY: u8 = 4;
+
+    /// The options of a request that a future answers, with these lowest three bits of a
+    /// [`Course`](super::task::Course).
+    #[must_use]
+    pub const fn later(course: u8) -> u8 {
+        (course + 1) << 3
+    }
+
+    /// The number of the answer's future in the path of the request. 0 for no future.
+    pub(crate) fn later_number(options: u8) -> u8 {
+        options >> 3 & 15
+    }
 }
 
 impl<'a> Action<'a> {
@@ -323,7 +349,12 @@ impl<'a> Action<'a> {
                 what: input.byte(),
                 argument: input.byte(),
             },
-            _ => Self::Pass { time: input.byte() },
+            14 => Self::Pass { time: input.byte() },
+            _ => Self::Http {
+                options: input.byte(),
+                behavior: input.byte(),
+                length: input.byte(),
+            },
         }
     }
 
@@ -364,6 +395,11 @@ impl<'a> Action<'a> {
             Self::Ping { length } => put(12, &[length]),
             Self::Remote { what, argument } => put(13, &[what, argument]),
             Self::Pass { time } => put(14, &[time]),
+            Self::Http {
+                options,
+                behavior,
+                length,
+            } => put(15, &[options, behavior, length]),
         }
     }
 
@@ -386,7 +422,8 @@ impl<'a> Action<'a> {
             | Self::Close
             | Self::Ping { .. }
             | Self::Pass { .. }
-            | Self::Remote { .. } => 0,
+            | Self::Remote { .. }
+            | Self::Http { .. } => 0,
         }
     }
 

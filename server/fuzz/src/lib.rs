@@ -6,13 +6,18 @@ mod application;
 mod bench;
 mod client;
 mod input;
+mod later;
+mod record;
+mod task;
 
-pub use application::Behavior;
+pub use application::{Behavior, CANCEL_TIMERS, SET_TIMERS, START_TASKS};
 pub use input::{Action, Connect, offset};
+pub use later::Step;
+pub use task::Course;
 
-use application::RequestedPanic;
 use bench::Bench;
 use input::{Ending, Script};
+use record::RequestedPanic;
 
 /// Hides the panics that an input requests from the panic hook, which would end the fuzzer.
 pub fn ignore_requested_panics() {
@@ -35,6 +40,14 @@ pub struct Outcome {
     pub deliveries: u64,
     /// Number of dropped messages that `gap` reported.
     pub missed: u64,
+    /// Number of closures that were called after a task.
+    pub tasks: usize,
+    /// Number of timers that expired.
+    pub timers: usize,
+    /// Number of closures of other threads that were called.
+    pub calls: usize,
+    /// Number of complete HTTP responses.
+    pub responses: usize,
 }
 
 /// Runs a shard with the actions of an input.
@@ -43,11 +56,14 @@ pub struct Outcome {
 /// If one of these invariants is violated:
 ///
 /// - Neither the shard nor the simulation panics. The handler panics only when an input requests it.
-/// - `close` is called once for each `open`.
+/// - `close` is called once for each `open`, and no other callback or closure follows it, or a panic.
+/// - The closures of tasks in order are called in order. A timer is called once, not before its time, at most a tick
+///   after it, and not after it was cancelled.
+/// - A client whose connection waits for a task that never ends stays connected while it answers pings.
 /// - The server's output is valid, and echoes are in order. A client that only sends messages within the
 ///   limits, and reads, gets every echo.
 /// - After all clients have ended and every deadline has passed, the shard holds no connection,
-///   subscription, timer, queued byte, byte to fan out, or receive buffer.
+///   subscription, timer, task, queued byte, byte to fan out, or receive buffer.
 /// - After that, a drain ends at once. Any other drain ends in time.
 pub fn shard(bytes: &[u8]) -> Outcome {
     let Script { setup, actions } = Script::read(bytes);

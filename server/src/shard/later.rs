@@ -15,12 +15,7 @@ use tidewheel_codec::Time;
 #[cfg(feature = "tasks")]
 use super::jobs::JOBS_PER_TURN;
 use super::{Shard, visit::Visit};
-use crate::{
-    ConnectionId, Handler,
-    call::Call,
-    contain::Callback,
-    ring::Ring,
-};
+use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
 
 #[cfg(feature = "tasks")]
 use crate::{

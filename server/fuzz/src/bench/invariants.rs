@@ -1,14 +1,15 @@
 //! Assertions about the state of a run.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, rc::Rc};
 
 use tidewheel::{Cause, CloseCode, SlowConsumer, shard::Heaviest};
 use tidewheel_codec::deflate::wire_size_max;
 
 use super::{
     super::{
-        application::{PATTERNS, Record},
-        client::Client,
+        application::PATTERNS,
+        client::{Client, Phase},
+        record::Record,
     },
     Bench,
 };
@@ -41,6 +42,12 @@ impl Bench {
             if let Some(end) = &client.end {
                 let is_valid = !matches!(end.cause, Cause::ProtocolError(_) | Cause::TooBig);
                 assert!(is_valid, "the server's output is invalid: {end:?}");
+            }
+            // A client that shuts down its sending direction gets no answer that is not there yet.
+            if let Phase::Answered(response) = &client.phase
+                && !client.is_disturbed
+            {
+                check_response(response);
             }
             if client.has_sent_raw_bytes {
                 continue;
@@ -95,11 +102,18 @@ impl Bench {
             if !connection.ends.is_empty() || self.is_closed_by_timer(client) {
                 continue;
             }
+            // The server does not read a Close behind messages that wait for a task.
+            if client.has_endless_task && client.is_closing {
+                continue;
+            }
             assert!(
                 client.is_open(),
                 "client {index} is not open: {:?}",
                 client.end
             );
+            if client.has_endless_task {
+                continue;
+            }
             let (sent, received) = (client.sent_messages.len(), client.echoes.len());
             assert_eq!(sent, received, "echoes to client {index}");
         }
@@ -126,10 +140,12 @@ impl Bench {
             // them.
             assert_eq!(left.wheel_entries, 0, "timer wheel entries");
             assert_eq!(left.fanout_bytes, 0, "bytes to fan out");
+            assert_eq!(self.record.futures.get(), 0, "futures");
         }
         assert_eq!(left.subscriptions, 0, "subscriptions");
+        assert_eq!((left.tasks, left.timers), (0, 0), "tasks and timers");
         for pattern in PATTERNS {
-            let subscribers = self.publisher.subscribers(pattern);
+            let subscribers = self.remote.subscribers(pattern);
             assert_eq!(subscribers, Some(0), "subscribers of {pattern}");
         }
         assert_eq!(
@@ -163,4 +179,32 @@ pub(super) fn check_record(record: &Record) {
         0,
         "panics that were not requested"
     );
+}
+
+/// Asserts that a response is complete.
+fn check_response(response: &[u8]) {
+    let text = String::from_utf8_lossy(response);
+    let status = text.strip_prefix("HTTP/1.1 ").and_then(|it| it.get(..3));
+    let status: Option<u16> = status.and_then(|it| it.parse().ok());
+    assert!(
+        status.is_some_and(|it| (200..600).contains(&it)),
+        "a response has a status: {text}"
+    );
+    let (head, body) = text.split_once("\r\n\r\n").expect("a response has a head");
+    let length = head
+        .lines()
+        .find_map(|it| it.strip_prefix("Content-Length: "));
+    // The response to HEAD has no body.
+    let is_complete = length.is_none_or(|it| it.parse() == Ok(body.len())) || body.is_empty();
+    assert!(is_complete, "the body has {} bytes: {text}", body.len());
+}
+
+/// Asserts that all futures and closures were dropped.
+pub(super) fn check_nothing_captured(record: &Rc<Record>) {
+    assert_eq!(
+        record.futures.get(),
+        0,
+        "futures after the end of the shard"
+    );
+    assert_eq!(Rc::strong_count(record), 1, "references to the record");
 }
