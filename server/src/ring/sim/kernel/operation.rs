@@ -126,9 +126,15 @@ impl Kernel {
 
     fn query_error(&mut self, socket: Socket, token: Token) {
         let state = self.socket(socket.0);
+        let is_ready = match state.peer {
+            PeerState::Open => false,
+            PeerState::Finished => state.is_finished,
+            // Also before our FIN.
+            PeerState::Reset => true,
+        };
         assert!(
-            state.peer != PeerState::Open && state.is_finished,
-            "QueryError needs a socket whose directions are both shut down"
+            is_ready,
+            "QueryError needs a socket that is reset, or whose directions are both shut down"
         );
         let error = match state.peer {
             PeerState::Reset => libc::POLLERR,
