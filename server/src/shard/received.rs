@@ -78,23 +78,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         }
         Arrived::in_buffer(buffer, |arrived| match &self.connection.phase {
             Phase::Open { .. } => self.frames(arrived),
-            Phase::Handshake { .. } => {
-                let Some(at) = self.receive_request(arrived.bytes()) else {
-                    return;
-                };
-                let rest = arrived.skip(at);
-                match &self.connection.phase {
-                    Phase::Undecided { .. } if rest.bytes().is_empty() => {}
-                    Phase::Undecided { .. } => {
-                        self.keep_unread(rest.into_bytes(), WaitReason::Verdict);
-                    }
-                    Phase::Handshake { .. }
-                    | Phase::Answered { .. }
-                    | Phase::Open { .. }
-                    | Phase::Flushing { .. }
-                    | Phase::Leaving(_) => self.frames(rest),
-                }
-            }
+            Phase::Handshake { .. } => self.deliver_request(arrived),
             // Bytes behind an answered request are discarded.
             Phase::Undecided { .. }
             | Phase::Answered { .. }
@@ -103,6 +87,24 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         });
         self.pause_if_unread();
         self.poll_protocol();
+    }
+
+    /// Reads the bytes of a request, and those behind it. A message of an open connection must not pay for this code.
+    #[inline(never)]
+    fn deliver_request(&mut self, arrived: Arrived<'_>) {
+        let Some(at) = self.receive_request(arrived.bytes()) else {
+            return;
+        };
+        let rest = arrived.skip(at);
+        match &self.connection.phase {
+            Phase::Undecided { .. } if rest.bytes().is_empty() => {}
+            Phase::Undecided { .. } => self.keep_unread(rest.into_bytes(), WaitReason::Verdict),
+            Phase::Handshake { .. }
+            | Phase::Answered { .. }
+            | Phase::Open { .. }
+            | Phase::Flushing { .. }
+            | Phase::Leaving(_) => self.frames(rest),
+        }
     }
 
     /// Returns whether received bytes have to wait: for the answer to the request, for space in the send queue, or
