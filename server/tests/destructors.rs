@@ -8,8 +8,11 @@ use tidewheel::{
 
 const DELAY: Duration = Duration::from_millis(50);
 
-/// A value whose destructor panics.
+/// A value whose destructor panics. It has no size, so a closure that captures it has none either.
 struct Bomb;
+
+/// Such a value with a size.
+struct LargeBomb(Bomb, u8);
 
 impl Drop for Bomb {
     fn drop(&mut self) {
@@ -68,6 +71,12 @@ impl Handler for Bombs {
                 if let (Some(timer), "cancelled") = (timer, end) {
                     conn.cancel(timer);
                 }
+            }
+            ("large", _) => {
+                let bomb = LargeBomb(bomb, 1);
+                conn.after(DELAY, move |_, _| {
+                    let _ = (&bomb.0, bomb.1);
+                });
             }
             ("future", "finished") => conn.spawn(async move { drop(bomb) }, |_, _, ()| ()),
             ("future", _) => {
@@ -136,6 +145,7 @@ fn r24_a_destructor_that_panics_does_not_end_the_shard() {
         "timer",
         "timer cancelled",
         "timer closed",
+        "large",
         "future finished",
         "future closed",
         "future",

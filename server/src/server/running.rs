@@ -12,7 +12,7 @@ use crate::{Error, Handler, Publisher, Remote, command::Command};
 /// Signals within this time of the first one count as one, because some process managers send two.
 const SIGNAL_INTERVAL_MIN: Duration = Duration::from_millis(500);
 
-/// A server with running shards. Dropping it stops all shards.
+/// A server with running shards. Dropping it [stops](Self::stop) all shards.
 ///
 /// One of four methods waits for its end:
 ///
@@ -97,7 +97,8 @@ impl Running {
         self.publisher.drain(timeout);
     }
 
-    /// Stops all shards, and waits for their threads. Open connections are reset.
+    /// Stops all shards, and waits for their threads. Open connections are reset. A callback of a shard may call this:
+    /// it does not wait for its own shard, which stops after it.
     pub fn stop(&mut self) {
         self.publisher.command(Command::Stop);
         self.shards.iter_mut().for_each(ShardThread::join);

@@ -1,6 +1,9 @@
 //! The thread of a shard.
 
-use std::{sync::mpsc, thread::JoinHandle};
+use std::{
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
 
 use tidewheel_codec::Endpoint;
 use tokio::sync::mpsc::UnboundedSender;
@@ -31,7 +34,7 @@ impl ShardThread {
         let endpoint = Endpoint::new(plan.config.protocol()).map_err(InvalidConfig::from)?;
         let shard = plan.index;
         let (start, started) = mpsc::channel();
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name(format!("shard-{shard}"))
             .spawn(move || {
                 contain::catch_on_this_thread();
@@ -69,9 +72,10 @@ impl ShardThread {
         }
     }
 
-    /// Waits for the end of the thread.
+    /// Waits for the end of the thread. A callback of the shard itself does not wait: the thread ends after it.
     pub(super) fn join(&mut self) {
-        if let Some(thread) = self.thread.take() {
+        let is_own = |thread: &JoinHandle<()>| thread.thread().id() == thread::current().id();
+        if let Some(thread) = self.thread.take_if(|thread| !is_own(thread)) {
             // Cannot fail: the thread catches panics.
             let _ = thread.join();
         }

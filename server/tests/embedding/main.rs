@@ -5,5 +5,6 @@ mod support;
 
 mod drain;
 mod echo;
+mod own_shard;
 mod runtimes;
 mod start;
