@@ -98,6 +98,34 @@ fn every_server_fans_out() {
 }
 
 #[test]
+fn a_server_echoes_with_tasks_and_without() {
+    let rows = compare(&["tasks", "--duration", "200ms", "--shape", "20:3:1"]);
+    assert_costs(&rows[1..], &["tidewheel", "tidewheel-tasks"], 1);
+}
+
+#[test]
+fn every_server_echoes_while_it_authenticates() {
+    let rows = compare(&["authentication", "--clients", "20", "--seconds", "1"]);
+    let servers: Vec<&str> = rows[1..].iter().map(|row| &*row[0]).collect();
+    assert_eq!(
+        servers,
+        [
+            "tidewheel",
+            "tidewheel",
+            "tidewheel",
+            "axum",
+            "axum",
+            "axum"
+        ]
+    );
+    for row in &rows[1..] {
+        let is_beside_others = row[1] != "no other clients";
+        assert_eq!(row[2] != "0", is_beside_others, "{row:?}");
+        assert!(row[5].parse::<f64>().unwrap() > 0.0, "{row:?}");
+    }
+}
+
+#[test]
 fn a_comparison_saves_its_run() {
     let directory = std::env::temp_dir().join(format!("tidewheel-peers-{}", std::process::id()));
     let results = directory.to_str().unwrap();

@@ -81,22 +81,30 @@ struct Echoes {
 
 /// Measures all servers with each shape, and prints a table.
 pub(crate) fn compare(options: &Options) {
-    options
-        .schedule
-        .report("echo", "Echo, size x connections", |run| {
-            println!(
-                "| messages | server |{} messages/s |",
-                Cost::head("message")
-            );
-            println!("|---|---|{}", "--:|".repeat(Cost::COLUMNS + 1));
-            for shape in &options.shapes {
-                compare_shape(shape, options, run);
-            }
-        });
+    compare_servers("echo", "Echo, size x connections", Kind::ECHO, options);
 }
 
-fn compare_shape(shape: &Shape, options: &Options, run: &mut Run) {
-    let measured = options.schedule.measure(Kind::ECHO, |kind, round| {
+/// Measures Tidewheel with tasks and without, and prints a table.
+pub(crate) fn compare_tasks(options: &Options) {
+    let title = "Echo of a server with tasks, size x connections";
+    compare_servers("tasks", title, Kind::TASKS, options);
+}
+
+fn compare_servers(benchmark: &str, title: &str, servers: &[Kind], options: &Options) {
+    options.schedule.report(benchmark, title, |run| {
+        println!(
+            "| messages | server |{} messages/s |",
+            Cost::head("message")
+        );
+        println!("|---|---|{}", "--:|".repeat(Cost::COLUMNS + 1));
+        for shape in &options.shapes {
+            compare_shape(shape, servers, options, run);
+        }
+    });
+}
+
+fn compare_shape(shape: &Shape, servers: &[Kind], options: &Options, run: &mut Run) {
+    let measured = options.schedule.measure(servers, |kind, round| {
         let echoes = measure(kind, shape, options);
         round.log(kind, &format!("{shape}: {}", echoes.cost.summary()));
         echoes

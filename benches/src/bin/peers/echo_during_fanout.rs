@@ -12,7 +12,7 @@ use benches::results::{Figure, Output, Run};
 use clap::Args;
 use rustix::process::{Resource, getrlimit};
 
-use self::{echo_client::EchoClient, turn_durations::TurnDurations};
+use self::turn_durations::TurnDurations;
 use crate::{
     fanout::message,
     host,
@@ -22,7 +22,10 @@ use crate::{
     subscribers::Subscribers,
 };
 
-pub(crate) use self::server::serve;
+pub(crate) use self::{
+    echo_client::EchoClient,
+    server::{ECHO_PATH, serve},
+};
 
 /// Subcommand that runs the server.
 pub(crate) const SERVER_ARGUMENT: &str = "echo-during-fanout-server";
@@ -113,13 +116,24 @@ fn print(
 
 /// Measurements with fan-outs, or without.
 #[derive(Default)]
-struct Measurements {
+pub(crate) struct Measurements {
     /// Round trips of all rounds; sorted at the end.
     round_trips: Vec<Duration>,
     turns: TurnDurations,
 }
 
 impl Measurements {
+    /// Adds round trips.
+    pub(crate) fn add(&mut self, round_trips: Vec<Duration>) {
+        self.round_trips.extend(round_trips);
+    }
+
+    /// Returns the number of round trips; and the median, the 99th percentile and the longest, in milliseconds.
+    pub(crate) fn finish(&mut self) -> (usize, [f64; 3]) {
+        self.round_trips.sort_unstable();
+        (self.round_trips.len(), self.round_trips_ms())
+    }
+
     /// Returns the median, the 99th percentile and the longest round trip, in milliseconds.
     fn round_trips_ms(&self) -> [f64; 3] {
         let trips = &self.round_trips;

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
+    time::Duration,
 };
 
 use rustix::net::{AddressFamily, SocketType, connect, socket, sockopt};
@@ -15,6 +16,24 @@ const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 /// Connects to a server, and completes the handshake on `path`. `receive_buffer` is the size of the receive buffer in
 /// bytes; without it the kernel's default applies.
 pub(crate) fn open(address: SocketAddr, path: &str, receive_buffer: Option<usize>) -> TcpStream {
+    let mut socket = connect_and_request(address, path, receive_buffer);
+    complete(&mut socket);
+    socket
+}
+
+/// Connects to a server, and sends the request for `path`. Dropping the socket resets the connection, so that its port
+/// is free at once.
+pub(crate) fn begin(address: SocketAddr, path: &str) -> TcpStream {
+    let socket = connect_and_request(address, path, None);
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).expect("the socket is open");
+    socket
+}
+
+fn connect_and_request(
+    address: SocketAddr,
+    path: &str,
+    receive_buffer: Option<usize>,
+) -> TcpStream {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -35,6 +54,11 @@ pub(crate) fn open(address: SocketAddr, path: &str, receive_buffer: Option<usize
     socket
         .write_all(request.as_bytes())
         .expect("the server reads and answers");
+    socket
+}
+
+/// Reads the answer to the request of a client, which opens the connection.
+pub(crate) fn complete(socket: &mut TcpStream) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut buffer = [0; 1024];
@@ -53,5 +77,4 @@ pub(crate) fn open(address: SocketAddr, path: &str, receive_buffer: Option<usize
         text.starts_with("HTTP/1.1 101") && text.contains(ACCEPT),
         "{text}"
     );
-    socket
 }

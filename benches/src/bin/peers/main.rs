@@ -3,6 +3,7 @@
 //! `cargo run --release -p benches --bin peers` runs the comparisons that `benches/RESULTS.md` shows; `-- echo` and
 //! the other subcommands run one of them.
 
+mod authentication;
 mod close_storm;
 mod connect;
 mod cost;
@@ -57,6 +58,10 @@ enum Comparison {
     Fanout(fanout::Options),
     /// Round trip of an echo with and without fan-outs on the same server
     EchoDuringFanout(echo_during_fanout::Options),
+    /// CPU of each echoed message of a server with tasks, and of one without
+    Tasks(echo::Options),
+    /// Round trip of an echo while other clients are authenticated
+    Authentication(authentication::Options),
     /// Deliveries a second of several shards, divided by those of one
     Shards(shards::Options),
     /// Run a server, as a child of this program or of the load generator
@@ -75,6 +80,14 @@ enum Comparison {
         /// Number of shards
         shards: u16,
         /// Core of all shards
+        core: usize,
+    },
+    /// Run a server of `authentication`, as a child of this program
+    #[command(name = authentication::SERVER_ARGUMENT, hide = true)]
+    AuthenticationServer {
+        /// Kind of the server
+        kind: authentication::Kind,
+        /// Core of the server
         core: usize,
     },
     /// Run a server of `shards`, as a child of this program
@@ -102,12 +115,18 @@ fn main() -> ExitCode {
         Some(Comparison::CloseStorm(options)) => close_storm::compare(&options),
         Some(Comparison::Fanout(options)) => fanout::compare(&options),
         Some(Comparison::EchoDuringFanout(options)) => echo_during_fanout::compare(&options),
+        Some(Comparison::Tasks(options)) => echo::compare_tasks(&options),
+        Some(Comparison::Authentication(options)) => authentication::compare(&options),
         Some(Comparison::Shards(options)) => shards::compare(&options),
         Some(Comparison::Server(invocation)) => return servers::serve(invocation),
         Some(Comparison::Generator { arguments }) => return generator::main(arguments),
         Some(Comparison::EchoDuringFanoutServer { shards, core }) => {
             server_process::pin_and_end_with_parent(core);
             echo_during_fanout::serve(shards);
+        }
+        Some(Comparison::AuthenticationServer { kind, core }) => {
+            server_process::pin_and_end_with_parent(core);
+            authentication::serve(kind);
         }
         Some(Comparison::ShardsServer { kind, shards, core }) => shards::serve(kind, shards, core),
         Some(Comparison::Subscribers(range)) => subscribers::run(&range),

@@ -43,6 +43,8 @@ pub(crate) enum Kind {
     EchoLoop,
     /// Tidewheel: `tidewheel echo`, or a handler like that of `tidewheel serve`
     Tidewheel,
+    /// Tidewheel with a task for each connection, which never ends
+    TidewheelTasks,
     /// fastwebsockets, on hyper
     Fastwebsockets,
     /// tokio-tungstenite; for fan-out, a task for each connection that awaits `send` for each message
@@ -74,6 +76,9 @@ impl Kind {
         Self::SockudoWs,
         Self::ActixWs,
     ];
+
+    /// Servers of the comparison of a server with tasks and one without.
+    pub(crate) const TASKS: &[Self] = &[Self::Tidewheel, Self::TidewheelTasks];
 
     /// Servers of the comparisons of handshakes, idle connections and closes.
     pub(crate) const SERVERS: &[Self] = &[
@@ -166,6 +171,7 @@ pub(crate) fn serve(invocation: Invocation) -> ExitCode {
     } = invocation;
     match (invocation.work, invocation.kind) {
         (Work::Echo, Kind::Tidewheel) => return tidewheel::echo(listen, settings),
+        (Work::Echo, Kind::TidewheelTasks) => tidewheel::echo_with_tasks(listen),
         (Work::Echo, Kind::Fastwebsockets) => on_tokio(listen, fastwebsockets::echo),
         (Work::Echo, Kind::TokioTungstenite | Kind::TokioTungsteniteForward) => {
             on_tokio(listen, |it| tokio_tungstenite::echo(it, settings));
@@ -174,6 +180,7 @@ pub(crate) fn serve(invocation: Invocation) -> ExitCode {
         (Work::Echo, Kind::ActixWs) => actix_ws::echo(listen),
         (Work::Echo, Kind::EchoLoop) => echo_loop::echo(&bind(listen)),
         (Work::Echo, Kind::SendLoop) => panic!("send-loop is for fan-out only"),
+        (Work::Fanout, Kind::TidewheelTasks) => panic!("tidewheel-tasks is for echo only"),
         (Work::Fanout, Kind::EchoLoop) => panic!("echo-loop is for echo only"),
         (Work::Fanout, Kind::SendLoop) => send_loop::fan_out(&bind(listen)),
         (Work::Fanout, Kind::Tidewheel) => tidewheel::fan_out(listen),
@@ -202,7 +209,10 @@ fn bind(listen: SocketAddr) -> TcpListener {
 }
 
 /// Serves on a runtime of one thread.
-fn on_tokio<F: Future>(listen: SocketAddr, serve: impl FnOnce(tokio::net::TcpListener) -> F) {
+pub(crate) fn on_tokio<F: Future>(
+    listen: SocketAddr,
+    serve: impl FnOnce(tokio::net::TcpListener) -> F,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -20,7 +20,7 @@ use crate::{
 /// Time between two checks for the end of the measurement.
 const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-pub(super) struct EchoClient {
+pub(crate) struct EchoClient {
     socket: TcpStream,
     interval: Duration,
     /// Messages sent so far.
@@ -29,7 +29,7 @@ pub(super) struct EchoClient {
 
 impl EchoClient {
     /// Connects to a server. The client will send a message in each `interval`.
-    pub(super) fn connect(server: &ServerProcess, interval: Duration) -> Self {
+    pub(crate) fn connect(server: &ServerProcess, interval: Duration) -> Self {
         Self {
             socket: handshake::open(server.address, server::ECHO_PATH, None),
             interval,
@@ -38,13 +38,13 @@ impl EchoClient {
     }
 
     /// Returns the round trips of the messages of a period.
-    pub(super) fn run_for(&mut self, period: Duration) -> Vec<Duration> {
+    pub(crate) fn run_for(&mut self, period: Duration) -> Vec<Duration> {
         let end = now() + period;
         self.run(|| now() < end)
     }
 
     /// Returns the round trips of the messages that are sent while `work` runs on another thread.
-    pub(super) fn run_during(&mut self, work: impl FnOnce()) -> Vec<Duration> {
+    pub(crate) fn run_during(&mut self, work: impl FnOnce()) -> Vec<Duration> {
         let is_done = AtomicBool::new(false);
         thread::scope(|scope| {
             let client = scope.spawn(|| self.run(|| !is_done.load(Ordering::Relaxed)));

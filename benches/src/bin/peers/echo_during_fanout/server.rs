@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Path of a client whose messages are echoed.
-pub(super) const ECHO_PATH: &str = "/echo";
+pub(crate) const ECHO_PATH: &str = "/echo";
 
 const TOPIC: &str = "all";
 

@@ -1,8 +1,8 @@
 //! Tidewheel.
 
-use std::{net::SocketAddr, process::ExitCode, thread};
+use std::{future::pending, net::SocketAddr, process::ExitCode, thread};
 
-use tidewheel::{Conn, Handler, Message, Request, Server, Verdict};
+use tidewheel::{Config, Conn, Handler, Message, Request, Server, Verdict};
 
 use super::Settings;
 use crate::server_process::report_listening;
@@ -25,7 +25,33 @@ pub(super) fn echo(listen: SocketAddr, settings: Settings) -> ExitCode {
     tidewheel::cli::main(arguments, None)
 }
 
+/// A handler that echoes, and has a task for each connection.
+#[derive(Clone)]
+struct EchoWithTasks;
+
+impl Handler for EchoWithTasks {
+    type State = ();
+
+    fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+        Verdict::accept(())
+    }
+
+    fn open(&mut self, conn: &mut Conn<'_, Self>) {
+        conn.spawn(pending::<()>(), |_, _, ()| ());
+    }
+
+    fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+        conn.send(message);
+    }
+}
+
+/// Runs a server of one shard with [`EchoWithTasks`].
+pub(super) fn echo_with_tasks(listen: SocketAddr) {
+    serve(listen, |_| (), EchoWithTasks);
+}
+
 /// A handler like that of `tidewheel serve`: the path is the topic.
+#[derive(Clone)]
 struct Serve;
 
 impl Handler for Serve {
@@ -48,20 +74,27 @@ impl Handler for Serve {
 
 /// Runs a server of one shard with [`Serve`].
 pub(super) fn fan_out(listen: SocketAddr) {
+    // The other servers do not ping, and the clients do not answer.
+    serve(listen, |config| config.ping_interval = None, Serve);
+}
+
+/// Runs a server of one shard.
+fn serve(
+    listen: SocketAddr,
+    configure: impl FnOnce(&mut Config),
+    handler: impl Handler + Clone + Send,
+) {
     let server = Server::builder()
         .listen(listen)
-        .configure(|config| {
-            config.shards = Some(1);
-            // The other servers do not ping, and the clients do not answer.
-            config.ping_interval = None;
-        })
+        .configure(configure)
+        .configure(|config| config.shards = Some(1))
         .pin_threads(true)
         .raise_descriptor_limit(true)
         .bind()
         .expect("the address is free");
     let address = server.address();
     let _running = server
-        .start(|_shard| Ok(Serve))
+        .start(|_shard| Ok(handler))
         .expect("io_uring is available");
     report_listening(address);
     loop {
