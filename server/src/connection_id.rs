@@ -11,6 +11,20 @@ pub struct ConnectionId {
     pub(crate) slot: u32,
 }
 
+#[cfg(feature = "sim")]
+impl ConnectionId {
+    /// An id of these parts, which need not be of a connection, for tests.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of(shard: u16, slot: u32, generation: u32) -> Self {
+        Self {
+            shard,
+            generation,
+            slot,
+        }
+    }
+}
+
 impl fmt::Display for ConnectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}-{}", self.shard, self.slot, self.generation)

@@ -343,6 +343,30 @@ fn scenarios() -> Vec<(&'static str, Script)> {
                 .pass(170),
         ),
         (
+            "tasks_in_order",
+            Script::new(&[])
+                .connect(2, 0)
+                .command(0, START_TASKS, commands(Course::Long, Step::Nothing) | in_order | many, 2)
+                .command(0, START_TASKS, commands(Course::Long, Step::Nothing) | in_order | many, 2)
+                .echo(0, 30)
+                .command(1, START_TASKS, commands(Course::Yields, Step::Spawn) | in_order | many, 2)
+                .act(1, Action::Vanish)
+                .pass(60),
+        ),
+        (
+            "calls_of_unknown_ids",
+            Script::new(&[])
+                .act(0, remote(40, 0))
+                .act(0, remote(40, 1))
+                .connect(1, 0)
+                .act(0, remote(40, 0))
+                .act(0, Action::Close)
+                .act(0, remote(46, 0))
+                .pass(30)
+                .act(0, remote(41, 0))
+                .pass(30),
+        ),
+        (
             "full_of_tasks",
             Script::new(&[(offset::OPTIONS, 0b110_0000)])
                 .connect(3, 0)

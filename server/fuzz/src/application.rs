@@ -105,6 +105,8 @@ pub(crate) struct Application {
     pub(crate) record: Rc<Record>,
     /// Maximum length of a client's send queue in bytes when a message is read.
     pub(crate) unsent_max: usize,
+    /// Maximum number of tasks of a connection when a message is read.
+    pub(crate) tasks_max: usize,
     /// Whether operations take no time, so that timers are at most a tick late.
     pub(crate) is_punctual: bool,
 }
@@ -129,6 +131,12 @@ impl Application {
         assert!(
             conn.is_open(),
             "messages are read only while the connection is open"
+        );
+        self.check_no_timer_is_missing(conn);
+        let tasks = conn.state().later.pending.tasks.get();
+        assert!(
+            tasks < self.tasks_max,
+            "{tasks} tasks when a message is read"
         );
         let [letter, argument, ..] = *message.payload() else {
             let _ = conn.send(message);
@@ -314,6 +322,8 @@ impl Handler for Application {
                     id,
                     client: conn.state().client,
                     opens: 1,
+                    opened: self.record.now(),
+                    pending: Rc::clone(&conn.state().later.pending),
                     ends: Vec::new(),
                 }),
             }

@@ -5,7 +5,7 @@ mod invariants;
 use std::{rc::Rc, time::Duration};
 
 use tidewheel::{
-    CloseCode, Config, Remote, Time,
+    Answer, CloseCode, Config, Conn, ConnectionId, Remote, RemoteError, Time,
     ring::{
         Wait,
         sim::{ClientId, Network, SimRing},
@@ -14,7 +14,7 @@ use tidewheel::{
 };
 use tidewheel_codec::{Endpoint, Role, handshake::ClientRequest};
 
-use self::invariants::{check_nothing_captured, check_record};
+use self::invariants::{check_answers, check_nothing_captured, check_record};
 use super::{
     Outcome,
     application::{Application, path},
@@ -35,6 +35,9 @@ const TURNS_WITHOUT_TIME_MAX: usize = 20_000;
 /// interval, ping timeout and close timeout: a publisher may have to wait until a vanished subscriber is released.
 const SETTLE_TIME: Duration = Duration::from_secs(4);
 
+/// Time in which all tasks have finished that ever finish.
+const TASKS_TIME: Duration = Duration::from_secs(600);
+
 /// Time that a run continues after the sum of its deadlines.
 const SLACK: Duration = Duration::from_secs(1);
 
@@ -48,6 +51,8 @@ pub(crate) struct Bench {
     has_unread: [bool; CLIENTS],
     client_endpoint: Endpoint,
     remote: Remote<Application>,
+    /// The results of the closures of other threads.
+    answers: Vec<Answer<()>>,
     config: Config,
     sockets: u32,
     /// Whether operations take no time, so that clients answer before their deadlines.
@@ -80,6 +85,7 @@ impl Bench {
         let handler = Application {
             record: Rc::clone(&record),
             unsent_max: config.max_send_queue,
+            tasks_max: config.max_tasks_per_connection as usize,
             is_punctual: simulation.operation_ms == 0,
         };
         let endpoint = Endpoint::with_seed(config.protocol(), simulation.seed);
@@ -99,6 +105,7 @@ impl Bench {
             has_unread: [false; CLIENTS],
             client_endpoint,
             remote,
+            answers: Vec::new(),
             config,
             sockets: simulation.sockets,
             operations_take_no_time: simulation.operation_ms == 0,
@@ -135,6 +142,7 @@ impl Bench {
                 }
             }
             self.read();
+            self.check_step();
         }
     }
 
@@ -317,6 +325,7 @@ impl Bench {
             }
             Action::Vanish => {
                 client.is_disturbed = true;
+                client.vanished = client.vanished.or(Some(now));
                 network.vanish(client.id);
             }
             Action::Read { is_reading } => {
@@ -353,17 +362,12 @@ impl Bench {
                 if step != Step::Nothing {
                     self.mark_disturbed(client);
                 }
-                let _ = self.remote.with(id, move |app: &mut Application, conn| {
-                    let record = Rc::clone(&app.record);
-                    record.watch(|| {
-                        count(&record.calls);
-                        assert_eq!(conn.id(), id, "the connection of the call");
-                        conn.state().check_may_be_called();
-                        assert!(conn.is_open(), "the connection is open");
-                        app.take_step(conn, step, 0);
-                    });
+                self.call(id, move |app, conn| {
+                    count(&app.record.calls);
+                    app.take_step(conn, step, 0);
                 });
             }
+            (40..80, None) => self.call_nobody(argument),
             (80..160, Some((id, client))) => {
                 self.mark_disturbed(client);
                 let _ = self.remote.send(id, &message[..]);
@@ -381,6 +385,36 @@ impl Bench {
         }
     }
 
+    /// Another thread calls a closure with the connection of an id, if it is open.
+    fn call(
+        &mut self,
+        id: ConnectionId,
+        call: impl FnOnce(&Application, &mut Conn<'_, Application>) + Send + 'static,
+    ) {
+        let answer = self.remote.with(id, move |app: &mut Application, conn| {
+            let record = Rc::clone(&app.record);
+            record.watch(|| {
+                assert_eq!(conn.id(), id, "the connection of the call");
+                conn.state().check_may_be_called();
+                assert!(conn.is_open(), "the connection is open");
+                call(app, conn);
+            });
+        });
+        // The shard may be busy.
+        self.answers.extend(answer);
+    }
+
+    /// Calls a closure with the connection of an id that no connection has.
+    fn call_nobody(&self, argument: u8) {
+        let (shard, slot) = (u16::from(argument % 2), u32::from(argument / 2 % 32));
+        let id = ConnectionId::of(shard, slot, 1 << 23);
+        let answer = self
+            .remote
+            .with(id, |_, _| unreachable!("no connection has this id"));
+        let is_gone = matches!(answer, Err(RemoteError::Gone));
+        assert_eq!(is_gone, shard > 0, "the shard of {id}");
+    }
+
     fn mark_disturbed(&mut self, client: Option<usize>) {
         if let Some(client) = client.and_then(|index| self.clients.get_mut(index)?.as_mut()) {
             client.is_disturbed = true;
@@ -390,6 +424,17 @@ impl Bench {
     /// Ends all clients, waits for every deadline, and drains the shard.
     pub(crate) fn end_quietly(mut self) -> Outcome {
         self.run_for(SETTLE_TIME);
+        // Tasks in order may take longer together.
+        self.run(self.network.now() + TASKS_TIME, |bench| {
+            !bench.record.has_sleepers()
+        });
+        let connections = self.record.connections.borrow();
+        let ids: Vec<ConnectionId> = connections.iter().map(|it| it.id).collect();
+        drop(connections);
+        for id in ids {
+            self.call(id, Application::check_no_timer_is_missing);
+        }
+        self.run_for(SLACK);
         self.check_memory();
         self.check_echoes();
         if !self.is_draining {
@@ -418,9 +463,15 @@ impl Bench {
         );
         self.check_nothing_is_left();
         let (now, outcome) = (self.network.now(), self.outcome());
-        let Self { shard, record, .. } = self;
+        let Self {
+            shard,
+            record,
+            answers,
+            ..
+        } = self;
         shard.end(&End::Finished, now);
         check_record(&record);
+        check_answers(answers);
         check_nothing_captured(&record);
         outcome
     }
@@ -429,9 +480,15 @@ impl Bench {
     pub(crate) fn fail_ring(self) -> Outcome {
         self.check_echoes();
         let (now, outcome) = (self.network.now(), self.outcome());
-        let Self { shard, record, .. } = self;
+        let Self {
+            shard,
+            record,
+            answers,
+            ..
+        } = self;
         shard.end(&End::RingFailed, now);
         check_record(&record);
+        check_answers(answers);
         check_nothing_captured(&record);
         outcome
     }

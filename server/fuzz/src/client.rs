@@ -57,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) has_sent_raw_bytes: bool,
     /// Whether the client has started the closing handshake.
     pub(crate) is_closing: bool,
+    /// When all later segments began to be dropped.
+    pub(crate) vanished: Option<Time>,
     pub(crate) end: Option<Disconnect>,
     /// Sent messages that the handler echoes.
     pub(crate) sent_messages: Vec<Vec<u8>>,
@@ -76,6 +78,7 @@ impl Client {
             has_endless_task: false,
             has_sent_raw_bytes: false,
             is_closing: false,
+            vanished: None,
             end: None,
             sent_messages: Vec::new(),
             echoes: Vec::new(),

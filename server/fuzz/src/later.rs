@@ -1,6 +1,10 @@
 //! Closures that the application asks for later: after a task, at a timer, or by another thread.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::Duration,
+};
 
 use tidewheel::{CloseCode, Conn, Time, TimerId, shard::TICK_MS};
 
@@ -55,11 +59,27 @@ pub(crate) struct PendingTimer {
     due: Time,
 }
 
+/// The closures of a connection that are still to be called.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Number of tasks whose closure was not called.
+    pub(crate) tasks: Cell<usize>,
+    pub(crate) timers: RefCell<Vec<PendingTimer>>,
+}
+
+impl Pending {
+    /// Returns whether a timer was due more than a tick before `now`.
+    fn is_timer_missing(&self, now: Time) -> bool {
+        let tick = Duration::from_millis(TICK_MS);
+        self.timers.borrow().iter().any(|it| it.due + tick < now)
+    }
+}
+
 /// The closures of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Later {
     pub(crate) order: Rc<super::task::Order>,
-    pub(crate) timers: Vec<PendingTimer>,
+    pub(crate) pending: Rc<Pending>,
     /// Timers that have expired or were cancelled.
     past_timers: Vec<TimerId>,
     timers_set: usize,
@@ -112,6 +132,9 @@ impl Application {
                 app.watch_task(conn, id, |app, conn| app.take_step(conn, step, depth));
             });
         }
+        if is_open {
+            count(&conn.state().later.pending.tasks);
+        }
         let started = self.record.futures.get() - futures;
         assert_eq!(
             started,
@@ -131,6 +154,8 @@ impl Application {
             assert_eq!(conn.id(), id, "the connection of the task");
             conn.state().check_may_be_called();
             assert!(conn.is_open(), "the connection is open");
+            let tasks = &conn.state().later.pending.tasks;
+            tasks.set(tasks.get() - 1);
             call(self, conn);
         });
     }
@@ -181,12 +206,13 @@ impl Application {
                 app.expire(conn, Some(number), step, depth);
             })
         };
-        let may_be_set = conn.is_open() && conn.state().later.timers.len() < TIMERS_MAX;
+        let may_be_set =
+            conn.is_open() && conn.state().later.pending.timers.borrow().len() < TIMERS_MAX;
         assert_eq!(timer.is_some(), may_be_set, "the number of timers");
         let later = &mut conn.state().later;
         later.timers_set += 1;
         if let Some(id) = timer {
-            later.timers.push(PendingTimer {
+            later.pending.timers.borrow_mut().push(PendingTimer {
                 id,
                 number: (!is_bare).then_some(number),
                 due: self.record.now() + delay,
@@ -203,8 +229,10 @@ impl Application {
             let (now, later) = (self.record.now(), &mut conn.state().later);
             let is_it = |timer: &PendingTimer| timer.number == number;
             // Timers without a number have one delay, so the first is the oldest.
-            let at = later.timers.iter().position(is_it);
-            let timer = later.timers.remove(at.expect("a timer expires once"));
+            let mut timers = later.pending.timers.borrow_mut();
+            let at = timers.iter().position(is_it);
+            let timer = timers.remove(at.expect("a timer expires once"));
+            drop(timers);
             assert!(now >= timer.due, "a timer expires not before its time");
             let late = now.since(timer.due).as_millis();
             assert!(
@@ -223,9 +251,10 @@ impl Application {
         let later = &mut state.later;
         let count = if argument == 254 { usize::MAX } else { 1 };
         if argument.is_multiple_of(2) {
-            for _ in 0..count.min(later.timers.len()) {
-                let at = usize::from(argument / 2) % later.timers.len();
-                let timer = later.timers.remove(at);
+            let mut timers = later.pending.timers.borrow_mut();
+            for _ in 0..count.min(timers.len()) {
+                let at = usize::from(argument / 2) % timers.len();
+                let timer = timers.remove(at);
                 assert!(link.cancel(timer.id), "the timer was pending");
                 assert!(!link.cancel(timer.id), "the timer was cancelled");
                 later.past_timers.push(timer.id);
@@ -236,6 +265,16 @@ impl Application {
         }
     }
 
+    /// Checks that every timer that was due has expired.
+    pub(crate) fn check_no_timer_is_missing(&self, conn: &mut Conn<'_, Self>) {
+        let is_missing = conn
+            .state()
+            .later
+            .pending
+            .is_timer_missing(self.record.now());
+        assert!(!self.is_punctual || !is_missing, "a timer is missing");
+    }
+
     /// Checks that a connection that is not open starts nothing.
     pub(crate) fn check_starts_nothing(&self, conn: &mut Conn<'_, Self>) {
         assert!(!conn.is_open());
@@ -243,7 +282,7 @@ impl Application {
         self.spawn(conn, Course::AtOnce, Step::Nothing, true, 0);
         self.set_timer(conn, 0, Step::Nothing, 0, None);
         let (state, link) = conn.split();
-        for timer in &state.later.timers {
+        for timer in &*state.later.pending.timers.borrow() {
             assert!(
                 !link.cancel(timer.id),
                 "a connection that closes has no timers"

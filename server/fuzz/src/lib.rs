@@ -59,6 +59,10 @@ pub struct Outcome {
 /// - `close` is called once for each `open`, and no other callback or closure follows it, or a panic.
 /// - The closures of tasks in order are called in order. A timer is called once, not before its time, at most a tick
 ///   after it, and not after it was cancelled.
+/// - No timer of an open connection is missing. A connection that has as many tasks as it may have is not read. All
+///   closures of a client's tasks are called if it only sends messages, and its tasks end.
+/// - A closure of another thread is called or dropped. It is not called with a connection that has ended.
+/// - The connection of a client that vanishes ends in the time of keepalive and the closing handshake.
 /// - A client whose connection waits for a task that never ends stays connected while it answers pings.
 /// - The server's output is valid, and echoes are in order. A client that only sends messages within the
 ///   limits, and reads, gets every echo.

@@ -4,11 +4,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeSet,
     panic::panic_any,
+    rc::Rc,
     task::Waker,
     time::Duration,
 };
 
 use tidewheel::{ConnectionId, Disconnect, Time};
+
+use super::later::Pending;
 
 /// Maximum number of bytes that the handler sends and publishes in a run, beside echoes.
 const OUTPUT_BYTES_MAX: usize = 1 << 20;
@@ -27,6 +30,9 @@ pub(crate) struct ConnectionRecord {
     pub(crate) client: Option<usize>,
     /// Number of `open` calls.
     pub(crate) opens: usize,
+    /// Time of the `open` call.
+    pub(crate) opened: Time,
+    pub(crate) pending: Rc<Pending>,
     /// The arguments of the `close` calls.
     pub(crate) ends: Vec<Disconnect>,
 }
@@ -112,6 +118,11 @@ impl Record {
     /// Wakes a future at `until`.
     pub(crate) fn wake_at(&self, until: Time, waker: &Waker) {
         self.sleepers.borrow_mut().push((until, waker.clone()));
+    }
+
+    /// Whether a future waits for a time.
+    pub(crate) fn has_sleepers(&self) -> bool {
+        !self.sleepers.borrow().is_empty()
     }
 
     /// Time until the next future is woken.

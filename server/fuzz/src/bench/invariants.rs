@@ -1,8 +1,14 @@
 //! Assertions about the state of a run.
 
-use std::{collections::BTreeSet, rc::Rc};
+use std::{
+    collections::BTreeSet,
+    pin::pin,
+    rc::Rc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
-use tidewheel::{Cause, CloseCode, SlowConsumer, shard::Heaviest};
+use tidewheel::{Answer, Cause, CloseCode, SlowConsumer, shard::Heaviest};
 use tidewheel_codec::deflate::wire_size_max;
 
 use super::{
@@ -14,7 +20,43 @@ use super::{
     Bench,
 };
 
+/// Time by which a connection may end after its deadline.
+const LATENESS_MAX: Duration = Duration::from_millis(300);
+
 impl Bench {
+    /// Asserts that no connection ends twice, or outlives the deadlines of keepalive after its client has vanished.
+    pub(super) fn check_step(&self) {
+        let now = self.network.now();
+        let keepalive = self
+            .config
+            .ping_interval
+            .zip(self.config.ping_timeout)
+            .filter(|_| self.operations_take_no_time && !self.is_finished);
+        for connection in &*self.record.connections.borrow() {
+            let (opens, ends) = (connection.opens, connection.ends.len());
+            assert!(opens == 1 && ends <= 1, "{opens} opens, {ends} ends");
+            let client = connection
+                .client
+                .and_then(|it| self.clients.get(it)?.as_ref());
+            if let Some((interval, timeout)) = keepalive
+                && ends == 0
+                && let Some(client) = client.filter(|it| !it.has_sent_raw_bytes)
+                && let Some(vanished) = client.vanished
+            {
+                let deadline = vanished.max(connection.opened)
+                    + interval
+                    + timeout
+                    + self.config.close_timeout;
+                assert!(
+                    now <= deadline + LATENESS_MAX,
+                    "{} is open {:?} after its deadline",
+                    connection.id,
+                    now.since(deadline)
+                );
+            }
+        }
+    }
+
     /// Asserts that no connection uses more memory than the limits allow.
     pub(super) fn check_memory(&self) {
         let Heaviest {
@@ -114,6 +156,8 @@ impl Bench {
             if client.has_endless_task {
                 continue;
             }
+            let tasks = connection.pending.tasks.get();
+            assert_eq!(tasks, 0, "tasks of client {index} that have finished");
             let (sent, received) = (client.sent_messages.len(), client.echoes.len());
             assert_eq!(sent, received, "echoes to client {index}");
         }
@@ -197,6 +241,18 @@ fn check_response(response: &[u8]) {
     // The response to HEAD has no body.
     let is_complete = length.is_none_or(|it| it.parse() == Ok(body.len())) || body.is_empty();
     assert!(is_complete, "the body has {} bytes: {text}", body.len());
+}
+
+/// Asserts that each closure of another thread was called or dropped.
+pub(super) fn check_answers(answers: Vec<Answer<()>>) {
+    let mut context = Context::from_waker(Waker::noop());
+    for answer in answers {
+        let answer = pin!(answer).poll(&mut context);
+        assert!(
+            answer.is_ready(),
+            "a closure was neither called nor dropped"
+        );
+    }
 }
 
 /// Asserts that all futures and closures were dropped.
