@@ -14,7 +14,8 @@ use tidewheel::{ConnectionId, Disconnect, Time};
 use super::later::Pending;
 
 /// Maximum number of bytes that the handler sends and publishes in a run, beside echoes.
-const OUTPUT_BYTES_MAX: usize = 1 << 20;
+/// A send of the simulation copies the whole queue, so a long queue for a socket that takes little is slow.
+const OUTPUT_BYTES_MAX: usize = 1 << 18;
 
 /// Maximum number of tasks and timers of a run.
 const STARTS_MAX: usize = 1 << 12;
