@@ -42,7 +42,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// The subscribers of each topic.
 type Topics = HashMap<String, broadcast::Sender<Utf8Bytes>>;
 
-/// What all connections share.
+/// The database, the subscribers and the end of the server, which all connections share.
 #[derive(Clone)]
 struct Chat {
     database: Database,

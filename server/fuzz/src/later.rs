@@ -20,7 +20,7 @@ const TIMERS_MAX: usize = 1024;
 /// Maximum number of closures that each start the next one.
 const DEPTH_MAX: u8 = 3;
 
-/// What a closure does with its connection.
+/// The action of a closure with its connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
     Nothing,

@@ -44,7 +44,7 @@ impl Waker {
         fence(Ordering::SeqCst);
         if let Some(signal) = self.signal.get() {
             // The kernel does not signal one eventfd from within a write to another: it defers the first such signal,
-            // and Linux 6.18 drops all later ones.
+            // and drops all later ones (`__io_eventfd_signal` in io_uring/eventfd.c of Linux).
             let _ = rustix::io::write(signal, &1_u64.to_ne_bytes());
         }
     }

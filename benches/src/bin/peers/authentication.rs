@@ -53,7 +53,7 @@ pub(crate) struct Options {
     output: Output,
 }
 
-/// What other clients do during a measurement.
+/// The activity of other clients during a measurement.
 #[derive(Clone, Copy)]
 enum Load {
     Nothing,
