@@ -122,7 +122,8 @@ impl<'a> Request<'a> {
         })
     }
 
-    /// The value of the first cookie with this name.
+    /// The value of the first cookie with this name, as received: characters that [`Cookie`](crate::Cookie) has
+    /// percent-encoded are still encoded.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         let mut cookies = self.cookies();
