@@ -120,7 +120,7 @@ pub struct Config {
     /// connection has as many, it is not read.
     pub max_tasks_per_connection: u32,
     /// Maximum number of tasks of each shard; default 65,536. While a shard has as many, a connection with a task is
-    /// not read, and a request whose verdict would need a task is refused with 503.
+    /// not read, and requests for a WebSocket, and those whose response would need a task, are refused with 503.
     ///
     /// 0: the shards have no runtime, as without the feature `tasks`, and [`Link::spawn`](crate::Link::spawn) panics.
     pub max_tasks: u32,

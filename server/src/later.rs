@@ -15,6 +15,8 @@ pub(crate) use self::timers::TIMERS_MAX;
 pub use self::timers::TimerId;
 pub(crate) use self::timers::Timers;
 
+use tidewheel_codec::Time;
+
 use crate::Config;
 
 /// The timers and tasks of the connections of a shard.
@@ -34,11 +36,37 @@ impl Schedule {
         }
     }
 
-    /// Cancels the timers and tasks of a connection that has ended.
-    pub(crate) fn forget(&mut self, slot: u32) {
+    /// Cancels the timers of a connection that has ended. Its tasks may finish until `deadline`.
+    pub(crate) fn end_connection(
+        &mut self,
+        slot: u32,
+        #[cfg_attr(not(feature = "tasks"), expect(unused))] deadline: Time,
+    ) {
         self.timers.forget(slot);
         #[cfg(feature = "tasks")]
-        self.tasks.forget(slot);
+        self.tasks.end_connection(slot, deadline);
+    }
+
+    /// Returns whether the shard has as many tasks as it may have.
+    pub(crate) fn is_full(&self) -> bool {
+        #[cfg(feature = "tasks")]
+        return self.tasks.count() > 0 && self.tasks.is_shard_full();
+        #[cfg(not(feature = "tasks"))]
+        return false;
+    }
+
+    /// Returns whether a task is unfinished, or its output waits.
+    pub(crate) fn has_work(&self) -> bool {
+        #[cfg(feature = "tasks")]
+        return self.tasks.count() > 0;
+        #[cfg(not(feature = "tasks"))]
+        return false;
+    }
+
+    /// Drops the tasks of connections that have ended.
+    pub(crate) fn drop_ended(&mut self) {
+        #[cfg(feature = "tasks")]
+        self.tasks.drop_ended();
     }
 
     /// Returns whether a connection has as many tasks as it may have, so that it is not read.

@@ -211,9 +211,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.read_waiting(now);
         self.do_jobs(now);
         #[cfg(feature = "tasks")]
-        let tasks_done = self.finish_tasks(now);
+        let (tasks_done, tasks_drop_in) = (self.finish_tasks(now), self.next_task_deadline_in(now));
         #[cfg(not(feature = "tasks"))]
-        let tasks_done = true;
+        let (tasks_done, tasks_drop_in) = (true, None);
         let expired = self.expire_timers(now);
         let drain_in = self.drain(now);
         self.report_presence();
@@ -236,6 +236,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.acceptor.retry_in(now),
             awaits_budget.then_some(BUDGET_RETRY_INTERVAL),
             suspended.map(|time| time.since(now)),
+            tasks_drop_in,
             self.memory.next_in(now),
         ];
         Next::Enter(match limits.into_iter().flatten().min() {
@@ -411,6 +412,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             Lifecycle::Serving => false,
             Lifecycle::Draining(_) => {
                 self.connections.is_empty()
+                    && !self.core.later.has_work()
                     && self.core.fanout.presence_reports() == 0
                     && self.admission.handoffs() == 0
                     && self.acceptor.is_stopped()

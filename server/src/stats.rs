@@ -29,7 +29,7 @@ pub(crate) enum Rejected {
     Application,
     /// The application has panicked.
     Panic,
-    /// The application has not decided in time, or would need one task too many.
+    /// The application has not decided in time, or has as many tasks as it may have.
     Undecided,
 }
 

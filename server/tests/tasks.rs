@@ -33,6 +33,8 @@ struct Shared {
     most_running: AtomicUsize,
     /// Number of tasks that were dropped or have finished.
     dropped: AtomicUsize,
+    /// Number of tasks of the messages `gate` and `ordered` that have finished.
+    finished: AtomicUsize,
     /// The ids of open connections, by the paths of their requests.
     ids: Mutex<HashMap<String, ConnectionId>>,
 }
@@ -119,6 +121,7 @@ impl Handler for Tasks {
                 let (gate, counted) = (gate.to_owned(), Counted::new(&shared));
                 let task = async move {
                     shared.pass(&gate).await;
+                    shared.finished.fetch_add(1, Ordering::Relaxed);
                     drop(counted);
                     gate
                 };
@@ -128,9 +131,11 @@ impl Handler for Tasks {
                 });
             }
             ("ordered", gate) => {
-                let gate = gate.to_owned();
+                let (gate, counted) = (gate.to_owned(), Counted::new(&shared));
                 let task = async move {
                     shared.pass(&gate).await;
+                    shared.finished.fetch_add(1, Ordering::Relaxed);
+                    drop(counted);
                     gate
                 };
                 conn.spawn_in_order(task, |_, conn, gate| {
@@ -175,8 +180,8 @@ impl Bench {
     fn start(change: impl FnOnce(&mut Config)) -> Self {
         let server = Server::builder()
             .listen("127.0.0.1:0")
-            .configure(change)
             .configure(|config| config.shards = Some(2))
+            .configure(change)
             .bind()
             .expect("a free port");
         let address = server.address();
@@ -234,6 +239,12 @@ impl Bench {
         self.shared.gates[gate].add_permits(1);
     }
 
+    fn wait_for_no_connections(&self) {
+        wait::until(ms(10_000), "the end of all connections", || {
+            self.running.publisher().snapshot().total().connections == 0
+        });
+    }
+
     fn wait_for(&self, what: &str, met: impl Fn(&Shared) -> bool) {
         wait::until(ms(10_000), what, || met(&self.shared));
     }
@@ -249,6 +260,13 @@ fn is_on_other_shard(one: ConnectionId, other: ConnectionId) -> bool {
 fn say(client: &mut Client, text: &str) {
     client.send(&client::text(text));
     client.expect(FIN | TEXT, text);
+}
+
+/// Ends a connection by a closing handshake.
+fn close(mut client: Client) {
+    client.send(&client::close(1000, ""));
+    assert_eq!(client.frame().close_code(), 1000);
+    client.finish();
 }
 
 fn ask(client: &mut Client, text: &str) {
@@ -351,22 +369,106 @@ fn the_closure_behind_a_task_closes_its_connection() {
 }
 
 #[test]
-fn the_tasks_of_a_connection_are_dropped_with_it() {
-    let bench = Bench::start(|_| ());
+fn work_goes_on_when_its_client_has_gone() {
+    for ends in [close, Client::reset] {
+        let bench = Bench::start(|config| config.shards = Some(1));
+        let mut client = bench.open("/");
+        for text in ["gate a", "gate b", "ordered a", "ordered b"] {
+            ask(&mut client, text);
+        }
+        say(&mut client, "hello");
+        ends(client);
+        bench.wait_for_no_connections();
+        // The next connection in the slot gets no output of the work.
+        let mut next = bench.open("/");
+        for gate in ["a", "a", "b", "b"] {
+            bench.allow(gate);
+        }
+        bench.wait_for("the end of the work", |it| {
+            it.finished.load(Ordering::Relaxed) == 4
+        });
+        say(&mut next, "hello");
+    }
+}
+
+#[test]
+fn work_is_dropped_at_the_close_timeout_after_its_connection_has_ended() {
+    let bench = Bench::start(|config| config.close_timeout = ms(200));
     let mut client = bench.open("/");
-    for text in ["gate a", "gate b"] {
+    for text in ["gate a", "gate b", "ordered a", "ordered b"] {
         ask(&mut client, text);
     }
     say(&mut client, "hello");
-    assert_eq!(bench.shared.running.load(Ordering::Relaxed), 2);
-    drop(client);
+    client.reset();
     bench.wait_for("the end of the tasks", |it| {
-        it.dropped.load(Ordering::Relaxed) == 2
+        it.running.load(Ordering::Relaxed) == 0
     });
-    // The next connection in the slot gets no output of them.
+    assert_eq!(bench.shared.finished.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_drain_waits_for_work_of_connections_that_have_ended() {
+    let bench = Bench::start(|_| ());
     let mut client = bench.open("/");
-    bench.allow("a");
+    ask(&mut client, "gate a");
     say(&mut client, "hello");
+    client.reset();
+    bench.wait_for_no_connections();
+    bench.running.publisher().drain(ms(10_000));
+    // The listening sockets are closed before the drain ends.
+    wait::until(ms(10_000), "the start of the drain", || {
+        Client::connect_to(bench.address).is_err()
+    });
+    bench.allow("a");
+    let Bench {
+        shared, running, ..
+    } = bench;
+    running.join().expect("the server ends");
+    assert_eq!(shared.finished.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_drain_drops_work_at_its_timeout() {
+    let bench = Bench::start(|_| ());
+    let (mut gone, mut left) = (bench.open("/"), bench.open("/"));
+    for client in [&mut gone, &mut left] {
+        ask(client, "gate a");
+        say(client, "hello");
+    }
+    gone.reset();
+    bench.running.publisher().drain(ms(300));
+    let Bench {
+        shared, running, ..
+    } = bench;
+    running.join().expect("the server ends");
+    assert_eq!(shared.finished.load(Ordering::Relaxed), 0);
+    assert_eq!(shared.running.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn work_of_clients_that_have_gone_counts_for_the_bound_of_the_shard() {
+    let bench = Bench::start(|config| {
+        config.shards = Some(1);
+        config.max_tasks = 4;
+    });
+    for number in 1..=4 {
+        let mut client = bench.open("/");
+        ask(&mut client, "gate a");
+        bench.wait_for("the task", |it| {
+            it.running.load(Ordering::Relaxed) == number
+        });
+        client.reset();
+    }
+    let head = bench.request("/").head();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("\r\nRetry-After: 1\r\n"), "{head}");
+    bench.allow("a");
+    bench.wait_for("the end of one task", |it| {
+        it.running.load(Ordering::Relaxed) == 3
+    });
+    wait::until(ms(10_000), "a place for another task", || {
+        bench.request("/").head().starts_with("HTTP/1.1 101 ")
+    });
 }
 
 #[test]

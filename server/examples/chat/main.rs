@@ -62,7 +62,7 @@ impl Handler for Chat {
         });
     }
 
-    // Messages are delivered in the order of arrival. Those that still wait when their sender disconnects are lost.
+    // Messages are delivered in the order of arrival, also if their sender disconnects.
     fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
         let (Member { name, room }, link) = conn.split();
         let text = message.as_text().unwrap_or_default();

@@ -536,8 +536,8 @@ impl Bench {
         let one = config.handshake_timeout
             + config.ping_interval.unwrap_or_default()
             + config.ping_timeout.unwrap_or_default()
-            // For the closing handshake and for the peer's FIN.
-            + 2 * config.close_timeout;
+            // For the closing handshake, the peer's FIN, and the tasks of connections that have ended.
+            + 3 * config.close_timeout;
         // Clients in the backlog are accepted when others have ended.
         let rounds = CLIENTS as u32 / self.sockets + 1;
         let slow = if self.operations_take_no_time {

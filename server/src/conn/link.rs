@@ -296,10 +296,10 @@ impl<H: Handler> Link<'_, H> {
     /// [`Config::max_tasks_per_connection`](crate::Config::max_tasks_per_connection) tasks, no further message of it is
     /// read.
     ///
-    /// The future is dropped when the connection ends, which is at once when the client sends Close. `then` is not
-    /// called after that, nor after a Close was sent or received. So the future is not for work that must be finished:
-    /// give this to a task of the application's own runtime, and let the future wait for its result. If the future or
-    /// `then` panics, the connection is closed with 1011.
+    /// When the connection has ended, the future goes on for at most
+    /// [`Config::close_timeout`](crate::Config::close_timeout), so that work for a message is finished although its
+    /// client has gone; a [drain](crate::Publisher::drain) waits for it, too. `then` is not called after a Close was sent
+    /// or received. If the future or `then` panics, the connection is closed with 1011.
     ///
     /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
     /// own: `tokio::time::timeout` gives it one.
@@ -318,8 +318,7 @@ impl<H: Handler> Link<'_, H> {
     }
 
     /// Like [`spawn`](Self::spawn), but the future starts when the futures of earlier calls for this connection have
-    /// finished. So the closures are called in the order of the calls. Futures that have not started when the connection
-    /// ends never run.
+    /// finished. So the closures are called in the order of the calls.
     ///
     /// # Panics
     /// If [`Config::max_tasks`](crate::Config::max_tasks) is 0.

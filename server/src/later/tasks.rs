@@ -1,7 +1,8 @@
 //! The tasks that an application starts for its connections: futures that run on the thread of the shard.
 //!
 //! A task runs on the [`LocalSet`] of the shard. Its output waits in a queue until the next turn of the shard, which
-//! gives it to the connection. The tasks of a connection are dropped with it.
+//! gives it to the connection. When a connection ends, its tasks may finish until a deadline, and their outputs are
+//! dropped. Only the task that answers a request is dropped with its connection.
 
 use std::{
     any::Any,
@@ -13,6 +14,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use tidewheel_codec::Time;
 use tokio::task::{AbortHandle, LocalSet};
 
 use crate::{
@@ -33,17 +35,23 @@ pub(crate) enum Output {
     Response(Response),
 }
 
-/// The output of a task of a connection, or its panic.
+/// The output of a task, or its panic.
 pub(crate) struct Finished {
-    pub(crate) slot: u32,
+    /// The slot of the connection. `None` if the connection has ended.
+    pub(crate) slot: Option<u32>,
     pub(crate) output: Result<Output, Panic>,
 }
 
 /// The tasks of a shard.
 pub(crate) struct Tasks {
     local: Rc<LocalSet>,
-    /// The tasks of each connection that has some.
-    connections: HashMap<u32, ConnectionTasks>,
+    /// The tasks of each connection that has or had some, by the serial number of the first one.
+    groups: HashMap<u64, Group>,
+    /// The group of each slot whose connection has tasks.
+    slots: HashMap<u32, u64>,
+    /// The groups of connections that have ended, with the time at which what is left of each is dropped; the first
+    /// one first. A group may have finished before.
+    ended: VecDeque<(Time, u64)>,
     finished: Rc<FinishedQueue>,
     /// Number of tasks.
     count: usize,
@@ -54,11 +62,22 @@ pub(crate) struct Tasks {
 }
 
 /// The tasks of one connection.
-#[derive(Default)]
-struct ConnectionTasks {
+struct Group {
+    purpose: Purpose,
+    /// The slot of the connection. `None` if the connection has ended.
+    slot: Option<u32>,
     running: Vec<Running>,
     /// Tasks in order that wait until the task before has finished.
     waiting: VecDeque<TaskFuture>,
+}
+
+/// What the tasks of a connection are for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    /// To answer the request. Without the client, nobody needs the answer.
+    Answer,
+    /// Work that callbacks have started.
+    Work,
 }
 
 struct Running {
@@ -67,22 +86,25 @@ struct Running {
     abort: AbortHandle,
 }
 
-impl ConnectionTasks {
+impl Group {
     fn count(&self) -> usize {
         self.running.len() + self.waiting.len()
     }
 }
 
+/// A task that has finished: its number, that of its group, and its output.
+type Entry = (u64, u64, Result<Output, Panic>);
+
 /// The outputs of tasks that wait for the next turn.
 #[derive(Default)]
 pub(crate) struct FinishedQueue {
-    tasks: RefCell<VecDeque<(u64, Finished)>>,
+    tasks: RefCell<VecDeque<Entry>>,
     waker: RefCell<Option<Waker>>,
 }
 
 impl FinishedQueue {
-    fn push(&self, serial: u64, finished: Finished) {
-        self.tasks.borrow_mut().push_back((serial, finished));
+    fn push(&self, entry: Entry) {
+        self.tasks.borrow_mut().push_back(entry);
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -108,7 +130,9 @@ impl Tasks {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             local: Rc::default(),
-            connections: HashMap::new(),
+            groups: HashMap::new(),
+            slots: HashMap::new(),
+            ended: VecDeque::new(),
             finished: Rc::default(),
             count: 0,
             per_connection_max: config.max_tasks_per_connection as usize,
@@ -148,98 +172,159 @@ impl Tasks {
     }
 
     fn is_connection_full(&self, slot: u32) -> bool {
-        let tasks = self.connections.get(&slot);
-        tasks.is_some_and(|it| it.count() >= self.per_connection_max || self.is_shard_full())
+        let group = self.slots.get(&slot).and_then(|id| self.groups.get(id));
+        group.is_some_and(|it| it.count() >= self.per_connection_max || self.is_shard_full())
+    }
+
+    /// Starts the task that answers the request of a connection.
+    pub(crate) fn start_answer(&mut self, slot: u32, task: TaskFuture) {
+        let group = self.group(slot, Purpose::Answer);
+        self.run(group, task, false);
     }
 
     /// Starts a task of a connection.
     pub(crate) fn start(&mut self, slot: u32, task: TaskFuture) {
-        self.count_one();
-        self.run(slot, task, false);
+        let group = self.group(slot, Purpose::Work);
+        self.run(group, task, false);
     }
 
     /// Starts a task of a connection when all its tasks in order that were added before have finished.
     pub(crate) fn start_in_order(&mut self, slot: u32, task: TaskFuture) {
-        self.count_one();
-        let tasks = self.connections.entry(slot).or_default();
-        match tasks.running.iter().any(|it| it.is_ordered) {
-            true => tasks.waiting.push_back(task),
-            false => self.run(slot, task, true),
+        let id = self.group(slot, Purpose::Work);
+        match self.groups.get_mut(&id) {
+            Some(group) if group.running.iter().any(|it| it.is_ordered) => {
+                group.waiting.push_back(task);
+            }
+            Some(_) | None => self.run(id, task, true),
         }
     }
 
-    fn count_one(&mut self) {
+    /// Counts a new task of a connection. Returns the group of the connection, which is made if it has none.
+    fn group(&mut self, slot: u32, purpose: Purpose) -> u64 {
         assert!(
             self.per_shard_max > 0,
             "Config::max_tasks is 0, so a handler cannot start a task"
         );
         self.count += 1;
+        *self.slots.entry(slot).or_insert_with(|| {
+            let id = self.serial + 1;
+            let group = Group {
+                purpose,
+                slot: Some(slot),
+                running: Vec::new(),
+                waiting: VecDeque::new(),
+            };
+            self.groups.insert(id, group);
+            id
+        })
     }
 
-    fn run(&mut self, slot: u32, task: TaskFuture, is_ordered: bool) {
+    fn run(&mut self, id: u64, task: TaskFuture, is_ordered: bool) {
         self.serial += 1;
         let (serial, finished) = (self.serial, Rc::clone(&self.finished));
         let task = Contained { task: Some(task) };
         let handle = self.local.spawn_local(async move {
             let output = task.await;
-            finished.push(serial, Finished { slot, output });
+            finished.push((id, serial, output));
         });
-        let tasks = self.connections.entry(slot).or_default();
-        tasks.running.push(Running {
-            serial,
-            is_ordered,
-            abort: handle.abort_handle(),
-        });
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.running.push(Running {
+                serial,
+                is_ordered,
+                abort: handle.abort_handle(),
+            });
+        }
     }
 
     /// Takes the output of the next task that has finished, and starts the task that follows it in order.
     pub(crate) fn next_finished(&mut self) -> Option<Finished> {
         loop {
-            let (serial, finished) = self.finished.tasks.borrow_mut().pop_front()?;
-            if self.end(finished.slot, serial) {
-                return Some(finished);
+            let (id, serial, output) = self.finished.tasks.borrow_mut().pop_front()?;
+            if let Some(slot) = self.end(id, serial) {
+                return Some(Finished { slot, output });
             }
-            // The connection has ended. The destructor of the output may panic.
-            let _ = contain::catch(|| drop(finished));
+            // The task was dropped when it had just finished. The destructor of the output may panic.
+            let _ = contain::catch(|| drop(output));
         }
     }
 
-    /// Removes a task that has finished. Returns whether it was still a task of the connection in its slot.
-    fn end(&mut self, slot: u32, serial: u64) -> bool {
-        let Some(tasks) = self.connections.get_mut(&slot) else {
-            return false;
-        };
-        let Some(at) = tasks.running.iter().position(|it| it.serial == serial) else {
-            return false;
-        };
-        self.count -= 1;
-        let next = match tasks.running.swap_remove(at).is_ordered {
-            true => tasks.waiting.pop_front(),
+    /// Removes a task that has finished. Returns the slot of its connection, if that has not ended; `None` if the task
+    /// was dropped before.
+    #[expect(
+        clippy::option_option,
+        reason = "a task may have no connection any more"
+    )]
+    fn end(&mut self, id: u64, serial: u64) -> Option<Option<u32>> {
+        let group = self.groups.get_mut(&id)?;
+        let at = group.running.iter().position(|it| it.serial == serial)?;
+        let slot = group.slot;
+        let next = match group.running.swap_remove(at).is_ordered {
+            true => group.waiting.pop_front(),
             false => None,
         };
-        if tasks.count() == 0 && next.is_none() {
-            self.connections.remove(&slot);
-        }
+        let is_over = group.count() == 0 && next.is_none();
+        self.count -= 1;
         if let Some(next) = next {
-            self.run(slot, next, true);
+            self.run(id, next, true);
         }
-        true
+        if is_over {
+            self.groups.remove(&id);
+            slot.and_then(|slot| self.slots.remove(&slot));
+        }
+        Some(slot)
     }
 
-    /// Drops the tasks of a connection that has ended.
-    pub(crate) fn forget(&mut self, slot: u32) {
+    /// Ends the tasks of a connection that has ended: an answer at once, and work at `deadline`, which is not before
+    /// the deadlines of connections that have ended before.
+    pub(crate) fn end_connection(&mut self, slot: u32, deadline: Time) {
         if self.count == 0 {
             return;
         }
-        let Some(tasks) = self.connections.remove(&slot) else {
+        let Some(id) = self.slots.remove(&slot) else {
             return;
         };
-        self.count -= tasks.count();
-        for task in &tasks.running {
+        let Some(group) = self.groups.get_mut(&id) else {
+            return;
+        };
+        group.slot = None;
+        match group.purpose {
+            Purpose::Answer => self.drop_group(id),
+            Purpose::Work => self.ended.push_back((deadline, id)),
+        }
+    }
+
+    /// Time at which tasks of connections that have ended are dropped.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        self.ended.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Drops the tasks of connections that have ended, whose deadline is not after `time`.
+    pub(crate) fn drop_overdue(&mut self, time: Time) {
+        while let Some((deadline, id)) = self.ended.front().copied()
+            && deadline <= time
+        {
+            self.ended.pop_front();
+            self.drop_group(id);
+        }
+    }
+
+    /// Drops the tasks of all connections that have ended.
+    pub(crate) fn drop_ended(&mut self) {
+        for (_, id) in std::mem::take(&mut self.ended) {
+            self.drop_group(id);
+        }
+    }
+
+    fn drop_group(&mut self, id: u64) {
+        let Some(group) = self.groups.remove(&id) else {
+            return;
+        };
+        self.count -= group.count();
+        for task in &group.running {
             task.abort.abort();
         }
         // The destructors of futures may panic.
-        let _ = contain::catch(|| drop(tasks));
+        let _ = contain::catch(|| drop(group));
     }
 }
 

@@ -28,7 +28,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
         let request = Box::new(request);
         self.connection
             .advance(Phase::Undecided { request, deadline });
-        self.core.later.tasks.start(self.slot, task);
+        self.core.later.tasks.start_answer(self.slot, task);
         true
     }
 

@@ -29,6 +29,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
                 self.visit(slot, now, |visit| visit.end_drain());
             }
             progress.next_reset = upto;
+            self.core.later.drop_ended();
             self.core.lifecycle = Lifecycle::Draining(progress);
             return (upto < end).then_some(Duration::ZERO);
         }

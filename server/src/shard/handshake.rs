@@ -162,6 +162,10 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
             self.refuse(Rejected::Origin, &rejection.into());
             return false;
         }
+        if self.core.later.is_full() {
+            self.refuse(Rejected::Undecided, &Response::busy("the server is busy"));
+            return false;
+        }
         let handler = &mut self.core.handler;
         let verdict = match contain::catch(|| handler.upgrade(request)) {
             Ok(verdict) => verdict,

@@ -1,5 +1,7 @@
 //! Calls closures of the application: of other threads, of timers, and of tasks.
 
+#[cfg(feature = "tasks")]
+use std::time::Duration;
 #[cfg(all(feature = "tasks", feature = "sim"))]
 use std::{
     pin::pin,
@@ -20,7 +22,7 @@ use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
 #[cfg(feature = "tasks")]
 use crate::{
     connection::Phase,
-    contain::Panic,
+    contain::{self, Panic},
     later::{Finished, Output},
 };
 
@@ -59,14 +61,34 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         finished.has_any() || woken.0.load(Ordering::Relaxed)
     }
 
+    /// Drops the output of a task whose connection has ended.
+    #[cfg(feature = "tasks")]
+    fn drop_output(&self, output: Result<Output, Panic>) {
+        let dropped = output.and_then(|output| contain::catch(|| drop(output)));
+        if let Err(panic) = dropped {
+            self.core.note_panic(None, Callback::Task, panic);
+        }
+    }
+
+    /// Returns the time until tasks of connections that have ended are dropped.
+    #[cfg(feature = "tasks")]
+    pub(super) fn next_task_deadline_in(&self, now: Time) -> Option<Duration> {
+        let deadline = self.core.later.tasks.next_deadline();
+        deadline.map(|deadline| deadline.since(now))
+    }
+
     /// Gives the outputs of tasks to their connections, within the limit of a turn. Returns whether none is left.
     #[cfg(feature = "tasks")]
     pub(super) fn finish_tasks(&mut self, now: Time) -> bool {
+        self.core.later.tasks.drop_overdue(now);
         for _ in 0..JOBS_PER_TURN {
             let Some(Finished { slot, output }) = self.core.later.tasks.next_finished() else {
                 return true;
             };
-            self.visit(slot, now, |visit| visit.finish_task(output));
+            match slot {
+                Some(slot) => _ = self.visit(slot, now, |visit| visit.finish_task(output)),
+                None => self.drop_output(output),
+            }
         }
         false
     }

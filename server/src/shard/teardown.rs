@@ -113,7 +113,7 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     pub(super) fn answer(&mut self, response: &Response) {
         // When the answer is sent, the bytes behind the request are read, which discards them.
         self.connection.reading.resume();
-        self.core.later.forget(self.slot);
+        self.end_later();
         self.queue().write(Lane::Control, |out| response.write(out));
         let deadline = self.end_of_wait(self.now);
         self.connection.advance(Phase::Answered { deadline });
@@ -409,12 +409,18 @@ impl<R: Ring, H: Handler> Visit<'_, R, H> {
     /// Enters a phase in which nothing is received, and drops the application's state.
     fn enter_last_phase(&mut self, phase: Phase<H::State>) {
         self.change_receive(ReceiveEvent::Leave);
-        self.core.later.forget(self.slot);
+        self.end_later();
         let before = self.connection.advance(phase);
         self.schedule();
         if let Err(panic) = contain::catch(|| drop(before)) {
             self.note_panic(Callback::DropState, panic);
         }
+    }
+
+    /// Cancels the timers of the connection. Its tasks may finish within the close timeout.
+    fn end_later(&mut self) {
+        let deadline = self.now + self.core.settings.close_timeout;
+        self.core.later.end_connection(self.slot, deadline);
     }
 
     /// Handles the completion of our FIN; `result` is a negated errno if it was not sent.
