@@ -17,7 +17,7 @@ use super::{
         client::{Client, Phase},
         record::Record,
     },
-    Bench,
+    Bench, SLACK,
 };
 
 /// Time by which a connection may end after its deadline.
@@ -131,6 +131,10 @@ impl Bench {
             else {
                 continue;
             };
+            // A client from the backlog may have been accepted a moment ago.
+            if self.network.now() < connection.opened + SLACK {
+                continue;
+            }
             let is_allowed = |cause: Cause| match cause {
                 Cause::PeerClose => client.is_closing,
                 // The server does not read a Close behind messages that wait for a task. A client that has sent one
