@@ -14,8 +14,6 @@ use std::{
 
 use tidewheel_codec::Time;
 
-#[cfg(feature = "tasks")]
-use super::jobs::JOBS_PER_TURN;
 use super::{Shard, visit::Visit};
 use crate::{ConnectionId, Handler, call::Call, contain::Callback, ring::Ring};
 
@@ -25,6 +23,10 @@ use crate::{
     contain::{self, Panic},
     later::{Finished, Output},
 };
+
+/// Outputs of tasks in one turn, at most. An output may open a connection, which takes several times as long as a message.
+#[cfg(feature = "tasks")]
+const OUTPUTS_PER_TURN: usize = 32;
 
 /// Whether the tasks of a shard were woken since they were polled.
 #[cfg(all(feature = "tasks", feature = "sim"))]
@@ -81,7 +83,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
     #[cfg(feature = "tasks")]
     pub(super) fn finish_tasks(&mut self, now: Time) -> bool {
         self.core.later.tasks.drop_overdue(now);
-        for _ in 0..JOBS_PER_TURN {
+        for _ in 0..OUTPUTS_PER_TURN {
             let Some(Finished { slot, output }) = self.core.later.tasks.next_finished() else {
                 return true;
             };
