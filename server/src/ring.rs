@@ -40,7 +40,7 @@ use bytes::BytesMut;
 pub enum Wait {
     /// Returns at once.
     No,
-    /// Waits for this time at most.
+    /// Waits for this time at most. If it is zero, takes what a wait would take that ends at once.
     For(Duration),
     /// Waits until an operation completes.
     Forever,

@@ -5,7 +5,7 @@
 //! `IORING_REGISTER_EVENTFD`); the descriptor of the ring itself would not become readable, because the kernel defers
 //! completions until the shard enters the ring. Threads that wake the shard signal the eventfd themselves.
 
-use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll};
+use std::{future::poll_fn, io, pin::Pin, rc::Rc, task::Poll, time::Duration};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -21,6 +21,10 @@ const SUBMISSION_ENTRIES: u32 = 64;
 
 /// Number of descriptors that a runtime opens. It panics if it cannot open them, so they are reserved first.
 const DESCRIPTORS: usize = 10;
+
+/// Takes from the ring what a wait would take. [`Wait::No`] takes all there is: larger batches, which use up the receive
+/// buffers, so that receives have to be armed again.
+const TAKE: Wait = Wait::For(Duration::ZERO);
 
 /// Runs `future` on a new runtime of the calling thread.
 ///
@@ -64,7 +68,10 @@ impl RuntimeWaiter {
             shard.ring().register(&self.signal)?;
             self.is_registered = true;
         }
-        shard.enter(Wait::No)?;
+        shard.enter(match wait {
+            Wait::No => Wait::No,
+            Wait::For(_) | Wait::Forever => TAKE,
+        })?;
         if wait == Wait::No || shard.has_completions() {
             // The runtime submits operations of `tokio_uring`, and looks for events, only when it waits.
             self.signal.set();
@@ -78,7 +85,7 @@ impl RuntimeWaiter {
         let mut sleep = limit.map(|limit| Box::pin(sleep_until(limit)));
         loop {
             let is_over = self.wait(sleep.as_mut()).await;
-            shard.enter(Wait::No)?;
+            shard.enter(TAKE)?;
             // An earlier completion may have signalled the event.
             if is_over || shard.has_completions() {
                 return Ok(());

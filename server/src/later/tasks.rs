@@ -7,13 +7,14 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     fmt,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker},
 };
 
+use slab::Slab;
 use tidewheel_codec::Time;
 use tokio::task::{AbortHandle, LocalSet};
 
@@ -45,13 +46,13 @@ pub(crate) struct Finished {
 /// The tasks of a shard.
 pub(crate) struct Tasks {
     local: Rc<LocalSet>,
-    /// The tasks of each connection that has or had some, by the serial number of the first one.
-    groups: HashMap<u64, Group>,
-    /// The group of each slot whose connection has tasks.
-    slots: HashMap<u32, u64>,
+    /// The tasks of each connection that has some, or has ended and had some.
+    groups: Slab<Group>,
+    /// The group of each slot, or [`NIL`], up to the highest slot whose connection has ever had tasks.
+    of_slot: Vec<u32>,
     /// The groups of connections that have ended, with the time at which what is left of each is dropped; the first
     /// one first. A group may have finished before.
-    ended: VecDeque<(Time, u64)>,
+    ended: VecDeque<(Time, u32)>,
     finished: Rc<FinishedQueue>,
     /// Number of tasks.
     count: usize,
@@ -64,12 +65,14 @@ pub(crate) struct Tasks {
 /// The tasks of one connection.
 struct Group {
     purpose: Purpose,
-    /// The slot of the connection. `None` if the connection has ended.
-    slot: Option<u32>,
+    owner: Owner,
     running: Vec<Running>,
     /// Tasks in order that wait until the task before has finished.
     waiting: VecDeque<TaskFuture>,
 }
+
+/// No group.
+const NIL: u32 = u32::MAX;
 
 /// What the tasks of a connection are for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +81,15 @@ enum Purpose {
     Answer,
     /// Work that callbacks have started.
     Work,
+}
+
+/// The connection of a group.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Owner {
+    /// The slot of the connection.
+    Slot(u32),
+    /// The connection has ended, and its tasks are dropped at this time.
+    Ended(Time),
 }
 
 struct Running {
@@ -92,8 +104,8 @@ impl Group {
     }
 }
 
-/// A task that has finished: its number, that of its group, and its output.
-type Entry = (u64, u64, Result<Output, Panic>);
+/// A task that has finished: its group, its serial number, and its output.
+type Entry = (u32, u64, Result<Output, Panic>);
 
 /// The outputs of tasks that wait for the next turn.
 #[derive(Default)]
@@ -130,8 +142,8 @@ impl Tasks {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             local: Rc::default(),
-            groups: HashMap::new(),
-            slots: HashMap::new(),
+            groups: Slab::new(),
+            of_slot: Vec::new(),
             ended: VecDeque::new(),
             finished: Rc::default(),
             count: 0,
@@ -171,8 +183,14 @@ impl Tasks {
         self.count != 0 && self.is_connection_full(slot)
     }
 
+    /// The group of the connection in a slot, if it has tasks.
+    fn group_of(&self, slot: u32) -> Option<u32> {
+        let group = self.of_slot.get(slot as usize).copied();
+        group.filter(|group| *group != NIL)
+    }
+
     fn is_connection_full(&self, slot: u32) -> bool {
-        let group = self.slots.get(&slot).and_then(|id| self.groups.get(id));
+        let group = self.group_of(slot).map(|id| &self.groups[id as usize]);
         group.is_some_and(|it| it.count() >= self.per_connection_max || self.is_shard_full())
     }
 
@@ -191,56 +209,59 @@ impl Tasks {
     /// Starts a task of a connection when all its tasks in order that were added before have finished.
     pub(crate) fn start_in_order(&mut self, slot: u32, task: TaskFuture) {
         let id = self.group(slot, Purpose::Work);
-        match self.groups.get_mut(&id) {
-            Some(group) if group.running.iter().any(|it| it.is_ordered) => {
-                group.waiting.push_back(task);
-            }
-            Some(_) | None => self.run(id, task, true),
+        let group = &mut self.groups[id as usize];
+        if group.running.iter().any(|it| it.is_ordered) {
+            group.waiting.push_back(task);
+        } else {
+            self.run(id, task, true);
         }
     }
 
     /// Counts a new task of a connection. Returns the group of the connection, which is made if it has none.
-    fn group(&mut self, slot: u32, purpose: Purpose) -> u64 {
+    fn group(&mut self, slot: u32, purpose: Purpose) -> u32 {
         assert!(
             self.per_shard_max > 0,
             "Config::max_tasks is 0, so a handler cannot start a task"
         );
         self.count += 1;
-        *self.slots.entry(slot).or_insert_with(|| {
-            let id = self.serial + 1;
-            let group = Group {
-                purpose,
-                slot: Some(slot),
-                running: Vec::new(),
-                waiting: VecDeque::new(),
-            };
-            self.groups.insert(id, group);
-            id
-        })
+        if let Some(group) = self.group_of(slot) {
+            return group;
+        }
+        let group = self.groups.insert(Group {
+            purpose,
+            owner: Owner::Slot(slot),
+            running: Vec::new(),
+            waiting: VecDeque::new(),
+        });
+        let group = u32::try_from(group).unwrap_or(NIL);
+        let slot = slot as usize;
+        if slot >= self.of_slot.len() {
+            self.of_slot.resize(slot + 1, NIL);
+        }
+        self.of_slot[slot] = group;
+        group
     }
 
-    fn run(&mut self, id: u64, task: TaskFuture, is_ordered: bool) {
+    fn run(&mut self, group: u32, task: TaskFuture, is_ordered: bool) {
         self.serial += 1;
         let (serial, finished) = (self.serial, Rc::clone(&self.finished));
         let task = Contained { task: Some(task) };
         let handle = self.local.spawn_local(async move {
             let output = task.await;
-            finished.push((id, serial, output));
+            finished.push((group, serial, output));
         });
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.running.push(Running {
-                serial,
-                is_ordered,
-                abort: handle.abort_handle(),
-            });
-        }
+        self.groups[group as usize].running.push(Running {
+            serial,
+            is_ordered,
+            abort: handle.abort_handle(),
+        });
     }
 
     /// Takes the output of the next task that has finished, and starts the task that follows it in order.
     pub(crate) fn next_finished(&mut self) -> Option<Finished> {
         loop {
-            let (id, serial, output) = self.finished.tasks.borrow_mut().pop_front()?;
-            if let Some(slot) = self.end(id, serial) {
+            let (group, serial, output) = self.finished.tasks.borrow_mut().pop_front()?;
+            if let Some(slot) = self.end(group, serial) {
                 return Some(Finished { slot, output });
             }
             // The task was dropped when it had just finished. The destructor of the output may panic.
@@ -254,10 +275,14 @@ impl Tasks {
         clippy::option_option,
         reason = "a task may have no connection any more"
     )]
-    fn end(&mut self, id: u64, serial: u64) -> Option<Option<u32>> {
-        let group = self.groups.get_mut(&id)?;
+    fn end(&mut self, id: u32, serial: u64) -> Option<Option<u32>> {
+        // The group may be another one, whose tasks have other serial numbers.
+        let group = self.groups.get_mut(id as usize)?;
         let at = group.running.iter().position(|it| it.serial == serial)?;
-        let slot = group.slot;
+        let slot = match group.owner {
+            Owner::Slot(slot) => Some(slot),
+            Owner::Ended(_) => None,
+        };
         let next = match group.running.swap_remove(at).is_ordered {
             true => group.waiting.pop_front(),
             false => None,
@@ -268,8 +293,10 @@ impl Tasks {
             self.run(id, next, true);
         }
         if is_over {
-            self.groups.remove(&id);
-            slot.and_then(|slot| self.slots.remove(&slot));
+            self.groups.remove(id as usize);
+            if let Some(slot) = slot {
+                self.of_slot[slot as usize] = NIL;
+            }
         }
         Some(slot)
     }
@@ -280,13 +307,12 @@ impl Tasks {
         if self.count == 0 {
             return;
         }
-        let Some(id) = self.slots.remove(&slot) else {
+        let Some(id) = self.group_of(slot) else {
             return;
         };
-        let Some(group) = self.groups.get_mut(&id) else {
-            return;
-        };
-        group.slot = None;
+        self.of_slot[slot as usize] = NIL;
+        let group = &mut self.groups[id as usize];
+        group.owner = Owner::Ended(deadline);
         match group.purpose {
             Purpose::Answer => self.drop_group(id),
             Purpose::Work => self.ended.push_back((deadline, id)),
@@ -304,21 +330,28 @@ impl Tasks {
             && deadline <= time
         {
             self.ended.pop_front();
-            self.drop_group(id);
+            self.drop_ended_group(deadline, id);
         }
     }
 
     /// Drops the tasks of all connections that have ended.
     pub(crate) fn drop_ended(&mut self) {
-        for (_, id) in std::mem::take(&mut self.ended) {
+        for (deadline, id) in std::mem::take(&mut self.ended) {
+            self.drop_ended_group(deadline, id);
+        }
+    }
+
+    /// Drops a group whose connection has ended, unless it has finished.
+    fn drop_ended_group(&mut self, deadline: Time, id: u32) {
+        // Another group may have its place. If that has the same deadline, it is due as well.
+        let group = self.groups.get(id as usize);
+        if group.is_some_and(|it| it.owner == Owner::Ended(deadline)) {
             self.drop_group(id);
         }
     }
 
-    fn drop_group(&mut self, id: u64) {
-        let Some(group) = self.groups.remove(&id) else {
-            return;
-        };
+    fn drop_group(&mut self, id: u32) {
+        let group = self.groups.remove(id as usize);
         self.count -= group.count();
         for task in &group.running {
             task.abort.abort();

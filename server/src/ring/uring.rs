@@ -18,6 +18,7 @@ use std::{
     mem::ManuallyDrop,
     net::SocketAddr,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd},
+    time::Duration,
 };
 
 use bytes::BytesMut;
@@ -160,8 +161,9 @@ unsafe impl Ring for Uring {
         self.entries.refill(&mut self.buffers);
         let result = match wait {
             _ if !self.early_completions.is_empty() => self.ring.submit(),
-            Wait::No if self.is_idle() => Ok(0),
+            Wait::No | Wait::For(Duration::ZERO) if self.is_idle() => Ok(0),
             Wait::No => self.ring.submit(),
+            Wait::For(Duration::ZERO) => self.submit_and_take(),
             Wait::Forever => self.ring.submit_and_wait(1),
             Wait::For(limit) => {
                 let timespec = types::Timespec::from(limit);
@@ -227,7 +229,7 @@ unsafe impl Ring for Uring {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpListener, os::fd::FromRawFd, time::Duration};
+    use std::{net::TcpListener, os::fd::FromRawFd};
 
     use super::{entries::fixed, *};
     use crate::ring::{OpCode, Socket};
