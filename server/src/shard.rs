@@ -424,9 +424,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
 
 #[cfg(feature = "tasks")]
 impl<H: Handler> Shard<Uring, H> {
-    /// Returns whether completions can be taken without entering the ring.
-    pub(crate) fn has_completions(&mut self) -> bool {
-        self.core.ring.has_completions()
+    /// See [`Uring::has_pending_completions`].
+    pub(crate) fn has_pending_completions(&mut self) -> bool {
+        self.core.ring.has_pending_completions()
     }
 }
 

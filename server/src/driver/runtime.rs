@@ -72,7 +72,7 @@ impl RuntimeWaiter {
             Wait::No => Wait::No,
             Wait::For(_) | Wait::Forever => TAKE,
         })?;
-        if wait == Wait::No || shard.has_completions() {
+        if wait == Wait::No || shard.has_pending_completions() {
             // The runtime submits operations of `tokio_uring`, and looks for events, only when it waits.
             self.signal.set();
             self.wait(None).await;
@@ -87,7 +87,7 @@ impl RuntimeWaiter {
             let is_over = self.wait(sleep.as_mut()).await;
             shard.enter(TAKE)?;
             // An earlier completion may have signalled the event.
-            if is_over || shard.has_completions() {
+            if is_over || shard.has_pending_completions() {
                 return Ok(());
             }
         }

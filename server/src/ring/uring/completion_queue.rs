@@ -100,12 +100,6 @@ impl Uring {
         is_pending || !self.early_completions.is_empty() || !self.ring.completion().is_empty()
     }
 
-    /// Returns whether completions can be taken without entering the ring.
-    #[cfg(feature = "tasks")]
-    pub(crate) fn has_completions(&mut self) -> bool {
-        !self.early_completions.is_empty() || !self.ring.completion().is_empty()
-    }
-
     /// Whether an enter that does not wait would do nothing.
     pub(super) fn is_idle(&mut self) -> bool {
         let submission = self.ring.submission();
