@@ -304,6 +304,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             ring,
             handler,
             later,
+            stats,
             ..
         } = core;
         // First, so that the kernel uses no memory that is freed below.
@@ -314,6 +315,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         }
         let _ = contain::catch(|| drop(later));
         let _ = contain::catch(|| drop(handler));
+        stats.end();
     }
 
     fn visit_all(&mut self, now: Time, act: impl Fn(&mut Visit<'_, R, H>)) {

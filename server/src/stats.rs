@@ -186,6 +186,21 @@ impl Stats {
         self.receive_buffers_held.set(buffers_held as u64);
     }
 
+    /// Sets the gauges to zero, because the shard has ended. The counters keep their values.
+    pub(crate) fn end(&self) {
+        for gauge in [
+            &self.connections,
+            &self.topics,
+            &self.subscriptions,
+            &self.fanout_bytes,
+            &self.send_queue_bytes,
+            &self.timer_entries,
+            &self.receive_buffers_held,
+        ] {
+            gauge.set(0);
+        }
+    }
+
     /// Counts the end of a connection.
     pub(crate) fn closed(&self, cause: Cause) {
         self.closes[cause.index()].add(1);

@@ -63,6 +63,13 @@ const GOALS: &[Goal] = &[
         kernel: None,
     },
     Goal {
+        name: "echo with tasks, 20 B x 200: CPU / without tasks",
+        bound: 1.05,
+        benchmark: "tasks",
+        values: &[ratio("echo, 20 B x 200", "tidewheel-tasks", "tidewheel")],
+        kernel: None,
+    },
+    Goal {
         name: "memory of an idle connection, bytes",
         bound: 160.0,
         benchmark: "idle",

@@ -35,6 +35,18 @@ pub(super) const SECTIONS: &[Section] = &[
         note: "p99 of the round trip of an echo, in ms, without and with fan-outs; 200 echoes a second, all shards on one core.",
     },
     Section {
+        title: "Tasks",
+        benchmarks: &["tasks"],
+        note: "CPU in us for each message of a server with a task for each connection, which never ends, and of one \
+               without tasks.",
+    },
+    Section {
+        title: "Echo during authentication",
+        benchmarks: &["authentication"],
+        note: "p99 of the round trip of an echo, in ms, 200 times a second, while other clients are authenticated in \
+               50 ms each. *At once*: 1,000 clients, and the next 1,000 as soon as they are done.",
+    },
+    Section {
         title: "Two shards on two cores",
         benchmarks: &["shards"],
         note: "Deliveries a second of one shard and of two, each on its core. *send-loops* are threads that do nothing but send(2).",

@@ -59,6 +59,18 @@ fn a_drain_resets_a_connection_that_was_closing_before() {
 }
 
 #[test]
+fn a_stopped_server_reports_that_it_has_no_connection() {
+    let (running, _, client) = start();
+    let publisher = running.publisher();
+    assert_eq!(publisher.snapshot().total().connections, 1);
+    drop(running);
+    let total = publisher.snapshot().total();
+    assert_eq!((total.connections, total.opens), (0, 1));
+    assert_eq!((total.timer_entries, total.receive_buffers_held), (0, 0));
+    drop(client);
+}
+
+#[test]
 fn a_drain_resets_a_client_without_a_request() {
     let (running, _, opened) = start();
     let address = opened.stream.peer_addr().expect("the server's address");

@@ -1,8 +1,6 @@
 //! Taking completions from the kernel.
 
-use std::io;
-
-use io_uring::{EnterFlags, cqueue};
+use io_uring::cqueue;
 
 use super::{
     Uring,
@@ -61,14 +59,6 @@ impl Uring {
                 },
             }
         }
-    }
-
-    /// Submits, and runs as much task work as an enter that waits, in one system call.
-    pub(super) fn submit_and_take(&mut self) -> io::Result<usize> {
-        let entries = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
-        let flags = EnterFlags::GETEVENTS.bits();
-        // SAFETY: the entries are valid, as for every other submission, and there is no argument.
-        unsafe { self.ring.submitter().enter::<()>(entries, 0, flags, None) }
     }
 
     /// Runs the kernel's deferred task work; returns whether all of it was run.

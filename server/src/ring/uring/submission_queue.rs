@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, os::fd::AsRawFd};
 
 use bytes::BytesMut;
-use io_uring::{opcode, squeue, types};
+use io_uring::{EnterFlags, opcode, squeue, types};
 
 use super::{
     Uring,
@@ -230,6 +230,14 @@ impl Uring {
         if room < entries {
             self.submit();
         }
+    }
+
+    /// Submits, and runs as much task work as an enter that waits, in one system call.
+    pub(super) fn submit_and_take(&mut self) -> io::Result<usize> {
+        let entries = u32::try_from(self.ring.submission().len()).unwrap_or(u32::MAX);
+        let flags = EnterFlags::GETEVENTS.bits();
+        // SAFETY: the entries are valid, as for every other submission, and there is no argument.
+        unsafe { self.ring.submitter().enter::<()>(entries, 0, flags, None) }
     }
 
     /// Submits all queued entries, without running deferred task work: the kernel would receive for
