@@ -70,7 +70,8 @@ pub struct Config {
     /// Time without progress after which a closing connection is reset, counted from the last byte that the
     /// client has acknowledged; default 10 s, 1 ms to a year. It also limits the duration of a drain.
     pub close_timeout: Duration,
-    /// Time within which a client must send its request; default 10 s, 1 ms to a year.
+    /// Time within which a client must send its request, and a [`Verdict::later`](crate::Verdict) or
+    /// [`Response::later`](crate::Response) must answer it; default 10 s, 1 ms to a year.
     pub handshake_timeout: Duration,
     /// Time without a message after which a connection is closed with 1001; 1 ms to a year. `None`: no limit.
     pub idle_timeout: Option<Duration>,

@@ -264,10 +264,10 @@ impl<H: Handler> TestServer<H> {
         Remote::new(self.publisher.clone())
     }
 
-    /// Shuts the server down: closes every connection, and waits until all have ended.
+    /// Shuts the server down: closes every connection, and waits until all have ended, and their tasks.
     ///
     /// # Panics
-    /// If they have not ended within the close timeout.
+    /// If they have not ended within 20 s of virtual time.
     pub fn drain(&self) {
         self.publisher.drain(PATIENCE);
         let until = self.world.borrow().clients.now() + PATIENCE + PATIENCE;
