@@ -49,7 +49,8 @@ pub trait Handler: Sized + 'static {
 
     /// Called when the connection has ended. `end` has the initiator, the cause, and the close codes of both
     /// directions. Nothing can be sent to this connection any more, and its subscriptions have ended, so
-    /// [`subscribers`](crate::Link::subscribers) does not count it. Publishing to others still works.
+    /// [`subscribers`](crate::Link::subscribers) does not count it. Publishing to others still works, and so does
+    /// starting a task, whose closure is not called.
     ///
     /// It is called once for each `open`, unless the shard panics; after a panic of the shard no callback is called.
     fn close(&mut self, conn: &mut Conn<'_, Self>, end: &Disconnect) {

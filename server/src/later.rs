@@ -63,6 +63,14 @@ impl Schedule {
         return false;
     }
 
+    /// Time at which tasks of connections that have ended are dropped.
+    pub(crate) fn next_deadline(&self) -> Option<Time> {
+        #[cfg(feature = "tasks")]
+        return self.tasks.next_deadline();
+        #[cfg(not(feature = "tasks"))]
+        return None;
+    }
+
     /// Drops the tasks of connections that have ended.
     pub(crate) fn drop_ended(&mut self) {
         #[cfg(feature = "tasks")]

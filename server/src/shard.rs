@@ -211,9 +211,9 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         self.read_waiting(now);
         self.do_jobs(now);
         #[cfg(feature = "tasks")]
-        let (tasks_done, tasks_drop_in) = (self.finish_tasks(now), self.next_task_deadline_in(now));
+        let tasks_done = self.finish_tasks(now);
         #[cfg(not(feature = "tasks"))]
-        let (tasks_done, tasks_drop_in) = (true, None);
+        let tasks_done = true;
         let expired = self.expire_timers(now);
         let drain_in = self.drain(now);
         self.report_presence();
@@ -236,7 +236,7 @@ impl<R: Ring, H: Handler> Shard<R, H> {
             self.acceptor.retry_in(now),
             awaits_budget.then_some(BUDGET_RETRY_INTERVAL),
             suspended.map(|time| time.since(now)),
-            tasks_drop_in,
+            self.core.later.next_deadline().map(|time| time.since(now)),
             self.memory.next_in(now),
         ];
         Next::Enter(match limits.into_iter().flatten().min() {

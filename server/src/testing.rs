@@ -59,6 +59,13 @@ use crate::{
     shard::{Capacity, Next, Parts, Shard},
 };
 
+/// Real time for which tasks may wait for something real while a test lets time pass. A task may be there for as long as
+/// its connection.
+const PATIENCE_IN_ADVANCE: Duration = Duration::from_millis(100);
+
+/// The same while the server shuts down.
+const PATIENCE_IN_DRAIN: Duration = Duration::from_secs(1);
+
 /// Virtual time within which something that a test waits for has to happen.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -228,7 +235,10 @@ impl<H: Handler> TestServer<H> {
     /// Lets time pass.
     pub fn advance(&self, time: Duration) {
         let done = |_: &mut Clients| None::<()>;
-        self.world.borrow_mut().runtime.limit_patience();
+        self.world
+            .borrow_mut()
+            .runtime
+            .limit_patience(PATIENCE_IN_ADVANCE);
         run(&self.any_world(), time, done);
         self.world.borrow_mut().runtime.renew_patience();
     }
@@ -264,11 +274,16 @@ impl<H: Handler> TestServer<H> {
         Remote::new(self.publisher.clone())
     }
 
-    /// Shuts the server down: closes every connection, and waits until all have ended, and their tasks.
+    /// Shuts the server down: closes every connection, and waits until all have ended, and their tasks. Together, tasks
+    /// may wait for something real for a second.
     ///
     /// # Panics
     /// If they have not ended within 20 s of virtual time.
     pub fn drain(&self) {
+        self.world
+            .borrow_mut()
+            .runtime
+            .limit_patience(PATIENCE_IN_DRAIN);
         self.publisher.drain(PATIENCE);
         let until = self.world.borrow().clients.now() + PATIENCE + PATIENCE;
         while self.world.borrow().shard.is_some() {

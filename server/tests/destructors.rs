@@ -20,6 +20,15 @@ impl Drop for Bomb {
     }
 }
 
+/// A value whose destructor panics also while another one panics, which ends the process.
+struct FatalBomb;
+
+impl Drop for FatalBomb {
+    fn drop(&mut self) {
+        panic!("in a destructor");
+    }
+}
+
 /// A handler that gives a [`Bomb`] to the shard in the way that a message names.
 #[derive(Default)]
 struct Bombs {
@@ -86,10 +95,12 @@ impl Handler for Bombs {
                 };
                 conn.spawn(task, |_, _, ()| ());
             }
-            ("in order", _) => {
+            ("ordered", _) => {
+                std::mem::forget(bomb);
                 conn.spawn_in_order(future::pending(), |_, _, ()| ());
-                let task = async move { drop(bomb) };
-                conn.spawn_in_order(task, |_, _, ()| ());
+                for bomb in [FatalBomb, FatalBomb] {
+                    conn.spawn_in_order(async move { drop(bomb) }, |_, _, ()| ());
+                }
             }
             ("closure", end) => {
                 let is_over = end == "finished";
@@ -149,8 +160,8 @@ fn r24_a_destructor_that_panics_does_not_end_the_shard() {
         "future finished",
         "future closed",
         "future",
-        "in order closed",
-        "in order",
+        "ordered closed",
+        "ordered",
         "closure finished",
         "closure closed",
         "closure",

@@ -14,8 +14,8 @@ use std::{
 };
 
 use tidewheel::{
-    Config, Conn, ConnectionId, Cookie, Handler, Message, Remote, RemoteError, Request, Response,
-    Running, Server, Verdict,
+    Config, Conn, ConnectionId, Cookie, Disconnect, Handler, Message, Remote, RemoteError, Request,
+    Response, Running, Server, Verdict,
 };
 use tokio::sync::Semaphore;
 
@@ -111,6 +111,19 @@ impl Handler for Tasks {
         let (path, link) = conn.split();
         let mut ids = self.shared.ids.lock().expect("the lock is not poisoned");
         ids.insert(path.clone(), link.id());
+    }
+
+    /// Starts work if the connection's path is `/last`.
+    fn close(&mut self, conn: &mut Conn<'_, Self>, _: &Disconnect) {
+        if conn.state() == "/last" {
+            let (shared, counted) = (Arc::clone(&self.shared), Counted::new(&self.shared));
+            let task = async move {
+                shared.pass("a").await;
+                shared.finished.fetch_add(1, Ordering::Relaxed);
+                drop(counted);
+            };
+            conn.spawn(task, |app, _, ()| app.outputs += 1);
+        }
     }
 
     fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
@@ -389,6 +402,38 @@ fn work_goes_on_when_its_client_has_gone() {
         });
         say(&mut next, "hello");
     }
+}
+
+#[test]
+fn a_close_callback_starts_work() {
+    for ends in [close, Client::reset] {
+        let bench = Bench::start(|_| ());
+        ends(bench.open("/last"));
+        bench.wait_for_no_connections();
+        bench.allow("a");
+        bench.wait_for("the end of the work", |it| {
+            it.finished.load(Ordering::Relaxed) == 1
+        });
+    }
+}
+
+#[test]
+fn a_drain_waits_for_the_work_that_its_close_callbacks_start() {
+    let bench = Bench::start(|_| ());
+    let clients = [bench.open("/last"), bench.open("/last")];
+    bench.running.publisher().drain(ms(10_000));
+    for mut client in clients {
+        assert_eq!(client.frame().close_code(), 1001);
+        client.send(&client::close(1001, ""));
+        client.finish();
+    }
+    bench.wait_for("the work", |it| it.running.load(Ordering::Relaxed) == 2);
+    (0..2).for_each(|_| bench.allow("a"));
+    let Bench {
+        shared, running, ..
+    } = bench;
+    running.join().expect("the server ends");
+    assert_eq!(shared.finished.load(Ordering::Relaxed), 2);
 }
 
 #[test]

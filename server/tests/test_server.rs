@@ -1,6 +1,6 @@
 //! The test server: a handler without a network, in virtual time.
 
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use tidewheel::{
     Cause, CloseCode, Conn, Cookie, Disconnect, Handler, Message, Remote, Request, Response,
@@ -215,6 +215,36 @@ fn a_task_waits_for_another_thread_and_a_remote_reaches_its_connection() {
     ada.expect("from another thread");
     ada.say("remote");
     ada.expect("by a remote");
+}
+
+#[test]
+fn work_of_a_client_that_has_gone_is_dropped_at_the_close_timeout() {
+    struct Endless(Rc<()>);
+    impl Handler for Endless {
+        type State = ();
+        fn upgrade(&mut self, _: &Request<'_>) -> Verdict<()> {
+            Verdict::accept(())
+        }
+        fn message(&mut self, conn: &mut Conn<'_, Self>, message: Message<'_>) {
+            let held = Rc::clone(&self.0);
+            let task = async move {
+                let _held = held;
+                std::future::pending::<()>().await;
+            };
+            conn.spawn(task, |_, _, ()| ());
+            conn.send(message);
+        }
+    }
+    let held = Rc::new(());
+    let server = TestServer::new(|_| Ok(Endless(Rc::clone(&held))));
+    let client = server.connect("/");
+    client.say("start");
+    client.expect("start");
+    client.reset();
+    server.advance(Duration::from_secs(9));
+    assert_eq!(Rc::strong_count(&held), 3);
+    server.advance(Duration::from_secs(2));
+    assert_eq!(Rc::strong_count(&held), 2);
 }
 
 #[test]

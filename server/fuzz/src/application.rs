@@ -397,7 +397,7 @@ impl Handler for Application {
                 let _ = conn.subscribe(">");
             }
             let _ = conn.send("too late");
-            self.check_starts_nothing(conn);
+            self.check_starts_tasks_only(conn);
             conn.state().has_ended = true;
             if conn.state().does(Behavior::CLOSE_PANICS) {
                 self.record.panic();

@@ -298,8 +298,8 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// When the connection has ended, the future goes on for at most
     /// [`Config::close_timeout`](crate::Config::close_timeout), so that work for a message is finished although its
-    /// client has gone; a [drain](crate::Publisher::drain) waits for it, too. `then` is not called after a Close was sent
-    /// or received. If the future or `then` panics, the connection is closed with 1011.
+    /// client has gone; a [drain](crate::Publisher::drain) waits for it, too. So does a future that
+    /// [`Handler::close`](crate::Handler::close) starts. `then` is not called after a Close was sent or received. If the future or `then` panics, the connection is closed with 1011.
     ///
     /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
     /// own: `tokio::time::timeout` gives it one.
@@ -312,9 +312,7 @@ impl<H: Handler> Link<'_, H> {
         future: F,
         then: impl FnOnce(&mut H, &mut Conn<'_, H>, F::Output) + 'static,
     ) {
-        if self.is_open() {
-            self.later.tasks.start(self.id.slot, task(future, then));
-        }
+        self.later.tasks.start(self.id.slot, task(future, then));
     }
 
     /// Like [`spawn`](Self::spawn), but the future starts when the futures of earlier calls for this connection have
@@ -328,10 +326,8 @@ impl<H: Handler> Link<'_, H> {
         future: F,
         then: impl FnOnce(&mut H, &mut Conn<'_, H>, F::Output) + 'static,
     ) {
-        if self.is_open() {
-            let task = task(future, then);
-            self.later.tasks.start_in_order(self.id.slot, task);
-        }
+        let task = task(future, then);
+        self.later.tasks.start_in_order(self.id.slot, task);
     }
 
     /// Starts the closing handshake (RFC 6455 7.1.2). The Close is sent behind the queued messages. The `close`

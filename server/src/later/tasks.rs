@@ -7,7 +7,7 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     fmt,
     pin::Pin,
     rc::Rc,
@@ -51,8 +51,8 @@ pub(crate) struct Tasks {
     /// The group of each slot, or [`NIL`], up to the highest slot whose connection has ever had tasks.
     of_slot: Vec<u32>,
     /// The groups of connections that have ended, with the time at which what is left of each is dropped; the first
-    /// one first. A group may have finished before.
-    ended: VecDeque<(Time, u32)>,
+    /// one first.
+    ended: BTreeSet<(Time, u32)>,
     finished: Rc<FinishedQueue>,
     /// Number of tasks.
     count: usize,
@@ -68,7 +68,7 @@ struct Group {
     owner: Owner,
     running: Vec<Running>,
     /// Tasks in order that wait until the task before has finished.
-    waiting: VecDeque<TaskFuture>,
+    waiting: VecDeque<Contained>,
 }
 
 /// No group.
@@ -144,7 +144,7 @@ impl Tasks {
             local: Rc::default(),
             groups: Slab::new(),
             of_slot: Vec::new(),
-            ended: VecDeque::new(),
+            ended: BTreeSet::new(),
             finished: Rc::default(),
             count: 0,
             per_connection_max: config.max_tasks_per_connection as usize,
@@ -197,13 +197,13 @@ impl Tasks {
     /// Starts the task that answers the request of a connection.
     pub(crate) fn start_answer(&mut self, slot: u32, task: TaskFuture) {
         let group = self.group(slot, Purpose::Answer);
-        self.run(group, task, false);
+        self.run(group, Contained::new(task), false);
     }
 
     /// Starts a task of a connection.
     pub(crate) fn start(&mut self, slot: u32, task: TaskFuture) {
         let group = self.group(slot, Purpose::Work);
-        self.run(group, task, false);
+        self.run(group, Contained::new(task), false);
     }
 
     /// Starts a task of a connection when all its tasks in order that were added before have finished.
@@ -211,9 +211,9 @@ impl Tasks {
         let id = self.group(slot, Purpose::Work);
         let group = &mut self.groups[id as usize];
         if group.running.iter().any(|it| it.is_ordered) {
-            group.waiting.push_back(task);
+            group.waiting.push_back(Contained::new(task));
         } else {
-            self.run(id, task, true);
+            self.run(id, Contained::new(task), true);
         }
     }
 
@@ -242,10 +242,9 @@ impl Tasks {
         group
     }
 
-    fn run(&mut self, group: u32, task: TaskFuture, is_ordered: bool) {
+    fn run(&mut self, group: u32, task: Contained, is_ordered: bool) {
         self.serial += 1;
         let (serial, finished) = (self.serial, Rc::clone(&self.finished));
-        let task = Contained { task: Some(task) };
         let handle = self.local.spawn_local(async move {
             let output = task.await;
             finished.push((group, serial, output));
@@ -279,10 +278,7 @@ impl Tasks {
         // The group may be another one, whose tasks have other serial numbers.
         let group = self.groups.get_mut(id as usize)?;
         let at = group.running.iter().position(|it| it.serial == serial)?;
-        let slot = match group.owner {
-            Owner::Slot(slot) => Some(slot),
-            Owner::Ended(_) => None,
-        };
+        let owner = group.owner;
         let next = match group.running.swap_remove(at).is_ordered {
             true => group.waiting.pop_front(),
             false => None,
@@ -294,15 +290,24 @@ impl Tasks {
         }
         if is_over {
             self.groups.remove(id as usize);
-            if let Some(slot) = slot {
-                self.of_slot[slot as usize] = NIL;
+        }
+        match owner {
+            Owner::Slot(slot) => {
+                if is_over {
+                    self.of_slot[slot as usize] = NIL;
+                }
+                Some(Some(slot))
+            }
+            Owner::Ended(deadline) => {
+                if is_over {
+                    self.ended.remove(&(deadline, id));
+                }
+                Some(None)
             }
         }
-        Some(slot)
     }
 
-    /// Ends the tasks of a connection that has ended: an answer at once, and work at `deadline`, which is not before
-    /// the deadlines of connections that have ended before.
+    /// Ends the tasks of a connection that has ended: an answer at once, and work at `deadline`.
     pub(crate) fn end_connection(&mut self, slot: u32, deadline: Time) {
         if self.count == 0 {
             return;
@@ -315,37 +320,28 @@ impl Tasks {
         group.owner = Owner::Ended(deadline);
         match group.purpose {
             Purpose::Answer => self.drop_group(id),
-            Purpose::Work => self.ended.push_back((deadline, id)),
+            Purpose::Work => _ = self.ended.insert((deadline, id)),
         }
     }
 
     /// Time at which tasks of connections that have ended are dropped.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        self.ended.front().map(|(deadline, _)| *deadline)
+        self.ended.first().map(|(deadline, _)| *deadline)
     }
 
     /// Drops the tasks of connections that have ended, whose deadline is not after `time`.
     pub(crate) fn drop_overdue(&mut self, time: Time) {
-        while let Some((deadline, id)) = self.ended.front().copied()
+        while let Some((deadline, id)) = self.ended.first().copied()
             && deadline <= time
         {
-            self.ended.pop_front();
-            self.drop_ended_group(deadline, id);
+            self.ended.pop_first();
+            self.drop_group(id);
         }
     }
 
     /// Drops the tasks of all connections that have ended.
     pub(crate) fn drop_ended(&mut self) {
-        for (deadline, id) in std::mem::take(&mut self.ended) {
-            self.drop_ended_group(deadline, id);
-        }
-    }
-
-    /// Drops a group whose connection has ended, unless it has finished.
-    fn drop_ended_group(&mut self, deadline: Time, id: u32) {
-        // Another group may have its place. If that has the same deadline, it is due as well.
-        let group = self.groups.get(id as usize);
-        if group.is_some_and(|it| it.owner == Owner::Ended(deadline)) {
+        for (_, id) in std::mem::take(&mut self.ended) {
             self.drop_group(id);
         }
     }
@@ -356,8 +352,6 @@ impl Tasks {
         for task in &group.running {
             task.abort.abort();
         }
-        // The destructors of futures may panic.
-        let _ = contain::catch(|| drop(group));
     }
 }
 
@@ -373,6 +367,12 @@ impl fmt::Debug for Tasks {
 struct Contained {
     /// `None` after the task has finished or panicked.
     task: Option<TaskFuture>,
+}
+
+impl Contained {
+    fn new(task: TaskFuture) -> Self {
+        Self { task: Some(task) }
+    }
 }
 
 impl Future for Contained {

@@ -1,7 +1,5 @@
 //! Calls closures of the application: of other threads, of timers, and of tasks.
 
-#[cfg(feature = "tasks")]
-use std::time::Duration;
 #[cfg(all(feature = "tasks", feature = "sim"))]
 use std::{
     pin::pin,
@@ -70,13 +68,6 @@ impl<R: Ring, H: Handler> Shard<R, H> {
         if let Err(panic) = dropped {
             self.core.note_panic(None, Callback::Task, panic);
         }
-    }
-
-    /// Returns the time until tasks of connections that have ended are dropped.
-    #[cfg(feature = "tasks")]
-    pub(super) fn next_task_deadline_in(&self, now: Time) -> Option<Duration> {
-        let deadline = self.core.later.tasks.next_deadline();
-        deadline.map(|deadline| deadline.since(now))
     }
 
     /// Gives the outputs of tasks to their connections, within the limit of a turn. Returns whether none is left.

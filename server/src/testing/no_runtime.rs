@@ -26,7 +26,7 @@ impl Runtime {
 
     pub(super) fn advance(&self, _: Duration) {}
 
-    pub(super) fn limit_patience(&mut self) {}
+    pub(super) fn limit_patience(&mut self, _: Duration) {}
 
     pub(super) fn renew_patience(&mut self) {}
 }

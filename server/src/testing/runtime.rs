@@ -14,9 +14,6 @@ use crate::{
 /// Real time for which the tasks of one wait of a test may wait for something real.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The same while a test lets time pass, because a task may be there for as long as its connection.
-const PATIENCE_IN_ADVANCE: Duration = Duration::from_millis(100);
-
 /// Virtual time, and at most the same real time, between two turns while a task is unfinished.
 const STEP: Duration = Duration::from_millis(1);
 
@@ -52,7 +49,7 @@ impl Runtime {
     /// Runs the tasks of a shard until one has finished, or for a step of real time. Returns the wait of the shard,
     /// which is a step at most if a task is unfinished.
     pub(super) fn run_tasks<H: Handler>(&mut self, shard: &Shard<SimRing, H>, wait: Wait) -> Wait {
-        if !shard.has_tasks() {
+        if !shard.uses_tasks() {
             return wait;
         }
         let (tasks, finished) = shard.tasks();
@@ -63,6 +60,10 @@ impl Runtime {
                     tokio::task::yield_now().await;
                 }
             }));
+            // Tasks that were dropped have given up their futures now.
+            if !shard.has_tasks() {
+                return wait;
+            }
             if finished.has_any() {
                 return Wait::No;
             }
@@ -87,8 +88,8 @@ impl Runtime {
         }
     }
 
-    pub(super) fn limit_patience(&mut self) {
-        self.patience = PATIENCE_IN_ADVANCE;
+    pub(super) fn limit_patience(&mut self, patience: Duration) {
+        self.patience = patience;
     }
 
     pub(super) fn renew_patience(&mut self) {
