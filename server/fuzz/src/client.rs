@@ -51,6 +51,8 @@ pub(crate) struct Client {
     can_send: bool,
     /// Whether the client did something that may end its connection, or prevent echoes.
     pub(crate) is_disturbed: bool,
+    /// Whether the client has started a task.
+    pub(crate) has_task: bool,
     /// Whether the client has started a task that never ends, so that the server may stop reading.
     pub(crate) has_endless_task: bool,
     /// Whether the client sent raw bytes, which may contain messages.
@@ -75,6 +77,7 @@ impl Client {
             is_reading: true,
             can_send: true,
             is_disturbed: false,
+            has_task: false,
             has_endless_task: false,
             has_sent_raw_bytes: false,
             is_closing: false,
@@ -136,6 +139,7 @@ impl Client {
             _ => false,
         };
         self.is_disturbed |= !is_harmless;
+        self.has_task |= letter == START_TASKS;
         self.has_endless_task |= letter == START_TASKS && course == Course::Never;
         self.send_with(network, |protocol, out| {
             let sent = match std::str::from_utf8(&message) {

@@ -139,7 +139,7 @@ impl Bench {
                 Cause::PeerClose => client.is_closing,
                 // The server does not read a Close behind messages that wait for a task. A client that has sent one
                 // does not answer pings.
-                Cause::PingTimeout => client.is_closing && client.has_endless_task,
+                Cause::PingTimeout => client.is_closing && client.has_task,
                 Cause::IdleTimeout => self.config.idle_timeout.is_some(),
                 Cause::Lifetime => self.config.max_lifetime.is_some(),
                 Cause::MessageRate => self.config.max_message_rate.is_some(),
