@@ -298,8 +298,9 @@ impl<H: Handler> Link<'_, H> {
     ///
     /// When the connection has ended, the future goes on for at most
     /// [`Config::close_timeout`](crate::Config::close_timeout), so that work for a message is finished although its
-    /// client has gone; a [drain](crate::Publisher::drain) waits for it, too. So does a future that
-    /// [`Handler::close`](crate::Handler::close) starts. `then` is not called after a Close was sent or received. If the future or `then` panics, the connection is closed with 1011.
+    /// client has gone; a [drain](crate::Publisher::drain) waits for it, too. A future that
+    /// [`Handler::close`](crate::Handler::close) starts runs as long. `then` is not called after a Close was sent or
+    /// received. If the future or `then` panics, the connection is closed with 1011.
     ///
     /// A future that computes for long, or blocks, delays all connections of its shard. A task has no deadline of its
     /// own: `tokio::time::timeout` gives it one.

@@ -74,7 +74,7 @@ struct Group {
 /// No group.
 const NIL: u32 = u32::MAX;
 
-/// What the tasks of a connection are for.
+/// The purpose of the tasks of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Purpose {
     /// To answer the request. Without the client, nobody needs the answer.
@@ -233,7 +233,9 @@ impl Tasks {
             running: Vec::new(),
             waiting: VecDeque::new(),
         });
-        let group = u32::try_from(group).unwrap_or(NIL);
+        let Ok(group) = u32::try_from(group) else {
+            unreachable!("a shard has fewer connections than 2^32")
+        };
         let slot = slot as usize;
         if slot >= self.of_slot.len() {
             self.of_slot.resize(slot + 1, NIL);
