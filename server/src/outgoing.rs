@@ -17,7 +17,8 @@ use crate::message::Message;
 /// for text in [Outgoing::from("hello"), Outgoing::from(format!("{}", "hello"))] {
 ///     assert!(matches!(text, Outgoing::Text(text) if text == "hello"));
 /// }
-/// for binary in [Outgoing::from(b"hello"), Outgoing::from(vec![1, 2, 3])] {
+/// let bytes = bytes::Bytes::from_static(b"hello");
+/// for binary in [Outgoing::from(b"hello"), Outgoing::from(vec![1, 2, 3]), Outgoing::from([1, 2]), bytes.into()] {
 ///     assert!(matches!(binary, Outgoing::Binary(_)));
 /// }
 /// ```
@@ -89,6 +90,12 @@ impl From<Vec<u8>> for Outgoing<'_> {
 impl<'m> From<&'m Bytes> for Outgoing<'m> {
     fn from(bytes: &'m Bytes) -> Self {
         Self::Binary(Cow::Borrowed(bytes))
+    }
+}
+
+impl From<Bytes> for Outgoing<'_> {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(Cow::Owned(bytes.into()))
     }
 }
 

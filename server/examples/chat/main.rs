@@ -88,15 +88,13 @@ impl Handler for Chat {
         let user = chat.clone().find_user(token(request));
         let text = String::from_utf8_lossy(request.body()).into_owned();
         Response::later(async move {
-            match user.await {
-                Ok(name) => match chat
-                    .deliver(room.to_string(), format!("{name}: {text}"))
-                    .await
-                {
-                    Ok(()) => Response::new(204),
-                    Err(error) => Response::text(503, error.to_string()),
-                },
-                Err(response) => response,
+            let line = match user.await {
+                Ok(name) => format!("{name}: {text}"),
+                Err(response) => return response,
+            };
+            match chat.deliver(room.to_string(), line).await {
+                Ok(()) => Response::new(204),
+                Err(error) => Response::text(503, error.to_string()),
             }
         })
     }
@@ -192,25 +190,17 @@ mod tests {
     #[test]
     fn a_new_member_gets_the_history() {
         let chat = chat();
-        assert_eq!(
-            chat.request("/rooms/rust?token=bob")
-                .send("POST", "hi")
-                .status,
-            204
-        );
+        let request = chat.request("/rooms/rust?token=bob");
+        assert_eq!(request.send("POST", "hi").status, 204);
         chat.connect("/rooms/rust?token=ada").expect("Bob: hi");
     }
 
     #[test]
     fn a_wrong_token_is_refused() {
-        let response = chat()
-            .request("/rooms/rust?token=eve")
-            .connect()
-            .expect_err("Eve has no account");
-        assert_eq!(
-            (response.status, &*response.body),
-            (401, r#"{"error":"token"}"#)
-        );
+        let answer = chat().request("/rooms/rust?token=eve").connect();
+        let refused = answer.expect_err("Eve has no account");
+        assert_eq!(refused.status, 401);
+        assert_eq!(refused.body, r#"{"error":"token"}"#);
     }
 
     #[test]

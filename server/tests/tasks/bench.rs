@@ -10,9 +10,12 @@ use std::{
     },
 };
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
 use tidewheel::{
-    Config, Conn, ConnectionId, Cookie, Disconnect, Handler, Message, Request, Response, Running,
-    Server, Verdict,
+    BoxError, Config, Conn, ConnectionId, Cookie, Disconnect, Handler, Message, Request, Response,
+    Running, Server, Verdict,
 };
 use tokio::sync::Semaphore;
 
@@ -165,6 +168,13 @@ impl Handler for Tasks {
                     conn.send(bytes.expect("the file is readable"));
                 });
             }
+            // A page of this server, by a library for tokio.
+            ("fetch", address) => {
+                let task = fetch(address.to_owned());
+                conn.spawn(task, |_, conn, body| {
+                    conn.send(body.expect("the server has the page"));
+                });
+            }
             ("panic", "future") => conn.spawn(async { panic!("in a future") }, |_, _, ()| ()),
             ("panic", _) => conn.spawn(async {}, |_, _, ()| panic!("behind a future")),
             ("close", _) => {
@@ -178,6 +188,19 @@ impl Handler for Tasks {
             }
         }
     }
+}
+
+/// Requests `/page` from a server with hyper's client.
+async fn fetch(address: String) -> Result<Bytes, BoxError> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    tokio::task::spawn_local(connection);
+    let request = hyper::Request::get("/page").header("Host", "a");
+    let response = sender
+        .send_request(request.body(Empty::<Bytes>::new())?)
+        .await?;
+    Ok(response.into_body().collect().await?.to_bytes())
 }
 
 pub(crate) struct Bench {

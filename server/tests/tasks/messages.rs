@@ -53,6 +53,17 @@ fn a_task_uses_tokio_and_tokio_uring_and_need_not_be_send() {
 }
 
 #[test]
+fn a_task_uses_the_client_of_hyper() {
+    let bench = Bench::start(|_| ());
+    let mut client = bench.open("/");
+    for _ in 0..3 {
+        ask(&mut client, &format!("fetch {}", bench.address));
+        bench.allow("a");
+        client.expect(FIN | client::BINARY, "/page");
+    }
+}
+
+#[test]
 fn tasks_of_a_busy_server_make_progress() {
     let bench = Bench::start(|_| ());
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
